@@ -1,0 +1,2 @@
+//! CPU building blocks that know no op.
+pub mod rng;
