@@ -1,2 +1,13 @@
-//! CPU building blocks that know no op.
+//! CPU building blocks that know no op: plain slices in, plain slices out.
+//!
+//! Read [`brgemm`] first: convolutions and matrix products are all loops around its one register tile.
+
+pub mod batch_norm;
+pub mod brgemm;
+pub mod conv;
+pub mod matmul;
+pub mod parallel;
+pub mod pool;
 pub mod rng;
+pub mod rows;
+pub mod simd;

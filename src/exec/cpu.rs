@@ -1,0 +1,202 @@
+//! Runs plans on the CPU with rayon. All memory is allocated when a plan is loaded; a run moves buffers in
+//! and out of the ops' arguments and allocates nothing.
+
+use std::collections::HashMap;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{Data, Device, PlanId};
+use crate::error::{Error, Result};
+use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::kernels::simd::Isa;
+use crate::ops::{CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
+use crate::tensor::{Buffer, DType, TensorType};
+
+/// The CPU as a device.
+pub struct Cpu {
+    isa: Isa,
+    pool: ThreadPool,
+    states: Vec<Buffer>,
+    names: HashMap<String, (usize, TensorType)>,
+    plans: Vec<Loaded>,
+    scratch: Buffer,
+}
+
+struct Loaded {
+    plan: Plan,
+    slots: Vec<Buffer>,
+    /// The device's number for each of the plan's states.
+    states: Vec<usize>,
+}
+
+impl Cpu {
+    /// `threads` 0 means one a core.
+    ///
+    /// # Errors
+    /// If the operating system gives no threads.
+    pub fn new(threads: usize, isa: Isa) -> Result<Cpu> {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|error| Error::Failed(format!("cannot start {threads} threads: {error}")))?;
+        let (states, names, plans) = (Vec::new(), HashMap::new(), Vec::new());
+        Ok(Cpu { isa, pool, states, names, plans, scratch: Buffer::default() })
+    }
+
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Bytes that a plan's run needs: its slots, its state, and the largest scratch of its steps.
+    pub fn planned_bytes(&self, plan: &Plan) -> usize {
+        plan.slot_bytes() + plan.state_bytes() + 4 * self.scratch_of(plan)
+    }
+
+    fn scratch_of(&self, plan: &Plan) -> usize {
+        let each = plan.steps.iter().map(|step| step.op.cpu_scratch(&step.types, self.isa, self.threads()));
+        each.max().unwrap_or(0)
+    }
+
+    fn state_index(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
+        match self.names.get(name) {
+            Some((index, known)) if known == ty => Ok(*index),
+            Some((_, known)) => Err(Error::op(name, format!("is {known} on the device, not {ty}"))),
+            None => {
+                self.states.push(Buffer::zeroed(ty.len()));
+                self.names.insert(name.to_string(), (self.states.len() - 1, ty.clone()));
+                Ok(self.states.len() - 1)
+            }
+        }
+    }
+
+    /// Calls `visit` after every step of one run, with the step: for profiles and step-by-step checks.
+    ///
+    /// # Errors
+    /// None on the CPU.
+    pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step) + Send) -> Result<()> {
+        let Loaded { plan, slots, states } = &mut self.plans[plan.0];
+        let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
+        let (isa, scratch) = (self.isa, &mut self.scratch);
+        self.pool.install(|| {
+            for (index, step) in plan.steps.iter().enumerate() {
+                memory.run(step, isa, scratch.f32_mut());
+                visit(index, step);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The buffers of one run.
+struct Memory<'a> {
+    slots: &'a mut [Buffer],
+    states: &'a mut [Buffer],
+    of_plan: &'a [usize],
+}
+
+impl Memory<'_> {
+    fn get(&self, place: Place) -> &Buffer {
+        match place {
+            Place::Slot(slot) => &self.slots[slot],
+            Place::State(state) => &self.states[self.of_plan[state]],
+        }
+    }
+
+    fn get_mut(&mut self, place: Place) -> &mut Buffer {
+        match place {
+            Place::Slot(slot) => &mut self.slots[slot],
+            Place::State(state) => &mut self.states[self.of_plan[state]],
+        }
+    }
+
+    /// The outputs' buffers are moved out for the call; an input that shares memory with an output is
+    /// therefore seen empty, as `Op::in_place` says.
+    fn run(&mut self, step: &Step, isa: Isa, scratch: &mut [f32]) {
+        let mut outputs: [Buffer; MAX_OUTPUTS] = Default::default();
+        for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
+            std::mem::swap(buffer, self.get_mut(*place));
+        }
+        let none = Buffer::default();
+        let mut inputs: [&Buffer; MAX_INPUTS] = [&none; MAX_INPUTS];
+        for (buffer, place) in inputs.iter_mut().zip(&step.inputs) {
+            *buffer = self.get(*place);
+        }
+        let mut args = CpuArgs { isa, inputs, outputs, types: &step.types, scratch };
+        step.op.cpu(&step.types, &mut args);
+        let mut outputs = args.outputs;
+        for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
+            std::mem::swap(buffer, self.get_mut(*place));
+        }
+    }
+}
+
+impl Device for Cpu {
+    fn load(&mut self, plan: Plan) -> Result<PlanId> {
+        let states: Result<Vec<usize>> =
+            plan.states.iter().map(|(name, ty)| self.state_index(name, ty)).collect();
+        let scratch = self.scratch_of(&plan);
+        if scratch > self.scratch.len() {
+            self.scratch = Buffer::zeroed(scratch);
+        }
+        let slots = plan.slots.iter().map(|&len| Buffer::zeroed(len)).collect();
+        self.plans.push(Loaded { plan, slots, states: states? });
+        Ok(PlanId(self.plans.len() - 1))
+    }
+
+    fn run(&mut self, plan: PlanId) -> Result<()> {
+        self.run_with(plan, |_, _| {})
+    }
+
+    fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
+        let Loaded { plan, slots, states } = &mut self.plans[plan.0];
+        let Port { ty, place, .. } = find(&plan.inputs, input)?;
+        let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
+        copy_in(input, ty, memory.get_mut(*place), data)
+    }
+
+    fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
+        let Loaded { plan, slots, states } = &self.plans[plan.0];
+        let Port { ty, place, .. } = find(&plan.outputs, output)?;
+        let buffer = match *place {
+            Place::Slot(slot) => &slots[slot],
+            Place::State(state) => &self.states[states[state]],
+        };
+        Ok(buffer.f32()[..ty.len()].to_vec())
+    }
+
+    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
+        let (index, ty) =
+            self.names.get(name).ok_or_else(|| Error::op(name, "is no state of a loaded plan"))?;
+        copy_in(name, ty, &mut self.states[*index], data)
+    }
+
+    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
+        let (index, _) =
+            self.names.get(name).ok_or_else(|| Error::op(name, "is no state of a loaded plan"))?;
+        Ok(self.states[*index].f32().to_vec())
+    }
+}
+
+fn find<'a>(ports: &'a [Port], name: &str) -> Result<&'a Port> {
+    ports
+        .iter()
+        .find(|port| port.name == name)
+        .ok_or_else(|| Error::op(name, "is no input or output of the plan"))
+}
+
+fn copy_in(name: &str, ty: &TensorType, buffer: &mut Buffer, data: Data) -> Result<()> {
+    let (dtype, len) = match data {
+        Data::F32(data) => (DType::F32, data.len()),
+        Data::U32(data) => (DType::U32, data.len()),
+    };
+    if dtype != ty.dtype || len != ty.len() {
+        return Err(Error::op(name, format!("is {ty}, but {len} values of {dtype:?} were written to it")));
+    }
+    match data {
+        Data::F32(data) => buffer.f32_mut()[..len].copy_from_slice(data),
+        Data::U32(data) => buffer.u32_mut()[..len].copy_from_slice(data),
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The static graph: every value has a type and is computed once (static single assignment).
+//!
+//! A graph is built by [`Graph::apply`], extended by [`grad::differentiate`], rewritten by
+//! [`fuse::fuse`] and turned into an executable [`plan::Plan`]. It is plain data and prints itself.
+
+pub mod fuse;
+pub mod grad;
+pub mod plan;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ops::Op;
+use crate::tensor::TensorType;
+
+/// A value of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(usize);
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Written by the host before every run.
+    Input,
+    /// Lives on the device from run to run: parameters, statistics, moments, the data set.
+    State,
+    /// Computed by a node.
+    Node,
+}
+
+#[derive(Clone, Debug)]
+struct Info {
+    name: String,
+    ty: TensorType,
+    source: Source,
+}
+
+/// An application of an op.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub op: Arc<dyn Op>,
+    pub inputs: Vec<Value>,
+    pub outputs: Vec<Value>,
+    /// The layer of the model that the node belongs to, for messages and profiles.
+    pub layer: String,
+}
+
+/// A static graph. Nodes are stored in an order in which they can run.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    values: Vec<Info>,
+    nodes: Vec<Node>,
+    states: HashMap<String, Value>,
+    updates: Vec<(Value, Value)>,
+    outputs: Vec<(String, Value)>,
+    layer: String,
+}
+
+impl Graph {
+    pub fn new() -> Self {
+        Graph::default()
+    }
+
+    fn add(&mut self, name: String, ty: TensorType, source: Source) -> Value {
+        self.values.push(Info { name, ty, source });
+        Value(self.values.len() - 1)
+    }
+
+    /// A value that the host writes before a run.
+    pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
+        self.add(name.to_string(), ty, Source::Input)
+    }
+
+    /// A value that lives on the device under a name of its own; asking again gives the same value.
+    ///
+    /// # Errors
+    /// If the name is taken by a state of another type.
+    pub fn state(&mut self, name: &str, ty: TensorType) -> Result<Value> {
+        if let Some(&state) = self.states.get(name) {
+            return match self.ty(state) == &ty {
+                true => Ok(state),
+                false => {
+                    Err(Error::op(name, format!("is {} in one place and {ty} in another", self.ty(state))))
+                }
+            };
+        }
+        let state = self.add(name.to_string(), ty, Source::State);
+        self.states.insert(name.to_string(), state);
+        Ok(state)
+    }
+
+    /// Names the layer that the nodes added from now on belong to.
+    pub fn set_layer(&mut self, layer: &str) {
+        self.layer = layer.to_string();
+    }
+
+    /// Adds a node and returns its outputs.
+    ///
+    /// # Errors
+    /// If the op's shape rule rejects the inputs; the message names the layer and the shapes.
+    pub fn apply(&mut self, op: impl Op, inputs: &[Value]) -> Result<Vec<Value>> {
+        self.apply_shared(Arc::new(op), inputs)
+    }
+
+    /// [`Graph::apply`] for an op with one output.
+    pub fn apply1(&mut self, op: impl Op, inputs: &[Value]) -> Result<Value> {
+        Ok(self.apply(op, inputs)?[0])
+    }
+
+    pub(crate) fn apply_shared(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
+        let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
+        let outputs = op.output_types(&types).map_err(|problem| {
+            let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+            Error::op(
+                format!("{} '{}'", op.name(), self.layer),
+                format!("{problem} (inputs {})", types.join(", ")),
+            )
+        })?;
+        let outputs: Vec<Value> =
+            outputs.into_iter().map(|ty| self.add(String::new(), ty, Source::Node)).collect();
+        let node = Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), layer: self.layer.clone() };
+        self.nodes.push(node);
+        Ok(outputs)
+    }
+
+    /// After each run, `state` holds what `value` was.
+    ///
+    /// # Errors
+    /// If `state` is no state, has another type or is updated already, or `value` is not computed by a node.
+    pub fn update(&mut self, state: Value, value: Value) -> Result<()> {
+        let Info { name, ty, source } = &self.values[state.0];
+        let computed = self.source(value) == Source::Node;
+        let twice = self.updates.iter().any(|u| u.0 == state);
+        if *source != Source::State || ty != self.ty(value) || !computed || twice {
+            return Err(Error::op(name, format!("cannot be updated from a {}", self.ty(value))));
+        }
+        self.updates.push((state, value));
+        Ok(())
+    }
+
+    /// Makes a value readable by the host after a run, under a name.
+    pub fn output(&mut self, name: &str, value: Value) {
+        self.outputs.push((name.to_string(), value));
+    }
+
+    pub fn ty(&self, value: Value) -> &TensorType {
+        &self.values[value.0].ty
+    }
+
+    pub fn dims(&self, value: Value) -> &[usize] {
+        self.ty(value).dims()
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn source(&self, value: Value) -> Source {
+        self.values[value.0].source
+    }
+
+    /// The name of an input or state; empty for a node's output.
+    pub fn name(&self, value: Value) -> &str {
+        &self.values[value.0].name
+    }
+
+    pub fn outputs(&self) -> &[(String, Value)] {
+        &self.outputs
+    }
+
+    pub fn updates(&self) -> &[(Value, Value)] {
+        &self.updates
+    }
+
+    /// All values, in the order they were added.
+    pub fn values(&self) -> impl Iterator<Item = Value> + use<> {
+        (0..self.values.len()).map(Value)
+    }
+
+    /// Drops every node that no output and no update depends on.
+    pub fn remove_dead_nodes(&mut self) {
+        let mut needed = vec![false; self.values.len()];
+        let roots = self.outputs.iter().map(|o| o.1).chain(self.updates.iter().map(|u| u.1));
+        roots.for_each(|v| needed[v.0] = true);
+        let mut keep = vec![false; self.nodes.len()];
+        for (node, keep) in self.nodes.iter().zip(&mut keep).rev() {
+            if node.outputs.iter().any(|v| needed[v.0]) {
+                *keep = true;
+                node.inputs.iter().for_each(|v| needed[v.0] = true);
+            }
+        }
+        let mut keep = keep.into_iter();
+        self.nodes.retain(|_| keep.next().unwrap_or(false));
+    }
+
+    fn label(&self, value: Value) -> String {
+        let name = self.name(value);
+        if name.is_empty() { format!("%{}", value.0) } else { name.to_string() }
+    }
+}
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for node in &self.nodes {
+            let outputs: Vec<String> =
+                node.outputs.iter().map(|&v| format!("{}: {}", self.label(v), self.ty(v))).collect();
+            let inputs: Vec<String> = node.inputs.iter().map(|&v| self.label(v)).collect();
+            writeln!(f, "{} = {:?}({})  # {}", outputs.join(", "), node.op, inputs.join(", "), node.layer)?;
+        }
+        for (state, value) in &self.updates {
+            writeln!(f, "{} <- {}", self.label(*state), self.label(*value))?;
+        }
+        for (name, value) in &self.outputs {
+            writeln!(f, "output {name} = {}", self.label(*value))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,296 @@
+//! Compilation of a graph into a [`Plan`]: a list of steps over numbered slots of memory, pure data.
+//!
+//! 1. Nodes that nothing depends on are dropped.
+//! 2. Every value gets a *storage*. A view shares its input's; an op that works in place takes over its
+//!    input's where nobody reads the old value later, and a copy of it otherwise.
+//! 3. Storages of temporary values get slots: the largest first, each into the first slot that is free for
+//!    as long as the storage lives (first-fit decreasing on intervals).
+//!
+//! Inputs, outputs and states keep their memory to themselves.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Graph, Source, Value};
+use crate::error::Result;
+use crate::ops::copy::Copy;
+use crate::ops::{Op, Types};
+use crate::tensor::TensorType;
+
+/// Where a value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Temporary memory of the plan.
+    Slot(usize),
+    /// State of the device, shared by all plans.
+    State(usize),
+}
+
+/// One op, with the places of its operands.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub op: Arc<dyn Op>,
+    pub types: Types,
+    pub inputs: Vec<Place>,
+    pub outputs: Vec<Place>,
+    pub layer: String,
+}
+
+/// A named tensor the host can reach.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: String,
+    pub ty: TensorType,
+    pub place: Place,
+}
+
+/// An executable program: pure data, the same for every device.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    /// Size of every slot, in elements.
+    pub slots: Vec<usize>,
+    /// The device state the plan uses; `Place::State(i)` is `states[i]`.
+    pub states: Vec<(String, TensorType)>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+impl Plan {
+    /// Compiles a graph.
+    ///
+    /// # Errors
+    /// None but those of [`Graph::apply`] for the copies it adds.
+    pub fn compile(graph: &Graph) -> Result<Plan> {
+        let mut graph = graph.clone();
+        graph.remove_dead_nodes();
+        let storages = Storages::assign(&mut graph)?;
+        Ok(storages.into_plan(&graph))
+    }
+
+    /// Bytes of temporary memory.
+    pub fn slot_bytes(&self) -> usize {
+        4 * self.slots.iter().sum::<usize>()
+    }
+
+    /// Bytes of device state that the plan uses.
+    pub fn state_bytes(&self) -> usize {
+        self.states.iter().map(|(_, ty)| ty.bytes()).sum()
+    }
+
+    /// Multiplications and additions of one run.
+    pub fn flops(&self) -> u64 {
+        self.steps.iter().map(|step| step.op.flops(&step.types)).sum()
+    }
+}
+
+/// A run of memory that one or more values live in, one after the other.
+struct Storage {
+    len: usize,
+    place: Option<Place>,
+    /// Written by the host: no op may overwrite it.
+    input: bool,
+    first: usize,
+    last: usize,
+}
+
+struct Storages {
+    storages: Vec<Storage>,
+    of: HashMap<Value, usize>,
+    states: Vec<(String, TensorType)>,
+}
+
+impl Storages {
+    /// Decides every value's storage, adding copies to the graph where an op may not work in place.
+    fn assign(graph: &mut Graph) -> Result<Storages> {
+        let mut storages = Storages { storages: Vec::new(), of: HashMap::new(), states: Vec::new() };
+        for value in graph.values() {
+            match graph.source(value) {
+                Source::Input => {
+                    storages.create(graph, value, 0);
+                }
+                Source::State => {
+                    let storage = storages.create(graph, value, 0);
+                    let state = storages.states.len();
+                    storages.states.push((graph.name(value).to_string(), graph.ty(value).clone()));
+                    storages.storages[storage].place = Some(Place::State(state));
+                }
+                Source::Node => {}
+            }
+        }
+        let mut index = 0;
+        while index < graph.nodes.len() {
+            index = storages.visit(graph, index)?;
+        }
+        storages.finish_updates(graph)?;
+        storages.extend_lives(graph);
+        Ok(storages)
+    }
+
+    fn create(&mut self, graph: &Graph, value: Value, first: usize) -> usize {
+        let len = graph.ty(value).len();
+        self.storages.push(Storage {
+            len,
+            place: None,
+            input: graph.source(value) == Source::Input,
+            first,
+            last: first,
+        });
+        self.of.insert(value, self.storages.len() - 1);
+        self.storages.len() - 1
+    }
+
+    /// Gives the outputs of node `index` their storage; returns the index of the next node.
+    fn visit(&mut self, graph: &mut Graph, mut index: usize) -> Result<usize> {
+        let op = graph.nodes[index].op.clone();
+        for &(_, input) in op.in_place() {
+            if !self.may_overwrite(graph, index, input) {
+                let copy = insert_copy(graph, index, graph.nodes[index].inputs[input])?;
+                self.create(graph, copy, index);
+                index += 1;
+                graph.nodes[index].inputs[input] = copy;
+            }
+        }
+        let node = graph.nodes[index].clone();
+        for (output, &value) in node.outputs.iter().enumerate() {
+            let shared = op.in_place().iter().find(|pair| pair.0 == output).map(|pair| pair.1);
+            match shared.or(op.view_of()) {
+                Some(input) => {
+                    let storage = self.of[&node.inputs[input]];
+                    self.of.insert(value, storage);
+                }
+                None => {
+                    self.create(graph, value, index);
+                }
+            }
+        }
+        Ok(index + 1)
+    }
+
+    /// Whether node `index` may destroy its input: nobody else may read that memory at or after the node,
+    /// neither the host nor a later run.
+    fn may_overwrite(&self, graph: &Graph, index: usize, input: usize) -> bool {
+        let node = &graph.nodes[index];
+        let storage = self.of[&node.inputs[input]];
+        let same = |value: &Value| self.of.get(value) == Some(&storage);
+        let read_later = graph.nodes[index + 1..].iter().any(|n| n.inputs.iter().any(same));
+        let read_twice = node.inputs.iter().filter(|v| same(v)).count() > 1;
+        let read_by_host = graph.outputs.iter().any(|(_, v)| same(v));
+        let read_by_update = graph.updates.iter().any(|(_, v)| same(v));
+        let keeps = match self.storages[storage].place {
+            // A state may be overwritten only with its own new value.
+            Some(Place::State(_)) => !node.op.in_place().iter().any(|&(output, from)| {
+                let update = (node.inputs[input], node.outputs[output]);
+                from == input && graph.updates.contains(&update)
+            }),
+            _ => self.storages[storage].input,
+        };
+        !(read_later || read_twice || read_by_host || read_by_update || keeps)
+    }
+
+    /// Copies into their state, at the end of the run, the new values that were not computed in place.
+    fn finish_updates(&mut self, graph: &mut Graph) -> Result<()> {
+        for (state, value) in graph.updates.clone() {
+            if self.of[&state] != self.of[&value] {
+                let index = graph.nodes.len();
+                let copy = insert_copy(graph, index, value)?;
+                let storage = self.of[&state];
+                self.of.insert(copy, storage);
+            }
+        }
+        Ok(())
+    }
+
+    /// A storage lives from its first write to its last use; an output's to the end.
+    fn extend_lives(&mut self, graph: &Graph) {
+        for (index, node) in graph.nodes.iter().enumerate() {
+            for value in node.inputs.iter().chain(&node.outputs) {
+                let storage = &mut self.storages[self.of[value]];
+                storage.last = storage.last.max(index);
+            }
+        }
+        let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
+        for value in inputs.chain(graph.outputs.iter().map(|o| o.1)) {
+            let storage = &mut self.storages[self.of[&value]];
+            (storage.first, storage.last) = (0, usize::MAX);
+        }
+    }
+
+    /// First-fit decreasing; returns the slots' sizes.
+    fn place(&mut self) -> Vec<usize> {
+        let mut order: Vec<usize> =
+            (0..self.storages.len()).filter(|&s| self.storages[s].place.is_none()).collect();
+        order.sort_by_key(|&s| (std::cmp::Reverse(self.storages[s].len), self.storages[s].first));
+        let mut slots: Vec<usize> = Vec::new();
+        let mut tenants: Vec<Vec<(usize, usize)>> = Vec::new();
+        for storage in order {
+            let Storage { len, first, last, .. } = self.storages[storage];
+            let free = |lives: &Vec<(usize, usize)>| lives.iter().all(|&(f, l)| last < f || l < first);
+            let slot = tenants.iter().position(free).unwrap_or_else(|| {
+                slots.push(len);
+                tenants.push(Vec::new());
+                slots.len() - 1
+            });
+            tenants[slot].push((first, last));
+            self.storages[storage].place = Some(Place::Slot(slot));
+        }
+        slots
+    }
+
+    fn into_plan(mut self, graph: &Graph) -> Plan {
+        let slots = self.place();
+        let place = |value: &Value| self.storages[self.of[value]].place.unwrap_or(Place::Slot(0));
+        let types = |values: &[Value]| values.iter().map(|&v| graph.ty(v).clone()).collect();
+        let steps = graph.nodes.iter().filter(|node| node.op.view_of().is_none()).map(|node| Step {
+            op: node.op.clone(),
+            types: Types { inputs: types(&node.inputs), outputs: types(&node.outputs) },
+            inputs: node.inputs.iter().map(place).collect(),
+            outputs: node.outputs.iter().map(place).collect(),
+            layer: node.layer.clone(),
+        });
+        let port = |name: &str, value: Value| Port {
+            name: name.to_string(),
+            ty: graph.ty(value).clone(),
+            place: place(&value),
+        };
+        let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
+        Plan {
+            steps: steps.collect(),
+            slots,
+            inputs: inputs.map(|v| port(graph.name(v), v)).collect(),
+            outputs: graph.outputs.iter().map(|(name, v)| port(name, *v)).collect(),
+            states: self.states,
+        }
+    }
+}
+
+/// Inserts a copy of `value` before node `index`.
+fn insert_copy(graph: &mut Graph, index: usize, value: Value) -> Result<Value> {
+    let layer = graph.nodes.get(index).map_or("update", |node| &node.layer).to_string();
+    graph.set_layer(&layer);
+    let copy = graph.apply1(Copy, &[value])?;
+    graph.nodes[index..].rotate_right(1);
+    Ok(copy)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |place: &Place| match place {
+            Place::Slot(slot) => format!("#{slot}"),
+            Place::State(state) => self.states[*state].0.clone(),
+        };
+        for step in &self.steps {
+            let outputs: Vec<String> = step.outputs.iter().map(show).collect();
+            let inputs: Vec<String> = step.inputs.iter().map(show).collect();
+            writeln!(f, "{} = {:?}({})  # {}", outputs.join(", "), step.op, inputs.join(", "), step.layer)?;
+        }
+        writeln!(
+            f,
+            "{} slots, {} bytes; {} bytes of state",
+            self.slots.len(),
+            self.slot_bytes(),
+            self.state_bytes()
+        )
+    }
+}

@@ -1,0 +1,390 @@
+//! The one matrix kernel: a register tile of C summed over up to three nested indices.
+//!
+//! ```text
+//! C[i][j] (+)= sum over (t, u, v)  A[a + i*a_row + t*a.0 + u*a.1 + v*a.2]  *  B[b + j + t*b.0 + u*b.1 + v*b.2]
+//! ```
+//!
+//! A matrix product is one such sum (v along K). A convolution's forward pass is two (kernel row, then
+//! kernel column and channel, which are contiguous in NHWC), its weight gradient three (image, row,
+//! column), each without an im2col buffer. This is the "batch-reduce GEMM" of Georganas et al.,
+//! "High-Performance Deep Learning via a Single Building Block" (2019).
+//!
+//! Blocking: a tile is `Simd::ROWS` rows by two vectors of columns, held in registers over the whole sum.
+//! Each step of v loads two vectors of B and broadcasts one element of A a row, so 12 x 2 tiles do 24
+//! multiply-adds for 14 loads: arithmetic, not the load ports, is the limit. B must be packed so that a
+//! tile's columns are contiguous ([`pack_columns`]); A is read in place with any strides.
+
+use super::simd::{Isa, Kernel, Simd};
+
+/// One index of the sum: its count, and how far A and B move with it (in elements).
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    pub count: usize,
+    pub a: usize,
+    pub b: usize,
+}
+
+impl Axis {
+    /// An index that is not there.
+    pub const ONE: Axis = Axis { count: 1, a: 0, b: 0 };
+}
+
+/// The operands of a sum, outermost index first.
+#[derive(Clone, Copy)]
+pub struct Sum<'a> {
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+    /// Distance between two rows of A.
+    pub a_row: usize,
+    pub axes: [Axis; 3],
+}
+
+/// What C holds before the sum is added.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    Zero,
+    /// One value a column, the same for every row.
+    Bias(&'a [f32]),
+    /// What it holds already.
+    Current,
+}
+
+/// A block of C: rows `row` elements apart, at most two vectors of columns.
+pub struct Block<'a> {
+    pub c: &'a mut [f32],
+    pub row: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Sum<'_> {
+    fn extent(&self, step: impl Fn(&Axis) -> usize) -> usize {
+        self.axes.iter().map(|axis| (axis.count - 1) * step(axis)).sum()
+    }
+
+    /// Adds the sum to a block of any number of rows, with A and B taken from the given offsets.
+    ///
+    /// # Panics
+    /// If the sum or the block would reach outside its slice, or the block is wider than a tile.
+    #[inline(always)]
+    pub fn add_to<S: Simd>(&self, simd: S, a_from: usize, b_from: usize, start: Start, block: Block) {
+        let Block { c, row, rows, columns } = block;
+        let wide = 2 * S::LANES;
+        assert!(rows > 0 && (1..=wide).contains(&columns));
+        assert!((rows - 1) * row + columns <= c.len());
+        if self.axes.iter().any(|axis| axis.count == 0) {
+            return fill(c, row, rows, columns, start);
+        }
+        assert!(a_from + (rows - 1) * self.a_row + self.extent(|axis| axis.a) < self.a.len());
+        let lanes = if columns <= S::LANES { S::LANES } else { wide };
+        assert!(b_from + self.extent(|axis| axis.b) + lanes <= self.b.len());
+
+        // Tiles of nearly equal height: 16 rows are better split 8 + 8 than 12 + 4.
+        let tiles = rows.div_ceil(S::ROWS);
+        let mut done = 0;
+        for tile in 0..tiles {
+            let height = (rows - done).div_ceil(tiles - tile);
+            let tile = Tile {
+                a: self.a[a_from + done * self.a_row..].as_ptr(),
+                b: self.b[b_from..].as_ptr(),
+                a_row: self.a_row,
+                axes: self.axes,
+                start,
+                c: &mut c[done * row..],
+                row,
+                columns,
+            };
+            // SAFETY: the assertions above cover every element that `height` rows of this tile touch.
+            unsafe { tile.run_height(simd, height) };
+            done += height;
+        }
+    }
+}
+
+#[inline(always)]
+fn fill(c: &mut [f32], row: usize, rows: usize, columns: usize, start: Start) {
+    for i in 0..rows {
+        let to = &mut c[i * row..][..columns];
+        match start {
+            Start::Zero => to.fill(0.0),
+            Start::Bias(bias) => to.copy_from_slice(&bias[..columns]),
+            Start::Current => {}
+        }
+    }
+}
+
+/// One register tile: at most `ROWS` rows.
+struct Tile<'a> {
+    a: *const f32,
+    b: *const f32,
+    a_row: usize,
+    axes: [Axis; 3],
+    start: Start<'a>,
+    c: &'a mut [f32],
+    row: usize,
+    columns: usize,
+}
+
+impl Tile<'_> {
+    /// # Safety
+    /// Every element that the sum reads must lie in A and B.
+    #[inline(always)]
+    unsafe fn run_height<S: Simd>(self, simd: S, height: usize) {
+        macro_rules! heights {
+            ($($rows:literal)*) => {
+                match height {
+                    // SAFETY: passed on from the caller.
+                    $($rows if $rows <= S::ROWS => unsafe { self.run_width::<S, $rows>(simd) },)*
+                    _ => unreachable!("a tile is at most S::ROWS high"),
+                }
+            };
+        }
+        heights!(1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+
+    /// # Safety
+    /// As for `run_height`.
+    #[inline(always)]
+    unsafe fn run_width<S: Simd, const R: usize>(self, simd: S) {
+        // SAFETY: passed on from the caller; a narrow tile reads one vector of B, a wide one two.
+        unsafe {
+            if self.columns <= S::LANES { self.run::<S, R, 1>(simd) } else { self.run::<S, R, 2>(simd) }
+        }
+    }
+
+    /// # Safety
+    /// As for `run_height`.
+    #[inline(always)]
+    unsafe fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
+        let full = self.columns == P * S::LANES;
+        let mut sums = [[simd.zero(); P]; R];
+        // A partial tile goes through a full-width copy of C; ROWS x 2 x LANES is at most 12 x 32.
+        let mut edge = [0.0f32; 12 * 32];
+        let width = P * S::LANES;
+        if full {
+            // SAFETY: `add_to` checked that R rows of `columns` elements lie in C, and a full tile's bias
+            // holds `columns` elements by the slice below.
+            unsafe { start_sums::<S, R, P>(simd, &mut sums, self.start, self.c.as_ptr(), self.row) };
+        } else if let Start::Current = self.start {
+            for i in 0..R {
+                edge[i * width..][..self.columns].copy_from_slice(&self.c[i * self.row..][..self.columns]);
+            }
+            // SAFETY: `edge` holds R rows of `width` elements.
+            unsafe { start_sums::<S, R, P>(simd, &mut sums, Start::Current, edge.as_ptr(), width) };
+        } else if let Start::Bias(bias) = self.start {
+            edge[..self.columns].copy_from_slice(&bias[..self.columns]);
+            // SAFETY: `edge` holds a bias of `width` elements.
+            unsafe { start_sums::<S, R, P>(simd, &mut sums, Start::Bias(&edge[..width]), edge.as_ptr(), 0) };
+        }
+        // SAFETY: passed on from the caller.
+        unsafe { multiply::<S, R, P>(simd, &mut sums, self.a, self.b, self.a_row, &self.axes) };
+        if full {
+            // SAFETY: as for `start_sums`.
+            unsafe { store_sums::<S, R, P>(simd, &sums, self.c.as_mut_ptr(), self.row) };
+        } else {
+            // SAFETY: as above.
+            unsafe { store_sums::<S, R, P>(simd, &sums, edge.as_mut_ptr(), width) };
+            for i in 0..R {
+                self.c[i * self.row..][..self.columns].copy_from_slice(&edge[i * width..][..self.columns]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// For `Current`, R rows of P vectors, `row` elements apart, must be readable at `c`.
+#[inline(always)]
+unsafe fn start_sums<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    sums: &mut [[S::Vector; P]; R],
+    start: Start,
+    c: *const f32,
+    row: usize,
+) {
+    match start {
+        Start::Zero => {}
+        Start::Bias(bias) => {
+            let bias = &bias[..P * S::LANES];
+            for p in 0..P {
+                // SAFETY: `bias` holds P vectors.
+                let value = unsafe { simd.load(bias.as_ptr().add(p * S::LANES)) };
+                for sum in sums.iter_mut() {
+                    sum[p] = value;
+                }
+            }
+        }
+        Start::Current => {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                for (p, part) in sum.iter_mut().enumerate() {
+                    // SAFETY: the caller vouches for the rows.
+                    *part = unsafe { simd.load(c.add(i * row + p * S::LANES)) };
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// R rows of P vectors, `row` elements apart, must be writable at `c`.
+#[inline(always)]
+unsafe fn store_sums<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    sums: &[[S::Vector; P]; R],
+    c: *mut f32,
+    row: usize,
+) {
+    for (i, sum) in sums.iter().enumerate() {
+        for (p, part) in sum.iter().enumerate() {
+            // SAFETY: the caller vouches for the rows.
+            unsafe { simd.store(c.add(i * row + p * S::LANES), *part) };
+        }
+    }
+}
+
+/// The inner loops.
+///
+/// # Safety
+/// Every element that the axes reach from `a` (R rows) and `b` (P vectors) must be readable.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    sums: &mut [[S::Vector; P]; R],
+    a: *const f32,
+    b: *const f32,
+    a_row: usize,
+    axes: &[Axis; 3],
+) {
+    let [outer, middle, inner] = *axes;
+    for t in 0..outer.count {
+        for u in 0..middle.count {
+            // SAFETY: the caller vouches for every element below.
+            unsafe {
+                let mut a = a.add(t * outer.a + u * middle.a);
+                let mut b = b.add(t * outer.b + u * middle.b);
+                for _ in 0..inner.count {
+                    let mut columns = [simd.zero(); P];
+                    for (p, column) in columns.iter_mut().enumerate() {
+                        *column = simd.load(b.add(p * S::LANES));
+                    }
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        let value = simd.splat(*a.add(i * a_row));
+                        for p in 0..P {
+                            sum[p] = simd.multiply_add(value, columns[p], sum[p]);
+                        }
+                    }
+                    // The last step may point past the end, where it is not read.
+                    a = a.wrapping_add(inner.a);
+                    b = b.wrapping_add(inner.b);
+                }
+            }
+        }
+    }
+}
+
+/// Elements that [`pack_columns`] writes for a `depth` x `columns` matrix.
+pub fn packed_len(isa: Isa, depth: usize, columns: usize) -> usize {
+    depth * columns.next_multiple_of(isa.tile_columns())
+}
+
+/// Cuts a `depth` x `columns` matrix, read through `at(k, j)`, into strips of a tile's columns, each
+/// contiguous and row-major, the last one filled up with zeros: strip `s` begins at `s * depth * width`.
+pub fn pack_columns(
+    isa: Isa,
+    depth: usize,
+    columns: usize,
+    packed: &mut [f32],
+    at: impl Fn(usize, usize) -> f32,
+) {
+    let width = isa.tile_columns();
+    for (strip, to) in packed.chunks_exact_mut(depth * width).enumerate() {
+        let from = strip * width;
+        let used = width.min(columns - from);
+        for (k, row) in to.chunks_exact_mut(width).enumerate() {
+            for (j, value) in row[..used].iter_mut().enumerate() {
+                *value = at(k, from + j);
+            }
+            row[used..].fill(0.0);
+        }
+    }
+}
+
+/// A whole product, for callers that need no finer control: every strip of `columns` columns of packed B
+/// (see [`pack_columns`]) against `rows` rows of A, into C with rows `c_row` apart.
+pub struct Strips<'a> {
+    pub sum: Sum<'a>,
+    pub a_from: usize,
+    /// Elements between two strips of packed B.
+    pub strip: usize,
+    pub start: Start<'a>,
+    pub c: &'a mut [f32],
+    pub c_row: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Kernel for Strips<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let width = 2 * S::LANES;
+        for (strip, from) in (0..self.columns).step_by(width).enumerate() {
+            let start = match self.start {
+                Start::Bias(bias) => Start::Bias(&bias[from..]),
+                other => other,
+            };
+            let columns = width.min(self.columns - from);
+            let block = Block { c: &mut self.c[from..], row: self.c_row, rows: self.rows, columns };
+            self.sum.add_to(simd, self.a_from, strip * self.strip, start, block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0).collect()
+    }
+
+    /// Every height and width around the tile's size, all three starts, all instruction sets.
+    #[test]
+    fn matches_the_naive_sum_at_every_tile_size() {
+        for isa in Isa::available() {
+            for rows in [1, 2, 5, 11, 12, 13, 25] {
+                for columns in [1, 7, isa.tile_columns(), isa.tile_columns() + 3] {
+                    for start in [0, 1, 2] {
+                        check(isa, rows, columns, 9, start);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(isa: Isa, rows: usize, columns: usize, depth: usize, start: usize) {
+        let (a, b, bias) = (noise(rows * depth), noise(depth * columns), noise(columns));
+        let before = noise(rows * columns);
+        let mut packed = vec![f32::NAN; packed_len(isa, depth, columns)];
+        pack_columns(isa, depth, columns, &mut packed, |k, j| b[k * columns + j]);
+        let width = isa.tile_columns();
+        let inner = Axis { count: depth, a: 1, b: width };
+        let sum = Sum { a: &a, b: &packed, a_row: depth, axes: [Axis::ONE, Axis::ONE, inner] };
+        let mut c = before.clone();
+        let start_c = [Start::Zero, Start::Bias(&bias), Start::Current][start];
+        let strip = depth * width;
+        let (c_row, start_at) = (columns, start_c);
+        isa.run(Strips { sum, a_from: 0, strip, start: start_at, c: &mut c, c_row, rows, columns });
+        for i in 0..rows {
+            for j in 0..columns {
+                let begin = [0.0, bias[j], before[i * columns + j]][start];
+                let products = (0..depth).map(|k| a[i * depth + k] * b[k * columns + j]);
+                let expected = begin + products.sum::<f32>();
+                let found = c[i * columns + j];
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "{isa} {rows}x{columns} start {start}: {found} {expected}"
+                );
+            }
+        }
+    }
+}

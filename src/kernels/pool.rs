@@ -1,0 +1,119 @@
+//! Max pooling without padding, NHWC.
+
+use super::parallel;
+use super::simd::{Isa, Kernel, Simd};
+
+/// The geometry of a pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub window: usize,
+    pub stride: usize,
+    pub out_height: usize,
+    pub out_width: usize,
+}
+
+impl Geometry {
+    fn image(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn out_image(&self) -> usize {
+        self.out_height * self.out_width * self.channels
+    }
+
+    /// Where in an image the element (i, j) of the window of output (p, q) begins.
+    #[inline(always)]
+    fn at(&self, p: usize, q: usize, i: usize, j: usize) -> usize {
+        ((p * self.stride + i) * self.width + q * self.stride + j) * self.channels
+    }
+}
+
+/// `y` = the largest element of every window of `x`, channel by channel.
+pub fn forward(isa: Isa, g: Geometry, x: &[f32], y: &mut [f32]) {
+    let images = x.chunks_exact(g.image()).zip(y.chunks_exact_mut(g.out_image()));
+    parallel::for_each(images, &mut [], 0, |(x, y), _| isa.run(Forward { g, x, y }));
+}
+
+struct Forward<'a> {
+    g: Geometry,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let g = self.g;
+        for p in 0..g.out_height {
+            for q in 0..g.out_width {
+                let y = &mut self.y[(p * g.out_width + q) * g.channels..][..g.channels];
+                y.copy_from_slice(&self.x[g.at(p, q, 0, 0)..][..g.channels]);
+                for tap in 1..g.window * g.window {
+                    let x = &self.x[g.at(p, q, tap / g.window, tap % g.window)..][..g.channels];
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        // NaN wins, so that a broken activation shows in the loss.
+                        *y = if x > *y || x.is_nan() { x } else { *y };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `dx` = `dy` at the first largest element of every window, 0 elsewhere; where windows overlap, the sum.
+pub fn gradient(isa: Isa, g: Geometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let forward = x.chunks_exact(g.image()).zip(y.chunks_exact(g.out_image()));
+    let backward = dy.chunks_exact(g.out_image()).zip(dx.chunks_exact_mut(g.image()));
+    parallel::for_each(forward.zip(backward), &mut [], 0, |((x, y), (dy, dx)), _| {
+        isa.run(Gradient { g, x, y, dy, dx });
+    });
+}
+
+struct Gradient<'a> {
+    g: Geometry,
+    x: &'a [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+/// Channels treated at a time: what is left of their gradients stays in registers.
+const CHANNELS: usize = 16;
+
+impl Kernel for Gradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let g = self.g;
+        self.dx.fill(0.0);
+        for p in 0..g.out_height {
+            for q in 0..g.out_width {
+                for channel in (0..g.channels).step_by(CHANNELS) {
+                    let count = CHANNELS.min(g.channels - channel);
+                    let out = (p * g.out_width + q) * g.channels + channel;
+                    let y = &self.y[out..][..count];
+                    let mut left = [0.0; CHANNELS];
+                    left[..count].copy_from_slice(&self.dy[out..][..count]);
+                    for tap in 0..g.window * g.window {
+                        let at = g.at(p, q, tap / g.window, tap % g.window) + channel;
+                        give(&self.x[at..][..count], y, &mut left[..count], &mut self.dx[at..][..count]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where x is the maximum y, moves what is left of the gradient to it.
+#[inline(always)]
+fn give(x: &[f32], y: &[f32], left: &mut [f32], dx: &mut [f32]) {
+    for (((x, y), left), dx) in x.iter().zip(y).zip(left).zip(dx) {
+        let here = if x == y { *left } else { 0.0 };
+        *dx += here;
+        *left -= here;
+    }
+}

@@ -1,0 +1,65 @@
+//! Reductions and maps over the rows of a `[rows, columns]` matrix, cut into blocks of fixed height so that
+//! neither the result nor its rounding depends on the number of threads.
+
+use super::parallel;
+use super::simd::{Isa, Kernel, Simd};
+
+/// Rows of a block: large enough to share out, small enough that a second pass finds it in cache.
+pub const BLOCK: usize = 256;
+
+/// Scratch elements of a reduction with `sums` results a column.
+pub fn scratch(rows: usize, columns: usize, sums: usize) -> usize {
+    rows.div_ceil(BLOCK) * columns * sums
+}
+
+/// Runs `reduce(block, partial)` for every block of rows, `partial` (zeroed) holding `len` elements, and
+/// returns the partials, one after the other.
+pub fn partials<'a>(
+    rows: usize,
+    len: usize,
+    scratch: &'a mut [f32],
+    reduce: impl Fn(usize, &mut [f32]) + Sync,
+) -> &'a [f32] {
+    let partials = &mut scratch[..rows.div_ceil(BLOCK) * len];
+    partials.fill(0.0);
+    parallel::for_each(partials.chunks_exact_mut(len).enumerate(), &mut [], 0, |(block, partial), _| {
+        reduce(block, partial);
+    });
+    partials
+}
+
+/// The rows of block `block`.
+pub fn block(x: &[f32], columns: usize, block: usize) -> &[f32] {
+    let from = block * BLOCK * columns;
+    &x[from..x.len().min(from + BLOCK * columns)]
+}
+
+/// `out [columns]` = the sum of every column of `x [rows, columns]`.
+pub fn sum(isa: Isa, x: &[f32], out: &mut [f32], scratch: &mut [f32]) {
+    let columns = out.len();
+    let parts = partials(x.len() / columns, columns, scratch, |index, partial| {
+        isa.run(AddRows { x: block(x, columns, index), sums: partial });
+    });
+    for (column, out) in out.iter_mut().enumerate() {
+        let column = parts.iter().skip(column).step_by(columns);
+        *out = column.map(|&part| f64::from(part)).sum::<f64>() as f32;
+    }
+}
+
+/// Adds rows to `sums`.
+pub struct AddRows<'a> {
+    pub x: &'a [f32],
+    pub sums: &'a mut [f32],
+}
+
+impl Kernel for AddRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for row in self.x.chunks_exact(self.sums.len()) {
+            for (sum, value) in self.sums.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! AVX-512: 32 registers of 16 lanes. The 12 x 2 tile leaves room for two columns and a broadcast, and
+//! its 24 independent sums hide the latency of two multiply-adds a cycle.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+/// # Safety
+/// The processor must have AVX-512 F and VL.
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+pub unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512)
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+    const LANES: usize = 16;
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        // SAFETY: `Avx512` is used only inside `run`, whose caller vouched for the features.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: as in `zero`.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: as in `zero`.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: as in `zero`; the caller vouches for the memory.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: __m512) {
+        // SAFETY: as in `zero`; the caller vouches for the memory.
+        unsafe { _mm512_storeu_ps(to, value) }
+    }
+}

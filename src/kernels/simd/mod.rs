@@ -1,0 +1,139 @@
+//! The instruction sets the CPU kernels are compiled for, chosen at run time.
+//!
+//! A kernel is written once, as a [`Kernel`] generic over [`Simd`]; [`Isa::run`] compiles it for every
+//! instruction set and calls the one in force. Everything a kernel calls must be `#[inline(always)]`,
+//! so that it is compiled inside the function that enables the instruction set: plain loops are then
+//! vectorised for it as well, and only the matrix kernel needs the explicit vectors of [`Simd`].
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// A vector register of `f32` and the few operations the matrix kernel needs.
+pub trait Simd: Copy + Send + Sync {
+    type Vector: Copy;
+    /// Elements in a vector.
+    const LANES: usize;
+    /// Rows of the register tile: `ROWS` x 2 accumulators, two columns and one broadcast fit the registers.
+    const ROWS: usize;
+
+    fn zero(self) -> Self::Vector;
+    fn splat(self, value: f32) -> Self::Vector;
+    /// `a * b + c`.
+    fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// # Safety
+    /// `from` must be readable for `LANES` elements; no alignment is needed.
+    unsafe fn load(self, from: *const f32) -> Self::Vector;
+    /// # Safety
+    /// `to` must be writable for `LANES` elements; no alignment is needed.
+    unsafe fn store(self, to: *mut f32, value: Self::Vector);
+}
+
+/// A computation that can be compiled for any instruction set.
+pub trait Kernel {
+    type Output;
+    /// Must be `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    Avx512,
+    Avx2,
+    Neon,
+    Portable,
+}
+
+impl Isa {
+    const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
+
+    /// The widest instruction set of this processor.
+    pub fn detect() -> Isa {
+        Isa::available()[0]
+    }
+
+    /// What this processor can run, widest first; never empty.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => true,
+            Isa::Portable => true,
+            #[allow(unreachable_patterns)] // the sets of the other architectures
+            _ => false,
+        }
+    }
+
+    /// Columns of the matrix kernel's register tile: two vectors.
+    pub fn tile_columns(self) -> usize {
+        struct Columns;
+        impl Kernel for Columns {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                2 * S::LANES
+            }
+        }
+        self.run(Columns)
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    ///
+    /// # Panics
+    /// If the processor lacks the instruction set; [`Isa::from_str`] and [`Isa::detect`] never return such.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        assert!(self.is_available());
+        match self {
+            // SAFETY: the assertion above checked that the processor has the features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::run(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::run(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel.run(neon::Neon),
+            _ => kernel.run(portable::Portable),
+        }
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Isa> {
+        let available = Isa::available();
+        let found = available.iter().find(|isa| isa.to_string() == name);
+        found.copied().ok_or_else(|| {
+            let names: Vec<String> = available.iter().map(Isa::to_string).collect();
+            Error::Usage(format!("instruction set '{name}' is not one of {}", names.join(", ")))
+        })
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
+            Isa::Portable => "portable",
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Adam (Kingma and Ba 2015) with decoupled weight decay (AdamW: Loshchilov and Hutter 2019):
+//!
+//! `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+//! `p -= rate decay p + rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)`
+//!
+//! with t counted from 1. That is PyTorch's form. Keras adds epsilon to `sqrt(v)` before the correction,
+//! which is the same as an epsilon divided by `sqrt(1 - b2^t)` here.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::{parallel, rows::BLOCK};
+
+/// Where epsilon is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpsilonForm {
+    Torch,
+    Keras,
+}
+
+/// Inputs: parameter p, moments m and v, gradient g (one shape), rate `[1]`, step `u32 [1]` (t - 1).
+/// Outputs the new p, m and v, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Adam {
+    pub beta1: f32,
+    pub beta2: f32,
+    pub epsilon: f32,
+    pub epsilon_form: EpsilonForm,
+    pub decay: f32,
+}
+
+impl Adam {
+    /// The bias corrections `1 / (1 - b1^t)` and `1 / (1 - b2^t)`, and epsilon, at step t.
+    fn at_step(&self, t: f64) -> [f64; 3] {
+        let corrections = [self.beta1, self.beta2].map(|beta| 1.0 / (1.0 - f64::from(beta).powf(t)));
+        let keras = if self.epsilon_form == EpsilonForm::Keras { corrections[1].sqrt() } else { 1.0 };
+        [corrections[0], corrections[1], f64::from(self.epsilon) * keras]
+    }
+}
+
+impl Op for Adam {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [p, m, v, gradient, rate, step] = expect(inputs)?;
+        require(
+            [m, v, gradient].iter().all(|t| *t == p),
+            "parameter, moments and gradient must have one shape",
+        )?;
+        require(
+            rate == &TensorType::f32([1]) && step == &TensorType::u32([1]),
+            "takes rate f32[1], step u32[1]",
+        )?;
+        Ok(vec![p.clone(); 3])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0), (1, 1), (2, 2)]
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (gradient, rate, step) = (args.input(3), args.input(4)[0], args.input_u32(5)[0]);
+        let [correct_m, correct_v, epsilon] = self.at_step(f64::from(step) + 1.0).map(|v| v as f32);
+        let Adam { beta1, beta2, decay, .. } = *self;
+        let ([p, m, v], _) = args.output_many();
+        let block = 16 * BLOCK;
+        let moments = m.chunks_mut(block).zip(v.chunks_mut(block));
+        let items = p.chunks_mut(block).zip(moments).zip(gradient.chunks(block));
+        parallel::for_each(items, &mut [], 0, |((p, (m, v)), gradient), _| {
+            for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(gradient) {
+                *m = beta1 * *m + (1.0 - beta1) * g;
+                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                *p -= rate * (decay * *p + *m * correct_m / ((*v * correct_v).sqrt() + epsilon));
+            }
+        });
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [p, m, v, g, rate, step] = inputs else { return Vec::new() };
+        let (beta1, beta2) = (f64::from(self.beta1), f64::from(self.beta2));
+        let [correct_m, correct_v, epsilon] = self.at_step(step[0] + 1.0);
+        let moment = |old: &[f64], beta: f64, power: i32| -> Vec<f64> {
+            old.iter().zip(g).map(|(old, g)| beta * old + (1.0 - beta) * g.powi(power)).collect()
+        };
+        let (m, v) = (moment(m, beta1, 1), moment(v, beta2, 2));
+        let update = |i: usize| {
+            let adam = m[i] * correct_m / ((v[i] * correct_v).sqrt() + epsilon);
+            p[i] - rate[0] * (f64::from(self.decay) * p[i] + adam)
+        };
+        vec![(0..p.len()).map(update).collect(), m, v]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |epsilon_form, decay, step| {
+        let input = |low, high| (TensorType::f32([5, 7]), Fill::Uniform(low, high));
+        let inputs = vec![
+            input(-1.0, 1.0),
+            input(-0.1, 0.1),
+            input(0.0, 0.01),
+            input(-0.1, 0.1),
+            (TensorType::f32([1]), Fill::Constant(0.01)),
+            (TensorType::u32([1]), Fill::Constant(step)),
+        ];
+        Case::new(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3, epsilon_form, decay }, inputs)
+    };
+    vec![
+        case(EpsilonForm::Torch, 0.0, 0.0),
+        case(EpsilonForm::Torch, 0.05, 100.0),
+        case(EpsilonForm::Keras, 0.0, 3.0),
+    ]
+}

@@ -1,0 +1,47 @@
+//! `y = a + b`, elementwise: residual connections, and gradients that reach a value by two ways.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::{parallel, rows::BLOCK};
+
+/// See the module's documentation. Inputs: two `f32` of one shape; works in place on the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Add;
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [a, b] = expect(inputs)?;
+        require(a == b, "the two inputs must have one shape")?;
+        Ok(vec![a.clone()])
+    }
+
+    fn gradient(&self, _: &mut Graph, _: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        Ok(vec![grads[0], grads[0]])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let b = args.input(1);
+        let (y, _) = args.output();
+        let block = 16 * BLOCK;
+        parallel::for_each(y.chunks_mut(block).zip(b.chunks(block)), &mut [], 0, |(y, b), _| {
+            y.iter_mut().zip(b).for_each(|(y, b)| *y += b);
+        });
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        vec![inputs[0].iter().zip(&inputs[1]).map(|(a, b)| a + b).collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let input = || (TensorType::f32([3, 7, 5]), Fill::Uniform(-1.0, 1.0));
+    vec![Case::new(Add, vec![input(), input()]).differentiable(&[0, 1])]
+}

@@ -1,0 +1,164 @@
+//! Picks the images of a batch out of the data set, augments and normalises them:
+//!
+//! `x[n, y, x, c] = (pixel - mean[c]) / std[c]`, where the picture has been mirrored with probability 1/2 (if
+//! `flip`), shifted by up to `shift` pixels each way, with zeros (the mean colour) coming in, and a square of
+//! `cutout` pixels has been set to zero (DeVries and Taylor 2017). Image n of a batch draws from the counters
+//! `(2 n, step)` and `(2 n + 1, step)`: every device sees the same pictures.
+
+use super::case::{Case, Fill};
+use super::softmax_cross_entropy::IGNORE;
+use super::*;
+use crate::kernels::parallel;
+use crate::kernels::rng::{self, Stream};
+
+/// Inputs: the data set, `u32 [M, W]`: a row is an image's `size x size x 3` bytes, four to a word, lowest
+/// byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the batch; step
+/// `u32 [1]`. Outputs: x `[N, size, size, 3]` and labels `u32 [N]`. An index outside the data set gives an
+/// empty image with the label [`IGNORE`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Augment {
+    pub size: usize,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    pub shift: usize,
+    pub flip: bool,
+    /// Side of the square; 0 for none.
+    pub cutout: usize,
+    pub seed: u32,
+}
+
+/// What is done to one image.
+struct Change {
+    flip: bool,
+    down: isize,
+    right: isize,
+    /// Top left corner of the square, which may lie partly outside.
+    square: [isize; 2],
+}
+
+impl Augment {
+    /// Words of an image's record.
+    pub fn record(size: usize) -> usize {
+        (3 * size * size).div_ceil(4)
+    }
+
+    fn change(&self, step: u32, n: usize) -> Change {
+        let a = rng::draw(self.seed, Stream::Augment, step, 2 * n as u32);
+        let b = rng::draw(self.seed, Stream::Augment, step, 2 * n as u32 + 1);
+        let shift = |bits| rng::below(bits, 2 * self.shift as u32 + 1) as isize - self.shift as isize;
+        let corner = |bits| rng::below(bits, self.size as u32) as isize - (self.cutout / 2) as isize;
+        Change {
+            flip: self.flip && a[2] & 1 == 1,
+            down: shift(a[0]),
+            right: shift(a[1]),
+            square: [corner(b[0]), corner(b[1])],
+        }
+    }
+
+    /// The pixel of the original that lands at (y, x), if any does.
+    fn source(&self, change: &Change, y: usize, x: usize) -> Option<usize> {
+        let size = self.size as isize;
+        let (y, x) = (y as isize, x as isize);
+        let side = self.cutout as isize;
+        let [top, left] = change.square;
+        if (top..top + side).contains(&y) && (left..left + side).contains(&x) {
+            return None;
+        }
+        let (y, x) = (y - change.down, x - change.right);
+        if y < 0 || y >= size || x < 0 || x >= size {
+            return None;
+        }
+        let x = if change.flip { size - 1 - x } else { x };
+        Some((y * size + x) as usize)
+    }
+}
+
+impl Op for Augment {
+    fn name(&self) -> &'static str {
+        "augment"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [data, labels, indices, step] = expect(inputs)?;
+        let &[count, words] = data.dims() else {
+            return Err("the data set must be [M, W]".into());
+        };
+        require(
+            words == Augment::record(self.size),
+            format!("images of size {} have other records", self.size),
+        )?;
+        require(labels.dims() == [count], "the data set must have one label an image")?;
+        require(step == &TensorType::u32([1]), "step must be u32[1]")?;
+        let batch = indices.len();
+        Ok(vec![TensorType::f32([batch, self.size, self.size, 3]), TensorType::u32([batch])])
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (data, labels) = (args.input_u32(0), args.input_u32(1));
+        let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
+        let record = types.inputs[0].shape.last();
+        let out_labels = args.outputs[1].u32_mut();
+        for (out, &index) in out_labels.iter_mut().zip(indices) {
+            *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
+        }
+        let (x, _) = args.output();
+        let images = x.chunks_exact_mut(3 * self.size * self.size).enumerate();
+        parallel::for_each(images, &mut [], 0, |(n, x), _| {
+            let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
+                return x.fill(0.0);
+            };
+            let change = self.change(step, n);
+            let pixels: &[u8] = bytemuck::cast_slice(words);
+            for (at, out) in x.chunks_exact_mut(3).enumerate() {
+                match self.source(&change, at / self.size, at % self.size) {
+                    Some(from) => {
+                        for c in 0..3 {
+                            out[c] = (f32::from(pixels[3 * from + c]) - self.mean[c]) / self.std[c];
+                        }
+                    }
+                    None => out.fill(0.0),
+                }
+            }
+        });
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let record = types.inputs[0].shape.last();
+        let step = inputs[3][0] as u32;
+        let mut x = Vec::new();
+        let mut labels = Vec::new();
+        for (n, &index) in inputs[2].iter().enumerate() {
+            let label = inputs[1].get(index as usize);
+            labels.push(label.copied().unwrap_or(f64::from(IGNORE)));
+            let change = self.change(step, n);
+            for at in 0..self.size * self.size {
+                let from = self.source(&change, at / self.size, at % self.size).filter(|_| label.is_some());
+                for c in 0..3 {
+                    let value = from.map(|from| {
+                        let byte = 3 * from + c;
+                        let word = inputs[0][index as usize * record + byte / 4] as u32;
+                        let pixel = f64::from(word >> (8 * (byte % 4)) & 255);
+                        (pixel - f64::from(self.mean[c])) / f64::from(self.std[c])
+                    });
+                    x.push(value.unwrap_or(0.0));
+                }
+            }
+        }
+        vec![x, labels]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |size, shift, flip, cutout| {
+        let (mean, std) = ([120.0, 130.0, 110.0], [60.0, 55.0, 70.0]);
+        let inputs = vec![
+            (TensorType::u32([9, Augment::record(size)]), Fill::Bits),
+            (TensorType::u32([9]), Fill::Below(10)),
+            // One index more than there are images: the padding of a last batch.
+            (TensorType::u32([20]), Fill::Below(10)),
+            (TensorType::u32([1]), Fill::Constant(11.0)),
+        ];
+        Case::new(Augment { size, mean, std, shift, flip, cutout, seed: 3 }, inputs)
+    };
+    vec![case(8, 0, false, 0), case(8, 2, true, 3), case(7, 1, false, 0)]
+}

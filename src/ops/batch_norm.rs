@@ -1,0 +1,108 @@
+//! Batch normalisation in training (Ioffe and Szegedy 2015), for every channel over all other dimensions:
+//!
+//! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
+//!
+//! with the mean and the biased variance of this batch. The activation is there because [`crate::graph::fuse`]
+//! puts it there: it saves a pass over memory in both directions.
+
+use super::batch_norm_grad::BatchNormGrad;
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::{batch_norm, rows};
+
+/// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[..., C]`,
+/// mean `[C]`, variance `[C]` (biased).
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm {
+    pub epsilon: f32,
+    pub activation: Activation,
+}
+
+/// `scale = gamma / sqrt(variance + epsilon)` and `shift = beta - mean scale`: what the normalisation does to
+/// a channel. Forward and backward pass compute it alike, so that they agree on what the activation cut.
+pub(crate) fn scale_and_shift(
+    [gamma, beta, mean, variance]: [&[f32]; 4],
+    epsilon: f32,
+    scale: &mut [f32],
+    shift: &mut [f32],
+) {
+    for c in 0..scale.len() {
+        scale[c] = gamma[c] / (variance[c] + epsilon).sqrt();
+        shift[c] = beta[c] - mean[c] * scale[c];
+    }
+}
+
+/// The shape rule shared by the three batch normalisation ops: x and then vectors of C elements.
+pub(crate) fn per_channel(x: &TensorType, vectors: &[&TensorType]) -> std::result::Result<(), String> {
+    let channels = x.shape.last();
+    require(!x.is_empty() && !x.dims().is_empty(), "x must have elements and channels")?;
+    require(vectors.iter().all(|v| v.dims() == [channels]), format!("all parameters must be [{channels}]"))
+}
+
+impl Op for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x, gamma, beta] = expect(inputs)?;
+        per_channel(x, &[gamma, beta])?;
+        Ok(vec![x.clone(), gamma.clone(), gamma.clone()])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let [Some(dy), None, None] = grads[..] else {
+            return Err(Error::op(format!("batch_norm '{}'", node.layer), "its statistics have no gradient"));
+        };
+        let inputs = [dy, node.inputs[0], node.inputs[1], node.inputs[2], node.outputs[1], node.outputs[2]];
+        let op = BatchNormGrad { epsilon: self.epsilon, activation: self.activation };
+        Ok(graph.apply(op, &inputs)?.into_iter().map(Some).collect())
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        let channels = types.inputs[1].len();
+        2 * channels + rows::scratch(types.inputs[0].len() / channels, channels, 2)
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (isa, x, gamma, beta) = (args.isa, args.input(0), args.input(1), args.input(2));
+        let ([y, mean, variance], scratch) = args.output_many();
+        let (scale, rest) = scratch.split_at_mut(gamma.len());
+        let (shift, rest) = rest.split_at_mut(gamma.len());
+        batch_norm::moments(isa, x, mean, variance, rest);
+        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
+        batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let channels = types.inputs[1].len();
+        let (low, high) = self.activation.clamp_f64();
+        let column = |c: usize| inputs[0].iter().skip(c).step_by(channels);
+        let count = (inputs[0].len() / channels) as f64;
+        let mean: Vec<f64> = (0..channels).map(|c| column(c).sum::<f64>() / count).collect();
+        let variance: Vec<f64> =
+            (0..channels).map(|c| column(c).map(|x| (x - mean[c]).powi(2)).sum::<f64>() / count).collect();
+        let element = |(i, x): (usize, &f64)| {
+            let c = i % channels;
+            let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
+            (normal * inputs[1][c] + inputs[2][c]).clamp(low, high)
+        };
+        vec![inputs[0].iter().enumerate().map(element).collect(), mean, variance]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |dims: &[usize], activation, low, high| {
+        let channels = TensorType::f32([dims[dims.len() - 1]]);
+        let gamma = (channels.clone(), Fill::Uniform(0.5, 1.5));
+        let beta = (channels, Fill::Uniform(-1.0, 1.0));
+        let x = (TensorType::f32(dims), Fill::Uniform(low, high));
+        Case::new(BatchNorm { epsilon: 1e-3, activation }, vec![x, gamma, beta]).differentiable(&[0, 1, 2])
+    };
+    vec![
+        case(&[2, 3, 3, 5], Activation::None, -1.0, 1.0),
+        case(&[4, 4, 4, 4], Activation::Relu, -1.0, 1.0),
+        case(&[3, 2, 5, 16], Activation::Relu6, -9.0, 9.0),
+        case(&[300, 3], Activation::None, 99.0, 101.0),
+    ]
+}

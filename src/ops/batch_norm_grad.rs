@@ -1,0 +1,96 @@
+//! The gradient of [`super::batch_norm`]. With `x_hat = (x - mean) / sqrt(variance + epsilon)`, N rows and g the
+//! part of dy that passes the activation:
+//!
+//! `dbeta = sum g`, `dgamma = sum g x_hat`,
+//! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
+
+use super::batch_norm::{per_channel, scale_and_shift};
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
+use crate::kernels::rows;
+
+/// Inputs: dy and x `[..., C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormGrad {
+    pub epsilon: f32,
+    pub activation: Activation,
+}
+
+impl Op for BatchNormGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [dy, x, gamma, beta, mean, variance] = expect(inputs)?;
+        require(dy == x, "dy and x must have one shape")?;
+        per_channel(x, &[gamma, beta, mean, variance])?;
+        Ok(vec![x.clone(), gamma.clone(), beta.clone()])
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        let channels = types.inputs[2].len();
+        5 * channels + rows::scratch(types.inputs[0].len() / channels, channels, 2)
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let isa = args.isa;
+        let [dy, x, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(i));
+        let ([dx, dgamma, dbeta], scratch) = args.output_many();
+        let channels = gamma.len();
+        let (vectors, rest) = scratch.split_at_mut(5 * channels);
+        let mut vectors = vectors.chunks_exact_mut(channels);
+        let [scale, shift, inv_std, slope, offset] =
+            std::array::from_fn(|_| vectors.next().unwrap_or_default());
+        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
+        for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
+            *inv_std = 1.0 / (variance + self.epsilon).sqrt();
+        }
+        let backward = Backward { x, dy, mean, inv_std, scale, shift, clamp: self.activation.clamp() };
+        gradient_sums(isa, backward, dgamma, dbeta, rest);
+        let count = (x.len() / channels) as f32;
+        for c in 0..channels {
+            slope[c] = -scale[c] * inv_std[c] * dgamma[c] / count;
+            offset[c] = -scale[c] * dbeta[c] / count - mean[c] * slope[c];
+        }
+        gradient_apply(isa, backward, slope, offset, dx);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
+        let channels = types.inputs[2].len();
+        let count = (x.len() / channels) as f64;
+        let (low, high) = self.activation.clamp_f64();
+        let inv_std = |c: usize| 1.0 / (variance[c] + f64::from(self.epsilon)).sqrt();
+        let x_hat = |i: usize| (x[i] - mean[i % channels]) * inv_std(i % channels);
+        let g = |i: usize| {
+            let y = x_hat(i) * gamma[i % channels] + beta[i % channels];
+            if y > low && y < high { dy[i] } else { 0.0 }
+        };
+        let total = |c: usize, f: &dyn Fn(usize) -> f64| (c..x.len()).step_by(channels).map(f).sum::<f64>();
+        let dbeta: Vec<f64> = (0..channels).map(|c| total(c, &g)).collect();
+        let dgamma: Vec<f64> = (0..channels).map(|c| total(c, &|i| g(i) * x_hat(i))).collect();
+        let dx = |i: usize| {
+            let c = i % channels;
+            gamma[c] * inv_std(c) * (g(i) - dbeta[c] / count - x_hat(i) * dgamma[c] / count)
+        };
+        vec![(0..x.len()).map(dx).collect(), dgamma, dbeta]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |dims: &[usize], activation| {
+        let (ty, channels) = (TensorType::f32(dims), TensorType::f32([dims[dims.len() - 1]]));
+        let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
+        let x = (ty.clone(), Fill::Uniform(-1.0, 1.0));
+        let inputs =
+            vec![x.clone(), x, vector(0.5, 1.5), vector(-1.0, 1.0), vector(-0.1, 0.1), vector(0.2, 0.5)];
+        Case::new(BatchNormGrad { epsilon: 1e-5, activation }, inputs)
+    };
+    vec![
+        case(&[2, 3, 3, 5], Activation::None),
+        case(&[4, 4, 4, 4], Activation::Relu),
+        case(&[700, 16], Activation::Relu6),
+    ]
+}

@@ -1,0 +1,68 @@
+//! Batch normalisation with stored statistics:
+//! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`.
+
+use super::batch_norm::{per_channel, scale_and_shift};
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::batch_norm;
+
+/// See the module's documentation. Inputs: x `[..., C]`, then gamma, beta, mean and variance `[C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormInfer {
+    pub epsilon: f32,
+    pub activation: Activation,
+}
+
+impl Op for BatchNormInfer {
+    fn name(&self) -> &'static str {
+        "batch_norm_infer"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x, gamma, beta, mean, variance] = expect(inputs)?;
+        per_channel(x, &[gamma, beta, mean, variance])?;
+        Ok(vec![x.clone()])
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        2 * types.inputs[1].len()
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let isa = args.isa;
+        let [x, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(i));
+        let (y, scratch) = args.output();
+        let (scale, rest) = scratch.split_at_mut(gamma.len());
+        let shift = &mut rest[..gamma.len()];
+        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
+        batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
+        let channels = types.inputs[1].len();
+        let (low, high) = self.activation.clamp_f64();
+        let element = |(i, x): (usize, &f64)| {
+            let c = i % channels;
+            let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
+            (normal * gamma[c] + beta[c]).clamp(low, high)
+        };
+        vec![x.iter().enumerate().map(element).collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |dims: &[usize], activation| {
+        let channels = TensorType::f32([dims[dims.len() - 1]]);
+        let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
+        let inputs = vec![
+            (TensorType::f32(dims), Fill::Uniform(-3.0, 9.0)),
+            vector(0.5, 1.5),
+            vector(-1.0, 1.0),
+            vector(-0.5, 0.5),
+            vector(0.1, 2.0),
+        ];
+        Case::new(BatchNormInfer { epsilon: 1e-3, activation }, inputs)
+    };
+    vec![case(&[2, 3, 3, 5], Activation::Relu6), case(&[300, 16], Activation::None)]
+}

@@ -1,0 +1,75 @@
+//! Test cases of ops: an op, and how its inputs are filled. The same cases hold the reference against
+//! itself (numerical gradients), the CPU against the reference, and every other device against the CPU.
+
+use std::sync::Arc;
+
+use super::Op;
+use crate::kernels::rng::{self, Stream};
+use crate::tensor::{DType, TensorType};
+
+/// How an input is filled.
+#[derive(Clone, Copy, Debug)]
+pub enum Fill {
+    /// Uniform in a range.
+    Uniform(f32, f32),
+    /// Uniform in [-1, 1], but at least 0.1 away from 0: for functions with a kink there.
+    AwayFromZero,
+    /// A shuffled ramp over [-1, 1]: no two values within a finite difference of each other.
+    Distinct,
+    /// Integers below a bound.
+    Below(u32),
+    /// Random bits.
+    Bits,
+    /// A single value, everywhere.
+    Constant(f32),
+}
+
+/// An op and its inputs.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub op: Arc<dyn Op>,
+    pub inputs: Vec<(TensorType, Fill)>,
+    /// The inputs whose gradients are checked numerically.
+    pub differentiable: Vec<usize>,
+}
+
+impl Case {
+    pub fn new(op: impl Op, inputs: Vec<(TensorType, Fill)>) -> Self {
+        Case { op: Arc::new(op), inputs, differentiable: Vec::new() }
+    }
+
+    /// Asks for a numerical gradient check of these inputs.
+    pub fn differentiable(mut self, inputs: &[usize]) -> Self {
+        self.differentiable = inputs.to_vec();
+        self
+    }
+
+    /// The values of input `index`, as `f64`; integers as their values.
+    pub fn values(&self, index: usize) -> Vec<f64> {
+        let (ty, fill) = &self.inputs[index];
+        let len = ty.len();
+        let order = rng::permutation(len, 7, Stream::Init, index as u32);
+        let value = |i: usize| {
+            let bits = rng::draw(7, Stream::Split, index as u32, i as u32)[0];
+            let unit = rng::unit(bits);
+            match *fill {
+                Fill::Uniform(low, high) => f64::from(low + (high - low) * unit),
+                Fill::AwayFromZero => f64::from((0.1 + 0.9 * unit) * if bits & 1 == 0 { 1.0 } else { -1.0 }),
+                Fill::Distinct => f64::from(2.0 * (order[i] as f32 + 0.5) / len as f32 - 1.0),
+                Fill::Below(bound) => f64::from(rng::below(bits, bound)),
+                Fill::Bits => f64::from(bits),
+                Fill::Constant(value) => f64::from(value),
+            }
+        };
+        (0..len).map(value).collect()
+    }
+}
+
+/// Stores reference values as a tensor of the given type would hold them.
+pub fn to_words(values: &[f64], dtype: DType) -> Vec<u32> {
+    let word = |&value: &f64| match dtype {
+        DType::F32 => (value as f32).to_bits(),
+        DType::U32 => value as u32,
+    };
+    values.iter().map(word).collect()
+}

@@ -1,0 +1,226 @@
+//! Two-dimensional convolution (cross-correlation, as in every framework), NHWC x HWIO:
+//!
+//! `y[n, p, q, o] = bias[o] + sum over i, j, c  x[n, p s + i - top, q s + j - left, c] w[i, j, c, o]`
+//!
+//! where x is 0 outside its borders and s is the stride.
+
+use super::case::{Case, Fill};
+use super::conv2d_input_grad::Conv2dInputGrad;
+use super::conv2d_weight_grad::Conv2dWeightGrad;
+use super::sum_rows::SumRows;
+use super::*;
+use crate::kernels::conv::{self, Geometry};
+use crate::tensor::{DType, Shape};
+
+/// How the borders are padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// As TensorFlow does: the output has `ceil(size / stride)` pixels, and of an odd amount of padding the
+    /// larger half goes to the bottom and right.
+    Same,
+    /// As PyTorch does: this many zeros on every side.
+    Symmetric(usize),
+}
+
+impl Padding {
+    /// Output size, and padding in front, along one dimension.
+    ///
+    /// # Errors
+    /// If the kernel does not fit the padded input.
+    pub fn apply(
+        self,
+        size: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> std::result::Result<(usize, usize), String> {
+        require(stride > 0 && kernel > 0 && size > 0, "sizes, kernel and stride must be positive")?;
+        match self {
+            Padding::Same => {
+                let out = size.div_ceil(stride);
+                Ok((out, ((out - 1) * stride + kernel).saturating_sub(size) / 2))
+            }
+            Padding::Symmetric(pad) => {
+                require(
+                    kernel <= size + 2 * pad,
+                    format!("a kernel of {kernel} does not fit a size of {size}"),
+                )?;
+                Ok(((size + 2 * pad - kernel) / stride + 1, pad))
+            }
+        }
+    }
+}
+
+/// See the module's documentation. Inputs: x `[N, H, W, C]`, w `[KH, KW, C, O]` and, if there is one, bias
+/// `[O]`; output `[N, P, Q, O]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2d {
+    pub stride: usize,
+    pub padding: Padding,
+}
+
+impl Conv2d {
+    /// The geometry for an input and weights of these dimensions.
+    pub(crate) fn geometry(&self, x: &[usize], w: &[usize]) -> std::result::Result<Geometry, String> {
+        let (&[batch, in_height, in_width, in_channels], &[kernel_height, kernel_width, depth, out_channels]) =
+            (x, w)
+        else {
+            return Err("x must be [N, H, W, C] and w [KH, KW, C, O]".into());
+        };
+        require(
+            depth == in_channels,
+            format!("the weights want {depth} channels, the input has {in_channels}"),
+        )?;
+        let (out_height, pad_top) = self.padding.apply(in_height, kernel_height, self.stride)?;
+        let (out_width, pad_left) = self.padding.apply(in_width, kernel_width, self.stride)?;
+        Ok(Geometry {
+            batch,
+            in_height,
+            in_width,
+            in_channels,
+            kernel_height,
+            kernel_width,
+            stride: self.stride,
+            pad_top,
+            pad_left,
+            out_height,
+            out_width,
+            out_channels,
+        })
+    }
+
+    fn planned(&self, types: &Types) -> Geometry {
+        planned(self.geometry(types.inputs[0].dims(), types.inputs[1].dims()))
+    }
+}
+
+/// The geometry of a node whose types the shape rule has accepted.
+pub(crate) fn planned(geometry: std::result::Result<Geometry, String>) -> Geometry {
+    geometry.unwrap_or_else(|problem| unreachable!("the shape rule let pass: {problem}"))
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        require((2..=3).contains(&inputs.len()), "takes x, w and perhaps a bias")?;
+        let g = self.geometry(inputs[0].dims(), inputs[1].dims())?;
+        let bias_fits = inputs.get(2).is_none_or(|bias| bias.dims() == [g.out_channels]);
+        require(bias_fits, "the bias must have one element an output channel")?;
+        Ok(vec![TensorType::f32([g.batch, g.out_height, g.out_width, g.out_channels])])
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        grads: &[Option<Value>],
+        needed: &[bool],
+    ) -> Gradients {
+        let Some(dy) = grads[0] else { return Ok(vec![None; node.inputs.len()]) };
+        let (x, w) = (node.inputs[0], node.inputs[1]);
+        let mut out = vec![None; node.inputs.len()];
+        if needed[0] {
+            let shape = graph.ty(x).shape.clone();
+            out[0] = Some(graph.apply1(Conv2dInputGrad { conv: *self, shape }, &[dy, w])?);
+        }
+        if needed[1] {
+            let shape = graph.ty(w).shape.clone();
+            out[1] = Some(graph.apply1(Conv2dWeightGrad { conv: *self, shape }, &[x, dy])?);
+        }
+        if needed.get(2) == Some(&true) {
+            out[2] = Some(graph.apply1(SumRows, &[dy])?);
+        }
+        Ok(out)
+    }
+
+    fn flops(&self, types: &Types) -> u64 {
+        self.planned(types).flops()
+    }
+
+    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
+        let (shared, each) = conv::forward_scratch(isa, &self.planned(types));
+        shared + threads * each
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, x, w) = (args.isa, args.input(0), args.input(1));
+        let bias = (types.inputs.len() == 3).then(|| args.input(2));
+        let (y, scratch) = args.output();
+        conv::forward(isa, &self.planned(types), x, w, bias, y, scratch);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let g = self.planned(types);
+        let mut y = vec![0.0; types.outputs[0].len()];
+        if let Some(bias) = inputs.get(2) {
+            y.iter_mut().enumerate().for_each(|(i, y)| *y = bias[i % g.out_channels]);
+        }
+        each_product(&g, |x, w, out| y[out] += inputs[0][x] * inputs[1][w]);
+        vec![y]
+    }
+}
+
+/// Visits every product of the sum: the indices into x, w and y. The three directions of the convolution
+/// are the three ways to read it.
+pub(crate) fn each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
+    let at = |dims: [usize; 3], i: [usize; 4]| ((i[0] * dims[0] + i[1]) * dims[1] + i[2]) * dims[2] + i[3];
+    let inside = |out: usize, k: usize, pad: usize, size: usize| {
+        (out * g.stride + k).checked_sub(pad).filter(|&position| position < size)
+    };
+    for n in 0..g.batch {
+        for (p, q) in pairs(g.out_height, g.out_width) {
+            for (i, j) in pairs(g.kernel_height, g.kernel_width) {
+                let (Some(y), Some(x)) =
+                    (inside(p, i, g.pad_top, g.in_height), inside(q, j, g.pad_left, g.in_width))
+                else {
+                    continue;
+                };
+                for (c, o) in pairs(g.in_channels, g.out_channels) {
+                    visit(
+                        at([g.in_height, g.in_width, g.in_channels], [n, y, x, c]),
+                        at([g.kernel_width, g.in_channels, g.out_channels], [i, j, c, o]),
+                        at([g.out_height, g.out_width, g.out_channels], [n, p, q, o]),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn pairs(a: usize, b: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..a).flat_map(move |i| (0..b).map(move |j| (i, j)))
+}
+
+/// Convolutions that between them reach every border case: sizes that are no multiple of a tile, strides
+/// with and without leftover pixels, kernels smaller than the stride, one channel, channels equal to size.
+pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
+    let conv = |x: [usize; 4], kernel: [usize; 2], out: usize, stride: usize, padding| {
+        (Conv2d { stride, padding }, Shape::from(x), Shape::from([kernel[0], kernel[1], x[3], out]))
+    };
+    vec![
+        conv([2, 8, 8, 3], [3, 3], 32, 1, Padding::Same),
+        conv([3, 5, 7, 4], [3, 3], 10, 1, Padding::Same),
+        conv([2, 8, 8, 8], [3, 3], 8, 2, Padding::Same),
+        conv([2, 7, 7, 5], [3, 3], 6, 2, Padding::Symmetric(1)),
+        conv([17, 4, 4, 2], [3, 3], 40, 1, Padding::Symmetric(1)),
+        conv([2, 6, 5, 3], [1, 1], 4, 2, Padding::Same),
+        conv([2, 9, 9, 2], [5, 4], 3, 3, Padding::Symmetric(2)),
+        conv([1, 4, 4, 1], [2, 2], 1, 1, Padding::Symmetric(0)),
+        conv([2, 3, 3, 2], [5, 5], 3, 1, Padding::Same),
+    ]
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |(op, x, w): (Conv2d, Shape, Shape), bias: bool| {
+        let channels = w.last();
+        let fill = |shape| (TensorType { shape, dtype: DType::F32 }, Fill::Uniform(-1.0, 1.0));
+        let mut inputs = vec![fill(x), fill(w)];
+        if bias {
+            inputs.push(fill([channels].into()));
+        }
+        Case::new(op, inputs).differentiable(if bias { &[0, 1, 2] } else { &[0, 1] })
+    };
+    geometries().into_iter().enumerate().map(|(i, geometry)| case(geometry, i % 2 == 0)).collect()
+}

@@ -1,0 +1,118 @@
+//! `y [m, n] = op(a) op(b) + bias`, where op transposes or does not: dense layers and both their gradients.
+
+use super::case::{Case, Fill};
+use super::sum_rows::SumRows;
+use super::*;
+use crate::kernels::matmul::{self, Product};
+
+/// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and, if there
+/// is one, bias `[n]`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Matmul {
+    pub a_transposed: bool,
+    pub b_transposed: bool,
+}
+
+impl Matmul {
+    fn product(&self, a: &[usize], b: &[usize]) -> std::result::Result<Product, String> {
+        let (&[a0, a1], &[b0, b1]) = (a, b) else {
+            return Err("takes two matrices".into());
+        };
+        let (m, k) = if self.a_transposed { (a1, a0) } else { (a0, a1) };
+        let (depth, n) = if self.b_transposed { (b1, b0) } else { (b0, b1) };
+        require(k == depth, format!("inner sizes {k} and {depth} differ"))?;
+        require(m > 0 && n > 0 && k > 0, "sizes must be positive")?;
+        Ok(Product { m, n, k, a_transposed: self.a_transposed, b_transposed: self.b_transposed })
+    }
+
+    fn planned(&self, types: &Types) -> Product {
+        let product = self.product(types.inputs[0].dims(), types.inputs[1].dims());
+        product.unwrap_or_else(|problem| unreachable!("the shape rule let pass: {problem}"))
+    }
+}
+
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        require((2..=3).contains(&inputs.len()), "takes a, b and perhaps a bias")?;
+        let product = self.product(inputs[0].dims(), inputs[1].dims())?;
+        let bias_fits = inputs.get(2).is_none_or(|bias| bias.dims() == [product.n]);
+        require(bias_fits, "the bias must have one element a column")?;
+        Ok(vec![TensorType::f32([product.m, product.n])])
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        grads: &[Option<Value>],
+        needed: &[bool],
+    ) -> Gradients {
+        let Some(dy) = grads[0] else { return Ok(vec![None; node.inputs.len()]) };
+        let (a, b) = (node.inputs[0], node.inputs[1]);
+        let (ta, tb) = (self.a_transposed, self.b_transposed);
+        let mut out = vec![None; node.inputs.len()];
+        let mut product = |left, right, a_transposed, b_transposed| {
+            graph.apply1(Matmul { a_transposed, b_transposed }, &[left, right])
+        };
+        if needed[0] {
+            // da = dy b', or its transpose b dy' where a was given transposed.
+            out[0] = Some(if ta { product(b, dy, tb, true)? } else { product(dy, b, false, !tb)? });
+        }
+        if needed[1] {
+            out[1] = Some(if tb { product(dy, a, true, ta)? } else { product(a, dy, !ta, false)? });
+        }
+        if needed.get(2) == Some(&true) {
+            out[2] = Some(graph.apply1(SumRows, &[dy])?);
+        }
+        Ok(out)
+    }
+
+    fn flops(&self, types: &Types) -> u64 {
+        let Product { m, n, k, .. } = self.planned(types);
+        2 * (m * n * k) as u64
+    }
+
+    fn cpu_scratch(&self, types: &Types, isa: Isa, _: usize) -> usize {
+        matmul::scratch(isa, &self.planned(types))
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, a, b) = (args.isa, args.input(0), args.input(1));
+        let bias = (types.inputs.len() == 3).then(|| args.input(2));
+        let (y, scratch) = args.output();
+        matmul::multiply(isa, &self.planned(types), a, b, bias, y, scratch);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let Product { m, n, k, .. } = self.planned(types);
+        let a = |i: usize, l: usize| inputs[0][if self.a_transposed { l * m + i } else { i * k + l }];
+        let b = |l: usize, j: usize| inputs[1][if self.b_transposed { j * k + l } else { l * n + j }];
+        let element = |at: usize| {
+            let (i, j) = (at / n, at % n);
+            inputs.get(2).map_or(0.0, |bias| bias[j]) + (0..k).map(|l| a(i, l) * b(l, j)).sum::<f64>()
+        };
+        vec![(0..m * n).map(element).collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (m, n, k) in [(5, 10, 7), (50, 33, 40), (1, 1, 1)] {
+        for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
+            let a = if a_transposed { [k, m] } else { [m, k] };
+            let b = if b_transposed { [n, k] } else { [k, n] };
+            let fill = Fill::Uniform(-1.0, 1.0);
+            let mut inputs = vec![(TensorType::f32(a), fill), (TensorType::f32(b), fill)];
+            if m != 50 {
+                inputs.push((TensorType::f32([n]), fill));
+            }
+            let checked: &[usize] = if m != 50 { &[0, 1, 2] } else { &[0, 1] };
+            cases.push(Case::new(Matmul { a_transposed, b_transposed }, inputs).differentiable(checked));
+        }
+    }
+    cases
+}

@@ -1,0 +1,97 @@
+//! `y[n, p, q, c] = max over i, j < window  x[n, p stride + i, q stride + j, c]`, without padding: pixels that
+//! fill no whole window are left out.
+
+use super::case::{Case, Fill};
+use super::max_pool_grad::MaxPoolGrad;
+use super::*;
+use crate::kernels::pool::{self, Geometry};
+
+/// See the module's documentation. Input `[N, H, W, C]`, output `[N, P, Q, C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool {
+    pub window: usize,
+    pub stride: usize,
+}
+
+impl MaxPool {
+    pub(crate) fn geometry(&self, x: &[usize]) -> std::result::Result<Geometry, String> {
+        let MaxPool { window, stride } = *self;
+        let &[_, height, width, channels] = x else {
+            return Err("x must be [N, H, W, C]".into());
+        };
+        require(window > 0 && stride > 0, "window and stride must be positive")?;
+        require(
+            height >= window && width >= window,
+            format!("a window of {window} does not fit {height}x{width}"),
+        )?;
+        let (out_height, out_width) = ((height - window) / stride + 1, (width - window) / stride + 1);
+        Ok(Geometry { height, width, channels, window, stride, out_height, out_width })
+    }
+
+    /// The geometry of a node whose types the shape rule has accepted.
+    pub(crate) fn planned(&self, x: &TensorType) -> Geometry {
+        self.geometry(x.dims()).unwrap_or_else(|problem| unreachable!("the shape rule let pass: {problem}"))
+    }
+}
+
+impl Op for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x] = expect(inputs)?;
+        let g = self.geometry(x.dims())?;
+        Ok(vec![TensorType::f32([x.dims()[0], g.out_height, g.out_width, g.channels])])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let (op, x, y) = (MaxPoolGrad { pool: *self }, node.inputs[0], node.outputs[0]);
+        let dx = grads[0].map(|dy| graph.apply1(op, &[x, y, dy]));
+        Ok(vec![dx.transpose()?])
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, x) = (args.isa, args.input(0));
+        pool::forward(isa, self.planned(&types.inputs[0]), x, args.output().0);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let mut y = vec![f64::NEG_INFINITY; types.outputs[0].len()];
+        let (x_dims, y_dims) = (types.inputs[0].dims(), types.outputs[0].dims());
+        each_element(*self, x_dims, y_dims, |x, out| y[out] = y[out].max(inputs[0][x]));
+        vec![y]
+    }
+}
+
+/// Visits every (input element, window it lies in), windows in order and elements of a window in order.
+pub(crate) fn each_element(pool: MaxPool, x: &[usize], y: &[usize], mut visit: impl FnMut(usize, usize)) {
+    let (width, channels) = (x[2], x[3]);
+    for out in 0..y.iter().product() {
+        let (c, q, p, n) =
+            (out % y[3], out / y[3] % y[2], out / y[3] / y[2] % y[1], out / y[3] / y[2] / y[1]);
+        for i in 0..pool.window {
+            for j in 0..pool.window {
+                let (row, column) = (p * pool.stride + i, q * pool.stride + j);
+                visit(((n * x[1] + row) * width + column) * channels + c, out);
+            }
+        }
+    }
+}
+
+/// Poolings with and without overlap and leftover pixels.
+pub(crate) fn geometries() -> Vec<(MaxPool, [usize; 4])> {
+    vec![
+        (MaxPool { window: 2, stride: 2 }, [3, 8, 8, 20]),
+        (MaxPool { window: 2, stride: 2 }, [2, 5, 7, 4]),
+        (MaxPool { window: 3, stride: 2 }, [2, 7, 7, 3]),
+        (MaxPool { window: 3, stride: 1 }, [1, 4, 4, 1]),
+    ]
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |(pool, x): (MaxPool, [usize; 4])| {
+        Case::new(pool, vec![(TensorType::f32(x), Fill::Distinct)]).differentiable(&[0])
+    };
+    geometries().into_iter().map(case).collect()
+}

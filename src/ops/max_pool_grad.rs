@@ -1,0 +1,53 @@
+//! The gradient of [`super::max_pool`]: each window's dy goes to its first largest element.
+
+use super::case::{Case, Fill};
+use super::max_pool::{MaxPool, each_element, geometries};
+use super::*;
+use crate::kernels::pool;
+
+/// Inputs: x, y and dy of the pooling; output dx, of x's shape.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPoolGrad {
+    pub pool: MaxPool,
+}
+
+impl Op for MaxPoolGrad {
+    fn name(&self) -> &'static str {
+        "max_pool_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x, y, dy] = expect(inputs)?;
+        require(self.pool.output_types(&[x])?[0] == *y && y == dy, "y and dy must be pooled from x")?;
+        Ok(vec![x.clone()])
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, x, y, dy) = (args.isa, args.input(0), args.input(1), args.input(2));
+        pool::gradient(isa, self.pool.planned(&types.inputs[0]), x, y, dy, args.output().0);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let mut dx = vec![0.0; types.outputs[0].len()];
+        let mut given = vec![false; types.inputs[1].len()];
+        each_element(self.pool, types.inputs[0].dims(), types.inputs[1].dims(), |x, out| {
+            if !given[out] && inputs[0][x] == inputs[1][out] {
+                given[out] = true;
+                dx[x] += inputs[2][out];
+            }
+        });
+        vec![dx]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |(pool, x): (MaxPool, [usize; 4]), fill| {
+        let x = TensorType::f32(x);
+        let y = pool.output_types(&[&x]).unwrap_or_default().remove(0);
+        let inputs = vec![(x, fill), (y.clone(), fill), (y, Fill::Uniform(-1.0, 1.0))];
+        Case::new(MaxPoolGrad { pool }, inputs)
+    };
+    // A constant y equal to a constant x: every element ties, and only the first may receive.
+    let ties = geometries().into_iter().map(|g| case(g, Fill::Constant(1.0)));
+    ties.collect()
+}

@@ -1,0 +1,201 @@
+//! The operations: one file each, which holds everything about the op, in this order: its mathematics, its
+//! attributes, the shape rule, the gradient rule, the CPU call, the naive `f64` reference that is its
+//! specification, and the cases it is tested with.
+//!
+//! To add an op: write `ops/foo.rs`, and add it to the two lists below.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, Value};
+use crate::kernels::simd::Isa;
+use crate::tensor::{Buffer, TensorType};
+
+pub mod adam;
+pub mod add;
+pub mod augment;
+pub mod batch_norm;
+pub mod batch_norm_grad;
+pub mod batch_norm_infer;
+pub mod case;
+pub mod conv2d;
+pub mod conv2d_input_grad;
+pub mod conv2d_weight_grad;
+pub mod copy;
+pub mod dropout;
+pub mod matmul;
+pub mod max_pool;
+pub mod max_pool_grad;
+pub mod moving_average;
+pub mod relu;
+pub mod relu_grad;
+pub mod reshape;
+pub mod sgd;
+pub mod softmax_cross_entropy;
+pub mod softmax_cross_entropy_grad;
+pub mod sum_rows;
+
+/// The test cases of every op.
+pub fn cases() -> Vec<case::Case> {
+    [
+        adam::cases,
+        add::cases,
+        augment::cases,
+        batch_norm::cases,
+        batch_norm_grad::cases,
+        batch_norm_infer::cases,
+        conv2d::cases,
+        conv2d_input_grad::cases,
+        conv2d_weight_grad::cases,
+        copy::cases,
+        dropout::cases,
+        matmul::cases,
+        max_pool::cases,
+        max_pool_grad::cases,
+        moving_average::cases,
+        relu::cases,
+        relu_grad::cases,
+        sgd::cases,
+        softmax_cross_entropy::cases,
+        softmax_cross_entropy_grad::cases,
+        sum_rows::cases,
+    ]
+    .iter()
+    .flat_map(|cases| cases())
+    .collect()
+}
+
+/// Types of a node's operands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Types {
+    pub inputs: Vec<TensorType>,
+    pub outputs: Vec<TensorType>,
+}
+
+/// The gradients an op's inputs receive; `None` for one that needs none.
+pub type Gradients = Result<Vec<Option<Value>>>;
+
+/// An operation on tensors: a pure function of its inputs.
+pub trait Op: Any + Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// The shape rule. The error says what is wrong; [`Graph::apply`] adds the layer and the types.
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String>;
+
+    /// The gradient rule: adds the nodes that turn the gradients of the outputs (`None` where nothing
+    /// depends on one) into those of the inputs; only those in `needed` are used.
+    fn gradient(
+        &self,
+        _graph: &mut Graph,
+        node: &Node,
+        _grads: &[Option<Value>],
+        _needed: &[bool],
+    ) -> Gradients {
+        Err(Error::op(format!("{} '{}'", self.name(), node.layer), "has no gradient"))
+    }
+
+    /// Pairs (output, input) that share memory. Such an op always works in place: when it is called, the
+    /// output's buffer holds the input's values, and the input's own slice is empty.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
+    /// For an op that computes nothing and only renames the shape of an input: which one.
+    fn view_of(&self) -> Option<usize> {
+        None
+    }
+
+    /// Multiplications and additions, where they dominate; 0 for an op that is bound by memory.
+    fn flops(&self, _types: &Types) -> u64 {
+        0
+    }
+
+    /// Elements of scratch memory that [`Op::cpu`] needs with this many threads.
+    fn cpu_scratch(&self, _types: &Types, _isa: Isa, _threads: usize) -> usize {
+        0
+    }
+
+    /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
+    fn cpu(&self, types: &Types, args: &mut CpuArgs);
+
+    /// The specification: computes the outputs naively in `f64`. Integers are passed as their values.
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
+}
+
+pub const MAX_INPUTS: usize = 8;
+pub const MAX_OUTPUTS: usize = 4;
+
+/// The memory a CPU kernel works on. Slices have exactly the length of their types.
+pub struct CpuArgs<'a> {
+    pub isa: Isa,
+    pub inputs: [&'a Buffer; MAX_INPUTS],
+    /// Not zeroed: they hold whatever was there before, or, for in-place ops, the input.
+    pub outputs: [Buffer; MAX_OUTPUTS],
+    pub types: &'a Types,
+    pub scratch: &'a mut [f32],
+}
+
+impl<'a> CpuArgs<'a> {
+    pub fn input(&self, index: usize) -> &'a [f32] {
+        let buffer = self.inputs[index];
+        &buffer.f32()[..buffer.len().min(self.types.inputs[index].len())]
+    }
+
+    pub fn input_u32(&self, index: usize) -> &'a [u32] {
+        let buffer = self.inputs[index];
+        &buffer.u32()[..buffer.len().min(self.types.inputs[index].len())]
+    }
+
+    /// The first output, and the scratch.
+    pub fn output(&mut self) -> (&mut [f32], &mut [f32]) {
+        let len = self.types.outputs[0].len();
+        (&mut self.outputs[0].f32_mut()[..len], self.scratch)
+    }
+
+    /// The first `N` outputs, and the scratch.
+    pub fn output_many<const N: usize>(&mut self) -> ([&mut [f32]; N], &mut [f32]) {
+        let mut outputs = self.outputs.iter_mut().zip(&self.types.outputs);
+        let outputs = std::array::from_fn(|_| match outputs.next() {
+            Some((buffer, ty)) => &mut buffer.f32_mut()[..ty.len()],
+            None => Default::default(),
+        });
+        (outputs, self.scratch)
+    }
+}
+
+/// Fails a shape rule.
+pub(crate) fn require(condition: bool, problem: impl Into<String>) -> std::result::Result<(), String> {
+    if condition { Ok(()) } else { Err(problem.into()) }
+}
+
+/// The types of an op's inputs, if there are exactly `N`.
+pub(crate) fn expect<'a, const N: usize>(
+    inputs: &[&'a TensorType],
+) -> std::result::Result<[&'a TensorType; N], String> {
+    inputs.try_into().map_err(|_| format!("takes {N} inputs, not {}", inputs.len()))
+}
+
+/// An activation, as the range that it clamps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    None,
+    Relu,
+    Relu6,
+}
+
+impl Activation {
+    pub fn clamp(self) -> (f32, f32) {
+        match self {
+            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::Relu6 => (0.0, 6.0),
+        }
+    }
+
+    /// The same range in `f64`, for references.
+    pub(crate) fn clamp_f64(self) -> (f64, f64) {
+        let (low, high) = self.clamp();
+        (f64::from(low), f64::from(high))
+    }
+}

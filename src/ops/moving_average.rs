@@ -1,0 +1,47 @@
+//! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The scale turns
+//! a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store it.
+
+use super::case::{Case, Fill};
+use super::*;
+
+/// See the module's documentation. Inputs: average and x of one shape; works in place on the average.
+#[derive(Clone, Copy, Debug)]
+pub struct MovingAverage {
+    /// The weight of the new value (PyTorch's convention; Keras gives `1 - momentum`).
+    pub momentum: f32,
+    pub scale: f32,
+}
+
+impl Op for MovingAverage {
+    fn name(&self) -> &'static str {
+        "moving_average"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [average, x] = expect(inputs)?;
+        require(average == x, "the two inputs must have one shape")?;
+        Ok(vec![average.clone()])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let x = args.input(1);
+        for (average, x) in args.output().0.iter_mut().zip(x) {
+            *average += self.momentum * (self.scale * x - *average);
+        }
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (momentum, scale) = (f64::from(self.momentum), f64::from(self.scale));
+        let new = |(average, x): (&f64, &f64)| average + momentum * (scale * x - average);
+        vec![inputs[0].iter().zip(&inputs[1]).map(new).collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let input = || (TensorType::f32([37]), Fill::Uniform(-1.0, 1.0));
+    vec![Case::new(MovingAverage { momentum: 0.1, scale: 1.25 }, vec![input(), input()])]
+}

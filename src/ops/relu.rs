@@ -1,0 +1,54 @@
+//! `y = max(x, 0)`, or `min(max(x, 0), 6)` for ReLU6. NaN stays NaN.
+
+use super::case::{Case, Fill};
+use super::relu_grad::ReluGrad;
+use super::*;
+use crate::kernels::{parallel, rows::BLOCK};
+
+/// See the module's documentation. Works in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Relu {
+    pub activation: Activation,
+}
+
+impl Op for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x] = expect(inputs)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        // From y alone, so that x need not be kept.
+        let op = ReluGrad { activation: self.activation };
+        let dx = grads[0].map(|dy| graph.apply1(op, &[dy, node.outputs[0]]));
+        Ok(vec![dx.transpose()?])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (low, high) = self.activation.clamp();
+        let (y, _) = args.output();
+        parallel::for_each(y.chunks_mut(16 * BLOCK), &mut [], 0, |y, _| {
+            y.iter_mut().for_each(|y| *y = y.clamp(low, high));
+        });
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (low, high) = self.activation.clamp_f64();
+        vec![inputs[0].iter().map(|x| x.clamp(low, high)).collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |activation, fill| {
+        Case::new(Relu { activation }, vec![(TensorType::f32([3, 7, 5]), fill)]).differentiable(&[0])
+    };
+    vec![case(Activation::Relu, Fill::AwayFromZero), case(Activation::Relu6, Fill::Uniform(-3.0, 9.0))]
+}

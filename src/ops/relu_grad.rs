@@ -1,0 +1,51 @@
+//! `dx = dy` where ReLU let x through (`0 < y`, and `y < 6` for ReLU6), else 0.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::{parallel, rows::BLOCK};
+
+/// Inputs: `dy`, and the forward pass's output `y`. Works in place on `dy`.
+#[derive(Clone, Copy, Debug)]
+pub struct ReluGrad {
+    pub activation: Activation,
+}
+
+impl Op for ReluGrad {
+    fn name(&self) -> &'static str {
+        "relu_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [dy, y] = expect(inputs)?;
+        require(dy == y, "dy and y must have one shape")?;
+        Ok(vec![dy.clone()])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (low, high) = self.activation.clamp();
+        let y = args.input(1);
+        let (dx, _) = args.output();
+        let block = 16 * BLOCK;
+        parallel::for_each(dx.chunks_mut(block).zip(y.chunks(block)), &mut [], 0, |(dx, y), _| {
+            dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = if y > low && y < high { *dx } else { 0.0 });
+        });
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (low, high) = self.activation.clamp_f64();
+        let dx = inputs[0].iter().zip(&inputs[1]).map(|(dy, &y)| if y > low && y < high { *dy } else { 0.0 });
+        vec![dx.collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let ty = || TensorType::f32([3, 7, 5]);
+    let case = |activation, fill| {
+        Case::new(ReluGrad { activation }, vec![(ty(), Fill::Uniform(-1.0, 1.0)), (ty(), fill)])
+    };
+    vec![case(Activation::Relu, Fill::AwayFromZero), case(Activation::Relu6, Fill::Uniform(-3.0, 9.0))]
+}

@@ -1,0 +1,66 @@
+//! Stochastic gradient descent with momentum (Sutskever et al. 2013) and weight decay, as PyTorch writes it:
+//!
+//! `g = gradient + decay p`, `b = momentum b + g`, `p -= rate (g + momentum b)` with Nesterov's
+//! look-ahead, `p -= rate b` without.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::{parallel, rows::BLOCK};
+
+/// Inputs: parameter p, momentum buffer b, gradient (one shape), rate `[1]`. Outputs the new p and b, in
+/// place.
+#[derive(Clone, Copy, Debug)]
+pub struct Sgd {
+    pub momentum: f32,
+    pub nesterov: bool,
+    pub decay: f32,
+}
+
+impl Op for Sgd {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [p, b, gradient, rate] = expect(inputs)?;
+        require(p == b && p == gradient, "parameter, momentum and gradient must have one shape")?;
+        require(rate == &TensorType::f32([1]), "rate must be f32[1]")?;
+        Ok(vec![p.clone(), p.clone()])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0), (1, 1)]
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (gradient, rate) = (args.input(2), args.input(3)[0]);
+        let Sgd { momentum, nesterov, decay } = *self;
+        let ([p, b], _) = args.output_many();
+        let block = 16 * BLOCK;
+        let items = p.chunks_mut(block).zip(b.chunks_mut(block)).zip(gradient.chunks(block));
+        parallel::for_each(items, &mut [], 0, |((p, b), gradient), _| {
+            for ((p, b), gradient) in p.iter_mut().zip(b).zip(gradient) {
+                let g = gradient + decay * *p;
+                *b = momentum * *b + g;
+                *p -= rate * if nesterov { g + momentum * *b } else { *b };
+            }
+        });
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (momentum, decay, rate) = (f64::from(self.momentum), f64::from(self.decay), inputs[3][0]);
+        let g = |i: usize| inputs[2][i] + decay * inputs[0][i];
+        let b: Vec<f64> = (0..inputs[0].len()).map(|i| momentum * inputs[1][i] + g(i)).collect();
+        let step = |i: usize| if self.nesterov { g(i) + momentum * b[i] } else { b[i] };
+        vec![(0..b.len()).map(|i| inputs[0][i] - rate * step(i)).collect(), b]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |nesterov, decay| {
+        let input = || (TensorType::f32([5, 7]), Fill::Uniform(-1.0, 1.0));
+        let inputs = vec![input(), input(), input(), (TensorType::f32([1]), Fill::Constant(0.1))];
+        Case::new(Sgd { momentum: 0.9, nesterov, decay }, inputs)
+    };
+    vec![case(true, 0.01), case(false, 0.0)]
+}

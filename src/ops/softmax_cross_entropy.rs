@@ -1,0 +1,108 @@
+//! Cross-entropy of a softmax with integer labels and label smoothing s (Szegedy et al. 2016), averaged
+//! over the rows whose label is not [`IGNORE`]:
+//!
+//! `loss = mean of -sum over c  t[c] log softmax(z)[c]`, with `t = (1 - s) onehot(label) + s / C`
+
+use super::case::{Case, Fill};
+use super::softmax_cross_entropy_grad::SoftmaxCrossEntropyGrad;
+use super::*;
+
+/// The label of a row that does not count: padding of a last, incomplete batch.
+pub const IGNORE: u32 = u32::MAX;
+
+/// Inputs: logits z `[N, C]`, labels `u32 [N]`. Outputs: the loss `[1]`, and `[3]`: the loss summed over
+/// rows, how many rows have their largest logit (the first of equals) at the label, how many count.
+#[derive(Clone, Copy, Debug)]
+pub struct SoftmaxCrossEntropy {
+    /// In [0, 1).
+    pub smoothing: f32,
+}
+
+/// The shape rule shared with the gradient.
+pub(crate) fn check(logits: &TensorType, labels: &TensorType) -> std::result::Result<(), String> {
+    let &[rows, classes] = logits.dims() else {
+        return Err("logits must be [N, C]".into());
+    };
+    require(rows > 0 && classes > 0 && labels == &TensorType::u32([rows]), "labels must be u32[N], one a row")
+}
+
+impl Op for SoftmaxCrossEntropy {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [logits, labels] = expect(inputs)?;
+        check(logits, labels)?;
+        Ok(vec![TensorType::f32([1]), TensorType::f32([3])])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let [Some(dloss), None] = grads[..] else {
+            return Err(Error::op(
+                format!("softmax_cross_entropy '{}'", node.layer),
+                "only the loss has a gradient",
+            ));
+        };
+        let op = SoftmaxCrossEntropyGrad { smoothing: self.smoothing };
+        Ok(vec![Some(graph.apply1(op, &[node.inputs[0], node.inputs[1], dloss])?), None])
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (logits, labels) = (args.input(0), args.input_u32(1));
+        let ([loss, totals], _) = args.output_many();
+        let classes = types.inputs[0].shape.last();
+        let rows = logits.chunks_exact(classes).zip(labels);
+        // A few thousand logits: one thread, in f64.
+        let (mut sum, mut correct, mut count) = (0.0f64, 0u32, 0u32);
+        for (z, &label) in rows.filter(|(_, label)| **label != IGNORE) {
+            sum += row_loss(z, label as usize, f64::from(self.smoothing));
+            correct += u32::from(first_largest(z) == label as usize);
+            count += 1;
+        }
+        loss[0] = (sum / f64::from(count)) as f32;
+        totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let classes = types.inputs[0].shape.last();
+        let smoothing = f64::from(self.smoothing);
+        let (mut sum, mut correct, mut count) = (0.0, 0.0, 0.0);
+        for (row, &label) in inputs[1].iter().enumerate().filter(|(_, label)| **label != f64::from(IGNORE)) {
+            let z = &inputs[0][row * classes..][..classes];
+            let total: f64 = z.iter().map(|z| z.exp()).sum();
+            for (c, z) in z.iter().enumerate() {
+                let target = f64::from(c as f64 == label) * (1.0 - smoothing) + smoothing / classes as f64;
+                sum -= target * (z.exp() / total).ln();
+            }
+            correct += f64::from(z.iter().all(|other| *other <= z[label as usize]));
+            count += 1.0;
+        }
+        vec![vec![sum / count], vec![sum, correct, count]]
+    }
+}
+
+/// `-sum t log softmax(z)`; the largest logit is taken out first, so that no exponential overflows.
+fn row_loss(z: &[f32], label: usize, smoothing: f64) -> f64 {
+    let largest = z.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let total: f64 = z.iter().map(|z| f64::from(z - largest).exp()).sum();
+    let log = |z: f32| f64::from(z - largest) - total.ln();
+    let mean = z.iter().map(|&z| log(z)).sum::<f64>() / z.len() as f64;
+    // A label outside the classes (a broken data set) must show: the loss becomes NaN.
+    let own = z.get(label).map_or(f64::NAN, |&z| log(z));
+    -((1.0 - smoothing) * own + if smoothing > 0.0 { smoothing * mean } else { 0.0 })
+}
+
+/// The index of the largest element, the first of equals.
+pub fn first_largest(z: &[f32]) -> usize {
+    (1..z.len()).fold(0, |best, i| if z[i] > z[best] { i } else { best })
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |rows: usize, classes: usize, smoothing| {
+        let logits = (TensorType::f32([rows, classes]), Fill::Uniform(-4.0, 4.0));
+        let labels = (TensorType::u32([rows]), Fill::Below(classes as u32));
+        Case::new(SoftmaxCrossEntropy { smoothing }, vec![logits, labels]).differentiable(&[0])
+    };
+    vec![case(1, 10, 0.0), case(7, 10, 0.1), case(33, 3, 0.0), case(4, 100, 0.2)]
+}

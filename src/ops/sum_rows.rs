@@ -1,0 +1,41 @@
+//! `y[c] = sum over all other dimensions of x[..., c]`: the gradient of a bias.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::rows;
+
+/// See the module's documentation. Input `[..., C]`, output `[C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct SumRows;
+
+impl Op for SumRows {
+    fn name(&self) -> &'static str {
+        "sum_rows"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x] = expect(inputs)?;
+        Ok(vec![TensorType::f32([x.shape.last()])])
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        let columns = types.outputs[0].len();
+        rows::scratch(types.inputs[0].len() / columns, columns, 1)
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (isa, x) = (args.isa, args.input(0));
+        let (y, scratch) = args.output();
+        rows::sum(isa, x, y, scratch);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let columns = types.outputs[0].len();
+        vec![(0..columns).map(|c| inputs[0].iter().skip(c).step_by(columns).sum()).collect()]
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |dims: &[usize]| Case::new(SumRows, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]);
+    vec![case(&[3, 5, 5, 7]), case(&[1000, 16]), case(&[5, 1])]
+}
