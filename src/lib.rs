@@ -1,4 +1,6 @@
 //! placeholder
 pub mod error;
+pub mod files;
 pub mod kernels;
 pub mod tensor;
+pub mod weights;
