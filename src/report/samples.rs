@@ -133,7 +133,7 @@ fn percent(probability: f32) -> String {
     match percent {
         p if !p.is_finite() => "? %".into(),
         p if p > 0.0 && p < 0.5 => "<1 %".into(),
-        p if p >= 99.5 && p < 100.0 => ">99 %".into(),
+        p if (99.5..100.0).contains(&p) => ">99 %".into(),
         p => format!("{p:.0} %"),
     }
 }

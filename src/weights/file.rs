@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -40,11 +40,11 @@ type Outcome<T> = std::result::Result<T, String>;
 
 fn read(path: &Path) -> Outcome<WeightsFile> {
     // Asked by name before opening: opening a pipe would wait for a writer.
-    let found = std::fs::metadata(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let found = std::fs::metadata(path).map_err(unopened)?;
     if !found.is_file() {
         return Err("not a file; give a .safetensors file".into());
     }
-    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let file = File::open(path).map_err(unopened)?;
     let mut reader = BufReader::new(file);
     let header = read_header(&mut reader, found.len())?;
 
@@ -79,7 +79,8 @@ fn read_header(reader: &mut impl Read, file_bytes: u64) -> Outcome<Metadata> {
     let promised = header.data_len() as u64;
     if promised > data_bytes {
         return Err(format!(
-            "cut short: its header promises {promised} bytes of values, it has {data_bytes}; download it again"
+            "cut short: its header promises {promised} bytes of values, it has {data_bytes}; \
+             download it again"
         ));
     }
     if promised < data_bytes {
@@ -104,6 +105,13 @@ fn read_tensor(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome
     let mut raw = vec![0; bytes]; // the header check has shown that the file is as large as this
     reader.read_exact(&mut raw).map_err(unreadable)?;
     Ok(Some(decoder.decode(&raw)))
+}
+
+fn unopened(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "does not exist; check the path".into(),
+        _ => format!("cannot be opened: {error}"),
+    }
 }
 
 fn unreadable(error: std::io::Error) -> String {
