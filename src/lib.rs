@@ -1,7 +1,10 @@
 //! placeholder
 pub mod error;
 pub mod exec;
+pub mod files;
 pub mod graph;
 pub mod kernels;
 pub mod ops;
+pub mod report;
 pub mod tensor;
+pub mod weights;

@@ -1,0 +1,263 @@
+//! `curves.png`: loss and accuracy over the epochs, training and validation.
+
+use std::path::Path;
+
+use plotters::style::RGBColor;
+use plotters::style::text_anchor::HPos;
+
+use super::axis::{Axis, LARGEST};
+use super::canvas::{self, Canvas, Face, INK, Point, WHITE};
+use super::metrics::EpochMetrics;
+use crate::error::{Error, Result};
+
+/// Size of the picture in pixels.
+pub const SIZE: (u32, u32) = (1600, 640);
+
+// Blue and vermilion of Okabe and Ito: told apart with every kind of colour blindness, and by
+// their lightness in a grey print.
+const TRAIN: RGBColor = RGBColor(0, 114, 178);
+const VALIDATION: RGBColor = RGBColor(213, 94, 0);
+const GRID: RGBColor = RGBColor(228, 228, 228);
+const FRAME: RGBColor = RGBColor(120, 120, 120);
+const MUTED: RGBColor = RGBColor(95, 95, 95);
+
+const TITLE: Face = Face::bold(30.0);
+const PANEL: Face = Face::bold(23.0);
+const LABEL: Face = Face::plain(20.0);
+
+const MARGIN: f64 = 40.0;
+const LINE: f64 = 3.0;
+
+/// Draws the epochs, in the order given, to a PNG of [`SIZE`]: loss on the left, accuracy in per
+/// cent on the right. Epochs without validation are passed over in the validation line. The epoch
+/// of the best validation accuracy (or loss, where no accuracy is known) is marked. Figures that are
+/// not finite, or larger than a billion, leave a gap and are counted under the title.
+///
+/// # Errors
+/// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no epoch.
+pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Result<()> {
+    let (Some(first), Some(last)) =
+        (epochs.iter().map(|row| row.epoch).min(), epochs.iter().map(|row| row.epoch).max())
+    else {
+        return Err(Error::Failed("no epoch has ended yet, so there are no curves to draw".into()));
+    };
+    let losses = Lines::of(epochs, |row| Some(row.train_loss), |row| row.validation_loss);
+    let accuracies = Lines::of(
+        epochs,
+        |row| Some(100.0 * row.train_accuracy),
+        |row| row.validation_accuracy.map(|share| 100.0 * share),
+    );
+    let best = Best::of(epochs);
+    let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
+    let panel = |left: f64, right: f64, name, lines, limits| Panel {
+        left,
+        right,
+        top: 150.0,
+        bottom: height - 72.0,
+        name,
+        x: Axis::of_epochs(first, last),
+        y: Axis::of_values(Lines::values(lines), limits),
+    };
+    let middle = width / 2.0;
+    let left = panel(MARGIN + 58.0, middle - 24.0, "Loss (cross-entropy)", &losses, (0.0, f64::INFINITY));
+    let right = panel(middle + 82.0, width - MARGIN, "Accuracy (%)", &accuracies, (0.0, 100.0));
+
+    let picture = canvas::paint(SIZE, 3, |canvas| {
+        canvas.text((MARGIN, 48.0), HPos::Left, TITLE, INK, &TITLE.fit(title, width - 2.0 * MARGIN))?;
+        let validated = !losses.validation.is_empty() || !accuracies.validation.is_empty();
+        legend(canvas, validated, best.as_ref(), losses.undrawn + accuracies.undrawn)?;
+        for (panel, lines) in [(&left, &losses), (&right, &accuracies)] {
+            panel.draw_axes(canvas)?;
+            if let Some(best) = &best {
+                panel.mark_epoch(canvas, best.epoch)?;
+            }
+            panel.draw_line(canvas, &lines.train, TRAIN)?;
+            panel.draw_line(canvas, &lines.validation, VALIDATION)?;
+            if let Some(best) = &best {
+                panel.ring(canvas, &lines.validation, best.epoch)?;
+            }
+        }
+        Ok(())
+    })?;
+    canvas::save(path, &picture)
+}
+
+/// One line of a panel: (epoch, value) in order, without a value where it cannot be drawn.
+type Series = Vec<(f64, Option<f64>)>;
+
+struct Lines {
+    train: Series,
+    validation: Series,
+    /// How many figures cannot be drawn.
+    undrawn: usize,
+}
+
+impl Lines {
+    fn of(
+        epochs: &[EpochMetrics],
+        train: impl Fn(&EpochMetrics) -> Option<f64>,
+        validation: impl Fn(&EpochMetrics) -> Option<f64>,
+    ) -> Lines {
+        let train = series(epochs, train);
+        let validation = series(epochs, validation);
+        let undrawn = train.iter().chain(&validation).filter(|(_, value)| value.is_none()).count();
+        Lines { train, validation, undrawn }
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> + Clone {
+        self.train.iter().chain(&self.validation).filter_map(|(_, value)| *value)
+    }
+}
+
+fn series(epochs: &[EpochMetrics], figure: impl Fn(&EpochMetrics) -> Option<f64>) -> Series {
+    let drawable = |value: &f64| value.abs() <= LARGEST; // false for NaN as well
+    epochs.iter().filter_map(|row| Some((row.epoch as f64, Some(figure(row)?).filter(drawable)))).collect()
+}
+
+/// The epoch whose weights a run would keep.
+struct Best {
+    epoch: usize,
+    text: String,
+}
+
+impl Best {
+    fn of(epochs: &[EpochMetrics]) -> Option<Best> {
+        // The first of equals: later epochs took longer for nothing.
+        let most = |figure: fn(&EpochMetrics) -> Option<f64>| {
+            epochs
+                .iter()
+                .filter_map(|row| Some((row.epoch, figure(row).filter(|value| value.is_finite())?)))
+                .reduce(|best, next| if next.1 > best.1 { next } else { best })
+        };
+        let best = most(|row| row.validation_accuracy).map(|(epoch, accuracy)| Best {
+            epoch,
+            text: format!("best validation accuracy {:.2} % (epoch {epoch})", 100.0 * accuracy),
+        });
+        best.or_else(|| {
+            most(|row| row.validation_loss.map(|loss| -loss)).map(|(epoch, loss)| Best {
+                epoch,
+                text: format!("best validation loss {:.4} (epoch {epoch})", -loss),
+            })
+        })
+    }
+}
+
+/// The row under the title.
+fn legend(canvas: &Canvas<'_>, validated: bool, best: Option<&Best>, undrawn: usize) -> Result<()> {
+    const BASELINE: f64 = 88.0;
+    const MIDDLE: f64 = BASELINE - 6.0; // of the small letters
+    const SAMPLE: f64 = 38.0;
+    let mut x = MARGIN;
+    let mut entry = |sample: &dyn Fn(f64) -> Result<()>, length: f64, color: RGBColor, text: &str| {
+        sample(x)?;
+        x += length + 10.0;
+        canvas.text((x, BASELINE), HPos::Left, LABEL, color, text)?;
+        x += LABEL.width(text) + 34.0;
+        Ok(())
+    };
+    let line = |color| move |x| canvas.line((x + 2.0, MIDDLE), (x + SAMPLE - 2.0, MIDDLE), LINE, color);
+    entry(&line(TRAIN), SAMPLE, INK, "train")?;
+    if validated {
+        entry(&line(VALIDATION), SAMPLE, INK, "validation")?;
+    }
+    if let Some(best) = best {
+        entry(&|x| ring(canvas, (x + 9.0, MIDDLE)), 18.0, INK, &best.text)?;
+    }
+    if undrawn > 0 {
+        let text = match undrawn {
+            1 => "1 value is not finite or too large, and not drawn".to_string(),
+            many => format!("{many} values are not finite or too large, and not drawn"),
+        };
+        entry(&|_| Ok(()), 0.0, MUTED, &text)?;
+    }
+    Ok(())
+}
+
+fn ring(canvas: &Canvas<'_>, center: Point) -> Result<()> {
+    canvas.dot(center, 8.5, VALIDATION)?;
+    canvas.dot(center, 5.5, WHITE)
+}
+
+/// One diagram; the edges are those of the area the lines are drawn in.
+struct Panel {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    name: &'static str,
+    x: Axis,
+    y: Axis,
+}
+
+impl Panel {
+    fn at(&self, epoch: f64, value: f64) -> Point {
+        let x = self.left + (self.right - self.left) * self.x.share(epoch);
+        (x, self.bottom - (self.bottom - self.top) * self.y.share(value))
+    }
+
+    /// Grid, ticks, labels and the two axis lines. The name stands level over the vertical axis,
+    /// where it is easier to read than turned on its side.
+    fn draw_axes(&self, canvas: &Canvas<'_>) -> Result<()> {
+        let hairline = |from: Point, to: Point, color| {
+            let (from, to) = ((from.0.round(), from.1.round()), (to.0.round(), to.1.round()));
+            canvas.rectangle(from, (to.0.max(from.0 + 1.0), to.1.max(from.1 + 1.0)), color)
+        };
+        for tick in self.y.ticks() {
+            let (_, y) = self.at(self.x.low, tick);
+            hairline((self.left, y), (self.right, y), GRID)?;
+            canvas.text((self.left - 12.0, y + 6.0), HPos::Right, LABEL, MUTED, &self.y.label(tick))?;
+        }
+        for tick in self.x.ticks() {
+            let (x, _) = self.at(tick, self.y.low);
+            hairline((x, self.top), (x, self.bottom), GRID)?;
+            hairline((x, self.bottom), (x, self.bottom + 6.0), FRAME)?;
+            canvas.text((x, self.bottom + 27.0), HPos::Center, LABEL, MUTED, &self.x.label(tick))?;
+        }
+        hairline((self.left, self.top), (self.left, self.bottom), FRAME)?;
+        hairline((self.left, self.bottom), (self.right, self.bottom), FRAME)?;
+        canvas.text((self.left, self.top - 18.0), HPos::Left, PANEL, INK, self.name)?;
+        let middle = (self.left + self.right) / 2.0;
+        canvas.text((middle, self.bottom + 56.0), HPos::Center, LABEL, INK, "epoch")
+    }
+
+    /// Joins the values; a value that cannot be drawn breaks the line. Values get dots where they are
+    /// few enough to be told apart, and where they have no neighbour to be joined to.
+    fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, color: RGBColor) -> Result<()> {
+        let radius = if series.len() <= 30 { 4.5 } else { LINE / 2.0 };
+        for (index, (epoch, value)) in series.iter().enumerate() {
+            let Some(value) = value else { continue };
+            let here = self.at(*epoch, *value);
+            let next = series.get(index + 1).and_then(|(epoch, value)| Some(self.at(*epoch, (*value)?)));
+            let before = index.checked_sub(1).and_then(|index| series.get(index)?.1);
+            if let Some(next) = next {
+                canvas.line(here, next, LINE, color)?;
+            }
+            let alone = next.is_none() && before.is_none();
+            canvas.dot(here, if alone { 4.5 } else { radius }, color)?;
+        }
+        Ok(())
+    }
+
+    /// A dashed line upright through the best epoch.
+    fn mark_epoch(&self, canvas: &Canvas<'_>, epoch: usize) -> Result<()> {
+        let (x, _) = self.at(epoch as f64, self.y.low);
+        let x = x.round();
+        let mut y = self.top;
+        while y < self.bottom {
+            canvas.rectangle((x, y), (x + 1.0, (y + 7.0).min(self.bottom)), MUTED)?;
+            y += 12.0;
+        }
+        Ok(())
+    }
+
+    fn ring(&self, canvas: &Canvas<'_>, series: &Series, epoch: usize) -> Result<()> {
+        match series.iter().find(|(at, _)| *at == epoch as f64) {
+            Some((at, Some(value))) => ring(canvas, self.at(*at, *value)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "curves_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! What a run measured, one row an epoch, and its CSV file.
+
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+
+const HEADER: &str =
+    "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
+
+/// The figures of one epoch. Losses are means over the images; accuracies run from 0 to 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    /// None where the epoch was not validated.
+    pub validation_loss: Option<f64>,
+    pub validation_accuracy: Option<f64>,
+    /// The learning rate at the end of the epoch.
+    pub rate: f64,
+    /// Training throughput.
+    pub images_per_s: f64,
+    /// Wall-clock time of the epoch, validation included.
+    pub seconds: f64,
+}
+
+/// Writes the table, an empty cell where a figure is missing. Every number is written so that
+/// [`read_csv`] gives back the same bits.
+///
+/// # Errors
+/// [`Error::File`] where `path` cannot be written.
+pub fn write_csv(path: impl AsRef<Path>, epochs: &[EpochMetrics]) -> Result<()> {
+    let cell = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    write_atomic(path, |file| {
+        writeln!(file, "{HEADER}")?;
+        for row in epochs {
+            writeln!(
+                file,
+                "{},{},{},{},{},{},{},{}",
+                row.epoch,
+                row.train_loss,
+                row.train_accuracy,
+                cell(row.validation_loss),
+                cell(row.validation_accuracy),
+                row.rate,
+                row.images_per_s,
+                row.seconds
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads a table that [`write_csv`] wrote.
+///
+/// # Errors
+/// [`Error::File`] where the file cannot be read, or with the line and column of the first cell
+/// that is wrong. Epochs must count upwards from 1.
+pub fn read_csv(path: impl AsRef<Path>) -> Result<Vec<EpochMetrics>> {
+    let path = path.as_ref();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+    parse(&text).map_err(|problem| Error::file(path, problem))
+}
+
+fn parse(text: &str) -> std::result::Result<Vec<EpochMetrics>, String> {
+    let mut lines = text.lines().enumerate();
+    match lines.next() {
+        Some((_, HEADER)) => {}
+        Some(_) => return Err(format!("not a metrics table; its first line should be {HEADER}")),
+        None => return Err("empty; delete it to start a new table".into()),
+    }
+    let mut epochs: Vec<EpochMetrics> = Vec::new();
+    for (index, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        let number = index + 1;
+        let row = parse_row(line).map_err(|problem| format!("line {number}: {problem}"))?;
+        let previous = epochs.last().map_or(0, |last| last.epoch);
+        if row.epoch <= previous {
+            return Err(format!("line {number}: epoch {} cannot follow epoch {previous}", row.epoch));
+        }
+        epochs.push(row);
+    }
+    Ok(epochs)
+}
+
+fn parse_row(line: &str) -> std::result::Result<EpochMetrics, String> {
+    let columns: Vec<&str> = HEADER.split(',').collect();
+    let cells: Vec<&str> = line.split(',').collect();
+    let [epoch, train_loss, train_accuracy, loss, accuracy, rate, images_per_s, seconds] = cells[..] else {
+        return Err(format!("{} cells, expected {}", cells.len(), columns.len()));
+    };
+    Ok(EpochMetrics {
+        epoch: number(epoch, columns[0])?,
+        train_loss: number(train_loss, columns[1])?,
+        train_accuracy: number(train_accuracy, columns[2])?,
+        validation_loss: optional(loss, columns[3])?,
+        validation_accuracy: optional(accuracy, columns[4])?,
+        rate: number(rate, columns[5])?,
+        images_per_s: number(images_per_s, columns[6])?,
+        seconds: number(seconds, columns[7])?,
+    })
+}
+
+fn number<T: FromStr>(cell: &str, column: &str) -> std::result::Result<T, String> {
+    let shown: String = cell.chars().take(40).flat_map(char::escape_debug).collect();
+    cell.parse().map_err(|_| format!("{column} is \"{shown}\", which is no number"))
+}
+
+fn optional(cell: &str, column: &str) -> std::result::Result<Option<f64>, String> {
+    if cell.is_empty() { Ok(None) } else { number(cell, column).map(Some) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: usize) -> EpochMetrics {
+        EpochMetrics {
+            epoch,
+            train_loss: 1.0 / 3.0,
+            train_accuracy: 0.1 + 0.2,
+            validation_loss: (epoch > 1).then_some(f64::MIN_POSITIVE),
+            validation_accuracy: (epoch > 1).then_some(0.5),
+            rate: 1e-3,
+            images_per_s: f64::INFINITY,
+            seconds: 12.75,
+        }
+    }
+
+    #[test]
+    fn round_trip_keeps_every_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let rows = vec![row(1), row(2), row(7)];
+        write_csv(&path, &rows).unwrap();
+        assert_eq!(read_csv(&path).unwrap(), rows);
+        write_csv(&path, &[]).unwrap();
+        assert_eq!(read_csv(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn text_is_as_documented() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let mut first = row(1);
+        (first.train_loss, first.train_accuracy, first.images_per_s) = (f64::NAN, 0.25, 1000.0);
+        write_csv(&path, &[first]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{HEADER}\n1,NaN,0.25,,,0.001,1000,12.75\n"));
+        assert!(read_csv(&path).unwrap()[0].train_loss.is_nan());
+    }
+
+    #[test]
+    fn wrong_tables_name_line_and_column() {
+        let good = "1,0.5,0.5,,,0.1,100,1";
+        let cases = [
+            (String::new(), "empty"),
+            ("a,b\n1,2".into(), "first line"),
+            (format!("{HEADER}\n{good}\n2,0.5"), "line 3: 2 cells"),
+            (format!("{HEADER}\n{good}\n2,0.5,high,,,0.1,1,1"), "line 3: train_accuracy is \"high\""),
+            (format!("{HEADER}\n{good}\n{good}"), "line 3: epoch 1 cannot follow epoch 1"),
+            (format!("{HEADER}\n0{}", &good[1..]), "epoch 0 cannot follow"),
+            (format!("{HEADER}\n-1{}", &good[1..]), "epoch is \"-1\""),
+        ];
+        for (text, expected) in cases {
+            let message = parse(&text).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        }
+        assert_eq!(parse(&format!("{HEADER}\r\n{good}\r\n\r\n")).unwrap().len(), 1);
+        assert!(matches!(read_csv("no such file").unwrap_err(), Error::File { .. }));
+    }
+}

@@ -1,0 +1,236 @@
+//! A sheet of pictures, each with what was predicted for it and, where known, its true label.
+
+use std::path::Path;
+
+use image::imageops::FilterType;
+use image::{RgbImage, imageops};
+use plotters::style::RGBColor;
+use plotters::style::text_anchor::HPos;
+
+use super::canvas::{self, Canvas, Face, INK};
+use crate::error::{Error, Result};
+
+/// One picture and its prediction.
+pub struct Sample<'a> {
+    /// `size` x `size` x 3 bytes: rows from the top, each pixel red, green, blue.
+    pub pixels: &'a [u8],
+    /// Width and height in pixels.
+    pub size: usize,
+    /// Name of the predicted class.
+    pub predicted: &'a str,
+    /// The model's probability for it, 0 to 1.
+    pub probability: f32,
+    /// Name of the true class, where it is known.
+    pub label: Option<&'a str>,
+}
+
+// A green and a red that differ in lightness too; the marks say the same without colour.
+const RIGHT: RGBColor = RGBColor(0, 122, 84);
+const WRONG: RGBColor = RGBColor(190, 24, 40);
+const MUTED: RGBColor = RGBColor(95, 95, 95);
+
+const PREDICTED: Face = Face::bold(16.0);
+const LABEL: Face = Face::plain(16.0);
+
+/// Side of the square a picture is shown in.
+const SHOWN: u32 = 192;
+/// A cell: the picture, room for long names on both sides, and two lines of text.
+const CELL: (u32, u32) = (256, 256);
+const MARGIN: u32 = 12;
+/// Sheets of more pixels than this are refused: they would take gigabytes to draw.
+const MOST_PIXELS: u64 = 100_000_000;
+
+/// Draws the samples row by row, `columns` to a row (fewer where there are fewer samples), to a
+/// PNG. Small pictures are enlarged without smoothing, so that their true pixels are seen; large
+/// ones are reduced. The prediction is green with a tick when it agrees with the label, red with
+/// a cross when not, black where no label is known.
+///
+/// # Errors
+/// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no sample, no
+/// column, a picture's bytes do not fill its size, or the sheet would be too large.
+pub fn draw(path: impl AsRef<Path>, samples: &[Sample<'_>], columns: usize) -> Result<()> {
+    let (columns, width, height) = sheet_size(samples.len(), columns)?;
+    let mut sheet = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
+    for (index, sample) in samples.iter().enumerate() {
+        let left = MARGIN + (index % columns) as u32 * CELL.0;
+        let top = MARGIN + (index / columns) as u32 * CELL.1;
+        let picture = shown(sample)?;
+        let x = left + (CELL.0 - picture.width()) / 2;
+        let y = top + (SHOWN - picture.height()) / 2;
+        imageops::replace(&mut sheet, &picture, i64::from(x), i64::from(y));
+        // One caption at a time: the whole sheet drawn finely would take nine times its memory.
+        let text = canvas::paint((CELL.0, CELL.1 - SHOWN), 3, |canvas| caption(canvas, sample))?;
+        imageops::replace(&mut sheet, &text, i64::from(left), i64::from(top + SHOWN));
+    }
+    canvas::save(path, &sheet)
+}
+
+/// Columns, and the sheet's width and height in pixels.
+fn sheet_size(samples: usize, columns: usize) -> Result<(usize, u32, u32)> {
+    if samples == 0 || columns == 0 {
+        return Err(Error::Failed("a sample sheet needs at least one sample and one column".into()));
+    }
+    let columns = columns.min(samples);
+    let rows = samples.div_ceil(columns);
+    let side =
+        |cells: usize, cell: u32| u32::try_from(cells).ok()?.checked_mul(cell)?.checked_add(2 * MARGIN);
+    match (side(columns, CELL.0), side(rows, CELL.1)) {
+        (Some(width), Some(height)) if u64::from(width) * u64::from(height) <= MOST_PIXELS => {
+            Ok((columns, width, height))
+        }
+        _ => Err(Error::Failed(format!("{samples} samples are too many for one sheet; show at most 1000"))),
+    }
+}
+
+/// The picture at the size it is shown.
+fn shown(sample: &Sample<'_>) -> Result<RgbImage> {
+    let bytes = sample.size.checked_mul(sample.size).and_then(|pixels| pixels.checked_mul(3));
+    let filled = sample.size > 0 && bytes == Some(sample.pixels.len());
+    let side = u32::try_from(sample.size).ok().filter(|_| filled);
+    let picture = side.and_then(|side| RgbImage::from_raw(side, side, sample.pixels.to_vec()));
+    let (Some(side), Some(picture)) = (side, picture) else {
+        let (bytes, size) = (sample.pixels.len(), sample.size);
+        return Err(Error::Failed(format!("a sample of {bytes} bytes is no RGB picture of {size} x {size}")));
+    };
+    Ok(match SHOWN / side {
+        0 => imageops::resize(&picture, SHOWN, SHOWN, FilterType::CatmullRom),
+        // A whole factor: every pixel of the picture becomes a square of the same size.
+        factor => imageops::resize(&picture, side * factor, side * factor, FilterType::Nearest),
+    })
+}
+
+/// The one or two lines under a picture.
+fn caption(canvas: &Canvas<'_>, sample: &Sample<'_>) -> Result<()> {
+    const BASELINE: f64 = 24.0;
+    let middle = f64::from(CELL.0) / 2.0;
+    let room = f64::from(CELL.0) - 12.0;
+    let (color, mark) = match sample.label {
+        None => (INK, ""),
+        Some(label) if label == sample.predicted => (RIGHT, " ✓"),
+        Some(_) => (WRONG, " ✗"),
+    };
+    let text = prediction(sample.predicted, &format!(" {}{mark}", percent(sample.probability)), room);
+    canvas.text((middle, BASELINE), HPos::Center, PREDICTED, color, &text)?;
+    match sample.label {
+        None => Ok(()),
+        Some(label) => {
+            let text = LABEL.fit(&format!("label: {label}"), room);
+            canvas.text((middle, BASELINE + 22.0), HPos::Center, LABEL, MUTED, &text)
+        }
+    }
+}
+
+/// `figure` is always shown whole; a long name gives way.
+fn prediction(name: &str, figure: &str, room: f64) -> String {
+    let before = "predicted: ";
+    let name = PREDICTED.fit(name, room - PREDICTED.width(before) - PREDICTED.width(figure));
+    format!("{before}{name}{figure}")
+}
+
+/// Whole per cent; never "100 %" for less than certainty, nor "0 %" for more than nothing.
+fn percent(probability: f32) -> String {
+    let percent = f64::from(probability) * 100.0;
+    match percent {
+        p if !p.is_finite() => "? %".into(),
+        p if p > 0.0 && p < 0.5 => "<1 %".into(),
+        p if (99.5..100.0).contains(&p) => ">99 %".into(),
+        p => format!("{p:.0} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A square with a colour ramp, so that a turned or mirrored picture would show.
+    fn ramp(size: usize) -> Vec<u8> {
+        let byte = |value: usize| (255 * value / size) as u8;
+        (0..size * size).flat_map(|at| [byte(at % size), byte(at / size), 90]).collect()
+    }
+
+    fn sample<'a>(pixels: &'a [u8], size: usize, label: Option<&'a str>) -> Sample<'a> {
+        Sample { pixels, size, predicted: "cat", probability: 0.974, label }
+    }
+
+    fn drawn(name: &str, samples: &[Sample<'_>], columns: usize) -> RgbImage {
+        let kept = std::env::var_os("CIFAR_ENGINE_TEST_PICTURES").map(std::path::PathBuf::from);
+        let folder = tempfile::tempdir().unwrap();
+        let path = kept.as_deref().unwrap_or(folder.path()).join(format!("samples-{name}.png"));
+        draw(&path, samples, columns).unwrap();
+        image::open(&path).unwrap().into_rgb8()
+    }
+
+    fn count(picture: &RgbImage, color: RGBColor) -> usize {
+        picture.pixels().filter(|pixel| pixel.0 == [color.0, color.1, color.2]).count()
+    }
+
+    #[test]
+    fn one_sample_is_enlarged_pixel_by_pixel() {
+        let pixels = ramp(32);
+        let sheet = drawn("one", &[sample(&pixels, 32, Some("cat"))], 8);
+        assert_eq!(sheet.dimensions(), (CELL.0 + 2 * MARGIN, CELL.1 + 2 * MARGIN));
+        let (left, top) = (MARGIN + (CELL.0 - 192) / 2, MARGIN);
+        for (x, y) in [(0, 0), (31, 0), (5, 17)] {
+            let at = 3 * (y * 32 + x);
+            for (dx, dy) in [(0, 0), (5, 5)] {
+                let pixel = sheet.get_pixel(left + 6 * x as u32 + dx, top + 6 * y as u32 + dy);
+                assert_eq!(pixel.0, pixels[at..at + 3]);
+            }
+        }
+        assert!(count(&sheet, RIGHT) > 50);
+        assert_eq!(count(&sheet, WRONG), 0);
+    }
+
+    #[test]
+    fn right_wrong_and_unknown_have_their_colours() {
+        let (small, odd, large) = (ramp(32), ramp(28), ramp(300));
+        let mut samples = vec![
+            sample(&small, 32, Some("cat")),
+            sample(&odd, 28, Some("automobile")),
+            sample(&large, 300, None),
+            sample(&small, 32, Some("a name that is far too long to be shown whole")),
+        ];
+        samples[2].predicted = "automobile";
+        samples[3].predicted = "another name too long to be shown\nwhole";
+        let sheet = drawn("sheet", &samples, 3);
+        assert_eq!(sheet.dimensions(), (3 * CELL.0 + 2 * MARGIN, 2 * CELL.1 + 2 * MARGIN));
+        assert!(count(&sheet, RIGHT) > 50 && count(&sheet, WRONG) > 100 && count(&sheet, INK) > 50);
+        // Nothing reaches into the margins, long names included.
+        let inside = |x: u32, y: u32| {
+            (MARGIN..sheet.width() - MARGIN).contains(&x) && (MARGIN..sheet.height() - MARGIN).contains(&y)
+        };
+        assert!(sheet.enumerate_pixels().all(|(x, y, pixel)| inside(x, y) || pixel.0 == [255; 3]));
+    }
+
+    #[test]
+    fn every_cifar_class_is_shown_whole() {
+        crate::report::font::register().unwrap();
+        let text = prediction("automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
+        assert_eq!(text, "predicted: automobile >99 % ✗");
+    }
+
+    #[test]
+    fn percents() {
+        let cases = [(0.974, "97 %"), (1.0, "100 %"), (0.9999, ">99 %"), (0.001, "<1 %"), (0.0, "0 %")];
+        for (probability, text) in cases {
+            assert_eq!(percent(probability), text);
+        }
+        assert_eq!(percent(f32::NAN), "? %");
+    }
+
+    #[test]
+    fn errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pixels) = (folder.path().join("s.png"), ramp(32));
+        let one = || sample(&pixels, 32, None);
+        assert!(matches!(draw(folder.path().join("no/s.png"), &[one()], 1), Err(Error::File { .. })));
+        for (samples, columns) in [(vec![], 1), (vec![one()], 0)] {
+            assert!(draw(&path, &samples, columns).is_err());
+        }
+        for size in [0, 31, 33, usize::MAX] {
+            assert!(draw(&path, &[sample(&pixels, size, None)], 1).is_err());
+        }
+        assert!(sheet_size(100_000, 10).is_err() && sheet_size(usize::MAX, usize::MAX).is_err());
+        assert!(sheet_size(1000, 10).is_ok());
+    }
+}

@@ -1,0 +1,186 @@
+//! Reading and writing the safetensors format: eight bytes of header length (little-endian), a
+//! JSON header that gives each tensor's type, shape and byte range, then the values.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::decode::Decoder;
+use super::{Tensor, WeightsFile, layout, printable, printable_shape};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+
+/// A header of more than this is no model's: a thousand tensors need about 100 KB.
+const MOST_HEADER: u64 = 16 << 20;
+const LENGTH_BYTES: u64 = 8;
+const METADATA_KEY: &str = "__metadata__";
+const NOT_SAFETENSORS: &str = "not a safetensors file, or damaged; convert or download it again";
+
+/// Reads every tensor of a safetensors file as `f32`, in the file's own (PyTorch's) layout.
+///
+/// F32, F16 and BF16 are read. PyTorch's step counters (`...num_batches_tracked`) are skipped: they
+/// are no weights. The file's real size is known before anything is allocated, so a header that
+/// promises more than there is costs nothing.
+///
+/// # Errors
+/// [`Error::File`] where the file cannot be opened, is cut short or damaged, or holds a tensor of
+/// another type, which is named.
+pub fn load(path: impl AsRef<Path>) -> Result<WeightsFile> {
+    let path = path.as_ref();
+    read(path).map_err(|problem| Error::file(path, problem))
+}
+
+/// The parts of [`load`] fail with the problem alone; `load` adds the path.
+type Outcome<T> = std::result::Result<T, String>;
+
+fn read(path: &Path) -> Outcome<WeightsFile> {
+    // Asked by name before opening: opening a pipe would wait for a writer.
+    let found = std::fs::metadata(path).map_err(unopened)?;
+    if !found.is_file() {
+        return Err("not a file; give a .safetensors file".into());
+    }
+    let file = File::open(path).map_err(unopened)?;
+    let mut reader = BufReader::new(file);
+    let header = read_header(&mut reader, found.len())?;
+
+    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let mut tensors = BTreeMap::new();
+    // In the order of their bytes; the header check has shown that they leave no gap.
+    for name in header.offset_keys() {
+        let info = header.info(&name).ok_or(NOT_SAFETENSORS)?;
+        let data = read_tensor(&mut reader, &name, info)?;
+        if let Some(data) = data {
+            tensors.insert(name, Tensor { shape: info.shape.clone(), data });
+        }
+    }
+    Ok(WeightsFile { tensors, metadata })
+}
+
+/// Reads and checks the header against the file's size. `Metadata` itself refuses overlaps, gaps,
+/// and ranges that are not what type and shape ask for.
+fn read_header(reader: &mut impl Read, file_bytes: u64) -> Outcome<Metadata> {
+    let mut length = [0; LENGTH_BYTES as usize];
+    let after_length = file_bytes.checked_sub(LENGTH_BYTES).ok_or("empty or cut short; download it again")?;
+    reader.read_exact(&mut length).map_err(unreadable)?;
+    let length = u64::from_le_bytes(length);
+    let data_bytes = after_length.checked_sub(length).ok_or(NOT_SAFETENSORS)?;
+    if length > MOST_HEADER {
+        return Err(format!("its header takes {length} bytes, over the limit of {MOST_HEADER}"));
+    }
+    let mut header = vec![0; length as usize]; // at most MOST_HEADER, and no more than the file has
+    reader.read_exact(&mut header).map_err(unreadable)?;
+    let header: Metadata =
+        serde_json::from_slice(&header).map_err(|error| format!("{NOT_SAFETENSORS} ({error})"))?;
+    let promised = header.data_len() as u64;
+    if promised > data_bytes {
+        return Err(format!(
+            "cut short: its header promises {promised} bytes of values, it has {data_bytes}; \
+             download it again"
+        ));
+    }
+    if promised < data_bytes {
+        return Err(format!(
+            "has {} bytes that belong to no tensor; download it again",
+            data_bytes - promised
+        ));
+    }
+    Ok(header)
+}
+
+/// The values of the next tensor in the file; none for a step counter, whose bytes are passed over.
+fn read_tensor(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome<Option<Vec<f32>>> {
+    let bytes = info.data_offsets.1.saturating_sub(info.data_offsets.0);
+    if name.ends_with("num_batches_tracked") {
+        std::io::copy(&mut reader.take(bytes as u64), &mut std::io::sink()).map_err(unreadable)?;
+        return Ok(None);
+    }
+    let decoder = Decoder::of(info.dtype).ok_or_else(|| {
+        format!("tensor {} is of type {}; only F32, F16 and BF16 can be read", printable(name), info.dtype)
+    })?;
+    let mut raw = vec![0; bytes]; // the header check has shown that the file is as large as this
+    reader.read_exact(&mut raw).map_err(unreadable)?;
+    Ok(Some(decoder.decode(&raw)))
+}
+
+fn unopened(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "does not exist; check the path".into(),
+        _ => format!("cannot be opened: {error}"),
+    }
+}
+
+fn unreadable(error: std::io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+/// Writes a safetensors file, whole or not at all. Tensors and metadata are in the order of their
+/// names, so the same content always gives the same bytes.
+///
+/// # Errors
+/// [`Error::File`] where the file cannot be written, a tensor's values do not fill its shape, or a
+/// tensor has the name that the format keeps for metadata.
+pub fn save(path: impl AsRef<Path>, weights: &WeightsFile) -> Result<()> {
+    let path = path.as_ref();
+    let header = header_bytes(weights).map_err(|problem| Error::file(path, problem))?;
+    write_atomic(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        weights.tensors.values().try_for_each(|tensor| write_values(file, &tensor.data))
+    })
+}
+
+fn write_values(file: &mut BufWriter<&File>, data: &[f32]) -> std::io::Result<()> {
+    data.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+}
+
+fn header_bytes(weights: &WeightsFile) -> Outcome<Vec<u8>> {
+    let mut tensors = Vec::with_capacity(weights.tensors.len());
+    let mut start = 0;
+    for (name, tensor) in &weights.tensors {
+        if name == METADATA_KEY {
+            return Err(format!("a tensor cannot be called {METADATA_KEY}"));
+        }
+        if layout::count(&tensor.shape) != Some(tensor.data.len()) {
+            let (shape, values) = (printable_shape(&tensor.shape), tensor.data.len());
+            return Err(format!("tensor {} has {values} values for the shape {shape}", printable(name)));
+        }
+        let end = start + size_of_val(tensor.data.as_slice());
+        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };
+        tensors.push((name.as_str(), info));
+        start = end;
+    }
+    let header = Header { metadata: &weights.metadata, tensors: &tensors };
+    let mut bytes = serde_json::to_vec(&header).map_err(|error| format!("cannot be written: {error}"))?;
+    // The format asks that values begin at a multiple of eight; spaces are allowed after the JSON.
+    bytes.resize(bytes.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
+    Ok(bytes)
+}
+
+/// The header in a fixed order. The crate's own writer keeps metadata in a hash map, whose order
+/// changes from run to run.
+struct Header<'a> {
+    metadata: &'a BTreeMap<String, String>,
+    tensors: &'a [(&'a str, TensorInfo)],
+}
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA_KEY, self.metadata)?;
+        }
+        for (name, info) in self.tensors {
+            map.serialize_entry(name, info)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

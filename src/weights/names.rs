@@ -1,0 +1,163 @@
+//! Holds a file's tensors against those a model asks for; nothing is left out in silence.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{WeightsFile, printable, printable_shape};
+use crate::error::{Error, Result};
+
+/// How many tensors of each kind a message names before it only counts.
+const NAMED: usize = 3;
+
+/// Checks that `file` (read from `path`) holds exactly the `expected` tensors: names with their
+/// shapes on disk (see [`disk_shape`](super::layout::disk_shape)).
+///
+/// # Errors
+/// [`Error::File`]: one line with the tensors that are missing, have another shape, or are not
+/// used, the first few by name with the nearest name of the other side, the rest counted.
+pub fn match_names(
+    expected: &[(String, Vec<usize>)],
+    file: &WeightsFile,
+    path: impl AsRef<Path>,
+) -> Result<()> {
+    let wanted: BTreeMap<&str, &[usize]> =
+        expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    let unused: Vec<&str> =
+        file.tensors.keys().map(String::as_str).filter(|name| !wanted.contains_key(name)).collect();
+    let missing: Vec<&str> = expected
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !file.tensors.contains_key(*name))
+        .collect();
+    let misshapen: Vec<(&str, &[usize], &[usize])> = expected
+        .iter()
+        .filter_map(|(name, shape)| Some((name.as_str(), shape.as_slice(), file.tensors.get(name)?)))
+        .filter(|(_, shape, tensor)| *shape != tensor.shape)
+        .map(|(name, shape, tensor)| (name, shape, tensor.shape.as_slice()))
+        .collect();
+
+    let parts = [
+        part("missing", &missing, |name| {
+            with_nearest(name, "the file has", nearest(name, unused.iter().copied()))
+        }),
+        part("of another shape", &misshapen, |(name, shape, found)| {
+            format!("{}: {}, expected {}", printable(name), printable_shape(found), printable_shape(shape))
+        }),
+        part("not used", &unused, |name| {
+            with_nearest(name, "the model has", nearest(name, missing.iter().copied()))
+        }),
+    ];
+    let problems: Vec<String> = parts.into_iter().flatten().collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let problem = format!("these weights do not fit the model: {}", problems.join("; "));
+    Err(Error::file(path, problem))
+}
+
+/// `4 missing (a, b, c and 1 more)`; none where there is nothing to tell.
+fn part<T: Copy>(kind: &str, items: &[T], show: impl Fn(T) -> String) -> Option<String> {
+    if items.is_empty() {
+        return None;
+    }
+    let shown: Vec<String> = items.iter().take(NAMED).map(|item| show(*item)).collect();
+    let more = match items.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    Some(format!("{} {kind} ({}{more})", items.len(), shown.join(", ")))
+}
+
+fn with_nearest(name: &str, side: &str, nearest: Option<&str>) -> String {
+    match nearest {
+        Some(other) => format!("{}: {side} {}", printable(name), printable(other)),
+        None => printable(name),
+    }
+}
+
+/// The candidate fewest edits away, the first of several; none where all are too far to be meant.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// The distance costs the product of both lengths, and names come from files.
+    const LONGEST: usize = 200;
+    let near_enough = 2.max(name.len() / 3);
+    candidates
+        .filter(|other| name.len() <= LONGEST && other.len() <= LONGEST)
+        .map(|other| (edit_distance(name, other), other))
+        .filter(|(distance, _)| *distance <= near_enough)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, other)| other)
+}
+
+/// Levenshtein's distance: how many letters to insert, delete or replace to get from `a` to `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    // `row[j]`: the distance from the letters of `a` seen so far to the first `j` of `b`.
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tensor;
+    use super::*;
+
+    fn file(tensors: &[(&str, &[usize])]) -> WeightsFile {
+        let mut file = WeightsFile::default();
+        for (name, shape) in tensors {
+            let tensor = Tensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] };
+            file.tensors.insert(name.to_string(), tensor);
+        }
+        file
+    }
+
+    fn expected(tensors: &[(&str, &[usize])]) -> Vec<(String, Vec<usize>)> {
+        tensors.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect()
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, distance) in
+            [("", "abc", 3), ("kitten", "sitting", 3), ("conv1", "conv1", 0), ("ab", "ba", 2)]
+        {
+            assert_eq!(edit_distance(a, b), distance);
+            assert_eq!(edit_distance(b, a), distance);
+        }
+    }
+
+    #[test]
+    fn a_file_that_fits_passes() {
+        let tensors: [(&str, &[usize]); 2] = [("conv1.weight", &[8, 3, 3, 3]), ("conv1.bias", &[8])];
+        match_names(&expected(&tensors), &file(&tensors), "w").unwrap();
+    }
+
+    #[test]
+    fn every_kind_of_difference_is_told_in_one_line() {
+        let want = expected(&[("conv1.weight", &[8, 3, 3, 3]), ("fc.weight", &[10, 64]), ("fc.bias", &[10])]);
+        let have = file(&[("conv_1.weight", &[8, 3, 3, 3]), ("fc.weight", &[100, 64]), ("fc.bias", &[10])]);
+        assert_eq!(
+            match_names(&want, &have, "w.safetensors").unwrap_err().to_string(),
+            "w.safetensors: these weights do not fit the model: \
+             1 missing (conv1.weight: the file has conv_1.weight); \
+             1 of another shape (fc.weight: [100, 64], expected [10, 64]); \
+             1 not used (conv_1.weight: the model has conv1.weight)"
+        );
+    }
+
+    #[test]
+    fn long_lists_are_counted_and_hostile_names_tamed() {
+        let names: Vec<String> = (0..100).map(|i| format!("layer{i}\nevil{}", "x".repeat(5000))).collect();
+        let tensors: Vec<(&str, &[usize])> = names.iter().map(|name| (name.as_str(), &[1][..])).collect();
+        let message = match_names(&[], &file(&tensors), "w").unwrap_err().to_string();
+        assert!(message.contains("100 not used") && message.contains("and 97 more"), "{message}");
+        assert!(!message.contains('\n') && message.len() < 500, "{message}");
+    }
+}
