@@ -4,6 +4,8 @@ pub mod exec;
 pub mod files;
 pub mod graph;
 pub mod kernels;
+pub mod models;
+pub mod nn;
 pub mod ops;
 pub mod report;
 pub mod tensor;

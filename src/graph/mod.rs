@@ -109,7 +109,11 @@ impl Graph {
         Ok(self.apply(op, inputs)?[0])
     }
 
-    pub(crate) fn apply_shared(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
+    /// [`Graph::apply`] for an op that is shared already.
+    ///
+    /// # Errors
+    /// As for [`Graph::apply`].
+    pub fn apply_shared(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let outputs = op.output_types(&types).map_err(|problem| {
             let types: Vec<String> = types.iter().map(ToString::to_string).collect();

@@ -103,6 +103,6 @@ pub fn cases() -> Vec<Case> {
         case(&[2, 3, 3, 5], Activation::None, -1.0, 1.0),
         case(&[4, 4, 4, 4], Activation::Relu, -1.0, 1.0),
         case(&[3, 2, 5, 16], Activation::Relu6, -9.0, 9.0),
-        case(&[300, 3], Activation::None, 99.0, 101.0),
+        case(&[300, 3], Activation::None, 9.0, 11.0),
     ]
 }

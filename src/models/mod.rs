@@ -1,0 +1,161 @@
+//! The models. Each is one function that calls layers in order; to add another, write it beside
+//! [`cnn::cnn`] and add it to [`Architecture`].
+
+pub mod cnn;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::graph::Value;
+use crate::nn::{Builder, Norm, Parameter};
+use crate::weights::{self, Tensor, WeightsFile, layout};
+
+/// Which model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    Cnn,
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Architecture::Cnn => "cnn",
+        })
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "cnn" => Ok(Architecture::Cnn),
+            _ => Err(Error::Usage(format!("there is no model '{name}'; the models are: cnn"))),
+        }
+    }
+}
+
+/// Everything needed to build a model and to feed it: what a weights file carries besides its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub architecture: Architecture,
+    pub classes: Vec<String>,
+    /// Side of the square input pictures, in pixels.
+    pub image_size: usize,
+    /// Per channel, in units of 0..255: a pixel enters as `(pixel - mean) / std`.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    pub norm: Norm,
+    /// Name of the data set it was trained on.
+    pub data: String,
+}
+
+impl Spec {
+    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`. `dropout` matters in
+    /// training only.
+    ///
+    /// # Errors
+    /// If the image size does not suit the model.
+    pub fn build(&self, builder: &mut Builder, x: Value, dropout: f32) -> Result<Value> {
+        match self.architecture {
+            Architecture::Cnn => cnn::cnn(builder, x, self.classes.len(), dropout),
+        }
+    }
+
+    fn to_metadata(&self) -> BTreeMap<String, String> {
+        let entries = [
+            ("model", self.architecture.to_string()),
+            ("classes", json(&self.classes)),
+            ("image_size", self.image_size.to_string()),
+            ("mean", json(&self.mean)),
+            ("std", json(&self.std)),
+            ("bn_epsilon", self.norm.epsilon.to_string()),
+            ("bn_momentum", self.norm.momentum.to_string()),
+            ("data", self.data.clone()),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    }
+
+    /// Reads what [`save`] wrote into a file's metadata.
+    ///
+    /// # Errors
+    /// If an entry is missing or makes no sense; `path` is for the message.
+    pub fn from_metadata(metadata: &BTreeMap<String, String>, path: &Path) -> Result<Spec> {
+        let entry = |key: &str| {
+            let missing =
+                || Error::file(path, format!("its metadata has no '{key}': not written by cifar-engine"));
+            metadata.get(key).ok_or_else(missing)
+        };
+        let wrong = |key: &str| Error::file(path, format!("its metadata's '{key}' makes no sense"));
+        fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+            serde_json::from_str(text).ok()
+        }
+        let spec = Spec {
+            architecture: entry("model")?.parse().map_err(|_| wrong("model"))?,
+            classes: parse(entry("classes")?).ok_or_else(|| wrong("classes"))?,
+            image_size: parse(entry("image_size")?).ok_or_else(|| wrong("image_size"))?,
+            mean: parse(entry("mean")?).ok_or_else(|| wrong("mean"))?,
+            std: parse(entry("std")?).ok_or_else(|| wrong("std"))?,
+            norm: Norm {
+                epsilon: parse(entry("bn_epsilon")?).ok_or_else(|| wrong("bn_epsilon"))?,
+                momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
+            },
+            data: entry("data")?.clone(),
+        };
+        let sizes_make_sense =
+            (1..=1024).contains(&spec.image_size) && (2..=10_000).contains(&spec.classes.len());
+        let numbers_make_sense = spec.std.iter().all(|std| *std > 0.0) && spec.norm.epsilon > 0.0;
+        if sizes_make_sense && numbers_make_sense {
+            Ok(spec)
+        } else {
+            Err(wrong("image_size, classes or std"))
+        }
+    }
+}
+
+/// JSON text of a list, which cannot fail to be written.
+fn json<T: Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
+}
+
+/// Writes a model: `read` gives a parameter's values in the engine's layout.
+///
+/// # Errors
+/// If a parameter cannot be read or the file cannot be written.
+pub fn save(
+    path: &Path,
+    spec: &Spec,
+    parameters: &[Parameter],
+    read: impl Fn(&str) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let mut file = WeightsFile { metadata: spec.to_metadata(), ..WeightsFile::default() };
+    for parameter in parameters {
+        let (shape, data) =
+            layout::to_disk(parameter.layout, parameter.shape.dims(), &read(&parameter.name)?)?;
+        file.tensors.insert(parameter.name.clone(), Tensor { shape, data });
+    }
+    weights::save(path, &file)
+}
+
+/// The values of every parameter, in the engine's layout and in the order of `parameters`.
+///
+/// # Errors
+/// If a tensor is missing, unused or of another shape: lists them all.
+pub fn values(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Result<Vec<Vec<f32>>> {
+    let expected: Result<Vec<(String, Vec<usize>)>> = parameters
+        .iter()
+        .map(|p| Ok((p.name.clone(), layout::disk_shape(p.layout, p.shape.dims())?)))
+        .collect();
+    weights::match_names(&expected?, file, path)?;
+    let value = |p: &Parameter| {
+        let tensor = &file.tensors[&p.name];
+        Ok(layout::from_disk(p.layout, &tensor.shape, &tensor.data)?.1)
+    };
+    parameters.iter().map(value).collect()
+}

@@ -1,0 +1,199 @@
+//! Layers: each adds its nodes to a graph and its parameters to a list. A model is a function that calls
+//! these in order ([`crate::models`]).
+
+pub mod init;
+
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::ops::Activation;
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::batch_norm_infer::BatchNormInfer;
+use crate::ops::conv2d::{Conv2d, Padding};
+use crate::ops::dropout::Dropout;
+use crate::ops::matmul::Matmul;
+use crate::ops::max_pool::MaxPool;
+use crate::ops::moving_average::MovingAverage;
+use crate::ops::relu::Relu;
+use crate::ops::reshape::Reshape;
+use crate::tensor::{Shape, TensorType};
+use crate::weights::Layout;
+use init::Init;
+
+/// A tensor of a model that lives on the device and in the weights file.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    pub name: String,
+    pub value: Value,
+    pub shape: Shape,
+    pub layout: Layout,
+    pub init: Init,
+    /// Trained by the optimizer; running statistics are not.
+    pub trainable: bool,
+    /// Subject to weight decay: weights are, biases and normalisation parameters are not.
+    pub decay: bool,
+}
+
+/// A line of the model's table.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    pub name: String,
+    pub kind: &'static str,
+    /// With the batch as first dimension.
+    pub output: Shape,
+    pub parameters: usize,
+}
+
+/// Batch normalisation's constants.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Norm {
+    pub epsilon: f32,
+    /// Weight of the new batch in the running statistics (PyTorch's convention).
+    pub momentum: f32,
+}
+
+/// What a model is built for.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// Batch statistics, dropout. `step` is the `u32 [1]` that dropout draws from.
+    Train { step: Value, seed: u32 },
+    /// Stored statistics, no dropout.
+    Infer,
+}
+
+/// Builds a model into a graph.
+pub struct Builder<'g> {
+    pub graph: &'g mut Graph,
+    mode: Mode,
+    norm: Norm,
+    pub parameters: Vec<Parameter>,
+    pub layers: Vec<Layer>,
+    dropouts: u32,
+}
+
+impl<'g> Builder<'g> {
+    pub fn new(graph: &'g mut Graph, mode: Mode, norm: Norm) -> Self {
+        Builder { graph, mode, norm, parameters: Vec::new(), layers: Vec::new(), dropouts: 0 }
+    }
+
+    fn parameter(
+        &mut self,
+        name: String,
+        shape: impl Into<Shape>,
+        layout: Layout,
+        init: Init,
+    ) -> Result<Value> {
+        let shape = shape.into();
+        let value = self.graph.state(&name, TensorType::f32(shape.clone()))?;
+        let decay = shape.dims().len() > 1;
+        self.parameters.push(Parameter { name, value, shape, layout, init, trainable: true, decay });
+        Ok(value)
+    }
+
+    fn statistic(&mut self, name: String, channels: usize, start: f32) -> Result<Value> {
+        let value = self.parameter(name, [channels], Layout::AsIs, Init::Constant(start))?;
+        if let Some(parameter) = self.parameters.last_mut() {
+            parameter.trainable = false;
+        }
+        Ok(value)
+    }
+
+    /// Adds a layer's nodes, and its line of the table.
+    fn layer(
+        &mut self,
+        name: &str,
+        kind: &'static str,
+        build: impl FnOnce(&mut Self) -> Result<Value>,
+    ) -> Result<Value> {
+        let before = self.parameters.len();
+        self.graph.set_layer(name);
+        let y = build(self)?;
+        let parameters = self.parameters[before..].iter().map(|p| p.shape.len()).sum();
+        let output = self.graph.ty(y).shape.clone();
+        self.layers.push(Layer { name: name.to_string(), kind, output, parameters });
+        Ok(y)
+    }
+
+    /// A convolution with bias: x `[N, H, W, C]` to `[N, P, Q, channels]`.
+    pub fn conv2d(
+        &mut self,
+        name: &str,
+        x: Value,
+        channels: usize,
+        kernel: usize,
+        stride: usize,
+        padding: Padding,
+    ) -> Result<Value> {
+        self.layer(name, "conv2d", |b| {
+            let depth = b.graph.ty(x).shape.last();
+            let init =
+                Init::GlorotUniform { fan_in: kernel * kernel * depth, fan_out: kernel * kernel * channels };
+            let shape = [kernel, kernel, depth, channels];
+            let w = b.parameter(format!("{name}.weight"), shape, Layout::Convolution, init)?;
+            let bias = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
+            b.graph.apply1(Conv2d { stride, padding }, &[x, w, bias])
+        })
+    }
+
+    /// Batch normalisation over all dimensions but the last.
+    pub fn batch_norm(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.layer(name, "batch_norm", |b| {
+            let channels = b.graph.ty(x).shape.last();
+            let Norm { epsilon, momentum } = b.norm;
+            let activation = Activation::None;
+            let gamma =
+                b.parameter(format!("{name}.weight"), [channels], Layout::AsIs, Init::Constant(1.0))?;
+            let beta = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
+            let mean = b.statistic(format!("{name}.running_mean"), channels, 0.0)?;
+            let variance = b.statistic(format!("{name}.running_var"), channels, 1.0)?;
+            if let Mode::Infer = b.mode {
+                let inputs = [x, gamma, beta, mean, variance];
+                return b.graph.apply1(BatchNormInfer { epsilon, activation }, &inputs);
+            }
+            let outputs = b.graph.apply(BatchNorm { epsilon, activation }, &[x, gamma, beta])?;
+            let rows = (b.graph.ty(x).len() / channels) as f32;
+            let unbiased = if rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
+            for (running, batch, scale) in [(mean, outputs[1], 1.0), (variance, outputs[2], unbiased)] {
+                let new = b.graph.apply1(MovingAverage { momentum, scale }, &[running, batch])?;
+                b.graph.update(running, new)?;
+            }
+            Ok(outputs[0])
+        })
+    }
+
+    pub fn relu(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.layer(name, "relu", |b| b.graph.apply1(Relu { activation: Activation::Relu }, &[x]))
+    }
+
+    /// Max pooling with a stride equal to its window.
+    pub fn max_pool(&mut self, name: &str, x: Value, window: usize) -> Result<Value> {
+        self.layer(name, "max_pool", |b| b.graph.apply1(MaxPool { window, stride: window }, &[x]))
+    }
+
+    /// `[N, ...]` to `[N, features]`.
+    pub fn flatten(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.layer(name, "flatten", |b| {
+            let batch = b.graph.dims(x)[0];
+            let shape = [batch, b.graph.ty(x).len() / batch].into();
+            b.graph.apply1(Reshape { shape }, &[x])
+        })
+    }
+
+    /// A dense layer: `[N, features]` to `[N, outputs]`. `layout` says how its weights are laid out on disk.
+    pub fn dense(&mut self, name: &str, x: Value, outputs: usize, layout: Layout) -> Result<Value> {
+        self.layer(name, "dense", |b| {
+            let inputs = b.graph.ty(x).shape.last();
+            let init = Init::GlorotUniform { fan_in: inputs, fan_out: outputs };
+            let w = b.parameter(format!("{name}.weight"), [inputs, outputs], layout, init)?;
+            let bias = b.parameter(format!("{name}.bias"), [outputs], Layout::AsIs, Init::Constant(0.0))?;
+            b.graph.apply1(Matmul::default(), &[x, w, bias])
+        })
+    }
+
+    /// Dropout in training, nothing in inference.
+    pub fn dropout(&mut self, name: &str, x: Value, rate: f32) -> Result<Value> {
+        let Mode::Train { step, seed } = self.mode else { return Ok(x) };
+        let seed = seed.wrapping_add(self.dropouts);
+        self.dropouts += 1;
+        self.layer(name, "dropout", |b| b.graph.apply1(Dropout { rate, seed }, &[x, step]))
+    }
+}

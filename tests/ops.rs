@@ -1,0 +1,228 @@
+//! Every op against its f64 reference on every instruction set and thread count, and every gradient rule
+//! against finite differences, mid-graph.
+
+mod common;
+
+use std::sync::Arc;
+
+use cifar_engine::error::Result;
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::{Data, Device};
+use cifar_engine::graph::grad::differentiate;
+use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::{Graph, Node, Value};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::ops::add::Add;
+use cifar_engine::ops::case::{Case, Fill, to_words};
+use cifar_engine::ops::relu::Relu;
+use cifar_engine::ops::{self, Activation, CpuArgs, Gradients, Op, Types};
+use cifar_engine::tensor::{DType, TensorType};
+use common::{Values, distance, evaluate, graph_of};
+
+/// f32 rounding through sums of up to a few hundred terms.
+const CPU_TOLERANCE: f64 = 2e-5;
+/// Central differences in f64 with a step of 1e-5.
+const GRADIENT_TOLERANCE: f64 = 1e-6;
+
+/// Runs a case on the CPU and returns all outputs.
+fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<Vec<f64>> {
+    let (mut graph, _, outputs) = graph_of(case);
+    for (i, &value) in outputs.iter().enumerate() {
+        graph.output(&format!("out{i}"), value);
+    }
+    let mut cpu = Cpu::new(threads, isa).unwrap();
+    let plan = cpu.load(Plan::compile(&graph).unwrap()).unwrap();
+    for (i, (ty, _)) in case.inputs.iter().enumerate() {
+        let words = to_words(&case.values(i), ty.dtype);
+        let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
+        let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(&words) };
+        cpu.write(plan, &format!("in{i}"), data).unwrap();
+    }
+    cpu.run(plan).unwrap();
+    let read = |i: usize, ty: &TensorType| {
+        let bits = cpu.read(plan, &format!("out{i}")).unwrap();
+        let value = |v: &f32| if ty.dtype == DType::F32 { f64::from(*v) } else { f64::from(v.to_bits()) };
+        bits.iter().map(value).collect()
+    };
+    outputs.iter().enumerate().map(|(i, &v)| read(i, graph.ty(v))).collect()
+}
+
+fn reference(case: &Case) -> Vec<Vec<f64>> {
+    let (graph, inputs, outputs) = graph_of(case);
+    let values = inputs.iter().enumerate().map(|(i, &v)| (v, case.values(i))).collect();
+    let values = evaluate(&graph, values);
+    outputs.iter().map(|v| values[v].clone()).collect()
+}
+
+fn check_cpu(case: &Case, isa: Isa) -> std::result::Result<(), String> {
+    let expected = reference(case);
+    let found = run_cpu(case, isa, 2);
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let distance = distance(found, expected);
+        if distance > CPU_TOLERANCE {
+            return Err(format!("{isa}: output {i} of {case:?} is off by {distance:e}"));
+        }
+    }
+    match run_cpu(case, isa, 1) == found && run_cpu(case, isa, 3) == found {
+        true => Ok(()),
+        false => Err(format!("{isa}: {case:?} depends on the number of threads")),
+    }
+}
+
+#[test]
+fn cpu_matches_the_reference_on_every_instruction_set() {
+    let mut names = std::collections::BTreeSet::new();
+    for case in ops::cases() {
+        names.insert(case.op.name());
+        for isa in Isa::available() {
+            check_cpu(&case, isa).unwrap();
+        }
+    }
+    assert!(names.len() >= 21, "an op has no cases: {names:?}");
+}
+
+/// Puts the op between two additions, so that its inputs are computed and the gradient that reaches it is
+/// neither 1 nor uniform, and compares the differentiated graph with central differences.
+fn check_gradient(case: &Case) -> std::result::Result<(), String> {
+    let mut graph = Graph::new();
+    let mut feeds = Values::new();
+    let (mut leaves, mut inputs) = (Vec::new(), Vec::new());
+    for (i, (ty, _)) in case.inputs.iter().enumerate() {
+        let leaf = graph.input(&format!("in{i}"), ty.clone());
+        let double = case.differentiable.contains(&i);
+        inputs.push(if double { graph.apply1(Add, &[leaf, leaf]).unwrap() } else { leaf });
+        let halve = if double { 0.5 } else { 1.0 };
+        feeds.insert(leaf, case.values(i).iter().map(|v| v * halve).collect());
+        leaves.push(leaf);
+    }
+    let y = graph.apply_shared(case.op.clone(), &inputs).unwrap()[0];
+    let loss = graph.apply1(Add, &[y, y]).unwrap();
+    let seed = graph.input("seed", graph.ty(y).clone());
+    feeds.insert(seed, (0..graph.ty(y).len()).map(|i| ((i * 37 + 11) % 17) as f64 / 8.0 - 1.1).collect());
+    let forward = graph.clone();
+
+    let wanted: Vec<Value> = case.differentiable.iter().map(|&i| leaves[i]).collect();
+    let gradients = differentiate(&mut graph, &[(loss, seed)], &wanted).map_err(|e| e.to_string())?;
+    let values = evaluate(&graph, feeds.clone());
+    let objective = |feeds: Values| {
+        let values = evaluate(&forward, feeds);
+        values[&loss].iter().zip(&values[&seed]).map(|(y, dy)| y * dy).sum::<f64>()
+    };
+    for (&leaf, gradient) in wanted.iter().zip(gradients) {
+        let analytic = &values[&gradient];
+        let numeric = |i: usize| {
+            let moved = |by: f64| {
+                let mut feeds = feeds.clone();
+                feeds.get_mut(&leaf).unwrap()[i] += by;
+                objective(feeds)
+            };
+            (moved(1e-5) - moved(-1e-5)) / 2e-5
+        };
+        // At most 40 elements, spread over the tensor.
+        let some: Vec<usize> = (0..analytic.len()).step_by(analytic.len().div_ceil(40)).collect();
+        let found: Vec<f64> = some.iter().map(|&i| analytic[i]).collect();
+        let expected: Vec<f64> = some.iter().map(|&i| numeric(i)).collect();
+        let distance = distance(&found, &expected);
+        if distance > GRADIENT_TOLERANCE {
+            return Err(format!("the gradient of {case:?} with respect to {leaf:?} is off by {distance:e}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_match_finite_differences_mid_graph() {
+    let cases: Vec<Case> = ops::cases().into_iter().filter(|c| !c.differentiable.is_empty()).collect();
+    assert!(cases.len() > 25);
+    for case in cases {
+        check_gradient(&case).unwrap();
+    }
+}
+
+/// ReLU with one thing wrong.
+#[derive(Debug)]
+struct Broken {
+    gradient: bool,
+    kernel: bool,
+    threads: bool,
+}
+
+impl Op for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        grads: &[Option<Value>],
+        needed: &[bool],
+    ) -> Gradients {
+        if self.gradient {
+            // Passes dy on as if the slope were 1 everywhere.
+            return Ok(vec![grads[0]]);
+        }
+        Relu { activation: Activation::Relu }.gradient(graph, node, grads, needed)
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let x = args.input(0);
+        let (y, _) = args.output();
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0));
+        if self.kernel {
+            y[0] += 1e-3;
+        }
+        if self.threads {
+            y.iter_mut().for_each(|y| *y *= 1.0 + 1e-6 * rayon::current_num_threads() as f32);
+        }
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        Relu { activation: Activation::Relu }.reference(types, inputs)
+    }
+}
+
+#[test]
+fn the_checks_notice_a_wrong_kernel_a_wrong_gradient_and_a_dependence_on_threads() {
+    let case = |gradient, kernel, threads| {
+        let op = Arc::new(Broken { gradient, kernel, threads });
+        let inputs = vec![(TensorType::f32([3, 7]), Fill::AwayFromZero)];
+        Case { op, inputs, differentiable: vec![0] }
+    };
+    let isa = Isa::detect();
+    assert!(
+        check_cpu(&case(false, false, false), isa).is_ok()
+            && check_gradient(&case(false, false, false)).is_ok()
+    );
+    assert!(check_cpu(&case(false, true, false), isa).unwrap_err().contains("off by"));
+    assert!(check_cpu(&case(false, false, true), isa).unwrap_err().contains("threads"));
+    assert!(check_gradient(&case(true, false, false)).unwrap_err().contains("gradient"));
+}
+
+/// What has no gradient says so, and what does not matter to the loss is not silently zero.
+#[test]
+fn differentiate_refuses_what_it_cannot_do() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([4, 3]));
+    let other = graph.input("other", TensorType::f32([2]));
+    let y = graph.apply1(ops::sum_rows::SumRows, &[x]).unwrap();
+    let seed = graph.input("seed", TensorType::f32([3]));
+    let error = |result: Result<Vec<Value>>| result.unwrap_err().to_string();
+    assert!(error(differentiate(&mut graph, &[(y, seed)], &[x])).contains("has no gradient"));
+    assert!(error(differentiate(&mut graph, &[(y, seed)], &[other])).contains("does not influence"));
+}
+
+#[test]
+fn a_shape_error_names_the_op_the_layer_and_the_shapes() {
+    let mut graph = Graph::new();
+    graph.set_layer("block3");
+    let a = graph.input("a", TensorType::f32([4, 3]));
+    let b = graph.input("b", TensorType::f32([3, 4]));
+    let message = graph.apply(Add, &[a, b]).unwrap_err().to_string();
+    assert_eq!(message, "add 'block3': the two inputs must have one shape (inputs f32[4, 3], f32[3, 4])");
+}
