@@ -46,7 +46,8 @@ pub fn remote() -> Remote {
         file_name: "cifar-10-binary.tar.gz".into(),
         urls: vec![
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz".into(),
-            "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz".into(),
+            "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz"
+                .into(),
         ],
         bytes: 170_052_171,
         sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd".into(),
@@ -57,7 +58,9 @@ pub fn remote() -> Remote {
 
 /// The folder with the batch files: `dir` itself or its `cifar-10-batches-bin`, if one of them holds any.
 pub fn find_folder(dir: &Path) -> Option<PathBuf> {
-    [dir.to_path_buf(), dir.join(FOLDER)].into_iter().find(|d| BATCHES.iter().any(|name| d.join(name).is_file()))
+    [dir.to_path_buf(), dir.join(FOLDER)]
+        .into_iter()
+        .find(|d| BATCHES.iter().any(|name| d.join(name).is_file()))
 }
 
 /// Reads the six batch files (and the class names, if they are there) of `dir`.
@@ -108,7 +111,8 @@ fn read_archive(stream: impl Read, path: &Path) -> Result<Dataset> {
     let mut archive = tar::Archive::new(stream.take(MAX_UNPACKED));
     for entry in archive.entries().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;
-        let name = entry.path().ok().and_then(|p| Some(p.file_name()?.to_str()?.to_string())).unwrap_or_default();
+        let name =
+            entry.path().ok().and_then(|p| Some(p.file_name()?.to_str()?.to_string())).unwrap_or_default();
         if !entry.header().entry_type().is_file() {
             continue;
         }
@@ -117,7 +121,8 @@ fn read_archive(stream: impl Read, path: &Path) -> Result<Dataset> {
         if name == META {
             parts.classes = Some(read_classes(entry, &inside)?);
         } else if let Some(i) = BATCHES.iter().position(|batch| *batch == name) {
-            if parts.batches[i].replace(read_batch(entry, length, &inside)?).is_some() {
+            let earlier = parts.batches[i].replace(read_batch(entry, length, &inside)?);
+            if earlier.is_some() {
                 return Err(Error::file(&inside, "occurs twice in the archive"));
             }
         }
@@ -126,7 +131,10 @@ fn read_archive(stream: impl Read, path: &Path) -> Result<Dataset> {
     let mut rest = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(damaged)?;
     if rest.limit() == 0 {
-        return Err(Error::file(path, format!("unpacks to more than {} MB: not CIFAR-10", MAX_UNPACKED >> 20)));
+        return Err(Error::file(
+            path,
+            format!("unpacks to more than {} MB: not CIFAR-10", MAX_UNPACKED >> 20),
+        ));
     }
     parts.assemble(path)
 }
@@ -164,7 +172,7 @@ fn missing(source: &Path, name: &str) -> Error {
 /// Checks `length` before a byte is allocated for it.
 fn read_batch(source: impl Read, length: u64, path: &Path) -> Result<Images> {
     let records = length / RECORD as u64;
-    if length == 0 || length % RECORD as u64 != 0 || records > MAX_RECORDS as u64 {
+    if length == 0 || !length.is_multiple_of(RECORD as u64) || records > MAX_RECORDS as u64 {
         return Err(Error::file(
             path,
             format!(
@@ -189,7 +197,10 @@ fn unpack(bytes: &[u8], path: &Path) -> Result<Images> {
     for (i, record) in bytes.chunks_exact(RECORD).enumerate() {
         let (label, planes) = (record[0], &record[1..]);
         if usize::from(label) >= CLASSES.len() {
-            return Err(Error::file(path, format!("record {i} (of {records}, from 0) has label {label}, expected 0 to 9")));
+            return Err(Error::file(
+                path,
+                format!("record {i} (of {records}, from 0) has label {label}, expected 0 to 9"),
+            ));
         }
         labels.push(u32::from(label));
         let (red, rest) = planes.split_at(PLANE);
@@ -202,7 +213,8 @@ fn unpack(bytes: &[u8], path: &Path) -> Result<Images> {
 fn read_classes(source: impl Read, path: &Path) -> Result<Vec<String>> {
     let mut text = String::new();
     source.take(MAX_META).read_to_string(&mut text).map_err(|e| Error::file(path, e))?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     if names.len() != CLASSES.len() {
         return Err(Error::file(path, format!("{} class names, expected {}", names.len(), CLASSES.len())));
     }

@@ -121,14 +121,21 @@ pub fn fetch(remote: &Remote, into: &Path, watch: &Watch) -> Result<PathBuf> {
             }
         }
     }
-    Err(Error::Failed(format!("download failed: {}", if reasons.is_empty() { "no address".into() } else { reasons.join("; ") })))
+    Err(Error::Failed(format!(
+        "download failed: {}",
+        if reasons.is_empty() { "no address".into() } else { reasons.join("; ") }
+    )))
 }
 
 /// The lock lives in a file of its own, which stays: deleting or renaming a locked file would let two
 /// processes lock two different files of one name.
 fn lock(path: &Path, watch: &Watch) -> Result<File> {
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|e| Error::file(path, e))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|e| Error::file(path, e))?;
     let mut announced = false;
     loop {
         match file.try_lock() {
@@ -154,15 +161,17 @@ fn from_mirror(remote: &Remote, url: &str, part: &Path, watch: &Watch) -> Attemp
     let mut inherited = part_length(remote, part)? > 0;
     loop {
         let before = part_length(remote, part)?;
-        if before < remote.bytes {
-            if let Err(trouble) = transfer(remote, url, &agent, part, before, watch) {
-                // At least 1/64 of the file a try bounds the number of tries.
-                let gained = part_length(remote, part)?.saturating_sub(before);
-                if matches!(trouble, Trouble::Mirror(_)) && gained > 0 && gained >= remote.bytes / 64 {
-                    continue;
-                }
-                return Err(trouble);
+        let outcome = match before < remote.bytes {
+            true => transfer(remote, url, &agent, part, before, watch),
+            false => Ok(()), // all there, never checked
+        };
+        if let Err(trouble) = outcome {
+            // At least 1/64 of the file a try bounds the number of tries.
+            let gained = part_length(remote, part)?.saturating_sub(before);
+            if matches!(trouble, Trouble::Mirror(_)) && gained >= (remote.bytes / 64).max(1) {
+                continue;
             }
+            return Err(trouble);
         }
         let found = sha256(part)?;
         if found.eq_ignore_ascii_case(&remote.sha256) {
@@ -170,7 +179,10 @@ fn from_mirror(remote: &Remote, url: &str, part: &Path, watch: &Watch) -> Attemp
         }
         fs::remove_file(part).map_err(|e| Error::file(part, e))?;
         if !inherited {
-            return Err(Trouble::Mirror(format!("wrong content (sha256 {found}, expected {})", remote.sha256)));
+            return Err(Trouble::Mirror(format!(
+                "wrong content (sha256 {found}, expected {})",
+                remote.sha256
+            )));
         }
         inherited = false;
     }
@@ -187,7 +199,8 @@ fn part_length(remote: &Remote, part: &Path) -> Result<u64> {
 }
 
 fn agent(remote: &Remote, url: &str) -> Agent {
-    let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|host| url.starts_with(host));
+    let local =
+        ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|host| url.starts_with(host));
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_resolve(Some(remote.connect_timeout))
@@ -209,7 +222,8 @@ fn transfer(remote: &Remote, url: &str, agent: &Agent, part: &Path, have: u64, w
         response = request(agent, url, 0)?;
         start = resume_at(&response, remote, 0)?;
     }
-    let start = start.ok_or_else(|| Trouble::Mirror("answers with a part of the file that was not asked for".into()))?;
+    let start = start
+        .ok_or_else(|| Trouble::Mirror("answers with a part of the file that was not asked for".into()))?;
     check_headers(&response, remote.bytes - start)?;
     receive(&mut response.into_body().into_reader(), remote, part, start, watch)
 }
@@ -268,7 +282,12 @@ fn receive(body: &mut impl Read, remote: &Remote, part: &Path, start: u64, watch
         watch.check()?;
         let room = buffer.len().min((remote.bytes - have) as usize);
         let n = match body.read(&mut buffer[..room]) {
-            Ok(0) => return Err(Trouble::Mirror(format!("connection closed after {have} of {} bytes", remote.bytes))),
+            Ok(0) => {
+                return Err(Trouble::Mirror(format!(
+                    "connection closed after {have} of {} bytes",
+                    remote.bytes
+                )));
+            }
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(Trouble::Mirror(format!("{e} after {have} of {} bytes", remote.bytes))),

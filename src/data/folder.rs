@@ -32,7 +32,12 @@ pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
     let classes: Vec<String> = train.classes.keys().cloned().collect();
     match classes.as_slice() {
         [] => return Err(Error::file(&train_dir, "empty: expected a folder of pictures for each class")),
-        [only] => return Err(Error::file(&train_dir, format!("only one class ({only}); two are needed to tell apart"))),
+        [only] => {
+            return Err(Error::file(
+                &train_dir,
+                format!("only one class ({only}); two are needed to tell apart"),
+            ));
+        }
         _ => {}
     }
     if test.classes.is_empty() {
@@ -42,7 +47,8 @@ pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
         return Err(Error::file(test_dir.join(unknown), "this class has no folder in train"));
     }
     let ignored = train.ignored + test.ignored;
-    let note = (ignored > 0).then(|| format!("{ignored} files that are not named .png, .jpg or .jpeg were ignored"));
+    let note =
+        (ignored > 0).then(|| format!("{ignored} files that are not named .png, .jpg or .jpeg were ignored"));
     let (train, test) = (decode(&train, &classes, size)?, decode(&test, &classes, size)?);
     Ok(Dataset { name: name_of(dir), classes, train, test, note })
 }
@@ -69,7 +75,9 @@ fn unexpected_layout(dir: &Path) -> Error {
     };
     Error::file(
         dir,
-        format!("{hint}expected train/CLASS/*.png and test/CLASS/*.png (or .jpg, .jpeg) or CIFAR-10 files; found {found}"),
+        format!(
+            "{hint}expected train/CLASS/*.png and test/CLASS/*.png (or .jpg, .jpeg) or CIFAR-10 files; found {found}"
+        ),
     )
 }
 
@@ -98,10 +106,14 @@ fn list(split: &Path) -> Result<Listing> {
         }
         let all = entries(&path)?;
         let total = all.len();
-        let pictures: Vec<PathBuf> = all.into_iter().map(|(_, path)| path).filter(|path| is_picture(path)).collect();
+        let pictures: Vec<PathBuf> =
+            all.into_iter().map(|(_, path)| path).filter(|path| is_picture(path)).collect();
         if pictures.is_empty() {
             let found = if total == 0 { "empty".into() } else { format!("{total} entries, but no picture") };
-            return Err(Error::file(&path, format!("{found}: a class needs at least one .png, .jpg or .jpeg file")));
+            return Err(Error::file(
+                &path,
+                format!("{found}: a class needs at least one .png, .jpg or .jpeg file"),
+            ));
         }
         listing.ignored += total - pictures.len();
         listing.classes.insert(class, pictures);

@@ -90,7 +90,9 @@ impl Images {
         pixels
             .par_chunks_mut(size * size * CHANNELS)
             .zip(self.pixels.par_chunks(self.stride()))
-            .try_for_each(|(to, from)| picture::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p)))?;
+            .try_for_each(|(to, from)| {
+                picture::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
+            })?;
         Ok(Images { pixels, labels: self.labels, size })
     }
 
@@ -111,7 +113,10 @@ fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
     let bytes = n.saturating_mul(size * size * CHANNELS);
     let mut pixels = Vec::new();
     pixels.try_reserve_exact(bytes).map_err(|_| {
-        Error::Failed(format!("{n} pictures of {size}x{size} need {} MB of memory; choose a smaller size", bytes >> 20))
+        Error::Failed(format!(
+            "{n} pictures of {size}x{size} need {} MB of memory; choose a smaller size",
+            bytes >> 20
+        ))
     })?;
     pixels.resize(bytes, 0);
     Ok(pixels)
@@ -254,7 +259,11 @@ fn mirrors(list: &str, file_name: &str) -> Vec<String> {
 pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
     let size = options.image_size.unwrap_or(DEFAULT_SIZE);
     if !SIZES.contains(&size) {
-        return Err(Error::Usage(format!("image size {size}: choose {} to {} pixels", SIZES.start(), SIZES.end())));
+        return Err(Error::Usage(format!(
+            "image size {size}: choose {} to {} pixels",
+            SIZES.start(),
+            SIZES.end()
+        )));
     }
     match source {
         Source::Shapes => shapes::dataset(size, options.shapes_seed),
@@ -269,7 +278,8 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why) => {
                 eprintln!("{}", fallback_warning(&why, options));
-                let note = format!("CIFAR-10 could not be had ({why}); built-in synthetic shapes were used instead");
+                let note =
+                    format!("CIFAR-10 could not be had ({why}); built-in synthetic shapes were used instead");
                 Ok(Dataset { note: Some(note), ..shapes::dataset(size, options.shapes_seed)? })
             }
         },
@@ -288,7 +298,9 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     if options.offline {
         // A half-copied file is the likeliest reason to end up here by mistake.
         return Err(Error::Failed(match std::fs::metadata(&archive) {
-            Ok(meta) => format!("{} has {} bytes, expected {}", archive.display(), meta.len(), options.remote.bytes),
+            Ok(meta) => {
+                format!("{} has {} bytes, expected {}", archive.display(), meta.len(), options.remote.bytes)
+            }
             Err(_) => "not in the cache, and offline mode is on (CIFAR_ENGINE_OFFLINE)".into(),
         }));
     }
@@ -377,7 +389,9 @@ mod tests {
 
     #[test]
     fn sources_are_named_or_paths() {
-        for (text, source) in [("auto", Source::Auto), ("cifar10", Source::Cifar10), ("shapes", Source::Shapes)] {
+        for (text, source) in
+            [("auto", Source::Auto), ("cifar10", Source::Cifar10), ("shapes", Source::Shapes)]
+        {
             assert_eq!(text.parse::<Source>().unwrap(), source);
             assert_eq!(source.to_string(), text);
         }
@@ -397,5 +411,17 @@ mod tests {
         let error = load(&Source::Shapes, &options).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert_eq!(error.to_string(), "image size 3200: choose 8 to 1024 pixels");
+    }
+
+    #[test]
+    fn the_warning_is_boxed_and_says_why_and_what_to_do() {
+        let options = Options { cache: "some/cache".into(), ..Options::default() };
+        let text = fallback_warning(&Error::Failed("no route".into()), &options);
+        assert!(text.lines().filter(|line| line.starts_with("**")).count() >= 10);
+        for part in
+            ["WARNING: THIS IS NOT CIFAR-10", "no route", "some/cache", "--data PATH", "--data shapes"]
+        {
+            assert!(text.contains(part), "{part}");
+        }
     }
 }

@@ -144,7 +144,11 @@ mod tests {
     }
 
     fn halves(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, _| if x < width / 2 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 100]) })
+        RgbImage::from_fn(
+            width,
+            height,
+            |x, _| if x < width / 2 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 100]) },
+        )
     }
 
     /// A 16x16 JPEG, red left and blue right, with an EXIF block that holds only an orientation.
@@ -183,7 +187,8 @@ mod tests {
     #[test]
     fn the_centre_is_kept_and_scaled() {
         // Only the middle 10x10 of this 30x10 picture is green.
-        let wide = RgbImage::from_fn(30, 10, |x, _| if x / 10 == 1 { Rgb([0, 255, 0]) } else { Rgb([255, 0, 0]) });
+        let wide =
+            RgbImage::from_fn(30, 10, |x, _| if x / 10 == 1 { Rgb([0, 255, 0]) } else { Rgb([255, 0, 0]) });
         let (_dir, path) = saved(wide, "wide.png");
         for size in [5, 10, 20] {
             let pixels = load_picture(&path, size).unwrap();
@@ -199,7 +204,11 @@ mod tests {
             fs::write(&path, jpeg(orientation)).unwrap();
             let pixels = load_picture(&path, 16).unwrap();
             let at = 3 * (red_at[1] * 16 + red_at[0]);
-            assert!(pixels[at] > 150 && pixels[at + 2] < 50, "orientation {orientation}: {:?}", &pixels[at..at + 3]);
+            assert!(
+                pixels[at] > 150 && pixels[at + 2] < 50,
+                "orientation {orientation}: {:?}",
+                &pixels[at..at + 3]
+            );
         }
     }
 
@@ -241,7 +250,10 @@ mod tests {
         let path = dir.path().join("page.png");
         fs::write(&path, "<html>not found</html>").unwrap();
         let error = load_picture(&path, 8).unwrap_err().to_string();
-        assert!(error.ends_with("page.png: neither a PNG nor a JPEG picture (judged by its content)"), "{error}");
+        assert!(
+            error.ends_with("page.png: neither a PNG nor a JPEG picture (judged by its content)"),
+            "{error}"
+        );
         assert!(load_picture(&dir.path().join("none.png"), 8).is_err());
     }
 

@@ -98,6 +98,13 @@ impl Dice {
         }
         [1.0, 0.0]
     }
+
+    /// Cosine and sine of an angle within 39 degrees either way, by the half-angle formulas for the same
+    /// reason. Upright enough that a small network needs only an epoch or two to know a shape.
+    fn tilt(&mut self) -> [f32; 2] {
+        let half = self.range(-0.35, 0.35);
+        [(1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half)]
+    }
 }
 
 /// Red, green, blue from 0 to 1.
@@ -149,19 +156,20 @@ impl Stroke {
         Stroke { from: at, to: at, radius: dice.range(0.02, 0.06), colour: dice.colour() }
     }
 
-    fn distance(&self, x: f32, y: f32) -> f32 {
-        segment(self.from, self.to, x, y).0 - self.radius
+    fn paint(&self, canvas: &mut Canvas) {
+        let middle = [0, 1].map(|a| 0.5 * (self.from[a] + self.to[a]));
+        let reach = [0, 1].map(|a| 0.5 * (self.from[a] - self.to[a]).abs() + self.radius);
+        canvas.blend(middle, reach, |x, y| (self.colour, segment(self.from, self.to, x, y) - self.radius));
     }
 }
 
-/// Distance from `(x, y)` to the segment `a b`, and the offset to its nearest point.
-fn segment(a: [f32; 2], b: [f32; 2], x: f32, y: f32) -> (f32, [f32; 2]) {
+/// Distance from `(x, y)` to the segment `a b`.
+fn segment(a: [f32; 2], b: [f32; 2], x: f32, y: f32) -> f32 {
     let [ex, ey] = [b[0] - a[0], b[1] - a[1]];
     let [px, py] = [x - a[0], y - a[1]];
     let length2 = ex * ex + ey * ey;
     let t = if length2 > 0.0 { ((px * ex + py * ey) / length2).clamp(0.0, 1.0) } else { 0.0 };
-    let [dx, dy] = [px - ex * t, py - ey * t];
-    (norm(dx, dy), [dx, dy])
+    norm(px - ex * t, py - ey * t)
 }
 
 /// All that a picture shows, free of pixels: lengths are in units of its side.
@@ -188,13 +196,14 @@ impl Scene {
         let first = dice.colour();
         let drift = dice.range(0.1, 0.5);
         let background = [first, mix(first, dice.colour(), drift)];
-        let stripes = if dice.chance(0.5) { [dice.range(0.05, 0.2), dice.range(2.0, 7.0)] } else { [0.0, 1.0] };
+        let stripes =
+            if dice.chance(0.5) { [dice.range(0.05, 0.2), dice.range(2.0, 7.0)] } else { [0.0, 1.0] };
         let slope = dice.direction();
-        let [lines, dots] = [2 + dice.bits() % 3, 2 + dice.bits() % 4];
+        let [lines, dots] = [1 + dice.bits() % 2, 1 + dice.bits() % 3];
         let mut behind: Vec<Stroke> = (0..lines).map(|_| Stroke::line(dice)).collect();
         behind.extend((0..dots).map(|_| Stroke::dot(dice)));
-        let radius = dice.range(0.24, 0.42);
-        let margin = 0.9 * radius;
+        let radius = dice.range(0.27, 0.42);
+        let margin = 0.95 * radius;
         Scene {
             class,
             background,
@@ -203,22 +212,24 @@ impl Scene {
             behind,
             centre: [dice.range(margin, 1.0 - margin), dice.range(margin, 1.0 - margin)],
             radius,
-            rotation: dice.direction(),
+            rotation: dice.tilt(),
             stretch: dice.range(0.85, 1.15),
             colour: foreground(background, dice),
             shade: [dice.range(-0.12, 0.12), dice.range(-0.12, 0.12)],
-            in_front: if dice.chance(0.4) { vec![Stroke::line(dice)] } else { Vec::new() },
-            noise: dice.range(0.02, 0.1),
+            in_front: if dice.chance(0.25) { vec![Stroke::line(dice)] } else { Vec::new() },
+            noise: dice.range(0.02, 0.08),
         }
     }
 
-    /// Fills `[size, size, 3]`.
+    /// Fills `[size, size, 3]`, back to front.
     fn paint(&self, picture: &mut [u8], size: usize, dice: &mut Dice) {
-        let pixel = 1.0 / size as f32;
-        for (i, bytes) in picture.chunks_exact_mut(CHANNELS).enumerate() {
-            let x = ((i % size) as f32 + 0.5) * pixel;
-            let y = ((i / size) as f32 + 0.5) * pixel;
-            let colour = self.colour_at(x, y, pixel);
+        let mut canvas = Canvas { size, pixels: vec![[0.0; CHANNELS]; size * size] };
+        canvas.blend([0.5, 0.5], [0.5, 0.5], |x, y| (self.background_at(x, y), f32::MIN));
+        self.behind.iter().for_each(|stroke| stroke.paint(&mut canvas));
+        let reach = 1.5 * self.radius; // no outline is longer, stretched or not
+        canvas.blend(self.centre, [reach, reach], |x, y| self.shape_at(x, y));
+        self.in_front.iter().for_each(|stroke| stroke.paint(&mut canvas));
+        for (bytes, colour) in picture.chunks_exact_mut(CHANNELS).zip(&canvas.pixels) {
             let noise = dice.bits().to_le_bytes();
             for c in 0..CHANNELS {
                 let value = colour[c] + self.noise * (f32::from(noise[c]) / 127.5 - 1.0);
@@ -227,29 +238,52 @@ impl Scene {
         }
     }
 
-    fn colour_at(&self, x: f32, y: f32, pixel: f32) -> Colour {
-        // How much of a pixel an edge at this distance covers: the anti-aliasing.
-        let cover = |distance: f32| (0.5 - distance / pixel).clamp(0.0, 1.0);
+    /// A drift from one colour to the other, with soft stripes across.
+    fn background_at(&self, x: f32, y: f32) -> Colour {
         let along = (x - 0.5) * self.slope[0] + (y - 0.5) * self.slope[1];
-        let phase = along * self.stripes[1];
-        let wave = 4.0 * (phase - phase.floor() - 0.5).abs() - 1.0;
-        let mut colour = mix(self.background[0], self.background[1], (along + 0.5).clamp(0.0, 1.0));
-        colour = colour.map(|c| c + 0.5 * self.stripes[0] * wave);
-        for stroke in &self.behind {
-            colour = mix(colour, stroke.colour, cover(stroke.distance(x, y)));
-        }
-        // Into the shape's own frame, where it is upright and about 1 in radius.
+        // Kept positive, so that truncation takes the whole part.
+        let phase = along * self.stripes[1] + 8.0;
+        let wave = 4.0 * (phase - phase as i32 as f32 - 0.5).abs() - 1.0;
+        let colour = mix(self.background[0], self.background[1], (along + 0.5).clamp(0.0, 1.0));
+        colour.map(|c| c + 0.5 * self.stripes[0] * wave)
+    }
+
+    /// The shape's colour there, and the distance to its outline.
+    fn shape_at(&self, x: f32, y: f32) -> (Colour, f32) {
         let [dx, dy] = [(x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius];
+        // Into the shape's own frame, where it is upright and about 1 in radius.
         let u = (dx * self.rotation[0] + dy * self.rotation[1]) * self.stretch;
         let v = (dy * self.rotation[0] - dx * self.rotation[1]) / self.stretch;
-        if norm(u, v) < 1.6 {
-            let shade = self.shade[0] * dx + self.shade[1] * dy;
-            colour = mix(colour, self.colour.map(|c| c + shade), cover(distance(self.class, u, v) * self.radius));
+        let shade = self.shade[0] * dx + self.shade[1] * dy;
+        (self.colour.map(|c| c + shade), distance(self.class, u, v) * self.radius)
+    }
+}
+
+/// `[size, size]` colours before they become bytes.
+struct Canvas {
+    size: usize,
+    pixels: Vec<Colour>,
+}
+
+impl Canvas {
+    /// Lays a colour over the pixels within `reach` of `centre` (both in units of the side). `layer` gives
+    /// the colour at a place and the signed distance to the layer's edge, negative inside.
+    fn blend(&mut self, centre: [f32; 2], reach: [f32; 2], layer: impl Fn(f32, f32) -> (Colour, f32)) {
+        let size = self.size as f32;
+        let span = |axis: usize| {
+            let low = ((centre[axis] - reach[axis]) * size - 1.0).max(0.0) as usize;
+            let high = ((centre[axis] + reach[axis]) * size + 2.0).clamp(0.0, size) as usize;
+            low..high
+        };
+        for row in span(1) {
+            for column in span(0) {
+                let (colour, distance) = layer((column as f32 + 0.5) / size, (row as f32 + 0.5) / size);
+                // How much of the pixel lies inside an edge that far away: the anti-aliasing.
+                let cover = (0.5 - distance * size).clamp(0.0, 1.0);
+                let pixel = &mut self.pixels[row * self.size + column];
+                *pixel = mix(*pixel, colour, cover);
+            }
         }
-        for stroke in &self.in_front {
-            colour = mix(colour, stroke.colour, cover(stroke.distance(x, y)));
-        }
-        colour
     }
 }
 
@@ -310,12 +344,120 @@ fn polygon(corners: &[[f32; 2]], x: f32, y: f32) -> f32 {
     let mut inside = false;
     let mut previous = corners[corners.len() - 1];
     for &corner in corners {
-        nearest = nearest.min(segment(previous, corner, x, y).0);
+        nearest = nearest.min(segment(previous, corner, x, y));
         if (corner[1] > y) != (previous[1] > y) {
-            let crossing = corner[0] + (y - corner[1]) / (previous[1] - corner[1]) * (previous[0] - corner[0]);
+            let crossing =
+                corner[0] + (y - corner[1]) / (previous[1] - corner[1]) * (previous[0] - corner[0]);
             inside ^= x < crossing;
         }
         previous = corner;
     }
     if inside { -nearest } else { nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    /// Multinomial logistic regression on pixels by plain SGD: `[classes, 3072 + 1]` weights, the last
+    /// of each row the bias. Returns the accuracy on `test`.
+    fn linear_accuracy(train: &Images, test: &Images, epochs: usize) -> f32 {
+        let (inputs, classes) = (train.stride(), CLASSES.len());
+        let mut weights = vec![0.0f32; classes * (inputs + 1)];
+        let centred =
+            |picture: &[u8]| picture.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect::<Vec<_>>();
+        let scores = |weights: &[f32], x: &[f32]| {
+            let dot = |row: &[f32]| row[inputs] + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+            weights.chunks_exact(inputs + 1).map(dot).collect::<Vec<f32>>()
+        };
+        for epoch in 0..epochs {
+            let rate = 0.002 * (1.0 - epoch as f32 / epochs as f32);
+            for i in rng::permutation(train.len(), 1, Stream::Shuffle, epoch as u32) {
+                let x = centred(train.image(i as usize));
+                let scores = scores(&weights, &x);
+                let top = scores.iter().copied().fold(f32::MIN, f32::max);
+                let total: f32 = scores.iter().map(|s| (s - top).exp()).sum();
+                for (class, row) in weights.chunks_exact_mut(inputs + 1).enumerate() {
+                    let target = f32::from(u8::from(class as u32 == train.labels[i as usize]));
+                    let step = rate * ((scores[class] - top).exp() / total - target);
+                    row[inputs] -= step;
+                    row.iter_mut().zip(&x).for_each(|(w, x)| *w -= step * x);
+                }
+            }
+        }
+        let right = (0..test.len()).filter(|&i| {
+            let scores = scores(&weights, &centred(test.image(i)));
+            let best = (0..classes).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            best == Some(test.labels[i] as usize)
+        });
+        right.count() as f32 / test.len() as f32
+    }
+
+    #[test]
+    fn a_linear_model_fails_here_but_not_where_colour_tells_the_class() {
+        let data = sized(4000, 1000, 32, 7).unwrap();
+        let accuracy = linear_accuracy(&data.train, &data.test, 4);
+        println!("linear model on pixels: {accuracy:.3}");
+        assert!(accuracy < 0.6, "accuracy {accuracy}");
+        // The same model must find the class once a single corner pixel gives it away.
+        let tell = |mut images: Images| {
+            let stride = images.stride();
+            for (picture, &label) in images.pixels.chunks_exact_mut(stride).zip(&images.labels) {
+                for (k, byte) in picture[..30].iter_mut().enumerate() {
+                    *byte = if k % 10 == label as usize { 255 } else { 0 };
+                }
+            }
+            images
+        };
+        let accuracy = linear_accuracy(&tell(data.train), &tell(data.test), 4);
+        println!("with the class given away: {accuracy:.3}");
+        assert!(accuracy > 0.9, "accuracy {accuracy}");
+    }
+
+    #[test]
+    fn labels_are_balanced_and_every_class_has_a_name() {
+        let data = sized(200, 30, 32, 0).unwrap();
+        assert_eq!(data.train.counts(10), [20; 10]);
+        assert_eq!(data.test.counts(10), [3; 10]);
+        assert_eq!((data.classes.len(), data.name.as_str()), (10, "shapes"));
+    }
+
+    #[test]
+    fn a_picture_depends_on_seed_split_and_index_alone() {
+        let (small, large) = (sized(30, 20, 32, 3).unwrap(), sized(60, 40, 32, 3).unwrap());
+        assert_eq!(small.train.pixels, large.train.pixels[..30 * 3072]);
+        assert_eq!(small.test.pixels, large.test.pixels[..20 * 3072]);
+        assert_ne!(small.train.image(0), small.test.image(0));
+        assert_ne!(small.train.pixels, sized(30, 20, 32, 4).unwrap().train.pixels);
+    }
+
+    #[test]
+    fn pictures_are_the_same_on_every_machine() {
+        let data = sized(100, 0, 32, 0).unwrap();
+        let digest: String = Sha256::digest(&data.train.pixels).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(digest, "35b982cb3c3bca17fd6dc6f0e828a22421cfa7169a384f23971ee7ff0a0914b1");
+    }
+
+    #[test]
+    fn any_size_shows_the_same_scene() {
+        // The mean colour of a picture hardly changes with its resolution.
+        let (small, large) = (sized(40, 0, 32, 1).unwrap().train, sized(40, 0, 96, 1).unwrap().train);
+        let mean = |picture: &[u8]| picture.iter().map(|&b| f64::from(b)).sum::<f64>() / picture.len() as f64;
+        for i in 0..small.len() {
+            let (a, b) = (mean(small.image(i)), mean(large.image(i)));
+            assert!((a - b).abs() < 4.0, "picture {i}: {a} and {b}");
+        }
+    }
+
+    #[test]
+    fn outlines_have_an_inside_and_an_outside() {
+        for (class, name) in CLASSES.iter().enumerate() {
+            let grid = (0..10_000).map(|i| ((i % 100) as f32 / 33.0 - 1.5, (i / 100) as f32 / 33.0 - 1.5));
+            let inside = grid.filter(|&(x, y)| distance(class, x, y) < 0.0).count() as f32 / 33.0 / 33.0;
+            assert!((0.8..3.0).contains(&inside), "{name} covers {inside}");
+            assert!(distance(class, 1.5, 1.5) > 0.0, "{name}");
+        }
+    }
 }
