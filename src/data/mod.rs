@@ -332,6 +332,7 @@ fn unavailable(why: &Error, options: &Options) -> Error {
 /// Boxed, so that nobody mistakes the figures of a synthetic run for those of CIFAR-10.
 fn fallback_warning(why: &Error, options: &Options) -> String {
     let rule = "*".repeat(78);
+    let why = why.to_string().replace("; ", "\n**    "); // a line for each mirror
     format!(
         "\n{rule}\n**\n**  WARNING: THIS IS NOT CIFAR-10\n**\n\
          **  CIFAR-10 is not in the cache and could not be downloaded:\n**    {why}\n**\n\

@@ -28,7 +28,10 @@ const MAX_FILE: u64 = 256 << 20;
 /// A file that cannot be read, is neither PNG nor JPEG, is damaged or cut short, or is absurdly large;
 /// the error names the file.
 pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
-    decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| Error::file(path, problem))
+    decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| {
+        // Decoder messages may span lines; ours never do.
+        Error::file(path, problem.split_whitespace().collect::<Vec<_>>().join(" "))
+    })
 }
 
 fn decode(path: &Path) -> std::result::Result<RgbImage, String> {
@@ -223,6 +226,17 @@ mod tests {
                 let error = load_picture(&path, 16).unwrap_err().to_string();
                 assert!(error.contains("cut.jpg: ") && !error.contains('\n'), "{kept} bytes: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_jpeg_that_ends_at_once_is_refused_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stub.jpg");
+        for inside in [&[][..], &[0xff, 0xe0, 0, 4, 1, 2], &jpeg(1)[2..100]] {
+            fs::write(&path, [&[0xff, 0xd8, 0xff, 0xe1, 0, 2], inside, &[0xff, 0xd9]].concat()).unwrap();
+            let error = load_picture(&path, 16).unwrap_err().to_string();
+            assert!(error.contains("unreadable picture: ") && !error.contains('\n'), "{error}");
         }
     }
 
