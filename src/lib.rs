@@ -1,4 +1,5 @@
 //! placeholder
+pub mod data;
 pub mod error;
 pub mod exec;
 pub mod files;

@@ -1,0 +1,428 @@
+//! Pictures and labels: where they come from, and how they lie in memory.
+//!
+//! [`load`] turns a [`Source`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`], fetched by
+//! [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of pictures
+//! ([`folder`], decoded by [`picture`]). Whatever the source, pictures end up as bytes in one flat block,
+//! so that the rest of the program never learns where they came from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::kernels::rng::{self, Stream};
+
+pub mod cifar10;
+pub mod download;
+pub mod folder;
+pub mod picture;
+pub mod shapes;
+
+/// Colour channels of every picture: red, green, blue.
+pub const CHANNELS: usize = 3;
+
+/// Side of a picture in pixels where no other is asked for.
+pub const DEFAULT_SIZE: usize = 32;
+
+/// Sides that [`load`] accepts; more than the upper bound is a typing error, not a picture size.
+pub const SIZES: std::ops::RangeInclusive<usize> = 8..=1024;
+
+/// Square colour pictures with a class each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// `[len, size, size, 3]` row-major: 8-bit red, green and blue of a pixel lie side by side.
+    pub pixels: Vec<u8>,
+    /// `[len]`: index into [`Dataset::classes`].
+    pub labels: Vec<u32>,
+    /// Width and height of every picture in pixels.
+    pub size: usize,
+}
+
+impl Images {
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no picture at all.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Bytes of one picture: `size * size * 3`.
+    pub fn stride(&self) -> usize {
+        self.size * self.size * CHANNELS
+    }
+
+    /// Picture `i` as `[size, size, 3]`.
+    ///
+    /// # Panics
+    /// If `i >= self.len()`, as slice indexing does.
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.pixels[i * self.stride()..(i + 1) * self.stride()]
+    }
+
+    /// Copies of the pictures at `indices`, in that order (an index may occur twice).
+    ///
+    /// # Panics
+    /// If an index is out of range, as slice indexing does.
+    pub fn subset(&self, indices: &[u32]) -> Images {
+        let mut pixels = Vec::with_capacity(indices.len() * self.stride());
+        for &i in indices {
+            pixels.extend_from_slice(self.image(i as usize));
+        }
+        let labels = indices.iter().map(|&i| self.labels[i as usize]).collect();
+        Images { pixels, labels, size: self.size }
+    }
+
+    /// The same pictures scaled to `size` x `size`; unchanged (not even copied) if they have that size.
+    ///
+    /// # Errors
+    /// If the scaled pictures do not fit into memory.
+    pub fn resized(self, size: usize) -> Result<Images> {
+        if size == self.size {
+            return Ok(self);
+        }
+        let mut pixels = allocate(self.len(), size)?;
+        pixels
+            .par_chunks_mut(size * size * CHANNELS)
+            .zip(self.pixels.par_chunks(self.stride()))
+            .try_for_each(|(to, from)| {
+                picture::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
+            })?;
+        Ok(Images { pixels, labels: self.labels, size })
+    }
+
+    /// How many pictures each of `classes` classes has: `[classes]`.
+    pub fn counts(&self, classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; classes];
+        for &label in &self.labels {
+            if let Some(count) = counts.get_mut(label as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// Zeroed room for `n` pictures, as an error rather than an abort when there is not enough memory.
+fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
+    let bytes = n.saturating_mul(size * size * CHANNELS);
+    let mut pixels = Vec::new();
+    pixels.try_reserve_exact(bytes).map_err(|_| {
+        Error::Failed(format!(
+            "{n} pictures of {size}x{size} need {} MB of memory; choose a smaller size",
+            bytes >> 20
+        ))
+    })?;
+    pixels.resize(bytes, 0);
+    Ok(pixels)
+}
+
+/// A training and a test set over the same classes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// `cifar10`, `shapes`, or the name of the picture folder: what a report calls the data.
+    pub name: String,
+    /// Class names; a label is an index into them.
+    pub classes: Vec<String>,
+    pub train: Images,
+    pub test: Images,
+    /// Anything about how the data was obtained that a reader of the results must know.
+    pub note: Option<String>,
+}
+
+impl Dataset {
+    /// Takes `n` pictures out of the training set: `(train, validation)`, a random choice that depends on
+    /// `seed` only. Both keep the stored order.
+    ///
+    /// # Errors
+    /// If fewer than one picture would be left to train on.
+    pub fn split_validation(&self, n: usize, seed: u32) -> Result<(Images, Images)> {
+        let len = self.train.len();
+        if n >= len {
+            return Err(Error::Usage(format!(
+                "cannot set {n} pictures aside for validation: {} has {len} training pictures",
+                self.name
+            )));
+        }
+        let mut order = rng::permutation(len, seed, Stream::Split, 0);
+        let (validation, train) = order.split_at_mut(n);
+        validation.sort_unstable();
+        train.sort_unstable();
+        Ok((self.train.subset(train), self.train.subset(validation)))
+    }
+
+    fn resized(self, size: usize) -> Result<Dataset> {
+        Ok(Dataset { train: self.train.resized(size)?, test: self.test.resized(size)?, ..self })
+    }
+}
+
+/// What to train on, as given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// CIFAR-10 where it is cached or can be fetched, otherwise [`Source::Shapes`] with a loud warning.
+    Auto,
+    /// CIFAR-10 from the cache or the network, or an error.
+    Cifar10,
+    /// The built-in synthetic pictures.
+    Shapes,
+    /// CIFAR-10 binary files (their folder, its parent, or the archive), or a folder of class folders.
+    Path(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    /// `auto`, `cifar10`, `shapes`; anything else is a path (write `./shapes` for a folder of that name).
+    fn from_str(text: &str) -> Result<Source> {
+        match text {
+            "" => Err(Error::Usage("empty data source: give auto, cifar10, shapes or a path".into())),
+            "auto" => Ok(Source::Auto),
+            "cifar10" => Ok(Source::Cifar10),
+            "shapes" => Ok(Source::Shapes),
+            path => Ok(Source::Path(PathBuf::from(path))),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Auto => f.write_str("auto"),
+            Source::Cifar10 => f.write_str("cifar10"),
+            Source::Shapes => f.write_str("shapes"),
+            Source::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How to obtain the data; [`Options::default`] reads the environment.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// Side of the pictures in pixels; `None` is [`DEFAULT_SIZE`].
+    pub image_size: Option<usize>,
+    /// Where downloads are kept. Default: `CIFAR_ENGINE_CACHE`, or the user's cache folder.
+    pub cache: PathBuf,
+    /// Where to fetch CIFAR-10 from and what it must look like. `CIFAR_ENGINE_MIRRORS` (URLs apart by
+    /// spaces or commas; one that ends in `/` gets the file name appended) replaces the addresses.
+    pub remote: download::Remote,
+    /// Make no network attempt. Default: whether `CIFAR_ENGINE_OFFLINE` is set to anything but `0`.
+    pub offline: bool,
+    /// No progress display. The warning about a fallback is printed all the same.
+    pub quiet: bool,
+    /// What the synthetic pictures depend on.
+    pub shapes_seed: u32,
+    /// Set from elsewhere (Ctrl-C) to give up a download; what was received is kept for the next run.
+    pub stop: Option<&'a AtomicBool>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        let set = |name| std::env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
+        let mut remote = cifar10::remote();
+        if let Some(list) = set("CIFAR_ENGINE_MIRRORS") {
+            remote.urls = mirrors(&list, &remote.file_name);
+        }
+        Options {
+            image_size: None,
+            cache: set("CIFAR_ENGINE_CACHE").map_or_else(default_cache, PathBuf::from),
+            remote,
+            offline: set("CIFAR_ENGINE_OFFLINE").is_some_and(|value| value.trim() != "0"),
+            quiet: false,
+            shapes_seed: 0,
+            stop: None,
+        }
+    }
+}
+
+fn default_cache() -> PathBuf {
+    directories::ProjectDirs::from("", "", "cifar-engine")
+        .map_or_else(|| std::env::temp_dir().join("cifar-engine"), |dirs| dirs.cache_dir().to_path_buf())
+}
+
+fn mirrors(list: &str, file_name: &str) -> Vec<String> {
+    list.split([' ', ',', '\t', '\n'])
+        .filter(|url| !url.is_empty())
+        .map(|url| if url.ends_with('/') { format!("{url}{file_name}") } else { url.to_string() })
+        .collect()
+}
+
+/// Obtains the pictures of `source` at the size asked for.
+///
+/// # Errors
+/// A picture size out of range; data that is missing, malformed or cannot be fetched. Only
+/// [`Source::Auto`] replaces data that cannot be had, and never data that is there but broken.
+pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
+    let size = options.image_size.unwrap_or(DEFAULT_SIZE);
+    if !SIZES.contains(&size) {
+        return Err(Error::Usage(format!(
+            "image size {size}: choose {} to {} pixels",
+            SIZES.start(),
+            SIZES.end()
+        )));
+    }
+    match source {
+        Source::Shapes => shapes::dataset(size, options.shapes_seed),
+        Source::Path(path) => from_path(path, size),
+        Source::Cifar10 => match locate_cifar10(options) {
+            Ok(path) => from_path(&path, size),
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(why) => Err(unavailable(&why, options)),
+        },
+        Source::Auto => match locate_cifar10(options) {
+            Ok(path) => from_path(&path, size),
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(why) => {
+                eprintln!("{}", fallback_warning(&why, options));
+                let note =
+                    format!("CIFAR-10 could not be had ({why}); built-in synthetic shapes were used instead");
+                Ok(Dataset { note: Some(note), ..shapes::dataset(size, options.shapes_seed)? })
+            }
+        },
+    }
+}
+
+/// The folder or archive that holds CIFAR-10, downloaded if it is neither cached nor forbidden to.
+fn locate_cifar10(options: &Options) -> Result<PathBuf> {
+    if let Some(folder) = cifar10::find_folder(&options.cache) {
+        return Ok(folder);
+    }
+    let archive = options.cache.join(&options.remote.file_name);
+    if options.remote.is_complete(&archive) {
+        return Ok(archive);
+    }
+    if options.offline {
+        // A half-copied file is the likeliest reason to end up here by mistake.
+        return Err(Error::Failed(match std::fs::metadata(&archive) {
+            Ok(meta) => {
+                format!("{} has {} bytes, expected {}", archive.display(), meta.len(), options.remote.bytes)
+            }
+            Err(_) => "not in the cache, and offline mode is on (CIFAR_ENGINE_OFFLINE)".into(),
+        }));
+    }
+    let watch = download::Watch { quiet: options.quiet, stop: options.stop };
+    download::fetch(&options.remote, &options.cache, &watch)
+}
+
+fn from_path(path: &Path, size: usize) -> Result<Dataset> {
+    if path.is_file() {
+        cifar10::load_archive(path)?.resized(size)
+    } else if let Some(batches) = cifar10::find_folder(path) {
+        cifar10::load_folder(&batches)?.resized(size)
+    } else if path.is_dir() {
+        folder::load(path, size)
+    } else {
+        Err(Error::file(path, "no such file or folder (the data is auto, cifar10, shapes or a path)"))
+    }
+}
+
+fn unavailable(why: &Error, options: &Options) -> Error {
+    Error::Failed(format!(
+        "CIFAR-10 could not be had ({why}): place {} in {}, or use --data PATH (the archive, its folder, or a folder \
+         of pictures), or --data shapes (built-in synthetic pictures)",
+        options.remote.file_name,
+        options.cache.display(),
+    ))
+}
+
+/// Boxed, so that nobody mistakes the figures of a synthetic run for those of CIFAR-10.
+fn fallback_warning(why: &Error, options: &Options) -> String {
+    let rule = "*".repeat(78);
+    let why = why.to_string().replace("; ", "\n**    "); // a line for each mirror
+    format!(
+        "\n{rule}\n**\n**  WARNING: THIS IS NOT CIFAR-10\n**\n\
+         **  CIFAR-10 is not in the cache and could not be downloaded:\n**    {why}\n**\n\
+         **  Going on with \"shapes\", synthetic pictures drawn by this program. They are\n\
+         **  easier than CIFAR-10; an accuracy on them says nothing about CIFAR-10.\n**\n\
+         **  To train on CIFAR-10, place {} in\n**    {}\n\
+         **  or give --data PATH; --data shapes silences this warning.\n**\n{rule}\n",
+        options.remote.file_name,
+        options.cache.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(n: u32) -> Images {
+        let pixels = (0..n).flat_map(|i| [i as u8; 2 * 2 * 3]).collect();
+        Images { pixels, labels: (0..n).map(|i| i % 3).collect(), size: 2 }
+    }
+
+    fn dataset(n: u32) -> Dataset {
+        let classes = ["a", "b", "c"].map(String::from).to_vec();
+        Dataset { name: "numbered".into(), classes, train: numbered(n), test: numbered(3), note: None }
+    }
+
+    #[test]
+    fn a_subset_keeps_picture_and_label_together() {
+        let subset = numbered(9).subset(&[7, 2, 7]);
+        assert_eq!(subset.labels, [1, 2, 1]);
+        assert_eq!(subset.image(0), [7; 12]);
+        assert_eq!(subset.image(1), [2; 12]);
+        assert_eq!(subset.counts(3), [0, 2, 1]);
+    }
+
+    #[test]
+    fn validation_split_partitions_and_depends_on_the_seed() {
+        let data = dataset(100);
+        let (train, validation) = data.split_validation(30, 5).unwrap();
+        assert_eq!((train.len(), validation.len()), (70, 30));
+        let firsts = |images: &Images| (0..images.len()).map(|i| images.image(i)[0]).collect::<Vec<_>>();
+        let mut all = [firsts(&train), firsts(&validation)].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<u8>>());
+        assert_eq!(data.split_validation(30, 5).unwrap().1, validation);
+        assert_ne!(data.split_validation(30, 6).unwrap().1, validation);
+    }
+
+    #[test]
+    fn a_split_must_leave_something_to_train_on() {
+        let error = dataset(10).split_validation(10, 0).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("numbered has 10 training pictures"), "{error}");
+    }
+
+    #[test]
+    fn sources_are_named_or_paths() {
+        for (text, source) in
+            [("auto", Source::Auto), ("cifar10", Source::Cifar10), ("shapes", Source::Shapes)]
+        {
+            assert_eq!(text.parse::<Source>().unwrap(), source);
+            assert_eq!(source.to_string(), text);
+        }
+        assert_eq!("./shapes".parse::<Source>().unwrap(), Source::Path("./shapes".into()));
+        assert!("".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn mirror_lists_take_commas_spaces_and_base_addresses() {
+        let list = mirrors("http://a/x.gz, http://b/data/\nhttp://c", "f.gz");
+        assert_eq!(list, ["http://a/x.gz", "http://b/data/f.gz", "http://c"]);
+    }
+
+    #[test]
+    fn a_mistyped_size_is_a_usage_error() {
+        let options = Options { image_size: Some(3200), ..Options::default() };
+        let error = load(&Source::Shapes, &options).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.to_string(), "image size 3200: choose 8 to 1024 pixels");
+    }
+
+    #[test]
+    fn the_warning_is_boxed_and_says_why_and_what_to_do() {
+        let options = Options { cache: "some/cache".into(), ..Options::default() };
+        let text = fallback_warning(&Error::Failed("no route".into()), &options);
+        assert!(text.lines().filter(|line| line.starts_with("**")).count() >= 10);
+        for part in
+            ["WARNING: THIS IS NOT CIFAR-10", "no route", "some/cache", "--data PATH", "--data shapes"]
+        {
+            assert!(text.contains(part), "{part}");
+        }
+    }
+}

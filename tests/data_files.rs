@@ -1,0 +1,326 @@
+//! Data from files: CIFAR-10 batches and archives, picture folders; good input and every kind of bad.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use cifar_engine::data::{self, Dataset, Options, Source};
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+const RECORD: usize = 3073;
+const TRAIN: [&str; 5] =
+    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+
+/// `n` records; in record `i` the red plane is `i`, the green one `100`, the blue one counts pixels.
+fn batch(n: usize, first_label: usize) -> Vec<u8> {
+    let record = |i: usize| {
+        let mut bytes = vec![((first_label + i) % 10) as u8];
+        bytes.extend([i as u8; 1024]);
+        bytes.extend([100; 1024]);
+        bytes.extend((0..1024).map(|p| p as u8));
+        bytes
+    };
+    (0..n).flat_map(record).collect()
+}
+
+fn write_batches(dir: &Path) {
+    fs::create_dir_all(dir).unwrap();
+    for (k, name) in TRAIN.iter().enumerate() {
+        fs::write(dir.join(name), batch(4, k)).unwrap();
+    }
+    fs::write(dir.join("test_batch.bin"), batch(3, 7)).unwrap();
+}
+
+fn batches() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_batches(dir.path());
+    dir
+}
+
+fn load(path: &Path) -> cifar_engine::error::Result<Dataset> {
+    data::load(&Source::Path(path.to_path_buf()), &options(Path::new("unused"), None))
+}
+
+fn options(cache: &Path, image_size: Option<usize>) -> Options<'static> {
+    Options { image_size, cache: cache.to_path_buf(), offline: true, quiet: true, ..Options::default() }
+}
+
+/// The message, which must be one line.
+fn message(path: &Path) -> String {
+    let text = load(path).unwrap_err().to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
+}
+
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in {text:?}");
+    }
+}
+
+fn archive(dir: &Path, name: &str, compress: bool) -> PathBuf {
+    let path = dir.join(name);
+    let file = File::create(&path).unwrap();
+    let level = if compress { flate2::Compression::fast() } else { flate2::Compression::none() };
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(file, level));
+    tar.append_dir_all("cifar-10-batches-bin", dir.join("cifar-10-batches-bin")).unwrap();
+    tar.into_inner().unwrap().finish().unwrap();
+    path
+}
+
+#[test]
+fn batches_become_interleaved_pictures() {
+    let dir = batches();
+    let data = load(dir.path()).unwrap();
+    assert_eq!((data.train.len(), data.test.len(), data.train.size), (20, 3, 32));
+    assert_eq!(data.train.labels[..8], [0, 1, 2, 3, 1, 2, 3, 4]);
+    assert_eq!(data.test.labels, [7, 8, 9]);
+    assert_eq!(data.train.image(6)[..6], [2, 100, 0, 2, 100, 1]);
+    assert_eq!(data.train.image(19)[3069..], [3, 100, 255]);
+    assert_eq!((data.name.as_str(), data.classes[9].as_str()), ("cifar10", "truck"));
+}
+
+#[test]
+fn the_parent_folder_the_archive_and_a_plain_tar_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("cifar-10-batches-bin");
+    write_batches(&inner);
+    let names: String = (0..10).map(|i| format!("class{i}\n")).collect();
+    fs::write(inner.join("batches.meta.txt"), names + "\n").unwrap();
+    let expected = load(&inner).unwrap();
+    assert_eq!(expected.classes[3], "class3");
+    assert_eq!(load(dir.path()).unwrap(), expected);
+    assert_eq!(load(&archive(dir.path(), "any-name.tgz", true)).unwrap(), expected);
+    let plain = dir.path().join("plain.tar");
+    let mut tar = tar::Builder::new(File::create(&plain).unwrap());
+    tar.append_dir_all("x", &inner).unwrap();
+    tar.finish().unwrap();
+    assert_eq!(load(&plain).unwrap(), expected);
+}
+
+#[test]
+fn a_cached_copy_is_found_without_a_network() {
+    let dir = tempfile::tempdir().unwrap();
+    write_batches(&dir.path().join("cifar-10-batches-bin"));
+    for source in [Source::Auto, Source::Cifar10] {
+        assert_eq!(data::load(&source, &options(dir.path(), None)).unwrap().name, "cifar10");
+    }
+    let data = data::load(&Source::Cifar10, &options(dir.path(), Some(16))).unwrap();
+    assert_eq!((data.train.size, data.train.image(3).len()), (16, 768));
+    assert!(data.train.image(3).chunks(3).all(|p| p[..2] == [3, 100]));
+}
+
+#[test]
+fn without_cifar10_auto_draws_shapes_and_an_explicit_wish_fails() {
+    let empty = tempfile::tempdir().unwrap();
+    let data = data::load(&Source::Auto, &options(empty.path(), Some(8))).unwrap();
+    assert_eq!(data.name, "shapes");
+    assert_has(data.note.as_deref().unwrap(), &["CIFAR-10 could not be had", "synthetic"]);
+    let cached = empty.path().join("cifar-10-binary.tar.gz");
+    for (content, reason) in [(None, "offline"), (Some("half"), "has 4 bytes, expected 170052171")] {
+        if let Some(text) = content {
+            fs::write(&cached, text).unwrap();
+        }
+        let error = data::load(&Source::Cifar10, &options(empty.path(), None)).unwrap_err().to_string();
+        let cache = empty.path().display().to_string();
+        assert_has(
+            &error,
+            &[reason, "place cifar-10-binary.tar.gz in", &cache, "--data PATH", "--data shapes"],
+        );
+        assert!(!error.contains('\n'));
+    }
+}
+
+#[test]
+fn a_truncated_or_empty_batch_names_itself() {
+    let dir = batches();
+    for length in [0, 1, RECORD - 1, 4 * RECORD - 7, 10_001 * RECORD] {
+        fs::write(dir.path().join(TRAIN[2]), vec![0; length]).unwrap();
+        assert_has(
+            &message(dir.path()),
+            &[
+                "data_batch_3.bin: ",
+                &format!("{length} bytes are not"),
+                "records of 3073 bytes",
+                "truncated?",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_missing_batch_names_itself() {
+    let dir = batches();
+    fs::remove_file(dir.path().join("test_batch.bin")).unwrap();
+    assert_has(
+        &message(dir.path()),
+        &["test_batch.bin: missing; CIFAR-10 (binary version) is data_batch_1.bin"],
+    );
+}
+
+#[test]
+fn a_label_out_of_range_names_file_and_record() {
+    let dir = batches();
+    let mut bytes = batch(4, 0);
+    bytes[2 * RECORD] = 10;
+    fs::write(dir.path().join(TRAIN[4]), bytes).unwrap();
+    assert_has(
+        &message(dir.path()),
+        &["data_batch_5.bin: record 2 (of 4, from 0) has label 10, expected 0 to 9"],
+    );
+}
+
+#[test]
+fn wrong_class_names_are_refused() {
+    let dir = batches();
+    fs::write(dir.path().join("batches.meta.txt"), "cat\ndog\n").unwrap();
+    assert_has(&message(dir.path()), &["batches.meta.txt: 2 class names, expected 10"]);
+}
+
+#[test]
+fn damaged_archives_are_refused_wherever_they_break() {
+    let dir = tempfile::tempdir().unwrap();
+    write_batches(&dir.path().join("cifar-10-batches-bin"));
+    // Stored, not compressed, so that a flipped byte is noticed by the checksum alone.
+    let path = archive(dir.path(), "a.tar.gz", false);
+    let whole = fs::read(&path).unwrap();
+    for kept in [20, 600, whole.len() / 2, whole.len() - 4] {
+        fs::write(&path, &whole[..kept]).unwrap();
+        assert_has(&message(&path), &["a.tar.gz"]);
+    }
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&path, &flipped).unwrap();
+    assert_has(&message(&path), &["a.tar.gz: damaged archive: "]);
+    fs::write(&path, "<html>").unwrap();
+    assert_has(&message(&path), &["not a CIFAR-10 archive (expected cifar-10-binary.tar.gz)"]);
+}
+
+#[test]
+fn an_archive_is_checked_like_a_folder_and_before_anything_is_allocated() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("cifar-10-batches-bin");
+    write_batches(&inner);
+    fs::remove_file(inner.join(TRAIN[1])).unwrap();
+    let text = message(&archive(dir.path(), "b.tar.gz", true));
+    assert_has(&text, &["b.tar.gz", "data_batch_2.bin: missing from the archive"]);
+    // A header that promises 4 GB, with nothing behind it.
+    let path = dir.path().join("huge.tar");
+    let mut header = tar::Header::new_ustar();
+    header.set_path("x/data_batch_1.bin").unwrap();
+    header.set_size(4 << 30);
+    header.set_cksum();
+    fs::write(&path, header.as_bytes()).unwrap();
+    assert_has(&message(&path), &["data_batch_1.bin: 4294967296 bytes are not 1 to 10000 whole records"]);
+}
+
+#[test]
+fn a_path_that_is_not_there_says_so() {
+    assert_has(&message(Path::new("no/such/place")), &["no/such/place: no such file or folder"]);
+}
+
+/// `train` with `ants` (2) and `bees` (1), `test` with `bees` (1); colours tell the pictures apart.
+fn pictures() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, name) in
+        ["train/bees/x.png", "train/ants/b.jpg", "train/ants/a.PNG", "test/bees/y.jpeg"].iter().enumerate()
+    {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // PNG content whatever the name: the format is told by content.
+        let picture = RgbImage::from_pixel(8 + i as u32, 8, Rgb([10 * i as u8, 50, 60]));
+        picture.save_with_format(&path, image::ImageFormat::Png).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_picture_folder_is_read_in_order_of_names() {
+    let dir = pictures();
+    fs::write(dir.path().join("train/ants/notes.txt"), "x").unwrap();
+    fs::write(dir.path().join("train/ants/.hidden.png"), "x").unwrap();
+    fs::create_dir(dir.path().join("train/.git")).unwrap();
+    let data = load(dir.path()).unwrap();
+    assert_eq!(data.classes, ["ants", "bees"]);
+    assert_eq!((data.train.labels.as_slice(), data.test.labels.as_slice()), (&[0, 0, 1][..], &[1][..]));
+    let reds: Vec<u8> = (0..3).map(|i| data.train.image(i)[0]).collect();
+    assert_eq!(reds, [20, 10, 0]);
+    assert_eq!(data.train.image(0).len(), 32 * 32 * 3);
+    assert_eq!(data.name, dir.path().file_name().unwrap().to_str().unwrap());
+    assert_eq!(data.note.as_deref(), Some("1 files that are not named .png, .jpg or .jpeg were ignored"));
+    let small = data::load(&Source::Path(dir.path().into()), &options(dir.path(), Some(8))).unwrap();
+    assert_eq!((small.train.size, small.test.pixels.len()), (8, 192));
+}
+
+#[test]
+fn an_unreadable_picture_names_itself_and_the_first_one_wins() {
+    let dir = pictures();
+    for name in ["train/ants/c.png", "train/bees/a.png"] {
+        fs::write(dir.path().join(name), "not a picture").unwrap();
+    }
+    for _ in 0..5 {
+        assert_has(&message(dir.path()), &["ants/c.png: neither a PNG nor a JPEG picture"]);
+    }
+}
+
+#[test]
+fn empty_folders_and_lone_classes_are_refused() {
+    let dir = pictures();
+    fs::create_dir(dir.path().join("train/wasps")).unwrap();
+    assert_has(&message(dir.path()), &["wasps: empty: a class needs at least one .png"]);
+    fs::write(dir.path().join("train/wasps/a.gif"), "x").unwrap();
+    assert_has(&message(dir.path()), &["wasps: 1 entries, but no picture"]);
+    fs::remove_dir_all(dir.path().join("train/wasps")).unwrap();
+    fs::rename(dir.path().join("train/ants"), dir.path().join("test/ants")).unwrap();
+    assert_has(&message(dir.path()), &["train: only one class (bees)"]);
+    fs::remove_dir_all(dir.path().join("train/bees")).unwrap();
+    assert_has(&message(dir.path()), &["train: empty: expected a folder of pictures for each class"]);
+}
+
+#[test]
+fn a_test_class_unknown_to_train_is_refused() {
+    let dir = pictures();
+    fs::rename(dir.path().join("test/bees"), dir.path().join("test/birds")).unwrap();
+    assert_has(&message(dir.path()), &["birds: this class has no folder in train"]);
+    fs::remove_dir_all(dir.path().join("test/birds")).unwrap();
+    assert_has(&message(dir.path()), &["test: empty"]);
+}
+
+#[test]
+fn another_layout_is_answered_with_the_one_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_has(&message(dir.path()), &["expected train/CLASS/*.png and test/CLASS/*.png", "found nothing"]);
+    for class in ["cats", "dogs", "eels", "fish"] {
+        fs::create_dir(dir.path().join(class)).unwrap();
+    }
+    assert_has(&message(dir.path()), &["found cats, dogs, eels, ..."]);
+    fs::write(dir.path().join("data_batch_1"), "pickle").unwrap();
+    assert_has(&message(dir.path()), &["this is the Python version of CIFAR-10, get the binary version"]);
+}
+
+/// The real pictures, where `CIFAR_ENGINE_TEST_DATA` says they are: `cifar-10-batches-bin` and `images`.
+#[test]
+fn real_cifar10_reads_alike_from_batches_and_folders() {
+    let Some(root) = std::env::var_os("CIFAR_ENGINE_TEST_DATA").map(PathBuf::from) else {
+        println!("CIFAR_ENGINE_TEST_DATA is not set");
+        return;
+    };
+    let batches = load(&root).unwrap();
+    assert_eq!((batches.train.len(), batches.test.len()), (50_000, 10_000));
+    assert_eq!((batches.train.counts(10), batches.test.counts(10)), (vec![5000; 10], vec![1000; 10]));
+    assert_eq!(batches.classes, data::cifar10::CLASSES);
+    let folder = load(&root.join("images")).unwrap();
+    assert_eq!(folder.classes, batches.classes);
+    assert_eq!((folder.train.len(), folder.test.len()), (50_000, 10_000));
+    // Sorted otherwise, the mean colour of a class must be the same.
+    let mean = |images: &data::Images, class: u32| {
+        let of_class: Vec<u32> =
+            (0..images.len() as u32).filter(|&i| images.labels[i as usize] == class).collect();
+        let pixels = images.subset(&of_class).pixels;
+        pixels.iter().map(|&b| f64::from(b)).sum::<f64>() / pixels.len() as f64
+    };
+    for class in 0..10 {
+        let (a, b) = (mean(&batches.test, class), mean(&folder.test, class));
+        assert!((a - b).abs() < 0.5, "class {class}: {a} and {b}");
+    }
+}
