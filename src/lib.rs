@@ -10,4 +10,5 @@ pub mod nn;
 pub mod ops;
 pub mod report;
 pub mod tensor;
+pub mod train;
 pub mod weights;
