@@ -1,4 +1,5 @@
 //! placeholder
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod exec;

@@ -1,0 +1,173 @@
+//! `cifar-engine bench`: times a plan on made-up pictures.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::options::DeviceOptions;
+use super::stopped;
+use super::summary::bare_spec;
+use crate::data::{DEFAULT_SIZE, Images};
+use crate::error::{Error, Result};
+use crate::exec::cpu::Cpu;
+use crate::exec::{Device, PlanId};
+use crate::models::Architecture;
+use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
+use crate::train::settings::{Recipe, Settings};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cifar-engine bench --mode train --batch-size 128 --threads 2 --json
+  cifar-engine bench --mode infer --profile")]
+pub struct Bench {
+    /// Which model.
+    #[arg(long, default_value = "cnn")]
+    model: Architecture,
+
+    /// What to time.
+    #[arg(long, value_enum, default_value_t = Mode::Train)]
+    mode: Mode,
+
+    /// Side of the pictures in pixels.
+    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS")]
+    image_size: usize,
+
+    /// Pictures a step.
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+
+    /// Steps that are timed, after five that are not.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t = Kind::Cpu)]
+    device: Kind,
+
+    /// Print the time of every step of the plan.
+    #[arg(long)]
+    profile: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    options: DeviceOptions,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Train,
+    Infer,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Cpu,
+}
+
+const WARM_UP: usize = 5;
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let Kind::Cpu = self.device;
+        let mut cpu = self.options.cpu()?;
+        let (plan, planned) = self.prepare(&mut cpu)?;
+        let mut times = Vec::new();
+        for step in 0..WARM_UP + self.steps as usize {
+            if stopped() {
+                return Err(Error::Interrupted);
+            }
+            let begin = Instant::now();
+            cpu.run(plan)?;
+            if step >= WARM_UP {
+                times.push(begin.elapsed().as_secs_f64());
+            }
+        }
+        let step = median(&mut times);
+        let rate = f64::from(self.batch_size) / step;
+        if self.json {
+            let result = json!({
+                "model": self.model,
+                "mode": if self.mode == Mode::Train { "train" } else { "infer" },
+                "device": "cpu",
+                "isa": cpu.isa().to_string(),
+                "threads": cpu.threads(),
+                "image_size": self.image_size,
+                "batch_size": self.batch_size,
+                "images_per_s": rate,
+                "step_ms": step * 1e3,
+                "peak_bytes_planned": planned,
+            });
+            println!("{result}");
+        } else {
+            let mib = planned as f64 / f64::from(1 << 20);
+            println!("{rate:.1} images/s, {:.2} ms a step, {mib:.1} MiB planned", step * 1e3);
+        }
+        if self.profile {
+            self.print_profile(&mut cpu, plan, step)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the plan with a made-up batch; returns the bytes it was planned to need.
+    fn prepare(&self, cpu: &mut Cpu) -> Result<(PlanId, usize)> {
+        let batch_size = self.batch_size as usize;
+        let spec = bare_spec(self.model, self.image_size, 10);
+        let settings = Settings { batch_size, model: self.model, ..Recipe::Default.settings() };
+        let (name, program) = match self.mode {
+            Mode::Train => ("train", plans::training(&spec, &settings, batch_size)?),
+            Mode::Infer => ("test", plans::evaluation(&spec, "test", batch_size, batch_size)?),
+        };
+        let Program { plan, parameters, .. } = program;
+        let planned = cpu.planned_bytes(&plan);
+        let id = cpu.load(plan)?;
+        let pixels = (0..batch_size * 3 * self.image_size * self.image_size).map(|i| (i * 7919 % 251) as u8);
+        let labels = (0..self.batch_size).map(|i| i % 10).collect();
+        upload(cpu, name, &Images { pixels: pixels.collect(), labels, size: self.image_size })?;
+        write_parameters(cpu, &parameters, &initial_values(&parameters, 0))?;
+        let indices: Vec<u32> = (0..self.batch_size).collect();
+        cpu.write(id, "indices", indices.as_slice().into())?;
+        if self.mode == Mode::Train {
+            cpu.write(id, "rate", [1e-3f32].as_slice().into())?;
+            cpu.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
+        }
+        Ok((id, planned))
+    }
+
+    /// Times every step of the plan by itself, and prints their medians.
+    fn print_profile(&self, cpu: &mut Cpu, plan: PlanId, unprofiled: f64) -> Result<()> {
+        let mut steps: BTreeMap<usize, (String, u64, usize, Vec<f64>)> = BTreeMap::new();
+        for _ in 0..self.steps {
+            let mut last = Instant::now();
+            cpu.run_with(plan, |index, step| {
+                let entry = steps.entry(index).or_insert_with(|| {
+                    let operands = step.types.inputs.iter().chain(&step.types.outputs);
+                    let bytes = operands.map(|ty| ty.bytes()).sum();
+                    let name = format!("{:<26} {}", step.op.name(), step.layer);
+                    (name, step.op.flops(&step.types), bytes, Vec::new())
+                });
+                entry.3.push(last.elapsed().as_secs_f64());
+                last = Instant::now();
+            })?;
+        }
+        println!("{:<40} {:>9} {:>9} {:>9}", "step", "ms", "GFLOP/s", "GB/s");
+        let mut sum = 0.0;
+        for (_, (name, flops, bytes, mut times)) in steps {
+            let time = median(&mut times);
+            sum += time;
+            let gflops = if flops > 0 { format!("{:.1}", flops as f64 / time / 1e9) } else { String::new() };
+            println!("{name:<40} {:>9.3} {gflops:>9} {:>9.1}", time * 1e3, bytes as f64 / time / 1e9);
+        }
+        println!("{:<40} {:>9.3}   (unprofiled step {:.3})", "sum", sum * 1e3, unprofiled * 1e3);
+        Ok(())
+    }
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}

@@ -1,0 +1,76 @@
+//! The command line: one file a subcommand. Results go to standard output, everything else to standard
+//! error.
+
+mod bench;
+mod evaluate;
+mod options;
+mod predict;
+mod progress;
+mod summary;
+mod train;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Trains image classifiers on CIFAR-10, or on your own pictures, on any CPU.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model from scratch.
+    Train(train::Train),
+    /// Measure the accuracy of trained weights.
+    Evaluate(evaluate::Evaluate),
+    /// Name what is on pictures.
+    Predict(predict::Predict),
+    /// Print a model's layers, parameters and memory.
+    Summary(summary::Summary),
+    /// Time training or inference.
+    Bench(bench::Bench),
+}
+
+/// Set by Ctrl-C; the work in progress stops at the next safe point.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+fn stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let handler = ctrlc::set_handler(|| {
+        // The second one does not wait.
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    if let Err(error) = handler {
+        eprintln!("warning: Ctrl-C will not save: {error}");
+    }
+    let result = match cli.command {
+        Command::Train(train) => train.run(),
+        Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Predict(predict) => predict.run(),
+        Command::Summary(summary) => summary.run(),
+        Command::Bench(bench) => bench.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, Error::Interrupted) {
+                eprintln!("error: {error}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Options that several subcommands share.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::STOP;
+use crate::data::{self, Dataset, Source};
+use crate::error::{Error, Result};
+use crate::exec::cpu::Cpu;
+use crate::kernels::simd::Isa;
+
+/// Where the computation runs.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceOptions {
+    /// Threads of the CPU; 0 for one a core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+
+    /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest there is].
+    #[arg(long, env = "CIFAR_ENGINE_ISA", value_name = "NAME")]
+    pub isa: Option<String>,
+}
+
+impl DeviceOptions {
+    pub fn cpu(&self) -> Result<Cpu> {
+        let isa = match &self.isa {
+            Some(name) => name.parse()?,
+            None => Isa::detect(),
+        };
+        Cpu::new(self.threads, isa)
+    }
+}
+
+/// The data set.
+#[derive(Args, Clone, Debug)]
+pub struct DataOptions {
+    /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
+    /// of pictures train/CLASS/* and test/CLASS/*.
+    #[arg(long, default_value = "auto", value_name = "DATA")]
+    pub data: String,
+}
+
+impl DataOptions {
+    /// Loads the data, and says on standard error what was loaded.
+    pub fn load(&self, image_size: Option<usize>, quiet: bool) -> Result<Dataset> {
+        let source: Source = self.data.parse()?;
+        let options = data::Options { image_size, quiet, stop: Some(&STOP), ..data::Options::default() };
+        let dataset = data::load(&source, &options)?;
+        if !quiet {
+            let Dataset { name, classes, train, test, note } = &dataset;
+            let size = train.size;
+            eprintln!(
+                "data: {name}, {} training and {} test pictures of {size}x{size} in {} classes",
+                train.len(),
+                test.len(),
+                classes.len()
+            );
+            if let Some(note) = note {
+                eprintln!("note: {note}");
+            }
+        }
+        Ok(dataset)
+    }
+}
+
+/// Checks that the classes of a data set are those of a weights file.
+pub fn same_classes(path: &Path, trained: &[String], data: &Dataset) -> Result<()> {
+    if trained == data.classes.as_slice() {
+        return Ok(());
+    }
+    let list = |classes: &[String]| classes.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    Err(Error::file(
+        path,
+        format!(
+            "was trained on {} classes ({}, ..), but {} has {} ({}, ..); choose the data with --data",
+            trained.len(),
+            list(trained),
+            data.name,
+            data.classes.len(),
+            list(&data.classes)
+        ),
+    ))
+}

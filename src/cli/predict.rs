@@ -1,0 +1,165 @@
+//! `cifar-engine predict`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::options::{DataOptions, DeviceOptions, same_classes};
+use super::stopped;
+use crate::data::Images;
+use crate::data::picture::load_picture;
+use crate::error::{Error, Result};
+use crate::models::{self, Spec};
+use crate::report::{Sample, samples};
+use crate::train::evaluate::{Evaluator, probabilities};
+use crate::train::plans::write_parameters;
+use crate::weights::{self, WeightsFile};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cifar-engine predict cat.jpg dog.png            with the newest weights in runs/
+  cifar-engine predict photo.jpg --weights best.safetensors --json
+  cifar-engine predict --sample 7                 test picture 7, with its label, as sample-7.png")]
+pub struct Predict {
+    /// Pictures, png or jpeg, of any size.
+    #[arg(required_unless_present = "sample", value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+
+    /// The weights [default: the newest best.safetensors in runs/].
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+
+    /// Take test picture N of the data set, and write it as a picture with both labels.
+    #[arg(long, value_name = "N", conflicts_with = "images")]
+    sample: Option<usize>,
+
+    /// Where to write the sample's picture [default: sample-N.png].
+    #[arg(long, value_name = "FILE", requires = "sample")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    data: DataOptions,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// How many classes are named for a picture.
+const TOP: usize = 5;
+
+impl Predict {
+    pub fn run(self) -> Result<()> {
+        let path = match &self.weights {
+            Some(path) => path.clone(),
+            None => newest_weights()?,
+        };
+        let file = weights::load(&path)?;
+        let spec = Spec::from_metadata(&file.metadata, &path)?;
+        if !self.json {
+            eprintln!("weights: {} ({} on {})", path.display(), spec.architecture, spec.data);
+        }
+        match self.sample {
+            Some(index) => self.predict_sample(index, &path, &file, &spec),
+            None => self.predict_files(&path, &file, &spec),
+        }
+    }
+
+    fn predict_files(&self, path: &Path, file: &WeightsFile, spec: &Spec) -> Result<()> {
+        let mut images = Images { size: spec.image_size, ..Images::default() };
+        for image in &self.images {
+            images.pixels.extend(load_picture(image, spec.image_size)?);
+            images.labels.push(0);
+        }
+        let rows = self.probabilities(path, file, spec, &images)?;
+        let top: Vec<Vec<(usize, f32)>> = rows.iter().map(|row| largest(row)).collect();
+        if self.json {
+            let entries = self.images.iter().zip(&top).map(|(image, top)| {
+                json!({"image": image, "predictions": predictions(top, &spec.classes)})
+            });
+            println!("{}", Value::Array(entries.collect()));
+            return Ok(());
+        }
+        for (image, top) in self.images.iter().zip(&top) {
+            println!("{}", image.display());
+            print_top(top, &spec.classes);
+        }
+        Ok(())
+    }
+
+    fn predict_sample(&self, index: usize, path: &Path, file: &WeightsFile, spec: &Spec) -> Result<()> {
+        let data = self.data.load(Some(spec.image_size), self.json)?;
+        same_classes(path, &spec.classes, &data)?;
+        if index >= data.test.len() {
+            let last = data.test.len() - 1;
+            return Err(Error::Usage(format!("there is no test picture {index}; they are numbered 0 to {last}")));
+        }
+        let image = data.test.subset(&[index as u32]);
+        let row = self.probabilities(path, file, spec, &image)?.remove(0);
+        let top = largest(&row);
+        let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
+        let label = spec.classes[image.labels[0] as usize].as_str();
+        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
+        let sample =
+            Sample { pixels: &image.pixels, size: image.size, predicted, probability, label: Some(label) };
+        samples::draw(&out, &[sample], 1)?;
+        if self.json {
+            let predictions = predictions(&top, &spec.classes);
+            let result = json!({"sample": index, "predicted": predicted, "label": label, "predictions": predictions});
+            println!("{result}");
+            return Ok(());
+        }
+        println!("predicted label: {predicted}");
+        println!("original label:  {label}");
+        print_top(&top, &spec.classes);
+        println!("picture: {}", out.display());
+        Ok(())
+    }
+
+    /// A row of class probabilities for each image.
+    fn probabilities(&self, path: &Path, file: &WeightsFile, spec: &Spec, images: &Images) -> Result<Vec<Vec<f32>>> {
+        let mut device = self.device.cpu()?;
+        let evaluator = Evaluator::new(&mut device, spec, "pictures", images, 64)?;
+        write_parameters(&mut device, &evaluator.parameters, &models::values(file, &evaluator.parameters, path)?)?;
+        let result = evaluator.run(&mut device, || !stopped())?;
+        Ok(result.logits.chunks_exact(spec.classes.len()).map(probabilities).collect())
+    }
+}
+
+/// The most probable classes, most probable first.
+fn largest(row: &[f32]) -> Vec<(usize, f32)> {
+    let mut ranked: Vec<(usize, f32)> = row.iter().copied().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked.truncate(TOP);
+    ranked
+}
+
+fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {
+    let entry = |&(class, probability): &(usize, f32)| json!({"class": classes[class], "probability": probability});
+    Value::Array(top.iter().map(entry).collect())
+}
+
+fn print_top(top: &[(usize, f32)], classes: &[String]) {
+    for &(class, probability) in top {
+        println!("  {:6.2} %  {}", 100.0 * probability, classes[class]);
+    }
+}
+
+/// The newest `runs/*/best.safetensors`.
+fn newest_weights() -> Result<PathBuf> {
+    let runs = fs::read_dir("runs").into_iter().flatten().flatten();
+    let files = runs.map(|entry| entry.path().join("best.safetensors"));
+    let dated = files.filter_map(|path| {
+        let time = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
+        Some((time, path))
+    });
+    let newest = dated.max_by_key(|(time, _): &(SystemTime, PathBuf)| *time).map(|(_, path)| path);
+    let missing = "there are no weights in runs/; train some with 'cifar-engine train', or name a file with --weights";
+    newest.ok_or_else(|| Error::Failed(missing.into()))
+}

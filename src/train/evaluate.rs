@@ -1,0 +1,89 @@
+//! Evaluation of a model on a set of images.
+
+use super::plans::{self, Program, Totals};
+use crate::data::Images;
+use crate::error::{Error, Result};
+use crate::exec::{Device, PlanId};
+use crate::models::Spec;
+use crate::nn::Parameter;
+use crate::ops::softmax_cross_entropy::first_largest;
+
+/// An evaluation plan on a device, with its images.
+pub struct Evaluator {
+    plan: PlanId,
+    pub parameters: Vec<Parameter>,
+    labels: Vec<u32>,
+    classes: usize,
+    batch_size: usize,
+}
+
+/// The outcome of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    pub loss: f64,
+    pub accuracy: f64,
+    /// Per class: (correct, images).
+    pub per_class: Vec<(usize, usize)>,
+    /// `[images, classes]`.
+    pub logits: Vec<f32>,
+}
+
+impl Evaluator {
+    /// Loads the plan and uploads the images; `name` must differ between the evaluators of a device.
+    ///
+    /// # Errors
+    /// If there are no images or their size does not suit the model.
+    pub fn new(
+        device: &mut dyn Device,
+        spec: &Spec,
+        name: &str,
+        images: &Images,
+        batch_size: usize,
+    ) -> Result<Evaluator> {
+        if images.is_empty() {
+            return Err(Error::Failed(format!("the {name} set has no images")));
+        }
+        let batch_size = batch_size.min(images.len());
+        let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
+        let plan = device.load(plan)?;
+        plans::upload(device, name, images)?;
+        Ok(Evaluator { plan, parameters, labels: images.labels.clone(), classes: spec.classes.len(), batch_size })
+    }
+
+    /// Runs over all images with the parameters the device holds.
+    ///
+    /// # Errors
+    /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
+    pub fn run(&self, device: &mut dyn Device, keep_going: impl Fn() -> bool) -> Result<Evaluation> {
+        let (mut totals, mut logits) = (Totals::default(), Vec::new());
+        let count = self.labels.len();
+        for first in (0..count).step_by(self.batch_size) {
+            if !keep_going() {
+                return Err(Error::Interrupted);
+            }
+            let used = self.batch_size.min(count - first);
+            let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
+            let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
+            device.write(self.plan, "indices", indices.as_slice().into())?;
+            device.run(self.plan)?;
+            totals.add(Totals::read(device, self.plan)?);
+            logits.extend_from_slice(&device.read(self.plan, "logits")?[..used * self.classes]);
+        }
+        let mut per_class = vec![(0, 0); self.classes];
+        for (logits, &label) in logits.chunks_exact(self.classes).zip(&self.labels) {
+            if let Some((correct, images)) = per_class.get_mut(label as usize) {
+                *images += 1;
+                *correct += usize::from(first_largest(logits) == label as usize);
+            }
+        }
+        Ok(Evaluation { loss: totals.mean_loss(), accuracy: totals.accuracy(), per_class, logits })
+    }
+}
+
+/// Softmax of one row of logits.
+pub fn probabilities(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let exponentials: Vec<f64> = logits.iter().map(|z| f64::from(z - largest).exp()).collect();
+    let total: f64 = exponentials.iter().sum();
+    exponentials.iter().map(|e| (e / total) as f32).collect()
+}

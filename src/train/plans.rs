@@ -1,0 +1,173 @@
+//! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan, from
+//! the picture's bytes to the updated weights.
+
+use super::settings::Settings;
+use crate::data::Images;
+use crate::error::Result;
+use crate::exec::{Device, PlanId};
+use crate::graph::fuse::fuse;
+use crate::graph::grad::differentiate;
+use crate::graph::plan::Plan;
+use crate::graph::{Graph, Value};
+use crate::models::Spec;
+use crate::nn::{Builder, Layer, Mode, Parameter};
+use crate::ops::augment::Augment;
+use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::tensor::TensorType;
+
+/// A plan, with what belongs to its model.
+pub struct Program {
+    pub plan: Plan,
+    pub parameters: Vec<Parameter>,
+    pub layers: Vec<Layer>,
+    /// The nodes of the forward pass, for the model's table.
+    pub forward: Graph,
+}
+
+/// One training step. Inputs: `indices` u32 [batch], `step` u32 [1], `rate` f32 [1], `loss_gradient` f32 [1]
+/// (1, but for loss scaling). Output: `totals` [3]: summed loss, correct, count. States: `train.images`,
+/// `train.labels`, the parameters and the moments.
+///
+/// # Errors
+/// If the image size does not suit the model.
+pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Program> {
+    let mut graph = Graph::new();
+    let step = graph.input("step", TensorType::u32([1]));
+    let rate = graph.input("rate", TensorType::f32([1]));
+    let augment = Augment {
+        shift: settings.augment.shift,
+        flip: settings.augment.flip,
+        cutout: settings.augment.cutout,
+        seed: settings.seed,
+        ..plain(spec)
+    };
+    let (x, labels) = batch(&mut graph, augment, "train", images, settings.batch_size, step)?;
+    let mode = Mode::Train { step, seed: settings.seed };
+    let mut builder = Builder::new(&mut graph, mode, spec.norm);
+    let logits = spec.build(&mut builder, x, settings.dropout)?;
+    let Builder { parameters, layers, .. } = builder;
+
+    let forward = graph.clone();
+    graph.set_layer("loss");
+    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &[logits, labels])?;
+    graph.output("totals", outputs[1]);
+    let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
+    let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
+    let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
+    let gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
+    settings.optimizer.add_updates(&mut graph, &trainable, &gradients, settings.weight_decay, [rate, step])?;
+    fuse(&mut graph);
+    Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
+}
+
+/// One batch of an evaluation. Inputs: `indices` u32 [batch] (an index outside the images is an empty place),
+/// `step`. Outputs: `logits` [batch, classes] and `totals` [3]. States: `NAME.images`, `NAME.labels`, the
+/// parameters.
+///
+/// # Errors
+/// If the image size does not suit the model.
+pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<Program> {
+    let mut graph = Graph::new();
+    let step = graph.input("step", TensorType::u32([1]));
+    let (x, labels) = batch(&mut graph, plain(spec), name, images, batch_size, step)?;
+    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
+    let logits = spec.build(&mut builder, x, 0.0)?;
+    let Builder { parameters, layers, .. } = builder;
+    let forward = graph.clone();
+    graph.set_layer("loss");
+    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?;
+    graph.output("totals", outputs[1]);
+    graph.output("logits", logits);
+    fuse(&mut graph);
+    Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
+}
+
+/// No augmentation.
+fn plain(spec: &Spec) -> Augment {
+    let (size, mean, std) = (spec.image_size, spec.mean, spec.std);
+    Augment { size, mean, std, shift: 0, flip: false, cutout: 0, seed: 0 }
+}
+
+fn batch(
+    graph: &mut Graph,
+    augment: Augment,
+    name: &str,
+    images: usize,
+    batch_size: usize,
+    step: Value,
+) -> Result<(Value, Value)> {
+    graph.set_layer("input");
+    let record = Augment::record(augment.size);
+    let data = graph.state(&format!("{name}.images"), TensorType::u32([images, record]))?;
+    let labels = graph.state(&format!("{name}.labels"), TensorType::u32([images]))?;
+    let indices = graph.input("indices", TensorType::u32([batch_size]));
+    let outputs = graph.apply(augment, &[data, labels, indices, step])?;
+    Ok((outputs[0], outputs[1]))
+}
+
+/// Puts a set of images where a loaded plan expects them.
+///
+/// # Errors
+/// If no loaded plan uses images of this name and number.
+pub fn upload(device: &mut dyn Device, name: &str, images: &Images) -> Result<()> {
+    let mut words = Vec::with_capacity(images.len() * Augment::record(images.size));
+    for i in 0..images.len() {
+        words.extend(images.image(i).chunks(4).map(|bytes| {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u32::from_le_bytes(word)
+        }));
+    }
+    device.write_state(&format!("{name}.images"), words.as_slice().into())?;
+    device.write_state(&format!("{name}.labels"), images.labels.as_slice().into())
+}
+
+/// Gives every parameter the value it has in `values`, in the same order.
+///
+/// # Errors
+/// If a plan with these parameters is not loaded.
+pub fn write_parameters(device: &mut dyn Device, parameters: &[Parameter], values: &[Vec<f32>]) -> Result<()> {
+    for (parameter, values) in parameters.iter().zip(values) {
+        device.write_state(&parameter.name, values.as_slice().into())?;
+    }
+    Ok(())
+}
+
+/// The initial values of a model.
+pub fn initial_values(parameters: &[Parameter], seed: u32) -> Vec<Vec<f32>> {
+    let values = |(index, p): (usize, &Parameter)| p.init.values(p.shape.len(), seed, index as u32);
+    parameters.iter().enumerate().map(values).collect()
+}
+
+/// The three numbers a batch ends with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Summed over images.
+    pub loss: f64,
+    pub correct: f64,
+    pub count: f64,
+}
+
+impl Totals {
+    /// # Errors
+    /// If the plan has no output `totals`.
+    pub fn read(device: &dyn Device, plan: PlanId) -> Result<Totals> {
+        let totals = device.read(plan, "totals")?;
+        let [loss, correct, count] = [0, 1, 2].map(|i| totals.get(i).map_or(f64::NAN, |v| f64::from(*v)));
+        Ok(Totals { loss, correct, count })
+    }
+
+    pub fn add(&mut self, other: Totals) {
+        self.loss += other.loss;
+        self.correct += other.correct;
+        self.count += other.count;
+    }
+
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.count
+    }
+
+    pub fn accuracy(&self) -> f64 {
+        self.correct / self.count
+    }
+}

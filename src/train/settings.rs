@@ -1,0 +1,195 @@
+//! What a training is told, and the recipes that answer what it is not told.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::Optimizer;
+use super::schedule::Schedule;
+use crate::error::{Error, Result};
+use crate::models::Architecture;
+use crate::nn::Norm;
+
+/// All settings of a training, resolved: written into the run folder as `settings.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    pub data: String,
+    pub model: Architecture,
+    pub image_size: usize,
+    pub epochs: usize,
+    pub batch_size: usize,
+    /// The highest learning rate of the schedule.
+    pub rate: f32,
+    pub schedule: Schedule,
+    pub optimizer: Optimizer,
+    pub weight_decay: f32,
+    pub label_smoothing: f32,
+    pub dropout: f32,
+    pub augment: Augmentation,
+    pub normalise: Normalise,
+    pub norm: Norm,
+    pub seed: u32,
+    pub validation: usize,
+}
+
+/// What is done to the training pictures; see [`crate::ops::augment`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Augmentation {
+    pub flip: bool,
+    /// Largest shift in pixels.
+    pub shift: usize,
+    /// Side of the square that is cut out, in pixels.
+    pub cutout: usize,
+}
+
+impl FromStr for Augmentation {
+    type Err = Error;
+
+    /// `none`, or a list such as `flip,shift=4,cutout=8`.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut result = Augmentation::default();
+        let wrong = |part: &str| {
+            Error::Usage(format!("augmentation '{part}': write none, or a list such as flip,shift=4,cutout=8"))
+        };
+        for part in text.split(',').filter(|_| text != "none") {
+            let (name, value) = part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
+            let pixels = || {
+                let pixels = value.and_then(|value| value.parse().ok()).filter(|pixels| *pixels <= 1024);
+                pixels.ok_or_else(|| wrong(part))
+            };
+            match name {
+                "flip" if value.is_none() => result.flip = true,
+                "shift" => result.shift = pixels()?,
+                "cutout" => result.cutout = pixels()?,
+                _ => return Err(wrong(part)),
+            }
+        }
+        Ok(result)
+    }
+}
+
+impl fmt::Display for Augmentation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if self.flip {
+            parts.push("flip".to_string());
+        }
+        if self.shift > 0 {
+            parts.push(format!("shift={}", self.shift));
+        }
+        if self.cutout > 0 {
+            parts.push(format!("cutout={}", self.cutout));
+        }
+        f.write_str(if parts.is_empty() { "none" } else { "" })?;
+        f.write_str(&parts.join(","))
+    }
+}
+
+/// How pixels become numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// By the training set's mean and standard deviation of each channel.
+    Statistics,
+    /// Divided by 255.
+    Unit,
+}
+
+/// Settings to begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Recipe {
+    /// Good at 20 epochs: SGD with Nesterov momentum, one cycle, flips and shifts, label smoothing.
+    #[default]
+    Default,
+    /// The plain notebook: Adam at 1e-3, pixels / 255, no augmentation, constant rate.
+    Keras,
+}
+
+impl Recipe {
+    /// The settings that depend on nothing else.
+    pub fn settings(self) -> Settings {
+        let default = Settings {
+            data: "auto".into(),
+            model: Architecture::Cnn,
+            image_size: crate::data::DEFAULT_SIZE,
+            epochs: 20,
+            batch_size: 128,
+            rate: 0.1,
+            schedule: Schedule::OneCycle,
+            optimizer: Optimizer::Sgd,
+            weight_decay: 5e-4,
+            label_smoothing: 0.1,
+            dropout: 0.5,
+            augment: Augmentation { flip: true, shift: 4, cutout: 0 },
+            normalise: Normalise::Statistics,
+            norm: Norm { epsilon: 1e-5, momentum: 0.1 },
+            seed: 0,
+            validation: 5000,
+        };
+        match self {
+            Recipe::Default => default,
+            Recipe::Keras => Settings {
+                rate: 1e-3,
+                schedule: Schedule::Constant,
+                optimizer: Optimizer::KerasAdam,
+                weight_decay: 0.0,
+                label_smoothing: 0.0,
+                augment: Augmentation::default(),
+                normalise: Normalise::Unit,
+                norm: Norm { epsilon: 1e-3, momentum: 0.01 },
+                ..default
+            },
+        }
+    }
+}
+
+/// The rate a recipe takes for an optimizer it did not choose itself.
+pub fn usual_rate(optimizer: Optimizer) -> f32 {
+    match optimizer {
+        Optimizer::Sgd => 0.1,
+        Optimizer::Adam => 4e-3,
+        Optimizer::KerasAdam => 1e-3,
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// A usage error for values that no training can use.
+    pub fn check(&self) -> Result<()> {
+        let usage = |ok: bool, problem: String| if ok { Ok(()) } else { Err(Error::Usage(problem)) };
+        usage(self.epochs > 0, "--epochs must be at least 1".into())?;
+        usage(self.batch_size > 0, "--batch-size must be at least 1".into())?;
+        let rate = self.rate;
+        usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
+        let decay = self.weight_decay;
+        usage(decay.is_finite() && decay >= 0.0, format!("--weight-decay must not be negative: {decay}"))?;
+        for (name, value) in [("--dropout", self.dropout), ("--label-smoothing", self.label_smoothing)] {
+            usage((0.0..1.0).contains(&value), format!("{name} must lie in [0, 1), not {value}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn augmentations_are_read_as_they_are_written() {
+        for text in ["none", "flip", "flip,shift=4", "flip,shift=4,cutout=8", "cutout=16"] {
+            assert_eq!(text.parse::<Augmentation>().unwrap().to_string(), text);
+        }
+        for text in ["", "flop", "shift", "shift=x", "flip=2", "shift=99999"] {
+            assert!(text.parse::<Augmentation>().unwrap_err().to_string().contains("write none"), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_survive_their_file() {
+        for recipe in [Recipe::Default, Recipe::Keras] {
+            let text = toml::to_string(&recipe.settings()).unwrap();
+            assert_eq!(toml::from_str::<Settings>(&text).unwrap(), recipe.settings());
+        }
+    }
+}
