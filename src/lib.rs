@@ -1,4 +1,59 @@
-//! placeholder
+//! A from-scratch tensor and autodiff engine that trains image classifiers.
+//!
+//! # The one idea: the program is data
+//!
+//! ```text
+//! models  ->  Graph  ->  differentiate  ->  fuse  ->  Plan  ->  Device
+//!             (SSA)      (adds nodes)     (rewrites)  (steps over slots: pure data)
+//! ```
+//!
+//! A model is built once as a small static graph. A whole training step (augmentation, forward pass, loss,
+//! backward pass, optimizer) is one [`graph::plan::Plan`]: a list of steps over numbered slots of memory that
+//! can be printed, counted, checked and run. The host uploads a few integers (the batch's indices, the step,
+//! the learning rate) and reads back loss and accuracy.
+//!
+//! # Reading order
+//!
+//! 1. [`ops`]: what an operation is. Read [`ops::conv2d`] for one with everything: mathematics, shape rule,
+//!    gradient rule, CPU call, naive reference, test cases. One op, one file.
+//! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes, [`graph::fuse`] merges them,
+//!    [`graph::plan`] gives every value its memory.
+//! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the one matrix
+//!    kernel; [`kernels::conv`] and [`kernels::matmul`] are loops around it; [`kernels::simd`] compiles each
+//!    for every instruction set.
+//! 4. [`exec`]: devices that run plans. State (parameters, moments, statistics, the data set) belongs to the
+//!    device and is shared by all its plans, by name.
+//! 5. [`nn`] and [`models`]: layers, and the models made of them.
+//! 6. [`train`]: the plans of a training, and the loop around them; [`report`] draws what came out.
+//! 7. [`data`], [`weights`], [`files`]: everything that comes from or goes to a disk or a network.
+//! 8. [`cli`]: one file a subcommand.
+//!
+//! Imports run one way: cli, train and report, models, nn, graph, ops, kernels; exec beside graph.
+//!
+//! # Layouts
+//!
+//! Activations are NHWC, convolution weights HWIO, dense weights `[in, out]`: a pointwise convolution is then a
+//! plain matrix product and batch normalisation reduces over rows. On disk weights have PyTorch's layout; the
+//! conversion lives in [`weights::layout`], once.
+//!
+//! # Promises
+//!
+//! - The same seed gives the same bits, whatever the number of threads: every reduction runs in a fixed order
+//!   ([`kernels::rows`], [`kernels::conv`]), and random numbers are a function of what they are for
+//!   ([`kernels::rng`]). Instruction sets differ from each other in the last digits.
+//! - A run allocates nothing: a plan's memory is laid out when it is loaded.
+//! - An op without a gradient is an error, never an approximation.
+//! - No input reaches a panic; every error is one line that says what to do.
+//!
+//! # Where it departs from the obvious
+//!
+//! - An op that works in place *always* does: the planner proves that it may, or gives it a copy. So a kernel
+//!   has one form, not two, and no op can tell the difference.
+//! - There is no im2col: the matrix kernel sums over up to three nested indices, which makes the forward
+//!   convolution and both gradients one kernel with other strides.
+//! - Gradient ops compute what they need again where that is cheaper than to read it: the fused batch
+//!   normalisation finds the sign of its output from its input.
+
 pub mod cli;
 pub mod data;
 pub mod error;

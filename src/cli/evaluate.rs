@@ -9,7 +9,7 @@ use super::options::{DataOptions, DeviceOptions, same_classes};
 use super::stopped;
 use crate::error::Result;
 use crate::models::{self, Spec};
-use crate::train::evaluate::{Evaluation, Evaluator};
+use crate::train::evaluate::{BATCH_SIZE, Evaluation, Evaluator};
 use crate::train::plans::write_parameters;
 use crate::weights;
 
@@ -25,7 +25,7 @@ pub struct Evaluate {
     data: DataOptions,
 
     /// Pictures a step.
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = BATCH_SIZE as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
 
     /// Print the result as JSON: accuracy, loss, per_class.
@@ -54,7 +54,10 @@ impl Evaluate {
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, loss) = (result.accuracy, result.loss);
-            println!("{}", json!({"accuracy": accuracy, "loss": loss, "per_class": per_class, "data": data.name}));
+            println!(
+                "{}",
+                json!({"accuracy": accuracy, "loss": loss, "per_class": per_class, "data": data.name})
+            );
             return Ok(());
         }
         println!("{}: test accuracy {:.2} %, loss {:.4}", data.name, 100.0 * result.accuracy, result.loss);

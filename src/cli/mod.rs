@@ -18,7 +18,7 @@ use crate::error::Error;
 
 /// Trains image classifiers on CIFAR-10, or on your own pictures, on any CPU.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -80,9 +80,10 @@ impl Predict {
         let rows = self.probabilities(path, file, spec, &images)?;
         let top: Vec<Vec<(usize, f32)>> = rows.iter().map(|row| largest(row)).collect();
         if self.json {
-            let entries = self.images.iter().zip(&top).map(|(image, top)| {
-                json!({"image": image, "predictions": predictions(top, &spec.classes)})
-            });
+            let entries =
+                self.images.iter().zip(&top).map(
+                    |(image, top)| json!({"image": image, "predictions": predictions(top, &spec.classes)}),
+                );
             println!("{}", Value::Array(entries.collect()));
             return Ok(());
         }
@@ -98,7 +99,9 @@ impl Predict {
         same_classes(path, &spec.classes, &data)?;
         if index >= data.test.len() {
             let last = data.test.len() - 1;
-            return Err(Error::Usage(format!("there is no test picture {index}; they are numbered 0 to {last}")));
+            return Err(Error::Usage(format!(
+                "there is no test picture {index}; they are numbered 0 to {last}"
+            )));
         }
         let image = data.test.subset(&[index as u32]);
         let row = self.probabilities(path, file, spec, &image)?.remove(0);
@@ -111,7 +114,8 @@ impl Predict {
         samples::draw(&out, &[sample], 1)?;
         if self.json {
             let predictions = predictions(&top, &spec.classes);
-            let result = json!({"sample": index, "predicted": predicted, "label": label, "predictions": predictions});
+            let result =
+                json!({"sample": index, "predicted": predicted, "label": label, "predictions": predictions});
             println!("{result}");
             return Ok(());
         }
@@ -123,10 +127,20 @@ impl Predict {
     }
 
     /// A row of class probabilities for each image.
-    fn probabilities(&self, path: &Path, file: &WeightsFile, spec: &Spec, images: &Images) -> Result<Vec<Vec<f32>>> {
+    fn probabilities(
+        &self,
+        path: &Path,
+        file: &WeightsFile,
+        spec: &Spec,
+        images: &Images,
+    ) -> Result<Vec<Vec<f32>>> {
         let mut device = self.device.cpu()?;
         let evaluator = Evaluator::new(&mut device, spec, "pictures", images, 64)?;
-        write_parameters(&mut device, &evaluator.parameters, &models::values(file, &evaluator.parameters, path)?)?;
+        write_parameters(
+            &mut device,
+            &evaluator.parameters,
+            &models::values(file, &evaluator.parameters, path)?,
+        )?;
         let result = evaluator.run(&mut device, || !stopped())?;
         Ok(result.logits.chunks_exact(spec.classes.len()).map(probabilities).collect())
     }
@@ -141,7 +155,8 @@ fn largest(row: &[f32]) -> Vec<(usize, f32)> {
 }
 
 fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {
-    let entry = |&(class, probability): &(usize, f32)| json!({"class": classes[class], "probability": probability});
+    let entry =
+        |&(class, probability): &(usize, f32)| json!({"class": classes[class], "probability": probability});
     Value::Array(top.iter().map(entry).collect())
 }
 
@@ -160,6 +175,7 @@ fn newest_weights() -> Result<PathBuf> {
         Some((time, path))
     });
     let newest = dated.max_by_key(|(time, _): &(SystemTime, PathBuf)| *time).map(|(_, path)| path);
-    let missing = "there are no weights in runs/; train some with 'cifar-engine train', or name a file with --weights";
+    let missing =
+        "there are no weights in runs/; train some with 'cifar-engine train', or name a file with --weights";
     newest.ok_or_else(|| Error::Failed(missing.into()))
 }

@@ -43,7 +43,7 @@ pub struct Train {
     batch_size: Option<usize>,
 
     /// Highest learning rate [default: 0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f32>,
 
     /// How the rate moves [default: one-cycle].
@@ -55,15 +55,15 @@ pub struct Train {
     optimizer: Option<Optimizer>,
 
     /// Weight decay [default: 5e-4 for sgd, else 0].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f32>,
 
     /// Share of the target spread over all classes [default: 0.1].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     label_smoothing: Option<f32>,
 
     /// Dropout before the classifier [default: 0.5].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     dropout: Option<f32>,
 
     /// none, or a list such as flip,shift=4,cutout=8 [default: flip,shift=4].
@@ -101,13 +101,13 @@ pub struct Train {
 impl Train {
     pub fn run(self) -> Result<()> {
         let mut settings = self.settings();
-        settings.check()?;
         let mut device = self.device.cpu()?;
         let data = self.data.load(self.image_size, self.quiet)?;
         settings.data = data.name.clone();
         // A tenth, so that small data sets of one's own train without further options.
         let largest = data.train.len() / 10;
         settings.validation = self.validation.unwrap_or(settings.validation.min(largest));
+        settings.check(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         if !self.quiet {
             let (threads, isa) = (device.threads(), device.isa());

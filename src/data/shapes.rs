@@ -16,9 +16,9 @@ pub const CLASSES: [&str; 10] =
     ["circle", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "heart", "arrow"];
 
 /// Pictures of the default sets.
-pub const TRAIN: usize = 20_000;
+pub const TRAIN: usize = 10_000;
 /// Pictures of the default test set.
-pub const TEST: usize = 4_000;
+pub const TEST: usize = 2_000;
 
 /// The default set: [`TRAIN`] and [`TEST`] pictures of `size` x `size`.
 ///

@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::graph::Value;
+use crate::models::Training;
 use crate::nn::Builder;
 use crate::ops::conv2d::Padding;
 use crate::weights::Layout;
@@ -13,8 +14,8 @@ pub const WIDTHS: [usize; 3] = [32, 64, 128];
 pub const FEATURES: usize = 128;
 
 /// x `[N, H, W, 3]` to logits `[N, classes]`; H and W of at least 8.
-pub fn cnn(b: &mut Builder, x: Value, classes: usize, dropout: f32) -> Result<Value> {
-    sized_cnn(b, x, classes, dropout, WIDTHS, FEATURES)
+pub fn cnn(b: &mut Builder, x: Value, classes: usize, training: Training) -> Result<Value> {
+    sized_cnn(b, x, classes, training, WIDTHS, FEATURES)
 }
 
 /// [`cnn`] of any width.
@@ -22,7 +23,7 @@ pub fn sized_cnn(
     b: &mut Builder,
     mut x: Value,
     classes: usize,
-    dropout: f32,
+    training: Training,
     widths: [usize; 3],
     features: usize,
 ) -> Result<Value> {
@@ -41,6 +42,6 @@ pub fn sized_cnn(
     x = b.flatten("flatten", x)?;
     x = b.dense("fc1", x, features, Layout::DenseAfterFlatten { height, width, channels })?;
     x = b.relu("relu7", x)?;
-    x = b.dropout("dropout", x, dropout)?;
-    b.dense("fc2", x, classes, Layout::Dense)
+    x = b.dropout("dropout", x, training.dropout)?;
+    b.classifier("fc2", x, classes, training.zero_classifier)
 }

@@ -41,6 +41,16 @@ impl FromStr for Architecture {
     }
 }
 
+/// What matters to a model in training only.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Training {
+    /// Rate of the dropout before the classifier.
+    pub dropout: f32,
+    /// Whether the classifier's weights begin at zero. Random logits are at first worse than none, and the
+    /// gradient they send back can switch off the layer before for good.
+    pub zero_classifier: bool,
+}
+
 /// Everything needed to build a model and to feed it: what a weights file carries besides its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -57,14 +67,13 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`. `dropout` matters in
-    /// training only.
+    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`.
     ///
     /// # Errors
     /// If the image size does not suit the model.
-    pub fn build(&self, builder: &mut Builder, x: Value, dropout: f32) -> Result<Value> {
+    pub fn build(&self, builder: &mut Builder, x: Value, training: Training) -> Result<Value> {
         match self.architecture {
-            Architecture::Cnn => cnn::cnn(builder, x, self.classes.len(), dropout),
+            Architecture::Cnn => cnn::cnn(builder, x, self.classes.len(), training),
         }
     }
 

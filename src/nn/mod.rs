@@ -180,9 +180,28 @@ impl<'g> Builder<'g> {
 
     /// A dense layer: `[N, features]` to `[N, outputs]`. `layout` says how its weights are laid out on disk.
     pub fn dense(&mut self, name: &str, x: Value, outputs: usize, layout: Layout) -> Result<Value> {
+        let fan_in = self.graph.ty(x).shape.last();
+        self.dense_from(name, x, outputs, layout, Init::GlorotUniform { fan_in, fan_out: outputs })
+    }
+
+    /// The last dense layer, whose weights may begin at zero.
+    pub fn classifier(&mut self, name: &str, x: Value, classes: usize, zero: bool) -> Result<Value> {
+        match zero {
+            true => self.dense_from(name, x, classes, Layout::Dense, Init::Constant(0.0)),
+            false => self.dense(name, x, classes, Layout::Dense),
+        }
+    }
+
+    fn dense_from(
+        &mut self,
+        name: &str,
+        x: Value,
+        outputs: usize,
+        layout: Layout,
+        init: Init,
+    ) -> Result<Value> {
         self.layer(name, "dense", |b| {
             let inputs = b.graph.ty(x).shape.last();
-            let init = Init::GlorotUniform { fan_in: inputs, fan_out: outputs };
             let w = b.parameter(format!("{name}.weight"), [inputs, outputs], layout, init)?;
             let bias = b.parameter(format!("{name}.bias"), [outputs], Layout::AsIs, Init::Constant(0.0))?;
             b.graph.apply1(Matmul::default(), &[x, w, bias])

@@ -8,6 +8,10 @@ use crate::models::Spec;
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
 
+/// Images a step, where nothing else is asked for. Losses are summed by batch, so one size everywhere also
+/// makes equal evaluations equal in the last digit.
+pub const BATCH_SIZE: usize = 128;
+
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
     plan: PlanId,
@@ -47,7 +51,13 @@ impl Evaluator {
         let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load(plan)?;
         plans::upload(device, name, images)?;
-        Ok(Evaluator { plan, parameters, labels: images.labels.clone(), classes: spec.classes.len(), batch_size })
+        Ok(Evaluator {
+            plan,
+            parameters,
+            labels: images.labels.clone(),
+            classes: spec.classes.len(),
+            batch_size,
+        })
     }
 
     /// Runs over all images with the parameters the device holds.

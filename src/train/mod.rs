@@ -20,7 +20,7 @@ use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::report::EpochMetrics;
 use crate::weights;
-use evaluate::{Evaluation, Evaluator};
+use evaluate::{BATCH_SIZE, Evaluation, Evaluator};
 use plans::{Program, Totals};
 use run_folder::RunFolder;
 use settings::{Normalise, Settings};
@@ -91,8 +91,8 @@ fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
 /// history and the weights; they survive whatever ends the training.
 ///
 /// # Errors
-/// If the batch does not fit the data, a loss is not finite, a file cannot be written or the observer stops
-/// the training ([`Error::Interrupted`], after the weights are saved).
+/// If the settings do not fit the data ([`Settings::check`]), a loss is not finite, a file cannot be written or
+/// the observer stops the training ([`Error::Interrupted`], after the weights are saved).
 pub fn train(
     device: &mut dyn Device,
     settings: &Settings,
@@ -100,6 +100,7 @@ pub fn train(
     run: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    settings.check(data.train.len())?;
     let spec = spec(settings, &data);
     let (images, validation) = data.split_validation(settings.validation, settings.seed)?;
     let Dataset { test, train: all, .. } = data;
@@ -107,7 +108,7 @@ pub fn train(
     let mut trainer = Trainer::new(device, settings, &spec, images, run)?;
     let validation = match validation.is_empty() {
         true => None,
-        false => Some(Evaluator::new(trainer.device, &spec, "validation", &validation, settings.batch_size)?),
+        false => Some(Evaluator::new(trainer.device, &spec, "validation", &validation, BATCH_SIZE)?),
     };
     let (mut history, mut best) = (Vec::new(), f64::NEG_INFINITY);
     for epoch in 1..=settings.epochs {
@@ -129,7 +130,7 @@ pub fn train(
         run.write_history(&format!("{} on {}", spec.architecture, spec.data), &history)?;
         observer.epoch(&history[history.len() - 1]);
     }
-    let test = evaluate_file(device, &spec, &run.best(), &test, settings.batch_size)?;
+    let test = evaluate_file(device, &spec, &run.best(), &test)?;
     Ok(Outcome { history, test })
 }
 
@@ -139,9 +140,8 @@ fn evaluate_file(
     spec: &Spec,
     path: &std::path::Path,
     images: &Images,
-    batch_size: usize,
 ) -> Result<Evaluation> {
-    let evaluator = Evaluator::new(device, spec, "test", images, batch_size)?;
+    let evaluator = Evaluator::new(device, spec, "test", images, BATCH_SIZE)?;
     let values = models::values(&weights::load(path)?, &evaluator.parameters, path)?;
     plans::write_parameters(device, &evaluator.parameters, &values)?;
     evaluator.run(device, || true)
@@ -166,13 +166,6 @@ impl<'a> Trainer<'a> {
         images: Images,
         run: &'a RunFolder,
     ) -> Result<Self> {
-        if settings.batch_size > images.len() {
-            return Err(Error::Usage(format!(
-                "a batch of {} is larger than the {} training images; choose a smaller --batch-size",
-                settings.batch_size,
-                images.len()
-            )));
-        }
         let Program { plan, parameters, .. } = plans::training(spec, settings, images.len())?;
         let plan = device.load(plan)?;
         plans::upload(device, "train", &images)?;

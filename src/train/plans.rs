@@ -9,7 +9,7 @@ use crate::graph::fuse::fuse;
 use crate::graph::grad::differentiate;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Value};
-use crate::models::Spec;
+use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter};
 use crate::ops::augment::Augment;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
@@ -44,18 +44,25 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     let (x, labels) = batch(&mut graph, augment, "train", images, settings.batch_size, step)?;
     let mode = Mode::Train { step, seed: settings.seed };
     let mut builder = Builder::new(&mut graph, mode, spec.norm);
-    let logits = spec.build(&mut builder, x, settings.dropout)?;
+    let logits = spec.build(&mut builder, x, settings.training())?;
     let Builder { parameters, layers, .. } = builder;
 
     let forward = graph.clone();
     graph.set_layer("loss");
-    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &[logits, labels])?;
+    let outputs =
+        graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &[logits, labels])?;
     graph.output("totals", outputs[1]);
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
     let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
     let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
     let gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
-    settings.optimizer.add_updates(&mut graph, &trainable, &gradients, settings.weight_decay, [rate, step])?;
+    settings.optimizer.add_updates(
+        &mut graph,
+        &trainable,
+        &gradients,
+        settings.weight_decay,
+        [rate, step],
+    )?;
     fuse(&mut graph);
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
@@ -71,7 +78,7 @@ pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> 
     let step = graph.input("step", TensorType::u32([1]));
     let (x, labels) = batch(&mut graph, plain(spec), name, images, batch_size, step)?;
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
-    let logits = spec.build(&mut builder, x, 0.0)?;
+    let logits = spec.build(&mut builder, x, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
     graph.set_layer("loss");
@@ -126,7 +133,11 @@ pub fn upload(device: &mut dyn Device, name: &str, images: &Images) -> Result<()
 ///
 /// # Errors
 /// If a plan with these parameters is not loaded.
-pub fn write_parameters(device: &mut dyn Device, parameters: &[Parameter], values: &[Vec<f32>]) -> Result<()> {
+pub fn write_parameters(
+    device: &mut dyn Device,
+    parameters: &[Parameter],
+    values: &[Vec<f32>],
+) -> Result<()> {
     for (parameter, values) in parameters.iter().zip(values) {
         device.write_state(&parameter.name, values.as_slice().into())?;
     }

@@ -27,12 +27,14 @@ impl RunFolder {
                 if path.join("metrics.csv").exists() || path.join("settings.toml").exists() {
                     return Err(Error::file(&path, "holds a run already; choose another folder with --out"));
                 }
-                fs::create_dir_all(&path).map_err(|e| Error::file(&path, format!("cannot be created: {e}")))?;
+                fs::create_dir_all(&path)
+                    .map_err(|e| Error::file(&path, format!("cannot be created: {e}")))?;
                 path
             }
             None => free_folder(&format!("{}-{data}", settings.model))?,
         };
-        let text = toml::to_string(settings).map_err(|e| Error::file(&path, format!("cannot hold settings: {e}")))?;
+        let text = toml::to_string(settings)
+            .map_err(|e| Error::file(&path, format!("cannot hold settings: {e}")))?;
         write_atomic(path.join("settings.toml"), |file| file.write_all(text.as_bytes()))?;
         Ok(RunFolder { path })
     }

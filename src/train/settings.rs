@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
-use crate::models::Architecture;
+use crate::models::{Architecture, Training};
 use crate::nn::Norm;
 
 /// All settings of a training, resolved: written into the run folder as `settings.toml`.
@@ -26,6 +26,7 @@ pub struct Settings {
     pub weight_decay: f32,
     pub label_smoothing: f32,
     pub dropout: f32,
+    pub zero_classifier: bool,
     pub augment: Augmentation,
     pub normalise: Normalise,
     pub norm: Norm,
@@ -50,10 +51,13 @@ impl FromStr for Augmentation {
     fn from_str(text: &str) -> Result<Self> {
         let mut result = Augmentation::default();
         let wrong = |part: &str| {
-            Error::Usage(format!("augmentation '{part}': write none, or a list such as flip,shift=4,cutout=8"))
+            Error::Usage(format!(
+                "augmentation '{part}': write none, or a list such as flip,shift=4,cutout=8"
+            ))
         };
         for part in text.split(',').filter(|_| text != "none") {
-            let (name, value) = part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
+            let (name, value) =
+                part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
             let pixels = || {
                 let pixels = value.and_then(|value| value.parse().ok()).filter(|pixels| *pixels <= 1024);
                 pixels.ok_or_else(|| wrong(part))
@@ -102,7 +106,7 @@ pub enum Recipe {
     /// Good at 20 epochs: SGD with Nesterov momentum, one cycle, flips and shifts, label smoothing.
     #[default]
     Default,
-    /// The plain notebook: Adam at 1e-3, pixels / 255, no augmentation, constant rate.
+    /// The plain notebook: Adam at 1e-3, pixels / 255, no augmentation, constant rate, Glorot weights throughout.
     Keras,
 }
 
@@ -121,6 +125,7 @@ impl Recipe {
             weight_decay: 5e-4,
             label_smoothing: 0.1,
             dropout: 0.5,
+            zero_classifier: true,
             augment: Augmentation { flip: true, shift: 4, cutout: 0 },
             normalise: Normalise::Statistics,
             norm: Norm { epsilon: 1e-5, momentum: 0.1 },
@@ -135,6 +140,7 @@ impl Recipe {
                 optimizer: Optimizer::KerasAdam,
                 weight_decay: 0.0,
                 label_smoothing: 0.0,
+                zero_classifier: false,
                 augment: Augmentation::default(),
                 normalise: Normalise::Unit,
                 norm: Norm { epsilon: 1e-3, momentum: 0.01 },
@@ -154,12 +160,25 @@ pub fn usual_rate(optimizer: Optimizer) -> f32 {
 }
 
 impl Settings {
+    /// What the model's training graph depends on.
+    pub fn training(&self) -> Training {
+        Training { dropout: self.dropout, zero_classifier: self.zero_classifier }
+    }
+
+    /// Checks the settings against each other and a training set of `images` pictures.
+    ///
     /// # Errors
-    /// A usage error for values that no training can use.
-    pub fn check(&self) -> Result<()> {
+    /// A usage error that names the option.
+    pub fn check(&self, images: usize) -> Result<()> {
         let usage = |ok: bool, problem: String| if ok { Ok(()) } else { Err(Error::Usage(problem)) };
         usage(self.epochs > 0, "--epochs must be at least 1".into())?;
         usage(self.batch_size > 0, "--batch-size must be at least 1".into())?;
+        let Settings { validation, batch_size, .. } = *self;
+        let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
+        usage(validation < images, too_many)?;
+        let left = images - validation;
+        let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
+        usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
         let rate = self.rate;
         usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
         let decay = self.weight_decay;

@@ -1,0 +1,215 @@
+//! The program from outside: train, evaluate and predict on a small data set in CIFAR-10's format, and
+//! everything that can be wrong with what they are given.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cifar_engine::data::{Images, shapes};
+use tempfile::TempDir;
+
+/// A folder with 320 training and 70 test pictures, and a place for runs.
+struct Bench {
+    dir: TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let data = shapes::sized(320, 70, 32, 1).unwrap();
+        for batch in 0..5 {
+            let indices: Vec<u32> = (batch * 64..(batch + 1) * 64).collect();
+            let name = format!("data_batch_{}.bin", batch + 1);
+            fs::write(dir.path().join(name), records(&data.train.subset(&indices))).unwrap();
+        }
+        fs::write(dir.path().join("test_batch.bin"), records(&data.test)).unwrap();
+        Bench { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, command: &str) -> Output {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+        program
+            .current_dir(self.dir.path())
+            .args(command.split_whitespace())
+            .env("CIFAR_ENGINE_OFFLINE", "1");
+        program.output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its standard output.
+    fn ok(&self, command: &str) -> String {
+        let output = self.run(command);
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with this code, in one line that says all of `parts`.
+    fn fails(&self, code: i32, command: &str, parts: &[&str]) {
+        let output = self.run(command);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command}: {message}");
+        let error = message.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        for part in parts {
+            assert!(error.contains(part), "{command}: no {part:?} in {message:?}");
+        }
+    }
+}
+
+/// CIFAR-10's records: a label, then the three colour planes.
+fn records(images: &Images) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for i in 0..images.len() {
+        bytes.push(images.labels[i] as u8);
+        for channel in 0..3 {
+            bytes.extend(images.image(i).iter().skip(channel).step_by(3));
+        }
+    }
+    bytes
+}
+
+const QUICK: &str = "train --data . --epochs 2 --batch-size 32 --validation 40 --lr 0.02";
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn train_evaluate_and_predict_work_on_what_train_wrote() {
+    let bench = Bench::new();
+    let result = json(&bench.ok(&format!("{QUICK} --out run --json")));
+    assert_eq!((result["epochs"].as_u64(), result["run"].as_str()), (Some(2), Some("run")));
+
+    let table = fs::read_to_string(bench.path("run/metrics.csv")).unwrap();
+    let header =
+        "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
+    assert_eq!(table.lines().next(), Some(header));
+    assert_eq!(table.lines().count(), 3);
+    for file in ["settings.toml", "curves.png", "best.safetensors", "last.safetensors"] {
+        assert!(bench.path("run").join(file).metadata().unwrap().len() > 0, "{file}");
+    }
+
+    let evaluation = json(&bench.ok("evaluate run/best.safetensors --data . --json"));
+    assert_eq!(evaluation["accuracy"], result["test_accuracy"]);
+    assert_eq!(evaluation["loss"], result["test_loss"]);
+    assert_eq!(evaluation["per_class"].as_object().unwrap().len(), 10);
+
+    let sample = json(&bench.ok("predict --sample 5 --weights run/best.safetensors --data . --json"));
+    assert_eq!(sample["label"], "dog", "the sixth of CIFAR-10's classes");
+    assert!(bench.path("sample-5.png").exists());
+    let picture = json(&bench.ok("predict sample-5.png --weights run/best.safetensors --json"));
+    let top = picture[0]["predictions"].as_array().unwrap();
+    assert_eq!(top.len(), 5);
+    assert!(top[0]["probability"].as_f64() >= top[4]["probability"].as_f64());
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit_and_the_seed_does() {
+    let bench = Bench::new();
+    for (run, options) in [("one", "--threads 1"), ("two", "--threads 2"), ("three", "--threads 3 --seed 1")]
+    {
+        bench.ok(&format!("{QUICK} --out {run} {options}"));
+    }
+    let weights = |run: &str| fs::read(bench.path(run).join("last.safetensors")).unwrap();
+    assert!(weights("one") == weights("two"));
+    assert!(weights("one") != weights("three"));
+}
+
+#[test]
+fn training_learns() {
+    let bench = Bench::new();
+    // 320 pictures by heart: augmentation, smoothing and dropout would only be in the way.
+    let options = "--epochs 20 --validation 0 --augment none --label-smoothing 0 --dropout 0 --lr 0.05";
+    bench.ok(&format!("train --data . --batch-size 32 --out run {options}"));
+    let table = fs::read_to_string(bench.path("run/metrics.csv")).unwrap();
+    let last: Vec<f64> =
+        table.lines().last().unwrap().split(',').map(|cell| cell.parse().unwrap_or(-1.0)).collect();
+    assert!(last[2] > 0.95, "training accuracy {}", last[2]);
+    assert_eq!(last[4], -1.0, "there is no validation accuracy");
+}
+
+#[test]
+fn bad_options_are_usage_errors() {
+    let bench = Bench::new();
+    bench.fails(2, "train --data . --batch-size 400 --out run", &["batch of 400", "--batch-size"]);
+    bench.fails(2, "train --data . --validation 320 --out run", &["validation"]);
+    bench.fails(2, "train --data . --lr -1", &["--lr", "-1"]);
+    bench.fails(2, "train --data . --epochs 0", &["--epochs"]);
+    bench.fails(2, "train --data . --dropout 1", &["--dropout"]);
+    bench.fails(2, "train --data . --isa abacus", &["abacus", "portable"]);
+    assert_eq!(bench.run("train --augment flop").status.code(), Some(2));
+    assert_eq!(bench.run("train --model gpt").status.code(), Some(2));
+    assert_eq!(bench.run("frobnicate").status.code(), Some(2));
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_used_fails_before_the_training() {
+    let bench = Bench::new();
+    fs::write(bench.path("file"), "x").unwrap();
+    bench.fails(1, &format!("{QUICK} --out file/run"), &["file/run", "cannot be created"]);
+    bench.ok(&format!("{QUICK} --epochs 1 --out run"));
+    bench.fails(1, &format!("{QUICK} --out run"), &["holds a run already", "--out"]);
+}
+
+#[test]
+fn data_and_weights_that_do_not_fit_are_explained() {
+    let bench = Bench::new();
+    bench.fails(1, "train --data cifar10 --out run", &["CIFAR-10", "--data PATH", "--data shapes"]);
+    bench.fails(1, "train --data nowhere --out run", &["nowhere"]);
+    bench.fails(1, "predict x.png", &["no weights in runs/", "--weights"]);
+    bench.fails(1, "evaluate nothing.safetensors", &["nothing.safetensors"]);
+
+    bench.ok(&format!("{QUICK} --epochs 1 --out run"));
+    let weights = "run/best.safetensors";
+    bench.fails(
+        1,
+        &format!("evaluate {weights} --data shapes"),
+        &["10 classes", "airplane", "circle", "--data"],
+    );
+    bench.fails(1, &format!("predict nothing.png --weights {weights}"), &["nothing.png"]);
+    bench.fails(2, &format!("predict --sample 70 --weights {weights} --data ."), &["70", "0 to 69"]);
+
+    let bytes = fs::read(bench.path(weights)).unwrap();
+    fs::write(bench.path("cut.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    bench.fails(1, "evaluate cut.safetensors --data .", &["cut.safetensors"]);
+}
+
+#[test]
+fn a_rate_that_explodes_stops_the_training_and_says_where() {
+    let bench = Bench::new();
+    let command = format!("{QUICK} --lr 1e30 --schedule constant --out run");
+    bench.fails(1, &command, &["not a finite number", "epoch 1, step", "no epoch was finished", "--lr"]);
+}
+
+/// Ctrl-C: the weights are saved and the exit code says so.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_the_weights() {
+    use std::os::unix::process::ExitStatusExt;
+    let bench = Bench::new();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program
+        .current_dir(bench.dir.path())
+        .args("train --data . --epochs 100000 --batch-size 32 --out run".split(' '));
+    let mut child = program.stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_for(&bench.path("run/metrics.csv"));
+    fs::remove_file(bench.path("run/last.safetensors")).unwrap();
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signal.success());
+    let status = child.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(130), None));
+    assert!(bench.path("run/last.safetensors").exists());
+}
+
+#[cfg(unix)]
+fn wait_for(path: &Path) {
+    for _ in 0..1200 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{} did not appear within a minute", path.display());
+}
