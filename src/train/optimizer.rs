@@ -61,7 +61,7 @@ impl Optimizer {
         for (parameter, &gradient) in parameters.iter().zip(gradients) {
             graph.set_layer(&parameter.name);
             let decay = if parameter.decay { decay } else { 0.0 };
-            let mut moment = |name: &str, graph: &mut Graph| {
+            let moment = |name: &str, graph: &mut Graph| {
                 graph.state(&format!("{name}.{}", parameter.name), TensorType::f32(parameter.shape.clone()))
             };
             let p = parameter.value;
