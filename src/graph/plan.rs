@@ -8,7 +8,7 @@
 //!
 //! Inputs, outputs and states keep their memory to themselves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -123,6 +123,7 @@ impl Storages {
         while index < graph.nodes.len() {
             index = storages.visit(graph, index)?;
         }
+        storages.keep_old_values(graph)?;
         storages.finish_updates(graph)?;
         storages.extend_lives(graph);
         Ok(storages)
@@ -187,6 +188,23 @@ impl Storages {
             _ => self.storages[storage].input,
         };
         !(read_later || read_twice || read_by_host || read_by_update || keeps)
+    }
+
+    /// Copies old values that the host or another state's update reads out of the states that
+    /// [`Storages::finish_updates`] is about to overwrite.
+    fn keep_old_values(&mut self, graph: &mut Graph) -> Result<()> {
+        let late = graph.updates.iter().filter(|(state, value)| self.of[state] != self.of[value]);
+        let overwritten: Vec<usize> = late.map(|(state, _)| self.of[state]).collect();
+        let read = graph.outputs.iter().map(|o| o.1).chain(graph.updates.iter().map(|u| u.1));
+        let old: BTreeSet<Value> = read.filter(|value| overwritten.contains(&self.of[value])).collect();
+        for value in old {
+            let index = graph.nodes.len();
+            let copy = insert_copy(graph, index, value)?;
+            self.create(graph, copy, index);
+            graph.outputs.iter_mut().filter(|o| o.1 == value).for_each(|o| o.1 = copy);
+            graph.updates.iter_mut().filter(|u| u.1 == value).for_each(|u| u.1 = copy);
+        }
+        Ok(())
     }
 
     /// Copies into their state, at the end of the run, the new values that were not computed in place.

@@ -14,12 +14,12 @@ pub fn scratch(rows: usize, columns: usize, sums: usize) -> usize {
 
 /// Runs `reduce(block, partial)` for every block of rows, `partial` (zeroed) holding `len` elements, and
 /// returns the partials, one after the other.
-pub fn partials<'a>(
+pub fn partials(
     rows: usize,
     len: usize,
-    scratch: &'a mut [f32],
+    scratch: &mut [f32],
     reduce: impl Fn(usize, &mut [f32]) + Sync,
-) -> &'a [f32] {
+) -> &[f32] {
     let partials = &mut scratch[..rows.div_ceil(BLOCK) * len];
     partials.fill(0.0);
     parallel::for_each(partials.chunks_exact_mut(len).enumerate(), &mut [], 0, |(block, partial), _| {

@@ -42,7 +42,7 @@ impl Padding {
             Padding::Symmetric(pad) => {
                 require(
                     kernel <= size + 2 * pad,
-                    format!("a kernel of {kernel} does not fit a size of {size}"),
+                    format_args!("a kernel of {kernel} does not fit a size of {size}"),
                 )?;
                 Ok(((size + 2 * pad - kernel) / stride + 1, pad))
             }
@@ -68,7 +68,7 @@ impl Conv2d {
         };
         require(
             depth == in_channels,
-            format!("the weights want {depth} channels, the input has {in_channels}"),
+            format_args!("the weights want {depth} channels, the input has {in_channels}"),
         )?;
         let (out_height, pad_top) = self.padding.apply(in_height, kernel_height, self.stride)?;
         let (out_width, pad_left) = self.padding.apply(in_width, kernel_width, self.stride)?;

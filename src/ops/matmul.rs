@@ -20,7 +20,7 @@ impl Matmul {
         };
         let (m, k) = if self.a_transposed { (a1, a0) } else { (a0, a1) };
         let (depth, n) = if self.b_transposed { (b1, b0) } else { (b0, b1) };
-        require(k == depth, format!("inner sizes {k} and {depth} differ"))?;
+        require(k == depth, format_args!("inner sizes {k} and {depth} differ"))?;
         require(m > 0 && n > 0 && k > 0, "sizes must be positive")?;
         Ok(Product { m, n, k, a_transposed: self.a_transposed, b_transposed: self.b_transposed })
     }

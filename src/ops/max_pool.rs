@@ -22,7 +22,7 @@ impl MaxPool {
         require(window > 0 && stride > 0, "window and stride must be positive")?;
         require(
             height >= window && width >= window,
-            format!("a window of {window} does not fit {height}x{width}"),
+            format_args!("a window of {window} does not fit {height}x{width}"),
         )?;
         let (out_height, out_width) = ((height - window) / stride + 1, (width - window) / stride + 1);
         Ok(Geometry { height, width, channels, window, stride, out_height, out_width })

@@ -5,7 +5,7 @@
 //! To add an op: write `ops/foo.rs`, and add it to the two lists below.
 
 use std::any::Any;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
@@ -164,9 +164,10 @@ impl<'a> CpuArgs<'a> {
     }
 }
 
-/// Fails a shape rule.
-pub(crate) fn require(condition: bool, problem: impl Into<String>) -> std::result::Result<(), String> {
-    if condition { Ok(()) } else { Err(problem.into()) }
+/// Fails a shape rule. Kernels ask for their geometry in every run, so give `format_args!`, not `format!`: text
+/// is allocated only when there is something to say.
+pub(crate) fn require(condition: bool, problem: impl Display) -> std::result::Result<(), String> {
+    if condition { Ok(()) } else { Err(problem.to_string()) }
 }
 
 /// The types of an op's inputs, if there are exactly `N`.

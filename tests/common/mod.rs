@@ -1,6 +1,8 @@
 //! What the op tests share: an interpreter of graphs in f64, built from the ops' references.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod cnn;
+
 use std::collections::HashMap;
 
 use cifar_engine::graph::{Graph, Value};

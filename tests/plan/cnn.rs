@@ -1,0 +1,166 @@
+//! What the plans of the CNN must look like. Losing an optimisation silently is a bug, so it has a test.
+
+use std::collections::BTreeMap;
+
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::{Data, Device, PlanId};
+use cifar_engine::graph::fuse::fuse;
+use cifar_engine::graph::plan::Plan;
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::train::optimizer::Optimizer;
+
+use super::symbolic;
+use crate::common::cnn::{self, CLASSES, Network, Size};
+
+fn plan(network: &Network) -> Plan {
+    let plan = Plan::compile(&network.graph).unwrap();
+    symbolic::check(&network.graph, &plan).unwrap();
+    plan
+}
+
+fn fused(mut network: Network) -> Network {
+    fuse(&mut network.graph);
+    network
+}
+
+/// How many steps there are of every op; of those with an activation, `batch_norm Relu` and the like.
+fn census(plan: &Plan) -> BTreeMap<String, usize> {
+    let mut census = BTreeMap::new();
+    for step in &plan.steps {
+        let attributes = format!("{:?}", step.op);
+        let activation =
+            ["None", "Relu"].into_iter().find(|a| attributes.contains(&format!("activation: {a} ")));
+        let name = [Some(step.op.name()), activation].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        *census.entry(name).or_insert(0) += 1;
+    }
+    census
+}
+
+#[test]
+fn fusion_and_in_place_work_in_the_training_plan() {
+    for optimizer in [Optimizer::Sgd, Optimizer::Adam, Optimizer::KerasAdam] {
+        let plan = plan(&fused(cnn::training(&Size { data: 500, ..Size::full(16) }, optimizer)));
+        let update = if optimizer == Optimizer::Sgd { "sgd" } else { "adam" };
+        let expected = [
+            ("augment", 1),
+            ("batch_norm Relu", 6),
+            ("batch_norm_grad Relu", 6),
+            ("conv2d", 6),
+            ("conv2d_input_grad", 5),
+            ("conv2d_weight_grad", 6),
+            // Of the dense ReLU's output, which dropout would overwrite and ReLU's gradient still reads.
+            ("copy", 1),
+            ("dropout", 2),
+            ("matmul", 2 + 2 + 2),
+            ("max_pool", 3),
+            ("max_pool_grad", 3),
+            ("moving_average", 12),
+            ("relu Relu", 1),
+            ("relu_grad Relu", 1),
+            ("softmax_cross_entropy", 1),
+            ("softmax_cross_entropy_grad", 1),
+            ("sum_rows", 6 + 2),
+            (update, 28),
+        ];
+        let expected = expected.into_iter().map(|(name, count)| (name.to_string(), count)).collect();
+        assert_eq!(census(&plan), expected);
+        let copy = plan.steps.iter().find(|step| step.op.name() == "copy").unwrap();
+        assert_eq!((copy.layer.as_str(), copy.types.inputs[0].dims()), ("dropout", &[16, 128][..]));
+    }
+}
+
+#[test]
+fn unfused_plans_have_the_steps_that_fusion_removes() {
+    let census = census(&plan(&cnn::training(&Size::narrow(4), Optimizer::Adam)));
+    assert_eq!([census["batch_norm None"], census["relu Relu"], census["relu_grad Relu"]], [6, 7, 7]);
+}
+
+/// Bytes that a run's steps read and write.
+fn traffic(plan: &Plan) -> usize {
+    let operands = plan.steps.iter().flat_map(|step| step.types.inputs.iter().chain(&step.types.outputs));
+    operands.map(|ty| ty.bytes()).sum()
+}
+
+/// Fusion saves passes over memory. The peak it leaves as it was: the unfused ReLU works in place, and what
+/// its gradient reads is kept for the next convolution's gradient anyway.
+#[test]
+fn fusion_saves_traffic_and_costs_no_memory() {
+    let network = || cnn::training(&Size::full(128), Optimizer::Adam);
+    let (before, after) = (plan(&network()), plan(&fused(network())));
+    assert_eq!(before.steps.len() - after.steps.len(), 12);
+    assert!(after.slot_bytes() <= before.slot_bytes());
+    let saved = traffic(&before) - traffic(&after);
+    println!("fusion saves {saved} of {} bytes; slots {}", traffic(&before), after.slot_bytes());
+    // Per fused pair, reading and writing once forward, and backward dy, y and the write of dx.
+    let normalised = 4 * 128 * 2 * (32 * 32 * 32 + 16 * 16 * 64 + 8 * 8 * 128);
+    assert_eq!(saved, 5 * normalised);
+}
+
+#[test]
+fn inference_needs_two_activations_and_a_little() {
+    let batch = 128;
+    let network = fused(cnn::inference(&Size::full(batch)));
+    let plan = plan(&network);
+    let types = plan.steps.iter().flat_map(|step| &step.types.outputs);
+    let largest = types.map(|ty| ty.bytes()).max().unwrap();
+    assert_eq!(largest, 4 * batch * 32 * 32 * 32);
+    let pinned = 4 * batch * (32 * 32 * 3 + CLASSES);
+    // First-fit decreasing finds no room in the two for the first pooling's output, a quarter of the largest.
+    let bound = 2 * largest + largest / 4 + pinned;
+    assert!(plan.slot_bytes() <= bound, "{} bytes, {bound} allowed", plan.slot_bytes());
+    assert_eq!(census(&plan).get("copy"), None);
+}
+
+/// Deterministic numbers in [-1, 1).
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    let bits = |i: usize| (i as u32).wrapping_add(seed << 16).wrapping_mul(2_654_435_761) >> 8;
+    (0..len).map(|i| bits(i) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// A few training steps; returns the bits of every output and parameter.
+fn trained(network: &Network, size: &Size, isa: Isa, threads: usize) -> Vec<u32> {
+    let mut cpu = Cpu::new(threads, isa).unwrap();
+    let plan = cpu.load(plan(network)).unwrap();
+    for (index, parameter) in network.parameters.iter().enumerate() {
+        let values = match parameter.name.ends_with("running_var") {
+            true => vec![1.0; parameter.shape.len()],
+            false => numbers(parameter.shape.len(), index as u32),
+        };
+        cpu.write_state(&parameter.name, Data::F32(&values)).unwrap();
+    }
+    let mut found = Vec::new();
+    for step in 0..3 {
+        feed(&mut cpu, plan, size, step);
+        cpu.run(plan).unwrap();
+        for output in ["loss", "totals", "logits"] {
+            found.extend(cpu.read(plan, output).unwrap());
+        }
+    }
+    for parameter in &network.parameters {
+        found.extend(cpu.read_state(&parameter.name).unwrap());
+    }
+    assert!(found.iter().all(|value| value.is_finite()));
+    found.into_iter().map(f32::to_bits).collect()
+}
+
+fn feed(cpu: &mut Cpu, plan: PlanId, size: &Size, step: u32) {
+    let x = numbers(size.batch * size.height * size.width * 3, 100 + step);
+    let labels: Vec<u32> = (0..size.batch as u32).map(|n| (n + step) % CLASSES as u32).collect();
+    cpu.write(plan, "x", Data::F32(&x)).unwrap();
+    cpu.write(plan, "labels", Data::U32(&labels)).unwrap();
+    cpu.write(plan, "step", Data::U32(&[step])).unwrap();
+    cpu.write(plan, "rate", Data::F32(&[0.01])).unwrap();
+    cpu.write(plan, "one", Data::F32(&[1.0])).unwrap();
+}
+
+#[test]
+fn fusion_changes_no_bit_and_neither_do_threads() {
+    let size = Size::narrow(12);
+    let network = || cnn::training(&size, Optimizer::Adam);
+    for isa in Isa::available() {
+        let unfused = trained(&network(), &size, isa, 2);
+        assert!(trained(&fused(network()), &size, isa, 2) == unfused, "{isa}: fusion changes the result");
+        assert!(trained(&fused(network()), &size, isa, 1) == unfused, "{isa}: threads change the result");
+        assert!(trained(&fused(network()), &size, isa, 3) == unfused, "{isa}: threads change the result");
+    }
+}

@@ -1,0 +1,169 @@
+//! Runs a plan on symbols instead of numbers, without knowing how the planner thinks: every place remembers
+//! the expression that was last written to it. A value that was overwritten while it was still needed shows
+//! as a wrong expression in an output or state.
+
+use std::collections::HashMap;
+
+use cifar_engine::graph::plan::{Place, Plan, Step};
+use cifar_engine::graph::{Graph, Source, Value};
+use cifar_engine::ops::Op;
+use cifar_engine::tensor::TensorType;
+
+/// An expression, by its number in [`Symbols`]: equal expressions have equal numbers.
+type Symbol = usize;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Expression {
+    Input(String),
+    State(String),
+    /// Whatever was in a slot before the run.
+    Unwritten(usize),
+    Result {
+        op: String,
+        inputs: Vec<Symbol>,
+        output: usize,
+    },
+}
+
+#[derive(Default)]
+struct Symbols(HashMap<Expression, Symbol>);
+
+impl Symbols {
+    fn of(&mut self, expression: Expression) -> Symbol {
+        let next = self.0.len();
+        *self.0.entry(expression).or_insert(next)
+    }
+
+    /// What an op gives; a copy gives what it is given.
+    fn result(&mut self, op: &dyn Op, inputs: &[Symbol], output: usize) -> Symbol {
+        if op.name() == "copy" || op.view_of().is_some() {
+            return inputs[op.view_of().unwrap_or(0)];
+        }
+        self.of(Expression::Result { op: format!("{op:?}"), inputs: inputs.to_vec(), output })
+    }
+}
+
+/// The memory of a run.
+struct Memory<'p> {
+    plan: &'p Plan,
+    symbols: Symbols,
+    held: HashMap<Place, Symbol>,
+    unwritten: Vec<Symbol>,
+}
+
+impl<'p> Memory<'p> {
+    fn new(plan: &'p Plan) -> Self {
+        let mut symbols = Symbols::default();
+        let slots = 0..plan.slots.len();
+        let unwritten: Vec<Symbol> = slots.map(|slot| symbols.of(Expression::Unwritten(slot))).collect();
+        let mut held: HashMap<Place, Symbol> =
+            unwritten.iter().enumerate().map(|(slot, &symbol)| (Place::Slot(slot), symbol)).collect();
+        for (index, (name, _)) in plan.states.iter().enumerate() {
+            held.insert(Place::State(index), symbols.of(Expression::State(name.clone())));
+        }
+        for port in &plan.inputs {
+            held.insert(port.place, symbols.of(Expression::Input(port.name.clone())));
+        }
+        Memory { plan, symbols, held, unwritten }
+    }
+
+    fn fits(&self, place: Place, ty: &TensorType) -> Result<(), String> {
+        let len = match place {
+            Place::Slot(slot) => self.plan.slots[slot],
+            Place::State(state) => self.plan.states[state].1.len(),
+        };
+        if ty.len() <= len { Ok(()) } else { Err(format!("{place:?} is too small for {ty}")) }
+    }
+
+    fn read(&self, place: Place, ty: &TensorType) -> Result<Symbol, String> {
+        self.fits(place, ty)?;
+        let symbol = self.held[&place];
+        match self.unwritten.contains(&symbol) {
+            true => Err(format!("reads {place:?}, to which this run wrote nothing")),
+            false => Ok(symbol),
+        }
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), String> {
+        let operands = step.inputs.iter().zip(&step.types.inputs);
+        let inputs: Result<Vec<Symbol>, String> = operands.map(|(&place, ty)| self.read(place, ty)).collect();
+        let inputs = inputs?;
+        check_aliases(step)?;
+        for (output, (&place, ty)) in step.outputs.iter().zip(&step.types.outputs).enumerate() {
+            self.fits(place, ty)?;
+            let symbol = self.symbols.result(&*step.op, &inputs, output);
+            self.held.insert(place, symbol);
+        }
+        Ok(())
+    }
+}
+
+/// An output shares memory with exactly the input it replaces.
+fn check_aliases(step: &Step) -> Result<(), String> {
+    for (output, place) in step.outputs.iter().enumerate() {
+        if step.outputs[..output].contains(place) {
+            return Err(format!("writes two outputs to {place:?}"));
+        }
+        let replaced = step.op.in_place().iter().find(|pair| pair.0 == output).map(|pair| pair.1);
+        if replaced.is_some_and(|input| step.inputs[input] != *place) {
+            return Err(format!("works in place, but output {output} is elsewhere"));
+        }
+        let others = step.inputs.iter().enumerate().filter(|(input, _)| Some(*input) != replaced);
+        if others.into_iter().any(|(_, input)| input == place) {
+            return Err(format!("overwrites an operand in {place:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// The expressions of a graph's values, by the meaning of its nodes.
+fn meaning(graph: &Graph, symbols: &mut Symbols) -> HashMap<Value, Symbol> {
+    let mut meaning = HashMap::new();
+    for value in graph.values() {
+        let name = graph.name(value).to_string();
+        match graph.source(value) {
+            Source::Input => meaning.insert(value, symbols.of(Expression::Input(name))),
+            Source::State => meaning.insert(value, symbols.of(Expression::State(name))),
+            Source::Node => None,
+        };
+    }
+    for node in graph.nodes() {
+        let inputs: Vec<Symbol> = node.inputs.iter().map(|v| meaning[v]).collect();
+        for (output, &value) in node.outputs.iter().enumerate() {
+            meaning.insert(value, symbols.result(&*node.op, &inputs, output));
+        }
+    }
+    meaning
+}
+
+/// Checks that after a run of the plan every output and state holds what the graph says, and every input what
+/// the host wrote.
+pub fn check(graph: &Graph, plan: &Plan) -> Result<(), String> {
+    let mut memory = Memory::new(plan);
+    for (index, step) in plan.steps.iter().enumerate() {
+        memory.run(step).map_err(|problem| format!("step {index}, {}: {problem}", step.op.name()))?;
+    }
+    let meaning = meaning(graph, &mut memory.symbols);
+    for (port, (name, value)) in plan.outputs.iter().zip(graph.outputs()) {
+        if &port.name != name || port.ty != *graph.ty(*value) || memory.held[&port.place] != meaning[value] {
+            return Err(format!("output {name} holds something else"));
+        }
+    }
+    for port in &plan.inputs {
+        if memory.held[&port.place] != memory.symbols.of(Expression::Input(port.name.clone())) {
+            return Err(format!("input {} does not survive the run", port.name));
+        }
+    }
+    let states = graph.values().filter(|&v| graph.source(v) == Source::State);
+    for (state, value) in states.map(|s| (s, graph.updates().iter().find(|u| u.0 == s).map_or(s, |u| u.1))) {
+        let index = plan.states.iter().position(|(name, _)| name == graph.name(state));
+        let held = index.map(|index| memory.held[&Place::State(index)]);
+        if held != Some(meaning[&value]) {
+            return Err(format!("state {} holds something else", graph.name(state)));
+        }
+    }
+    match plan.outputs.len() == graph.outputs().len() {
+        true => Ok(()),
+        false => Err("the plan has other outputs than the graph".into()),
+    }
+}
