@@ -2,6 +2,7 @@
 
 use cifar_engine::graph::grad::differentiate;
 use cifar_engine::graph::{Graph, Value};
+use cifar_engine::models::Training;
 use cifar_engine::models::cnn::{self, sized_cnn};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::augment::Augment;
@@ -91,7 +92,8 @@ pub fn inference(size: &Size) -> Network {
 }
 
 fn model(builder: &mut Builder, size: &Size, x: Value) -> Value {
-    sized_cnn(builder, x, CLASSES, size.dropout, size.widths, size.features).unwrap()
+    let training = Training { dropout: size.dropout, zero_classifier: false };
+    sized_cnn(builder, x, CLASSES, training, size.widths, size.features).unwrap()
 }
 
 /// The batch and its labels.
