@@ -1,6 +1,6 @@
 //! The operations: one file each, which holds everything about the op, in this order: its mathematics, its
-//! attributes, the shape rule, the gradient rule, the CPU call, the naive `f64` reference that is its
-//! specification, and the cases it is tested with.
+//! attributes, the shape rule, the gradient rule, the CPU call (beside which a GPU dispatch has its place),
+//! the naive `f64` reference that is its specification, and the cases it is tested with.
 //!
 //! To add an op: write `ops/foo.rs`, and add it to the two lists below.
 
