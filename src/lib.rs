@@ -25,7 +25,8 @@
 //!    device and is shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`report`] draws what came out.
-//! 7. [`data`], [`weights`], [`files`]: everything that comes from or goes to a disk or a network.
+//! 7. [`data`], [`weights`], [`files`], [`console`]: everything that comes from or goes to a disk, a network or
+//!    a terminal.
 //! 8. [`cli`]: one file a subcommand.
 //!
 //! Imports run one way: cli, train and report, models, nn, graph, ops, kernels; exec beside graph.
@@ -55,6 +56,7 @@
 //!   normalisation finds the sign of its output from its input.
 
 pub mod cli;
+pub mod console;
 pub mod data;
 pub mod error;
 pub mod exec;

@@ -6,16 +6,31 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::graph::plan::Plan;
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::report::EpochMetrics;
+use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::settings::Recipe;
+use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::train::{self, Observer, StepProgress};
 use cifar_engine::weights;
 
-/// A device that turns a weight into NaN when the training's step counter reaches a number.
+/// A device that turns a weight into NaN at a step of the training.
 struct Poisoned {
     cpu: Cpu,
+    /// The training's step counter.
     at: u32,
+    /// Before the step runs, so that its loss shows it; else after, as an update that overflows would.
+    before: bool,
+    step: u32,
+}
+
+impl Poisoned {
+    fn poison(&mut self, before: bool) -> Result<()> {
+        if self.step == self.at && self.before == before {
+            let mut weights = self.cpu.read_state("conv3.weight")?;
+            weights[17] = f32::NAN;
+            self.cpu.write_state("conv3.weight", weights.as_slice().into())?;
+        }
+        Ok(())
+    }
 }
 
 impl Device for Poisoned {
@@ -24,16 +39,14 @@ impl Device for Poisoned {
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
-        self.cpu.run(plan)
+        self.poison(true)?;
+        self.cpu.run(plan)?;
+        self.poison(false)
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        if let ("step", Data::U32(step)) = (input, data)
-            && step == [self.at]
-        {
-            let mut weights = self.cpu.read_state("conv3.weight")?;
-            weights[17] = f32::NAN;
-            self.cpu.write_state("conv3.weight", weights.as_slice().into())?;
+        if let ("step", Data::U32(&[step])) = (input, data) {
+            self.step = step;
         }
         self.cpu.write(plan, input, data)
     }
@@ -54,29 +67,38 @@ impl Device for Poisoned {
 struct Silent;
 
 impl Observer for Silent {
-    fn step(&mut self, _: &StepProgress) -> bool {
+    fn step(&mut self, _: &StepProgress) {}
+
+    fn keep_going(&self) -> bool {
         true
     }
 
     fn epoch(&mut self, _: &EpochMetrics) {}
 }
 
+/// Trains for three epochs of four steps with a NaN at one of them; returns the error.
+fn train_poisoned(run: &RunFolder, settings: &Settings, at: u32, before: bool) -> String {
+    let mut device = Poisoned { cpu: Cpu::new(2, Isa::detect()).unwrap(), at, before, step: 0 };
+    let data = shapes::sized(80, 20, 32, 0).unwrap();
+    train::train(&mut device, settings, data, run, &mut Silent).unwrap_err().to_string()
+}
+
 #[test]
 fn a_nan_names_epoch_and_step_and_keeps_the_last_good_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = cifar_engine::train::settings::Settings {
-        epochs: 3,
-        batch_size: 16,
-        validation: 16,
-        ..Recipe::Default.settings()
-    };
-    let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
-    // 64 training pictures are 4 steps an epoch: step 9 is the second of epoch 3.
-    let mut device = Poisoned { cpu: Cpu::new(2, Isa::detect()).unwrap(), at: 9 };
-    let data = shapes::sized(80, 20, 32, 0).unwrap();
-    let error = train::train(&mut device, &settings, data, &run, &mut Silent).unwrap_err().to_string();
-    assert!(error.contains("epoch 3, step 2") && error.contains("the weights of epoch 2"), "{error}");
-    let kept = weights::load(run.last()).unwrap();
-    assert!(kept.tensors.values().all(|tensor| tensor.data.iter().all(|value| value.is_finite())));
-    assert_eq!(cifar_engine::report::metrics::read_csv(run.path().join("metrics.csv")).unwrap().len(), 2);
+    // Steps are counted from 0: step 9 is the second of epoch 3, and step 11 its last, after which no loss of
+    // a training step can show what the update did; with a validation set the validation would.
+    for (validation, at, before, place) in [
+        (16, 9, true, "epoch 3, step 2"),
+        (16, 11, false, "epoch 3, step 4"),
+        (0, 14, false, "epoch 3, step 5"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { epochs: 3, batch_size: 16, validation, ..Recipe::Default.settings() };
+        let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
+        let error = train_poisoned(&run, &settings, at, before);
+        assert!(error.contains(place) && error.contains("the weights of epoch 2"), "{error}");
+        let kept = weights::load(run.last()).unwrap();
+        assert!(kept.tensors.values().all(|tensor| tensor.data.iter().all(|value| value.is_finite())));
+        assert_eq!(metrics::read_csv(run.path().join("metrics.csv")).unwrap().len(), 2);
+    }
 }

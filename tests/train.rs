@@ -139,6 +139,12 @@ fn bad_options_are_usage_errors() {
     bench.fails(2, "train --data . --epochs 0", &["--epochs"]);
     bench.fails(2, "train --data . --dropout 1", &["--dropout"]);
     bench.fails(2, "train --data . --isa abacus", &["abacus", "portable"]);
+    bench.fails(2, "train --data . --augment shift=32", &["shift=32", "32 pixels"]);
+    bench.fails(2, "train --data . --epochs 99999999999", &["99999999999", "steps"]);
+    // What is wrong with the options alone shows before the data is even looked for.
+    bench.fails(2, "train --data nowhere --epochs 0", &["--epochs"]);
+    assert_eq!(bench.run("summary cnn --image-size 4").status.code(), Some(2));
+    assert_eq!(bench.run("bench --threads 100000").status.code(), Some(2));
     assert_eq!(bench.run("train --augment flop").status.code(), Some(2));
     assert_eq!(bench.run("train --model gpt").status.code(), Some(2));
     assert_eq!(bench.run("frobnicate").status.code(), Some(2));
@@ -181,6 +187,24 @@ fn a_rate_that_explodes_stops_the_training_and_says_where() {
     let bench = Bench::new();
     let command = format!("{QUICK} --lr 1e30 --schedule constant --out run");
     bench.fails(1, &command, &["not a finite number", "epoch 1, step", "no epoch was finished", "--lr"]);
+}
+
+/// A reader that goes away ends nothing and panics nowhere; a full disk is an error.
+#[cfg(unix)]
+#[test]
+fn standard_output_may_be_closed_or_full() {
+    let bench = Bench::new();
+    let shell = |command: &str| {
+        let program = env!("CARGO_BIN_EXE_cifar-engine");
+        let mut bash = Command::new("bash");
+        bash.current_dir(bench.dir.path()).args(["-c", &format!("set -o pipefail; {program} {command}")]);
+        bash.output().unwrap()
+    };
+    assert_eq!(shell("summary cnn | head -1").status.code(), Some(0));
+    let full = shell("summary cnn > /dev/full");
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).starts_with("error: standard output: cannot be written"));
+    assert_eq!(shell(&format!("{QUICK} --out run 2> /dev/full")).status.code(), Some(0));
 }
 
 /// Ctrl-C: the weights are saved and the exit code says so.

@@ -6,9 +6,10 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::options::DeviceOptions;
+use super::options::{DeviceOptions, image_size};
 use super::stopped;
 use super::summary::bare_spec;
+use crate::console;
 use crate::data::{DEFAULT_SIZE, Images};
 use crate::error::{Error, Result};
 use crate::exec::cpu::Cpu;
@@ -31,7 +32,7 @@ pub struct Bench {
     mode: Mode,
 
     /// Side of the pictures in pixels.
-    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS")]
+    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS", value_parser = image_size)]
     image_size: usize,
 
     /// Pictures a step.
@@ -47,7 +48,7 @@ pub struct Bench {
     device: Kind,
 
     /// Print the time of every step of the plan.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     profile: bool,
 
     /// Print the result as JSON.
@@ -102,10 +103,11 @@ impl Bench {
                 "step_ms": step * 1e3,
                 "peak_bytes_planned": planned,
             });
-            println!("{result}");
+            console::print(result)?;
         } else {
             let mib = planned as f64 / f64::from(1 << 20);
-            println!("{rate:.1} images/s, {:.2} ms a step, {mib:.1} MiB planned", step * 1e3);
+            let ms = step * 1e3;
+            console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {mib:.1} MiB planned"))?;
         }
         if self.profile {
             self.print_profile(&mut cpu, plan, step)?;
@@ -142,6 +144,9 @@ impl Bench {
     fn print_profile(&self, cpu: &mut Cpu, plan: PlanId, unprofiled: f64) -> Result<()> {
         let mut steps: BTreeMap<usize, (String, u64, usize, Vec<f64>)> = BTreeMap::new();
         for _ in 0..self.steps {
+            if stopped() {
+                return Err(Error::Interrupted);
+            }
             let mut last = Instant::now();
             cpu.run_with(plan, |index, step| {
                 let entry = steps.entry(index).or_insert_with(|| {
@@ -154,16 +159,17 @@ impl Bench {
                 last = Instant::now();
             })?;
         }
-        println!("{:<40} {:>9} {:>9} {:>9}", "step", "ms", "GFLOP/s", "GB/s");
+        console::print(format_args!("{:<40} {:>9} {:>9} {:>9}", "step", "ms", "GFLOP/s", "GB/s"))?;
         let mut sum = 0.0;
         for (_, (name, flops, bytes, mut times)) in steps {
             let time = median(&mut times);
             sum += time;
             let gflops = if flops > 0 { format!("{:.1}", flops as f64 / time / 1e9) } else { String::new() };
-            println!("{name:<40} {:>9.3} {gflops:>9} {:>9.1}", time * 1e3, bytes as f64 / time / 1e9);
+            let (ms, gbs) = (time * 1e3, bytes as f64 / time / 1e9);
+            console::print(format_args!("{name:<40} {ms:>9.3} {gflops:>9} {gbs:>9.1}"))?;
         }
-        println!("{:<40} {:>9.3}   (unprofiled step {:.3})", "sum", sum * 1e3, unprofiled * 1e3);
-        Ok(())
+        let (sum, unprofiled) = (sum * 1e3, unprofiled * 1e3);
+        console::print(format_args!("{:<40} {sum:>9.3}   (unprofiled step {unprofiled:.3})", "sum"))
     }
 }
 

@@ -7,11 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::options::{DataOptions, DeviceOptions, same_classes};
 use super::stopped;
+use crate::console;
 use crate::error::Result;
-use crate::models::{self, Spec};
-use crate::train::evaluate::{BATCH_SIZE, Evaluation, Evaluator};
-use crate::train::plans::write_parameters;
-use crate::weights;
+use crate::train::evaluate::{BATCH_SIZE, Evaluation, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -42,29 +40,29 @@ pub struct Evaluate {
 
 impl Evaluate {
     pub fn run(self) -> Result<()> {
-        let file = weights::load(&self.weights)?;
-        let spec = Spec::from_metadata(&file.metadata, &self.weights)?;
+        let trained = Trained::open(&self.weights)?;
+        let spec = &trained.spec;
         let mut device = self.device.cpu()?;
         let data = self.data.load(Some(spec.image_size), self.quiet)?;
         same_classes(&self.weights, &spec.classes, &data)?;
-        let evaluator = Evaluator::new(&mut device, &spec, "test", &data.test, self.batch_size as usize)?;
-        let values = models::values(&file, &evaluator.parameters, &self.weights)?;
-        write_parameters(&mut device, &evaluator.parameters, &values)?;
-        let result = evaluator.run(&mut device, || !stopped())?;
+        let batch_size = self.batch_size as usize;
+        let result = trained.evaluate(&mut device, "test", &data.test, batch_size, || !stopped())?;
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, loss) = (result.accuracy, result.loss);
-            println!(
-                "{}",
-                json!({"accuracy": accuracy, "loss": loss, "per_class": per_class, "data": data.name})
-            );
-            return Ok(());
+            let result =
+                json!({"accuracy": accuracy, "loss": loss, "per_class": per_class, "data": data.name});
+            return console::print(result);
         }
-        println!("{}: test accuracy {:.2} %, loss {:.4}", data.name, 100.0 * result.accuracy, result.loss);
+        let (name, accuracy) = (&data.name, 100.0 * result.accuracy);
+        console::print(format_args!("{name}: test accuracy {accuracy:.2} %, loss {:.4}", result.loss))?;
         let width = spec.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         for (class, (correct, images)) in spec.classes.iter().zip(&result.per_class) {
-            let share = 100.0 * *correct as f64 / (*images).max(1) as f64;
-            println!("  {class:width$}  {share:6.2} %  ({correct} of {images})");
+            let share = match images {
+                0 => "-".to_string(),
+                _ => format!("{:.2} %", 100.0 * *correct as f64 / *images as f64),
+            };
+            console::print(format_args!("  {class:width$}  {share:>8}  ({correct} of {images})"))?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
+use crate::console;
 use crate::error::Error;
 
 /// Trains image classifiers on CIFAR-10, or on your own pictures, on any CPU.
@@ -55,7 +56,7 @@ pub fn main() -> ExitCode {
         }
     });
     if let Err(error) = handler {
-        eprintln!("warning: Ctrl-C will not save: {error}");
+        console::note(format_args!("warning: Ctrl-C will not save: {error}"));
     }
     let result = match cli.command {
         Command::Train(train) => train.run(),
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, Error::Interrupted) {
-                eprintln!("error: {error}");
+                console::note(format_args!("error: {error}"));
             }
             ExitCode::from(error.exit_code())
         }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::STOP;
+use super::{STOP, stopped};
+use crate::console;
 use crate::data::{self, Dataset, Source};
 use crate::error::{Error, Result};
 use crate::exec::cpu::Cpu;
@@ -14,8 +15,8 @@ use crate::kernels::simd::Isa;
 #[derive(Args, Clone, Debug)]
 pub struct DeviceOptions {
     /// Threads of the CPU; 0 for one a core.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub threads: usize,
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub threads: u16,
 
     /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest there is].
     #[arg(long, env = "CIFAR_ENGINE_ISA", value_name = "NAME")]
@@ -24,11 +25,11 @@ pub struct DeviceOptions {
 
 impl DeviceOptions {
     pub fn cpu(&self) -> Result<Cpu> {
-        let isa = match &self.isa {
+        let isa = match self.isa.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => name.parse()?,
             None => Isa::detect(),
         };
-        Cpu::new(self.threads, isa)
+        Cpu::new(self.threads.into(), isa)
     }
 }
 
@@ -47,21 +48,30 @@ impl DataOptions {
         let source: Source = self.data.parse()?;
         let options = data::Options { image_size, quiet, stop: Some(&STOP), ..data::Options::default() };
         let dataset = data::load(&source, &options)?;
+        if stopped() {
+            return Err(Error::Interrupted);
+        }
         if !quiet {
             let Dataset { name, classes, train, test, note } = &dataset;
             let size = train.size;
-            eprintln!(
+            console::note(format_args!(
                 "data: {name}, {} training and {} test pictures of {size}x{size} in {} classes",
                 train.len(),
                 test.len(),
                 classes.len()
-            );
+            ));
             if let Some(note) = note {
-                eprintln!("note: {note}");
+                console::note(format_args!("note: {note}"));
             }
         }
         Ok(dataset)
     }
+}
+
+/// `--image-size`: a size that pictures can have.
+pub fn image_size(text: &str) -> std::result::Result<usize, String> {
+    let size = text.parse().ok().filter(|size| data::SIZES.contains(size));
+    size.ok_or_else(|| format!("must lie between {} and {}", data::SIZES.start(), data::SIZES.end()))
 }
 
 /// Checks that the classes of a data set are those of a weights file.

@@ -1,7 +1,8 @@
 //! `cifar-engine predict`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -9,14 +10,13 @@ use serde_json::{Value, json};
 
 use super::options::{DataOptions, DeviceOptions, same_classes};
 use super::stopped;
+use crate::console;
 use crate::data::Images;
 use crate::data::picture::load_picture;
 use crate::error::{Error, Result};
-use crate::models::{self, Spec};
+use crate::models::Spec;
 use crate::report::{Sample, samples};
-use crate::train::evaluate::{Evaluator, probabilities};
-use crate::train::plans::write_parameters;
-use crate::weights::{self, WeightsFile};
+use crate::train::evaluate::{BATCH_SIZE, Trained, probabilities};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -60,43 +60,44 @@ impl Predict {
             Some(path) => path.clone(),
             None => newest_weights()?,
         };
-        let file = weights::load(&path)?;
-        let spec = Spec::from_metadata(&file.metadata, &path)?;
+        let trained = Trained::open(&path)?;
         if !self.json {
-            eprintln!("weights: {} ({} on {})", path.display(), spec.architecture, spec.data);
+            let Spec { architecture, data, .. } = &trained.spec;
+            console::note(format_args!("weights: {} ({architecture} on {data})", path.display()));
         }
         match self.sample {
-            Some(index) => self.predict_sample(index, &path, &file, &spec),
-            None => self.predict_files(&path, &file, &spec),
+            Some(index) => self.predict_sample(index, &trained),
+            None => self.predict_files(&trained),
         }
     }
 
-    fn predict_files(&self, path: &Path, file: &WeightsFile, spec: &Spec) -> Result<()> {
+    fn predict_files(&self, trained: &Trained) -> Result<()> {
+        let spec = &trained.spec;
         let mut images = Images { size: spec.image_size, ..Images::default() };
         for image in &self.images {
             images.pixels.extend(load_picture(image, spec.image_size)?);
             images.labels.push(0);
         }
-        let rows = self.probabilities(path, file, spec, &images)?;
+        let rows = self.probabilities(trained, &images)?;
         let top: Vec<Vec<(usize, f32)>> = rows.iter().map(|row| largest(row)).collect();
         if self.json {
             let entries =
                 self.images.iter().zip(&top).map(
-                    |(image, top)| json!({"image": image, "predictions": predictions(top, &spec.classes)}),
+                    |(image, top)| json!({"image": image.to_string_lossy(), "predictions": predictions(top, &spec.classes)}),
                 );
-            println!("{}", Value::Array(entries.collect()));
-            return Ok(());
+            return console::print(Value::Array(entries.collect()));
         }
         for (image, top) in self.images.iter().zip(&top) {
-            println!("{}", image.display());
-            print_top(top, &spec.classes);
+            console::print(image.display())?;
+            print_top(top, &spec.classes)?;
         }
         Ok(())
     }
 
-    fn predict_sample(&self, index: usize, path: &Path, file: &WeightsFile, spec: &Spec) -> Result<()> {
+    fn predict_sample(&self, index: usize, trained: &Trained) -> Result<()> {
+        let spec = &trained.spec;
         let data = self.data.load(Some(spec.image_size), self.json)?;
-        same_classes(path, &spec.classes, &data)?;
+        same_classes(&trained.path, &spec.classes, &data)?;
         if index >= data.test.len() {
             let last = data.test.len() - 1;
             return Err(Error::Usage(format!(
@@ -104,7 +105,7 @@ impl Predict {
             )));
         }
         let image = data.test.subset(&[index as u32]);
-        let row = self.probabilities(path, file, spec, &image)?.remove(0);
+        let row = self.probabilities(trained, &image)?.remove(0);
         let top = largest(&row);
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();
@@ -116,33 +117,19 @@ impl Predict {
             let predictions = predictions(&top, &spec.classes);
             let result =
                 json!({"sample": index, "predicted": predicted, "label": label, "predictions": predictions});
-            println!("{result}");
-            return Ok(());
+            return console::print(result);
         }
-        println!("predicted label: {predicted}");
-        println!("original label:  {label}");
-        print_top(&top, &spec.classes);
-        println!("picture: {}", out.display());
-        Ok(())
+        console::print(format_args!("predicted label: {predicted}"))?;
+        console::print(format_args!("original label:  {label}"))?;
+        print_top(&top, &spec.classes)?;
+        console::print(format_args!("picture: {}", out.display()))
     }
 
     /// A row of class probabilities for each image.
-    fn probabilities(
-        &self,
-        path: &Path,
-        file: &WeightsFile,
-        spec: &Spec,
-        images: &Images,
-    ) -> Result<Vec<Vec<f32>>> {
+    fn probabilities(&self, trained: &Trained, images: &Images) -> Result<Vec<Vec<f32>>> {
         let mut device = self.device.cpu()?;
-        let evaluator = Evaluator::new(&mut device, spec, "pictures", images, 64)?;
-        write_parameters(
-            &mut device,
-            &evaluator.parameters,
-            &models::values(file, &evaluator.parameters, path)?,
-        )?;
-        let result = evaluator.run(&mut device, || !stopped())?;
-        Ok(result.logits.chunks_exact(spec.classes.len()).map(probabilities).collect())
+        let result = trained.evaluate(&mut device, "pictures", images, BATCH_SIZE, || !stopped())?;
+        Ok(result.logits.chunks_exact(trained.spec.classes.len()).map(probabilities).collect())
     }
 }
 
@@ -160,15 +147,23 @@ fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {
     Value::Array(top.iter().map(entry).collect())
 }
 
-fn print_top(top: &[(usize, f32)], classes: &[String]) {
-    for &(class, probability) in top {
-        println!("  {:6.2} %  {}", 100.0 * probability, classes[class]);
-    }
+fn print_top(top: &[(usize, f32)], classes: &[String]) -> Result<()> {
+    let mut lines = top.iter();
+    lines
+        .try_for_each(|&(class, p)| console::print(format_args!("  {:6.2} %  {}", 100.0 * p, classes[class])))
 }
 
 /// The newest `runs/*/best.safetensors`.
 fn newest_weights() -> Result<PathBuf> {
-    let runs = fs::read_dir("runs").into_iter().flatten().flatten();
+    let runs = match fs::read_dir("runs") {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Error::file(
+                "runs",
+                format!("cannot be read: {error}; name the weights with --weights"),
+            ));
+        }
+        runs => runs.into_iter().flatten().flatten(),
+    };
     let files = runs.map(|entry| entry.path().join("best.safetensors"));
     let dated = files.filter_map(|path| {
         let time = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stopped;
+use crate::console;
 use crate::report::EpochMetrics;
 use crate::train::{Observer, StepProgress};
 
@@ -49,7 +50,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 impl Observer for Display {
-    fn step(&mut self, p: &StepProgress) -> bool {
+    fn step(&mut self, p: &StepProgress) {
         if let Some(bar) = &self.bar {
             let done = (p.epoch - 1) as f64 + p.step as f64 / p.steps as f64;
             let left = self.begin.elapsed().as_secs_f64() / done * (p.epochs as f64 - done);
@@ -64,6 +65,9 @@ impl Observer for Display {
                 duration(left)
             ));
         }
+    }
+
+    fn keep_going(&self) -> bool {
         !stopped()
     }
 
@@ -86,7 +90,7 @@ impl Observer for Display {
         );
         match &self.bar {
             Some(bar) => bar.println(line),
-            None if !self.quiet => eprintln!("{line}"),
+            None if !self.quiet => console::note(line),
             None => {}
         }
     }

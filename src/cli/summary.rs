@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::options::DeviceOptions;
+use super::options::{DeviceOptions, image_size};
+use crate::console;
 use crate::data::DEFAULT_SIZE;
 use crate::error::Result;
 use crate::models::{Architecture, Spec};
@@ -19,7 +20,7 @@ pub struct Summary {
     model: Architecture,
 
     /// Side of the pictures in pixels.
-    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS")]
+    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS", value_parser = image_size)]
     image_size: usize,
 
     /// Number of classes.
@@ -59,30 +60,30 @@ impl Summary {
         let settings = Settings { batch_size, model: self.model, ..Recipe::Default.settings() };
         let training = plans::training(&spec, &settings, batch_size)?;
         let inference = plans::evaluation(&spec, "test", batch_size, batch_size)?;
-        print_layers(&training, batch_size);
+        print_layers(&training, batch_size)?;
         let cpu = self.device.cpu()?;
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        println!("\nAt batch {batch_size}:");
+        console::print(format_args!("\nAt batch {batch_size}:"))?;
         for (name, Program { plan, .. }) in [("training", &training), ("inference", &inference)] {
-            println!(
+            console::print(format_args!(
                 "  {name:9}  {} steps, {:.2} GFLOP, peak memory {:.1} MiB (activations and gradients {:.1}, state {:.1})",
                 plan.steps.len(),
                 plan.flops() as f64 / 1e9,
                 mib(cpu.planned_bytes(plan)),
                 mib(plan.slot_bytes()),
                 mib(plan.state_bytes()),
-            );
+            ))?;
         }
         Ok(())
     }
 }
 
-fn print_layers(program: &Program, batch_size: usize) {
+fn print_layers(program: &Program, batch_size: usize) -> Result<()> {
     let Program { layers, parameters, forward, .. } = program;
-    println!(
+    console::print(format_args!(
         "{:<10} {:<11} {:<18} {:>10} {:>9} {:>15}",
         "layer", "kind", "output", "parameters", "MFLOP", "activation KiB"
-    );
+    ))?;
     let mut total = 0.0;
     for layer in layers {
         let nodes = forward.nodes().iter().filter(|node| node.layer == layer.name);
@@ -97,21 +98,21 @@ fn print_layers(program: &Program, batch_size: usize) {
         let dims: Vec<String> = layer.output.dims()[1..].iter().map(usize::to_string).collect();
         let kib = layer.output.len() as f64 / batch_size as f64 * 4.0 / 1024.0;
         let mflop = if flops > 0 { format!("{mflop:.3}") } else { String::new() };
-        println!(
+        console::print(format_args!(
             "{:<10} {:<11} {:<18} {:>10} {mflop:>9} {kib:>15.1}",
             layer.name,
             layer.kind,
             dims.join(" x "),
             layer.parameters
-        );
+        ))?;
     }
     let count = |trainable: bool| -> usize {
         parameters.iter().filter(|p| p.trainable == trainable).map(|p| p.shape.len()).sum()
     };
-    println!(
+    console::print(format_args!(
         "\n{} parameters: {} trained, {} running statistics; {total:.1} MFLOP an image forward",
         count(true) + count(false),
         count(true),
         count(false)
-    );
+    ))
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::options::{DataOptions, DeviceOptions};
+use super::options::{DataOptions, DeviceOptions, image_size};
 use super::progress::{Display, duration};
+use crate::console;
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::train::optimizer::Optimizer;
@@ -71,7 +72,7 @@ pub struct Train {
     augment: Option<Augmentation>,
 
     /// Side of the pictures in pixels [default: 32].
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
     image_size: Option<usize>,
 
     /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a tenth].
@@ -101,17 +102,19 @@ pub struct Train {
 impl Train {
     pub fn run(self) -> Result<()> {
         let mut settings = self.settings();
+        settings.check()?;
         let mut device = self.device.cpu()?;
         let data = self.data.load(self.image_size, self.quiet)?;
         settings.data = data.name.clone();
         // A tenth, so that small data sets of one's own train without further options.
         let largest = data.train.len() / 10;
         settings.validation = self.validation.unwrap_or(settings.validation.min(largest));
-        settings.check(data.train.len())?;
+        settings.check_against(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         if !self.quiet {
             let (threads, isa) = (device.threads(), device.isa());
-            eprintln!("device: cpu, {threads} threads, {isa}; run folder: {}", run.path().display());
+            let folder = run.path().display();
+            console::note(format_args!("device: cpu, {threads} threads, {isa}; run folder: {folder}"));
         }
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs, self.quiet);
@@ -119,10 +122,9 @@ impl Train {
         let outcome = train::train(&mut device, &settings, data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
-            eprintln!("interrupted; the weights so far are in {}", run.last().display());
+            console::note(format_args!("interrupted; the weights so far are in {}", run.last().display()));
         }
-        self.report(&outcome?, &name, &classes, &run, begin.elapsed().as_secs_f64());
-        Ok(())
+        self.report(&outcome?, &name, &classes, &run, begin.elapsed().as_secs_f64())
     }
 
     /// The recipe with every given option in place.
@@ -146,7 +148,14 @@ impl Train {
         s
     }
 
-    fn report(&self, outcome: &Outcome, data: &str, classes: &[String], run: &RunFolder, seconds: f64) {
+    fn report(
+        &self,
+        outcome: &Outcome,
+        data: &str,
+        classes: &[String],
+        run: &RunFolder,
+        seconds: f64,
+    ) -> Result<()> {
         let Outcome { history, test } = outcome;
         let folder = run.path().display();
         if self.json {
@@ -157,19 +166,30 @@ impl Train {
                 "test_loss": test.loss,
                 "per_class": super::evaluate::per_class(test, classes),
                 "seconds": seconds,
-                "run": run.path(),
+                "run": run.path().to_string_lossy(),
             });
-            println!("{result}");
-            return;
+            return console::print(result);
         }
-        println!(
+        console::print(format_args!(
             "{data}: test accuracy {:.2} %, loss {:.4}, after {} epochs in {}",
             100.0 * test.accuracy,
             test.loss,
             history.len(),
             duration(seconds)
-        );
-        println!("{folder}: curves.png, metrics.csv, settings.toml, best.safetensors, last.safetensors");
-        println!("try: cifar-engine predict --sample 0 --weights {}", run.best().display());
+        ))?;
+        let files = "curves.png, metrics.csv, settings.toml, best.safetensors, last.safetensors";
+        console::print(format_args!("{folder}: {files}"))?;
+        // What was loaded, not what was asked for: auto may have fallen back.
+        let source = if data == "shapes" { data } else { &self.data.data };
+        let (source, weights) = (quoted(source), quoted(&run.best().to_string_lossy()));
+        console::print(format_args!(
+            "try: cifar-engine predict --sample 0 --data {source} --weights {weights}"
+        ))
     }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-/+=:@".contains(c);
+    if word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -60,7 +60,7 @@ impl Watch<'_> {
 
     fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            crate::console::note(line);
         }
     }
 

@@ -277,7 +277,7 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             Ok(path) => from_path(&path, size),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why) => {
-                eprintln!("{}", fallback_warning(&why, options));
+                crate::console::note(fallback_warning(&why, options));
                 let note =
                     format!("CIFAR-10 could not be had ({why}); built-in synthetic shapes were used instead");
                 Ok(Dataset { note: Some(note), ..shapes::dataset(size, options.shapes_seed)? })

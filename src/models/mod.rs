@@ -3,13 +3,14 @@
 
 pub mod cnn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::SIZES;
 use crate::error::{Error, Result};
 use crate::graph::Value;
 use crate::nn::{Builder, Norm, Parameter};
@@ -117,14 +118,30 @@ impl Spec {
             },
             data: entry("data")?.clone(),
         };
-        let sizes_make_sense =
-            (1..=1024).contains(&spec.image_size) && (2..=10_000).contains(&spec.classes.len());
-        let numbers_make_sense = spec.std.iter().all(|std| *std > 0.0) && spec.norm.epsilon > 0.0;
-        if sizes_make_sense && numbers_make_sense {
-            Ok(spec)
-        } else {
-            Err(wrong("image_size, classes or std"))
+        match spec.nonsense() {
+            Some(key) => Err(wrong(key)),
+            None => Ok(spec),
         }
+    }
+}
+
+impl Spec {
+    /// The metadata entry that makes no sense, if any: the file may come from anywhere.
+    fn nonsense(&self) -> Option<&'static str> {
+        let name_is_fine = |name: &String| name.len() <= 100 && !name.contains(char::is_control);
+        let distinct: HashSet<&String> = self.classes.iter().collect();
+        let pixels = -1e6..=1e6;
+        let fine = [
+            ("image_size", SIZES.contains(&self.image_size)),
+            ("classes", (2..=10_000).contains(&self.classes.len())),
+            ("classes", distinct.len() == self.classes.len() && self.classes.iter().all(name_is_fine)),
+            ("mean", self.mean.iter().all(|mean| pixels.contains(mean))),
+            ("std", self.std.iter().all(|std| (1e-3..=1e6).contains(std))),
+            ("bn_epsilon", self.norm.epsilon > 0.0 && self.norm.epsilon.is_finite()),
+            ("bn_momentum", (0.0..=1.0).contains(&self.norm.momentum)),
+            ("data", name_is_fine(&self.data)),
+        ];
+        fine.into_iter().find(|(_, fine)| !fine).map(|(key, _)| key)
     }
 }
 

@@ -1,12 +1,15 @@
 //! Evaluation of a model on a set of images.
 
+use std::path::{Path, PathBuf};
+
 use super::plans::{self, Program, Totals};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
-use crate::models::Spec;
+use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
+use crate::weights::{self, WeightsFile};
 
 /// Images a step, where nothing else is asked for. Losses are summed by batch, so one size everywhere also
 /// makes equal evaluations equal in the last digit.
@@ -15,10 +18,52 @@ pub const BATCH_SIZE: usize = 128;
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
     plan: PlanId,
-    pub parameters: Vec<Parameter>,
+    parameters: Vec<Parameter>,
     labels: Vec<u32>,
     classes: usize,
     batch_size: usize,
+}
+
+/// A weights file whose tensors are those of the model that its metadata describes.
+pub struct Trained {
+    pub path: PathBuf,
+    pub spec: Spec,
+    file: WeightsFile,
+}
+
+impl Trained {
+    /// Reads a file and checks it, before anything of the size it claims is allocated.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or its tensors do not fit its model.
+    pub fn open(path: &Path) -> Result<Trained> {
+        let file = weights::load(path)?;
+        let spec = Spec::from_metadata(&file.metadata, path)?;
+        let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
+        models::values(&file, &parameters, path)?;
+        Ok(Trained { path: path.to_path_buf(), spec, file })
+    }
+
+    /// Evaluates the model on images; `name` is the device's name for them.
+    ///
+    /// # Errors
+    /// As for [`Evaluator`]; and if the model's outputs are not finite.
+    pub fn evaluate(
+        &self,
+        device: &mut dyn Device,
+        name: &str,
+        images: &Images,
+        batch_size: usize,
+        keep_going: impl Fn() -> bool,
+    ) -> Result<Evaluation> {
+        let evaluator = Evaluator::new(device, &self.spec, name, images, batch_size)?;
+        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
+        plans::write_parameters(device, &evaluator.parameters, &values)?;
+        let result = evaluator.run(device, keep_going)?;
+        let damaged =
+            "gives outputs that are not finite numbers: the weights are damaged, or their training diverged";
+        if result.is_finite() { Ok(result) } else { Err(Error::file(&self.path, damaged)) }
+    }
 }
 
 /// The outcome of an evaluation.
@@ -30,6 +75,13 @@ pub struct Evaluation {
     pub per_class: Vec<(usize, usize)>,
     /// `[images, classes]`.
     pub logits: Vec<f32>,
+}
+
+impl Evaluation {
+    /// Whether every output of the model was a finite number.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.logits.iter().all(|logit| logit.is_finite())
+    }
 }
 
 impl Evaluator {

@@ -19,8 +19,7 @@ use crate::kernels::rng::{self, Stream};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::report::EpochMetrics;
-use crate::weights;
-use evaluate::{BATCH_SIZE, Evaluation, Evaluator};
+use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Trained};
 use plans::{Program, Totals};
 use run_folder::RunFolder;
 use settings::{Normalise, Settings};
@@ -41,8 +40,10 @@ pub struct StepProgress {
 
 /// Watches a training, and may stop it.
 pub trait Observer {
-    /// After every step; false stops the training.
-    fn step(&mut self, progress: &StepProgress) -> bool;
+    /// After every step.
+    fn step(&mut self, progress: &StepProgress);
+    /// Asked often; false stops the training at the next safe point.
+    fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
 }
@@ -87,11 +88,11 @@ fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
     (mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32))
 }
 
-/// Trains a model and evaluates it once on the test set. The run folder holds, after every epoch, the
-/// history and the weights; they survive whatever ends the training.
+/// Trains a model and evaluates it once on the test set. After every epoch the run folder holds the history
+/// and the weights, which survive whatever ends the training.
 ///
 /// # Errors
-/// If the settings do not fit the data ([`Settings::check`]), a loss is not finite, a file cannot be written or
+/// If the settings do not fit the data ([`Settings::check_against`]), a loss is not finite, a file cannot be written or
 /// the observer stops the training ([`Error::Interrupted`], after the weights are saved).
 pub fn train(
     device: &mut dyn Device,
@@ -100,7 +101,8 @@ pub fn train(
     run: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    settings.check(data.train.len())?;
+    settings.check()?;
+    settings.check_against(data.train.len())?;
     let spec = spec(settings, &data);
     let (images, validation) = data.split_validation(settings.validation, settings.seed)?;
     let Dataset { test, train: all, .. } = data;
@@ -115,8 +117,13 @@ pub fn train(
         let begin = Instant::now();
         let mut metrics = trainer.epoch(epoch, observer)?;
         if let Some(validation) = &validation {
-            let Evaluation { loss, accuracy, .. } = validation.run(trainer.device, || true)?;
-            (metrics.validation_loss, metrics.validation_accuracy) = (Some(loss), Some(accuracy));
+            let result = trainer.validate(validation, observer)?;
+            // The losses of the steps were finite, but the last update has not been tried before.
+            if !result.is_finite() {
+                return Err(trainer.diverged(epoch, trainer.steps(), metrics.rate));
+            }
+            (metrics.validation_loss, metrics.validation_accuracy) =
+                (Some(result.loss), Some(result.accuracy));
         }
         metrics.seconds = begin.elapsed().as_secs_f64();
         trainer.save(&run.last())?;
@@ -130,21 +137,10 @@ pub fn train(
         run.write_history(&format!("{} on {}", spec.architecture, spec.data), &history)?;
         observer.epoch(&history[history.len() - 1]);
     }
-    let test = evaluate_file(device, &spec, &run.best(), &test)?;
+    // From the file, which thereby is known to be good.
+    let test =
+        Trained::open(&run.best())?.evaluate(device, "test", &test, BATCH_SIZE, || observer.keep_going())?;
     Ok(Outcome { history, test })
-}
-
-/// Evaluates a weights file on images; see [`Evaluator`].
-fn evaluate_file(
-    device: &mut dyn Device,
-    spec: &Spec,
-    path: &std::path::Path,
-    images: &Images,
-) -> Result<Evaluation> {
-    let evaluator = Evaluator::new(device, spec, "test", images, BATCH_SIZE)?;
-    let values = models::values(&weights::load(path)?, &evaluator.parameters, path)?;
-    plans::write_parameters(device, &evaluator.parameters, &values)?;
-    evaluator.run(device, || true)
 }
 
 /// The training plan on its device.
@@ -178,7 +174,7 @@ impl<'a> Trainer<'a> {
     fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<EpochMetrics> {
         let Settings { batch_size, epochs, seed, .. } = *self.settings;
         let order = rng::permutation(self.images, seed, Stream::Shuffle, epoch as u32);
-        let steps = self.images / batch_size;
+        let steps = self.steps();
         let (mut totals, mut rate) = (Totals::default(), 0.0);
         let begin = Instant::now();
         for (step, indices) in order.chunks_exact(batch_size).enumerate() {
@@ -186,7 +182,7 @@ impl<'a> Trainer<'a> {
             rate = self.settings.schedule.rate(self.settings.rate, global, epochs * steps);
             let batch = self.step(indices, global, rate)?;
             if !batch.loss.is_finite() {
-                return Err(self.diverged(epoch, step + 1, rate));
+                return Err(self.diverged(epoch, step + 1, shortest(rate)));
             }
             totals.add(batch);
             let progress = StepProgress {
@@ -198,10 +194,15 @@ impl<'a> Trainer<'a> {
                 accuracy: totals.accuracy(),
                 images_per_s: totals.count / begin.elapsed().as_secs_f64(),
             };
-            if !observer.step(&progress) {
+            observer.step(&progress);
+            if !observer.keep_going() {
                 self.save(&self.run.last())?;
                 return Err(Error::Interrupted);
             }
+        }
+        // Without a validation set nothing else would notice what the last update did.
+        if !self.is_finite()? {
+            return Err(self.diverged(epoch, steps, shortest(rate)));
         }
         Ok(EpochMetrics {
             epoch,
@@ -209,7 +210,7 @@ impl<'a> Trainer<'a> {
             train_accuracy: totals.accuracy(),
             validation_loss: None,
             validation_accuracy: None,
-            rate: f64::from(rate),
+            rate: shortest(rate),
             images_per_s: totals.count / begin.elapsed().as_secs_f64(),
             seconds: 0.0,
         })
@@ -223,11 +224,35 @@ impl<'a> Trainer<'a> {
         Totals::read(self.device, self.plan)
     }
 
+    /// Steps of an epoch.
+    fn steps(&self) -> usize {
+        self.images / self.settings.batch_size
+    }
+
+    /// Whether every parameter is a finite number.
+    fn is_finite(&self) -> Result<bool> {
+        for parameter in &self.parameters {
+            if !self.device.read_state(&parameter.name)?.iter().all(|value| value.is_finite()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs the validation; if that is interrupted, the weights are saved first.
+    fn validate(&mut self, validation: &Evaluator, observer: &dyn Observer) -> Result<Evaluation> {
+        let result = validation.run(self.device, || observer.keep_going());
+        if let Err(Error::Interrupted) = result {
+            self.save(&self.run.last())?;
+        }
+        result
+    }
+
     fn save(&self, path: &std::path::Path) -> Result<()> {
         models::save(path, self.spec, &self.parameters, |name| self.device.read_state(name))
     }
 
-    fn diverged(&self, epoch: usize, step: usize, rate: f32) -> Error {
+    fn diverged(&self, epoch: usize, step: usize, rate: f64) -> Error {
         let kept = match epoch {
             1 => "no epoch was finished".to_string(),
             _ => format!("the weights of epoch {} are in {}", epoch - 1, self.run.last().display()),
@@ -236,4 +261,9 @@ impl<'a> Trainer<'a> {
             "the loss is not a finite number at epoch {epoch}, step {step} (rate {rate}); {kept}; try a lower --lr"
         ))
     }
+}
+
+/// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }

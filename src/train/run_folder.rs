@@ -1,7 +1,7 @@
 //! The folder a training leaves behind.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
@@ -24,8 +24,8 @@ impl RunFolder {
     pub fn create(path: Option<PathBuf>, settings: &Settings, data: &str) -> Result<RunFolder> {
         let path = match path {
             Some(path) => {
-                if path.join("metrics.csv").exists() || path.join("settings.toml").exists() {
-                    return Err(Error::file(&path, "holds a run already; choose another folder with --out"));
+                if path.exists() && !path.is_dir() {
+                    return Err(Error::file(&path, "is not a folder; choose another with --out"));
                 }
                 fs::create_dir_all(&path)
                     .map_err(|e| Error::file(&path, format!("cannot be created: {e}")))?;
@@ -35,8 +35,26 @@ impl RunFolder {
         };
         let text = toml::to_string(settings)
             .map_err(|e| Error::file(&path, format!("cannot hold settings: {e}")))?;
-        write_atomic(path.join("settings.toml"), |file| file.write_all(text.as_bytes()))?;
-        Ok(RunFolder { path })
+        let run = RunFolder { path };
+        run.claim()?;
+        write_atomic(run.path.join("settings.toml"), |file| file.write_all(text.as_bytes()))?;
+        Ok(run)
+    }
+
+    /// Makes the folder this run's own: of two trainings that start together, one creates `settings.toml`.
+    fn claim(&self) -> Result<()> {
+        let taken = || Error::file(&self.path, "holds a run already; choose another folder with --out");
+        if ["metrics.csv", "best.safetensors", "last.safetensors"]
+            .iter()
+            .any(|file| self.path.join(file).exists())
+        {
+            return Err(taken());
+        }
+        match fs::File::create_new(self.path.join("settings.toml")) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(taken()),
+            Err(error) => Err(Error::file(&self.path, format!("cannot be written: {error}"))),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -48,7 +66,7 @@ impl RunFolder {
         self.path.join("best.safetensors")
     }
 
-    /// The weights of the last epoch.
+    /// The newest weights: of the last epoch, or of the moment of an interrupt.
     pub fn last(&self) -> PathBuf {
         self.path.join("last.safetensors")
     }
@@ -65,13 +83,16 @@ impl RunFolder {
 
 /// Creating the folder is what claims it, so two runs that start together get two folders.
 fn free_folder(stem: &str) -> Result<PathBuf> {
+    // The data set's name may be a picture folder's, of any length.
+    let plain = |c: char| if c.is_control() || "/\\:".contains(c) { '_' } else { c };
+    let stem: String = stem.chars().take(60).map(plain).collect();
     let runs = Path::new("runs");
     fs::create_dir_all(runs).map_err(|e| Error::file(runs, format!("cannot be created: {e}")))?;
-    for number in 1.. {
+    for number in 1u64.. {
         let path = runs.join(format!("{stem}-{number}"));
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::file(&path, format!("cannot be created: {error}"))),
         }
     }

@@ -12,6 +12,7 @@ pub enum Schedule {
     OneCycle,
     /// Half a cosine from the rate to zero (Loshchilov and Hutter 2017).
     Cosine,
+    /// The same rate throughout.
     Constant,
 }
 

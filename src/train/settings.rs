@@ -165,20 +165,22 @@ impl Settings {
         Training { dropout: self.dropout, zero_classifier: self.zero_classifier }
     }
 
-    /// Checks the settings against each other and a training set of `images` pictures.
+    /// Checks the settings by themselves: what is wrong with them should show before any data is loaded.
     ///
     /// # Errors
     /// A usage error that names the option.
-    pub fn check(&self, images: usize) -> Result<()> {
-        let usage = |ok: bool, problem: String| if ok { Ok(()) } else { Err(Error::Usage(problem)) };
+    pub fn check(&self) -> Result<()> {
         usage(self.epochs > 0, "--epochs must be at least 1".into())?;
         usage(self.batch_size > 0, "--batch-size must be at least 1".into())?;
-        let Settings { validation, batch_size, .. } = *self;
-        let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
-        usage(validation < images, too_many)?;
-        let left = images - validation;
-        let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
-        usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
+        let Settings { image_size, augment, .. } = *self;
+        let sizes = crate::data::SIZES;
+        let (low, high) = (sizes.start(), sizes.end());
+        usage(
+            sizes.contains(&image_size),
+            format!("--image-size must lie in {low} to {high}, not {image_size}"),
+        )?;
+        let fits = augment.shift < image_size && augment.cutout < image_size;
+        usage(fits, format!("--augment {augment} leaves nothing of pictures of {image_size} pixels"))?;
         let rate = self.rate;
         usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
         let decay = self.weight_decay;
@@ -188,6 +190,26 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// Checks the settings against a training set of `images` pictures.
+    ///
+    /// # Errors
+    /// A usage error that names the option.
+    pub fn check_against(&self, images: usize) -> Result<()> {
+        let Settings { validation, batch_size, epochs, .. } = *self;
+        let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
+        usage(validation < images, too_many)?;
+        let left = images - validation;
+        let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
+        usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
+        // Beyond this the step would lose precision on its way through f32.
+        let steps = epochs.saturating_mul(left / batch_size);
+        usage(steps <= 1 << 24, format!("--epochs {epochs} are {steps} steps; the most is {}", 1 << 24))
+    }
+}
+
+fn usage(ok: bool, problem: String) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::Usage(problem)) }
 }
 
 #[cfg(test)]
