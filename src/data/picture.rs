@@ -81,9 +81,6 @@ fn unreadable(error: io::Error) -> String {
 /// The decoders' own words are about their insides.
 fn plain(error: &ImageError, format: &str) -> String {
     match error {
-        ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            format!("the {format} data is cut short")
-        }
         ImageError::Limits(_) => {
             format!("too large (the limits are {MAX_SIDE} pixels a side and {} MB)", MAX_DECODED >> 20)
         }
@@ -328,10 +325,7 @@ mod tests {
         }
         fs::write(&path, &whole[..40]).unwrap();
         let text = load_picture(&path, 64).unwrap_err().to_string();
-        assert!(
-            text.contains("unreadable picture: the PNG data is") && !text.contains("ChunkType"),
-            "{text}"
-        );
+        assert!(text.ends_with("unreadable picture: the PNG data is damaged or cut short"), "{text}");
     }
 
     #[test]
