@@ -1,21 +1,34 @@
 //! The one error type: every message is one line that says what is wrong, where, and what to do.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+/// What every function of this crate that can fail returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Why the work ended. What it displays is [`printable`], wherever its parts came from.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation was given inputs it cannot take: names the op, the layer and the shapes.
-    #[error("{op}: {problem}")]
-    Op { op: String, problem: String },
+    #[error("{}: {}", printable(op), printable(problem))]
+    Op {
+        /// The op and its layer, or the name of the value.
+        op: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 
     /// A file or folder is missing, malformed or cannot be written.
-    #[error("{}: {problem}", path.display())]
-    File { path: PathBuf, problem: String },
+    #[error("{}: {}", printable(&path.to_string_lossy()), printable(problem))]
+    File {
+        /// The file or folder, as it was given or found.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
 
     /// The command line asks for something that makes no sense (exit code 2).
-    #[error("{0}")]
+    #[error("{}", printable(_0))]
     Usage(String),
 
     /// Ctrl-C; what was finished has been saved (exit code 130).
@@ -23,15 +36,17 @@ pub enum Error {
     Interrupted,
 
     /// Anything else that ended the work.
-    #[error("{0}")]
+    #[error("{}", printable(_0))]
     Failed(String),
 }
 
 impl Error {
+    /// An [`Error::Op`].
     pub fn op(op: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Op { op: op.into(), problem: problem.into() }
     }
 
+    /// An [`Error::File`].
     pub fn file(path: impl AsRef<Path>, problem: impl ToString) -> Self {
         Error::File { path: path.as_ref().to_path_buf(), problem: problem.to_string() }
     }
@@ -43,5 +58,60 @@ impl Error {
             Error::Interrupted => 130,
             _ => 1,
         }
+    }
+}
+
+/// `text` made safe to print: characters that move the cursor, break the line or turn the direction of
+/// writing are shown as escapes, and very long text is cut. File names, downloaded files and servers can
+/// put anything into a message. Printing twice changes nothing more.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 4000;
+    // Characters that are no control characters in the narrow sense, but act on the text around them.
+    let acts = |c: char| {
+        let format = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || format
+    };
+    if text.len() <= MOST && !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::new();
+    for c in text.chars() {
+        if shown.len() >= MOST {
+            shown.push_str("...");
+            break;
+        }
+        if acts(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_one_printable_line_of_bounded_length() {
+        let evil = format!("a\n\r\u{1b}[2Jb\u{202e}c{}", "x".repeat(100_000));
+        let errors = [
+            Error::op(evil.clone(), evil.clone()),
+            Error::file(&evil, &evil),
+            Error::Usage(evil.clone()),
+            Error::Failed(evil),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(!text.contains(char::is_control) && !text.contains('\u{202e}'), "{text}");
+            assert!(text.contains(r"a\n\r\u{1b}[2Jb\u{202e}cxxx") && text.len() < 9000, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_text_is_left_alone_and_printing_twice_changes_nothing() {
+        for text in ["", r"C:\data\it's", "Käse, 猫, e\u{301}"] {
+            assert_eq!(printable(text), text);
+        }
+        let once = printable("a\tb\u{7f}").into_owned();
+        assert_eq!(once, r"a\tb\u{7f}");
+        assert_eq!(printable(&once), once);
     }
 }

@@ -3,6 +3,7 @@
 //! A run that is killed, or a disk that fills up, leaves the previous checkpoint or curve as it
 //! was; a reader never sees half a file.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -12,9 +13,16 @@ use crate::error::{Error, Result};
 /// Writes `path` through a temporary file in the same folder: `fill` gets the buffered file, then
 /// the bytes are flushed to the disk and the file is renamed over `path` in one step.
 ///
-/// When `fill` fails nothing is left behind and an older file at `path` stays as it was. A link
-/// is followed, so it goes on pointing at the new file. A device or pipe (`/dev/stdout`) is
-/// written in place, for a rename would replace the device itself.
+/// When `fill` fails nothing is left behind and an older file at `path` stays as it was. When the
+/// process is killed, the older file stays too, and so may the temporary one, which is called
+/// `.NAME.writing`; the next save of the same file uses it up. While it is written it is locked:
+/// a second process that saves the same file waits, and the later one wins.
+///
+/// A link is followed, also to where nothing is yet, so it goes on pointing at the new file. What
+/// is no plain file (a device, a pipe), and everything by a name under `/dev` or `/proc` such as
+/// `/dev/stdout`, is written in place, at its end: a rename would replace the device itself, or the
+/// file that a shell has connected. There, half of the output may remain after a failure.
+/// `/dev/shm` is a folder like any other.
 ///
 /// # Errors
 /// [`Error::File`] with `path` and what to do about it.
@@ -23,20 +31,40 @@ pub fn write_atomic(
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let written = match fs::metadata(&target) {
+    let written = follow_links(path).and_then(|target| match fs::metadata(&target) {
         Ok(found) if found.is_dir() => Err(io::Error::from(ErrorKind::IsADirectory)),
-        Ok(found) if !found.is_file() => write_in_place(&target, fill),
+        Ok(found) if !found.is_file() || is_special(&target) => write_in_place(&target, fill),
         _ => write_and_rename(&target, fill),
-    };
+    });
     written.map_err(|error| Error::file(path, advice(&error)))
+}
+
+/// Whether the name stands for something that the system has opened already.
+fn is_special(path: &Path) -> bool {
+    cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc")) && !path.starts_with("/dev/shm")
+}
+
+/// What `path` finally points at, whether that exists or not, but no further than to a special name.
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    const MOST: usize = 40; // as the system itself
+    let mut target = path.to_path_buf();
+    for _ in 0..MOST {
+        if is_special(&target) {
+            return Ok(target);
+        }
+        match fs::read_link(&target) {
+            Ok(next) => target = folder_of(&target).join(next), // an absolute `next` replaces all of it
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(io::Error::other("links that lead in a circle"))
 }
 
 fn write_in_place(
     target: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file = File::options().write(true).open(target)?;
+    let file = File::options().append(true).open(target)?;
     let mut buffered = BufWriter::new(&file);
     fill(&mut buffered)?;
     buffered.flush()
@@ -46,21 +74,72 @@ fn write_and_rename(
     target: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    if target.file_name().is_none() {
-        return Err(io::Error::from(ErrorKind::InvalidFilename));
-    }
+    let name = target.file_name().ok_or(ErrorKind::InvalidFilename)?;
     let folder = folder_of(target);
-    let temporary = new_temporary(&folder)?;
-    let mut buffered = BufWriter::new(temporary.as_file());
+    let temporary = folder.join(temporary_name(name.to_os_string()));
+    let file = open_temporary(&temporary)?;
+    let written = fill_and_sync(&file, fill).and_then(|()| fs::rename(&temporary, target));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary); // the first error is the one to tell
+    }
+    written?;
+    sync_folder(&folder);
+    Ok(())
+}
+
+fn fill_and_sync(file: &File, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+    let mut buffered = BufWriter::new(file);
     fill(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
     // Without this the rename can reach the disk before the bytes do, and a power cut would leave
     // an empty file under the final name.
-    temporary.as_file().sync_all()?;
-    temporary.persist(target).map_err(|failed| failed.error)?;
-    sync_folder(&folder);
-    Ok(())
+    file.sync_all()
+}
+
+fn temporary_name(name: OsString) -> OsString {
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".writing");
+    hidden
+}
+
+/// The empty temporary file, locked until it is closed. It has the permissions of any other new file.
+fn open_temporary(path: &Path) -> io::Result<File> {
+    loop {
+        // Anything but a plain file, a link above all, has no business under this name.
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+            fs::remove_file(path)?;
+        }
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        match file.lock() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            // Some network file systems know no locks; two processes there must not share a file.
+            _ => {}
+        }
+        // Whoever held the lock before has renamed or removed the file that was opened here.
+        if is_still(&file, path)? {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether `path` still names the open `file`.
+#[cfg(unix)]
+fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let opened = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_still(_file: &File, path: &Path) -> io::Result<bool> {
+    Ok(path.exists())
 }
 
 fn folder_of(target: &Path) -> PathBuf {
@@ -68,19 +147,6 @@ fn folder_of(target: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     }
-}
-
-/// A temporary file that, once renamed, has the permissions of any other new file: the default
-/// for temporary files would leave results that no one else on the machine can read.
-fn new_temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666)); // the umask takes its share
-    }
-    builder.tempfile_in(folder)
 }
 
 /// Makes the rename itself durable. Some file systems cannot sync a folder; the file is whole
@@ -165,6 +231,36 @@ mod tests {
         assert!(write_atomic("", |_| Ok(())).is_err());
     }
 
+    #[test]
+    fn what_a_killed_run_left_is_used_up_and_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("best.safetensors");
+        fs::write(folder.path().join(".best.safetensors.writing"), "a long rest of a killed run").unwrap();
+        write_atomic(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
+    fn many_who_save_the_same_file_never_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.txt");
+        std::thread::scope(|scope| {
+            for letter in [b'a', b'b', b'c', b'd'] {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..10 {
+                        write_atomic(path, |file| (0..50).try_for_each(|_| file.write_all(&[letter; 1000])))
+                            .unwrap();
+                        let seen = fs::read(path).unwrap();
+                        assert!(seen.len() == 50_000 && seen.iter().all(|byte| *byte == seen[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(entries(folder.path()), 1);
+    }
+
     #[cfg(unix)]
     #[test]
     fn permissions_are_those_of_a_plain_new_file() {
@@ -191,5 +287,43 @@ mod tests {
         write_atomic(&link, |file| file.write_all(b"new")).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_written_through_and_circles_refused() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        symlink("second", at("first")).unwrap();
+        symlink(at("real"), at("second")).unwrap();
+        write_atomic(at("first"), |file| file.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(at("first")).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(at("real")).unwrap().is_file());
+        symlink(at("one"), at("other")).unwrap();
+        symlink(at("other"), at("one")).unwrap();
+        let error = write_atomic(at("one"), |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("circle"), "{error}");
+        // A link under the temporary name is replaced, not followed.
+        fs::write(at("precious"), "old").unwrap();
+        symlink(at("precious"), at(".real.writing")).unwrap();
+        write_atomic(at("real"), |file| file.write_all(b"newer")).unwrap();
+        assert_eq!(fs::read_to_string(at("precious")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(at("real")).unwrap(), "newer");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_connected_already_is_written_in_place() {
+        use std::os::fd::AsRawFd;
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("redirected");
+        fs::write(&real, "before ").unwrap();
+        let open = File::open(&real).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", open.as_raw_fd()), &link).unwrap();
+        write_atomic(&link, |file| file.write_all(b"after")).unwrap();
+        assert_eq!(io::read_to_string(open).unwrap(), "before after");
+        assert_eq!(entries(folder.path()), 2);
     }
 }

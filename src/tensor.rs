@@ -5,7 +5,9 @@ use std::fmt;
 /// Element type. Both are four bytes wide; bytes (image pixels) travel packed four to a `U32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
+    /// IEEE single precision.
     F32,
+    /// Unsigned integer.
     U32,
 }
 
@@ -14,15 +16,18 @@ pub enum DType {
 pub struct Shape(Vec<usize>);
 
 impl Shape {
+    /// Outermost first.
     pub fn dims(&self) -> &[usize] {
         &self.0
     }
 
-    /// Number of elements.
+    /// Number of elements. Shapes in a [`Graph`](crate::graph::Graph) are checked to be so small that this
+    /// cannot overflow.
     pub fn len(&self) -> usize {
         self.0.iter().product()
     }
 
+    /// Whether a dimension is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -61,31 +66,39 @@ impl fmt::Debug for Shape {
 /// Shape and element type of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
+    /// Its dimensions.
     pub shape: Shape,
+    /// What its elements are.
     pub dtype: DType,
 }
 
 impl TensorType {
+    /// A tensor of `f32`.
     pub fn f32(shape: impl Into<Shape>) -> Self {
         TensorType { shape: shape.into(), dtype: DType::F32 }
     }
 
+    /// A tensor of `u32`.
     pub fn u32(shape: impl Into<Shape>) -> Self {
         TensorType { shape: shape.into(), dtype: DType::U32 }
     }
 
+    /// Dimensions, outermost first.
     pub fn dims(&self) -> &[usize] {
         self.shape.dims()
     }
 
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.len()
     }
 
+    /// Whether a dimension is 0.
     pub fn is_empty(&self) -> bool {
         self.shape.is_empty()
     }
 
+    /// Number of bytes.
     pub fn bytes(&self) -> usize {
         4 * self.len()
     }
@@ -114,30 +127,38 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// `len` zeros. All of the memory is written once: the standard allocator has no lazily zeroed memory of
+    /// this alignment.
     pub fn zeroed(len: usize) -> Self {
         Buffer { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }
 
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// The elements as `f32`.
     pub fn f32(&self) -> &[f32] {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 
+    /// The elements as `f32`, to be written.
     pub fn f32_mut(&mut self) -> &mut [f32] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 
+    /// The elements as `u32`: the same bits.
     pub fn u32(&self) -> &[u32] {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 
+    /// The elements as `u32`, to be written.
     pub fn u32_mut(&mut self) -> &mut [u32] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }

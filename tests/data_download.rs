@@ -329,10 +329,19 @@ fn loading_fetches_once_and_falls_back_only_where_that_is_allowed() {
     assert!(error.contains("HTTP 404") && error.contains("place cifar-10-binary.tar.gz in"), "{error}");
     let drawn = data::load(&Source::Auto, &Options { image_size: Some(8), ..options.clone() }).unwrap();
     assert_eq!(drawn.name, "shapes");
+    // What is there but broken, or a cache that cannot be used, is no reason to draw shapes.
+    let archive_path = dir.path().join("cifar-10-binary.tar.gz");
+    fs::write(&archive_path, "half").unwrap();
+    let error = data::load(&Source::Auto, &options).unwrap_err().to_string();
+    assert!(error.contains("has 4 bytes, expected") && error.contains("HTTP 404"), "{error}");
+    let blocked = Options { cache: archive_path.join("cache"), ..options.clone() };
+    let error = data::load(&Source::Auto, &blocked).unwrap_err().to_string();
+    assert!(error.contains("CIFAR-10 could not be had") && !error.contains("HTTP 404"), "{error}");
     options.remote.urls = vec![good.url.clone()];
     for source in [Source::Auto, Source::Cifar10] {
         let data = data::load(&source, &options).unwrap();
-        assert_eq!((data.name.as_str(), data.train.len(), data.test.len()), ("cifar10", 10, 2));
+        let found = (data.name.as_str(), data.train.len(), data.test.len());
+        assert_eq!(found, ("cifar-10-binary.tar.gz", 10, 2), "small, so not called cifar10");
         assert_eq!(data.note, None);
     }
     assert_eq!(good.ranges(), [""]);

@@ -77,7 +77,8 @@ fn batches_become_interleaved_pictures() {
     assert_eq!(data.test.labels, [7, 8, 9]);
     assert_eq!(data.train.image(6)[..6], [2, 100, 0, 2, 100, 1]);
     assert_eq!(data.train.image(19)[3069..], [3, 100, 255]);
-    assert_eq!((data.name.as_str(), data.classes[9].as_str()), ("cifar10", "truck"));
+    let own_name = dir.path().file_name().unwrap().to_str().unwrap();
+    assert_eq!((data.name.as_str(), data.classes[9].as_str()), (own_name, "truck"));
 }
 
 #[test]
@@ -87,14 +88,17 @@ fn the_parent_folder_the_archive_and_a_plain_tar_give_the_same() {
     write_batches(&inner);
     let names: String = (0..10).map(|i| format!("class{i}\n")).collect();
     fs::write(inner.join("batches.meta.txt"), names + "\n").unwrap();
-    let expected = load(&inner).unwrap();
+    let mut expected = load(&inner).unwrap();
+    assert_eq!(expected.name, "cifar-10-batches-bin");
     assert_eq!(expected.classes[3], "class3");
     assert_eq!(load(dir.path()).unwrap(), expected);
+    expected.name = "any-name.tgz".into();
     assert_eq!(load(&archive(dir.path(), "any-name.tgz", true)).unwrap(), expected);
     let plain = dir.path().join("plain.tar");
     let mut tar = tar::Builder::new(File::create(&plain).unwrap());
     tar.append_dir_all("x", &inner).unwrap();
     tar.finish().unwrap();
+    expected.name = "plain.tar".into();
     assert_eq!(load(&plain).unwrap(), expected);
 }
 
@@ -103,7 +107,8 @@ fn a_cached_copy_is_found_without_a_network() {
     let dir = tempfile::tempdir().unwrap();
     write_batches(&dir.path().join("cifar-10-batches-bin"));
     for source in [Source::Auto, Source::Cifar10] {
-        assert_eq!(data::load(&source, &options(dir.path(), None)).unwrap().name, "cifar10");
+        let data = data::load(&source, &options(dir.path(), None)).unwrap();
+        assert_eq!((data.name.as_str(), data.train.len()), ("cifar-10-batches-bin", 20));
     }
     let data = data::load(&Source::Cifar10, &options(dir.path(), Some(16))).unwrap();
     assert_eq!((data.train.size, data.train.image(3).len()), (16, 768));
@@ -129,6 +134,31 @@ fn without_cifar10_auto_draws_shapes_and_an_explicit_wish_fails() {
         );
         assert!(!error.contains('\n'));
     }
+    let error = data::load(&Source::Auto, &options(empty.path(), None)).unwrap_err().to_string();
+    assert_has(&error, &["has 4 bytes, expected 170052171"]);
+}
+
+#[test]
+fn only_full_batches_with_the_official_classes_are_called_cifar10() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("cifar10");
+    write_batches(&dir);
+    assert_eq!(load(&dir).unwrap().name, "cifar10-files", "a folder's name is no proof");
+    for name in TRAIN.iter().chain(&["test_batch.bin"]) {
+        fs::write(dir.join(name), vec![0; 10_000 * RECORD]).unwrap();
+    }
+    assert_eq!(load(&dir).unwrap().name, "cifar10");
+    let names: String = (0..10).map(|i| format!("class{i}\n")).collect();
+    fs::write(dir.join("batches.meta.txt"), names).unwrap();
+    assert_eq!(load(&dir).unwrap().name, "cifar10-files");
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_batch_is_no_file() {
+    let dir = batches();
+    fs::remove_file(dir.path().join(TRAIN[2])).unwrap();
+    fs::create_dir(dir.path().join(TRAIN[2])).unwrap();
+    assert_has(&message(dir.path()), &["data_batch_3.bin: not a file"]);
 }
 
 #[test]
@@ -175,6 +205,20 @@ fn wrong_class_names_are_refused() {
     let dir = batches();
     fs::write(dir.path().join("batches.meta.txt"), "cat\ndog\n").unwrap();
     assert_has(&message(dir.path()), &["batches.meta.txt: 2 class names, expected 10"]);
+    let with = |last: &str| format!("a\nb\nc\nd\ne\nf\ng\nh\ni\n{last}\n");
+    for (text, problem) in [
+        (with("b"), "the class name b occurs twice"),
+        (with("x\x1b[2Jy"), r"the class name x\u{1b}[2Jy has control characters"),
+        (with(&"x".repeat(101)), "more than 100 characters"),
+        (with(&"ä".repeat(3000)), "too long for a list of class names"),
+    ] {
+        fs::write(dir.path().join("batches.meta.txt"), text).unwrap();
+        assert_has(&message(dir.path()), &["batches.meta.txt: ", problem]);
+    }
+    fs::write(dir.path().join("batches.meta.txt"), b"\xff\xfe").unwrap();
+    assert_has(&message(dir.path()), &["batches.meta.txt: not UTF-8 text"]);
+    fs::write(dir.path().join("batches.meta.txt"), with(&"ä".repeat(100))).unwrap();
+    assert_eq!(load(dir.path()).unwrap().classes[9], "ä".repeat(100));
 }
 
 #[test]
@@ -267,9 +311,9 @@ fn an_unreadable_picture_names_itself_and_the_first_one_wins() {
 fn empty_folders_and_lone_classes_are_refused() {
     let dir = pictures();
     fs::create_dir(dir.path().join("train/wasps")).unwrap();
-    assert_has(&message(dir.path()), &["wasps: empty: a class needs at least one .png"]);
+    assert_has(&message(dir.path()), &["wasps: a class needs at least one .png"]);
     fs::write(dir.path().join("train/wasps/a.gif"), "x").unwrap();
-    assert_has(&message(dir.path()), &["wasps: 1 entries, but no picture"]);
+    assert_has(&message(dir.path()), &["wasps: a class needs at least one .png"]);
     fs::remove_dir_all(dir.path().join("train/wasps")).unwrap();
     fs::rename(dir.path().join("train/ants"), dir.path().join("test/ants")).unwrap();
     assert_has(&message(dir.path()), &["train: only one class (bees)"]);
@@ -296,6 +340,46 @@ fn another_layout_is_answered_with_the_one_expected() {
     assert_has(&message(dir.path()), &["found cats, dogs, eels, ..."]);
     fs::write(dir.path().join("data_batch_1"), "pickle").unwrap();
     assert_has(&message(dir.path()), &["this is the Python version of CIFAR-10, get the binary version"]);
+}
+
+#[test]
+fn a_class_without_test_pictures_may_have_an_empty_folder_or_none() {
+    let dir = pictures();
+    let without = load(dir.path()).unwrap();
+    fs::create_dir(dir.path().join("test/ants")).unwrap();
+    assert_eq!(load(dir.path()).unwrap(), without);
+    fs::remove_dir_all(dir.path().join("test/bees")).unwrap();
+    assert_has(&message(dir.path()), &["test: empty: expected a folder of pictures"]);
+}
+
+#[test]
+fn class_names_must_be_fit_to_print() {
+    let dir = pictures();
+    let ants = dir.path().join("train/ants");
+    for (name, problem) in
+        [("a\nb", "has control characters"), (&"x".repeat(101), "more than 100 characters")]
+    {
+        let odd = dir.path().join("train").join(name);
+        fs::rename(&ants, &odd).unwrap();
+        assert_has(&message(dir.path()), &[problem]);
+        fs::rename(&odd, &ants).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf8_matter_only_where_they_name_a_class() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = pictures();
+    let train = dir.path().join("train");
+    for name in [&b".hidden\xff"[..], b"note\xff"] {
+        fs::write(train.join(OsStr::from_bytes(name)), "x").unwrap();
+    }
+    fs::rename(train.join("ants/b.jpg"), train.join(OsStr::from_bytes(b"ants/b\xff.jpg"))).unwrap();
+    assert_eq!(load(dir.path()).unwrap().train.labels, [0, 0, 1]);
+    fs::rename(train.join("ants"), train.join(OsStr::from_bytes(b"ants\xff"))).unwrap();
+    assert_has(&message(dir.path()), &["the name is not valid UTF-8"]);
 }
 
 /// The real pictures, where `CIFAR_ENGINE_TEST_DATA` says they are: `cifar-10-batches-bin` and `images`.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use flate2::bufread::GzDecoder;
 
-use super::{CHANNELS, Dataset, Images, download::Remote};
+use super::{CHANNELS, Dataset, Images, check_class_name, download::Remote, name_of};
 use crate::error::{Error, Result};
 
 /// The ten classes in label order.
@@ -65,9 +65,12 @@ pub fn find_folder(dir: &Path) -> Option<PathBuf> {
 
 /// Reads the six batch files (and the class names, if they are there) of `dir`.
 ///
+/// The result is called `cifar10` only where it can be CIFAR-10: all files of the official size and the
+/// official class names. Otherwise it has the name of its folder.
+///
 /// # Errors
 /// A missing file, one whose size is no whole number of records, or a label above 9; names the file and
-/// the record.
+/// the record. Class names that are not ten different ones of a sensible length.
 pub fn load_folder(dir: &Path) -> Result<Dataset> {
     let mut parts = Parts::default();
     for (slot, name) in parts.batches.iter_mut().zip(BATCHES) {
@@ -77,8 +80,11 @@ pub fn load_folder(dir: &Path) -> Result<Dataset> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing(dir, name)),
             Err(e) => return Err(Error::file(&path, e)),
         };
-        let length = file.metadata().map_err(|e| Error::file(&path, e))?.len();
-        *slot = Some(read_batch(file, length, &path)?);
+        let found = file.metadata().map_err(|e| Error::file(&path, e))?;
+        if !found.is_file() {
+            return Err(Error::file(&path, "not a file; expected a batch of pictures"));
+        }
+        *slot = Some(read_batch(file, found.len(), &path)?);
     }
     let meta = dir.join(META);
     if meta.is_file() {
@@ -148,6 +154,8 @@ struct Parts {
 
 impl Parts {
     fn assemble(self, source: &Path) -> Result<Dataset> {
+        let full = |batch: &Option<Images>| batch.as_ref().is_some_and(|b| b.len() == MAX_RECORDS);
+        let complete = self.batches.iter().all(full);
         let mut train = Images { size: SIZE, ..Images::default() };
         let mut test = Images::default();
         for (i, (batch, name)) in self.batches.into_iter().zip(BATCHES).enumerate() {
@@ -160,7 +168,9 @@ impl Parts {
             }
         }
         let classes = self.classes.unwrap_or_else(|| CLASSES.map(String::from).to_vec());
-        Ok(Dataset { name: "cifar10".into(), classes, train, test, note: None })
+        let official = complete && classes == CLASSES;
+        let name = if official { "cifar10".into() } else { name_of(source) };
+        Ok(Dataset { name, classes, train, test, note: None })
     }
 }
 
@@ -211,12 +221,25 @@ fn unpack(bytes: &[u8], path: &Path) -> Result<Images> {
 }
 
 fn read_classes(source: impl Read, path: &Path) -> Result<Vec<String>> {
-    let mut text = String::new();
-    source.take(MAX_META).read_to_string(&mut text).map_err(|e| Error::file(path, e))?;
+    let mut bytes = Vec::new();
+    source.take(MAX_META + 1).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
+    if bytes.len() as u64 > MAX_META {
+        return Err(Error::file(
+            path,
+            format!("too long for a list of class names (limit {MAX_META} bytes)"),
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Error::file(path, "not UTF-8 text"))?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     if names.len() != CLASSES.len() {
         return Err(Error::file(path, format!("{} class names, expected {}", names.len(), CLASSES.len())));
+    }
+    for (i, name) in names.iter().enumerate() {
+        check_class_name(name).map_err(|problem| Error::file(path, problem))?;
+        if names[..i].contains(name) {
+            return Err(Error::file(path, format!("the class name {name} occurs twice")));
+        }
     }
     Ok(names)
 }

@@ -1,12 +1,13 @@
 //! A folder of pictures: `train/CLASS/*.png` and `test/CLASS/*.png`, JPEG alike, any class names.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{CHANNELS, Dataset, Images, allocate, picture};
+use super::{CHANNELS, CLASSES, Dataset, Images, allocate, check_class_name, name_of, picture};
 use crate::error::{Error, Result};
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -21,14 +22,15 @@ struct Listing {
 /// Reads every picture below `dir` at `size` x `size`. Classes are the folders of `train`, sorted by name.
 ///
 /// # Errors
-/// No `train` and `test`, fewer than two classes, a class without pictures, a test class unknown to
-/// `train`, or a picture that cannot be read (the first one in order, named).
+/// No `train` and `test`, a number of classes outside [`CLASSES`], a class name that is not fit to print, a
+/// class without training pictures, no test picture at all, a test class unknown to `train`, or a picture
+/// that cannot be read (the first one in order, named).
 pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
     let (train_dir, test_dir) = (dir.join("train"), dir.join("test"));
     if !train_dir.is_dir() || !test_dir.is_dir() {
         return Err(unexpected_layout(dir));
     }
-    let (train, test) = (list(&train_dir)?, list(&test_dir)?);
+    let (train, mut test) = (list(&train_dir)?, list(&test_dir)?);
     let classes: Vec<String> = train.classes.keys().cloned().collect();
     match classes.as_slice() {
         [] => return Err(Error::file(&train_dir, "empty: expected a folder of pictures for each class")),
@@ -38,8 +40,18 @@ pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
                 format!("only one class ({only}); two are needed to tell apart"),
             ));
         }
+        many if many.len() > *CLASSES.end() => {
+            let problem = format!("{} classes are too many (limit {})", many.len(), CLASSES.end());
+            return Err(Error::file(&train_dir, problem));
+        }
         _ => {}
     }
+    if let Some((class, _)) = train.classes.iter().find(|(_, pictures)| pictures.is_empty()) {
+        let problem = "a class needs at least one .png, .jpg or .jpeg file to train on";
+        return Err(Error::file(train_dir.join(class), problem));
+    }
+    // A class that is not tested may have an empty folder or none.
+    test.classes.retain(|_, pictures| !pictures.is_empty());
     if test.classes.is_empty() {
         return Err(Error::file(&test_dir, "empty: expected a folder of pictures for each class"));
     }
@@ -53,18 +65,12 @@ pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
     Ok(Dataset { name: name_of(dir), classes, train, test, note })
 }
 
-/// The folder's own name, also where the path ends in `.` or `..`.
-fn name_of(dir: &Path) -> String {
-    let full = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-    full.file_name().map_or_else(|| "pictures".into(), |name| name.to_string_lossy().into_owned())
-}
-
 fn unexpected_layout(dir: &Path) -> Error {
     let found = match entries(dir) {
         Err(error) => return error,
         Ok(entries) if entries.is_empty() => "nothing".into(),
         Ok(entries) => {
-            let names: Vec<&str> = entries.iter().take(3).map(|(name, _)| name.as_str()).collect();
+            let names: Vec<_> = entries.iter().take(3).map(|(name, _)| name.to_string_lossy()).collect();
             format!("{}{}", names.join(", "), if entries.len() > 3 { ", ..." } else { "" })
         }
     };
@@ -82,15 +88,13 @@ fn unexpected_layout(dir: &Path) -> Error {
 }
 
 /// Name and path of everything in `dir` that is not hidden, sorted by name.
-fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+fn entries(dir: &Path) -> Result<Vec<(OsString, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::file(dir, e))? {
-        let path = entry.map_err(|e| Error::file(dir, e))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(Error::file(&path, "the name is not valid UTF-8"));
-        };
-        if !name.starts_with('.') {
-            found.push((name.to_string(), path));
+        let entry = entry.map_err(|e| Error::file(dir, e))?;
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            found.push((name, entry.path()));
         }
     }
     found.sort();
@@ -99,22 +103,18 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 fn list(split: &Path) -> Result<Listing> {
     let mut listing = Listing { classes: BTreeMap::new(), ignored: 0 };
-    for (class, path) in entries(split)? {
+    for (name, path) in entries(split)? {
         if !path.is_dir() {
             listing.ignored += 1;
             continue;
         }
+        let class =
+            name.into_string().map_err(|_| Error::file(&path, "the name is not valid UTF-8; rename it"))?;
+        check_class_name(&class).map_err(|problem| Error::file(&path, problem))?;
         let all = entries(&path)?;
         let total = all.len();
         let pictures: Vec<PathBuf> =
             all.into_iter().map(|(_, path)| path).filter(|path| is_picture(path)).collect();
-        if pictures.is_empty() {
-            let found = if total == 0 { "empty".into() } else { format!("{total} entries, but no picture") };
-            return Err(Error::file(
-                &path,
-                format!("{found}: a class needs at least one .png, .jpg or .jpeg file"),
-            ));
-        }
         listing.ignored += total - pictures.len();
         listing.classes.insert(class, pictures);
     }

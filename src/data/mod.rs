@@ -6,13 +6,14 @@
 //! so that the rest of the program never learns where they came from.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::kernels::rng::{self, Stream};
 
 pub mod cifar10;
@@ -28,7 +29,34 @@ pub const CHANNELS: usize = 3;
 pub const DEFAULT_SIZE: usize = 32;
 
 /// Sides that [`load`] accepts; more than the upper bound is a typing error, not a picture size.
-pub const SIZES: std::ops::RangeInclusive<usize> = 8..=1024;
+pub const SIZES: RangeInclusive<usize> = 8..=1024;
+
+/// How many classes data may have; more than the upper bound is another kind of folder.
+pub const CLASSES: RangeInclusive<usize> = 2..=10_000;
+
+/// A class name goes into reports, pictures and weight files: it must be short and printable.
+fn check_class_name(name: &str) -> std::result::Result<(), String> {
+    const MOST: usize = 100;
+    if name.chars().count() > MOST {
+        return Err(format!("a class name of more than {MOST} characters; shorten it"));
+    }
+    match printable(name) == name {
+        true => Ok(()),
+        false => Err(format!("the class name {name} has control characters; rename it")),
+    }
+}
+
+/// The own name of a folder or archive, also where the path ends in `.` or `..`. One that is called like a
+/// built-in source does not get to pass for it.
+fn name_of(path: &Path) -> String {
+    let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let name = full.file_name().map_or_else(|| "pictures".into(), |name| name.to_string_lossy());
+    if matches!(&*name, "cifar10" | "shapes") {
+        format!("{name}-files")
+    } else {
+        printable(&name).into_owned()
+    }
+}
 
 /// Square colour pictures with a class each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,7 +136,8 @@ impl Images {
     }
 }
 
-/// Zeroed room for `n` pictures, as an error rather than an abort when there is not enough memory.
+/// Zeroed room for `n` pictures. Where the system refuses that much memory, this is an error rather than an
+/// abort; a system that promises more than it has may still end the program later.
 fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
     let bytes = n.saturating_mul(size * size * CHANNELS);
     let mut pixels = Vec::new();
@@ -125,11 +154,14 @@ fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
 /// A training and a test set over the same classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
-    /// `cifar10`, `shapes`, or the name of the picture folder: what a report calls the data.
+    /// What a report calls the data: `cifar10` for what has its form in full, `shapes`, or the own name of
+    /// the folder or archive.
     pub name: String,
     /// Class names; a label is an index into them.
     pub classes: Vec<String>,
+    /// To train on.
     pub train: Images,
+    /// To report the final accuracy on, and for nothing else.
     pub test: Images,
     /// Anything about how the data was obtained that a reader of the results must know.
     pub note: Option<String>,
@@ -164,7 +196,8 @@ impl Dataset {
 /// What to train on, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// CIFAR-10 where it is cached or can be fetched, otherwise [`Source::Shapes`] with a loud warning.
+    /// CIFAR-10 where it is cached or can be fetched; [`Source::Shapes`] with a loud warning where it is
+    /// absent and the network does not deliver it or may not be used.
     Auto,
     /// CIFAR-10 from the cache or the network, or an error.
     Cifar10,
@@ -255,7 +288,8 @@ fn mirrors(list: &str, file_name: &str) -> Vec<String> {
 ///
 /// # Errors
 /// A picture size out of range; data that is missing, malformed or cannot be fetched. Only
-/// [`Source::Auto`] replaces data that cannot be had, and never data that is there but broken.
+/// [`Source::Auto`] replaces data that is absent and cannot be fetched. Data that is there but broken, and a
+/// cache that cannot be written, are errors for it too.
 pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
     let size = options.image_size.unwrap_or(DEFAULT_SIZE);
     if !SIZES.contains(&size) {
@@ -276,6 +310,7 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
         Source::Auto => match locate_cifar10(options) {
             Ok(path) => from_path(&path, size),
             Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),
             Err(why) => {
                 crate::console::note(fallback_warning(&why, options));
                 let note =
@@ -287,6 +322,10 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
 }
 
 /// The folder or archive that holds CIFAR-10, downloaded if it is neither cached nor forbidden to.
+///
+/// # Errors
+/// [`Error::File`] where something on this machine is wrong: a broken archive that the network does not
+/// replace, a cache that cannot be written. [`Error::Failed`] where CIFAR-10 is just not to be had.
 fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     if let Some(folder) = cifar10::find_folder(&options.cache) {
         return Ok(folder);
@@ -295,17 +334,24 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     if options.remote.is_complete(&archive) {
         return Ok(archive);
     }
-    if options.offline {
-        // A half-copied file is the likeliest reason to end up here by mistake.
-        return Err(Error::Failed(match std::fs::metadata(&archive) {
-            Ok(meta) => {
-                format!("{} has {} bytes, expected {}", archive.display(), meta.len(), options.remote.bytes)
-            }
-            Err(_) => "not in the cache, and offline mode is on (CIFAR_ENGINE_OFFLINE)".into(),
-        }));
+    let fetched = if options.offline {
+        Err(Error::Failed("not in the cache, and offline mode is on (CIFAR_ENGINE_OFFLINE)".into()))
+    } else {
+        let watch = download::Watch { quiet: options.quiet, stop: options.stop };
+        download::fetch(&options.remote, &options.cache, &watch)
+    };
+    match (fetched, std::fs::symlink_metadata(&archive)) {
+        // A half-copied file: who put it there wants CIFAR-10 and must learn that this is not it.
+        (Err(Error::Failed(why)), Ok(found)) => {
+            let (has, expected) = (found.len(), options.remote.bytes);
+            let what = if found.is_file() { format!("has {has} bytes") } else { "is no file".into() };
+            Err(Error::file(
+                &archive,
+                format!("{what}, expected {expected} bytes; delete it or replace it ({why})"),
+            ))
+        }
+        (fetched, _) => fetched,
     }
-    let watch = download::Watch { quiet: options.quiet, stop: options.stop };
-    download::fetch(&options.remote, &options.cache, &watch)
 }
 
 fn from_path(path: &Path, size: usize) -> Result<Dataset> {
@@ -335,7 +381,7 @@ fn fallback_warning(why: &Error, options: &Options) -> String {
     let why = why.to_string().replace("; ", "\n**    "); // a line for each mirror
     format!(
         "\n{rule}\n**\n**  WARNING: THIS IS NOT CIFAR-10\n**\n\
-         **  CIFAR-10 is not in the cache and could not be downloaded:\n**    {why}\n**\n\
+         **  CIFAR-10 could not be had:\n**    {why}\n**\n\
          **  Going on with \"shapes\", synthetic pictures drawn by this program. They are\n\
          **  easier than CIFAR-10; an accuracy on them says nothing about CIFAR-10.\n**\n\
          **  To train on CIFAR-10, place {} in\n**    {}\n\

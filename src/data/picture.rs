@@ -1,12 +1,15 @@
 //! One picture file to pixels: PNG and JPEG of any kind, upright, square, 8-bit RGB.
 
-use std::fs;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 
+use image::error::{LimitError, LimitErrorKind};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use image::{
+    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+};
 
 use super::CHANNELS;
 use crate::error::{Error, Result};
@@ -17,6 +20,8 @@ const MAX_SIDE: u32 = 20_000;
 const MAX_DECODED: u64 = 300 << 20;
 /// Bytes of the file itself.
 const MAX_FILE: u64 = 256 << 20;
+/// As many first bytes as any format needs to be told from the others.
+const MAGIC: u64 = 64;
 
 /// Decodes the picture at `path` to `[size, size, 3]` bytes, RGB interleaved.
 ///
@@ -28,43 +33,76 @@ const MAX_FILE: u64 = 256 << 20;
 /// A file that cannot be read, is neither PNG nor JPEG, is damaged or cut short, or is absurdly large;
 /// the error names the file.
 pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
-    decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| {
-        // Decoder messages may span lines; ours never do.
-        Error::file(path, problem.split_whitespace().collect::<Vec<_>>().join(" "))
-    })
+    decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| Error::file(path, problem))
 }
 
 fn decode(path: &Path) -> std::result::Result<RgbImage, String> {
-    let length = fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if length > MAX_FILE {
-        return Err(format!("{length} bytes are too many for a picture (limit {MAX_FILE})"));
+    let mut file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err("this is a folder; name the pictures in it, for example FOLDER/*.png".into());
     }
-    let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-    match reader.format() {
-        Some(ImageFormat::Png) => {}
-        Some(ImageFormat::Jpeg) if jpeg_ends(&bytes) => {}
-        Some(ImageFormat::Jpeg) => return Err("unreadable picture: the JPEG data is cut short".into()),
-        _ => return Err("neither a PNG nor a JPEG picture (judged by its content)".into()),
+    // The first bytes tell the format, so that nothing else is read any further.
+    let mut bytes = Vec::new();
+    file.by_ref().take(MAGIC).read_to_end(&mut bytes).map_err(unreadable)?;
+    let format = image::guess_format(&bytes).ok();
+    let format = format.filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg));
+    let format = format.ok_or("neither a PNG nor a JPEG picture (judged by its content)")?;
+    read_rest(file, &mut bytes, MAX_FILE)?;
+    let name = if format == ImageFormat::Png { "PNG" } else { "JPEG" };
+    if format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
+        return Err(format!("unreadable picture: the {name} data is cut short"));
     }
-    decode_limited(reader).map_err(|e| format!("unreadable picture: {e}"))
+    let reader = ImageReader::with_format(Cursor::new(&bytes), format);
+    decode_limited(reader).map_err(|error| format!("unreadable picture: {}", plain(&error, name)))
 }
 
-fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Result<RgbImage, String> {
+/// Reads on to the end, which must come before `limit` bytes in all. No length is asked for beforehand: a
+/// pipe or device has none.
+fn read_rest(source: impl Read, bytes: &mut Vec<u8>, limit: u64) -> std::result::Result<(), String> {
+    let room = limit.saturating_sub(bytes.len() as u64);
+    source.take(room.saturating_add(1)).read_to_end(bytes).map_err(unreadable)?;
+    match bytes.len() as u64 > limit {
+        true => Err(format!("more than {limit} bytes are too many for a picture")),
+        false => Ok(()),
+    }
+}
+
+fn unreadable(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist; check the path".into(),
+        io::ErrorKind::PermissionDenied => "no permission to read it".into(),
+        io::ErrorKind::IsADirectory => {
+            "this is a folder; name the pictures in it, for example FOLDER/*.png".into()
+        }
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// The decoders' own words are about their insides.
+fn plain(error: &ImageError, format: &str) -> String {
+    match error {
+        ImageError::Limits(_) => {
+            format!("too large (the limits are {MAX_SIDE} pixels a side and {} MB)", MAX_DECODED >> 20)
+        }
+        ImageError::Unsupported(_) => format!("a kind of {format} that is not supported; convert it"),
+        _ => format!("the {format} data is damaged or cut short"),
+    }
+}
+
+fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Result<RgbImage, ImageError> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(2 * MAX_DECODED);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let mut decoder = reader.into_decoder()?;
     // The JPEG decoder checks sides only, so the product is checked here.
     if decoder.total_bytes() > MAX_DECODED {
-        let (width, height) = decoder.dimensions();
-        return Err(format!("{width}x{height} pixels are too many"));
+        return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError)));
     }
     // Broken metadata of an otherwise good picture is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+    let mut picture = DynamicImage::from_decoder(decoder)?;
     picture.apply_orientation(orientation);
     Ok(if picture.color().has_alpha() { on_white(picture) } else { picture.into_rgb8() })
 }
@@ -134,6 +172,8 @@ pub fn resize_square(pixels: &[u8], from: usize, to: usize) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use image::{GrayImage, ImageEncoder, Luma, Rgba, RgbaImage, codecs::jpeg::JpegEncoder};
     use tempfile::TempDir;
 
@@ -269,6 +309,60 @@ mod tests {
             "{error}"
         );
         assert!(load_picture(&dir.path().join("none.png"), 8).is_err());
+    }
+
+    #[test]
+    fn a_damaged_png_is_told_in_plain_words() {
+        let (_dir, path) = saved(halves(64, 64), "bad.png");
+        let whole = fs::read(&path).unwrap();
+        for at in [20, 35, 45, whole.len() / 2, whole.len() - 14] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            fs::write(&path, bytes).unwrap();
+            let Err(error) = load_picture(&path, 64) else { continue };
+            let text = error.to_string();
+            assert!(text.contains("bad.png: unreadable picture: the PNG data is damaged"), "{text}");
+        }
+        fs::write(&path, &whole[..40]).unwrap();
+        let text = load_picture(&path, 64).unwrap_err().to_string();
+        assert!(text.ends_with("unreadable picture: the PNG data is damaged or cut short"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_is_answered_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = load_picture(dir.path(), 8).unwrap_err().to_string();
+        assert!(
+            text.ends_with("this is a folder; name the pictures in it, for example FOLDER/*.png"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn no_more_than_the_limit_is_read_from_a_source_without_end() {
+        let mut bytes = vec![1; 10];
+        let problem = read_rest(io::repeat(7), &mut bytes, 1000).unwrap_err();
+        assert!(problem.contains("more than 1000 bytes"), "{problem}");
+        assert_eq!(bytes.len(), 1001);
+        read_rest(&[7; 990][..], &mut vec![1; 10], 1000).unwrap();
+        assert!(read_rest(&[7; 991][..], &mut vec![1; 10], 1000).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn devices_without_end_are_refused_and_pipes_are_read() {
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+        let text = load_picture(Path::new("/dev/zero"), 8).unwrap_err().to_string();
+        assert!(text.contains("neither a PNG nor a JPEG picture"), "{text}");
+        let (_dir, path) = saved(halves(8, 8), "piped.png");
+        let (reader, mut writer) = io::pipe().unwrap();
+        let png = fs::read(path).unwrap();
+        let writing =
+            std::thread::spawn(move || png.chunks(5).for_each(|part| writer.write_all(part).unwrap()));
+        let named = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        assert_eq!(load_picture(Path::new(&named), 8).unwrap(), halves(8, 8).into_raw());
+        writing.join().unwrap();
     }
 
     #[test]

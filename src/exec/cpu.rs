@@ -41,10 +41,12 @@ impl Cpu {
         Ok(Cpu { isa, pool, states, names, plans, scratch: Buffer::default() })
     }
 
+    /// Number of threads that a run uses.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
 
+    /// The instruction set that the kernels were chosen for.
     pub fn isa(&self) -> Isa {
         self.isa
     }

@@ -13,7 +13,9 @@ pub struct PlanId(pub(crate) usize);
 /// Values on their way to or from a device.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
+    /// Numbers.
     F32(&'a [f32]),
+    /// Labels, indices, seeds, and pixels (four to a value).
     U32(&'a [u32]),
 }
 

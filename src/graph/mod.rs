@@ -40,8 +40,11 @@ struct Info {
 /// An application of an op.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// What is computed.
     pub op: Arc<dyn Op>,
+    /// What it is computed from, in the op's order.
     pub inputs: Vec<Value>,
+    /// What results, in the op's order.
     pub outputs: Vec<Value>,
     /// The layer of the model that the node belongs to, for messages and profiles.
     pub layer: String,
@@ -59,6 +62,7 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// A graph without values.
     pub fn new() -> Self {
         Graph::default()
     }
@@ -68,7 +72,8 @@ impl Graph {
         Value(self.values.len() - 1)
     }
 
-    /// A value that the host writes before a run.
+    /// A value that the host writes before a run. One that is absurdly large is refused by the first op that
+    /// it is given to.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
         self.add(name.to_string(), ty, Source::Input)
     }
@@ -76,8 +81,9 @@ impl Graph {
     /// A value that lives on the device under a name of its own; asking again gives the same value.
     ///
     /// # Errors
-    /// If the name is taken by a state of another type.
+    /// If the name is taken by a state of another type, or the state is absurdly large.
     pub fn state(&mut self, name: &str, ty: TensorType) -> Result<Value> {
+        check_size(&ty).map_err(|problem| Error::op(name, problem))?;
         if let Some(&state) = self.states.get(name) {
             return match self.ty(state) == &ty {
                 true => Ok(state),
@@ -99,12 +105,16 @@ impl Graph {
     /// Adds a node and returns its outputs.
     ///
     /// # Errors
-    /// If the op's shape rule rejects the inputs; the message names the layer and the shapes.
+    /// If the op's shape rule rejects the inputs, or an input or output is absurdly large; the message names
+    /// the layer and the shapes.
     pub fn apply(&mut self, op: impl Op, inputs: &[Value]) -> Result<Vec<Value>> {
         self.apply_shared(Arc::new(op), inputs)
     }
 
     /// [`Graph::apply`] for an op with one output.
+    ///
+    /// # Errors
+    /// As for [`Graph::apply`].
     pub fn apply1(&mut self, op: impl Op, inputs: &[Value]) -> Result<Value> {
         Ok(self.apply(op, inputs)?[0])
     }
@@ -115,7 +125,12 @@ impl Graph {
     /// As for [`Graph::apply`].
     pub fn apply_shared(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
-        let outputs = op.output_types(&types).map_err(|problem| {
+        // The inputs first: shape rules calculate with their sizes.
+        let checked = types.iter().try_for_each(|ty| check_size(ty)).and_then(|()| {
+            let outputs = op.output_types(&types)?;
+            outputs.iter().try_for_each(check_size).map(|()| outputs)
+        });
+        let outputs = checked.map_err(|problem| {
             let types: Vec<String> = types.iter().map(ToString::to_string).collect();
             Error::op(
                 format!("{} '{}'", op.name(), self.layer),
@@ -149,18 +164,22 @@ impl Graph {
         self.outputs.push((name.to_string(), value));
     }
 
+    /// Shape and element type of a value.
     pub fn ty(&self, value: Value) -> &TensorType {
         &self.values[value.0].ty
     }
 
+    /// Dimensions of a value, outermost first.
     pub fn dims(&self, value: Value) -> &[usize] {
         self.ty(value).dims()
     }
 
+    /// All nodes, in an order in which they can run.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
+    /// Where a value comes from.
     pub fn source(&self, value: Value) -> Source {
         self.values[value.0].source
     }
@@ -170,10 +189,12 @@ impl Graph {
         &self.values[value.0].name
     }
 
+    /// What the host can read after a run: names and values.
     pub fn outputs(&self) -> &[(String, Value)] {
         &self.outputs
     }
 
+    /// Pairs (state, value): after a run, the state holds the value.
     pub fn updates(&self) -> &[(Value, Value)] {
         &self.updates
     }
@@ -205,6 +226,18 @@ impl Graph {
     }
 }
 
+/// Sizes and offsets are products of dimensions; up to this many elements none of them can wrap.
+const MOST_ELEMENTS: usize = 1 << 40;
+
+fn check_size(ty: &TensorType) -> std::result::Result<(), String> {
+    // A zero must not hide the others: shape rules multiply some of the dimensions only.
+    let len = ty.dims().iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)));
+    match len.is_some_and(|len| len <= MOST_ELEMENTS) {
+        true => Ok(()),
+        false => Err(format!("{ty} is too large (limit {MOST_ELEMENTS} elements); choose smaller sizes")),
+    }
+}
+
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for node in &self.nodes {
@@ -220,5 +253,33 @@ impl fmt::Display for Graph {
             writeln!(f, "output {name} = {}", self.label(*value))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::add::Add;
+    use crate::ops::matmul::Matmul;
+
+    #[test]
+    fn sizes_that_would_wrap_are_refused_and_the_layer_is_named() {
+        let mut graph = Graph::new();
+        graph.set_layer("stem");
+        let huge = 5_000_000_000;
+        for dims in [vec![1, huge, huge, 3], vec![huge, huge, huge], vec![0, huge, huge], vec![1 << 40, 2]] {
+            let x = graph.input("x", TensorType::f32(&dims[..]));
+            let error = graph.apply(Add, &[x, x]).unwrap_err().to_string();
+            assert!(error.contains("'stem'") && error.contains("too large"), "{error}");
+            let error = graph.state("w", TensorType::f32(&dims[..])).unwrap_err().to_string();
+            assert!(error.starts_with("w: ") && error.contains("too large"), "{error}");
+        }
+        // Harmless inputs, an absurd output.
+        let x = graph.input("x", TensorType::f32([huge, 1]));
+        let w = graph.state("v", TensorType::f32([1, huge])).unwrap();
+        let error = graph.apply(Matmul::default(), &[x, w]).unwrap_err().to_string();
+        assert!(error.contains("'stem'") && error.contains("too large"), "{error}");
+        let x = graph.input("x", TensorType::f32([1 << 40]));
+        graph.apply(Add, &[x, x]).unwrap();
     }
 }

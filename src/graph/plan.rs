@@ -30,30 +30,41 @@ pub enum Place {
 /// One op, with the places of its operands.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// What to compute.
     pub op: Arc<dyn Op>,
+    /// Of the operands, in the order of the places.
     pub types: Types,
+    /// Where the op reads.
     pub inputs: Vec<Place>,
+    /// Where the op writes.
     pub outputs: Vec<Place>,
+    /// The layer of the model that the step belongs to, for messages and profiles.
     pub layer: String,
 }
 
 /// A named tensor the host can reach.
 #[derive(Clone, Debug)]
 pub struct Port {
+    /// Unique among the inputs or outputs of the plan.
     pub name: String,
+    /// What the host writes or reads.
     pub ty: TensorType,
+    /// Where it lives; its first `ty.len()` elements are the tensor.
     pub place: Place,
 }
 
 /// An executable program: pure data, the same for every device.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// In the order in which they run.
     pub steps: Vec<Step>,
     /// Size of every slot, in elements.
     pub slots: Vec<usize>,
     /// The device state the plan uses; `Place::State(i)` is `states[i]`.
     pub states: Vec<(String, TensorType)>,
+    /// What the host writes before a run.
     pub inputs: Vec<Port>,
+    /// What the host may read after a run.
     pub outputs: Vec<Port>,
 }
 
@@ -258,7 +269,10 @@ impl Storages {
 
     fn into_plan(mut self, graph: &Graph) -> Plan {
         let slots = self.place();
-        let place = |value: &Value| self.storages[self.of[value]].place.unwrap_or(Place::Slot(0));
+        let place = |value: &Value| {
+            let place = self.storages[self.of[value]].place;
+            place.unwrap_or_else(|| unreachable!("{} was given no memory", graph.label(*value)))
+        };
         let types = |values: &[Value]| values.iter().map(|&v| graph.ty(v).clone()).collect();
         let steps = graph.nodes.iter().filter(|node| node.op.view_of().is_none()).map(|node| Step {
             op: node.op.clone(),

@@ -13,7 +13,9 @@ use crate::kernels::{parallel, rows::BLOCK};
 /// Where epsilon is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpsilonForm {
+    /// To the corrected root, as PyTorch does.
     Torch,
+    /// To the root before its correction, as Keras does.
     Keras,
 }
 
@@ -21,10 +23,15 @@ pub enum EpsilonForm {
 /// Outputs the new p, m and v, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Adam {
+    /// How much of m stays.
     pub beta1: f32,
+    /// How much of v stays.
     pub beta2: f32,
+    /// Keeps the division finite.
     pub epsilon: f32,
+    /// Where it is added.
     pub epsilon_form: EpsilonForm,
+    /// Decoupled weight decay, a factor of the rate.
     pub decay: f32,
 }
 
@@ -92,6 +99,7 @@ impl Op for Adam {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |epsilon_form, decay, step| {
         let input = |low, high| (TensorType::f32([5, 7]), Fill::Uniform(low, high));

@@ -41,6 +41,7 @@ impl Op for Add {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let input = || (TensorType::f32([3, 7, 5]), Fill::Uniform(-1.0, 1.0));
     vec![Case::new(Add, vec![input(), input()]).differentiable(&[0, 1])]

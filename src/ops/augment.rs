@@ -17,13 +17,19 @@ use crate::kernels::rng::{self, Stream};
 /// empty image with the label [`IGNORE`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
+    /// Side of a picture in pixels.
     pub size: usize,
+    /// Of each channel, on the scale of a pixel byte.
     pub mean: [f32; 3],
+    /// Of each channel, on the same scale.
     pub std: [f32; 3],
+    /// Most pixels to shift by, each way.
     pub shift: usize,
+    /// Whether pictures are mirrored at random.
     pub flip: bool,
     /// Side of the square; 0 for none.
     pub cutout: usize,
+    /// What the random choices depend on, besides step and place in the batch.
     pub seed: u32,
 }
 
@@ -148,6 +154,7 @@ impl Op for Augment {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |size, shift, flip, cutout| {
         let (mean, std) = ([120.0, 130.0, 110.0], [60.0, 55.0, 70.0]);

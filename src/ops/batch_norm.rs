@@ -14,7 +14,9 @@ use crate::kernels::{batch_norm, rows};
 /// mean `[C]`, variance `[C]` (biased).
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
+    /// Added to the variance.
     pub epsilon: f32,
+    /// Applied to the result.
     pub activation: Activation,
 }
 
@@ -91,6 +93,7 @@ impl Op for BatchNorm {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize], activation, low, high| {
         let channels = TensorType::f32([dims[dims.len() - 1]]);

@@ -13,7 +13,9 @@ use crate::kernels::rows;
 /// Inputs: dy and x `[..., C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormGrad {
+    /// Added to the variance.
     pub epsilon: f32,
+    /// The forward node's.
     pub activation: Activation,
 }
 
@@ -79,6 +81,7 @@ impl Op for BatchNormGrad {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize], activation| {
         let (ty, channels) = (TensorType::f32(dims), TensorType::f32([dims[dims.len() - 1]]));

@@ -9,7 +9,9 @@ use crate::kernels::batch_norm;
 /// See the module's documentation. Inputs: x `[..., C]`, then gamma, beta, mean and variance `[C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormInfer {
+    /// Added to the variance.
     pub epsilon: f32,
+    /// Applied to the result.
     pub activation: Activation,
 }
 
@@ -51,6 +53,7 @@ impl Op for BatchNormInfer {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize], activation| {
         let channels = TensorType::f32([dims[dims.len() - 1]]);

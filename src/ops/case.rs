@@ -27,13 +27,16 @@ pub enum Fill {
 /// An op and its inputs.
 #[derive(Clone, Debug)]
 pub struct Case {
+    /// The op under test.
     pub op: Arc<dyn Op>,
+    /// Type and content of each input.
     pub inputs: Vec<(TensorType, Fill)>,
     /// The inputs whose gradients are checked numerically.
     pub differentiable: Vec<usize>,
 }
 
 impl Case {
+    /// A case whose gradients are not checked.
     pub fn new(op: impl Op, inputs: Vec<(TensorType, Fill)>) -> Self {
         Case { op: Arc::new(op), inputs, differentiable: Vec::new() }
     }

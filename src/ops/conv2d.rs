@@ -54,7 +54,9 @@ impl Padding {
 /// `[O]`; output `[N, P, Q, O]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2d {
+    /// Step of the window in pixels, in both directions.
     pub stride: usize,
+    /// How the borders are padded.
     pub padding: Padding,
 }
 
@@ -212,6 +214,7 @@ pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
     ]
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(op, x, w): (Conv2d, Shape, Shape), bias: bool| {
         let channels = w.last();

@@ -10,7 +10,9 @@ use crate::tensor::Shape;
 /// Inputs: dy `[N, P, Q, O]` and w `[KH, KW, C, O]`; output `[N, H, W, C]`, the given shape.
 #[derive(Clone, Debug)]
 pub struct Conv2dInputGrad {
+    /// The forward convolution.
     pub conv: Conv2d,
+    /// Of x.
     pub shape: Shape,
 }
 
@@ -57,6 +59,7 @@ impl Op for Conv2dInputGrad {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(conv, shape, w): (Conv2d, Shape, Shape)| {
         let (x, w) = (TensorType::f32(shape.clone()), TensorType::f32(w));

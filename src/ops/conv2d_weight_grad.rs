@@ -10,7 +10,9 @@ use crate::tensor::Shape;
 /// Inputs: x `[N, H, W, C]` and dy `[N, P, Q, O]`; output `[KH, KW, C, O]`, the given shape.
 #[derive(Clone, Debug)]
 pub struct Conv2dWeightGrad {
+    /// The forward convolution.
     pub conv: Conv2d,
+    /// Of w.
     pub shape: Shape,
 }
 
@@ -57,6 +59,7 @@ impl Op for Conv2dWeightGrad {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(conv, x, shape): (Conv2d, Shape, Shape)| {
         let (x, w) = (TensorType::f32(x), TensorType::f32(shape.clone()));

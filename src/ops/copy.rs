@@ -31,6 +31,7 @@ impl Op for Copy {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     vec![Case::new(Copy, vec![(TensorType::f32([3, 5]), Fill::Uniform(-1.0, 1.0))]).differentiable(&[0])]
 }

@@ -65,6 +65,7 @@ impl Op for Dropout {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |rate, len: usize| {
         let inputs = vec![

@@ -9,7 +9,9 @@ use crate::kernels::matmul::{self, Product};
 /// is one, bias `[n]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
+    /// Whether a is given as `[k, m]`.
     pub a_transposed: bool,
+    /// Whether b is given as `[n, k]`.
     pub b_transposed: bool,
 }
 
@@ -99,6 +101,7 @@ impl Op for Matmul {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (m, n, k) in [(5, 10, 7), (50, 33, 40), (1, 1, 1)] {

@@ -9,7 +9,9 @@ use crate::kernels::pool::{self, Geometry};
 /// See the module's documentation. Input `[N, H, W, C]`, output `[N, P, Q, C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
+    /// Side of a window in pixels.
     pub window: usize,
+    /// Step of the window in pixels, in both directions.
     pub stride: usize,
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn geometries() -> Vec<(MaxPool, [usize; 4])> {
     ]
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(pool, x): (MaxPool, [usize; 4])| {
         Case::new(pool, vec![(TensorType::f32(x), Fill::Distinct)]).differentiable(&[0])

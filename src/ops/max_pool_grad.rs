@@ -8,6 +8,7 @@ use crate::kernels::pool;
 /// Inputs: x, y and dy of the pooling; output dx, of x's shape.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPoolGrad {
+    /// The forward pooling.
     pub pool: MaxPool,
 }
 
@@ -40,6 +41,7 @@ impl Op for MaxPoolGrad {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(pool, x): (MaxPool, [usize; 4]), fill| {
         let x = TensorType::f32(x);

@@ -69,7 +69,9 @@ pub fn cases() -> Vec<case::Case> {
 /// Types of a node's operands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Types {
+    /// In the op's order.
     pub inputs: Vec<TensorType>,
+    /// In the op's order.
     pub outputs: Vec<TensorType>,
 }
 
@@ -78,13 +80,20 @@ pub type Gradients = Result<Vec<Option<Value>>>;
 
 /// An operation on tensors: a pure function of its inputs.
 pub trait Op: Any + Debug + Send + Sync {
+    /// What messages and profiles call it: the name of its file.
     fn name(&self) -> &'static str;
 
-    /// The shape rule. The error says what is wrong; [`Graph::apply`] adds the layer and the types.
+    /// The shape rule.
+    ///
+    /// # Errors
+    /// Says what is wrong with the inputs; [`Graph::apply`] adds the layer and the types.
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String>;
 
     /// The gradient rule: adds the nodes that turn the gradients of the outputs (`None` where nothing
     /// depends on one) into those of the inputs; only those in `needed` are used.
+    ///
+    /// # Errors
+    /// If the op has no gradient, or its nodes cannot be added.
     fn gradient(
         &self,
         _graph: &mut Graph,
@@ -123,25 +132,36 @@ pub trait Op: Any + Debug + Send + Sync {
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
 }
 
+/// No op takes more inputs.
 pub const MAX_INPUTS: usize = 8;
+/// No op has more outputs.
 pub const MAX_OUTPUTS: usize = 4;
 
 /// The memory a CPU kernel works on. Slices have exactly the length of their types.
 pub struct CpuArgs<'a> {
+    /// The instruction set to compute with.
     pub isa: Isa,
+    /// Empty beyond the op's inputs, and for an input that shares memory with an output.
     pub inputs: [&'a Buffer; MAX_INPUTS],
     /// Not zeroed: they hold whatever was there before, or, for in-place ops, the input.
     pub outputs: [Buffer; MAX_OUTPUTS],
+    /// Of the operands.
     pub types: &'a Types,
+    /// At least as many elements as [`Op::cpu_scratch`] asks for, with any values in them.
     pub scratch: &'a mut [f32],
 }
 
 impl<'a> CpuArgs<'a> {
+    /// Input `index`; empty if it shares memory with an output.
+    ///
+    /// # Panics
+    /// If the op has no such input.
     pub fn input(&self, index: usize) -> &'a [f32] {
         let buffer = self.inputs[index];
         &buffer.f32()[..buffer.len().min(self.types.inputs[index].len())]
     }
 
+    /// Input `index` as `u32`; see [`CpuArgs::input`].
     pub fn input_u32(&self, index: usize) -> &'a [u32] {
         let buffer = self.inputs[index];
         &buffer.u32()[..buffer.len().min(self.types.inputs[index].len())]
@@ -180,12 +200,16 @@ pub(crate) fn expect<'a, const N: usize>(
 /// An activation, as the range that it clamps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
+    /// Everything passes.
     None,
+    /// From 0 up.
     Relu,
+    /// From 0 to 6.
     Relu6,
 }
 
 impl Activation {
+    /// The lower and the upper end.
     pub fn clamp(self) -> (f32, f32) {
         match self {
             Activation::None => (f32::NEG_INFINITY, f32::INFINITY),

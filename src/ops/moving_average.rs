@@ -9,6 +9,7 @@ use super::*;
 pub struct MovingAverage {
     /// The weight of the new value (PyTorch's convention; Keras gives `1 - momentum`).
     pub momentum: f32,
+    /// What x is multiplied with.
     pub scale: f32,
 }
 
@@ -41,6 +42,7 @@ impl Op for MovingAverage {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let input = || (TensorType::f32([37]), Fill::Uniform(-1.0, 1.0));
     vec![Case::new(MovingAverage { momentum: 0.1, scale: 1.25 }, vec![input(), input()])]

@@ -8,6 +8,7 @@ use crate::kernels::{parallel, rows::BLOCK};
 /// See the module's documentation. Works in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Relu {
+    /// Which of the two.
     pub activation: Activation,
 }
 
@@ -46,6 +47,7 @@ impl Op for Relu {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |activation, fill| {
         Case::new(Relu { activation }, vec![(TensorType::f32([3, 7, 5]), fill)]).differentiable(&[0])

@@ -7,6 +7,7 @@ use crate::kernels::{parallel, rows::BLOCK};
 /// Inputs: `dy`, and the forward pass's output `y`. Works in place on `dy`.
 #[derive(Clone, Copy, Debug)]
 pub struct ReluGrad {
+    /// The forward node's.
     pub activation: Activation,
 }
 
@@ -42,6 +43,7 @@ impl Op for ReluGrad {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let ty = || TensorType::f32([3, 7, 5]);
     let case = |activation, fill| {

@@ -6,6 +6,7 @@ use crate::tensor::Shape;
 /// Gives its input this shape, which must have as many elements.
 #[derive(Clone, Debug)]
 pub struct Reshape {
+    /// Of the output.
     pub shape: Shape,
 }
 

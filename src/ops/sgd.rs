@@ -11,8 +11,11 @@ use crate::kernels::{parallel, rows::BLOCK};
 /// place.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
+    /// How much of the buffer stays.
     pub momentum: f32,
+    /// Whether to look ahead by Nesterov's rule.
     pub nesterov: bool,
+    /// Weight decay, added to the gradient.
     pub decay: f32,
 }
 
@@ -56,6 +59,7 @@ impl Op for Sgd {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |nesterov, decay| {
         let input = || (TensorType::f32([5, 7]), Fill::Uniform(-1.0, 1.0));

@@ -98,6 +98,7 @@ pub fn first_largest(z: &[f32]) -> usize {
     (1..z.len()).fold(0, |best, i| if z[i] > z[best] { i } else { best })
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |rows: usize, classes: usize, smoothing| {
         let logits = (TensorType::f32([rows, classes]), Fill::Uniform(-4.0, 4.0));

@@ -7,6 +7,7 @@ use super::*;
 /// Inputs: logits z `[N, C]`, labels `u32 [N]`, dloss `[1]`; output dz `[N, C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxCrossEntropyGrad {
+    /// The forward node's.
     pub smoothing: f32,
 }
 
@@ -59,6 +60,7 @@ impl Op for SoftmaxCrossEntropyGrad {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |rows: usize, classes: usize, smoothing, labels| {
         let inputs = vec![

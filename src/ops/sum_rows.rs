@@ -35,6 +35,7 @@ impl Op for SumRows {
     }
 }
 
+/// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize]| Case::new(SumRows, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]);
     vec![case(&[3, 5, 5, 7]), case(&[1000, 16]), case(&[5, 1])]

@@ -11,7 +11,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::decode::Decoder;
-use super::{Tensor, WeightsFile, layout, printable, printable_shape};
+use super::{Tensor, WeightsFile, layout, printable_shape, shortened};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -100,7 +100,7 @@ fn read_tensor(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome
         return Ok(None);
     }
     let decoder = Decoder::of(info.dtype).ok_or_else(|| {
-        format!("tensor {} is of type {}; only F32, F16 and BF16 can be read", printable(name), info.dtype)
+        format!("tensor {} is of type {}; only F32, F16 and BF16 can be read", shortened(name), info.dtype)
     })?;
     let mut raw = vec![0; bytes]; // the header check has shown that the file is as large as this
     reader.read_exact(&mut raw).map_err(unreadable)?;
@@ -147,7 +147,7 @@ fn header_bytes(weights: &WeightsFile) -> Outcome<Vec<u8>> {
         }
         if layout::count(&tensor.shape) != Some(tensor.data.len()) {
             let (shape, values) = (printable_shape(&tensor.shape), tensor.data.len());
-            return Err(format!("tensor {} has {values} values for the shape {shape}", printable(name)));
+            return Err(format!("tensor {} has {values} values for the shape {shape}", shortened(name)));
         }
         let end = start + size_of_val(tensor.data.as_slice());
         let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };

@@ -17,14 +17,20 @@ use crate::error::{Error, Result};
 pub enum Layout {
     /// The same on both sides: biases, batch-norm scales and statistics.
     AsIs,
+    /// A convolution over all channels.
     Convolution,
+    /// A convolution of each channel by itself.
     Depthwise,
+    /// A dense layer.
     Dense,
     /// A dense layer whose input is a flattened feature map. The engine flattens height, width,
     /// channels; PyTorch flattens channels, height, width. So the input rows change places too.
     DenseAfterFlatten {
+        /// Of the feature map, in pixels.
         height: usize,
+        /// Of the feature map, in pixels.
         width: usize,
+        /// Of the feature map.
         channels: usize,
     },
 }

@@ -5,6 +5,7 @@
 //! - [`layout`]: the engine's order of dimensions to PyTorch's and back.
 //! - `names`: [`match_names`], which tells every tensor that is missing, unused or misshapen.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 mod decode;
@@ -34,14 +35,14 @@ pub struct WeightsFile {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A name from a file, made safe for a message: one line, of bounded length.
-fn printable(name: &str) -> String {
+/// A name from a file, cut so that several fit into one message. [`Error`](crate::error::Error) makes
+/// what is left safe to print.
+fn shortened(name: &str) -> Cow<'_, str> {
     const MOST: usize = 80;
-    let mut shown: String = name.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if name.chars().nth(MOST).is_some() {
-        shown.push_str("...");
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &name[..end])),
+        None => Cow::Borrowed(name),
     }
-    shown
 }
 
 /// A shape as messages print it: `[64, 3, 3, 3]`, cut where a file declares many dimensions.

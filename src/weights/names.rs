@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{WeightsFile, printable, printable_shape};
+use super::{WeightsFile, printable_shape, shortened};
 use crate::error::{Error, Result};
 
 /// How many tensors of each kind a message names before it only counts.
@@ -41,7 +41,7 @@ pub fn match_names(
             with_nearest(name, "the file has", nearest(name, unused.iter().copied()))
         }),
         part("of another shape", &misshapen, |(name, shape, found)| {
-            format!("{}: {}, expected {}", printable(name), printable_shape(found), printable_shape(shape))
+            format!("{}: {}, expected {}", shortened(name), printable_shape(found), printable_shape(shape))
         }),
         part("not used", &unused, |name| {
             with_nearest(name, "the model has", nearest(name, missing.iter().copied()))
@@ -70,8 +70,8 @@ fn part<T: Copy>(kind: &str, items: &[T], show: impl Fn(T) -> String) -> Option<
 
 fn with_nearest(name: &str, side: &str, nearest: Option<&str>) -> String {
     match nearest {
-        Some(other) => format!("{}: {side} {}", printable(name), printable(other)),
-        None => printable(name),
+        Some(other) => format!("{}: {side} {}", shortened(name), shortened(other)),
+        None => shortened(name).into_owned(),
     }
 }
 
