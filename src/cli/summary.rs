@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::options::{DeviceOptions, image_size};
 use crate::console;
-use crate::data::DEFAULT_SIZE;
+use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;
 use crate::models::{Architecture, Spec};
 use crate::ops::Types;
@@ -36,8 +36,8 @@ pub struct Summary {
 }
 
 fn classes(text: &str) -> std::result::Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (2..=10_000).contains(number));
-    number.ok_or_else(|| "must lie between 2 and 10000".to_string())
+    let number = text.parse().ok().filter(|number| CLASSES.contains(number));
+    number.ok_or_else(|| format!("must lie between {} and {}", CLASSES.start(), CLASSES.end()))
 }
 
 /// A model without data: for tables and timings.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::SIZES;
+use crate::data::{CLASSES, SIZES};
 use crate::error::{Error, Result};
 use crate::graph::Value;
 use crate::nn::{Builder, Norm, Parameter};
@@ -133,7 +133,7 @@ impl Spec {
         let pixels = -1e6..=1e6;
         let fine = [
             ("image_size", SIZES.contains(&self.image_size)),
-            ("classes", (2..=10_000).contains(&self.classes.len())),
+            ("classes", CLASSES.contains(&self.classes.len())),
             ("classes", distinct.len() == self.classes.len() && self.classes.iter().all(name_is_fine)),
             ("mean", self.mean.iter().all(|mean| pixels.contains(mean))),
             ("std", self.std.iter().all(|std| (1e-3..=1e6).contains(std))),
