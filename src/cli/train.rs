@@ -14,7 +14,7 @@ use crate::models::Architecture;
 use crate::train::optimizer::Optimizer;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedule::Schedule;
-use crate::train::settings::{Augmentation, Recipe, Settings, usual_rate};
+use crate::train::settings::{Augmentation, Recipe, Settings, usual_decay, usual_rate};
 use crate::train::{self, Outcome};
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ pub struct Train {
     #[arg(long, value_name = "NAME")]
     optimizer: Option<Optimizer>,
 
-    /// Weight decay [default: 5e-4 for sgd, else 0].
+    /// Weight decay [default: 1e-3 for sgd, else 0].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f32>,
 
@@ -63,7 +63,7 @@ pub struct Train {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     label_smoothing: Option<f32>,
 
-    /// Dropout before the classifier [default: 0.5].
+    /// Dropout before the classifier [default: 0.3; 0.5 in the keras recipe].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     dropout: Option<f32>,
 
@@ -131,8 +131,8 @@ impl Train {
     fn settings(&self) -> Settings {
         let mut s = self.recipe.settings();
         if let Some(optimizer) = self.optimizer.filter(|optimizer| *optimizer != s.optimizer) {
-            (s.optimizer, s.rate) = (optimizer, usual_rate(optimizer));
-            s.weight_decay = if optimizer == Optimizer::Sgd { 5e-4 } else { 0.0 };
+            s.optimizer = optimizer;
+            (s.rate, s.weight_decay) = (usual_rate(optimizer), usual_decay(optimizer));
         }
         s.model = self.model;
         s.seed = self.seed;

@@ -119,12 +119,12 @@ impl Recipe {
             image_size: crate::data::DEFAULT_SIZE,
             epochs: 20,
             batch_size: 128,
-            rate: 0.1,
+            rate: usual_rate(Optimizer::Sgd),
             schedule: Schedule::OneCycle,
             optimizer: Optimizer::Sgd,
-            weight_decay: 5e-4,
+            weight_decay: usual_decay(Optimizer::Sgd),
             label_smoothing: 0.1,
-            dropout: 0.5,
+            dropout: 0.3,
             zero_classifier: true,
             augment: Augmentation { flip: true, shift: 4, cutout: 0 },
             normalise: Normalise::Statistics,
@@ -140,6 +140,7 @@ impl Recipe {
                 optimizer: Optimizer::KerasAdam,
                 weight_decay: 0.0,
                 label_smoothing: 0.0,
+                dropout: 0.5,
                 zero_classifier: false,
                 augment: Augmentation::default(),
                 normalise: Normalise::Unit,
@@ -157,6 +158,11 @@ pub fn usual_rate(optimizer: Optimizer) -> f32 {
         Optimizer::Adam => 4e-3,
         Optimizer::KerasAdam => 1e-3,
     }
+}
+
+/// The weight decay a recipe takes for an optimizer it did not choose itself.
+pub fn usual_decay(optimizer: Optimizer) -> f32 {
+    if optimizer == Optimizer::Sgd { 1e-3 } else { 0.0 }
 }
 
 impl Settings {
