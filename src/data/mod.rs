@@ -314,7 +314,7 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             Err(why) => {
                 crate::console::note(fallback_warning(&why, options));
                 let note =
-                    format!("CIFAR-10 could not be had ({why}); built-in synthetic shapes were used instead");
+                    "CIFAR-10 could not be had; built-in synthetic shapes are used instead".to_string();
                 Ok(Dataset { note: Some(note), ..shapes::dataset(size, options.shapes_seed)? })
             }
         },
