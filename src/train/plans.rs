@@ -24,8 +24,8 @@ pub struct Program {
     pub forward: Graph,
 }
 
-/// One training step. Inputs: `indices` u32 [batch], `step` u32 [1], `rate` f32 [1], `loss_gradient` f32 [1]
-/// (1, but for loss scaling). Output: `totals` [3]: summed loss, correct, count. States: `train.images`,
+/// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, `rate` `f32 [1]`, `loss_gradient` `f32 [1]`
+/// (1, but for loss scaling). Output: `totals` `[3]`: summed loss, correct, count. States: `train.images`,
 /// `train.labels`, the parameters and the moments.
 ///
 /// # Errors
@@ -67,8 +67,8 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
-/// One batch of an evaluation. Inputs: `indices` u32 [batch] (an index outside the images is an empty place),
-/// `step`. Outputs: `logits` [batch, classes] and `totals` [3]. States: `NAME.images`, `NAME.labels`, the
+/// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an empty place),
+/// `step`. Outputs: `logits` `[batch, classes]` and `totals` `[3]`. States: `NAME.images`, `NAME.labels`, the
 /// parameters.
 ///
 /// # Errors
