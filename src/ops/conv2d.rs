@@ -95,11 +95,6 @@ impl Conv2d {
     }
 }
 
-/// The geometry of a node whose types the shape rule has accepted.
-pub(crate) fn planned(geometry: std::result::Result<Geometry, String>) -> Geometry {
-    geometry.unwrap_or_else(|problem| unreachable!("the shape rule let pass: {problem}"))
-}
-
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"

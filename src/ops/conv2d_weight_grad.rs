@@ -2,7 +2,7 @@
 //! notation of [`super::conv2d`].
 
 use super::case::{Case, Fill};
-use super::conv2d::{Conv2d, each_product, geometries, planned};
+use super::conv2d::{Conv2d, each_product, geometries};
 use super::*;
 use crate::kernels::conv::{self, Geometry};
 use crate::tensor::Shape;
