@@ -1,8 +1,8 @@
 //! The operations: one file each, which holds everything about the op, in this order: its mathematics, its
-//! attributes, the shape rule, the gradient rule, the CPU call (beside which a GPU dispatch has its place),
-//! the naive `f64` reference that is its specification, and the cases it is tested with.
+//! attributes, the shape rule, the gradient rule, the CPU call, the GPU [`dispatch`], the naive `f64` reference
+//! that is its specification, and the cases it is tested with.
 //!
-//! To add an op: write `ops/foo.rs`, and add it to the two lists below.
+//! To add an op: write `ops/foo.rs` and `shaders/foo.wgsl`, and add it to the two lists below.
 
 use std::any::Any;
 use std::fmt::{Debug, Display};
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::simd::Isa;
 use crate::tensor::{Buffer, TensorType};
+use dispatch::{Dispatch, Dispatches, Operand, grid, shader};
 
 pub mod adam;
 pub mod add;
@@ -26,6 +27,7 @@ pub mod copy;
 pub mod depthwise_conv2d;
 pub mod depthwise_conv2d_input_grad;
 pub mod depthwise_conv2d_weight_grad;
+pub mod dispatch;
 pub mod dropout;
 pub mod global_average_pool;
 pub mod global_average_pool_grad;
@@ -139,6 +141,11 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
     fn cpu(&self, types: &Types, args: &mut CpuArgs);
+
+    /// Describes the shaders that compute the outputs on a GPU; none for an op that has no shader yet.
+    fn gpu(&self, _types: &Types) -> Option<Dispatches> {
+        None
+    }
 
     /// The specification: computes the outputs naively in `f64`. Integers are passed as their values.
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
