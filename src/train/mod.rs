@@ -16,7 +16,7 @@ use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::kernels::rng::{self, Stream};
-use crate::models::{self, Spec};
+use crate::models::{self, Spec, Variant};
 use crate::nn::Parameter;
 use crate::report::EpochMetrics;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Trained};
@@ -66,6 +66,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         architecture: settings.model,
         classes: data.classes.clone(),
         image_size: data.train.size,
+        variant: Variant::plain(data.train.size),
         mean,
         std,
         norm: settings.norm,
