@@ -134,20 +134,20 @@ pub fn cases() -> Vec<Case> {
         let input = |low, high| (TensorType::f32(dims), Fill::Uniform(low, high));
         let inputs = vec![
             input(-1.0, 1.0),
-            input(-0.1, 0.1),
-            input(0.0, 0.01),
-            input(-0.1, 0.1),
+            input(-10.0, 10.0),
+            input(0.0, 0.1),
+            input(-10.0, 10.0),
             // So large that the last digits of a step show beside p.
             (TensorType::f32([1]), Fill::Constant(1.0)),
             (TensorType::u32([1]), Fill::Constant(step)),
         ];
-        Case::new(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3, epsilon_form, decay }, inputs)
+        Case::new(Adam { beta1: 0.9, beta2: 0.9999, epsilon: 1e-3, epsilon_form, decay }, inputs)
     };
     let case = |epsilon_form, decay, step| ELEMENTWISE.map(|dims| case(dims, epsilon_form, decay, step));
     [
         case(EpsilonForm::Torch, 0.0, 0.0),
         case(EpsilonForm::Torch, 0.05, 100.0),
-        case(EpsilonForm::Keras, 0.0, 3.0),
+        case(EpsilonForm::Keras, 0.0, 1.0),
         // Late enough that the correction of v is nearly complete.
         case(EpsilonForm::Keras, 0.0, 3000.0),
     ]
