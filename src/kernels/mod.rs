@@ -11,3 +11,4 @@ pub mod pool;
 pub mod rng;
 pub mod rows;
 pub mod simd;
+pub mod winograd;
