@@ -36,6 +36,17 @@ impl Op for Add {
         });
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "add", "index"),
+            entry: "main",
+            constants: vec![("LENGTH", (length / width(length)) as f64)],
+            bindings: vec![Operand::Input(1), Operand::Output(0)],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         vec![inputs[0].iter().zip(&inputs[1]).map(|(a, b)| a + b).collect()]
     }

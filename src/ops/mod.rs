@@ -1,8 +1,8 @@
 //! The operations: one file each, which holds everything about the op, in this order: its mathematics, its
-//! attributes, the shape rule, the gradient rule, the CPU call (beside which a GPU dispatch has its place),
-//! the naive `f64` reference that is its specification, and the cases it is tested with.
+//! attributes, the shape rule, the gradient rule, the CPU call, the GPU [`dispatch`], the naive `f64` reference
+//! that is its specification, and the cases it is tested with.
 //!
-//! To add an op: write `ops/foo.rs`, and add it to the two lists below.
+//! To add an op: write `ops/foo.rs` and `shaders/foo.wgsl`, and add it to the two lists below.
 
 use std::any::Any;
 use std::fmt::{Debug, Display};
@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::simd::Isa;
 use crate::tensor::{Buffer, TensorType};
+use dispatch::{
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, grid, shader, wide_shader, width,
+};
 
 pub mod adam;
 pub mod add;
@@ -23,7 +26,13 @@ pub mod conv2d;
 pub mod conv2d_input_grad;
 pub mod conv2d_weight_grad;
 pub mod copy;
+pub mod depthwise_conv2d;
+pub mod depthwise_conv2d_input_grad;
+pub mod depthwise_conv2d_weight_grad;
+pub mod dispatch;
 pub mod dropout;
+pub mod global_average_pool;
+pub mod global_average_pool_grad;
 pub mod matmul;
 pub mod max_pool;
 pub mod max_pool_grad;
@@ -31,6 +40,7 @@ pub mod moving_average;
 pub mod relu;
 pub mod relu_grad;
 pub mod reshape;
+pub mod resize;
 pub mod sgd;
 pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
@@ -49,13 +59,19 @@ pub fn cases() -> Vec<case::Case> {
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
         copy::cases,
+        depthwise_conv2d::cases,
+        depthwise_conv2d_input_grad::cases,
+        depthwise_conv2d_weight_grad::cases,
         dropout::cases,
+        global_average_pool::cases,
+        global_average_pool_grad::cases,
         matmul::cases,
         max_pool::cases,
         max_pool_grad::cases,
         moving_average::cases,
         relu::cases,
         relu_grad::cases,
+        resize::cases,
         sgd::cases,
         softmax_cross_entropy::cases,
         softmax_cross_entropy_grad::cases,
@@ -127,6 +143,11 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
     fn cpu(&self, types: &Types, args: &mut CpuArgs);
+
+    /// Describes the shaders that compute the outputs on a GPU; none for an op that has no shader yet.
+    fn gpu(&self, _types: &Types) -> Option<Dispatches> {
+        None
+    }
 
     /// The specification: computes the outputs naively in `f64`. Integers are passed as their values.
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
@@ -220,6 +241,15 @@ impl Activation {
             Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
             Activation::Relu => (0.0, f32::INFINITY),
             Activation::Relu6 => (0.0, 6.0),
+        }
+    }
+
+    /// What `include/activation.wgsl` knows it by.
+    pub(crate) fn number(self) -> f64 {
+        match self {
+            Activation::None => 0.0,
+            Activation::Relu => 1.0,
+            Activation::Relu6 => 2.0,
         }
     }
 

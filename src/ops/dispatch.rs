@@ -1,0 +1,215 @@
+//! What an op does on a GPU, as plain data: which shaders run one after the other, with which constants, on
+//! which operands, in how many workgroups. This module knows no GPU library; [`crate::exec`] turns the data into
+//! pipelines, and any other host of WebGPU could.
+//!
+//! Conventions that every shader keeps, and that a test reflects it against:
+//!
+//! - Binding `i` of group 0 is `bindings[i]`: `read` for an input, `read_write` for an output or scratch.
+//! - Shapes and attributes are `override` constants, so that the compiler unrolls loops and drops divisions;
+//!   `constants` gives every one of them.
+//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile in a browser.
+//! - A grid over a number of elements is folded by [`grid`]; `include/index.wgsl` unfolds it.
+
+use crate::tensor::TensorType;
+
+/// WebGPU guarantees no more storage buffers a dispatch.
+pub const MAX_BINDINGS: usize = 8;
+/// WebGPU guarantees no more workgroups in a dimension.
+const MAX_GROUPS: u32 = 65_535;
+/// Invocations of a workgroup in elementwise shaders and reductions: WebGPU guarantees no more.
+pub const GROUP: usize = 256;
+/// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.
+pub const PIECE_BYTES: usize = 128 << 20;
+
+/// A hand-written shader: the WGSL of the files it includes, and its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// Stem of its file in `shaders/`.
+    pub name: &'static str,
+    /// To be concatenated.
+    pub sources: &'static [&'static str],
+}
+
+/// The shader of a name, after those of `shaders/include/` that it needs: `shader!("augment", "index", "rng")`.
+macro_rules! shader {
+    ($name:literal $(, $include:literal)*) => {
+        $crate::ops::dispatch::Shader {
+            name: $name,
+            sources: &[
+                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/include/", $include, ".wgsl")),)*
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
+            ],
+        }
+    };
+}
+pub(crate) use shader;
+
+/// The same, for a shader over `Value`: the variant for four neighbouring elements at a time where `count` (of elements,
+/// or of channels) is a multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and [`width`].
+macro_rules! wide_shader {
+    ($count:expr, $name:literal $(, $include:literal)*) => {
+        match $crate::ops::dispatch::width($count) {
+            4 => $crate::ops::dispatch::shader!($name, "vec4" $(, $include)*),
+            _ => $crate::ops::dispatch::shader!($name, "vec1" $(, $include)*),
+        }
+    };
+}
+pub(crate) use wide_shader;
+
+/// Elements of a `Value` in a shader chosen by `wide_shader!` for this count.
+pub fn width(count: usize) -> usize {
+    if count.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// What a binding is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// One of the op's inputs; never one that shares memory with an output.
+    Input(usize),
+    /// Piece `.1` of input `.0`, which may be larger than a binding: [`PIECE_BYTES`] from there on, or what is left.
+    /// A piece past the end is bound to the first one.
+    InputPiece(usize, usize),
+    /// One of the op's outputs; of an op that works in place, it holds the input.
+    Output(usize),
+    /// One of the temporary buffers in [`Dispatches::scratch`].
+    Scratch(usize),
+}
+
+/// One launch of a shader.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// What runs.
+    pub shader: Shader,
+    /// Its entry point.
+    pub entry: &'static str,
+    /// Values of all its `override` constants; booleans as 0 and 1.
+    pub constants: Vec<(&'static str, f64)>,
+    /// In the order of the binding numbers.
+    pub bindings: Vec<Operand>,
+    /// Workgroups in x, y, z.
+    pub groups: [u32; 3],
+}
+
+/// All launches of an op, in order; each sees what those before it wrote.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dispatches {
+    /// Elements (of 4 bytes) of each temporary buffer; their contents are undefined at the start.
+    pub scratch: Vec<usize>,
+    /// In the order in which they run.
+    pub list: Vec<Dispatch>,
+}
+
+impl From<Dispatch> for Dispatches {
+    fn from(dispatch: Dispatch) -> Self {
+        Dispatches { scratch: Vec::new(), list: vec![dispatch] }
+    }
+}
+
+/// Workgroups for `count` elements, `each` to a group, folded into two dimensions where one is too short.
+/// The last row may be incomplete: shaders compare their index with the count.
+pub fn grid(count: usize, each: usize) -> [u32; 3] {
+    let groups = count.div_ceil(each) as u32;
+    let rows = groups.div_ceil(MAX_GROUPS);
+    [groups.div_ceil(rows.max(1)), rows, 1]
+}
+
+/// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with `include/rows.wgsl`.
+/// First a workgroup reduces a block of rows, of `lanes` columns; then a workgroup a column merges the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reduction {
+    rows: usize,
+    /// In values.
+    columns: usize,
+    lanes: usize,
+    /// Rows of a block.
+    span: usize,
+    blocks: usize,
+}
+
+impl Reduction {
+    /// Cuts a tensor, whose channels are its last dimension, into enough blocks to fill a large GPU, but none so
+    /// small that an invocation has fewer than four rows.
+    pub fn new(x: &TensorType) -> Self {
+        const FULL: usize = 512;
+        let channels = x.shape.last();
+        let (rows, columns) = (x.len() / channels, channels / width(channels));
+        let lanes = lanes(columns);
+        let least = 4 * GROUP / lanes;
+        let blocks = rows.div_ceil(least).min(FULL.div_ceil(columns.div_ceil(lanes)));
+        let span = rows.div_ceil(blocks).next_multiple_of(least);
+        Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span) }
+    }
+
+    /// Cuts `[N, H, W, C]` into its images.
+    pub fn by_image(x: &TensorType) -> Self {
+        let (channels, blocks) = (x.shape.last(), x.dims()[0]);
+        let (rows, columns) = (x.len() / channels, channels / width(channels));
+        Reduction { rows, columns, lanes: lanes(columns), span: rows / blocks, blocks }
+    }
+
+    /// Blocks of rows.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Elements of `vectors` vectors with an element for each channel of each block.
+    pub fn partial(&self, vectors: usize, channels: usize) -> usize {
+        vectors * self.blocks * channels
+    }
+
+    /// Of `include/rows.wgsl`.
+    pub fn constants(&self) -> Vec<(&'static str, f64)> {
+        let Reduction { rows, columns, lanes, span, blocks } = *self;
+        let named =
+            [("ROWS", rows), ("COLUMNS", columns), ("LANES", lanes), ("SPAN", span), ("BLOCKS", blocks)];
+        named.map(|(name, value)| (name, value as f64)).to_vec()
+    }
+
+    /// Workgroups of the first stage.
+    pub fn block_groups(&self) -> [u32; 3] {
+        [self.columns.div_ceil(self.lanes) as u32, self.blocks as u32, 1]
+    }
+
+    /// Workgroups of the second stage.
+    pub fn total_groups(&self) -> [u32; 3] {
+        [self.columns as u32, 1, 1]
+    }
+
+    /// Workgroups with an invocation for each value of the matrix.
+    pub fn value_groups(&self) -> [u32; 3] {
+        grid(self.rows * self.columns, GROUP)
+    }
+}
+
+/// Columns of a workgroup: 32 vec4s are 512 bytes in a row, more than any GPU fetches at a time.
+fn lanes(columns: usize) -> usize {
+    columns.next_power_of_two().min(32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_covers_its_elements_within_the_limits() {
+        for count in [1, 255, 256, 257, 65_535 * 256, 65_535 * 256 + 1, 300_000_000] {
+            let [x, y, z] = grid(count, 256);
+            assert!(x <= MAX_GROUPS && y <= MAX_GROUPS && z == 1, "{count}");
+            assert!(x as usize * y as usize * 256 >= count, "{count}");
+            assert!((x as usize * y as usize - count.div_ceil(256)) < y as usize, "{count}: too many groups");
+        }
+    }
+
+    #[test]
+    fn a_reduction_covers_its_rows_and_fills_a_gpu() {
+        for (rows, channels) in
+            [(1, 1), (5, 3), (1000, 16), (131_072, 32), (6272, 1024), (524_288, 32), (64, 2048)]
+        {
+            let r = Reduction::new(&TensorType::f32([rows, channels]));
+            assert!(r.blocks * r.span >= rows && (r.blocks - 1) * r.span < rows, "{r:?}");
+            assert!(r.lanes * r.block_groups()[0] as usize >= r.columns && 256 % r.lanes == 0, "{r:?}");
+            let groups = r.blocks * r.block_groups()[0] as usize;
+            assert!(groups >= 256 || rows * channels < 256 * 4096, "{r:?}: only {groups} groups");
+        }
+    }
+}
