@@ -1,8 +1,11 @@
-//! Every op against its f64 reference on every instruction set and thread count, and every gradient rule
-//! against finite differences, mid-graph.
+//! Every op against its f64 reference on every instruction set and thread count and on a GPU, and every
+//! gradient rule against finite differences, mid-graph.
+//!
+//! `CIFAR_ENGINE_OP=conv2d` leaves only the cases of one op.
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cifar_engine::error::Result;
@@ -17,34 +20,53 @@ use cifar_engine::ops::case::{Case, Fill, to_words};
 use cifar_engine::ops::relu::Relu;
 use cifar_engine::ops::{self, Activation, CpuArgs, Gradients, Op, Types};
 use cifar_engine::tensor::{DType, TensorType};
+use common::gpu::{self, Corrupted, types_of};
 use common::{Values, distance, evaluate, graph_of};
 
 /// f32 rounding through sums of up to a few hundred terms.
 const CPU_TOLERANCE: f64 = 2e-5;
+/// The same sums in another order, and elementary functions as the driver computes them.
+const GPU_TOLERANCE: f64 = 2e-5;
 /// Central differences in f64 with a step of 1e-5.
 const GRADIENT_TOLERANCE: f64 = 1e-6;
 
-/// Runs a case on the CPU and returns all outputs.
-fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<Vec<f64>> {
+/// The cases under test.
+fn cases() -> Vec<Case> {
+    let wanted = std::env::var("CIFAR_ENGINE_OP");
+    let chosen = |case: &Case| wanted.as_ref().map_or(true, |name| name == case.op.name());
+    let cases: Vec<Case> = ops::cases().into_iter().filter(chosen).collect();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.op.name()).collect();
+    let expected = if wanted.is_ok() { 1 } else { 27 };
+    assert!(names.len() >= expected, "ops without cases; there are only {names:?}");
+    cases
+}
+
+/// Runs a case `runs` times on a device, each time from the same inputs, and returns all outputs of the last.
+fn run(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<Vec<f64>>> {
     let (mut graph, _, outputs) = graph_of(case);
     for (i, &value) in outputs.iter().enumerate() {
         graph.output(&format!("out{i}"), value);
     }
-    let mut cpu = Cpu::new(threads, isa).unwrap();
-    let plan = cpu.load(Plan::compile(&graph).unwrap()).unwrap();
-    for (i, (ty, _)) in case.inputs.iter().enumerate() {
-        let words = to_words(&case.values(i), ty.dtype);
-        let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
-        let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(&words) };
-        cpu.write(plan, &format!("in{i}"), data).unwrap();
+    let plan = device.load(Plan::compile(&graph)?)?;
+    for _ in 0..runs {
+        for (i, (ty, _)) in case.inputs.iter().enumerate() {
+            let words = to_words(&case.values(i), ty.dtype);
+            let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
+            let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(&words) };
+            device.write(plan, &format!("in{i}"), data)?;
+        }
+        device.run(plan)?;
     }
-    cpu.run(plan).unwrap();
     let read = |i: usize, ty: &TensorType| {
-        let bits = cpu.read(plan, &format!("out{i}")).unwrap();
+        let bits = device.read(plan, &format!("out{i}"))?;
         let value = |v: &f32| if ty.dtype == DType::F32 { f64::from(*v) } else { f64::from(v.to_bits()) };
-        bits.iter().map(value).collect()
+        Ok(bits.iter().map(value).collect())
     };
     outputs.iter().enumerate().map(|(i, &v)| read(i, graph.ty(v))).collect()
+}
+
+fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<Vec<f64>> {
+    run(&mut Cpu::new(threads, isa).unwrap(), case, 1).unwrap()
 }
 
 fn reference(case: &Case) -> Vec<Vec<f64>> {
@@ -54,31 +76,67 @@ fn reference(case: &Case) -> Vec<Vec<f64>> {
     outputs.iter().map(|v| values[v].clone()).collect()
 }
 
-fn check_cpu(case: &Case, isa: Isa) -> std::result::Result<(), String> {
-    let expected = reference(case);
-    let found = run_cpu(case, isa, 2);
-    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+/// Compares the outputs of a case with its reference.
+fn compare(device: &str, case: &Case, found: &[Vec<f64>], tolerance: f64) -> std::result::Result<(), String> {
+    for (i, (found, expected)) in found.iter().zip(&reference(case)).enumerate() {
         let distance = distance(found, expected);
-        if distance > CPU_TOLERANCE {
-            return Err(format!("{isa}: output {i} of {case:?} is off by {distance:e}"));
+        if distance > tolerance {
+            return Err(format!("{device}: output {i} of {case:?} is off by {distance:e}"));
         }
     }
+    Ok(())
+}
+
+fn check_cpu(case: &Case, isa: Isa) -> std::result::Result<(), String> {
+    let found = run_cpu(case, isa, 2);
+    compare(&isa.to_string(), case, &found, CPU_TOLERANCE)?;
     match run_cpu(case, isa, 1) == found && run_cpu(case, isa, 3) == found {
         true => Ok(()),
         false => Err(format!("{isa}: {case:?} depends on the number of threads")),
     }
 }
 
+/// The second run finds other values in its scratch and outputs than the first.
+fn check_gpu(gpu: &mut dyn Device, case: &Case) -> std::result::Result<(), String> {
+    let mut run = |runs| run(gpu, case, runs).map_err(|error| format!("gpu: {case:?}: {error}"));
+    let found = run(1)?;
+    compare("gpu", case, &found, GPU_TOLERANCE)?;
+    match run(2)? == found {
+        true => Ok(()),
+        false => Err(format!("gpu: {case:?} depends on what the memory held before")),
+    }
+}
+
 #[test]
 fn cpu_matches_the_reference_on_every_instruction_set() {
-    let mut names = std::collections::BTreeSet::new();
-    for case in ops::cases() {
-        names.insert(case.op.name());
+    for case in cases() {
         for isa in Isa::available() {
             check_cpu(&case, isa).unwrap();
         }
     }
-    assert!(names.len() >= 21, "an op has no cases: {names:?}");
+}
+
+#[test]
+fn gpu_matches_the_reference() {
+    let has_shader = |case: &Case| case.op.gpu(&types_of(case)).is_some();
+    let (with, without): (Vec<Case>, Vec<Case>) = cases().into_iter().partition(has_shader);
+    let without: BTreeSet<&str> = without.iter().map(|case| case.op.name()).collect();
+    println!("{} cases on the GPU; ops without a shader: {without:?}", with.len());
+    let Some(mut gpu) = gpu::open() else { return };
+    for case in with {
+        check_gpu(&mut gpu, &case).unwrap();
+    }
+}
+
+#[test]
+fn the_check_notices_a_corrupted_shader() {
+    let Some(mut gpu) = gpu::open() else { return };
+    for (name, from, to) in [("add", "+=", "-="), ("copy", "= x[i]", "= x[i] ^ (1u << 20u)")] {
+        let case = ops::cases().into_iter().find(|case| case.op.name() == name).unwrap();
+        let corrupted = Case { op: Arc::new(Corrupted { op: case.op.clone(), from, to }), ..case };
+        let error = check_gpu(&mut gpu, &corrupted).unwrap_err();
+        assert!(error.contains("off by"), "{error}");
+    }
 }
 
 /// Puts the op between two additions, so that its inputs are computed and the gradient that reaches it is
@@ -132,9 +190,7 @@ fn check_gradient(case: &Case) -> std::result::Result<(), String> {
 
 #[test]
 fn gradients_match_finite_differences_mid_graph() {
-    let cases: Vec<Case> = ops::cases().into_iter().filter(|c| !c.differentiable.is_empty()).collect();
-    assert!(cases.len() > 25);
-    for case in cases {
+    for case in cases().into_iter().filter(|case| !case.differentiable.is_empty()) {
         check_gradient(&case).unwrap();
     }
 }

@@ -1,23 +1,21 @@
 //! Runs plans on the CPU with rayon. All memory is allocated when a plan is loaded; a run moves buffers in
 //! and out of the ops' arguments and allocates nothing.
 
-use std::collections::HashMap;
-
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Data, Device, PlanId};
+use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::kernels::simd::Isa;
 use crate::ops::{CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
-use crate::tensor::{Buffer, DType, TensorType};
+use crate::tensor::{Buffer, TensorType};
 
 /// The CPU as a device.
 pub struct Cpu {
     isa: Isa,
     pool: ThreadPool,
     states: Vec<Buffer>,
-    names: HashMap<String, (usize, TensorType)>,
+    names: Names,
     plans: Vec<Loaded>,
     scratch: Buffer,
 }
@@ -37,7 +35,7 @@ impl Cpu {
     pub fn new(threads: usize, isa: Isa) -> Result<Cpu> {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::Failed(format!("cannot start {threads} threads: {error}")))?;
-        let (states, names, plans) = (Vec::new(), HashMap::new(), Vec::new());
+        let (states, names, plans) = (Vec::new(), Names::default(), Vec::new());
         Ok(Cpu { isa, pool, states, names, plans, scratch: Buffer::default() })
     }
 
@@ -62,15 +60,11 @@ impl Cpu {
     }
 
     fn state_index(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
-        match self.names.get(name) {
-            Some((index, known)) if known == ty => Ok(*index),
-            Some((_, known)) => Err(Error::op(name, format!("is {known} on the device, not {ty}"))),
-            None => {
-                self.states.push(Buffer::zeroed(ty.len()));
-                self.names.insert(name.to_string(), (self.states.len() - 1, ty.clone()));
-                Ok(self.states.len() - 1)
-            }
+        let index = self.names.number(name, ty)?;
+        if index == self.states.len() {
+            self.states.push(Buffer::zeroed(ty.len()));
         }
+        Ok(index)
     }
 
     /// Calls `visit` after every step of one run, with the step: for profiles and step-by-step checks.
@@ -153,14 +147,14 @@ impl Device for Cpu {
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
         let Loaded { plan, slots, states } = &mut self.plans[plan.0];
-        let Port { ty, place, .. } = find(&plan.inputs, input)?;
+        let Port { ty, place, .. } = port(&plan.inputs, input)?;
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         copy_in(input, ty, memory.get_mut(*place), data)
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
         let Loaded { plan, slots, states } = &self.plans[plan.0];
-        let Port { ty, place, .. } = find(&plan.outputs, output)?;
+        let Port { ty, place, .. } = port(&plan.outputs, output)?;
         let buffer = match *place {
             Place::Slot(slot) => &slots[slot],
             Place::State(state) => &self.states[states[state]],
@@ -169,36 +163,21 @@ impl Device for Cpu {
     }
 
     fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        let (index, ty) =
-            self.names.get(name).ok_or_else(|| Error::op(name, "is no state of a loaded plan"))?;
-        copy_in(name, ty, &mut self.states[*index], data)
+        let (index, ty) = self.names.find(name)?;
+        copy_in(name, ty, &mut self.states[index], data)
     }
 
     fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        let (index, _) =
-            self.names.get(name).ok_or_else(|| Error::op(name, "is no state of a loaded plan"))?;
-        Ok(self.states[*index].f32().to_vec())
+        let (index, _) = self.names.find(name)?;
+        Ok(self.states[index].f32().to_vec())
     }
-}
-
-fn find<'a>(ports: &'a [Port], name: &str) -> Result<&'a Port> {
-    ports
-        .iter()
-        .find(|port| port.name == name)
-        .ok_or_else(|| Error::op(name, "is no input or output of the plan"))
 }
 
 fn copy_in(name: &str, ty: &TensorType, buffer: &mut Buffer, data: Data) -> Result<()> {
-    let (dtype, len) = match data {
-        Data::F32(data) => (DType::F32, data.len()),
-        Data::U32(data) => (DType::U32, data.len()),
-    };
-    if dtype != ty.dtype || len != ty.len() {
-        return Err(Error::op(name, format!("is {ty}, but {len} values of {dtype:?} were written to it")));
-    }
+    check(name, ty, data)?;
     match data {
-        Data::F32(data) => buffer.f32_mut()[..len].copy_from_slice(data),
-        Data::U32(data) => buffer.u32_mut()[..len].copy_from_slice(data),
+        Data::F32(data) => buffer.f32_mut()[..data.len()].copy_from_slice(data),
+        Data::U32(data) => buffer.u32_mut()[..data.len()].copy_from_slice(data),
     }
     Ok(())
 }

@@ -2,9 +2,13 @@
 //! all plans loaded on it share by name.
 
 pub mod cpu;
+pub mod gpu;
 
-use crate::error::Result;
-use crate::graph::plan::Plan;
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::graph::plan::{Plan, Port};
+use crate::tensor::{DType, TensorType};
 
 /// A plan loaded on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,4 +72,45 @@ pub trait Device {
     /// # Errors
     /// If no loaded plan has such a state.
     fn read_state(&self, name: &str) -> Result<Vec<f32>>;
+}
+
+/// The states of a device: their numbers, by name.
+#[derive(Default)]
+struct Names(HashMap<String, (usize, TensorType)>);
+
+impl Names {
+    /// The number of a state; the next one if the name is new.
+    fn number(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
+        let next = self.0.len();
+        match self.0.get(name) {
+            Some((number, known)) if known == ty => Ok(*number),
+            Some((_, known)) => Err(Error::op(name, format!("is {known} on the device, not {ty}"))),
+            None => {
+                self.0.insert(name.to_string(), (next, ty.clone()));
+                Ok(next)
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<(usize, &TensorType)> {
+        let known = self.0.get(name).map(|(number, ty)| (*number, ty));
+        known.ok_or_else(|| Error::op(name, "is no state of a loaded plan"))
+    }
+}
+
+fn port<'a>(ports: &'a [Port], name: &str) -> Result<&'a Port> {
+    let port = ports.iter().find(|port| port.name == name);
+    port.ok_or_else(|| Error::op(name, "is no input or output of the plan"))
+}
+
+/// Checks that `data` is what a tensor of this type takes.
+fn check(name: &str, ty: &TensorType, data: Data) -> Result<()> {
+    let (dtype, len) = match data {
+        Data::F32(data) => (DType::F32, data.len()),
+        Data::U32(data) => (DType::U32, data.len()),
+    };
+    match dtype == ty.dtype && len == ty.len() {
+        true => Ok(()),
+        false => Err(Error::op(name, format!("is {ty}, but {len} values of {dtype:?} were written to it"))),
+    }
 }

@@ -352,7 +352,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
             start = Start::Current;
         }
     });
-    isa.run(AddPartials { partial, dw });
+    add_partials(isa, partial, dw);
 }
 
 /// The weight gradient of a few images.
@@ -416,7 +416,11 @@ fn spread<'a>(rows: &[f32], from: usize, to: usize, out: &'a mut [f32]) -> &'a [
     out
 }
 
-/// Adds the groups' gradients in order.
+/// `dw` = the sum of the groups' gradients, added in order.
+pub fn add_partials(isa: Isa, partial: &[f32], dw: &mut [f32]) {
+    isa.run(AddPartials { partial, dw });
+}
+
 struct AddPartials<'a> {
     partial: &'a [f32],
     dw: &'a mut [f32],

@@ -5,9 +5,11 @@
 pub mod batch_norm;
 pub mod brgemm;
 pub mod conv;
+pub mod depthwise;
 pub mod matmul;
 pub mod parallel;
 pub mod pool;
+pub mod resize;
 pub mod rng;
 pub mod rows;
 pub mod simd;

@@ -186,7 +186,7 @@ pub(crate) fn each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usi
     }
 }
 
-fn pairs(a: usize, b: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn pairs(a: usize, b: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..a).flat_map(move |i| (0..b).map(move |j| (i, j)))
 }
 

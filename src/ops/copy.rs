@@ -26,6 +26,17 @@ impl Op for Copy {
         args.output().0.copy_from_slice(x);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: shader!("copy", "index"),
+            entry: "main",
+            constants: vec![("LENGTH", length as f64)],
+            bindings: vec![Operand::Input(0), Operand::Output(0)],
+            groups: grid(length, 256),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         vec![inputs[0].clone()]
     }

@@ -24,8 +24,13 @@ pub mod conv2d;
 pub mod conv2d_input_grad;
 pub mod conv2d_weight_grad;
 pub mod copy;
+pub mod depthwise_conv2d;
+pub mod depthwise_conv2d_input_grad;
+pub mod depthwise_conv2d_weight_grad;
 pub mod dispatch;
 pub mod dropout;
+pub mod global_average_pool;
+pub mod global_average_pool_grad;
 pub mod matmul;
 pub mod max_pool;
 pub mod max_pool_grad;
@@ -33,6 +38,7 @@ pub mod moving_average;
 pub mod relu;
 pub mod relu_grad;
 pub mod reshape;
+pub mod resize;
 pub mod sgd;
 pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
@@ -51,13 +57,19 @@ pub fn cases() -> Vec<case::Case> {
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
         copy::cases,
+        depthwise_conv2d::cases,
+        depthwise_conv2d_input_grad::cases,
+        depthwise_conv2d_weight_grad::cases,
         dropout::cases,
+        global_average_pool::cases,
+        global_average_pool_grad::cases,
         matmul::cases,
         max_pool::cases,
         max_pool_grad::cases,
         moving_average::cases,
         relu::cases,
         relu_grad::cases,
+        resize::cases,
         sgd::cases,
         softmax_cross_entropy::cases,
         softmax_cross_entropy_grad::cases,

@@ -1,0 +1,87 @@
+//! Which GPUs there are, and which one is taken.
+
+use std::env;
+
+use wgpu::{DeviceType, InstanceDescriptor, InstanceFlags};
+
+use crate::error::{Error, Result};
+
+/// A GPU, or a program that plays one.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    pub(super) inner: wgpu::Adapter,
+}
+
+/// Which adapter to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The fastest real GPU: a discrete one before an integrated one.
+    Real,
+    /// As above, and where there is no real GPU, a software rasteriser.
+    Any,
+    /// The first whose name contains this, in any case of letters.
+    Named(String),
+}
+
+impl Adapter {
+    /// All adapters of this machine, the best first. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`) restricts them to one
+    /// interface. Without a graphics library there are none.
+    pub fn all() -> Vec<Adapter> {
+        let mut descriptor = InstanceDescriptor::new_without_display_handle();
+        // Debug builds would look for the validation layers, which are a developer's to ask for.
+        descriptor.flags = InstanceFlags::empty();
+        let descriptor = descriptor.with_env();
+        let backends = descriptor.backends;
+        let instance = wgpu::Instance::new(descriptor);
+        let inner = pollster::block_on(instance.enumerate_adapters(backends));
+        let mut adapters: Vec<Adapter> = inner.into_iter().map(|inner| Adapter { inner }).collect();
+        adapters.sort_by_key(Adapter::rank);
+        adapters
+    }
+
+    /// Takes an adapter. `WGPU_ADAPTER_NAME` stands in for a name where none is chosen.
+    ///
+    /// # Errors
+    /// If there is none of this kind: the message lists what there is.
+    pub fn choose(choice: &Choice) -> Result<Adapter> {
+        let name = match choice {
+            Choice::Named(name) => Some(name.clone()),
+            Choice::Real | Choice::Any => env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty()),
+        };
+        let adapters = Adapter::all();
+        let fits = |adapter: &&Adapter| {
+            let kind = *choice != Choice::Real || !adapter.is_software();
+            kind && name.as_ref().is_none_or(|name| adapter.is_called(name))
+        };
+        adapters.iter().find(fits).cloned().ok_or_else(|| {
+            let wanted = name.map_or("no GPU".into(), |name| format!("no GPU whose name contains '{name}'"));
+            let names: Vec<String> = adapters.iter().map(Adapter::name).collect();
+            let found = if names.is_empty() { "none at all".into() } else { names.join(", ") };
+            Error::Failed(format!("there is {wanted} (found: {found}); choose another --device"))
+        })
+    }
+
+    /// What the driver calls it.
+    pub fn name(&self) -> String {
+        self.inner.get_info().name
+    }
+
+    /// Whether it computes on the CPU, far slower than the CPU backend does.
+    pub fn is_software(&self) -> bool {
+        self.inner.get_info().device_type == DeviceType::Cpu
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name().to_lowercase().contains(&name.to_lowercase())
+    }
+
+    fn rank(&self) -> u8 {
+        match self.inner.get_info().device_type {
+            DeviceType::DiscreteGpu => 0,
+            DeviceType::IntegratedGpu => 1,
+            DeviceType::VirtualGpu => 2,
+            DeviceType::Other => 3,
+            DeviceType::Cpu => 4,
+        }
+    }
+}

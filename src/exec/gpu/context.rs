@@ -1,0 +1,136 @@
+//! An open GPU: its queue, its limits, and the first thing that went wrong with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wgpu::{BufferDescriptor, BufferUsages, DeviceDescriptor, DeviceLostReason, Features, MapMode, PollType};
+
+use super::adapter::Adapter;
+use crate::error::{Error, Result};
+
+/// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
+const UPLOAD_BYTES: usize = 32 << 20;
+
+pub struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    faults: Faults,
+}
+
+/// The first fault of a device, which explains all later ones. wgpu reports faults by callbacks.
+#[derive(Clone, Default)]
+struct Faults(Arc<Mutex<Option<String>>>);
+
+impl Faults {
+    fn report(&self, fault: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    }
+}
+
+impl Context {
+    /// Opens an adapter with the limits it has, and no feature beyond standard WebGPU.
+    pub fn open(adapter: &Adapter) -> Result<Context> {
+        let descriptor = DeviceDescriptor {
+            required_features: adapter.inner.features() & Features::TIMESTAMP_QUERY,
+            required_limits: adapter.inner.limits(),
+            ..DeviceDescriptor::default()
+        };
+        let opened = pollster::block_on(adapter.inner.request_device(&descriptor));
+        let (device, queue) =
+            opened.map_err(|error| Error::op(adapter.name(), format!("cannot be opened: {error}")))?;
+        let faults = Faults::default();
+        let reported = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error| reported.report(describe(&error))));
+        let reported = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != DeviceLostReason::Destroyed {
+                reported.report(format!("the GPU was lost: {}", one_line(&message)));
+            }
+        });
+        Ok(Context { device, queue, faults })
+    }
+
+    /// Whether everything so far went well. A fault stays: what the device holds after it is unknown.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check(&self) -> Result<()> {
+        match &*self.faults.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(fault) => Err(Error::Failed(fault.clone())),
+        }
+    }
+
+    /// A zeroed buffer for `bytes` bytes, which shaders and copies can reach.
+    pub fn storage(&self, label: &str, bytes: usize) -> wgpu::Buffer {
+        self.buffer(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
+    }
+
+    /// A buffer that the host reads.
+    pub fn staging(&self, bytes: usize) -> wgpu::Buffer {
+        self.buffer("staging", bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST)
+    }
+
+    fn buffer(&self, label: &str, bytes: usize, usage: BufferUsages) -> wgpu::Buffer {
+        // A binding must not be empty.
+        let size = bytes.max(4) as u64;
+        self.device.create_buffer(&BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Writes the beginning of a buffer, before whatever is submitted next.
+    pub fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+        for (i, piece) in bytes.chunks(UPLOAD_BYTES).enumerate() {
+            self.queue.write_buffer(buffer, (i * UPLOAD_BYTES) as u64, piece);
+            if piece.len() == UPLOAD_BYTES {
+                self.queue.submit([]);
+            }
+        }
+        self.check()
+    }
+
+    /// Reads the beginning of a buffer, after everything that was submitted.
+    pub fn read(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<f32>> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.staging(4 * len);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, 4 * len as u64);
+        self.queue.submit([encoder.finish()]);
+        staging.slice(..).map_async(MapMode::Read, |_| ());
+        self.wait()?;
+        self.mapped(&staging)
+    }
+
+    /// The contents of a staging buffer that is mapped; unmaps it.
+    pub fn mapped(&self, staging: &wgpu::Buffer) -> Result<Vec<f32>> {
+        let view = staging.slice(..).get_mapped_range();
+        let view = view.map_err(|error| Error::Failed(format!("the GPU gave no result: {error}")))?;
+        let values = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        staging.unmap();
+        Ok(values)
+    }
+
+    /// Waits for everything that was submitted.
+    pub fn wait(&self) -> Result<()> {
+        let result = self.device.poll(PollType::wait_indefinitely());
+        self.check()?;
+        result.map(|_| ()).map_err(|error| Error::Failed(format!("the GPU does not answer: {error}")))
+    }
+}
+
+fn describe(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "the GPU is out of memory; choose a smaller batch".into(),
+        error => format!("the GPU refused: {}", one_line(&error.to_string())),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

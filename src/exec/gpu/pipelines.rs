@@ -1,0 +1,114 @@
+//! Compiled shaders. Each combination of shader, entry point and constants is compiled once, whichever plans
+//! and steps use it; what is new in a plan is compiled in parallel.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use wgpu::{
+    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType,
+    ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions, PipelineLayout,
+    PipelineLayoutDescriptor, ShaderModule, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+};
+
+use crate::ops::dispatch::{Dispatch, Operand, Shader};
+
+/// For each binding, whether the shader writes to it.
+type Access = Vec<bool>;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    shader: Shader,
+    entry: &'static str,
+    /// The bits of the values, which can be compared.
+    constants: Vec<(&'static str, u64)>,
+    access: Access,
+}
+
+#[derive(Default)]
+pub struct Pipelines {
+    modules: HashMap<Shader, ShaderModule>,
+    layouts: HashMap<Access, (BindGroupLayout, PipelineLayout)>,
+    compiled: HashMap<Key, ComputePipeline>,
+}
+
+impl Pipelines {
+    /// Compiles what of these is new; returns how many pipelines that were.
+    pub fn compile<'a>(
+        &mut self,
+        device: &wgpu::Device,
+        dispatches: impl Iterator<Item = &'a Dispatch>,
+    ) -> usize {
+        let mut new = HashMap::new();
+        for dispatch in dispatches {
+            let key = key(dispatch);
+            self.modules.entry(dispatch.shader).or_insert_with(|| module(device, &dispatch.shader));
+            self.layouts.entry(key.access.clone()).or_insert_with_key(|access| layout(device, access));
+            if !self.compiled.contains_key(&key) {
+                new.insert(key, dispatch);
+            }
+        }
+        let count = new.len();
+        let compile = |(key, dispatch): (Key, &Dispatch)| {
+            let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
+                label: Some(dispatch.shader.name),
+                layout: Some(&self.layouts[&key.access].1),
+                module: &self.modules[&key.shader],
+                entry_point: Some(dispatch.entry),
+                compilation_options: PipelineCompilationOptions {
+                    constants: &dispatch.constants,
+                    ..PipelineCompilationOptions::default()
+                },
+                cache: None,
+            });
+            (key, pipeline)
+        };
+        let compiled: Vec<(Key, ComputePipeline)> = new.into_par_iter().map(compile).collect();
+        self.compiled.extend(compiled);
+        count
+    }
+
+    /// The pipeline of a dispatch that has been compiled, and the layout of its bindings.
+    pub fn get(&self, dispatch: &Dispatch) -> (&ComputePipeline, &BindGroupLayout) {
+        let key = key(dispatch);
+        (&self.compiled[&key], &self.layouts[&key.access].0)
+    }
+}
+
+fn key(dispatch: &Dispatch) -> Key {
+    let writes = |operand: &Operand| matches!(operand, Operand::Output(_) | Operand::Scratch(_));
+    Key {
+        shader: dispatch.shader,
+        entry: dispatch.entry,
+        constants: dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect(),
+        access: dispatch.bindings.iter().map(writes).collect(),
+    }
+}
+
+/// Keeps wgpu's checks: indices are clamped to their buffers, loops end, workgroup memory begins as zeros.
+fn module(device: &wgpu::Device, shader: &Shader) -> ShaderModule {
+    let source = ShaderSource::Wgsl(shader.sources.concat().into());
+    device.create_shader_module(ShaderModuleDescriptor { label: Some(shader.name), source })
+}
+
+/// Explicit, so that an entry point need not use every binding.
+fn layout(device: &wgpu::Device, access: &Access) -> (BindGroupLayout, PipelineLayout) {
+    let entry = |(binding, &writes): (usize, &bool)| BindGroupLayoutEntry {
+        binding: binding as u32,
+        visibility: ShaderStages::COMPUTE,
+        ty: BindingType::Buffer {
+            ty: BufferBindingType::Storage { read_only: !writes },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let entries: Vec<BindGroupLayoutEntry> = access.iter().enumerate().map(entry).collect();
+    let bindings =
+        device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: None, entries: &entries });
+    let pipeline = device.create_pipeline_layout(&PipelineLayoutDescriptor {
+        label: None,
+        bind_group_layouts: &[Some(&bindings)],
+        immediate_size: 0,
+    });
+    (bindings, pipeline)
+}

@@ -1,0 +1,222 @@
+//! Depthwise convolutions and their two gradients, NHWC x HWC: every channel by itself.
+//!
+//! There are nine multiply-adds an element and no reuse across channels, so memory sets the pace. A vector
+//! holds neighbouring channels. The 3x3 kernels of stride 1 and 2 compute blocks of [`BLOCK`] neighbouring
+//! outputs, so that each input and each weight is loaded once a block; all others take one tap at a time. A
+//! pixel outside the image is read from a row of zeros, so that no inner loop tests a border.
+
+mod block;
+mod gather;
+mod weights;
+
+use std::ops::Range;
+
+use super::batch_norm::Clamp;
+use super::parallel;
+use super::simd::{Isa, Kernel, Simd};
+use block::BlockRow;
+use gather::{Gather, TapRow};
+pub use weights::{weight_gradient, weight_gradient_scratch};
+
+/// The geometry of a depthwise convolution. Bottom and right padding follow from the output's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub batch: usize,
+    pub in_height: usize,
+    pub in_width: usize,
+    pub channels: usize,
+    pub kernel_height: usize,
+    pub kernel_width: usize,
+    pub stride: usize,
+    pub pad_top: usize,
+    pub pad_left: usize,
+    pub out_height: usize,
+    pub out_width: usize,
+}
+
+impl Geometry {
+    /// Multiplications and additions of one pass in any direction.
+    pub fn flops(&self) -> u64 {
+        2 * (self.batch * self.out_height * self.out_width * self.weights()) as u64
+    }
+
+    fn weights(&self) -> usize {
+        self.kernel_height * self.kernel_width * self.channels
+    }
+
+    fn in_row(&self) -> usize {
+        self.in_width * self.channels
+    }
+
+    fn out_row(&self) -> usize {
+        self.out_width * self.channels
+    }
+
+    /// The kernel rows that meet the image in output row `p`.
+    fn kernel_rows(&self, p: usize) -> Range<usize> {
+        let first = p * self.stride;
+        let end = (self.in_height + self.pad_top).saturating_sub(first).min(self.kernel_height);
+        self.pad_top.saturating_sub(first).min(end)..end
+    }
+
+    /// Whether there is a kernel for blocks of outputs.
+    fn has_blocks(&self) -> bool {
+        self.kernel_height == 3 && self.kernel_width == 3 && self.stride <= 2
+    }
+
+    /// The stride 1 convolution of the output's gradient with the mirrored kernel that gives the input's, if
+    /// it has blocks.
+    fn mirrored(&self) -> Option<Geometry> {
+        let simple = self.has_blocks() && self.stride == 1 && self.pad_top <= 2 && self.pad_left <= 2;
+        simple.then(|| Geometry {
+            in_height: self.out_height,
+            in_width: self.out_width,
+            out_height: self.in_height,
+            out_width: self.in_width,
+            pad_top: 2 - self.pad_top,
+            pad_left: 2 - self.pad_left,
+            ..*self
+        })
+    }
+}
+
+/// Neighbouring outputs that are computed together: with three weights and the nine inputs that they read at
+/// stride 2, sixteen registers, all that AVX2 has.
+const BLOCK: usize = 4;
+
+/// An item of work is about this many elements of the output, in whole rows.
+const ITEM: usize = 1 << 14;
+
+/// Rows of `image` elements in runs of about [`ITEM`] elements: (image, first row, the rows).
+fn items(y: &mut [f32], image: usize, row: usize) -> impl Iterator<Item = (usize, usize, &mut [f32])> + Send {
+    let rows = (ITEM / row).max(1);
+    y.chunks_exact_mut(image).enumerate().flat_map(move |(index, image)| {
+        image.chunks_mut(rows * row).enumerate().map(move |(item, y)| (index, item * rows, y))
+    })
+}
+
+/// Scratch elements of [`forward`].
+pub fn forward_scratch(g: &Geometry) -> usize {
+    g.channels
+}
+
+/// `y [N, P, Q, C] = clamp(x [N, H, W, C] * w [KH, KW, C] + bias [C])`.
+pub fn forward(
+    isa: Isa,
+    g: &Geometry,
+    [x, w]: [&[f32]; 2],
+    bias: Option<&[f32]>,
+    clamp: Clamp,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let zeros = &mut scratch[..g.channels];
+    zeros.fill(0.0);
+    let zeros = &*zeros;
+    let image = g.in_height * g.in_row();
+    let start = bias.unwrap_or(zeros);
+    parallel::for_each(items(y, g.out_height * g.out_row(), g.out_row()), &mut [], 0, |(n, first, y), _| {
+        let x = &x[n * image..][..image];
+        for (row, y) in y.chunks_exact_mut(g.out_row()).enumerate() {
+            let p = first + row;
+            if g.has_blocks() {
+                isa.run(BlockRow { g, x, w, start, zeros, p, y });
+            } else {
+                isa.run(TapRow { gather: Gather::forward(g), from: x, w, start, row: p, to: y });
+            }
+            if clamp != NO_CLAMP {
+                isa.run(ClampRow { clamp, y });
+            }
+        }
+    });
+}
+
+/// What changes nothing.
+const NO_CLAMP: Clamp = (f32::NEG_INFINITY, f32::INFINITY);
+
+struct ClampRow<'a> {
+    clamp: Clamp,
+    y: &'a mut [f32],
+}
+
+impl Kernel for ClampRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.y.iter_mut().for_each(|y| *y = y.clamp(self.clamp.0, self.clamp.1));
+    }
+}
+
+/// Scratch elements of [`input_gradient`].
+pub fn input_gradient_scratch(g: &Geometry) -> usize {
+    g.channels + g.weights()
+}
+
+/// `dx [N, H, W, C]` from `dy [N, P, Q, C]` and `w [KH, KW, C]`.
+pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+    if let Some(mirrored) = g.mirrored() {
+        let (flipped, rest) = scratch.split_at_mut(g.weights());
+        for (to, from) in flipped.chunks_exact_mut(g.channels).zip(w.chunks_exact(g.channels).rev()) {
+            to.copy_from_slice(from);
+        }
+        return forward(isa, &mirrored, [dy, flipped], None, NO_CLAMP, dx, rest);
+    }
+    let zeros = &mut scratch[..g.channels];
+    zeros.fill(0.0);
+    let (start, image) = (&*zeros, g.out_height * g.out_row());
+    let gather = Gather::input_gradient(g);
+    parallel::for_each(items(dx, g.in_height * g.in_row(), g.in_row()), &mut [], 0, |(n, first, dx), _| {
+        let from = &dy[n * image..][..image];
+        for (row, to) in dx.chunks_exact_mut(g.in_row()).enumerate() {
+            isa.run(TapRow { gather, from, w, start, row: first + row, to });
+        }
+    });
+}
+
+/// The pixels of input row `row` that a block reads whose first output's window begins, but for the padding,
+/// at column `first`.
+#[inline(always)]
+fn pixels<'a, const COLUMNS: usize>(
+    g: &Geometry,
+    x: &'a [f32],
+    row: usize,
+    first: usize,
+    zeros: &'a [f32],
+) -> [&'a [f32]; COLUMNS] {
+    let x = &x[row * g.in_row()..][..g.in_row()];
+    std::array::from_fn(|column| match (first + column).checked_sub(g.pad_left) {
+        Some(at) if at < g.in_width => &x[at * g.channels..][..g.channels],
+        _ => zeros,
+    })
+}
+
+/// The first `lanes` elements of `from`, which may be fewer than a vector holds.
+#[inline(always)]
+fn load<S: Simd>(simd: S, from: &[f32], lanes: usize) -> S::Vector {
+    assert!(lanes <= from.len() && lanes <= S::LANES);
+    if lanes == S::LANES {
+        // SAFETY: `from` has at least `LANES` elements.
+        return unsafe { simd.load(from.as_ptr()) };
+    }
+    let mut padded = [0.0; MOST_LANES];
+    padded[..lanes].copy_from_slice(&from[..lanes]);
+    // SAFETY: `LANES` is at most `MOST_LANES`, the length of the array.
+    unsafe { simd.load(padded.as_ptr()) }
+}
+
+/// Stores the first `lanes` elements of a vector.
+#[inline(always)]
+fn store<S: Simd>(simd: S, to: &mut [f32], lanes: usize, value: S::Vector) {
+    assert!(lanes <= to.len() && lanes <= S::LANES);
+    if lanes == S::LANES {
+        // SAFETY: `to` has at least `LANES` elements.
+        return unsafe { simd.store(to.as_mut_ptr(), value) };
+    }
+    let mut padded = [0.0; MOST_LANES];
+    // SAFETY: `LANES` is at most `MOST_LANES`, the length of the array.
+    unsafe { simd.store(padded.as_mut_ptr(), value) };
+    to[..lanes].copy_from_slice(&padded[..lanes]);
+}
+
+/// The widest vector's.
+const MOST_LANES: usize = 16;

@@ -1,0 +1,125 @@
+//! The gradient of the weights.
+
+use super::gather::Gather;
+use super::{BLOCK, Geometry, load, pixels, store};
+use crate::kernels::conv::add_partials;
+use crate::kernels::parallel;
+use crate::kernels::simd::{Isa, Kernel, Simd};
+
+/// The batch is cut into this many groups (or fewer), each summing its own gradient, which are then added in
+/// order: the result does not depend on which worker took which group.
+const GROUPS: usize = 16;
+
+/// Scratch elements of [`weight_gradient`].
+pub fn weight_gradient_scratch(g: &Geometry) -> usize {
+    g.channels + GROUPS.min(g.batch) * g.weights()
+}
+
+/// `dw [KH, KW, C]` from `x [N, H, W, C]` and `dy [N, P, Q, C]`.
+pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    let groups = GROUPS.min(g.batch);
+    let (zeros, partial) = scratch.split_at_mut(g.channels);
+    let partial = &mut partial[..groups * g.weights()];
+    zeros.fill(0.0);
+    let zeros = &*zeros;
+    let (image, out_image) = (g.in_height * g.in_row(), g.out_height * g.out_row());
+    parallel::for_each(partial.chunks_exact_mut(g.weights()).enumerate(), &mut [], 0, |(group, dw), _| {
+        dw.fill(0.0);
+        for n in g.batch * group / groups..g.batch * (group + 1) / groups {
+            let (x, dy) = (&x[n * image..][..image], &dy[n * out_image..][..out_image]);
+            for (p, dy) in dy.chunks_exact(g.out_row()).enumerate() {
+                isa.run(WeightRow { g, x, zeros, p, dy, dw });
+            }
+        }
+    });
+    add_partials(isa, partial, dw);
+}
+
+/// Adds what one output row contributes to the weights' gradient.
+struct WeightRow<'a> {
+    g: &'a Geometry,
+    /// The image.
+    x: &'a [f32],
+    zeros: &'a [f32],
+    p: usize,
+    dy: &'a [f32],
+    dw: &'a mut [f32],
+}
+
+impl Kernel for WeightRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        match self.g.stride {
+            1 if self.g.has_blocks() => self.blocks::<S, 1, { BLOCK + 2 }>(simd),
+            2 if self.g.has_blocks() => self.blocks::<S, 2, { 2 * BLOCK + 1 }>(simd),
+            _ => self.taps(),
+        }
+    }
+}
+
+impl WeightRow<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd, const STRIDE: usize, const COLUMNS: usize>(self, simd: S) {
+        let WeightRow { g, x, zeros, p, dy, dw } = self;
+        for i in g.kernel_rows(p) {
+            let dw = &mut dw[3 * i * g.channels..][..3 * g.channels];
+            for (block, dy) in dy.chunks(BLOCK * g.channels).enumerate() {
+                let columns: [&[f32]; COLUMNS] =
+                    pixels(g, x, p * STRIDE + i - g.pad_top, block * BLOCK * STRIDE, zeros);
+                let outputs: [&[f32]; BLOCK] = std::array::from_fn(|q| {
+                    dy.get(q * g.channels..).filter(|dy| !dy.is_empty()).unwrap_or(zeros)
+                });
+                let block = WeightBlock::<STRIDE, COLUMNS> { columns, outputs };
+                let whole = g.channels - g.channels % S::LANES;
+                for c in (0..whole).step_by(S::LANES) {
+                    block.run(simd, g.channels, c, S::LANES, dw);
+                }
+                if whole < g.channels {
+                    block.run(simd, g.channels, whole, g.channels - whole, dw);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn taps(self) {
+        let WeightRow { g, x, p, dy, dw, .. } = self;
+        let gather = Gather::forward(g);
+        let vertical = gather.line(gather.vertical, p);
+        for (q, dy) in dy.chunks_exact(g.channels).enumerate() {
+            let horizontal = gather.line(gather.horizontal, q);
+            for (row, i) in (0..vertical.count).map(|k| vertical.at(k)) {
+                for (column, j) in (0..horizontal.count).map(|k| horizontal.at(k)) {
+                    let x = &x[(row * g.in_width + column) * g.channels..][..g.channels];
+                    let dw = &mut dw[(i * g.kernel_width + j) * g.channels..][..g.channels];
+                    for ((dw, x), dy) in dw.iter_mut().zip(x).zip(dy) {
+                        *dw += x * dy;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Neighbouring outputs, and the inputs that one row of a 3x3 kernel reads for them.
+struct WeightBlock<'a, const STRIDE: usize, const COLUMNS: usize> {
+    columns: [&'a [f32]; COLUMNS],
+    outputs: [&'a [f32]; BLOCK],
+}
+
+impl<const STRIDE: usize, const COLUMNS: usize> WeightBlock<'_, STRIDE, COLUMNS> {
+    /// Adds to `lanes` channels from `c` on of the kernel row's gradient.
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, channels: usize, c: usize, lanes: usize, dw: &mut [f32]) {
+        let x = self.columns.map(|column| load(simd, &column[c..], lanes));
+        let dy = self.outputs.map(|dy| load(simd, &dy[c..], lanes));
+        for (j, dw) in dw.chunks_exact_mut(channels).enumerate() {
+            let mut sum = load(simd, &dw[c..], lanes);
+            for (q, dy) in dy.iter().enumerate() {
+                sum = simd.multiply_add(x[q * STRIDE + j], *dy, sum);
+            }
+            store(simd, &mut dw[c..], lanes, sum);
+        }
+    }
+}

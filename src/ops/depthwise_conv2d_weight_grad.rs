@@ -1,0 +1,70 @@
+//! The gradient of a depthwise convolution's weights: `dw[w] = sum over all products x w of y  x[x] dy[y]` in the
+//! notation of [`super::depthwise_conv2d`].
+
+use super::case::{Case, Fill};
+use super::depthwise_conv2d::{DepthwiseConv2d, each_product, geometries};
+use super::*;
+use crate::kernels::depthwise::{self, Geometry};
+use crate::tensor::Shape;
+
+/// Inputs: x `[N, H, W, C]` and dy `[N, P, Q, C]`; output `[KH, KW, C]`, the given shape.
+#[derive(Clone, Debug)]
+pub struct DepthwiseConv2dWeightGrad {
+    /// The forward convolution.
+    pub conv: DepthwiseConv2d,
+    /// Of w.
+    pub shape: Shape,
+}
+
+impl DepthwiseConv2dWeightGrad {
+    fn geometry(&self, types: &Types) -> Geometry {
+        planned(self.conv.geometry(types.inputs[0].dims(), self.shape.dims()))
+    }
+}
+
+impl Op for DepthwiseConv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "depthwise_conv2d_weight_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x, dy] = expect(inputs)?;
+        let g = self.conv.geometry(x.dims(), self.shape.dims())?;
+        require(
+            dy.dims() == [g.batch, g.out_height, g.out_width, g.channels],
+            "dy has another shape than y",
+        )?;
+        Ok(vec![TensorType::f32(self.shape.clone())])
+    }
+
+    fn flops(&self, types: &Types) -> u64 {
+        self.geometry(types).flops()
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        depthwise::weight_gradient_scratch(&self.geometry(types))
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, x, dy) = (args.isa, args.input(0), args.input(1));
+        let (dw, scratch) = args.output();
+        depthwise::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let mut dw = vec![0.0; self.shape.len()];
+        each_product(&self.geometry(types), |x, w, y| dw[w] += inputs[0][x] * inputs[1][y]);
+        vec![dw]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |(conv, x, shape): (DepthwiseConv2d, Shape, Shape)| {
+        let (x, w) = (TensorType::f32(x), TensorType::f32(shape.clone()));
+        let dy = conv.output_types(&[&x, &w]).unwrap_or_default().remove(0);
+        let fill = Fill::Uniform(-1.0, 1.0);
+        Case::new(DepthwiseConv2dWeightGrad { conv, shape }, vec![(x, fill), (dy, fill)])
+    };
+    geometries().into_iter().map(case).collect()
+}

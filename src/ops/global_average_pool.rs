@@ -1,0 +1,55 @@
+//! `y[n, c] = mean over p, q of x[n, p, q, c]`: what a picture holds of each feature, wherever it lies.
+
+use super::case::{Case, Fill};
+use super::global_average_pool_grad::GlobalAveragePoolGrad;
+use super::*;
+use crate::kernels::pool;
+
+/// See the module's documentation. Input `[N, H, W, C]`, output `[N, C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalAveragePool;
+
+impl Op for GlobalAveragePool {
+    fn name(&self) -> &'static str {
+        "global_average_pool"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [x] = expect(inputs)?;
+        let &[batch, _, _, channels] = x.dims() else {
+            return Err("x must be [N, H, W, C]".into());
+        };
+        require(!x.is_empty(), "x must have elements")?;
+        Ok(vec![TensorType::f32([batch, channels])])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let shape = graph.ty(node.inputs[0]).shape.clone();
+        let dx = grads[0].map(|dy| graph.apply1(GlobalAveragePoolGrad { shape }, &[dy]));
+        Ok(vec![dx.transpose()?])
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, x) = (args.isa, args.input(0));
+        pool::average(isa, x, types.inputs[0].shape.last(), args.output().0);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let channels = types.inputs[0].shape.last();
+        let pixels = types.inputs[0].len() / types.outputs[0].len();
+        let mut y = vec![0.0; types.outputs[0].len()];
+        for (i, x) in inputs[0].iter().enumerate() {
+            y[i / channels / pixels * channels + i % channels] += x / pixels as f64;
+        }
+        vec![y]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |x: [usize; 4]| {
+        Case::new(GlobalAveragePool, vec![(TensorType::f32(x), Fill::Uniform(-1.0, 1.0))])
+            .differentiable(&[0])
+    };
+    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33]), case([1, 1, 1, 1])]
+}

@@ -1,0 +1,49 @@
+//! The gradient of [`super::global_average_pool`]: `dx[n, p, q, c] = dy[n, c] / (H W)`.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::pool;
+use crate::tensor::Shape;
+
+/// Input dy `[N, C]`, output `[N, H, W, C]`, the given shape.
+#[derive(Clone, Debug)]
+pub struct GlobalAveragePoolGrad {
+    /// Of x.
+    pub shape: Shape,
+}
+
+impl Op for GlobalAveragePoolGrad {
+    fn name(&self) -> &'static str {
+        "global_average_pool_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [dy] = expect(inputs)?;
+        let &[batch, _, _, channels] = self.shape.dims() else {
+            return Err("x must be [N, H, W, C]".into());
+        };
+        require(!self.shape.is_empty() && dy.dims() == [batch, channels], "dy has another shape than y")?;
+        Ok(vec![TensorType::f32(self.shape.clone())])
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, dy) = (args.isa, args.input(0));
+        pool::average_gradient(isa, dy, types.inputs[0].shape.last(), args.output().0);
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let channels = types.inputs[0].shape.last();
+        let pixels = self.shape.len() / types.inputs[0].len();
+        let dx = |i: usize| inputs[0][i / channels / pixels * channels + i % channels] / pixels as f64;
+        vec![(0..self.shape.len()).map(dx).collect()]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |shape: [usize; 4]| {
+        let dy = TensorType::f32([shape[0], shape[3]]);
+        Case::new(GlobalAveragePoolGrad { shape: shape.into() }, vec![(dy, Fill::Uniform(-1.0, 1.0))])
+    };
+    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33])]
+}

@@ -1,0 +1,96 @@
+//! What the GPU tests share: the device, and a way to plant an error into a shader.
+
+use std::sync::Arc;
+
+use cifar_engine::exec::gpu::Gpu;
+use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
+use cifar_engine::graph::{Graph, Node, Value};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::ops::case::Case;
+use cifar_engine::ops::dispatch::Dispatches;
+use cifar_engine::ops::{CpuArgs, Gradients, Op, Types};
+use cifar_engine::tensor::TensorType;
+
+/// The GPU under test, a software rasteriser if there is no other; says so if there is none at all.
+pub fn open() -> Option<Gpu> {
+    match Adapter::choose(&Choice::Any) {
+        Ok(adapter) => Some(Gpu::open(&adapter).unwrap()),
+        Err(error) => {
+            println!("nothing is tested on a GPU: {error}");
+            None
+        }
+    }
+}
+
+/// The types of a case's operands.
+pub fn types_of(case: &Case) -> Types {
+    let inputs: Vec<TensorType> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
+    let outputs = case.op.output_types(&inputs.iter().collect::<Vec<_>>()).unwrap();
+    Types { inputs, outputs }
+}
+
+/// An op whose shaders have one text replaced by another: everything else is the op's own.
+#[derive(Debug)]
+pub struct Corrupted {
+    pub op: Arc<dyn Op>,
+    pub from: &'static str,
+    pub to: &'static str,
+}
+
+impl Op for Corrupted {
+    fn name(&self) -> &'static str {
+        self.op.name()
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        self.op.output_types(inputs)
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        grads: &[Option<Value>],
+        needed: &[bool],
+    ) -> Gradients {
+        self.op.gradient(graph, node, grads, needed)
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        self.op.in_place()
+    }
+
+    fn view_of(&self) -> Option<usize> {
+        self.op.view_of()
+    }
+
+    fn flops(&self, types: &Types) -> u64 {
+        self.op.flops(types)
+    }
+
+    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
+        self.op.cpu_scratch(types, isa, threads)
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        self.op.cpu(types, args);
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let mut work = self.op.gpu(types)?;
+        let mut found = false;
+        for dispatch in &mut work.list {
+            let source = dispatch.shader.sources.concat();
+            found |= source.contains(self.from);
+            // Tests end soon: the text may live until then.
+            let source: &'static str = source.replace(self.from, self.to).leak();
+            dispatch.shader.sources = Vec::leak(vec![source]);
+        }
+        assert!(found, "no shader of {} contains '{}'", self.name(), self.from);
+        Some(work)
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        self.op.reference(types, inputs)
+    }
+}

@@ -1,0 +1,184 @@
+//! Every shader against its op's own description: it is valid standard WGSL, and its bindings, constants and
+//! workgroups are those that the op's dispatches give. Needs no GPU.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use cifar_engine::ops;
+use cifar_engine::ops::case::Case;
+use cifar_engine::ops::dispatch::{Dispatch, Dispatches, MAX_BINDINGS, Operand};
+use common::gpu::types_of;
+use naga::back::pipeline_constants::process_overrides;
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, EntryPoint, GlobalVariable, Module, ShaderStage, StorageAccess};
+
+/// What WebGPU guarantees everywhere.
+const MAX_INVOCATIONS: u32 = 256;
+const MAX_WORKGROUP_BYTES: u32 = 16_384;
+const MAX_GROUPS: u32 = 65_535;
+
+type Outcome = std::result::Result<(), String>;
+
+fn ensure(condition: bool, problem: impl FnOnce() -> String) -> Outcome {
+    if condition { Ok(()) } else { Err(problem()) }
+}
+
+/// Checks all dispatches of an op.
+fn check(work: &Dispatches) -> Outcome {
+    for dispatch in &work.list {
+        check_dispatch(dispatch, work.scratch.len())
+            .map_err(|problem| format!("{} {}: {problem}", dispatch.shader.name, dispatch.entry))?;
+    }
+    Ok(())
+}
+
+fn check_dispatch(dispatch: &Dispatch, scratch: usize) -> Outcome {
+    let source = dispatch.shader.sources.concat();
+    let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
+    let info = validate(&module)?;
+    check_constants(&module, dispatch)?;
+    let entry = (ShaderStage::Compute, dispatch.entry);
+    let constants = dispatch.constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+    let (module, info) = process_overrides(&module, &info, Some(entry), &constants)
+        .map_err(|error| format!("its constants cannot be set: {error}"))?;
+    let index = module.entry_points.iter().position(|point| point.name == dispatch.entry);
+    let index = index.ok_or("has no such entry point")?;
+    check_bindings(&module, &info, index, dispatch, scratch)?;
+    check_workgroups(&module, &info, index, dispatch)
+}
+
+/// Without any capability beyond those of standard WebGPU.
+fn validate(module: &Module) -> std::result::Result<ModuleInfo, String> {
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    validator.validate(module).map_err(|error| format!("is not valid: {:?}", error.into_inner()))
+}
+
+/// The op gives every constant, and none that is not there.
+fn check_constants(module: &Module, dispatch: &Dispatch) -> Outcome {
+    let declared: Vec<&str> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
+    let given: BTreeSet<&str> = dispatch.constants.iter().map(|(name, _)| *name).collect();
+    ensure(given.len() == dispatch.constants.len(), || "a constant is given twice".into())?;
+    ensure(given == declared.iter().copied().collect(), || {
+        format!("declares {declared:?}, is given {given:?}")
+    })
+}
+
+/// Group 0 holds the bindings of the dispatch and no others, with the access that the operand allows.
+fn check_bindings(
+    module: &Module,
+    info: &ModuleInfo,
+    entry: usize,
+    dispatch: &Dispatch,
+    scratch: usize,
+) -> Outcome {
+    let count = dispatch.bindings.len();
+    ensure(count <= MAX_BINDINGS, || format!("has {count} bindings; WebGPU promises {MAX_BINDINGS}"))?;
+    let used = |(handle, variable): (naga::Handle<GlobalVariable>, _)| {
+        (!info.get_entry_point(entry)[handle].is_empty()).then_some(variable)
+    };
+    for variable in module.global_variables.iter().filter_map(used) {
+        let Some(binding) = variable.binding else { continue };
+        let name = variable.name.as_deref().unwrap_or_default();
+        let AddressSpace::Storage { access } = variable.space else {
+            return Err(format!("'{name}' is no storage buffer"));
+        };
+        ensure(binding.group == 0, || format!("'{name}' is not in group 0"))?;
+        let operand = dispatch.bindings.get(binding.binding as usize);
+        let writes = match operand.ok_or_else(|| format!("'{name}' is bound to nothing"))? {
+            Operand::Input(_) | Operand::InputPiece(..) => false,
+            Operand::Output(_) => true,
+            Operand::Scratch(i) => {
+                ensure(*i < scratch, || format!("'{name}' is scratch {i} of {scratch}"))?;
+                true
+            }
+        };
+        let expected = if writes { StorageAccess::LOAD | StorageAccess::STORE } else { StorageAccess::LOAD };
+        ensure(access == expected, || format!("'{name}' is {access:?}, its operand {expected:?}"))?;
+    }
+    Ok(())
+}
+
+/// Within the limits that every device has.
+fn check_workgroups(module: &Module, info: &ModuleInfo, entry: usize, dispatch: &Dispatch) -> Outcome {
+    let EntryPoint { workgroup_size, .. } = &module.entry_points[entry];
+    let invocations: u32 = workgroup_size.iter().product();
+    ensure(invocations <= MAX_INVOCATIONS && workgroup_size[2] <= 64, || {
+        format!("{workgroup_size:?} invocations")
+    })?;
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
+    let workgroup = module.global_variables.iter().filter(|(handle, variable)| {
+        variable.space == AddressSpace::WorkGroup && !info.get_entry_point(entry)[*handle].is_empty()
+    });
+    let bytes: u32 = workgroup.map(|(_, variable)| layouter[variable.ty].size.next_multiple_of(16)).sum();
+    ensure(bytes <= MAX_WORKGROUP_BYTES, || format!("needs {bytes} bytes of workgroup memory"))?;
+    let groups = dispatch.groups;
+    ensure(groups.iter().all(|&n| (1..=MAX_GROUPS).contains(&n)), || format!("{groups:?} workgroups"))
+}
+
+/// All dispatches of the ops' cases.
+fn works() -> Vec<(Case, Dispatches)> {
+    ops::cases()
+        .into_iter()
+        .filter_map(|case| case.op.gpu(&types_of(&case)).map(|work| (case, work)))
+        .collect()
+}
+
+#[test]
+fn every_shader_is_what_its_op_says() {
+    for (case, work) in works() {
+        check(&work).unwrap_or_else(|problem| panic!("{case:?}: {problem}"));
+    }
+}
+
+#[test]
+fn every_shader_is_used_by_a_case() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let sources: String =
+        works().iter().flat_map(|(_, work)| &work.list).map(|d| d.shader.sources.concat()).collect();
+    for folder in [root.clone(), root.join("include")] {
+        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "wgsl") {
+                let used = sources.contains(&fs::read_to_string(&file).unwrap());
+                assert!(used, "no case of an op runs {}", file.display());
+            }
+        }
+    }
+}
+
+/// One error of each kind, planted into the description or the source of `add`.
+#[test]
+fn the_check_notices_what_does_not_match() {
+    let (_, work) = works().into_iter().find(|(case, _)| case.op.name() == "add").unwrap();
+    check(&work).unwrap();
+    let describe = |change: &dyn Fn(&mut Dispatch)| {
+        let mut work = work.clone();
+        change(&mut work.list[0]);
+        check(&work).unwrap_err()
+    };
+    let text = work.list[0].shader.sources.concat();
+    let with_source = |text: String| {
+        let text: &'static str = text.leak();
+        describe(&|dispatch| dispatch.shader.sources = Vec::leak(vec![text]))
+    };
+    let source = |from: &str, to: &str| with_source(text.replace(from, to));
+    assert!(describe(&|d| d.constants.clear()).contains("declares"));
+    assert!(describe(&|d| d.constants[0].0 = "LENGHT").contains("declares"));
+    assert!(describe(&|d| d.constants.push(d.constants[0])).contains("twice"));
+    assert!(describe(&|d| d.bindings.swap(0, 1)).contains("its operand"));
+    assert!(describe(&|d| d.bindings[1] = Operand::Scratch(0)).contains("scratch 0 of 0"));
+    assert!(describe(&|d| d.bindings.truncate(1)).contains("bound to nothing"));
+    assert!(describe(&|d| d.bindings = vec![Operand::Input(1); 9]).contains("9 bindings"));
+    assert!(describe(&|d| d.groups[1] = 0).contains("workgroups"));
+    assert!(describe(&|d| d.groups[0] = 65_536).contains("workgroups"));
+    assert!(describe(&|d| d.entry = "start").contains("start"));
+    assert!(source("@workgroup_size(256)", "@workgroup_size(257)").contains("invocations"));
+    assert!(source("read_write", "read").contains("not valid"));
+    let tile = "var<workgroup> tile: array<f32, 4097>;\n@compute";
+    let text = text.replace("@compute", tile).replace("+= b[i]", "+= b[i] + tile[i]");
+    assert!(with_source(text).contains("workgroup memory"));
+}
