@@ -249,8 +249,8 @@ fn a_run_can_be_continued_from_the_command_line() {
     let settings = |run: &str| fs::read_to_string(bench.path(run).join("settings.toml")).unwrap();
     assert_eq!(settings("whole"), settings("parts"));
     // A run's settings are a file of settings, and options and variables win over it.
-    let again = format!("train --config whole/settings.toml --out again --epochs 1 --json");
-    assert_eq!(json(&bench.ok(&again))["epochs"], 1);
+    let again = "train --config whole/settings.toml --out again --epochs 1 --json";
+    assert_eq!(json(&bench.ok(again))["epochs"], 1);
     assert_eq!(settings("again"), settings("whole").replace("epochs = 2", "epochs = 1"));
 }
 

@@ -159,16 +159,11 @@ impl Choices {
 
     /// The settings with every choice in place.
     pub fn over(&self, settings: &Settings) -> Settings {
-        let merged = Table::try_from(settings).and_then(|mut merged| {
-            let mut chosen = self.table();
-            chosen.remove("recipe");
-            merged.extend(chosen);
-            Ok(merged.try_into())
-        });
-        match merged {
-            Ok(Ok(settings)) => settings,
-            other => unreachable!("every choice is one of the settings: {other:?}"),
-        }
+        let mut chosen = self.table();
+        chosen.remove("recipe");
+        let mut merged = table(settings);
+        merged.extend(chosen);
+        merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the settings: {error}"))
     }
 
     /// Completes what could not be known before the data was.
@@ -185,8 +180,12 @@ impl Choices {
     }
 
     fn table(&self) -> Table {
-        Table::try_from(self).unwrap_or_else(|error| unreachable!("choices are a plain table: {error}"))
+        table(self)
     }
+}
+
+fn table(value: &impl Serialize) -> Table {
+    Table::try_from(value).unwrap_or_else(|error| unreachable!("plain values make a plain table: {error}"))
 }
 
 #[cfg(test)]

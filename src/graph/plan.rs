@@ -92,9 +92,8 @@ impl Plan {
 
     /// The states that a run may change.
     pub fn written_states(&self) -> impl Iterator<Item = &(String, TensorType)> {
-        let written = |index: usize| {
-            self.steps.iter().any(|step| step.outputs.contains(&Place::State(index)))
-        };
+        let written =
+            |index: usize| self.steps.iter().any(|step| step.outputs.contains(&Place::State(index)));
         self.states.iter().enumerate().filter(move |(index, _)| written(*index)).map(|(_, state)| state)
     }
 

@@ -106,7 +106,9 @@ impl Identity {
         check_same(&saved.settings, &self.settings)?;
         if self.pictures != saved.pictures {
             let problem = "the training pictures are not those that this run was begun with";
-            return Err(Error::Usage(format!("{problem}; give their place with --data, or start another run")));
+            return Err(Error::Usage(format!(
+                "{problem}; give their place with --data, or start another run"
+            )));
         }
         Ok(())
     }
@@ -161,8 +163,11 @@ mod tests {
         Checkpoint {
             identity: Identity { settings: "seed = 1\n".into(), pictures: "abc".into() },
             progress: Progress { step: 2, totals, history: vec![row], ..Progress::default() },
-            states: [("a.weight".to_string(), vec![0.1, -0.0, f32::MIN_POSITIVE]), ("b".into(), vec![3.0; 40])]
-                .into(),
+            states: [
+                ("a.weight".to_string(), vec![0.1, -0.0, f32::MIN_POSITIVE]),
+                ("b".into(), vec![3.0; 40]),
+            ]
+            .into(),
         }
     }
 

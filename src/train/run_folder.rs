@@ -61,7 +61,8 @@ impl RunFolder {
             return Err(Error::file(&path, format!("holds no run: there is no {SETTINGS} in it")));
         }
         let run = RunFolder { _lock: lock(&path)?, path };
-        let text = fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("cannot be read: {e}")))?;
+        let text =
+            fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("cannot be read: {e}")))?;
         let settings = toml::from_str(&text).map_err(|e| Error::file(&file, e.message()))?;
         Ok((run, settings))
     }

@@ -40,7 +40,8 @@ impl<'a> Session<'a> {
         parameters: Vec<Parameter>,
         identity: Identity,
     ) -> Result<Self> {
-        let mut session = Session { run, spec, parameters, identity, progress: Progress::default(), saved: None };
+        let mut session =
+            Session { run, spec, parameters, identity, progress: Progress::default(), saved: None };
         if let Some(Checkpoint { identity, progress, states }) = run.checkpoint()? {
             session.identity.check(&identity)?;
             (session.progress, session.saved) = (progress, Some(states));

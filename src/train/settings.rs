@@ -220,7 +220,8 @@ impl Settings {
         check_same(&begun.to_toml(), &self.to_toml())?;
         let (old, new) = (begun.epochs, self.epochs);
         let longer = old == new || self.schedule == Schedule::Constant && new > old;
-        let problem = "only a run with --schedule constant can be made longer, and none shorter; start another run";
+        let problem =
+            "only a run with --schedule constant can be made longer, and none shorter; start another run";
         usage(longer, format!("this run was begun with --epochs {old}, not {new}; {problem}"))
     }
 

@@ -138,7 +138,8 @@ pub fn save(path: impl AsRef<Path>, weights: &WeightsFile) -> Result<()> {
 pub fn digest(weights: &WeightsFile) -> Result<String> {
     let header = header_bytes(weights).map_err(Error::Failed)?;
     let mut hash = Hashing(Sha256::new());
-    write_parts(&mut BufWriter::new(&mut hash), &header, weights).map_err(|e| Error::Failed(e.to_string()))?;
+    write_parts(&mut BufWriter::new(&mut hash), &header, weights)
+        .map_err(|e| Error::Failed(e.to_string()))?;
     Ok(hash.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
