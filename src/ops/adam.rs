@@ -6,7 +6,7 @@
 //! with t counted from 1. That is PyTorch's form. Keras adds epsilon to `sqrt(v)` before the correction,
 //! which is the same as an epsilon divided by `sqrt(1 - b2^t)` here.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
@@ -83,6 +83,35 @@ impl Op for Adam {
         });
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        // Finite for a beta of 0, too.
+        let ln = |beta: f32| f64::from(beta.max(f32::MIN_POSITIVE)).ln();
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "adam", "index"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("BETA1", f64::from(self.beta1)),
+                ("BETA2", f64::from(self.beta2)),
+                ("LN_BETA1", ln(self.beta1)),
+                ("LN_BETA2", ln(self.beta2)),
+                ("EPSILON", f64::from(self.epsilon)),
+                ("KERAS", f64::from(self.epsilon_form == EpsilonForm::Keras)),
+                ("DECAY", f64::from(self.decay)),
+            ],
+            bindings: vec![
+                Operand::Input(3),
+                Operand::Input(4),
+                Operand::Input(5),
+                Operand::Output(0),
+                Operand::Output(1),
+                Operand::Output(2),
+            ],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [p, m, v, g, rate, step] = inputs else { return Vec::new() };
         let (beta1, beta2) = (f64::from(self.beta1), f64::from(self.beta2));
@@ -101,21 +130,26 @@ impl Op for Adam {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |epsilon_form, decay, step| {
-        let input = |low, high| (TensorType::f32([5, 7]), Fill::Uniform(low, high));
+    let case = |dims, epsilon_form, decay, step| {
+        let input = |low, high| (TensorType::f32(dims), Fill::Uniform(low, high));
         let inputs = vec![
             input(-1.0, 1.0),
-            input(-0.1, 0.1),
-            input(0.0, 0.01),
-            input(-0.1, 0.1),
-            (TensorType::f32([1]), Fill::Constant(0.01)),
+            input(-10.0, 10.0),
+            input(0.0, 0.1),
+            input(-10.0, 10.0),
+            // So large that the last digits of a step show beside p.
+            (TensorType::f32([1]), Fill::Constant(1.0)),
             (TensorType::u32([1]), Fill::Constant(step)),
         ];
-        Case::new(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3, epsilon_form, decay }, inputs)
+        Case::new(Adam { beta1: 0.9, beta2: 0.9999, epsilon: 1e-3, epsilon_form, decay }, inputs)
     };
-    vec![
+    let case = |epsilon_form, decay, step| ELEMENTWISE.map(|dims| case(dims, epsilon_form, decay, step));
+    [
         case(EpsilonForm::Torch, 0.0, 0.0),
         case(EpsilonForm::Torch, 0.05, 100.0),
-        case(EpsilonForm::Keras, 0.0, 3.0),
+        case(EpsilonForm::Keras, 0.0, 1.0),
+        // Late enough that the correction of v is nearly complete.
+        case(EpsilonForm::Keras, 0.0, 3000.0),
     ]
+    .concat()
 }

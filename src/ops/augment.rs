@@ -61,6 +61,30 @@ impl Augment {
         }
     }
 
+    fn constants(&self, types: &Types, piece: usize) -> Vec<(&'static str, f64)> {
+        let data = &types.inputs[0];
+        let sizes = [
+            ("SIZE", self.size),
+            ("COUNT", data.dims()[0]),
+            ("RECORD", data.shape.last()),
+            ("BATCH", types.inputs[2].len()),
+            ("PIECE", PIECE_BYTES / 4),
+            ("BEFORE", piece * (PIECE_BYTES / 4)),
+            ("SHIFT", self.shift),
+            ("FLIP", self.flip.into()),
+            ("CUTOUT", self.cutout),
+            ("SEED", self.seed as usize),
+            ("STREAM", Stream::Augment as usize),
+        ];
+        let names = ["MEAN_R", "MEAN_G", "MEAN_B", "STD_R", "STD_G", "STD_B"];
+        let colours = self.mean.into_iter().chain(self.std).map(f64::from);
+        sizes
+            .map(|(name, value)| (name, value as f64))
+            .into_iter()
+            .chain(names.into_iter().zip(colours))
+            .collect()
+    }
+
     /// The pixel of the original that lands at (y, x), if any does.
     fn source(&self, change: &Change, y: usize, x: usize) -> Option<usize> {
         let size = self.size as isize;
@@ -126,6 +150,24 @@ impl Op for Augment {
                 }
             }
         });
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, InputPiece, Output};
+        let batch = types.inputs[2].len();
+        let stage = |entry, piece, bindings, count| Dispatch {
+            shader: shader!("augment", "index", "rng"),
+            entry,
+            constants: self.constants(types, piece),
+            bindings,
+            groups: grid(count, GROUP),
+        };
+        let mut list = vec![stage("pick_labels", 0, vec![Input(2), Input(1), Output(1)], batch)];
+        for piece in 0..types.inputs[0].bytes().div_ceil(PIECE_BYTES).max(1) {
+            let bindings = vec![Input(2), Input(3), Output(0), InputPiece(0, piece)];
+            list.push(stage("main", piece, bindings, types.outputs[0].len()));
+        }
+        Some(Dispatches { scratch: Vec::new(), list })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

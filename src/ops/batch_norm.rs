@@ -34,6 +34,16 @@ pub(crate) fn scale_and_shift(
     }
 }
 
+/// The constants of the shaders of both passes.
+pub(crate) fn constants(
+    reduction: &Reduction,
+    epsilon: f32,
+    activation: Activation,
+) -> Vec<(&'static str, f64)> {
+    let own = [("EPSILON", f64::from(epsilon)), ("ACTIVATION", activation.number())];
+    reduction.constants().into_iter().chain(own).collect()
+}
+
 /// The shape rule shared by the three batch normalisation ops: x and then vectors of C elements.
 pub(crate) fn per_channel(x: &TensorType, vectors: &[&TensorType]) -> std::result::Result<(), String> {
     let channels = x.shape.last();
@@ -76,6 +86,27 @@ impl Op for BatchNorm {
         batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output, Scratch};
+        let channels = types.inputs[1].len();
+        let reduction = Reduction::new(&types.inputs[0]);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: wide_shader!(channels, "batch_norm", "index", "nan", "activation", "batch_norm", "rows"),
+            entry,
+            constants: constants(&reduction, self.epsilon, self.activation),
+            bindings,
+            groups,
+        };
+        let (partial, line) = (Scratch(0), Scratch(1));
+        let total = vec![partial, Input(1), Input(2), Output(1), Output(2), line];
+        let list = vec![
+            stage("blocks", vec![Input(0), partial], reduction.block_groups()),
+            stage("total", total, reduction.total_groups()),
+            stage("apply", vec![Input(0), line, Output(0)], reduction.value_groups()),
+        ];
+        Some(Dispatches { scratch: vec![reduction.partial(2, channels), 2 * channels], list })
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let channels = types.inputs[1].len();
         let (low, high) = self.activation.clamp_f64();
@@ -93,6 +124,9 @@ impl Op for BatchNorm {
     }
 }
 
+/// More columns than a GPU's workgroup takes, and more blocks of rows than its second stage has invocations.
+pub(crate) const LARGE: [[usize; 2]; 2] = [[70, 132], [8300, 31]];
+
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize], activation, low, high| {
@@ -100,12 +134,15 @@ pub fn cases() -> Vec<Case> {
         let gamma = (channels.clone(), Fill::Uniform(0.5, 1.5));
         let beta = (channels, Fill::Uniform(-1.0, 1.0));
         let x = (TensorType::f32(dims), Fill::Uniform(low, high));
-        Case::new(BatchNorm { epsilon: 1e-3, activation }, vec![x, gamma, beta]).differentiable(&[0, 1, 2])
+        Case::new(BatchNorm { epsilon: 1e-3, activation }, vec![x, gamma, beta])
     };
-    vec![
+    let small = [
         case(&[2, 3, 3, 5], Activation::None, -1.0, 1.0),
         case(&[4, 4, 4, 4], Activation::Relu, -1.0, 1.0),
         case(&[3, 2, 5, 16], Activation::Relu6, -9.0, 9.0),
         case(&[300, 3], Activation::None, 9.0, 11.0),
-    ]
+        case(&[37, 1], Activation::None, -1.0, 1.0),
+    ];
+    let large = LARGE.map(|dims| case(&dims, Activation::Relu, 9.0, 11.0));
+    small.map(|case| case.differentiable(&[0, 1, 2])).into_iter().chain(large).collect()
 }

@@ -4,7 +4,7 @@
 //! `dbeta = sum g`, `dgamma = sum g x_hat`,
 //! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
 
-use super::batch_norm::{per_channel, scale_and_shift};
+use super::batch_norm::{LARGE, constants, per_channel, scale_and_shift};
 use super::case::{Case, Fill};
 use super::*;
 use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
@@ -59,6 +59,38 @@ impl Op for BatchNormGrad {
         gradient_apply(isa, backward, slope, offset, dx);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output, Scratch};
+        let channels = types.inputs[2].len();
+        let reduction = Reduction::new(&types.inputs[0]);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: wide_shader!(
+                channels,
+                "batch_norm_grad",
+                "index",
+                "nan",
+                "activation",
+                "batch_norm",
+                "rows",
+                "tree"
+            ),
+            entry,
+            constants: constants(&reduction, self.epsilon, self.activation),
+            bindings,
+            groups,
+        };
+        let (partial, coefficients) = (Scratch(0), Scratch(1));
+        let vectors = [Input(2), Input(3), Input(4), Input(5)];
+        let blocks = [&[Input(0), Input(1)], &vectors[..], &[partial]].concat();
+        let total = [&[partial, Output(1)], &vectors[..], &[Output(2), coefficients]].concat();
+        let list = vec![
+            stage("blocks", blocks, reduction.block_groups()),
+            stage("total", total, reduction.total_groups()),
+            stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
+        ];
+        Some(Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list })
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
         let channels = types.inputs[2].len();
@@ -91,9 +123,11 @@ pub fn cases() -> Vec<Case> {
             vec![x.clone(), x, vector(0.5, 1.5), vector(-1.0, 1.0), vector(-0.1, 0.1), vector(0.2, 0.5)];
         Case::new(BatchNormGrad { epsilon: 1e-5, activation }, inputs)
     };
-    vec![
+    let small = [
         case(&[2, 3, 3, 5], Activation::None),
         case(&[4, 4, 4, 4], Activation::Relu),
         case(&[700, 16], Activation::Relu6),
-    ]
+        case(&[37, 1], Activation::None),
+    ];
+    small.into_iter().chain(LARGE.map(|dims| case(&dims, Activation::Relu))).collect()
 }

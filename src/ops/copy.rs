@@ -1,6 +1,6 @@
 //! `y = x` in memory of its own: the planner adds it where an op that works in place may not.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 
 /// See the module's documentation. Takes any type.
@@ -29,11 +29,11 @@ impl Op for Copy {
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
         Some(Dispatches::from(Dispatch {
-            shader: shader!("copy", "index"),
+            shader: wide_shader!(length, "copy", "index"),
             entry: "main",
-            constants: vec![("LENGTH", length as f64)],
+            constants: vec![("LENGTH", (length / width(length)) as f64)],
             bindings: vec![Operand::Input(0), Operand::Output(0)],
-            groups: grid(length, 256),
+            groups: grid(length / width(length), GROUP),
         }))
     }
 
@@ -44,5 +44,7 @@ impl Op for Copy {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    vec![Case::new(Copy, vec![(TensorType::f32([3, 5]), Fill::Uniform(-1.0, 1.0))]).differentiable(&[0])]
+    let case =
+        |dims| Case::new(Copy, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]).differentiable(&[0]);
+    ELEMENTWISE.map(case).to_vec()
 }

@@ -31,6 +31,23 @@ impl Op for GlobalAveragePoolGrad {
         pool::average_gradient(isa, dy, types.inputs[0].shape.last(), args.output().0);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let channels = self.shape.last();
+        let length = self.shape.len() / width(channels);
+        let pixels = self.shape.len() / types.inputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(channels, "global_average_pool_grad", "index"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", length as f64),
+                ("COLUMNS", (channels / width(channels)) as f64),
+                ("PIXELS", pixels as f64),
+            ],
+            bindings: vec![Operand::Input(0), Operand::Output(0)],
+            groups: grid(length, GROUP),
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let channels = types.inputs[0].shape.last();
         let pixels = self.shape.len() / types.inputs[0].len();
@@ -45,5 +62,5 @@ pub fn cases() -> Vec<Case> {
         let dy = TensorType::f32([shape[0], shape[3]]);
         Case::new(GlobalAveragePoolGrad { shape: shape.into() }, vec![(dy, Fill::Uniform(-1.0, 1.0))])
     };
-    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33])]
+    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33]), case([2, 9, 9, 16])]
 }

@@ -28,6 +28,20 @@ impl Op for MaxPoolGrad {
         pool::gradient(isa, self.pool.planned(&types.inputs[0]), x, y, dy, args.output().0);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let x = &types.inputs[0];
+        let length = types.outputs[0].len() / width(x.shape.last());
+        let mut constants = self.pool.constants(x);
+        constants.push(("LENGTH", length as f64));
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(x.shape.last(), "max_pool_grad", "index"),
+            entry: "main",
+            constants,
+            bindings: vec![Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0)],
+            groups: grid(length, GROUP),
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let mut dx = vec![0.0; types.outputs[0].len()];
         let mut given = vec![false; types.inputs[1].len()];
@@ -43,13 +57,15 @@ impl Op for MaxPoolGrad {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |(pool, x): (MaxPool, [usize; 4]), fill| {
+    let case = |(pool, x): (MaxPool, [usize; 4]), x_fill| {
         let x = TensorType::f32(x);
         let y = pool.output_types(&[&x]).unwrap_or_default().remove(0);
-        let inputs = vec![(x, fill), (y.clone(), fill), (y, Fill::Uniform(-1.0, 1.0))];
+        let inputs = vec![(x, x_fill), (y.clone(), Fill::Constant(1.0)), (y, Fill::Uniform(-1.0, 1.0))];
         Case::new(MaxPoolGrad { pool }, inputs)
     };
     // A constant y equal to a constant x: every element ties, and only the first may receive.
     let ties = geometries().into_iter().map(|g| case(g, Fill::Constant(1.0)));
-    ties.collect()
+    // Zeros and ones: the first of the ones, wherever it lies, and nobody where there is none.
+    let first = geometries().into_iter().map(|g| case(g, Fill::Below(2)));
+    ties.chain(first).collect()
 }

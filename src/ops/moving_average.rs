@@ -1,7 +1,7 @@
 //! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The scale turns
 //! a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store it.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 
 /// See the module's documentation. Inputs: average and x of one shape; works in place on the average.
@@ -35,6 +35,21 @@ impl Op for MovingAverage {
         }
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "moving_average", "index"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("MOMENTUM", f64::from(self.momentum)),
+                ("SCALE", f64::from(self.scale)),
+            ],
+            bindings: vec![Operand::Input(1), Operand::Output(0)],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (momentum, scale) = (f64::from(self.momentum), f64::from(self.scale));
         let new = |(average, x): (&f64, &f64)| average + momentum * (scale * x - average);
@@ -44,6 +59,9 @@ impl Op for MovingAverage {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let input = || (TensorType::f32([37]), Fill::Uniform(-1.0, 1.0));
-    vec![Case::new(MovingAverage { momentum: 0.1, scale: 1.25 }, vec![input(), input()])]
+    let case = |dims| {
+        let input = || (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+        Case::new(MovingAverage { momentum: 0.1, scale: 1.25 }, vec![input(), input()])
+    };
+    ELEMENTWISE.map(case).to_vec()
 }

@@ -3,7 +3,7 @@
 //! `g = gradient + decay p`, `b = momentum b + g`, `p -= rate (g + momentum b)` with Nesterov's
 //! look-ahead, `p -= rate b` without.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
@@ -50,6 +50,22 @@ impl Op for Sgd {
         });
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "sgd", "index"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("MOMENTUM", f64::from(self.momentum)),
+                ("NESTEROV", f64::from(self.nesterov)),
+                ("DECAY", f64::from(self.decay)),
+            ],
+            bindings: vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (momentum, decay, rate) = (f64::from(self.momentum), f64::from(self.decay), inputs[3][0]);
         let g = |i: usize| inputs[2][i] + decay * inputs[0][i];
@@ -62,9 +78,11 @@ impl Op for Sgd {
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |nesterov, decay| {
-        let input = || (TensorType::f32([5, 7]), Fill::Uniform(-1.0, 1.0));
-        let inputs = vec![input(), input(), input(), (TensorType::f32([1]), Fill::Constant(0.1))];
-        Case::new(Sgd { momentum: 0.9, nesterov, decay }, inputs)
+        ELEMENTWISE.map(|dims| {
+            let input = || (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+            let inputs = vec![input(), input(), input(), (TensorType::f32([1]), Fill::Constant(0.1))];
+            Case::new(Sgd { momentum: 0.9, nesterov, decay }, inputs)
+        })
     };
-    vec![case(true, 0.01), case(false, 0.0)]
+    [case(true, 0.01), case(false, 0.0)].concat()
 }

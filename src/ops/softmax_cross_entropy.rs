@@ -26,6 +26,18 @@ pub(crate) fn check(logits: &TensorType, labels: &TensorType) -> std::result::Re
     require(rows > 0 && classes > 0 && labels == &TensorType::u32([rows]), "labels must be u32[N], one a row")
 }
 
+/// The constants of the shaders of both passes, and their workgroups.
+pub(crate) fn softmax(logits: &TensorType, smoothing: f32) -> (Vec<(&'static str, f64)>, [u32; 3]) {
+    let classes = logits.shape.last();
+    let rows = logits.len() / classes;
+    // So many invocations share a row.
+    let lanes = classes.next_power_of_two().min(GROUP);
+    let named = [("ROWS", rows), ("CLASSES", classes), ("LANES", lanes)];
+    let mut constants = named.map(|(name, value)| (name, value as f64)).to_vec();
+    constants.push(("SMOOTHING", f64::from(smoothing)));
+    (constants, [rows.div_ceil(GROUP / lanes) as u32, 1, 1])
+}
+
 impl Op for SoftmaxCrossEntropy {
     fn name(&self) -> &'static str {
         "softmax_cross_entropy"
@@ -64,6 +76,24 @@ impl Op for SoftmaxCrossEntropy {
         totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output, Scratch};
+        let rows = types.inputs[1].len();
+        let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: shader!("softmax_cross_entropy", "vec4", "tree", "softmax"),
+            entry,
+            constants: constants.clone(),
+            bindings,
+            groups,
+        };
+        let list = vec![
+            stage("main", vec![Input(0), Input(1), Scratch(0)], groups),
+            stage("total", vec![Scratch(0), Output(0), Output(1)], [1; 3]),
+        ];
+        Some(Dispatches { scratch: vec![4 * rows], list })
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let classes = types.inputs[0].shape.last();
         let smoothing = f64::from(self.smoothing);
@@ -75,7 +105,8 @@ impl Op for SoftmaxCrossEntropy {
                 let target = f64::from(c as f64 == label) * (1.0 - smoothing) + smoothing / classes as f64;
                 sum -= target * (z.exp() / total).ln();
             }
-            correct += f64::from(z.iter().all(|other| *other <= z[label as usize]));
+            let largest = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            correct += f64::from(z.iter().position(|z| *z == largest) == Some(label as usize));
             count += 1.0;
         }
         vec![vec![sum / count], vec![sum, correct, count]]
@@ -100,10 +131,16 @@ pub fn first_largest(z: &[f32]) -> usize {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |rows: usize, classes: usize, smoothing| {
-        let logits = (TensorType::f32([rows, classes]), Fill::Uniform(-4.0, 4.0));
-        let labels = (TensorType::u32([rows]), Fill::Below(classes as u32));
-        Case::new(SoftmaxCrossEntropy { smoothing }, vec![logits, labels]).differentiable(&[0])
+    let case = |rows: usize, classes: usize, smoothing, fill| {
+        let logits = (TensorType::f32([rows, classes]), fill);
+        let labels = (TensorType::u32([rows]), Fill::Labels(classes as u32));
+        Case::new(SoftmaxCrossEntropy { smoothing }, vec![logits, labels])
     };
-    vec![case(1, 10, 0.0), case(7, 10, 0.1), case(33, 3, 0.0), case(4, 100, 0.2)]
+    let plain = [(1, 10, 0.0), (7, 10, 0.1), (300, 3, 0.0), (40, 10, 0.0), (4, 1000, 0.2)];
+    let plain = plain.map(|(rows, classes, smoothing)| {
+        case(rows, classes, smoothing, Fill::Uniform(-4.0, 4.0)).differentiable(&[0])
+    });
+    // Many equal logits, of which the first counts as the answer; and some whose exponentials would overflow.
+    let special = [case(40, 10, 0.1, Fill::Below(3)), case(40, 10, 0.1, Fill::Uniform(-200.0, 200.0))];
+    plain.into_iter().chain(special).collect()
 }

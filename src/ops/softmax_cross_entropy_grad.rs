@@ -1,7 +1,7 @@
 //! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in ignored rows.
 
 use super::case::{Case, Fill};
-use super::softmax_cross_entropy::{IGNORE, check};
+use super::softmax_cross_entropy::{IGNORE, check, softmax};
 use super::*;
 
 /// Inputs: logits z `[N, C]`, labels `u32 [N]`, dloss `[1]`; output dz `[N, C]`.
@@ -44,6 +44,18 @@ impl Op for SoftmaxCrossEntropyGrad {
         }
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output};
+        let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
+        Some(Dispatches::from(Dispatch {
+            shader: shader!("softmax_cross_entropy_grad", "vec4", "tree", "softmax"),
+            entry: "main",
+            constants,
+            bindings: vec![Input(0), Input(1), Input(2), Output(0)],
+            groups,
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let classes = types.inputs[0].shape.last();
         let smoothing = f64::from(self.smoothing);
@@ -62,13 +74,19 @@ impl Op for SoftmaxCrossEntropyGrad {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |rows: usize, classes: usize, smoothing, labels| {
+    let case = |rows: usize, classes: usize, smoothing, largest: f32| {
         let inputs = vec![
-            (TensorType::f32([rows, classes]), Fill::Uniform(-4.0, 4.0)),
-            (TensorType::u32([rows]), labels),
+            (TensorType::f32([rows, classes]), Fill::Uniform(-largest, largest)),
+            (TensorType::u32([rows]), Fill::Labels(classes as u32)),
             (TensorType::f32([1]), Fill::Constant(0.7)),
         ];
         Case::new(SoftmaxCrossEntropyGrad { smoothing }, inputs)
     };
-    vec![case(7, 10, 0.1, Fill::Below(10)), case(33, 3, 0.0, Fill::Below(3))]
+    vec![
+        case(7, 10, 0.1, 4.0),
+        case(300, 3, 0.0, 4.0),
+        // Exponentials that would overflow.
+        case(40, 10, 0.0, 200.0),
+        case(4, 1000, 0.2, 4.0),
+    ]
 }

@@ -1,5 +1,6 @@
 //! `y[c] = sum over all other dimensions of x[..., c]`: the gradient of a bias.
 
+use super::batch_norm::LARGE;
 use super::case::{Case, Fill};
 use super::*;
 use crate::kernels::rows;
@@ -29,6 +30,27 @@ impl Op for SumRows {
         rows::sum(isa, x, y, scratch);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let channels = types.outputs[0].len();
+        let reduction = Reduction::new(&types.inputs[0]);
+        let stage = |entry, from, to, groups| Dispatch {
+            shader: wide_shader!(channels, "sum_rows", "rows", "tree", "sum_block"),
+            entry,
+            constants: reduction.constants(),
+            bindings: vec![from, to],
+            groups,
+        };
+        if reduction.blocks() == 1 {
+            let only = stage("blocks", Operand::Input(0), Operand::Output(0), reduction.block_groups());
+            return Some(Dispatches::from(only));
+        }
+        let list = vec![
+            stage("blocks", Operand::Input(0), Operand::Scratch(0), reduction.block_groups()),
+            stage("total", Operand::Scratch(0), Operand::Output(0), reduction.total_groups()),
+        ];
+        Some(Dispatches { scratch: vec![reduction.partial(1, channels)], list })
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let columns = types.outputs[0].len();
         vec![(0..columns).map(|c| inputs[0].iter().skip(c).step_by(columns).sum()).collect()]
@@ -38,5 +60,6 @@ impl Op for SumRows {
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize]| Case::new(SumRows, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]);
-    vec![case(&[3, 5, 5, 7]), case(&[1000, 16]), case(&[5, 1])]
+    let small = [case(&[3, 5, 5, 7]), case(&[1000, 16]), case(&[5, 1])];
+    small.into_iter().chain(LARGE.map(|dims| case(&dims))).collect()
 }
