@@ -10,7 +10,7 @@ use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
-use crate::weights::{self, WeightsFile};
+use crate::weights::WeightsFile;
 
 /// Images a step, where nothing else is asked for. Losses are summed by batch, so one size everywhere also
 /// makes equal evaluations equal in the last digit.
