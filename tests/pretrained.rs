@@ -26,8 +26,8 @@ fn timm() -> WeightsFile {
     // Enough of a file for the model to be recognised, whose spec then tells all tensors.
     let tensor = |shape: &[usize]| Tensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] };
     let stem = [("conv_stem.weight", &[16, 3, 3, 3][..]), ("blocks.6.0.conv_pwl.weight", &[112, 336, 1, 1])];
-    let mut file = WeightsFile::default();
-    file.tensors = stem.map(|(name, shape)| (name.to_string(), tensor(shape))).into();
+    let tensors = stem.map(|(name, shape)| (name.to_string(), tensor(shape))).into();
+    let mut file = WeightsFile { tensors, metadata: BTreeMap::new() };
     file.tensors.insert("classifier.bias".into(), tensor(&[7]));
     weights::save(&path, &file).unwrap();
     let spec = open(&path).unwrap().spec;

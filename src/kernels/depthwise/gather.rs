@@ -125,10 +125,9 @@ impl Pixel<'_> {
             // SAFETY: the vector at c ends within `channels`, for which all operands have been checked.
             unsafe { self.vector(simd, c, to) };
         }
-        for c in whole..channels {
-            let mut sum = self.start[c];
-            self.each_tap(|from, w| sum += self.from[from + c] * self.w[w + c]);
-            to[c] = sum;
+        for (c, to) in to.iter_mut().enumerate().skip(whole) {
+            *to = self.start[c];
+            self.each_tap(|from, w| *to += self.from[from + c] * self.w[w + c]);
         }
     }
 
