@@ -39,7 +39,7 @@ const NAMES: [(Architecture, &str); 3] = [
 ];
 
 impl Architecture {
-    /// Into how many units a model can be cut; see [`Spec::build_part`].
+    /// Into how many units a model can be cut, the last one being the classifier; see [`Spec::build_part`].
     pub fn units(self) -> usize {
         match self {
             Architecture::Cnn => 1,

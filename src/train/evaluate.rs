@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::features::{Features, Feed};
 use super::plans::{self, Program, Totals};
 use crate::data::Images;
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ pub const BATCH_SIZE: usize = 128;
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
     plan: PlanId,
+    feed: Feed,
     parameters: Vec<Parameter>,
     labels: Vec<u32>,
     classes: usize,
@@ -114,13 +116,27 @@ impl Evaluator {
         let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load(plan)?;
         plans::upload(device, name, images)?;
-        Ok(Evaluator {
-            plan,
-            parameters,
-            labels: images.labels.clone(),
-            classes: spec.classes.len(),
-            batch_size,
-        })
+        let (labels, classes) = (images.labels.clone(), spec.classes.len());
+        Ok(Evaluator { plan, feed: Feed::Pictures, parameters, labels, classes, batch_size })
+    }
+
+    /// An evaluator of the model's units from `from` on, given what the units before put out.
+    ///
+    /// # Errors
+    /// If the device cannot take the plan.
+    pub fn on_features(
+        device: &mut dyn Device,
+        spec: &Spec,
+        from: usize,
+        features: Features,
+        batch_size: usize,
+    ) -> Result<Evaluator> {
+        let (part, labels) = (from..spec.architecture.units(), features.labels().to_vec());
+        let batch_size = batch_size.min(labels.len());
+        let program = plans::evaluation_on_features(spec, part, features.shape(), batch_size)?;
+        let Program { plan, parameters, .. } = program;
+        let (plan, classes) = (device.load(plan)?, spec.classes.len());
+        Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }
 
     /// Runs over all images with the parameters the device holds.
@@ -137,7 +153,7 @@ impl Evaluator {
             let used = self.batch_size.min(count - first);
             let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
-            device.write(self.plan, "indices", indices.as_slice().into())?;
+            self.feed.write(device, self.plan, &indices, 0)?;
             device.run(self.plan)?;
             totals.add(Totals::read(device, self.plan)?);
             logits.extend_from_slice(&device.read(self.plan, "logits")?[..used * self.classes]);

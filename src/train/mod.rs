@@ -6,6 +6,8 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+pub mod features;
+pub mod finetune;
 pub mod optimizer;
 pub mod plans;
 pub mod run_folder;
@@ -21,6 +23,7 @@ use crate::models::{Spec, Variant};
 use crate::report::EpochMetrics;
 use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Trained};
+use features::Feed;
 use run_folder::RunFolder;
 use session::Session;
 use settings::{Normalise, Settings};
@@ -48,6 +51,8 @@ pub trait Observer {
     fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
+    /// What is done before the first epoch of a stage.
+    fn note(&mut self, _text: &str) {}
 }
 
 /// What a training ends with.
@@ -118,7 +123,8 @@ pub fn train(
         true => None,
         false => Some(Evaluator::new(device, &spec, "validation", &validation, BATCH_SIZE)?),
     };
-    let stage = Stage::load(device, program.plan, &parameters, settings.course(images.len()), validation)?;
+    let course = settings.course(images.len());
+    let stage = Stage::load(device, program.plan, &parameters, Feed::Pictures, course, validation)?;
     plans::upload(device, "train", &images)?;
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;

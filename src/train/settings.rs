@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::check_same;
+use super::finetune::Finetune;
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
 use super::stage::Course;
@@ -34,6 +35,9 @@ pub struct Settings {
     pub norm: Norm,
     pub seed: u32,
     pub validation: usize,
+    /// What fine-tuning needs to know besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
 }
 
 /// What is done to the training pictures; see [`crate::ops::augment`].
@@ -134,6 +138,7 @@ impl Recipe {
             norm: Norm { epsilon: 1e-5, momentum: 0.1 },
             seed: 0,
             validation: 5000,
+            finetune: None,
         };
         match self {
             Recipe::Default => default,
@@ -177,7 +182,7 @@ impl Settings {
     /// The course of a training on `pictures` pictures.
     pub fn course(&self, pictures: usize) -> Course {
         let Settings { batch_size, epochs, rate, schedule, seed, .. } = *self;
-        Course { pictures, batch_size, epochs, rate, schedule, seed }
+        Course { pictures, batch_size, epochs, rate, backbone: 1.0, schedule, seed }
     }
 
     /// What the model's training graph depends on.
@@ -242,7 +247,7 @@ impl Settings {
     }
 }
 
-fn usage(ok: bool, problem: String) -> Result<()> {
+pub(super) fn usage(ok: bool, problem: String) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Usage(problem)) }
 }
 

@@ -3,6 +3,7 @@
 
 use super::checkpoint::Progress;
 use super::evaluate::Evaluator;
+use super::features::Feed;
 use super::plans::Totals;
 use super::schedule::Schedule;
 use crate::error::Result;
@@ -22,6 +23,8 @@ pub struct Course {
     pub epochs: usize,
     /// The highest learning rate of the schedule.
     pub rate: f32,
+    /// Of what lies before the classifier, as a share of the rate; in fine-tuning only.
+    pub backbone: f32,
     pub schedule: Schedule,
     /// Decides the order of the pictures.
     pub seed: u32,
@@ -42,6 +45,9 @@ impl Course {
 /// A training plan that is loaded on a device.
 pub struct Stage {
     plan: PlanId,
+    feed: Feed,
+    /// Whether what lies before the classifier has a rate of its own.
+    two_rates: bool,
     /// Names and lengths of what the steps change besides the model's parameters: moments.
     states: Vec<(String, usize)>,
     pub(super) course: Course,
@@ -49,9 +55,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `indices`, `step`, `rate` and
-    /// `loss_gradient` and the output `totals`. `parameters` are the model's, trained by this plan or not. The
-    /// pictures that the plan reads are for the caller to write.
+    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`, `rate`, `loss_gradient`, perhaps
+    /// `backbone_rate`, and those that `feed` writes, and with the output `totals`. `parameters` are the model's,
+    /// trained by this plan or not. The pictures that the plan reads are for the caller to write.
     ///
     /// # Errors
     /// If the device cannot take the plan.
@@ -59,15 +65,17 @@ impl Stage {
         device: &mut dyn Device,
         plan: Plan,
         parameters: &[Parameter],
+        feed: Feed,
         course: Course,
         validation: Option<Evaluator>,
     ) -> Result<Stage> {
         let is_parameter = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
         let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
+        let two_rates = plan.inputs.iter().any(|input| input.name == "backbone_rate");
         let plan = device.load(plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
-        Ok(Stage { plan, states, course, validation })
+        Ok(Stage { plan, feed, two_rates, states, course, validation })
     }
 
     /// Names of the states that a checkpoint must hold besides the model's parameters.
@@ -122,9 +130,13 @@ impl Epoch<'_> {
     pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<Totals> {
         let (plan, course) = (self.stage.plan, self.stage.course);
         let indices = &self.order[step * course.batch_size..][..course.batch_size];
-        device.write(plan, "indices", indices.into())?;
+        self.stage.feed.write(device, plan, indices, self.number)?;
         device.write(plan, "step", [(self.first + step) as u32].as_slice().into())?;
-        device.write(plan, "rate", [self.rate(step)].as_slice().into())?;
+        let rate = self.rate(step);
+        device.write(plan, "rate", [rate].as_slice().into())?;
+        if self.stage.two_rates {
+            device.write(plan, "backbone_rate", [rate * course.backbone].as_slice().into())?;
+        }
         device.run(plan)?;
         Totals::read(device, plan)
     }
