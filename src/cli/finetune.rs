@@ -9,14 +9,14 @@ use clap::{Args, Command};
 use super::choices::{Choices, lasting_source};
 use super::options::{DataOptions, DeviceOptions, WeightsOptions};
 use super::progress::Display;
-use super::stopped;
+use super::{STOP, stopped};
 use super::train::{Report, quoted};
-use crate::console;
-use crate::data::{DEFAULT_SIZE, Dataset};
+use crate::console::{self, Level};
+use crate::data::{self, DEFAULT_SIZE, Dataset};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::models::Architecture;
-use crate::models::pretrained::Pretrained;
+use crate::models::pretrained::{Attributes, Pretrained};
+use crate::models::{Architecture, manifest};
 use crate::train::Outcome;
 use crate::train::evaluate::{BATCH_SIZE, Trained};
 use crate::train::finetune::{self, Finetune};
@@ -25,7 +25,8 @@ use crate::train::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine finetune --pretrained mobilenetv1_100.safetensors
+  cifar-engine finetune                                                 ImageNet's MobileNet v1 learns CIFAR-10
+  cifar-engine finetune --model mobilenet-v2 --data pictures/
   cifar-engine finetune --pretrained FILE --unfreeze 0 --epochs 10      the classifier only
   cifar-engine finetune --pretrained FILE --unfreeze 3 --epochs 15      and the last three blocks
   cifar-engine finetune --resume runs/mobilenet-v1-cifar10-1            go on where it was interrupted")]
@@ -58,8 +59,9 @@ pub struct FinetuneCommand {
 /// What `train` has no use for.
 #[derive(Args)]
 struct Own {
-    /// The weights to begin with, a safetensors file in timm's or torchvision's names.
-    #[arg(long, value_name = "PATH")]
+    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for ImageNet's,
+    /// cached or downloaded [default: auto].
+    #[arg(long, value_name = "auto|PATH")]
     pretrained: Option<PathBuf>,
 
     /// Blocks before the classifier that are trained too, from the last, or all; 0 for the classifier only
@@ -71,7 +73,7 @@ struct Own {
     #[arg(long, value_name = "N")]
     head_epochs: Option<usize>,
 
-    /// Highest rate of these epochs [default: 0.01].
+    /// Highest rate of these epochs [default: 2e-3].
     #[arg(long = "head-lr", value_name = "RATE", allow_negative_numbers = true)]
     head_rate: Option<f32>,
 
@@ -110,8 +112,9 @@ fn defaults() -> Settings {
         input_size: 96,
         unfreeze: usize::from(u16::MAX),
         head_epochs: 3,
-        head_rate: 0.01,
+        head_rate: 2e-3,
         backbone: 0.5,
+        attributes: Attributes::default(),
     };
     Settings {
         model: Architecture::MobilenetV1,
@@ -170,7 +173,8 @@ impl FinetuneCommand {
         let lasting = fs::canonicalize(&path).unwrap_or(path);
         settings.model = model;
         settings.norm = pretrained.spec.norm;
-        settings.finetune = Some(Finetune { pretrained: lasting.to_string_lossy().into_owned(), ..finetune });
+        let pretrained_path = lasting.to_string_lossy().into_owned();
+        settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
         let data = load(&mut settings)?;
         self.choices.settle(&mut settings, &data);
         settings.check_against(data.train.len())?;
@@ -190,7 +194,7 @@ impl FinetuneCommand {
         let (mut settings, finetune) = self.over(&begun)?;
         settings.check_resumes(&begun)?;
         let data = load(&mut settings)?;
-        let pretrained = Pretrained::open(Path::new(&finetune.pretrained), &self.attributes.attributes()?)?;
+        let pretrained = Pretrained::open(Path::new(&finetune.pretrained), &finetune.attributes)?;
         Ok((run, settings, data, pretrained))
     }
 
@@ -201,7 +205,7 @@ impl FinetuneCommand {
         let Some(mut finetune) = settings.finetune.take() else {
             return Err(Error::Usage("these are no settings of a fine-tuning".into()));
         };
-        if let Some(path) = pretrained {
+        if let Some(path) = pretrained.as_ref().filter(|path| *path != Path::new("auto")) {
             let lasting = fs::canonicalize(path).unwrap_or(path.clone());
             finetune.pretrained = lasting.to_string_lossy().into_owned();
         }
@@ -216,6 +220,12 @@ impl FinetuneCommand {
         settings.check()?;
         Ok((settings, finetune))
     }
+}
+
+/// Where downloads go, and whether there may be any.
+fn data_options() -> data::Options<'static> {
+    let quiet = !console::says(Level::Normal);
+    data::Options { quiet, stop: Some(&STOP), ..data::Options::default() }
 }
 
 /// The data: pictures in a folder in the size that the model sees, others in their own, to be enlarged.

@@ -22,7 +22,7 @@ use super::{Observer, Outcome};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::models::pretrained::{CLASSIFIER, Pretrained};
+use crate::models::pretrained::{Attributes, CLASSIFIER, Pretrained};
 use crate::models::{self, Architecture, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
@@ -43,6 +43,9 @@ pub struct Finetune {
     pub head_rate: f32,
     /// The rate of the blocks, as a share of the classifier's.
     pub backbone: f32,
+    /// What is known about the weights besides what their file says.
+    #[serde(default)]
+    pub attributes: Attributes,
 }
 
 /// For every picture so many differently augmented sets of features are computed.
