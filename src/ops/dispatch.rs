@@ -113,7 +113,8 @@ pub fn grid(count: usize, each: usize) -> [u32; 3] {
     [groups.div_ceil(rows.max(1)), rows, 1]
 }
 
-/// The one launch of a shader whose invocations compute a value each, of `values`, which it knows as `LENGTH`.
+/// The one launch of a shader whose invocations compute a value each (or a few), `values` in all, which it knows as
+/// `LENGTH`.
 pub fn each_value(
     shader: Shader,
     values: usize,
