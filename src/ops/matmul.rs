@@ -153,7 +153,7 @@ pub fn cases() -> Vec<Case> {
         }
     }
     // On a GPU, several tiles in both directions and two slices.
-    let deep = [&[70, 300][..], &[300, 36], &[36]].map(|dims| (TensorType::f32(dims), fill));
+    let deep = [&[150, 300][..], &[300, 36], &[36]].map(|dims| (TensorType::f32(dims), fill));
     cases.push(Case::new(Matmul::default(), deep.to_vec()));
     cases
 }
