@@ -9,8 +9,8 @@ use clap::{Args, Command};
 use super::choices::{Choices, lasting_source};
 use super::options::{DataOptions, DeviceOptions, WeightsOptions};
 use super::progress::Display;
-use super::{STOP, stopped};
 use super::train::{Report, quoted};
+use super::{STOP, stopped};
 use crate::console::{self, Level};
 use crate::data::{self, DEFAULT_SIZE, Dataset};
 use crate::error::{Error, Result};
@@ -157,12 +157,12 @@ impl FinetuneCommand {
     /// A new run, by the given options.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
         let (mut settings, finetune) = self.over(&defaults())?;
-        let path = self
-            .own
-            .pretrained
-            .clone()
-            .ok_or_else(|| Error::Usage("name the weights to begin with by --pretrained FILE".into()))?;
-        let pretrained = Pretrained::open(&path, &self.attributes.attributes()?)?;
+        let (path, known) = match self.own.pretrained.clone().filter(|path| path != Path::new("auto")) {
+            Some(path) => (path, Attributes::default()),
+            None => manifest::find(settings.model, &data_options())?,
+        };
+        let attributes = self.attributes.attributes()?.or(known);
+        let pretrained = Pretrained::open(&path, &attributes)?;
         let model = pretrained.spec.architecture;
         if model == Architecture::Cnn {
             return Err(Error::file(&path, "holds a cnn; fine-tuning takes a MobileNet"));

