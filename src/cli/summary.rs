@@ -6,6 +6,7 @@ use super::options::{DeviceOptions, image_size};
 use crate::console;
 use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;
+use crate::exec::Device;
 use crate::models::{Architecture, Spec};
 use crate::ops::Types;
 use crate::train::plans::{self, Program};

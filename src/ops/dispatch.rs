@@ -13,7 +13,7 @@
 /// WebGPU guarantees no more storage buffers a dispatch.
 pub const MAX_BINDINGS: usize = 8;
 /// WebGPU guarantees no more workgroups in a dimension.
-const MAX_GROUPS: u32 = 65_535;
+pub const MAX_GROUPS: u32 = 65_535;
 /// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.
 pub const PIECE_BYTES: usize = 128 << 20;
 

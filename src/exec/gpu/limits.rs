@@ -1,0 +1,126 @@
+//! What a GPU cannot do, found before anything is allocated.
+
+use wgpu::Limits;
+
+use super::program::extent;
+use crate::error::{Error, Result};
+use crate::exec::fit::{advice, size};
+use crate::graph::plan::{Place, Plan, Step};
+use crate::ops::dispatch::{Dispatches, MAX_BINDINGS, MAX_GROUPS, Operand, PIECE_BYTES};
+
+/// The shaders' largest workgroup, and the memory it shares: what WebGPU guarantees.
+pub const MAX_INVOCATIONS: u32 = 256;
+pub const MAX_WORKGROUP_BYTES: u32 = 16_384;
+
+/// Checks that a GPU does what every shader counts on.
+///
+/// # Errors
+/// Names the first limit that is too low.
+pub fn check_device(name: &str, limits: &Limits) -> Result<()> {
+    let needed = [
+        ("storage buffers a shader", limits.max_storage_buffers_per_shader_stage, MAX_BINDINGS as u32),
+        ("workgroups a dimension", limits.max_compute_workgroups_per_dimension, MAX_GROUPS),
+        ("invocations a workgroup", limits.max_compute_invocations_per_workgroup, MAX_INVOCATIONS),
+        ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size, MAX_WORKGROUP_BYTES),
+    ];
+    match needed.into_iter().find(|(_, has, needs)| has < needs) {
+        None => Ok(()),
+        Some((what, has, needs)) => Err(Error::op(
+            name,
+            format!("allows {has} {what}, but {needs} are needed; choose another --device"),
+        )),
+    }
+}
+
+/// Something of a step that must not exceed a limit.
+struct Demand<'a> {
+    step: &'a Step,
+    kind: Kind,
+    needed: usize,
+    limit: usize,
+    /// Whether it grows with the batch.
+    scales: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Buffer,
+    Binding,
+    Pieces,
+    Groups,
+}
+
+impl Demand<'_> {
+    /// How much of it fits.
+    fn share(&self) -> f64 {
+        self.limit as f64 / self.needed as f64
+    }
+
+    fn error(&self, plan: &Plan) -> Error {
+        let Demand { step, kind, needed, limit, scales } = *self;
+        let problem = match kind {
+            Kind::Buffer => format!("{} are more than the GPU's {} a buffer", size(needed), size(limit)),
+            Kind::Binding => format!("{} are more than the {} a shader can reach", size(needed), size(limit)),
+            Kind::Pieces => format!("{} are more than the {} its shader reaches", size(needed), size(limit)),
+            Kind::Groups => format!("{needed} workgroups are more than the GPU's {limit} in a dimension"),
+        };
+        let advice = if scales { advice(plan, self.share()) } else { String::new() };
+        Error::op(format!("{} '{}'", step.op.name(), step.layer), problem + &advice)
+    }
+}
+
+/// Checks every operand and every launch of a plan.
+///
+/// # Errors
+/// Names the layer, and the largest batch with which all of the plan would fit.
+pub fn check_plan(plan: &Plan, work: &[Dispatches], limits: &Limits) -> Result<()> {
+    let mut demands = Vec::new();
+    for (step, work) in plan.steps.iter().zip(work) {
+        for dispatch in &work.list {
+            let operands =
+                dispatch.bindings.iter().map(|&operand| operand_demands(step, work, operand, limits));
+            demands.extend(operands.flatten());
+            let needed = dispatch.groups.into_iter().max().unwrap_or(0) as usize;
+            let limit = limits.max_compute_workgroups_per_dimension as usize;
+            demands.push(Demand { step, kind: Kind::Groups, needed, limit, scales: true });
+        }
+        demands.extend(pieces_demands(step, work));
+    }
+    demands.retain(|demand| demand.needed > demand.limit);
+    // First what no batch can change, then what allows only the smallest.
+    demands.sort_by(|a, b| a.scales.cmp(&b.scales).then(a.share().total_cmp(&b.share())));
+    demands.first().map_or(Ok(()), |worst| Err(worst.error(plan)))
+}
+
+/// The operand's buffer, and the part of it that is bound.
+fn operand_demands<'a>(
+    step: &'a Step,
+    work: &Dispatches,
+    operand: Operand,
+    limits: &Limits,
+) -> [Demand<'a>; 2] {
+    let (place, whole) = match operand {
+        Operand::Input(i) | Operand::InputPiece(i, _) => (Some(step.inputs[i]), step.types.inputs[i].bytes()),
+        Operand::Output(i) => (Some(step.outputs[i]), step.types.outputs[i].bytes()),
+        Operand::Scratch(i) => (None, 4 * work.scratch[i]),
+    };
+    let scales = !matches!(place, Some(Place::State(_)));
+    let demand = |kind, needed, limit: u64| Demand { step, kind, needed, limit: limit as usize, scales };
+    let (_, bound) = extent(step, work, operand);
+    [
+        demand(Kind::Buffer, whole, limits.max_buffer_size),
+        demand(Kind::Binding, bound, limits.max_storage_buffer_binding_size),
+    ]
+}
+
+/// For an input that is bound in pieces: as many as it needs.
+fn pieces_demands<'a>(step: &'a Step, work: &Dispatches) -> Option<Demand<'a>> {
+    let operands = work.list.iter().flat_map(|dispatch| &dispatch.bindings);
+    let pieces = operands.filter_map(|operand| match operand {
+        Operand::InputPiece(input, piece) => Some((*input, piece + 1)),
+        _ => None,
+    });
+    let (input, pieces) = pieces.max_by_key(|(_, pieces)| *pieces)?;
+    let needed = step.types.inputs[input].bytes();
+    Some(Demand { step, kind: Kind::Pieces, needed, limit: pieces * PIECE_BYTES, scales: false })
+}
