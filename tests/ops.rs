@@ -11,9 +11,8 @@ use std::sync::Arc;
 use cifar_engine::error::Result;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::probe::run_case;
+use cifar_engine::exec::probe::{distance, graph_of, run_case};
 use cifar_engine::graph::grad::differentiate;
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
@@ -22,7 +21,7 @@ use cifar_engine::ops::relu::Relu;
 use cifar_engine::ops::{self, Activation, CpuArgs, Gradients, Op, Types};
 use cifar_engine::tensor::TensorType;
 use common::gpu::{self, Corrupted, types_of};
-use common::{Values, distance, evaluate, graph_of};
+use common::{Values, evaluate};
 
 /// f32 rounding through sums of up to a few hundred terms.
 const CPU_TOLERANCE: f64 = 2e-5;

@@ -39,11 +39,11 @@ impl Op for Add {
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
         Some(Dispatches::from(Dispatch {
-            shader: shader!("add", "index"),
+            shader: wide_shader!(length, "add", "index"),
             entry: "main",
-            constants: vec![("LENGTH", length as f64)],
+            constants: vec![("LENGTH", (length / width(length)) as f64)],
             bindings: vec![Operand::Input(1), Operand::Output(0)],
-            groups: grid(length, 256),
+            groups: grid(length / width(length), GROUP),
         }))
     }
 

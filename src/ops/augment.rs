@@ -33,6 +33,9 @@ pub struct Augment {
     pub seed: u32,
 }
 
+/// Pieces of the data set that one dispatch reads: with its other operands, as many as it may bind.
+const PIECES: usize = 4;
+
 /// What is done to one image.
 struct Change {
     flip: bool,
@@ -59,6 +62,30 @@ impl Augment {
             right: shift(a[1]),
             square: [corner(b[0]), corner(b[1])],
         }
+    }
+
+    fn constants(&self, types: &Types, first_piece: usize) -> Vec<(&'static str, f64)> {
+        let data = &types.inputs[0];
+        let sizes = [
+            ("SIZE", self.size),
+            ("COUNT", data.dims()[0]),
+            ("RECORD", data.shape.last()),
+            ("BATCH", types.inputs[2].len()),
+            ("FIRST_PIECE", first_piece),
+            ("PIECE", PIECE_BYTES / 4),
+            ("SHIFT", self.shift),
+            ("FLIP", self.flip.into()),
+            ("CUTOUT", self.cutout),
+            ("SEED", self.seed as usize),
+            ("STREAM", Stream::Augment as usize),
+        ];
+        let names = ["MEAN_R", "MEAN_G", "MEAN_B", "STD_R", "STD_G", "STD_B"];
+        let colours = self.mean.into_iter().chain(self.std).map(f64::from);
+        sizes
+            .map(|(name, value)| (name, value as f64))
+            .into_iter()
+            .chain(names.into_iter().zip(colours))
+            .collect()
     }
 
     /// The pixel of the original that lands at (y, x), if any does.
@@ -126,6 +153,25 @@ impl Op for Augment {
                 }
             }
         });
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, InputPiece, Output};
+        let batch = types.inputs[2].len();
+        let stage = |entry, first_piece, bindings, count| Dispatch {
+            shader: shader!("augment", "index", "rng"),
+            entry,
+            constants: self.constants(types, first_piece),
+            bindings,
+            groups: grid(count, GROUP),
+        };
+        let mut list = vec![stage("pick_labels", 0, vec![Input(2), Input(1), Output(1)], batch)];
+        for first in (0..types.inputs[0].bytes().div_ceil(PIECE_BYTES)).step_by(PIECES) {
+            let pieces = (first..first + PIECES).map(|piece| InputPiece(0, piece));
+            let bindings = [Input(2), Input(3), Output(0)].into_iter().chain(pieces).collect();
+            list.push(stage("main", first, bindings, types.outputs[0].len()));
+        }
+        Some(Dispatches { scratch: Vec::new(), list })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

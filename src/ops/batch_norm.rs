@@ -34,6 +34,16 @@ pub(crate) fn scale_and_shift(
     }
 }
 
+/// The constants of the shaders of both passes.
+pub(crate) fn constants(
+    reduction: &Reduction,
+    epsilon: f32,
+    activation: Activation,
+) -> Vec<(&'static str, f64)> {
+    let own = [("EPSILON", f64::from(epsilon)), ("ACTIVATION", activation.number())];
+    reduction.constants().into_iter().chain(own).collect()
+}
+
 /// The shape rule shared by the three batch normalisation ops: x and then vectors of C elements.
 pub(crate) fn per_channel(x: &TensorType, vectors: &[&TensorType]) -> std::result::Result<(), String> {
     let channels = x.shape.last();
@@ -74,6 +84,27 @@ impl Op for BatchNorm {
         batch_norm::moments(isa, x, mean, variance, rest);
         scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
         batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output, Scratch};
+        let channels = types.inputs[1].len();
+        let reduction = Reduction::new(&types.inputs[0]);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: wide_shader!(channels, "batch_norm", "index", "nan", "activation", "batch_norm", "rows"),
+            entry,
+            constants: constants(&reduction, self.epsilon, self.activation),
+            bindings,
+            groups,
+        };
+        let (partial, line) = (Scratch(0), Scratch(1));
+        let total = vec![partial, Input(1), Input(2), Output(1), Output(2), line];
+        let list = vec![
+            stage("blocks", vec![Input(0), partial], reduction.block_groups()),
+            stage("total", total, reduction.total_groups()),
+            stage("apply", vec![Input(0), line, Output(0)], reduction.value_groups()),
+        ];
+        Some(Dispatches { scratch: vec![reduction.partial(2, channels), 2 * channels], list })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -4,7 +4,7 @@
 //! `dbeta = sum g`, `dgamma = sum g x_hat`,
 //! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
 
-use super::batch_norm::{per_channel, scale_and_shift};
+use super::batch_norm::{constants, per_channel, scale_and_shift};
 use super::case::{Case, Fill};
 use super::*;
 use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
@@ -57,6 +57,38 @@ impl Op for BatchNormGrad {
             offset[c] = -scale[c] * dbeta[c] / count - mean[c] * slope[c];
         }
         gradient_apply(isa, backward, slope, offset, dx);
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output, Scratch};
+        let channels = types.inputs[2].len();
+        let reduction = Reduction::new(&types.inputs[0]);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: wide_shader!(
+                channels,
+                "batch_norm_grad",
+                "index",
+                "nan",
+                "activation",
+                "batch_norm",
+                "rows",
+                "tree"
+            ),
+            entry,
+            constants: constants(&reduction, self.epsilon, self.activation),
+            bindings,
+            groups,
+        };
+        let (partial, coefficients) = (Scratch(0), Scratch(1));
+        let vectors = [Input(2), Input(3), Input(4), Input(5)];
+        let blocks = [&[Input(0), Input(1)], &vectors[..], &[partial]].concat();
+        let total = [&[partial, Output(1)], &vectors[..], &[Output(2), coefficients]].concat();
+        let list = vec![
+            stage("blocks", blocks, reduction.block_groups()),
+            stage("total", total, reduction.total_groups()),
+            stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
+        ];
+        Some(Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -40,6 +40,24 @@ impl Op for BatchNormInfer {
         batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let channels = types.inputs[1].len();
+        let length = types.inputs[0].len() / width(channels);
+        let inputs = (0..5).map(Operand::Input);
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(channels, "batch_norm_infer", "index", "nan", "activation", "batch_norm"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", length as f64),
+                ("COLUMNS", (channels / width(channels)) as f64),
+                ("EPSILON", f64::from(self.epsilon)),
+                ("ACTIVATION", self.activation.number()),
+            ],
+            bindings: inputs.chain([Operand::Output(0)]).collect(),
+            groups: grid(length, GROUP),
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
         let channels = types.inputs[1].len();

@@ -10,10 +10,14 @@
 //! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile in a browser.
 //! - A grid over a number of elements is folded by [`grid`]; `include/index.wgsl` unfolds it.
 
+use crate::tensor::TensorType;
+
 /// WebGPU guarantees no more storage buffers a dispatch.
 pub const MAX_BINDINGS: usize = 8;
 /// WebGPU guarantees no more workgroups in a dimension.
 pub const MAX_GROUPS: u32 = 65_535;
+/// Invocations of a workgroup in elementwise shaders and reductions: WebGPU guarantees no more.
+pub const GROUP: usize = 256;
 /// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.
 pub const PIECE_BYTES: usize = 128 << 20;
 
@@ -39,6 +43,23 @@ macro_rules! shader {
     };
 }
 pub(crate) use shader;
+
+/// The same, for a shader over `Value`: the variant for four neighbouring elements at a time where `count` (of elements,
+/// or of channels) is a multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and [`width`].
+macro_rules! wide_shader {
+    ($count:expr, $name:literal $(, $include:literal)*) => {
+        match $crate::ops::dispatch::width($count) {
+            4 => $crate::ops::dispatch::shader!($name, "vec4" $(, $include)*),
+            _ => $crate::ops::dispatch::shader!($name, "vec1" $(, $include)*),
+        }
+    };
+}
+pub(crate) use wide_shader;
+
+/// Elements of a `Value` in a shader chosen by `wide_shader!` for this count.
+pub fn width(count: usize) -> usize {
+    if count.is_multiple_of(4) { 4 } else { 1 }
+}
 
 /// What a binding is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +113,79 @@ pub fn grid(count: usize, each: usize) -> [u32; 3] {
     [groups.div_ceil(rows.max(1)), rows, 1]
 }
 
+/// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with `include/rows.wgsl`.
+/// First a workgroup reduces a block of rows, of `lanes` columns; then a workgroup a column merges the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reduction {
+    rows: usize,
+    /// In values.
+    columns: usize,
+    lanes: usize,
+    /// Rows of a block.
+    span: usize,
+    blocks: usize,
+}
+
+impl Reduction {
+    /// Cuts a tensor, whose channels are its last dimension, into enough blocks to fill a large GPU, but none so
+    /// small that an invocation has fewer than four rows.
+    pub fn new(x: &TensorType) -> Self {
+        const FULL: usize = 512;
+        let channels = x.shape.last();
+        let (rows, columns) = (x.len() / channels, channels / width(channels));
+        let lanes = lanes(columns);
+        let least = 4 * GROUP / lanes;
+        let blocks = rows.div_ceil(least).min(FULL.div_ceil(columns.div_ceil(lanes)));
+        let span = rows.div_ceil(blocks).next_multiple_of(least);
+        Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span) }
+    }
+
+    /// Cuts `[N, H, W, C]` into its images.
+    pub fn by_image(x: &TensorType) -> Self {
+        let (channels, blocks) = (x.shape.last(), x.dims()[0]);
+        let (rows, columns) = (x.len() / channels, channels / width(channels));
+        Reduction { rows, columns, lanes: lanes(columns), span: rows / blocks, blocks }
+    }
+
+    /// Blocks of rows.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Elements of `vectors` vectors with an element for each channel of each block.
+    pub fn partial(&self, vectors: usize, channels: usize) -> usize {
+        vectors * self.blocks * channels
+    }
+
+    /// Of `include/rows.wgsl`.
+    pub fn constants(&self) -> Vec<(&'static str, f64)> {
+        let Reduction { rows, columns, lanes, span, blocks } = *self;
+        let named =
+            [("ROWS", rows), ("COLUMNS", columns), ("LANES", lanes), ("SPAN", span), ("BLOCKS", blocks)];
+        named.map(|(name, value)| (name, value as f64)).to_vec()
+    }
+
+    /// Workgroups of the first stage.
+    pub fn block_groups(&self) -> [u32; 3] {
+        [self.columns.div_ceil(self.lanes) as u32, self.blocks as u32, 1]
+    }
+
+    /// Workgroups of the second stage.
+    pub fn total_groups(&self) -> [u32; 3] {
+        [self.columns as u32, 1, 1]
+    }
+
+    /// Workgroups with an invocation for each value of the matrix.
+    pub fn value_groups(&self) -> [u32; 3] {
+        grid(self.rows * self.columns, GROUP)
+    }
+}
+
+/// Columns of a workgroup: 32 vec4s are 512 bytes in a row, more than any GPU fetches at a time.
+fn lanes(columns: usize) -> usize {
+    columns.next_power_of_two().min(32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +197,19 @@ mod tests {
             assert!(x <= MAX_GROUPS && y <= MAX_GROUPS && z == 1, "{count}");
             assert!(x as usize * y as usize * 256 >= count, "{count}");
             assert!((x as usize * y as usize - count.div_ceil(256)) < y as usize, "{count}: too many groups");
+        }
+    }
+
+    #[test]
+    fn a_reduction_covers_its_rows_and_fills_a_gpu() {
+        for (rows, channels) in
+            [(1, 1), (5, 3), (1000, 16), (131_072, 32), (6272, 1024), (524_288, 32), (64, 2048)]
+        {
+            let r = Reduction::new(&TensorType::f32([rows, channels]));
+            assert!(r.blocks * r.span >= rows && (r.blocks - 1) * r.span < rows, "{r:?}");
+            assert!(r.lanes * r.block_groups()[0] as usize >= r.columns && 256 % r.lanes == 0, "{r:?}");
+            let groups = r.blocks * r.block_groups()[0] as usize;
+            assert!(groups >= 256 || rows * channels < 256 * 4096, "{r:?}: only {groups} groups");
         }
     }
 }

@@ -17,9 +17,14 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Multiplies elements `4 block ..` by their mask.
+    /// What elements that are kept are multiplied with.
+    fn keep(&self) -> f32 {
+        1.0 / (1.0 - self.rate)
+    }
+
+    /// What elements `4 block ..` are multiplied with.
     fn mask(&self, step: u32, block: usize) -> [f32; 4] {
-        let keep = 1.0 / (1.0 - self.rate);
+        let keep = self.keep();
         let draws = rng::draw(self.seed, Stream::Dropout, step, block as u32);
         draws.map(|bits| if rng::unit(bits) < self.rate { 0.0 } else { keep })
     }
@@ -56,6 +61,24 @@ impl Op for Dropout {
                 y.iter_mut().zip(mask).for_each(|(y, mask)| *y *= mask);
             }
         });
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "dropout", "index", "rng"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("WIDTH", width(length) as f64),
+                ("RATE", f64::from(self.rate)),
+                ("KEEP", f64::from(self.keep())),
+                ("SEED", f64::from(self.seed)),
+                ("STREAM", f64::from(Stream::Dropout as u32)),
+            ],
+            bindings: vec![Operand::Input(1), Operand::Output(0)],
+            groups: grid(length / width(length), GROUP),
+        }))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -31,6 +31,23 @@ impl Op for GlobalAveragePoolGrad {
         pool::average_gradient(isa, dy, types.inputs[0].shape.last(), args.output().0);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let channels = self.shape.last();
+        let length = self.shape.len() / width(channels);
+        let pixels = self.shape.len() / types.inputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(channels, "global_average_pool_grad", "index"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", length as f64),
+                ("COLUMNS", (channels / width(channels)) as f64),
+                ("PIXELS", pixels as f64),
+            ],
+            bindings: vec![Operand::Input(0), Operand::Output(0)],
+            groups: grid(length, GROUP),
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let channels = types.inputs[0].shape.last();
         let pixels = self.shape.len() / types.inputs[0].len();

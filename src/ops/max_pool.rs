@@ -30,6 +30,21 @@ impl MaxPool {
         Ok(Geometry { height, width, channels, window, stride, out_height, out_width })
     }
 
+    /// The constants that both shaders share.
+    pub(crate) fn constants(&self, x: &TensorType) -> Vec<(&'static str, f64)> {
+        let g = self.planned(x);
+        let named = [
+            ("HEIGHT", g.height),
+            ("WIDTH", g.width),
+            ("COLUMNS", g.channels / width(g.channels)),
+            ("OUT_HEIGHT", g.out_height),
+            ("OUT_WIDTH", g.out_width),
+            ("WINDOW", g.window),
+            ("STRIDE", g.stride),
+        ];
+        named.map(|(name, value)| (name, value as f64)).to_vec()
+    }
+
     /// The geometry of a node whose types the shape rule has accepted.
     pub(crate) fn planned(&self, x: &TensorType) -> Geometry {
         planned(self.geometry(x.dims()))
@@ -56,6 +71,20 @@ impl Op for MaxPool {
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         let (isa, x) = (args.isa, args.input(0));
         pool::forward(isa, self.planned(&types.inputs[0]), x, args.output().0);
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let x = &types.inputs[0];
+        let length = types.outputs[0].len() / width(x.shape.last());
+        let mut constants = self.constants(x);
+        constants.push(("LENGTH", length as f64));
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(x.shape.last(), "max_pool", "index", "nan"),
+            entry: "main",
+            constants,
+            bindings: vec![Operand::Input(0), Operand::Output(0)],
+            groups: grid(length, GROUP),
+        }))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

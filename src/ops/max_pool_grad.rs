@@ -28,6 +28,20 @@ impl Op for MaxPoolGrad {
         pool::gradient(isa, self.pool.planned(&types.inputs[0]), x, y, dy, args.output().0);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let x = &types.inputs[0];
+        let length = types.outputs[0].len() / width(x.shape.last());
+        let mut constants = self.pool.constants(x);
+        constants.push(("LENGTH", length as f64));
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(x.shape.last(), "max_pool_grad", "index"),
+            entry: "main",
+            constants,
+            bindings: vec![Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0)],
+            groups: grid(length, GROUP),
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let mut dx = vec![0.0; types.outputs[0].len()];
         let mut given = vec![false; types.inputs[1].len()];

@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::simd::Isa;
 use crate::tensor::{Buffer, TensorType};
-use dispatch::{Dispatch, Dispatches, Operand, grid, shader};
+use dispatch::{
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, grid, shader, wide_shader, width,
+};
 
 pub mod adam;
 pub mod add;
@@ -239,6 +241,15 @@ impl Activation {
             Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
             Activation::Relu => (0.0, f32::INFINITY),
             Activation::Relu6 => (0.0, 6.0),
+        }
+    }
+
+    /// What `include/activation.wgsl` knows it by.
+    pub(crate) fn number(self) -> f64 {
+        match self {
+            Activation::None => 0.0,
+            Activation::Relu => 1.0,
+            Activation::Relu6 => 2.0,
         }
     }
 

@@ -41,6 +41,20 @@ impl Op for Relu {
         });
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "relu", "index", "nan", "activation"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("ACTIVATION", self.activation.number()),
+            ],
+            bindings: vec![Operand::Output(0)],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (low, high) = self.activation.clamp_f64();
         vec![inputs[0].iter().map(|x| x.clamp(low, high)).collect()]

@@ -36,6 +36,20 @@ impl Op for ReluGrad {
         });
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "relu_grad", "index", "nan", "activation"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("ACTIVATION", self.activation.number()),
+            ],
+            bindings: vec![Operand::Input(1), Operand::Output(0)],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (low, high) = self.activation.clamp_f64();
         let dx = inputs[0].iter().zip(&inputs[1]).map(|(dy, &y)| if y > low && y < high { *dy } else { 0.0 });

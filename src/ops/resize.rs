@@ -46,6 +46,26 @@ impl Op for Resize {
         resize::bilinear(isa, x, size, args.output().0, out_size);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let [[height, width_in, channels], [out_height, out_width, _]] = sizes(types);
+        let length = types.outputs[0].len() / width(channels);
+        let named = [
+            ("LENGTH", length),
+            ("HEIGHT", height),
+            ("WIDTH", width_in),
+            ("COLUMNS", channels / width(channels)),
+            ("OUT_HEIGHT", out_height),
+            ("OUT_WIDTH", out_width),
+        ];
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(channels, "resize", "index"),
+            entry: "main",
+            constants: named.map(|(name, value)| (name, value as f64)).to_vec(),
+            bindings: vec![Operand::Input(0), Operand::Output(0)],
+            groups: grid(length, GROUP),
+        }))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [[height, width, channels], [rows, columns, _]] = sizes(types);
         let line = |out: usize, out_size: usize, size: usize| {
@@ -76,7 +96,7 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         case([2, 4, 4, 3], 12, 12),
-        case([3, 5, 3, 3], 7, 8),
+        case([3, 5, 3, 8], 7, 8),
         case([1, 1, 1, 2], 3, 2),
         case([2, 3, 3, 3], 3, 3),
     ]

@@ -50,6 +50,22 @@ impl Op for Sgd {
         });
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let length = types.outputs[0].len();
+        Some(Dispatches::from(Dispatch {
+            shader: wide_shader!(length, "sgd", "index"),
+            entry: "main",
+            constants: vec![
+                ("LENGTH", (length / width(length)) as f64),
+                ("MOMENTUM", f64::from(self.momentum)),
+                ("NESTEROV", f64::from(self.nesterov)),
+                ("DECAY", f64::from(self.decay)),
+            ],
+            bindings: vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)],
+            groups: grid(length / width(length), GROUP),
+        }))
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (momentum, decay, rate) = (f64::from(self.momentum), f64::from(self.decay), inputs[3][0]);
         let g = |i: usize| inputs[2][i] + decay * inputs[0][i];

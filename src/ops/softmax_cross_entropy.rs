@@ -26,6 +26,18 @@ pub(crate) fn check(logits: &TensorType, labels: &TensorType) -> std::result::Re
     require(rows > 0 && classes > 0 && labels == &TensorType::u32([rows]), "labels must be u32[N], one a row")
 }
 
+/// The constants of the shaders of both passes, and their workgroups.
+pub(crate) fn softmax(logits: &TensorType, smoothing: f32) -> (Vec<(&'static str, f64)>, [u32; 3]) {
+    let classes = logits.shape.last();
+    let rows = logits.len() / classes;
+    // So many invocations share a row.
+    let lanes = classes.next_power_of_two().min(GROUP);
+    let named = [("ROWS", rows), ("CLASSES", classes), ("LANES", lanes)];
+    let mut constants = named.map(|(name, value)| (name, value as f64)).to_vec();
+    constants.push(("SMOOTHING", f64::from(smoothing)));
+    (constants, [rows.div_ceil(GROUP / lanes) as u32, 1, 1])
+}
+
 impl Op for SoftmaxCrossEntropy {
     fn name(&self) -> &'static str {
         "softmax_cross_entropy"
@@ -62,6 +74,24 @@ impl Op for SoftmaxCrossEntropy {
         }
         loss[0] = (sum / f64::from(count)) as f32;
         totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output, Scratch};
+        let rows = types.inputs[1].len();
+        let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: shader!("softmax_cross_entropy", "vec4", "tree", "softmax"),
+            entry,
+            constants: constants.clone(),
+            bindings,
+            groups,
+        };
+        let list = vec![
+            stage("main", vec![Input(0), Input(1), Scratch(0)], groups),
+            stage("total", vec![Scratch(0), Output(0), Output(1)], [1; 3]),
+        ];
+        Some(Dispatches { scratch: vec![4 * rows], list })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

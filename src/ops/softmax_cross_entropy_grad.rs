@@ -1,7 +1,7 @@
 //! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in ignored rows.
 
 use super::case::{Case, Fill};
-use super::softmax_cross_entropy::{IGNORE, check};
+use super::softmax_cross_entropy::{IGNORE, check, softmax};
 use super::*;
 
 /// Inputs: logits z `[N, C]`, labels `u32 [N]`, dloss `[1]`; output dz `[N, C]`.
@@ -42,6 +42,18 @@ impl Op for SoftmaxCrossEntropyGrad {
                 *dz = scale * ((z - largest).exp() / total - target);
             }
         }
+    }
+
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        use Operand::{Input, Output};
+        let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
+        Some(Dispatches::from(Dispatch {
+            shader: shader!("softmax_cross_entropy_grad", "vec4", "tree", "softmax"),
+            entry: "main",
+            constants,
+            bindings: vec![Input(0), Input(1), Input(2), Output(0)],
+            groups,
+        }))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -29,6 +29,27 @@ impl Op for SumRows {
         rows::sum(isa, x, y, scratch);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let channels = types.outputs[0].len();
+        let reduction = Reduction::new(&types.inputs[0]);
+        let stage = |entry, from, to, groups| Dispatch {
+            shader: wide_shader!(channels, "sum_rows", "rows", "tree", "sum_block"),
+            entry,
+            constants: reduction.constants(),
+            bindings: vec![from, to],
+            groups,
+        };
+        if reduction.blocks() == 1 {
+            let only = stage("blocks", Operand::Input(0), Operand::Output(0), reduction.block_groups());
+            return Some(Dispatches::from(only));
+        }
+        let list = vec![
+            stage("blocks", Operand::Input(0), Operand::Scratch(0), reduction.block_groups()),
+            stage("total", Operand::Scratch(0), Operand::Output(0), reduction.total_groups()),
+        ];
+        Some(Dispatches { scratch: vec![reduction.partial(1, channels)], list })
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let columns = types.outputs[0].len();
         vec![(0..columns).map(|c| inputs[0].iter().skip(c).step_by(columns).sum()).collect()]

@@ -6,7 +6,6 @@ pub mod gpu;
 
 use std::collections::HashMap;
 
-pub use cifar_engine::exec::probe::{distance, graph_of};
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::Types;
 use cifar_engine::tensor::TensorType;

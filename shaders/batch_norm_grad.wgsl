@@ -1,0 +1,98 @@
+// The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals, then dx. g is the
+// part of dy that passes the activation.
+@group(0) @binding(0) var<storage, read> dy: array<Value>;
+@group(0) @binding(1) var<storage, read> x: array<Value>;
+@group(0) @binding(2) var<storage, read> gamma: array<Value>;
+@group(0) @binding(3) var<storage, read> beta: array<Value>;
+@group(0) @binding(4) var<storage, read> mean: array<Value>;
+@group(0) @binding(5) var<storage, read> variance: array<Value>;
+// Sums of g x_hat of each block, then of g.
+@group(0) @binding(6) var<storage, read_write> partial: array<Value>;
+
+@group(0) @binding(0) var<storage, read_write> parts: array<Value>;
+@group(0) @binding(1) var<storage, read_write> dgamma: array<Value>;
+@group(0) @binding(6) var<storage, read_write> dbeta: array<Value>;
+// Of every column: scale, shift, slope, offset.
+@group(0) @binding(7) var<storage, read_write> coefficients: array<Value>;
+
+@group(0) @binding(2) var<storage, read_write> lines: array<Value>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Value>;
+
+struct Line {
+    scale: Value,
+    shift: Value,
+}
+
+// What the forward pass did to a column.
+fn forward(column: u32) -> Line {
+    let scale = gamma[column] * inverse_deviation(variance[column]);
+    return Line(scale, beta[column] - mean[column] * scale);
+}
+
+fn passed(dy: Value, x: Value, line: Line) -> Value {
+    return select(Value(0.0), dy, passes(normalise(x, line.scale, line.shift)));
+}
+
+@compute @workgroup_size(256)
+fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let rows = rows_of(group, local);
+    let column = min(rows.column, COLUMNS - 1u);
+    let line = forward(column);
+    let center = mean[column];
+    let inv_std = inverse_deviation(variance[column]);
+    var products = Value(0.0);
+    var sum = Value(0.0);
+    for (var row = rows.first; row < rows.end; row += 2u * rows.step) {
+        // Both loads come before the choice, so that none waits for a branch.
+        let more = row + rows.step;
+        let at = row * COLUMNS + column;
+        let next = min(more, ROWS - 1u) * COLUMNS + column;
+        let x_a = x[at];
+        let x_b = x[next];
+        let g_a = passed(dy[at], x_a, line);
+        let g_b = select(Value(0.0), passed(dy[next], x_b, line), more < rows.end);
+        sum += g_a + g_b;
+        products += g_a * ((x_a - center) * inv_std) + g_b * ((x_b - center) * inv_std);
+    }
+    products = tree_sum(local, products, LANES);
+    sum = tree_sum(local, sum, LANES);
+    if local < LANES && rows.column < COLUMNS {
+        partial[group.y * COLUMNS + column] = products;
+        partial[(BLOCKS + group.y) * COLUMNS + column] = sum;
+    }
+}
+
+@compute @workgroup_size(256)
+fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let column = group.x;
+    var products = Value(0.0);
+    var sum = Value(0.0);
+    for (var block = local; block < BLOCKS; block += 256u) {
+        products += parts[block * COLUMNS + column];
+        sum += parts[(BLOCKS + block) * COLUMNS + column];
+    }
+    products = tree_sum(local, products, 1u);
+    sum = tree_sum(local, sum, 1u);
+    if local == 0u {
+        let line = forward(column);
+        let slope = -line.scale * inverse_deviation(variance[column]) * products / f32(ROWS);
+        dgamma[column] = products;
+        dbeta[column] = sum;
+        coefficients[column] = line.scale;
+        coefficients[COLUMNS + column] = line.shift;
+        coefficients[2u * COLUMNS + column] = slope;
+        coefficients[3u * COLUMNS + column] = -line.scale * sum / f32(ROWS) - mean[column] * slope;
+    }
+}
+
+// dx = scale (g - mean of g - x_hat mean of g x_hat), as scale g + (slope x + offset).
+@compute @workgroup_size(256)
+fn apply(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i < ROWS * COLUMNS {
+        let column = i % COLUMNS;
+        let line = Line(lines[column], lines[COLUMNS + column]);
+        let rest = lines[2u * COLUMNS + column] * x[i] + lines[3u * COLUMNS + column];
+        dx[i] = line.scale * passed(dy[i], x[i], line) + rest;
+    }
+}

@@ -1,0 +1,21 @@
+// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta); one invocation a value.
+override LENGTH: u32;
+// Values of a row.
+override COLUMNS: u32;
+
+@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(1) var<storage, read> gamma: array<Value>;
+@group(0) @binding(2) var<storage, read> beta: array<Value>;
+@group(0) @binding(3) var<storage, read> mean: array<Value>;
+@group(0) @binding(4) var<storage, read> variance: array<Value>;
+@group(0) @binding(5) var<storage, read_write> y: array<Value>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i < LENGTH {
+        let column = i % COLUMNS;
+        let scale = gamma[column] * inverse_deviation(variance[column]);
+        y[i] = activate(normalise(x[i], scale, beta[column] - mean[column] * scale));
+    }
+}

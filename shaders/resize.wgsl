@@ -1,0 +1,49 @@
+// Bilinear enlargement; one invocation a value of y.
+override LENGTH: u32;
+override HEIGHT: u32;
+override WIDTH: u32;
+// Values of a pixel.
+override COLUMNS: u32;
+override OUT_HEIGHT: u32;
+override OUT_WIDTH: u32;
+
+@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(1) var<storage, read_write> y: array<Value>;
+
+// Between which two pixels of a line a pixel's centre lies, and how far from the first to the second.
+struct Neighbours {
+    first: u32,
+    second: u32,
+    share: f32,
+}
+
+fn neighbours(out: u32, out_size: u32, size: u32) -> Neighbours {
+    let centre = (f32(out) + 0.5) * (f32(size) / f32(out_size)) - 0.5;
+    let position = clamp(centre, 0.0, f32(size - 1u));
+    let first = u32(position);
+    return Neighbours(first, min(first + 1u, size - 1u), position - f32(first));
+}
+
+// Between two pixels of a row that begins at the given value.
+fn across(row: u32, columns: Neighbours, column: u32) -> Value {
+    let left = x[row + columns.first * COLUMNS + column];
+    let right = x[row + columns.second * COLUMNS + column];
+    return left + (right - left) * columns.share;
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i >= LENGTH {
+        return;
+    }
+    let column = i % COLUMNS;
+    let q = i / COLUMNS % OUT_WIDTH;
+    let p = i / COLUMNS / OUT_WIDTH % OUT_HEIGHT;
+    let n = i / COLUMNS / OUT_WIDTH / OUT_HEIGHT;
+    let rows = neighbours(p, OUT_HEIGHT, HEIGHT);
+    let columns = neighbours(q, OUT_WIDTH, WIDTH);
+    let upper = across((n * HEIGHT + rows.first) * WIDTH * COLUMNS, columns, column);
+    let lower = across((n * HEIGHT + rows.second) * WIDTH * COLUMNS, columns, column);
+    y[i] = upper + (lower - upper) * rows.share;
+}

@@ -1,0 +1,22 @@
+// g = gradient + decay p, b = momentum b + g, p -= rate (g + momentum b) or rate b; one invocation a value.
+override LENGTH: u32;
+override MOMENTUM: f32;
+override NESTEROV: bool;
+override DECAY: f32;
+
+@group(0) @binding(0) var<storage, read> gradient: array<Value>;
+@group(0) @binding(1) var<storage, read> rate: array<f32>;
+@group(0) @binding(2) var<storage, read_write> p: array<Value>;
+@group(0) @binding(3) var<storage, read_write> b: array<Value>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i >= LENGTH {
+        return;
+    }
+    let g = gradient[i] + DECAY * p[i];
+    let momentum = MOMENTUM * b[i] + g;
+    b[i] = momentum;
+    p[i] -= rate[0] * select(momentum, g + MOMENTUM * momentum, NESTEROV);
+}

@@ -1,0 +1,43 @@
+// dz = dloss (softmax(z) - t) / count, 0 in ignored rows.
+@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read> dloss: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dz: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let apart = 256u / LANES;
+    let row = group.x * apart + local % apart;
+    let lane = local / apart;
+    let end = select(0u, CLASSES, row < ROWS);
+
+    var own = Largest(-3.4028234663852886e38, CLASSES);
+    for (var c = lane; c < end; c += LANES) {
+        let z = logits[row * CLASSES + c];
+        if z > own.value {
+            own = Largest(z, c);
+        }
+    }
+    let best = tree_largest(local, own);
+
+    // Sums of exp(z - largest), and of the rows that count: every row adds those up for itself.
+    var sums = vec4(0.0);
+    for (var c = lane; c < end; c += LANES) {
+        sums.x += exp(logits[row * CLASSES + c] - best.value);
+    }
+    for (var other = lane; other < ROWS; other += LANES) {
+        sums.y += f32(labels[other] != IGNORE);
+    }
+    sums = tree_sum(local, sums, apart);
+
+    if row >= ROWS {
+        return;
+    }
+    let label = labels[row];
+    let scale = select(dloss[0] / sums.y, 0.0, label == IGNORE);
+    for (var c = lane; c < end; c += LANES) {
+        let at = row * CLASSES + c;
+        let share = SMOOTHING / f32(CLASSES) + select(0.0, 1.0 - SMOOTHING, c == label);
+        dz[at] = scale * (exp(logits[at] - best.value) / sums.x - share);
+    }
+}
