@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -20,7 +21,45 @@ pub fn print(text: impl Display) -> Result<()> {
     }
 }
 
-/// Prints a line for the user on standard error, if it can be printed.
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Warnings and errors.
+    Quiet,
+    /// What a user wants to know.
+    Normal,
+    /// What helps to find out why something is as it is.
+    Verbose,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
+
+/// Sets how much is said from now on.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Whether lines of this level are printed.
+pub fn says(level: Level) -> bool {
+    LEVEL.load(Ordering::Relaxed) >= level as u8
+}
+
+/// Prints a warning or an error on standard error, if it can be printed.
 pub fn note(text: impl Display) {
     let _ = writeln!(stderr(), "{text}");
+}
+
+/// Prints a line on standard error, unless it is to be quiet.
+pub fn info(text: impl Display) {
+    if says(Level::Normal) {
+        note(text);
+    }
+}
+
+/// Prints a line on standard error where details are wanted.
+pub fn detail(text: impl Display) {
+    if says(Level::Verbose) {
+        note(text);
+    }
 }

@@ -218,13 +218,40 @@ fn an_interrupt_saves_the_weights() {
         .current_dir(bench.dir.path())
         .args("train --data . --epochs 100000 --batch-size 32 --out run".split(' '));
     let mut child = program.stderr(std::process::Stdio::null()).spawn().unwrap();
-    wait_for(&bench.path("run/metrics.csv"));
+    wait_for(&bench.path("run/checkpoint.safetensors"));
     fs::remove_file(bench.path("run/last.safetensors")).unwrap();
     let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(signal.success());
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(130), None));
     assert!(bench.path("run/last.safetensors").exists());
+
+    // What it was begun with is what it goes on with, and nothing else.
+    bench.fails(2, "train --resume run --lr 0.5", &["rate = 0.1, now 0.5"]);
+    bench.fails(2, "train --resume run --epochs 100001", &["--epochs 100000, not 100001", "constant"]);
+    bench.fails(2, "train --resume run --data shapes", &["settings", "pictures"]);
+    bench.fails(1, "train --resume elsewhere", &["elsewhere", "holds no run"]);
+    bench.fails(1, "train --data . --out run", &["holds a run already", "--resume"]);
+}
+
+/// A finished run can be made longer where the rate does not depend on its length.
+#[test]
+fn a_run_can_be_continued_from_the_command_line() {
+    let bench = Bench::new();
+    let constant = format!("{QUICK} --schedule constant --json");
+    let whole = json(&bench.ok(&format!("{constant} --out whole")));
+    bench.ok(&format!("{constant} --out parts --epochs 1"));
+    let parts = json(&bench.ok("train --resume parts --epochs 2 --threads 1 --json"));
+    assert_eq!(parts["epochs"], 2);
+    assert_eq!((&parts["test_loss"], &parts["per_class"]), (&whole["test_loss"], &whole["per_class"]));
+    let weights = |run: &str| fs::read(bench.path(run).join("best.safetensors")).unwrap();
+    assert!(weights("whole") == weights("parts"));
+    let settings = |run: &str| fs::read_to_string(bench.path(run).join("settings.toml")).unwrap();
+    assert_eq!(settings("whole"), settings("parts"));
+    // A run's settings are a file of settings, and options and variables win over it.
+    let again = "train --config whole/settings.toml --out again --epochs 1 --json";
+    assert_eq!(json(&bench.ok(again))["epochs"], 1);
+    assert_eq!(settings("again"), settings("whole").replace("epochs = 2", "epochs = 1"));
 }
 
 #[cfg(unix)]

@@ -30,10 +30,6 @@ pub struct Evaluate {
     #[arg(long)]
     json: bool,
 
-    /// Print nothing but results, warnings and errors.
-    #[arg(long, short)]
-    quiet: bool,
-
     #[command(flatten)]
     device: DeviceOptions,
 }
@@ -43,7 +39,7 @@ impl Evaluate {
         let trained = Trained::open(&self.weights)?;
         let spec = &trained.spec;
         let mut device = self.device.cpu()?;
-        let data = self.data.load(Some(spec.image_size), self.quiet)?;
+        let data = self.data.load(Some(spec.image_size))?;
         same_classes(&self.weights, &spec.classes, &data)?;
         let batch_size = self.batch_size as usize;
         let result = trained.evaluate(&mut device, "test", &data.test, batch_size, || !stopped())?;

@@ -2,6 +2,7 @@
 //! error.
 
 mod bench;
+mod choices;
 mod evaluate;
 mod options;
 mod predict;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
-use crate::console;
+use crate::console::{self, Level};
 use crate::error::Error;
 
 /// Trains image classifiers on CIFAR-10, or on your own pictures, on any CPU.
@@ -23,6 +24,24 @@ use crate::error::Error;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    /// Print nothing but results, warnings and errors.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Print more about what is done.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+impl Cli {
+    fn level(&self) -> Level {
+        match (self.quiet, self.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Normal,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -49,6 +68,7 @@ fn stopped() -> bool {
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    console::set_level(cli.level());
     let handler = ctrlc::set_handler(|| {
         // The second one does not wait.
         if STOP.swap(true, Ordering::Relaxed) {

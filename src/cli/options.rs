@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::{STOP, stopped};
-use crate::console;
+use crate::console::{self, Level};
 use crate::data::{self, Dataset, Source};
 use crate::error::{Error, Result};
 use crate::exec::cpu::Cpu;
@@ -44,25 +44,24 @@ pub struct DataOptions {
 
 impl DataOptions {
     /// Loads the data, and says on standard error what was loaded.
-    pub fn load(&self, image_size: Option<usize>, quiet: bool) -> Result<Dataset> {
+    pub fn load(&self, image_size: Option<usize>) -> Result<Dataset> {
         let source: Source = self.data.parse()?;
+        let quiet = !console::says(Level::Normal);
         let options = data::Options { image_size, quiet, stop: Some(&STOP), ..data::Options::default() };
         let dataset = data::load(&source, &options)?;
         if stopped() {
             return Err(Error::Interrupted);
         }
-        if !quiet {
-            let Dataset { name, classes, train, test, note } = &dataset;
-            let size = train.size;
-            console::note(format_args!(
-                "data: {name}, {} training and {} test pictures of {size}x{size} in {} classes",
-                train.len(),
-                test.len(),
-                classes.len()
-            ));
-            if let Some(note) = note {
-                console::note(format_args!("note: {note}"));
-            }
+        let Dataset { name, classes, train, test, note } = &dataset;
+        let size = train.size;
+        console::info(format_args!(
+            "data: {name}, {} training and {} test pictures of {size}x{size} in {} classes",
+            train.len(),
+            test.len(),
+            classes.len()
+        ));
+        if let Some(note) = note {
+            console::info(format_args!("note: {note}"));
         }
         Ok(dataset)
     }

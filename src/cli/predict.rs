@@ -61,10 +61,8 @@ impl Predict {
             None => newest_weights()?,
         };
         let trained = Trained::open(&path)?;
-        if !self.json {
-            let Spec { architecture, data, .. } = &trained.spec;
-            console::note(format_args!("weights: {} ({architecture} on {data})", path.display()));
-        }
+        let Spec { architecture, data, .. } = &trained.spec;
+        console::info(format_args!("weights: {} ({architecture} on {data})", path.display()));
         match self.sample {
             Some(index) => self.predict_sample(index, &trained),
             None => self.predict_files(&trained),
@@ -96,7 +94,7 @@ impl Predict {
 
     fn predict_sample(&self, index: usize, trained: &Trained) -> Result<()> {
         let spec = &trained.spec;
-        let data = self.data.load(Some(spec.image_size), self.json)?;
+        let data = self.data.load(Some(spec.image_size))?;
         same_classes(&trained.path, &spec.classes, &data)?;
         if index >= data.test.len() {
             let last = data.test.len() - 1;

@@ -6,21 +6,20 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stopped;
-use crate::console;
+use crate::console::{self, Level};
 use crate::report::EpochMetrics;
 use crate::train::{Observer, StepProgress};
 
 /// Shows a training on standard error.
 pub struct Display {
     bar: Option<ProgressBar>,
-    quiet: bool,
     epochs: usize,
     begin: Instant,
 }
 
 impl Display {
-    pub fn new(epochs: usize, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    pub fn new(epochs: usize) -> Self {
+        let bar = (console::says(Level::Normal) && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
             let template = "{prefix} {bar:24} {pos}/{len} {msg}";
             bar.set_style(
@@ -28,7 +27,7 @@ impl Display {
             );
             bar
         });
-        Display { bar, quiet, epochs, begin: Instant::now() }
+        Display { bar, epochs, begin: Instant::now() }
     }
 
     /// Ends the bar, so that what follows begins on a line of its own.
@@ -90,8 +89,7 @@ impl Observer for Display {
         );
         match &self.bar {
             Some(bar) => bar.println(line),
-            None if !self.quiet => console::note(line),
-            None => {}
+            None => console::info(line),
         }
     }
 }

@@ -6,15 +6,14 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::options::{DataOptions, DeviceOptions, image_size};
+use super::choices::Choices;
+use super::options::{DataOptions, DeviceOptions};
 use super::progress::{Display, duration};
 use crate::console;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::models::Architecture;
-use crate::train::optimizer::Optimizer;
 use crate::train::run_folder::RunFolder;
-use crate::train::schedule::Schedule;
-use crate::train::settings::{Augmentation, Recipe, Settings, usual_decay, usual_rate};
+use crate::train::settings::Settings;
 use crate::train::{self, Outcome};
 
 #[derive(Args)]
@@ -22,66 +21,23 @@ use crate::train::{self, Outcome};
   cifar-engine train                              CIFAR-10, 20 epochs, the default recipe
   cifar-engine train --data shapes --epochs 2     built-in pictures: no download, a minute
   cifar-engine train --recipe keras               the plain notebook's settings
-  cifar-engine train --data pictures/ --image-size 64 --out runs/mine")]
+  cifar-engine train --data pictures/ --image-size 64 --out runs/mine
+  cifar-engine train --resume runs/mine           go on where it was interrupted
+  cifar-engine train --config runs/mine/settings.toml --seed 1
+
+An option may also be given by an environment variable (CIFAR_ENGINE_EPOCHS for --epochs) or in a file
+(--config, with the names that settings.toml has). Options win over variables, variables over the file.")]
 pub struct Train {
     #[command(flatten)]
-    data: DataOptions,
+    choices: Choices,
 
-    /// Which model.
-    #[arg(long, default_value = "cnn")]
-    model: Architecture,
+    /// Take settings from a file, such as the settings.toml of a run.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
-    /// Settings to begin with; every option below overrides one.
-    #[arg(long, value_enum, default_value_t)]
-    recipe: Recipe,
-
-    /// Passes over the training pictures [default: 20].
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-
-    /// Pictures a step [default: 128].
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
-
-    /// Highest learning rate [default: 0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam].
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    lr: Option<f32>,
-
-    /// How the rate moves [default: one-cycle].
-    #[arg(long, value_enum)]
-    schedule: Option<Schedule>,
-
-    /// sgd, adam or keras-adam [default: sgd].
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<Optimizer>,
-
-    /// Weight decay [default: 1e-3 for sgd, else 0].
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    weight_decay: Option<f32>,
-
-    /// Share of the target spread over all classes [default: 0.1].
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    label_smoothing: Option<f32>,
-
-    /// Dropout before the classifier [default: 0.3; 0.5 in the keras recipe].
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    dropout: Option<f32>,
-
-    /// none, or a list such as flip,shift=4,cutout=8 [default: flip,shift=4].
-    #[arg(long, value_name = "LIST")]
-    augment: Option<Augmentation>,
-
-    /// Side of the pictures in pixels [default: 32].
-    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
-    image_size: Option<usize>,
-
-    /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a tenth].
-    #[arg(long, value_name = "N")]
-    validation: Option<usize>,
-
-    /// Decides everything that is random.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    seed: u32,
+    /// Go on with an interrupted run, with its settings.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config", "recipe"])]
+    resume: Option<PathBuf>,
 
     /// Where to write the run [default: runs/MODEL-DATA-N].
     #[arg(long, value_name = "DIR")]
@@ -91,61 +47,60 @@ pub struct Train {
     #[arg(long)]
     json: bool,
 
-    /// Print nothing but results, warnings and errors.
-    #[arg(long, short)]
-    quiet: bool,
-
     #[command(flatten)]
     device: DeviceOptions,
 }
 
 impl Train {
     pub fn run(self) -> Result<()> {
-        let mut settings = self.settings();
-        settings.check()?;
+        let (run, settings, data) = match &self.resume {
+            Some(path) => self.open(path.clone())?,
+            None => self.create()?,
+        };
         let mut device = self.device.cpu()?;
-        let data = self.data.load(self.image_size, self.quiet)?;
-        settings.data = data.name.clone();
-        // A tenth, so that small data sets of one's own train without further options.
-        let largest = data.train.len() / 10;
-        settings.validation = self.validation.unwrap_or(settings.validation.min(largest));
-        settings.check_against(data.train.len())?;
-        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
-        if !self.quiet {
-            let (threads, isa) = (device.threads(), device.isa());
-            let folder = run.path().display();
-            console::note(format_args!("device: cpu, {threads} threads, {isa}; run folder: {folder}"));
-        }
+        let (threads, isa) = (device.threads(), device.isa());
+        console::info(format_args!(
+            "device: cpu, {threads} threads, {isa}; run folder: {}",
+            run.path().display()
+        ));
         let (name, classes) = (data.name.clone(), data.classes.clone());
-        let mut display = Display::new(settings.epochs, self.quiet);
+        let mut display = Display::new(settings.epochs);
         let begin = Instant::now();
         let outcome = train::train(&mut device, &settings, data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
-            console::note(format_args!("interrupted; the weights so far are in {}", run.last().display()));
+            let folder = quoted(&run.path().to_string_lossy());
+            console::note(format_args!("interrupted; go on with: cifar-engine train --resume {folder}"));
         }
         self.report(&outcome?, &name, &classes, &run, begin.elapsed().as_secs_f64())
     }
 
-    /// The recipe with every given option in place.
-    fn settings(&self) -> Settings {
-        let mut s = self.recipe.settings();
-        if let Some(optimizer) = self.optimizer.filter(|optimizer| *optimizer != s.optimizer) {
-            s.optimizer = optimizer;
-            (s.rate, s.weight_decay) = (usual_rate(optimizer), usual_decay(optimizer));
+    /// A new run, by the given choices.
+    fn create(&self) -> Result<(RunFolder, Settings, Dataset)> {
+        let choices = self.choices.or_from(self.config.as_ref())?;
+        let mut settings = choices.settings();
+        settings.check()?;
+        let data = DataOptions { data: settings.data.clone() }.load(Some(settings.image_size))?;
+        choices.settle(&mut settings, &data);
+        settings.check_against(data.train.len())?;
+        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
+        Ok((run, settings, data))
+    }
+
+    /// A run that was begun before; what is chosen now must be what was chosen then.
+    fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset)> {
+        let (run, settings) = RunFolder::open(path)?;
+        let wanted = self.choices.over(&settings);
+        wanted.check()?;
+        wanted.check_resumes(&settings)?;
+        let data = DataOptions { data: wanted.data.clone() }.load(Some(wanted.image_size))?;
+        let mut wanted = Settings { data: settings.data.clone(), ..wanted };
+        if self.choices.data.is_some() {
+            wanted.data = self.choices.data.clone().unwrap_or_default();
+            self.choices.settle(&mut wanted, &data);
         }
-        s.model = self.model;
-        s.seed = self.seed;
-        s.epochs = self.epochs.unwrap_or(s.epochs);
-        s.batch_size = self.batch_size.unwrap_or(s.batch_size);
-        s.rate = self.lr.unwrap_or(s.rate);
-        s.schedule = self.schedule.unwrap_or(s.schedule);
-        s.weight_decay = self.weight_decay.unwrap_or(s.weight_decay);
-        s.label_smoothing = self.label_smoothing.unwrap_or(s.label_smoothing);
-        s.dropout = self.dropout.unwrap_or(s.dropout);
-        s.augment = self.augment.unwrap_or(s.augment);
-        s.image_size = self.image_size.unwrap_or(s.image_size);
-        s
+        run.write_settings(&wanted)?;
+        Ok((run, wanted, data))
     }
 
     fn report(
@@ -179,12 +134,8 @@ impl Train {
         ))?;
         let files = "curves.png, metrics.csv, settings.toml, best.safetensors, last.safetensors";
         console::print(format_args!("{folder}: {files}"))?;
-        // What was loaded, not what was asked for: auto may have fallen back.
-        let source = if data == "shapes" { data } else { &self.data.data };
-        let (source, weights) = (quoted(source), quoted(&run.best().to_string_lossy()));
-        console::print(format_args!(
-            "try: cifar-engine predict --sample 0 --data {source} --weights {weights}"
-        ))
+        let weights = quoted(&run.best().to_string_lossy());
+        console::print(format_args!("try: cifar-engine predict --sample 0 --data {data} --weights {weights}"))
     }
 }
 

@@ -157,6 +157,9 @@ impl Parts {
         let full = |batch: &Option<Images>| batch.as_ref().is_some_and(|b| b.len() == MAX_RECORDS);
         let complete = self.batches.iter().all(full);
         let mut train = Images { size: SIZE, ..Images::default() };
+        // All of it at once: a block that grows is copied again and again.
+        let records = self.batches[..BATCHES.len() - 1].iter().flatten().map(Images::len).sum::<usize>();
+        train.pixels.reserve_exact(records * CHANNELS * PLANE);
         let mut test = Images::default();
         for (i, (batch, name)) in self.batches.into_iter().zip(BATCHES).enumerate() {
             let batch = batch.ok_or_else(|| missing(source, name))?;

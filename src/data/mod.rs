@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, printable};
 use crate::kernels::rng::{self, Stream};
@@ -106,6 +107,42 @@ impl Images {
         Images { pixels, labels, size: self.size }
     }
 
+    /// Takes `n` pictures out, a random choice that depends on `seed` only, and returns them. Both parts keep
+    /// the stored order. No second copy of the pictures that stay is made.
+    ///
+    /// # Errors
+    /// If no picture would be left.
+    pub fn split_validation(&mut self, n: usize, seed: u32) -> Result<Images> {
+        let len = self.len();
+        if n >= len {
+            return Err(Error::Usage(format!(
+                "cannot set {n} pictures aside for validation: there are {len} training pictures"
+            )));
+        }
+        let mut order = rng::permutation(len, seed, Stream::Split, 0);
+        let (taken, kept) = order.split_at_mut(n);
+        taken.sort_unstable();
+        kept.sort_unstable();
+        let part = self.subset(taken);
+        let stride = self.stride();
+        for (to, &from) in kept.iter().enumerate() {
+            let from = from as usize;
+            self.pixels.copy_within(from * stride..(from + 1) * stride, to * stride);
+            self.labels[to] = self.labels[from];
+        }
+        self.pixels.truncate(kept.len() * stride);
+        self.labels.truncate(kept.len());
+        Ok(part)
+    }
+
+    /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same pictures as before.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(&self.pixels);
+        self.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The same pictures scaled to `size` x `size`; unchanged (not even copied) if they have that size.
     ///
     /// # Errors
@@ -168,26 +205,6 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Takes `n` pictures out of the training set: `(train, validation)`, a random choice that depends on
-    /// `seed` only. Both keep the stored order.
-    ///
-    /// # Errors
-    /// If fewer than one picture would be left to train on.
-    pub fn split_validation(&self, n: usize, seed: u32) -> Result<(Images, Images)> {
-        let len = self.train.len();
-        if n >= len {
-            return Err(Error::Usage(format!(
-                "cannot set {n} pictures aside for validation: {} has {len} training pictures",
-                self.name
-            )));
-        }
-        let mut order = rng::permutation(len, seed, Stream::Split, 0);
-        let (validation, train) = order.split_at_mut(n);
-        validation.sort_unstable();
-        train.sort_unstable();
-        Ok((self.train.subset(train), self.train.subset(validation)))
-    }
-
     fn resized(self, size: usize) -> Result<Dataset> {
         Ok(Dataset { train: self.train.resized(size)?, test: self.test.resized(size)?, ..self })
     }
@@ -400,11 +417,6 @@ mod tests {
         Images { pixels, labels: (0..n).map(|i| i % 3).collect(), size: 2 }
     }
 
-    fn dataset(n: u32) -> Dataset {
-        let classes = ["a", "b", "c"].map(String::from).to_vec();
-        Dataset { name: "numbered".into(), classes, train: numbered(n), test: numbered(3), note: None }
-    }
-
     #[test]
     fn a_subset_keeps_picture_and_label_together() {
         let subset = numbered(9).subset(&[7, 2, 7]);
@@ -416,22 +428,40 @@ mod tests {
 
     #[test]
     fn validation_split_partitions_and_depends_on_the_seed() {
-        let data = dataset(100);
-        let (train, validation) = data.split_validation(30, 5).unwrap();
+        let split = |seed| {
+            let mut train = numbered(100);
+            let validation = train.split_validation(30, seed).unwrap();
+            (train, validation)
+        };
+        let (train, validation) = split(5);
         assert_eq!((train.len(), validation.len()), (70, 30));
         let firsts = |images: &Images| (0..images.len()).map(|i| images.image(i)[0]).collect::<Vec<_>>();
+        for part in [&train, &validation] {
+            assert!(firsts(part).is_sorted());
+            assert!((0..part.len()).all(|i| part.labels[i] == u32::from(part.image(i)[0]) % 3));
+        }
         let mut all = [firsts(&train), firsts(&validation)].concat();
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<u8>>());
-        assert_eq!(data.split_validation(30, 5).unwrap().1, validation);
-        assert_ne!(data.split_validation(30, 6).unwrap().1, validation);
+        assert_eq!(split(5), (train, validation.clone()));
+        assert_ne!(split(6).1, validation);
     }
 
     #[test]
     fn a_split_must_leave_something_to_train_on() {
-        let error = dataset(10).split_validation(10, 0).unwrap_err();
+        let error = numbered(10).split_validation(10, 0).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("numbered has 10 training pictures"), "{error}");
+        assert!(error.to_string().contains("there are 10 training pictures"), "{error}");
+    }
+
+    #[test]
+    fn the_digest_sees_every_pixel_and_label() {
+        let images = numbered(9);
+        let (mut pixel, mut label) = (images.clone(), images.clone());
+        pixel.pixels[50] += 1;
+        label.labels[8] += 1;
+        assert_eq!(images.digest(), numbered(9).digest());
+        assert!(images.digest() != pixel.digest() && images.digest() != label.digest());
     }
 
     #[test]

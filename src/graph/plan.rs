@@ -90,6 +90,13 @@ impl Plan {
         self.states.iter().map(|(_, ty)| ty.bytes()).sum()
     }
 
+    /// The states that a run may change.
+    pub fn written_states(&self) -> impl Iterator<Item = &(String, TensorType)> {
+        let written =
+            |index: usize| self.steps.iter().any(|step| step.outputs.contains(&Place::State(index)));
+        self.states.iter().enumerate().filter(move |(index, _)| written(*index)).map(|(_, state)| state)
+    }
+
     /// Multiplications and additions of one run.
     pub fn flops(&self) -> u64 {
         self.steps.iter().map(|step| step.op.flops(&step.types)).sum()

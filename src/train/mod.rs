@@ -1,28 +1,30 @@
 //! Training: settings in, a run folder out.
 //!
-//! Read [`plans`] first: it builds the two programs that everything here runs. [`train`] is the loop around
-//! them.
+//! Read [`plans`] first: it builds the two programs that everything here runs. [`stage`] makes one of them a
+//! training step, [`session`] is the loop around the steps, and [`checkpoint`] what the loop can be continued
+//! from. [`train`] puts them together for a model that is trained from scratch.
 
+pub mod checkpoint;
 pub mod evaluate;
 pub mod optimizer;
 pub mod plans;
 pub mod run_folder;
 pub mod schedule;
+pub mod session;
 pub mod settings;
-
-use std::time::Instant;
+pub mod stage;
 
 use crate::data::{Dataset, Images};
-use crate::error::{Error, Result};
-use crate::exec::{Device, PlanId};
-use crate::kernels::rng::{self, Stream};
-use crate::models::{self, Spec};
-use crate::nn::Parameter;
+use crate::error::Result;
+use crate::exec::Device;
+use crate::models::Spec;
 use crate::report::EpochMetrics;
+use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Trained};
-use plans::{Program, Totals};
 use run_folder::RunFolder;
+use session::Session;
 use settings::{Normalise, Settings};
+use stage::Stage;
 
 /// Where a training is, after each step.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +90,12 @@ fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
     (mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32))
 }
 
-/// Trains a model and evaluates it once on the test set. After every epoch the run folder holds the history
-/// and the weights, which survive whatever ends the training.
+/// Trains a model, or goes on with the training in the run folder, and evaluates it once on the test set. See
+/// [`session::Session::fit`] for what the run folder holds meanwhile.
 ///
 /// # Errors
-/// If the settings do not fit the data ([`Settings::check_against`]), a loss is not finite, a file cannot be written or
-/// the observer stops the training ([`Error::Interrupted`], after the weights are saved).
+/// If the settings do not fit the data ([`Settings::check_against`]) or the run in the folder; and those of
+/// [`session::Session::fit`].
 pub fn train(
     device: &mut dyn Device,
     settings: &Settings,
@@ -104,166 +106,23 @@ pub fn train(
     settings.check()?;
     settings.check_against(data.train.len())?;
     let spec = spec(settings, &data);
-    let (images, validation) = data.split_validation(settings.validation, settings.seed)?;
-    let Dataset { test, train: all, .. } = data;
-    drop(all);
-    let mut trainer = Trainer::new(device, settings, &spec, images, run)?;
+    let Dataset { test, train: mut images, .. } = data;
+    let identity = Identity { settings: settings.to_toml(), pictures: images.digest() };
+    let validation = images.split_validation(settings.validation, settings.seed)?;
+    let program = plans::training(&spec, settings, images.len())?;
+    let parameters = program.parameters;
+    let mut session = Session::begin(run, &spec, parameters.clone(), identity)?;
     let validation = match validation.is_empty() {
         true => None,
-        false => Some(Evaluator::new(trainer.device, &spec, "validation", &validation, BATCH_SIZE)?),
+        false => Some(Evaluator::new(device, &spec, "validation", &validation, BATCH_SIZE)?),
     };
-    let (mut history, mut best) = (Vec::new(), f64::NEG_INFINITY);
-    for epoch in 1..=settings.epochs {
-        let begin = Instant::now();
-        let mut metrics = trainer.epoch(epoch, observer)?;
-        if let Some(validation) = &validation {
-            let result = trainer.validate(validation, observer)?;
-            // The losses of the steps were finite, but the last update has not been tried before.
-            if !result.is_finite() {
-                return Err(trainer.diverged(epoch, trainer.steps(), metrics.rate));
-            }
-            (metrics.validation_loss, metrics.validation_accuracy) =
-                (Some(result.loss), Some(result.accuracy));
-        }
-        metrics.seconds = begin.elapsed().as_secs_f64();
-        trainer.save(&run.last())?;
-        // Without a validation set nothing tells which epoch was best; the last one stands in.
-        let score = metrics.validation_accuracy.unwrap_or(epoch as f64);
-        if score > best {
-            best = score;
-            trainer.save(&run.best())?;
-        }
-        history.push(metrics);
-        run.write_history(&format!("{} on {}", spec.architecture, spec.data), &history)?;
-        observer.epoch(&history[history.len() - 1]);
-    }
+    let stage = Stage::load(device, program.plan, &parameters, settings.course(images.len()), validation)?;
+    plans::upload(device, "train", &images)?;
+    drop(images);
+    plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
+    session.fit(device, &stage, observer)?;
     // From the file, which thereby is known to be good.
     let test =
         Trained::open(&run.best())?.evaluate(device, "test", &test, BATCH_SIZE, || observer.keep_going())?;
-    Ok(Outcome { history, test })
-}
-
-/// The training plan on its device.
-struct Trainer<'a> {
-    device: &'a mut dyn Device,
-    settings: &'a Settings,
-    spec: &'a Spec,
-    run: &'a RunFolder,
-    plan: PlanId,
-    parameters: Vec<Parameter>,
-    images: usize,
-}
-
-impl<'a> Trainer<'a> {
-    fn new(
-        device: &'a mut dyn Device,
-        settings: &'a Settings,
-        spec: &'a Spec,
-        images: Images,
-        run: &'a RunFolder,
-    ) -> Result<Self> {
-        let Program { plan, parameters, .. } = plans::training(spec, settings, images.len())?;
-        let plan = device.load(plan)?;
-        plans::upload(device, "train", &images)?;
-        plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
-        device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
-        Ok(Trainer { device, settings, spec, run, plan, parameters, images: images.len() })
-    }
-
-    /// Trains for one epoch; the incomplete last batch is left out, another one each time.
-    fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<EpochMetrics> {
-        let Settings { batch_size, epochs, seed, .. } = *self.settings;
-        let order = rng::permutation(self.images, seed, Stream::Shuffle, epoch as u32);
-        let steps = self.steps();
-        let (mut totals, mut rate) = (Totals::default(), 0.0);
-        let begin = Instant::now();
-        for (step, indices) in order.chunks_exact(batch_size).enumerate() {
-            let global = (epoch - 1) * steps + step;
-            rate = self.settings.schedule.rate(self.settings.rate, global, epochs * steps);
-            let batch = self.step(indices, global, rate)?;
-            if !batch.loss.is_finite() {
-                return Err(self.diverged(epoch, step + 1, shortest(rate)));
-            }
-            totals.add(batch);
-            let progress = StepProgress {
-                epoch,
-                epochs,
-                step: step + 1,
-                steps,
-                loss: totals.mean_loss(),
-                accuracy: totals.accuracy(),
-                images_per_s: totals.count / begin.elapsed().as_secs_f64(),
-            };
-            observer.step(&progress);
-            if !observer.keep_going() {
-                self.save(&self.run.last())?;
-                return Err(Error::Interrupted);
-            }
-        }
-        // Without a validation set nothing else would notice what the last update did.
-        if !self.is_finite()? {
-            return Err(self.diverged(epoch, steps, shortest(rate)));
-        }
-        Ok(EpochMetrics {
-            epoch,
-            train_loss: totals.mean_loss(),
-            train_accuracy: totals.accuracy(),
-            validation_loss: None,
-            validation_accuracy: None,
-            rate: shortest(rate),
-            images_per_s: totals.count / begin.elapsed().as_secs_f64(),
-            seconds: 0.0,
-        })
-    }
-
-    fn step(&mut self, indices: &[u32], global: usize, rate: f32) -> Result<Totals> {
-        self.device.write(self.plan, "indices", indices.into())?;
-        self.device.write(self.plan, "step", [global as u32].as_slice().into())?;
-        self.device.write(self.plan, "rate", [rate].as_slice().into())?;
-        self.device.run(self.plan)?;
-        Totals::read(self.device, self.plan)
-    }
-
-    /// Steps of an epoch.
-    fn steps(&self) -> usize {
-        self.images / self.settings.batch_size
-    }
-
-    /// Whether every parameter is a finite number.
-    fn is_finite(&self) -> Result<bool> {
-        for parameter in &self.parameters {
-            if !self.device.read_state(&parameter.name)?.iter().all(|value| value.is_finite()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Runs the validation; if that is interrupted, the weights are saved first.
-    fn validate(&mut self, validation: &Evaluator, observer: &dyn Observer) -> Result<Evaluation> {
-        let result = validation.run(self.device, || observer.keep_going());
-        if let Err(Error::Interrupted) = result {
-            self.save(&self.run.last())?;
-        }
-        result
-    }
-
-    fn save(&self, path: &std::path::Path) -> Result<()> {
-        models::save(path, self.spec, &self.parameters, |name| self.device.read_state(name))
-    }
-
-    fn diverged(&self, epoch: usize, step: usize, rate: f64) -> Error {
-        let kept = match epoch {
-            1 => "no epoch was finished".to_string(),
-            _ => format!("the weights of epoch {} are in {}", epoch - 1, self.run.last().display()),
-        };
-        Error::Failed(format!(
-            "the loss is not a finite number at epoch {epoch}, step {step} (rate {rate}); {kept}; try a lower --lr"
-        ))
-    }
-}
-
-/// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
+    Ok(Outcome { history: session.progress().history.clone(), test })
 }

@@ -1,6 +1,8 @@
 //! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan, from
 //! the picture's bytes to the updated weights.
 
+use serde::{Deserialize, Serialize};
+
 use super::settings::Settings;
 use crate::data::Images;
 use crate::error::Result;
@@ -117,6 +119,15 @@ fn batch(
 /// # Errors
 /// If no loaded plan uses images of this name and number.
 pub fn upload(device: &mut dyn Device, name: &str, images: &Images) -> Result<()> {
+    device.write_state(&format!("{name}.labels"), images.labels.as_slice().into())?;
+    let state = format!("{name}.images");
+    // Most sizes need no copy: four bytes in a row are a word as they lie.
+    if cfg!(target_endian = "little")
+        && images.stride().is_multiple_of(4)
+        && let Ok(words) = bytemuck::try_cast_slice::<u8, u32>(&images.pixels)
+    {
+        return device.write_state(&state, words.into());
+    }
     let mut words = Vec::with_capacity(images.len() * Augment::record(images.size));
     for i in 0..images.len() {
         words.extend(images.image(i).chunks(4).map(|bytes| {
@@ -125,8 +136,7 @@ pub fn upload(device: &mut dyn Device, name: &str, images: &Images) -> Result<()
             u32::from_le_bytes(word)
         }));
     }
-    device.write_state(&format!("{name}.images"), words.as_slice().into())?;
-    device.write_state(&format!("{name}.labels"), images.labels.as_slice().into())
+    device.write_state(&state, words.as_slice().into())
 }
 
 /// Gives every parameter the value it has in `values`, in the same order.
@@ -151,7 +161,7 @@ pub fn initial_values(parameters: &[Parameter], seed: u32) -> Vec<Vec<f32>> {
 }
 
 /// The three numbers a batch ends with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Summed over images.
     pub loss: f64,

@@ -1,19 +1,25 @@
 //! The folder a training leaves behind.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::report::{EpochMetrics, curves, metrics};
 
-/// A run folder: `settings.toml`, `metrics.csv`, `curves.png`, `best.safetensors`, `last.safetensors`.
-#[derive(Clone, Debug)]
+/// A run folder: `settings.toml`, `metrics.csv`, `curves.png`, `best.safetensors`, `last.safetensors` and
+/// `checkpoint.safetensors`. It is locked as long as this value lives; the lock ends with the process, however
+/// that ends.
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    _lock: File,
 }
+
+const SETTINGS: &str = "settings.toml";
 
 impl RunFolder {
     /// Creates the folder, or the first free `runs/MODEL-DATA-N` if none is named, and writes the settings
@@ -33,28 +39,40 @@ impl RunFolder {
             }
             None => free_folder(&format!("{}-{data}", settings.model))?,
         };
-        let text = toml::to_string(settings)
-            .map_err(|e| Error::file(&path, format!("cannot hold settings: {e}")))?;
-        let run = RunFolder { path };
-        run.claim()?;
-        write_atomic(run.path.join("settings.toml"), |file| file.write_all(text.as_bytes()))?;
+        let run = RunFolder { _lock: lock(&path)?, path };
+        if [SETTINGS, "metrics.csv", "best.safetensors", "last.safetensors"]
+            .iter()
+            .any(|file| run.path.join(file).exists())
+        {
+            let advice = "go on with it by --resume, or choose another folder with --out";
+            return Err(Error::file(&run.path, format!("holds a run already; {advice}")));
+        }
+        run.write_settings(settings)?;
         Ok(run)
     }
 
-    /// Makes the folder this run's own: of two trainings that start together, one creates `settings.toml`.
-    fn claim(&self) -> Result<()> {
-        let taken = || Error::file(&self.path, "holds a run already; choose another folder with --out");
-        if ["metrics.csv", "best.safetensors", "last.safetensors"]
-            .iter()
-            .any(|file| self.path.join(file).exists())
-        {
-            return Err(taken());
+    /// Opens the folder of a run that is to be continued; returns the settings it was begun with.
+    ///
+    /// # Errors
+    /// If it holds no run, its settings cannot be read, or another process is writing to it.
+    pub fn open(path: PathBuf) -> Result<(RunFolder, Settings)> {
+        let file = path.join(SETTINGS);
+        if !file.is_file() {
+            return Err(Error::file(&path, format!("holds no run: there is no {SETTINGS} in it")));
         }
-        match fs::File::create_new(self.path.join("settings.toml")) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(taken()),
-            Err(error) => Err(Error::file(&self.path, format!("cannot be written: {error}"))),
-        }
+        let run = RunFolder { _lock: lock(&path)?, path };
+        let text =
+            fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("cannot be read: {e}")))?;
+        let settings = toml::from_str(&text).map_err(|e| Error::file(&file, e.message()))?;
+        Ok((run, settings))
+    }
+
+    /// Writes `settings.toml`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_settings(&self, settings: &Settings) -> Result<()> {
+        write_atomic(self.path.join(SETTINGS), |file| file.write_all(settings.to_toml().as_bytes()))
     }
 
     pub fn path(&self) -> &Path {
@@ -71,6 +89,27 @@ impl RunFolder {
         self.path.join("last.safetensors")
     }
 
+    fn checkpoint_path(&self) -> PathBuf {
+        self.path.join("checkpoint.safetensors")
+    }
+
+    /// The state that the run goes on from; none before the first epoch's end.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let path = self.checkpoint_path();
+        if path.exists() { Checkpoint::load(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Replaces the state that the run goes on from.
+    ///
+    /// # Errors
+    /// If it cannot be written; the one before is then still whole.
+    pub fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.save(&self.checkpoint_path())
+    }
+
     /// Writes the history so far, as a table and as a picture.
     ///
     /// # Errors
@@ -78,6 +117,22 @@ impl RunFolder {
     pub fn write_history(&self, title: &str, history: &[EpochMetrics]) -> Result<()> {
         metrics::write_csv(self.path.join("metrics.csv"), history)?;
         curves::draw(self.path.join("curves.png"), title, history)
+    }
+}
+
+/// Claims a folder for this process. The file stays when the lock goes: to delete it would let two processes
+/// lock two files of one name.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| Error::file(folder, format!("cannot be written: {error}")))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let problem = "another training is writing to it; wait for its end, or choose another folder";
+            Err(Error::file(folder, problem))
+        }
+        // Some network file systems know no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

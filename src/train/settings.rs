@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::check_same;
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
+use super::stage::Course;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Training};
 use crate::nn::Norm;
@@ -101,7 +103,8 @@ pub enum Normalise {
 }
 
 /// Settings to begin with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Recipe {
     /// Good at 20 epochs: SGD with Nesterov momentum, one cycle, flips and shifts, label smoothing.
     #[default]
@@ -166,6 +169,17 @@ pub fn usual_decay(optimizer: Optimizer) -> f32 {
 }
 
 impl Settings {
+    /// The text of `settings.toml`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| unreachable!("settings are a plain table: {error}"))
+    }
+
+    /// The course of a training on `pictures` pictures.
+    pub fn course(&self, pictures: usize) -> Course {
+        let Settings { batch_size, epochs, rate, schedule, seed, .. } = *self;
+        Course { pictures, batch_size, epochs, rate, schedule, seed }
+    }
+
     /// What the model's training graph depends on.
     pub fn training(&self) -> Training {
         Training { dropout: self.dropout, zero_classifier: self.zero_classifier }
@@ -195,6 +209,20 @@ impl Settings {
             usage((0.0..1.0).contains(&value), format!("{name} must lie in [0, 1), not {value}"))?;
         }
         Ok(())
+    }
+
+    /// Checks that a run with the settings `begun` can go on with these. Where the schedule depends on the number
+    /// of epochs, another number would be another run; under a constant rate it is only a longer one.
+    ///
+    /// # Errors
+    /// A usage error that names what differs.
+    pub fn check_resumes(&self, begun: &Settings) -> Result<()> {
+        check_same(&begun.to_toml(), &self.to_toml())?;
+        let (old, new) = (begun.epochs, self.epochs);
+        let longer = old == new || self.schedule == Schedule::Constant && new > old;
+        let problem =
+            "only a run with --schedule constant can be made longer, and none shorter; start another run";
+        usage(longer, format!("this run was begun with --epochs {old}, not {new}; {problem}"))
     }
 
     /// Checks the settings against a training set of `images` pictures.

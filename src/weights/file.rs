@@ -9,6 +9,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use sha2::{Digest, Sha256};
 
 use super::decode::Decoder;
 use super::{Tensor, WeightsFile, layout, printable_shape, shortened};
@@ -127,15 +128,41 @@ fn unreadable(error: std::io::Error) -> String {
 pub fn save(path: impl AsRef<Path>, weights: &WeightsFile) -> Result<()> {
     let path = path.as_ref();
     let header = header_bytes(weights).map_err(|problem| Error::file(path, problem))?;
-    write_atomic(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        weights.tensors.values().try_for_each(|tensor| write_values(file, &tensor.data))
-    })
+    write_atomic(path, |file| write_parts(file, &header, weights))
 }
 
-fn write_values(file: &mut BufWriter<&File>, data: &[f32]) -> std::io::Result<()> {
-    data.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+/// SHA-256, in hexadecimal, of the bytes that [`save`] writes.
+///
+/// # Errors
+/// As [`save`], of which it is the part that needs no file.
+pub fn digest(weights: &WeightsFile) -> Result<String> {
+    let header = header_bytes(weights).map_err(Error::Failed)?;
+    let mut hash = Hashing(Sha256::new());
+    write_parts(&mut BufWriter::new(&mut hash), &header, weights)
+        .map_err(|e| Error::Failed(e.to_string()))?;
+    Ok(hash.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A writer that only hashes.
+struct Hashing(Sha256);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_parts(out: &mut impl Write, header: &[u8], weights: &WeightsFile) -> std::io::Result<()> {
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(header)?;
+    let mut values = weights.tensors.values().flat_map(|tensor| &tensor.data);
+    values.try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
+    out.flush()
 }
 
 fn header_bytes(weights: &WeightsFile) -> Outcome<Vec<u8>> {

@@ -1,0 +1,240 @@
+//! The settings of a training as a user chooses them: by option, by environment variable, in a file, or not at
+//! all. An option wins over a variable, that over the file, and that over the recipe.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::options::image_size;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::models::Architecture;
+use crate::nn::Norm;
+use crate::train::optimizer::Optimizer;
+use crate::train::schedule::Schedule;
+use crate::train::settings::{Augmentation, Normalise, Recipe, Settings, usual_decay, usual_rate};
+
+/// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file of choices.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Choices {
+    /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
+    /// of pictures train/CLASS/* and test/CLASS/* [default: auto].
+    #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true)]
+    pub data: Option<String>,
+
+    /// Which model [default: cnn].
+    #[arg(long, env = "CIFAR_ENGINE_MODEL", hide_env = true)]
+    pub model: Option<Architecture>,
+
+    /// Settings to begin with; every other option overrides one [default: default].
+    #[arg(long, value_enum, env = "CIFAR_ENGINE_RECIPE", hide_env = true)]
+    pub recipe: Option<Recipe>,
+
+    /// Passes over the training pictures [default: 20].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_EPOCHS", hide_env = true)]
+    pub epochs: Option<usize>,
+
+    /// Pictures a step [default: 128].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_BATCH_SIZE", hide_env = true)]
+    pub batch_size: Option<usize>,
+
+    /// Highest learning rate [default: 0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam].
+    #[arg(
+        long = "lr",
+        value_name = "RATE",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_LR",
+        hide_env = true
+    )]
+    pub rate: Option<f32>,
+
+    /// How the rate moves [default: one-cycle].
+    #[arg(long, value_enum, env = "CIFAR_ENGINE_SCHEDULE", hide_env = true)]
+    pub schedule: Option<Schedule>,
+
+    /// sgd, adam or keras-adam [default: sgd].
+    #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_OPTIMIZER", hide_env = true)]
+    pub optimizer: Option<Optimizer>,
+
+    /// Weight decay [default: 1e-3 for sgd, else 0].
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_WEIGHT_DECAY",
+        hide_env = true
+    )]
+    pub weight_decay: Option<f32>,
+
+    /// Share of the target spread over all classes [default: 0.1].
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_LABEL_SMOOTHING",
+        hide_env = true
+    )]
+    pub label_smoothing: Option<f32>,
+
+    /// Dropout before the classifier [default: 0.3; 0.5 in the keras recipe].
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_DROPOUT",
+        hide_env = true
+    )]
+    pub dropout: Option<f32>,
+
+    /// none, or a list such as flip,shift=4,cutout=8 [default: flip,shift=4].
+    #[arg(long, value_name = "LIST", env = "CIFAR_ENGINE_AUGMENT", hide_env = true)]
+    pub augment: Option<Augmentation>,
+
+    /// Side of the pictures in pixels [default: 32].
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        value_parser = image_size,
+        env = "CIFAR_ENGINE_IMAGE_SIZE",
+        hide_env = true
+    )]
+    pub image_size: Option<usize>,
+
+    /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a tenth].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_VALIDATION", hide_env = true)]
+    pub validation: Option<usize>,
+
+    /// Decides everything that is random [default: 0].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_SEED", hide_env = true)]
+    pub seed: Option<u32>,
+
+    #[arg(skip)]
+    pub zero_classifier: Option<bool>,
+    #[arg(skip)]
+    pub normalise: Option<Normalise>,
+    #[arg(skip)]
+    pub norm: Option<Norm>,
+}
+
+impl Choices {
+    /// The choices in a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no TOML, or has an unknown name or a value of the wrong kind in it.
+    fn read(path: &Path) -> Result<Choices> {
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            Error::file(path, format!("line {line}: {}", error.message()))
+        })
+    }
+
+    /// These choices, and those of the file where there are none here.
+    ///
+    /// # Errors
+    /// If the file is no file of choices.
+    pub fn or_from(&self, file: Option<&PathBuf>) -> Result<Choices> {
+        let mut merged = match file {
+            Some(path) => Choices::read(path)?.table(),
+            None => Table::new(),
+        };
+        merged.extend(self.table());
+        Ok(merged.try_into().unwrap_or_else(|error| unreachable!("choices are choices: {error}")))
+    }
+
+    /// The settings of the recipe, with every choice in place.
+    pub fn settings(&self) -> Settings {
+        let mut settings = self.recipe.unwrap_or_default().settings();
+        if let Some(optimizer) = self.optimizer.filter(|optimizer| *optimizer != settings.optimizer) {
+            settings.optimizer = optimizer;
+            (settings.rate, settings.weight_decay) = (usual_rate(optimizer), usual_decay(optimizer));
+        }
+        self.over(&settings)
+    }
+
+    /// The settings with every choice in place.
+    pub fn over(&self, settings: &Settings) -> Settings {
+        let mut chosen = self.table();
+        chosen.remove("recipe");
+        let mut merged = table(settings);
+        merged.extend(chosen);
+        merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the settings: {error}"))
+    }
+
+    /// Completes what could not be known before the data was.
+    pub fn settle(&self, settings: &mut Settings, data: &Dataset) {
+        settings.data = match settings.data.as_str() {
+            // What was loaded, not what was asked for: auto may have fallen back.
+            "auto" | "cifar10" | "shapes" => data.name.clone(),
+            path => fs::canonicalize(path).map_or(path.into(), |path| path.to_string_lossy().into_owned()),
+        };
+        // A tenth, so that small data sets of one's own train without further options.
+        if self.validation.is_none() {
+            settings.validation = settings.validation.min(data.train.len() / 10);
+        }
+    }
+
+    fn table(&self) -> Table {
+        table(self)
+    }
+}
+
+fn table(value: &impl Serialize) -> Table {
+    Table::try_from(value).unwrap_or_else(|error| unreachable!("plain values make a plain table: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn options_win_over_the_file_and_the_file_over_the_recipe() {
+        let (_folder, path) = file("recipe = 'keras'\nrate = 0.5\nepochs = 7\n");
+        let given = Choices { epochs: Some(3), ..Choices::default() };
+        let settings = given.or_from(Some(&path)).unwrap().settings();
+        assert_eq!((settings.epochs, settings.rate), (3, 0.5));
+        assert_eq!(settings.optimizer, Recipe::Keras.settings().optimizer);
+    }
+
+    #[test]
+    fn a_runs_settings_are_choices() {
+        for recipe in [Recipe::Default, Recipe::Keras] {
+            let settings = Settings { seed: 5, rate: 0.3, ..recipe.settings() };
+            let (_folder, path) = file(&settings.to_toml());
+            assert_eq!(Choices::default().or_from(Some(&path)).unwrap().settings(), settings);
+        }
+    }
+
+    #[test]
+    fn an_optimizer_brings_its_rate_unless_one_is_chosen() {
+        let adam = Choices { optimizer: Some(Optimizer::Adam), ..Choices::default() };
+        assert_eq!((adam.settings().rate, adam.settings().weight_decay), (4e-3, 0.0));
+        assert_eq!(Choices { rate: Some(0.5), ..adam }.settings().rate, 0.5);
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_by_line() {
+        for (text, parts) in [
+            ("epochs = 3\nlerning_rate = 1\n", ["mine.toml: line 2", "lerning_rate"]),
+            ("epochs = 'many'\n", ["line 1", "integer"]),
+            ("epochs = 3\n\nseed = -1\n", ["line 3", "-1"]),
+            ("epochs", ["line 1", ""]),
+        ] {
+            let (_folder, path) = file(text);
+            let message = Choices::default().or_from(Some(&path)).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| message.contains(part)) && !message.contains('\n'), "{message}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What a training saves so that it can be continued as if it had never stopped.
+//!
+//! A checkpoint is one safetensors file: the model's parameters, whatever else the steps change (moments,
+//! averages), and as metadata how far the training is, what it was told, and a digest of all of it. Nothing is
+//! saved that follows from these: the order of the pictures, dropout and augmentation are functions of the seed
+//! and the step ([`crate::kernels::rng`]).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::plans::Totals;
+use crate::error::{Error, Result};
+use crate::report::EpochMetrics;
+use crate::weights::{self, Tensor, WeightsFile};
+
+/// How far a training is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The stage under way, from 0; only fine-tuning has several.
+    pub stage: usize,
+    /// Finished epochs of the stage.
+    pub stage_epochs: usize,
+    /// Finished steps of the epoch under way.
+    pub step: usize,
+    /// Sums over these steps.
+    pub totals: Totals,
+    /// Time that these steps took.
+    pub seconds: f64,
+    /// The finished epochs of all stages.
+    pub history: Vec<EpochMetrics>,
+}
+
+/// What must be the same for a run to be continued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The run's settings, as its `settings.toml` has them.
+    pub settings: String,
+    /// Digest of the training pictures.
+    pub pictures: String,
+}
+
+/// A state of a training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub identity: Identity,
+    pub progress: Progress,
+    /// By the name they have on the device, in the engine's layout.
+    pub states: BTreeMap<String, Vec<f32>>,
+}
+
+const FORMAT: &str = "cifar-engine checkpoint 1";
+const DAMAGED: &str = "is no checkpoint of this version, or damaged";
+
+impl Checkpoint {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let progress = serde_json::to_string(&self.progress);
+        let progress = progress.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
+        let entries = [
+            ("format", FORMAT.to_string()),
+            ("settings", self.identity.settings.clone()),
+            ("pictures", self.identity.pictures.clone()),
+            ("progress", progress),
+        ];
+        let tensor = |(name, data): (&String, &Vec<f32>)| {
+            (name.clone(), Tensor { shape: vec![data.len()], data: data.clone() })
+        };
+        let mut file = WeightsFile {
+            metadata: entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect(),
+            tensors: self.states.iter().map(tensor).collect(),
+        };
+        file.metadata.insert("digest".into(), weights::digest(&file)?);
+        weights::save(path, &file)
+    }
+
+    /// Reads what [`Checkpoint::save`] wrote.
+    ///
+    /// # Errors
+    /// If it cannot be read, or any bit of its content is not what was written.
+    pub fn load(path: &Path) -> Result<Checkpoint> {
+        let mut file = weights::load(path)?;
+        let damaged = || Error::file(path, DAMAGED);
+        let digest = file.metadata.remove("digest").ok_or_else(damaged)?;
+        let entry = |key: &str| file.metadata.get(key).cloned().ok_or_else(damaged);
+        if entry("format")? != FORMAT || weights::digest(&file)? != digest {
+            return Err(damaged());
+        }
+        let identity = Identity { settings: entry("settings")?, pictures: entry("pictures")? };
+        let progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
+        let states = file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect();
+        Ok(Checkpoint { identity, progress, states })
+    }
+}
+
+impl Identity {
+    /// Checks that a run with this identity may go on from a checkpoint with that of `saved`.
+    ///
+    /// # Errors
+    /// A usage error that names the settings that differ, with both values.
+    pub fn check(&self, saved: &Identity) -> Result<()> {
+        check_same(&saved.settings, &self.settings)?;
+        if self.pictures != saved.pictures {
+            let problem = "the training pictures are not those that this run was begun with";
+            return Err(Error::Usage(format!(
+                "{problem}; give their place with --data, or start another run"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The settings that may differ between a run and its continuation: where the pictures are (their content is
+/// checked apart), and how many epochs there are. Whoever resumes checks that the schedule allows for those.
+const FREE: [&str; 2] = ["data", "epochs"];
+
+/// Checks that two texts of settings say the same, but for the free ones.
+///
+/// # Errors
+/// A usage error that names what differs, with both values.
+pub fn check_same(begun: &str, now: &str) -> Result<()> {
+    let differing = differences(begun, now);
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let advice = "go on with its own settings, or start another run";
+    Err(Error::Usage(format!("this run was begun with other settings: {}; {advice}", differing.join(", "))))
+}
+
+/// `NAME = OLD, now NEW`, for each setting that differs.
+fn differences(old: &str, new: &str) -> Vec<String> {
+    let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let (old, new) = (parse(old), parse(new));
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    let differs = |name: &&String| !FREE.contains(&name.as_str()) && old.get(*name) != new.get(*name);
+    let shown = |table: &toml::Table, name: &str| table.get(name).map_or("unset".into(), |v| v.to_string());
+    let line = |name: &String| format!("{name} = {}, now {}", shown(&old, name), shown(&new, name));
+    names.into_iter().filter(differs).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let row = EpochMetrics {
+            epoch: 1,
+            train_loss: 1.0 / 3.0,
+            train_accuracy: 0.1 + 0.2,
+            validation_loss: None,
+            validation_accuracy: Some(0.7),
+            rate: 1e-3,
+            images_per_s: 1e4 / 3.0,
+            seconds: 2.5,
+        };
+        let totals = Totals { loss: 100.0 / 7.0, correct: 12.0, count: 64.0 };
+        Checkpoint {
+            identity: Identity { settings: "seed = 1\n".into(), pictures: "abc".into() },
+            progress: Progress { step: 2, totals, history: vec![row], ..Progress::default() },
+            states: [
+                ("a.weight".to_string(), vec![0.1, -0.0, f32::MIN_POSITIVE]),
+                ("b".into(), vec![3.0; 40]),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn every_bit_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        checkpoint().save(&path).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap(), checkpoint());
+    }
+
+    /// A flipped bit is refused, or lies where it means nothing (the padding of the header).
+    #[test]
+    fn no_damage_goes_unseen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        checkpoint().save(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            match Checkpoint::load(&path) {
+                Ok(loaded) => assert_eq!(loaded, checkpoint(), "a wrong byte {at} was accepted"),
+                Err(error) => {
+                    assert!(error.to_string().contains("checkpoint.safetensors"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > whole.len() - 16, "{refused} of {}", whole.len());
+        for kept in (0..whole.len()).step_by(11) {
+            std::fs::write(&path, &whole[..kept]).unwrap();
+            assert!(Checkpoint::load(&path).is_err(), "{kept} bytes");
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named_with_both_values() {
+        let old = Identity { settings: "rate = 0.1\nseed = 1\nepochs = 5\n".into(), pictures: "x".into() };
+        let same = Identity { settings: "epochs = 9\nseed = 1\nrate = 0.1\n".into(), pictures: "x".into() };
+        same.check(&old).unwrap();
+        let new = Identity { settings: "rate = 0.2\nema = 0.9\nseed = 1\n".into(), pictures: "x".into() };
+        let message = new.check(&old).unwrap_err().to_string();
+        assert!(message.contains("ema = unset, now 0.9, rate = 0.1, now 0.2;"), "{message}");
+        let other = Identity { pictures: "y".into(), ..same };
+        assert!(other.check(&old).unwrap_err().to_string().contains("pictures are not those"));
+    }
+}

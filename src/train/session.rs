@@ -1,0 +1,227 @@
+//! The loop around the steps: epochs, validation, files, interruption. It does not care what a step is
+//! ([`super::stage`]) and can go on from what it saved ([`super::checkpoint`]).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use super::checkpoint::{Checkpoint, Identity, Progress};
+use super::evaluate::{Evaluation, Evaluator};
+use super::plans::Totals;
+use super::run_folder::RunFolder;
+use super::stage::{Epoch, Stage};
+use super::{Observer, StepProgress};
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::models::{self, Spec};
+use crate::nn::Parameter;
+use crate::report::EpochMetrics;
+
+/// A training under way.
+pub struct Session<'a> {
+    run: &'a RunFolder,
+    spec: &'a Spec,
+    parameters: Vec<Parameter>,
+    identity: Identity,
+    progress: Progress,
+    /// What the device is to hold again, until a stage has taken it over.
+    saved: Option<BTreeMap<String, Vec<f32>>>,
+}
+
+impl<'a> Session<'a> {
+    /// Begins a run, or goes on with the one in the run folder. The parameters are the whole model's, whichever
+    /// of them are trained.
+    ///
+    /// # Errors
+    /// If there is a checkpoint that is damaged or belongs to other settings or pictures.
+    pub fn begin(
+        run: &'a RunFolder,
+        spec: &'a Spec,
+        parameters: Vec<Parameter>,
+        identity: Identity,
+    ) -> Result<Self> {
+        let mut session =
+            Session { run, spec, parameters, identity, progress: Progress::default(), saved: None };
+        if let Some(Checkpoint { identity, progress, states }) = run.checkpoint()? {
+            session.identity.check(&identity)?;
+            (session.progress, session.saved) = (progress, Some(states));
+        }
+        Ok(session)
+    }
+
+    /// How far the training is.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Trains to the end of a stage; call it for the stages from `progress().stage` on. After every epoch the
+    /// run folder holds the history, the weights and a checkpoint, which survive whatever ends the training.
+    ///
+    /// # Errors
+    /// If a loss is not finite, a file cannot be written or the observer stops the training
+    /// ([`Error::Interrupted`], after weights and checkpoint are saved).
+    pub fn fit(&mut self, device: &mut dyn Device, stage: &Stage, observer: &mut dyn Observer) -> Result<()> {
+        stage.clear(device)?;
+        for (name, values) in self.saved.take().unwrap_or_default() {
+            device.write_state(&name, values.as_slice().into())?;
+        }
+        while self.progress.stage_epochs < stage.course.epochs {
+            self.epoch(device, stage, observer)?;
+        }
+        self.progress.stage += 1;
+        self.progress.stage_epochs = 0;
+        Ok(())
+    }
+
+    /// Trains to the end of the epoch under way, and saves.
+    fn epoch(&mut self, device: &mut dyn Device, stage: &Stage, observer: &mut dyn Observer) -> Result<()> {
+        let epoch = stage.epoch(&self.progress);
+        self.steps(device, stage, &epoch, observer)?;
+        let begin = Instant::now();
+        let rate = shortest(epoch.rate(epoch.steps() - 1));
+        let validation = match &stage.validation {
+            Some(validation) => Some(self.validate(device, stage, validation, observer)?),
+            None => None,
+        };
+        // The losses of the steps were finite, but the last update has not been tried before.
+        let finite = match &validation {
+            Some(result) => result.is_finite(),
+            None => self.is_finite(device)?,
+        };
+        if !finite {
+            return Err(self.diverged(&epoch, epoch.steps()));
+        }
+        let Progress { totals, seconds, .. } = self.progress;
+        let metrics = EpochMetrics {
+            epoch: epoch.number,
+            train_loss: totals.mean_loss(),
+            train_accuracy: totals.accuracy(),
+            validation_loss: validation.as_ref().map(|result| result.loss),
+            validation_accuracy: validation.as_ref().map(|result| result.accuracy),
+            rate,
+            images_per_s: totals.count / seconds,
+            seconds: seconds + begin.elapsed().as_secs_f64(),
+        };
+        self.finish_epoch(device, stage, metrics)?;
+        self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
+        Ok(())
+    }
+
+    /// Runs what is left of the epoch's steps.
+    fn steps(
+        &mut self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        epoch: &Epoch,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let (begin, before) = (Instant::now(), self.progress.seconds);
+        while self.progress.step < epoch.steps() {
+            let batch = epoch.run(device, self.progress.step)?;
+            if !batch.loss.is_finite() {
+                return Err(self.diverged(epoch, self.progress.step + 1));
+            }
+            self.progress.totals.add(batch);
+            self.progress.step += 1;
+            // No clock is so coarse that this is no time at all, but nothing here may be infinite.
+            self.progress.seconds = (before + begin.elapsed().as_secs_f64()).max(1e-9);
+            observer.step(&self.step_progress(stage, epoch));
+            if !observer.keep_going() {
+                self.save(device, stage)?;
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    fn step_progress(&self, stage: &Stage, epoch: &Epoch) -> StepProgress {
+        let Progress { step, stage_epochs, totals, seconds, .. } = self.progress;
+        StepProgress {
+            epoch: epoch.number,
+            epochs: epoch.number - stage_epochs - 1 + stage.course.epochs,
+            step,
+            steps: epoch.steps(),
+            loss: totals.mean_loss(),
+            accuracy: totals.accuracy(),
+            images_per_s: totals.count / seconds,
+        }
+    }
+
+    /// Runs the validation; if that is interrupted, everything is saved first.
+    fn validate(
+        &self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        validation: &Evaluator,
+        observer: &dyn Observer,
+    ) -> Result<Evaluation> {
+        let result = validation.run(device, || observer.keep_going());
+        if let Err(Error::Interrupted) = result {
+            self.save(device, stage)?;
+        }
+        result
+    }
+
+    /// Enters the epoch into the history and writes every file. The checkpoint comes last: a run that is killed
+    /// before it is complete repeats the epoch, and writes the other files again.
+    fn finish_epoch(&mut self, device: &dyn Device, stage: &Stage, metrics: EpochMetrics) -> Result<()> {
+        let progress = &mut self.progress;
+        progress.history.push(metrics);
+        progress.stage_epochs += 1;
+        (progress.step, progress.totals, progress.seconds) = (0, Totals::default(), 0.0);
+        if best_epoch(&self.progress.history) == self.progress.history.len() {
+            self.save_weights(device, &self.run.best())?;
+        }
+        let title = format!("{} on {}", self.spec.architecture, self.spec.data);
+        self.run.write_history(&title, &self.progress.history)?;
+        self.save(device, stage)
+    }
+
+    /// Writes the weights as they are, and the checkpoint.
+    fn save(&self, device: &dyn Device, stage: &Stage) -> Result<()> {
+        self.save_weights(device, &self.run.last())?;
+        let names = self.parameters.iter().map(|parameter| &parameter.name).chain(stage.states());
+        let states = names.map(|name| Ok((name.clone(), device.read_state(name)?)));
+        let states = states.collect::<Result<_>>()?;
+        let (identity, progress) = (self.identity.clone(), self.progress.clone());
+        self.run.write_checkpoint(&Checkpoint { identity, progress, states })
+    }
+
+    fn save_weights(&self, device: &dyn Device, path: &Path) -> Result<()> {
+        models::save(path, self.spec, &self.parameters, |name| device.read_state(name))
+    }
+
+    /// Whether every parameter is a finite number.
+    fn is_finite(&self, device: &dyn Device) -> Result<bool> {
+        for parameter in &self.parameters {
+            if !device.read_state(&parameter.name)?.iter().all(|value| value.is_finite()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn diverged(&self, epoch: &Epoch, step: usize) -> Error {
+        let (number, rate) = (epoch.number, shortest(epoch.rate(step - 1)));
+        let kept = match number {
+            1 => "no epoch was finished".to_string(),
+            _ => format!("the weights of epoch {} are in {}", number - 1, self.run.last().display()),
+        };
+        Error::Failed(format!(
+            "the loss is not a finite number at epoch {number}, step {step} (rate {rate}); {kept}; try a lower --lr"
+        ))
+    }
+}
+
+/// The epoch (from 1) with the best validation accuracy, the first of equals; 0 without epochs. Without a
+/// validation set nothing tells which epoch was best, and the last one stands in.
+pub fn best_epoch(history: &[EpochMetrics]) -> usize {
+    let validated = history.iter().filter_map(|row| Some((row.epoch, row.validation_accuracy?)));
+    let best = validated.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map_or(history.len(), |(epoch, _)| epoch)
+}
+
+/// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
