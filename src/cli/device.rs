@@ -1,12 +1,13 @@
 //! `--device`, and the device that it names.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::console;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Device;
 use crate::exec::cpu::Cpu;
 use crate::exec::gpu::Gpu;
@@ -55,6 +56,7 @@ impl FromStr for Wanted {
 /// A device, and what is told about it.
 pub struct Opened {
     pub device: Box<dyn Device>,
+    pub is_gpu: bool,
     /// For people.
     pub name: String,
     /// For programs.
@@ -62,18 +64,28 @@ pub struct Opened {
 }
 
 impl DeviceOptions {
-    /// Opens the device.
+    /// Opens the device. A GPU tells of the shaders that it has compiled.
     ///
     /// # Errors
     /// If a GPU is asked for and cannot be had.
     pub fn open(&self) -> Result<Opened> {
+        self.open_with(|count, time| {
+            console::info(format_args!("compiled {count} pipelines in {:.1} s", time.as_secs_f64()));
+        })
+    }
+
+    /// Opens the device; `compiled` hears of pipelines compiled by a GPU, and the time it took.
+    ///
+    /// # Errors
+    /// As for [`DeviceOptions::open`].
+    pub fn open_with(&self, compiled: fn(usize, Duration)) -> Result<Opened> {
         let adapter = match &self.device {
             Wanted::Cpu => None,
             Wanted::Auto => Adapter::choose(&Choice::Real).ok(),
             Wanted::Gpu(choice) => Some(Adapter::choose(choice)?),
         };
         match adapter {
-            Some(adapter) => open_gpu(&adapter),
+            Some(adapter) => open_gpu(&adapter, compiled),
             None => self.open_cpu(),
         }
     }
@@ -83,7 +95,7 @@ impl DeviceOptions {
         let (threads, isa) = (cpu.threads(), cpu.isa().to_string());
         let name = format!("cpu, {threads} threads, {isa}");
         let json = json!({"device": "cpu", "threads": threads, "isa": isa});
-        Ok(Opened { device: Box::new(cpu), name, json })
+        Ok(Opened { device: Box::new(cpu), is_gpu: false, name, json })
     }
 
     /// The CPU, whatever `--device` says.
@@ -99,7 +111,7 @@ impl DeviceOptions {
     }
 }
 
-fn open_gpu(adapter: &Adapter) -> Result<Opened> {
+fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<Opened> {
     if adapter.is_software() {
         console::note(format_args!(
             "warning: {} is no GPU but a program that plays one, far slower than --device cpu",
@@ -107,13 +119,12 @@ fn open_gpu(adapter: &Adapter) -> Result<Opened> {
         ));
     }
     let mut gpu = Gpu::open(adapter)?;
-    gpu.on_compile(|count, time| {
-        console::info(format_args!("compiled {count} pipelines in {:.1} s", time.as_secs_f64()));
-    });
+    gpu.on_compile(compiled);
     let about = adapter.description();
     let name = format!("gpu, {} ({})", about.name, about.interface);
-    let json = json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver});
-    Ok(Opened { device: Box::new(gpu), name, json })
+    let json =
+        json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver});
+    Ok(Opened { device: Box::new(gpu), is_gpu: true, name, json })
 }
 
 #[cfg(test)]

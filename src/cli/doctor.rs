@@ -40,9 +40,8 @@ impl Doctor {
     /// Runs the test cases of every op, those of the backward pass and the optimizers included. A GPU is held against
     /// the CPU, the CPU against the definitions of the ops in double precision.
     pub fn run(self) -> Result<()> {
-        let Opened { mut device, name, json } = self.device.open()?;
+        let Opened { mut device, is_gpu, name, .. } = self.device.open_with(|_, _| ())?;
         let mut cpu = self.device.cpu()?;
-        let is_gpu = json["device"] == "gpu";
         console::info(format_args!("device: {name}"));
         let mut findings: BTreeMap<&str, Finding> = BTreeMap::new();
         for case in ops::cases() {
@@ -91,7 +90,10 @@ impl Finding {
     fn print(&self, op: &str) -> Result<()> {
         let verdict = if self.is_right() { coloured("ok", 32) } else { coloured("WRONG", 31) };
         let problem = self.problem.as_deref().unwrap_or_default();
-        console::print(format_args!("{op:<28} {:>5}  {:>13.1e}  {verdict} {problem}", self.cases, self.largest))
+        console::print(format_args!(
+            "{op:<28} {:>5}  {:>13.1e}  {verdict} {problem}",
+            self.cases, self.largest
+        ))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::options::{DeviceOptions, image_size};
+use super::device::DeviceOptions;
+use super::options::image_size;
 use crate::console;
 use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;

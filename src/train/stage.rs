@@ -67,6 +67,7 @@ impl Stage {
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
         let plan = device.load(plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        device.record(plan, &["totals"])?;
         Ok(Stage { plan, states, course, validation })
     }
 
@@ -118,14 +119,20 @@ impl Epoch<'_> {
         self.stage.course.schedule.rate(self.stage.course.rate, self.first + step, self.of)
     }
 
-    /// Runs a step, from 0, and returns its sums.
-    pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<Totals> {
+    /// Starts a step, from 0.
+    pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
         let (plan, course) = (self.stage.plan, self.stage.course);
         let indices = &self.order[step * course.batch_size..][..course.batch_size];
         device.write(plan, "indices", indices.into())?;
         device.write(plan, "step", [(self.first + step) as u32].as_slice().into())?;
         device.write(plan, "rate", [self.rate(step)].as_slice().into())?;
-        device.run(plan)?;
-        Totals::read(device, plan)
+        device.run(plan)
+    }
+
+    /// The sums of the steps that have ended since the last call, or of all that were started, in their order.
+    pub fn collect(&self, device: &mut dyn Device, all: bool) -> Result<Vec<Totals>> {
+        let mut ended = Vec::new();
+        device.collect(self.stage.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;
+        Ok(ended)
     }
 }

@@ -124,3 +124,38 @@ fn pieces_demands<'a>(step: &'a Step, work: &Dispatches) -> Option<Demand<'a>> {
     let needed = step.types.inputs[input].bytes();
     Some(Demand { step, kind: Kind::Pieces, needed, limit: pieces * PIECE_BYTES, scales: false })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::gpu::program::dispatches;
+    use crate::models::Architecture;
+    use crate::train::settings::{Recipe, Settings};
+    use crate::{data, train};
+
+    /// The outcome for the CNN's evaluation of so many pictures at once, with WebGPU's guaranteed limits.
+    fn check_batch(batch_size: usize) -> Result<()> {
+        let settings = Settings { model: Architecture::Cnn, ..Recipe::Default.settings() };
+        let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);
+        let plan = train::plans::evaluation(&spec, "test", 1000, batch_size)?.plan;
+        check_plan(&plan, &dispatches(&plan)?, &Limits::defaults())
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_refused_with_one_that_fits() {
+        check_batch(128).unwrap();
+        let error = check_batch(100_000).unwrap_err().to_string();
+        let fits: usize = error.split("about ").nth(1).and_then(|rest| rest.parse().ok()).unwrap();
+        assert!(error.contains("'conv") && error.contains("a shader can reach"), "{error}");
+        check_batch(fits).unwrap();
+        assert!(check_batch(fits + fits / 50).is_err(), "{fits} is not the largest");
+    }
+
+    #[test]
+    fn a_gpu_below_webgpu_is_refused() {
+        check_device("good", &Limits::defaults()).unwrap();
+        let weak = Limits { max_compute_invocations_per_workgroup: 128, ..Limits::defaults() };
+        let error = check_device("weak", &weak).unwrap_err().to_string();
+        assert!(error.contains("weak: allows 128 invocations a workgroup, but 256"), "{error}");
+    }
+}

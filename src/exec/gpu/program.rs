@@ -7,7 +7,7 @@ use wgpu::{
     ComputePipeline,
 };
 
-use super::context::Context;
+use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use crate::error::{Error, Result};
@@ -152,13 +152,13 @@ impl Memory<'_> {
         BindingResource::Buffer(BufferBinding {
             buffer,
             offset: offset as u64,
-            size: BufferSize::new(bytes as u64),
+            size: BufferSize::new(padded(bytes) as u64),
         })
     }
 }
 
-/// Offset and number of the bytes of its buffer that an operand is: no more, so that a shader that reads past the
-/// end cannot see what lies there.
+/// Offset and number of the bytes of its buffer that an operand is. No more are bound than that and the rest of its
+/// last vector of four, so that a shader that reads past the end cannot see what lies there.
 pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize) {
     match operand {
         Operand::Input(i) => (0, step.types.inputs[i].bytes()),
