@@ -1,13 +1,13 @@
 // Picks, augments and normalises the images of a batch; one invocation an element of x. The data set may be larger
-// than a binding: it comes in pieces, four to a dispatch, and each dispatch writes what it finds in its own.
+// than a binding: there is a dispatch for each piece of it, which writes what it finds there.
 override SIZE: u32;
 // Images of the data set, and the words of one.
 override COUNT: u32;
 override RECORD: u32;
 override BATCH: u32;
-// The first piece of this dispatch, and the words of a piece.
-override FIRST_PIECE: u32;
+// The words of a piece, and how many lie before this one.
 override PIECE: u32;
+override BEFORE: u32;
 override SHIFT: u32;
 override FLIP: bool;
 override CUTOUT: u32;
@@ -23,10 +23,7 @@ override STREAM: u32;
 @group(0) @binding(0) var<storage, read> indices: array<u32>;
 @group(0) @binding(1) var<storage, read> step: array<u32>;
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;
-@group(0) @binding(3) var<storage, read> piece_0: array<u32>;
-@group(0) @binding(4) var<storage, read> piece_1: array<u32>;
-@group(0) @binding(5) var<storage, read> piece_2: array<u32>;
-@group(0) @binding(6) var<storage, read> piece_3: array<u32>;
+@group(0) @binding(3) var<storage, read> data: array<u32>;
 
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 @group(0) @binding(2) var<storage, read_write> batch_labels: array<u32>;
@@ -54,15 +51,6 @@ fn source(n: u32, row: i32, column: i32) -> i32 {
     return from_row * size + from_column;
 }
 
-fn word(piece: u32, at: u32) -> u32 {
-    switch piece {
-        case 0u: { return piece_0[at]; }
-        case 1u: { return piece_1[at]; }
-        case 2u: { return piece_2[at]; }
-        default: { return piece_3[at]; }
-    }
-}
-
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
@@ -70,19 +58,23 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if n >= BATCH {
         return;
     }
-    let channel = i % 3u;
+    let known = indices[n] < COUNT;
+    let image = indices[n] * RECORD;
+    if known && (image + RECORD <= BEFORE || image >= BEFORE + PIECE) {
+        return;
+    }
     let pixel = i / 3u % (SIZE * SIZE);
     let original = source(n, i32(pixel / SIZE), i32(pixel % SIZE));
-    if original < 0 || indices[n] >= COUNT {
+    if original < 0 || !known {
         x[i] = 0.0;
         return;
     }
+    let channel = i % 3u;
     let byte = 3u * u32(original) + channel;
-    let at = indices[n] * RECORD + byte / 4u;
-    let piece = at / PIECE - FIRST_PIECE;
-    // A piece of an earlier dispatch has wrapped around to a large number.
-    if piece < 4u {
-        let value = f32((word(piece, at % PIECE) >> (8u * (byte % 4u))) & 0xffu);
+    let word = image + byte / 4u;
+    // An image may lie in two pieces.
+    if word >= BEFORE && word < BEFORE + PIECE {
+        let value = f32((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu);
         let mean = vec3(MEAN_R, MEAN_G, MEAN_B);
         let deviation = vec3(STD_R, STD_G, STD_B);
         x[i] = (value - mean[channel]) / deviation[channel];

@@ -216,7 +216,7 @@ fn an_interrupt_saves_the_weights() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
     program
         .current_dir(bench.dir.path())
-        .args("train --data . --epochs 100000 --batch-size 32 --out run".split(' '));
+        .args("train --data . --epochs 5000 --batch-size 32 --out run".split(' '));
     let mut child = program.stderr(std::process::Stdio::null()).spawn().unwrap();
     wait_for(&bench.path("run/checkpoint.safetensors"));
     fs::remove_file(bench.path("run/last.safetensors")).unwrap();
@@ -228,8 +228,8 @@ fn an_interrupt_saves_the_weights() {
 
     // What it was begun with is what it goes on with, and nothing else.
     bench.fails(2, "train --resume run --lr 0.5", &["rate = 0.1, now 0.5"]);
-    bench.fails(2, "train --resume run --epochs 100001", &["--epochs 100000, not 100001", "constant"]);
-    bench.fails(2, "train --resume run --data shapes", &["settings", "pictures"]);
+    bench.fails(2, "train --resume run --epochs 5001", &["--epochs 5000, not 5001", "constant"]);
+    bench.fails(2, "train --resume run --data shapes", &["pictures are not those", "--data"]);
     bench.fails(1, "train --resume elsewhere", &["elsewhere", "holds no run"]);
     bench.fails(1, "train --data . --out run", &["holds a run already", "--resume"]);
 }

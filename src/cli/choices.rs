@@ -168,11 +168,7 @@ impl Choices {
 
     /// Completes what could not be known before the data was.
     pub fn settle(&self, settings: &mut Settings, data: &Dataset) {
-        settings.data = match settings.data.as_str() {
-            // What was loaded, not what was asked for: auto may have fallen back.
-            "auto" | "cifar10" | "shapes" => data.name.clone(),
-            path => fs::canonicalize(path).map_or(path.into(), |path| path.to_string_lossy().into_owned()),
-        };
+        settings.data = lasting_source(&settings.data, data);
         // A tenth, so that small data sets of one's own train without further options.
         if self.validation.is_none() {
             settings.validation = settings.validation.min(data.train.len() / 10);
@@ -181,6 +177,15 @@ impl Choices {
 
     fn table(&self) -> Table {
         table(self)
+    }
+}
+
+/// The source from which `data` was loaded, such that it gives the same data next time and from anywhere.
+pub fn lasting_source(source: &str, data: &Dataset) -> String {
+    match source {
+        // What was loaded, not what was asked for: auto may have fallen back.
+        "auto" | "cifar10" | "shapes" => data.name.clone(),
+        path => fs::canonicalize(path).map_or(path.into(), |path| path.to_string_lossy().into_owned()),
     }
 }
 
@@ -228,7 +233,7 @@ mod tests {
     fn a_wrong_file_is_told_by_line() {
         for (text, parts) in [
             ("epochs = 3\nlerning_rate = 1\n", ["mine.toml: line 2", "lerning_rate"]),
-            ("epochs = 'many'\n", ["line 1", "integer"]),
+            ("epochs = 'many'\n", ["line 1", "expected usize"]),
             ("epochs = 3\n\nseed = -1\n", ["line 3", "-1"]),
             ("epochs", ["line 1", ""]),
         ] {

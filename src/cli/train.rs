@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::choices::Choices;
+use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
 use super::options::DataOptions;
 use super::progress::{Display, duration};
@@ -91,12 +91,7 @@ impl Train {
         wanted.check()?;
         wanted.check_resumes(&settings)?;
         let data = DataOptions { data: wanted.data.clone() }.load(Some(wanted.image_size))?;
-        let mut wanted = Settings { data: settings.data.clone(), ..wanted };
-        if self.choices.data.is_some() {
-            wanted.data = self.choices.data.clone().unwrap_or_default();
-            self.choices.settle(&mut wanted, &data);
-        }
-        run.write_settings(&wanted)?;
+        let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))
     }
 

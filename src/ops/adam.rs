@@ -6,7 +6,7 @@
 //! with t counted from 1. That is PyTorch's form. Keras adds epsilon to `sqrt(v)` before the correction,
 //! which is the same as an epsilon divided by `sqrt(1 - b2^t)` here.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
@@ -130,21 +130,26 @@ impl Op for Adam {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |epsilon_form, decay, step| {
-        let input = |low, high| (TensorType::f32([5, 7]), Fill::Uniform(low, high));
+    let case = |dims, epsilon_form, decay, step| {
+        let input = |low, high| (TensorType::f32(dims), Fill::Uniform(low, high));
         let inputs = vec![
             input(-1.0, 1.0),
-            input(-0.1, 0.1),
-            input(0.0, 0.01),
-            input(-0.1, 0.1),
-            (TensorType::f32([1]), Fill::Constant(0.01)),
+            input(-10.0, 10.0),
+            input(0.0, 0.1),
+            input(-10.0, 10.0),
+            // So large that the last digits of a step show beside p.
+            (TensorType::f32([1]), Fill::Constant(1.0)),
             (TensorType::u32([1]), Fill::Constant(step)),
         ];
-        Case::new(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3, epsilon_form, decay }, inputs)
+        Case::new(Adam { beta1: 0.9, beta2: 0.9999, epsilon: 1e-3, epsilon_form, decay }, inputs)
     };
-    vec![
+    let case = |epsilon_form, decay, step| ELEMENTWISE.map(|dims| case(dims, epsilon_form, decay, step));
+    [
         case(EpsilonForm::Torch, 0.0, 0.0),
         case(EpsilonForm::Torch, 0.05, 100.0),
-        case(EpsilonForm::Keras, 0.0, 3.0),
+        case(EpsilonForm::Keras, 0.0, 1.0),
+        // Late enough that the correction of v is nearly complete.
+        case(EpsilonForm::Keras, 0.0, 3000.0),
     ]
+    .concat()
 }

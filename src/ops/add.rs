@@ -1,6 +1,6 @@
 //! `y = a + b`, elementwise: residual connections, and gradients that reach a value by two ways.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
@@ -54,6 +54,9 @@ impl Op for Add {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let input = || (TensorType::f32([3, 7, 5]), Fill::Uniform(-1.0, 1.0));
-    vec![Case::new(Add, vec![input(), input()]).differentiable(&[0, 1])]
+    let case = |dims| {
+        let input = || (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+        Case::new(Add, vec![input(), input()]).differentiable(&[0, 1])
+    };
+    ELEMENTWISE.map(case).to_vec()
 }

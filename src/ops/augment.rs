@@ -33,9 +33,6 @@ pub struct Augment {
     pub seed: u32,
 }
 
-/// Pieces of the data set that one dispatch reads: with its other operands, as many as it may bind.
-const PIECES: usize = 4;
-
 /// What is done to one image.
 struct Change {
     flip: bool,
@@ -64,15 +61,15 @@ impl Augment {
         }
     }
 
-    fn constants(&self, types: &Types, first_piece: usize) -> Vec<(&'static str, f64)> {
+    fn constants(&self, types: &Types, piece: usize) -> Vec<(&'static str, f64)> {
         let data = &types.inputs[0];
         let sizes = [
             ("SIZE", self.size),
             ("COUNT", data.dims()[0]),
             ("RECORD", data.shape.last()),
             ("BATCH", types.inputs[2].len()),
-            ("FIRST_PIECE", first_piece),
             ("PIECE", PIECE_BYTES / 4),
+            ("BEFORE", piece * (PIECE_BYTES / 4)),
             ("SHIFT", self.shift),
             ("FLIP", self.flip.into()),
             ("CUTOUT", self.cutout),
@@ -158,18 +155,17 @@ impl Op for Augment {
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         use Operand::{Input, InputPiece, Output};
         let batch = types.inputs[2].len();
-        let stage = |entry, first_piece, bindings, count| Dispatch {
+        let stage = |entry, piece, bindings, count| Dispatch {
             shader: shader!("augment", "index", "rng"),
             entry,
-            constants: self.constants(types, first_piece),
+            constants: self.constants(types, piece),
             bindings,
             groups: grid(count, GROUP),
         };
         let mut list = vec![stage("pick_labels", 0, vec![Input(2), Input(1), Output(1)], batch)];
-        for first in (0..types.inputs[0].bytes().div_ceil(PIECE_BYTES)).step_by(PIECES) {
-            let pieces = (first..first + PIECES).map(|piece| InputPiece(0, piece));
-            let bindings = [Input(2), Input(3), Output(0)].into_iter().chain(pieces).collect();
-            list.push(stage("main", first, bindings, types.outputs[0].len()));
+        for piece in 0..types.inputs[0].bytes().div_ceil(PIECE_BYTES).max(1) {
+            let bindings = vec![Input(2), Input(3), Output(0), InputPiece(0, piece)];
+            list.push(stage("main", piece, bindings, types.outputs[0].len()));
         }
         Some(Dispatches { scratch: Vec::new(), list })
     }

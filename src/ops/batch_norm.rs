@@ -124,6 +124,9 @@ impl Op for BatchNorm {
     }
 }
 
+/// More columns than a GPU's workgroup takes, and more blocks of rows than its second stage has invocations.
+pub(crate) const LARGE: [[usize; 2]; 2] = [[70, 132], [8300, 31]];
+
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize], activation, low, high| {
@@ -131,12 +134,15 @@ pub fn cases() -> Vec<Case> {
         let gamma = (channels.clone(), Fill::Uniform(0.5, 1.5));
         let beta = (channels, Fill::Uniform(-1.0, 1.0));
         let x = (TensorType::f32(dims), Fill::Uniform(low, high));
-        Case::new(BatchNorm { epsilon: 1e-3, activation }, vec![x, gamma, beta]).differentiable(&[0, 1, 2])
+        Case::new(BatchNorm { epsilon: 1e-3, activation }, vec![x, gamma, beta])
     };
-    vec![
+    let small = [
         case(&[2, 3, 3, 5], Activation::None, -1.0, 1.0),
         case(&[4, 4, 4, 4], Activation::Relu, -1.0, 1.0),
         case(&[3, 2, 5, 16], Activation::Relu6, -9.0, 9.0),
         case(&[300, 3], Activation::None, 9.0, 11.0),
-    ]
+        case(&[37, 1], Activation::None, -1.0, 1.0),
+    ];
+    let large = LARGE.map(|dims| case(&dims, Activation::Relu, 9.0, 11.0));
+    small.map(|case| case.differentiable(&[0, 1, 2])).into_iter().chain(large).collect()
 }

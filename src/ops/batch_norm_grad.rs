@@ -4,7 +4,7 @@
 //! `dbeta = sum g`, `dgamma = sum g x_hat`,
 //! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
 
-use super::batch_norm::{constants, per_channel, scale_and_shift};
+use super::batch_norm::{LARGE, constants, per_channel, scale_and_shift};
 use super::case::{Case, Fill};
 use super::*;
 use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
@@ -123,9 +123,11 @@ pub fn cases() -> Vec<Case> {
             vec![x.clone(), x, vector(0.5, 1.5), vector(-1.0, 1.0), vector(-0.1, 0.1), vector(0.2, 0.5)];
         Case::new(BatchNormGrad { epsilon: 1e-5, activation }, inputs)
     };
-    vec![
+    let small = [
         case(&[2, 3, 3, 5], Activation::None),
         case(&[4, 4, 4, 4], Activation::Relu),
         case(&[700, 16], Activation::Relu6),
-    ]
+        case(&[37, 1], Activation::None),
+    ];
+    small.into_iter().chain(LARGE.map(|dims| case(&dims, Activation::Relu))).collect()
 }

@@ -18,11 +18,17 @@ pub enum Fill {
     Distinct,
     /// Integers below a bound.
     Below(u32),
+    /// The same, but every fourth is `u32::MAX`: labels, with empty places.
+    Labels(u32),
     /// Random bits.
     Bits,
     /// A single value, everywhere.
     Constant(f32),
 }
+
+/// Shapes for elementwise ops: more elements than a workgroup of a GPU has invocations, an odd number of them, and one
+/// that can be treated four at a time.
+pub const ELEMENTWISE: [&[usize]; 2] = [&[3, 101], &[4, 9, 36]];
 
 /// An op and its inputs.
 #[derive(Clone, Debug)]
@@ -59,7 +65,8 @@ impl Case {
                 Fill::Uniform(low, high) => f64::from(low + (high - low) * unit),
                 Fill::AwayFromZero => f64::from((0.1 + 0.9 * unit) * if bits & 1 == 0 { 1.0 } else { -1.0 }),
                 Fill::Distinct => f64::from(2.0 * (order[i] as f32 + 0.5) / len as f32 - 1.0),
-                Fill::Below(bound) => f64::from(rng::below(bits, bound)),
+                Fill::Labels(_) if i % 4 == 2 => f64::from(u32::MAX),
+                Fill::Below(bound) | Fill::Labels(bound) => f64::from(rng::below(bits, bound)),
                 Fill::Bits => f64::from(bits),
                 Fill::Constant(value) => f64::from(value),
             }

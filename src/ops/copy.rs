@@ -1,6 +1,6 @@
 //! `y = x` in memory of its own: the planner adds it where an op that works in place may not.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 
 /// See the module's documentation. Takes any type.
@@ -44,5 +44,7 @@ impl Op for Copy {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    vec![Case::new(Copy, vec![(TensorType::f32([3, 5]), Fill::Uniform(-1.0, 1.0))]).differentiable(&[0])]
+    let case =
+        |dims| Case::new(Copy, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]).differentiable(&[0]);
+    ELEMENTWISE.map(case).to_vec()
 }

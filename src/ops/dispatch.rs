@@ -68,7 +68,6 @@ pub enum Operand {
     /// One of the op's inputs; never one that shares memory with an output.
     Input(usize),
     /// Piece `.1` of input `.0`, which may be larger than a binding: [`PIECE_BYTES`] from there on, or what is left.
-    /// A piece past the end is bound to the first one.
     InputPiece(usize, usize),
     /// One of the op's outputs; of an op that works in place, it holds the input.
     Output(usize),

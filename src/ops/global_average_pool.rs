@@ -63,5 +63,11 @@ pub fn cases() -> Vec<Case> {
         Case::new(GlobalAveragePool, vec![(TensorType::f32(x), Fill::Uniform(-1.0, 1.0))])
             .differentiable(&[0])
     };
-    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33]), case([1, 1, 1, 1])]
+    vec![
+        case([3, 3, 2, 5]),
+        case([2, 4, 4, 4]),
+        case([2, 7, 7, 33]),
+        case([2, 9, 9, 132]),
+        case([1, 1, 1, 1]),
+    ]
 }

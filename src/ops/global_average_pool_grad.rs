@@ -62,5 +62,5 @@ pub fn cases() -> Vec<Case> {
         let dy = TensorType::f32([shape[0], shape[3]]);
         Case::new(GlobalAveragePoolGrad { shape: shape.into() }, vec![(dy, Fill::Uniform(-1.0, 1.0))])
     };
-    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33])]
+    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33]), case([2, 9, 9, 16])]
 }

@@ -117,6 +117,7 @@ pub(crate) fn geometries() -> Vec<(MaxPool, [usize; 4])> {
         (MaxPool { window: 2, stride: 2 }, [2, 5, 7, 4]),
         (MaxPool { window: 3, stride: 2 }, [2, 7, 7, 3]),
         (MaxPool { window: 3, stride: 1 }, [1, 4, 4, 1]),
+        (MaxPool { window: 2, stride: 2 }, [2, 12, 13, 32]),
     ]
 }
 

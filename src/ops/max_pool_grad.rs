@@ -57,13 +57,15 @@ impl Op for MaxPoolGrad {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |(pool, x): (MaxPool, [usize; 4]), fill| {
+    let case = |(pool, x): (MaxPool, [usize; 4]), x_fill| {
         let x = TensorType::f32(x);
         let y = pool.output_types(&[&x]).unwrap_or_default().remove(0);
-        let inputs = vec![(x, fill), (y.clone(), fill), (y, Fill::Uniform(-1.0, 1.0))];
+        let inputs = vec![(x, x_fill), (y.clone(), Fill::Constant(1.0)), (y, Fill::Uniform(-1.0, 1.0))];
         Case::new(MaxPoolGrad { pool }, inputs)
     };
     // A constant y equal to a constant x: every element ties, and only the first may receive.
     let ties = geometries().into_iter().map(|g| case(g, Fill::Constant(1.0)));
-    ties.collect()
+    // Zeros and ones: the first of the ones, wherever it lies, and nobody where there is none.
+    let first = geometries().into_iter().map(|g| case(g, Fill::Below(2)));
+    ties.chain(first).collect()
 }

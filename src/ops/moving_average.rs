@@ -1,7 +1,7 @@
 //! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The scale turns
 //! a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store it.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 
 /// See the module's documentation. Inputs: average and x of one shape; works in place on the average.
@@ -59,6 +59,9 @@ impl Op for MovingAverage {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let input = || (TensorType::f32([37]), Fill::Uniform(-1.0, 1.0));
-    vec![Case::new(MovingAverage { momentum: 0.1, scale: 1.25 }, vec![input(), input()])]
+    let case = |dims| {
+        let input = || (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+        Case::new(MovingAverage { momentum: 0.1, scale: 1.25 }, vec![input(), input()])
+    };
+    ELEMENTWISE.map(case).to_vec()
 }

@@ -1,6 +1,6 @@
 //! `y = max(x, 0)`, or `min(max(x, 0), 6)` for ReLU6. NaN stays NaN.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::relu_grad::ReluGrad;
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
@@ -64,7 +64,10 @@ impl Op for Relu {
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |activation, fill| {
-        Case::new(Relu { activation }, vec![(TensorType::f32([3, 7, 5]), fill)]).differentiable(&[0])
+        ELEMENTWISE.map(|dims| {
+            Case::new(Relu { activation }, vec![(TensorType::f32(dims), fill)]).differentiable(&[0])
+        })
     };
-    vec![case(Activation::Relu, Fill::AwayFromZero), case(Activation::Relu6, Fill::Uniform(-3.0, 9.0))]
+    let relu6 = case(Activation::Relu6, Fill::Uniform(-3.0, 9.0));
+    [case(Activation::Relu, Fill::AwayFromZero), relu6].concat()
 }

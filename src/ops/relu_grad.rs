@@ -1,6 +1,6 @@
 //! `dx = dy` where ReLU let x through (`0 < y`, and `y < 6` for ReLU6), else 0.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
@@ -59,9 +59,12 @@ impl Op for ReluGrad {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let ty = || TensorType::f32([3, 7, 5]);
     let case = |activation, fill| {
-        Case::new(ReluGrad { activation }, vec![(ty(), Fill::Uniform(-1.0, 1.0)), (ty(), fill)])
+        ELEMENTWISE.map(|dims| {
+            let ty = || TensorType::f32(dims);
+            Case::new(ReluGrad { activation }, vec![(ty(), Fill::Uniform(-1.0, 1.0)), (ty(), fill)])
+        })
     };
-    vec![case(Activation::Relu, Fill::AwayFromZero), case(Activation::Relu6, Fill::Uniform(-3.0, 9.0))]
+    let relu6 = case(Activation::Relu6, Fill::Uniform(-3.0, 9.0));
+    [case(Activation::Relu, Fill::AwayFromZero), relu6].concat()
 }

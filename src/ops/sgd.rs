@@ -3,7 +3,7 @@
 //! `g = gradient + decay p`, `b = momentum b + g`, `p -= rate (g + momentum b)` with Nesterov's
 //! look-ahead, `p -= rate b` without.
 
-use super::case::{Case, Fill};
+use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
@@ -78,9 +78,11 @@ impl Op for Sgd {
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |nesterov, decay| {
-        let input = || (TensorType::f32([5, 7]), Fill::Uniform(-1.0, 1.0));
-        let inputs = vec![input(), input(), input(), (TensorType::f32([1]), Fill::Constant(0.1))];
-        Case::new(Sgd { momentum: 0.9, nesterov, decay }, inputs)
+        ELEMENTWISE.map(|dims| {
+            let input = || (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+            let inputs = vec![input(), input(), input(), (TensorType::f32([1]), Fill::Constant(0.1))];
+            Case::new(Sgd { momentum: 0.9, nesterov, decay }, inputs)
+        })
     };
-    vec![case(true, 0.01), case(false, 0.0)]
+    [case(true, 0.01), case(false, 0.0)].concat()
 }

@@ -105,7 +105,8 @@ impl Op for SoftmaxCrossEntropy {
                 let target = f64::from(c as f64 == label) * (1.0 - smoothing) + smoothing / classes as f64;
                 sum -= target * (z.exp() / total).ln();
             }
-            correct += f64::from(z.iter().all(|other| *other <= z[label as usize]));
+            let largest = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            correct += f64::from(z.iter().position(|z| *z == largest) == Some(label as usize));
             count += 1.0;
         }
         vec![vec![sum / count], vec![sum, correct, count]]
@@ -130,10 +131,16 @@ pub fn first_largest(z: &[f32]) -> usize {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |rows: usize, classes: usize, smoothing| {
-        let logits = (TensorType::f32([rows, classes]), Fill::Uniform(-4.0, 4.0));
-        let labels = (TensorType::u32([rows]), Fill::Below(classes as u32));
-        Case::new(SoftmaxCrossEntropy { smoothing }, vec![logits, labels]).differentiable(&[0])
+    let case = |rows: usize, classes: usize, smoothing, fill| {
+        let logits = (TensorType::f32([rows, classes]), fill);
+        let labels = (TensorType::u32([rows]), Fill::Labels(classes as u32));
+        Case::new(SoftmaxCrossEntropy { smoothing }, vec![logits, labels])
     };
-    vec![case(1, 10, 0.0), case(7, 10, 0.1), case(33, 3, 0.0), case(4, 100, 0.2)]
+    let plain = [(1, 10, 0.0), (7, 10, 0.1), (300, 3, 0.0), (40, 10, 0.0), (4, 1000, 0.2)];
+    let plain = plain.map(|(rows, classes, smoothing)| {
+        case(rows, classes, smoothing, Fill::Uniform(-4.0, 4.0)).differentiable(&[0])
+    });
+    // Many equal logits, of which the first counts as the answer; and some whose exponentials would overflow.
+    let special = [case(40, 10, 0.1, Fill::Below(3)), case(40, 10, 0.1, Fill::Uniform(-200.0, 200.0))];
+    plain.into_iter().chain(special).collect()
 }

@@ -74,13 +74,19 @@ impl Op for SoftmaxCrossEntropyGrad {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |rows: usize, classes: usize, smoothing, labels| {
+    let case = |rows: usize, classes: usize, smoothing, largest: f32| {
         let inputs = vec![
-            (TensorType::f32([rows, classes]), Fill::Uniform(-4.0, 4.0)),
-            (TensorType::u32([rows]), labels),
+            (TensorType::f32([rows, classes]), Fill::Uniform(-largest, largest)),
+            (TensorType::u32([rows]), Fill::Labels(classes as u32)),
             (TensorType::f32([1]), Fill::Constant(0.7)),
         ];
         Case::new(SoftmaxCrossEntropyGrad { smoothing }, inputs)
     };
-    vec![case(7, 10, 0.1, Fill::Below(10)), case(33, 3, 0.0, Fill::Below(3))]
+    vec![
+        case(7, 10, 0.1, 4.0),
+        case(300, 3, 0.0, 4.0),
+        // Exponentials that would overflow.
+        case(40, 10, 0.0, 200.0),
+        case(4, 1000, 0.2, 4.0),
+    ]
 }

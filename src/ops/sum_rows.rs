@@ -1,5 +1,6 @@
 //! `y[c] = sum over all other dimensions of x[..., c]`: the gradient of a bias.
 
+use super::batch_norm::LARGE;
 use super::case::{Case, Fill};
 use super::*;
 use crate::kernels::rows;
@@ -59,5 +60,6 @@ impl Op for SumRows {
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize]| Case::new(SumRows, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]);
-    vec![case(&[3, 5, 5, 7]), case(&[1000, 16]), case(&[5, 1])]
+    let small = [case(&[3, 5, 5, 7]), case(&[1000, 16]), case(&[5, 1])];
+    small.into_iter().chain(LARGE.map(|dims| case(&dims))).collect()
 }

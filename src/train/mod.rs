@@ -112,6 +112,7 @@ pub fn train(
     let program = plans::training(&spec, settings, images.len())?;
     let parameters = program.parameters;
     let mut session = Session::begin(run, &spec, parameters.clone(), identity)?;
+    run.write_settings(settings)?;
     let validation = match validation.is_empty() {
         true => None,
         false => Some(Evaluator::new(device, &spec, "validation", &validation, BATCH_SIZE)?),

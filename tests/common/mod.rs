@@ -3,6 +3,7 @@
 
 pub mod cnn;
 pub mod gpu;
+pub mod hooked;
 
 use std::collections::HashMap;
 

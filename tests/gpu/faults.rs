@@ -2,9 +2,8 @@
 
 use cifar_engine::data::{self, Dataset};
 use cifar_engine::error::Result;
+use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::Gpu;
-use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::{Plan, Step};
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::Trained;
 use cifar_engine::train::optimizer::Optimizer;
@@ -14,60 +13,18 @@ use cifar_engine::train::{self, Observer, StepProgress};
 
 use super::Training;
 use super::common::gpu;
+use super::common::hooked::{Hook, Hooked};
 
-/// A GPU that is lost before a run.
-struct Doomed {
-    gpu: Gpu,
-    runs_left: usize,
-}
+/// The GPU is lost after so many runs.
+struct LostAfter(usize);
 
-impl Device for Doomed {
-    fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        self.gpu.load(plan)
-    }
-
-    fn run(&mut self, plan: PlanId) -> Result<()> {
-        if self.runs_left == 0 {
-            self.gpu.destroy();
+impl Hook<Gpu> for LostAfter {
+    fn before(&mut self, gpu: &mut Gpu) -> Result<()> {
+        if self.0 == 0 {
+            gpu.destroy();
         }
-        self.runs_left = self.runs_left.saturating_sub(1);
-        self.gpu.run(plan)
-    }
-
-    fn planned_bytes(&self, plan: &Plan) -> usize {
-        self.gpu.planned_bytes(plan)
-    }
-
-    fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
-        self.gpu.profile(plan, visit)
-    }
-
-    fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
-        self.gpu.record(plan, outputs)
-    }
-
-    fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
-        self.gpu.collect(plan, all, visit)
-    }
-
-    fn wait(&self) -> Result<()> {
-        self.gpu.wait()
-    }
-
-    fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        self.gpu.write(plan, input, data)
-    }
-
-    fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        self.gpu.read(plan, output)
-    }
-
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        self.gpu.write_state(name, data)
-    }
-
-    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        self.gpu.read_state(name)
+        self.0 = self.0.saturating_sub(1);
+        Ok(())
     }
 }
 
@@ -96,7 +53,7 @@ fn a_lost_gpu_ends_the_training_and_leaves_the_last_checkpoint() {
     let data: Dataset = data::shapes::sized(64, 10, settings.image_size, 1).unwrap();
     let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
     // Four steps an epoch: it is lost in the second.
-    let (mut device, mut epochs) = (Doomed { gpu, runs_left: 6 }, Epochs::default());
+    let (mut device, mut epochs) = (Hooked { device: gpu, hook: LostAfter(6) }, Epochs::default());
     let error = train::train(&mut device, &settings, data, &run, &mut epochs).unwrap_err();
     assert_eq!(epochs.0, 1);
     assert!(error.to_string().contains("the GPU was lost"), "{error}");
