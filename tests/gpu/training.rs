@@ -15,9 +15,11 @@ use super::common::gpu;
 use super::{Training, steps};
 
 const STEPS: usize = 50;
-/// Largest distance of the losses of a step. Rounding differs in the last digit of a number, and training multiplies
-/// such differences from step to step: at the end of these it makes up to about 1e-3 of a loss that began at 2.3.
-const LOSS_TOLERANCE: f64 = 0.01;
+const RATE: f32 = 0.002;
+/// Largest distance of the losses of a step. Rounding differs in the last digits, and training multiplies such
+/// differences from step to step: the losses of two instruction sets of the CPU come to lie 8e-3 apart in the same
+/// steps. What is wrong by more than rounding is seen long before.
+const LOSS_TOLERANCE: f64 = 0.03;
 /// Pixels go through the same few operations, of which the GPU may fuse two.
 const PIXEL_TOLERANCE: f32 = 1e-5;
 
@@ -35,7 +37,7 @@ fn load(device: &mut dyn Device, training: &Training) -> PlanId {
 fn start(device: &mut dyn Device, plan: PlanId, training: &Training, step: usize) {
     device.write(plan, "indices", training.indices(step).as_slice().into()).unwrap();
     device.write(plan, "step", [step as u32].as_slice().into()).unwrap();
-    device.write(plan, "rate", [0.02f32].as_slice().into()).unwrap();
+    device.write(plan, "rate", [RATE].as_slice().into()).unwrap();
     device.run(plan).unwrap();
 }
 
@@ -62,7 +64,7 @@ fn fifty_steps_of_training_keep_to_the_cpu() {
     println!("losses {:.4} to {:.4}, at most {largest:e} apart", expected[0], expected[STEPS - 1]);
     assert!(largest < LOSS_TOLERANCE, "{distances:?}");
     // It has learnt: the curves do not agree because nothing moves.
-    assert!(expected[STEPS - 1] < expected[0] - 10.0 * LOSS_TOLERANCE, "{expected:?}");
+    assert!(expected[STEPS - 1] < expected[0] - 5.0 * LOSS_TOLERANCE, "{expected:?}");
 }
 
 #[test]
@@ -94,15 +96,16 @@ fn both_devices_see_the_same_batches() {
 #[test]
 fn memory_is_flat_over_three_epochs() {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = Training::new(Optimizer::Sgd, 8);
+    let training = Training::new(Optimizer::Sgd, 4);
     let plan = load(&mut gpu, &training);
     let parameters = training.program().parameters;
-    let validation = Evaluator::new(&mut gpu, &training.spec, "validation", &training.images, 32).unwrap();
+    let few = training.images.subset(&[1, 2, 3, 4, 5, 6, 7]);
+    let validation = Evaluator::new(&mut gpu, &training.spec, "validation", &few, 4).unwrap();
     let mut allocated = Vec::new();
     for epoch in 0..3 {
-        for step in 0..8 {
-            start(&mut gpu, plan, &training, 8 * epoch + step);
-            gpu.collect(plan, step == 7, &mut |_| ()).unwrap();
+        for step in 0..4 {
+            start(&mut gpu, plan, &training, 4 * epoch + step);
+            gpu.collect(plan, step == 3, &mut |_| ()).unwrap();
         }
         validation.run(&mut gpu, || true).unwrap();
         for parameter in &parameters {
@@ -114,7 +117,7 @@ fn memory_is_flat_over_three_epochs() {
     println!("buffers and bytes after each epoch: {allocated:?}");
     assert!(allocated.iter().all(|epoch| *epoch == allocated[0]), "{allocated:?}");
     // The measure sees what it is to see.
-    load(&mut gpu, &Training::new(Optimizer::Sgd, 4));
+    load(&mut gpu, &Training::new(Optimizer::Sgd, 2));
     assert!(allocated[0].is_none() || gpu.allocated() > allocated[0]);
 }
 

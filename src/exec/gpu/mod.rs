@@ -75,6 +75,8 @@ impl Gpu {
     /// Ends the use of the GPU: whatever is asked of it afterwards fails, as if the driver had lost it.
     pub fn destroy(&mut self) {
         self.context.device.destroy();
+        // It tells when its last run has ended; that this fails is what is wanted.
+        let _ = self.context.poll(PollType::wait_indefinitely());
     }
 
     fn allocate(&mut self, plan: Plan, work: &[Dispatches]) -> Result<Program> {
@@ -156,8 +158,8 @@ impl Device for Gpu {
             Ok((self.buffer(program, *place).clone(), ty.len()))
         };
         let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
-        self.programs[plan.0].readback = Readback::new(outputs);
-        Ok(())
+        self.programs[plan.0].readback = Readback::new(&self.context, outputs);
+        self.context.check()
     }
 
     fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {

@@ -19,6 +19,8 @@ const DEPTH: usize = 8;
 pub struct Readback {
     /// Buffers of the outputs, with their elements.
     outputs: Vec<(wgpu::Buffer, usize)>,
+    /// Elements of one run's outputs.
+    len: usize,
     idle: Vec<wgpu::Buffer>,
     /// Runs under way, oldest first.
     pending: VecDeque<Pending>,
@@ -33,13 +35,11 @@ struct Pending {
 }
 
 impl Readback {
-    pub fn new(outputs: Vec<(wgpu::Buffer, usize)>) -> Readback {
-        Readback { outputs, ..Readback::default() }
-    }
-
-    /// Elements of one run's outputs.
-    fn len(&self) -> usize {
-        self.outputs.iter().map(|(_, len)| len).sum()
+    /// `outputs` are buffers, with the elements to be recorded of each.
+    pub fn new(context: &Context, outputs: Vec<(wgpu::Buffer, usize)>) -> Readback {
+        let len = outputs.iter().map(|(_, len)| len).sum();
+        let idle = (0..DEPTH).map(|_| context.staging(4 * len)).collect();
+        Readback { outputs, len, idle, ..Readback::default() }
     }
 
     /// Adds the copies to a run; returns where to.
@@ -48,13 +48,10 @@ impl Readback {
         context: &Context,
         encoder: &mut CommandEncoder,
     ) -> Result<Option<wgpu::Buffer>> {
-        if self.outputs.is_empty() {
-            return Ok(None);
-        }
-        if self.pending.len() == DEPTH {
+        if self.idle.is_empty() {
             self.finish_oldest(context)?;
         }
-        let staging = self.idle.pop().unwrap_or_else(|| context.staging(4 * self.len()));
+        let Some(staging) = self.idle.pop() else { return Ok(None) };
         let mut offset = 0;
         for (buffer, len) in &self.outputs {
             let bytes = 4 * *len as u64;
@@ -81,7 +78,7 @@ impl Readback {
             self.finish_oldest(context)?;
         }
         if !self.records.is_empty() {
-            self.records.chunks_exact(self.len()).for_each(visit);
+            self.records.chunks_exact(self.len).for_each(visit);
             self.records.clear();
         }
         Ok(())
