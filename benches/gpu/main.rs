@@ -11,7 +11,7 @@ use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::graph::plan::Plan;
-use cifar_engine::models::{Architecture, Spec};
+use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::ops::copy::Copy;
 use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::ops::{Op, Types};
@@ -47,7 +47,10 @@ struct Model {
 const REAL: Scale = Scale {
     side: 4096,
     copied: 32 << 20,
-    models: &[Model { name: "cnn", image_size: 32, batch_size: 512, images: 10_000 }],
+    models: &[
+        Model { name: "cnn", image_size: 32, batch_size: 512, images: 10_000 },
+        Model { name: "mobilenet-v1", image_size: 224, batch_size: 32, images: 1000 },
+    ],
     runs: 50,
     seconds: 0.5,
 };
@@ -55,7 +58,10 @@ const REAL: Scale = Scale {
 const SOFTWARE: Scale = Scale {
     side: 512,
     copied: 4 << 20,
-    models: &[Model { name: "cnn", image_size: 32, batch_size: 8, images: 1000 }],
+    models: &[
+        Model { name: "cnn", image_size: 32, batch_size: 8, images: 1000 },
+        Model { name: "mobilenet-v1", image_size: 64, batch_size: 2, images: 100 },
+    ],
     runs: 3,
     seconds: 0.2,
 };
@@ -68,6 +74,7 @@ fn programs(model: &Model) -> Vec<Plan> {
         architecture: model,
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
         image_size,
+        variant: Variant::plain(image_size),
         mean: [128.0; 3],
         std: [64.0; 3],
         norm: Recipe::Default.settings().norm,

@@ -1,20 +1,20 @@
 //! `cifar-engine predict`.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::device::{DeviceOptions, Opened};
-use super::options::{DataOptions, same_classes};
+use super::options::{DataOptions, WeightsOptions, image_size, same_classes};
 use super::stopped;
 use crate::console;
 use crate::data::Images;
 use crate::data::picture::load_picture;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::models::Spec;
 use crate::report::{Sample, samples};
 use crate::train::evaluate::{BATCH_SIZE, Trained, probabilities};
@@ -23,6 +23,7 @@ use crate::train::evaluate::{BATCH_SIZE, Trained, probabilities};
 #[command(after_help = "Examples:
   cifar-engine predict cat.jpg dog.png            with the newest weights in runs/
   cifar-engine predict photo.jpg --weights best.safetensors --json
+  cifar-engine predict photo.jpg --weights mobilenetv1_100.safetensors --labels imagenet.txt
   cifar-engine predict --sample 7                 test picture 7, with its label, as sample-7.png")]
 pub struct Predict {
     /// Pictures, png or jpeg, of any size.
@@ -32,6 +33,17 @@ pub struct Predict {
     /// The weights [default: the newest best.safetensors in runs/].
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    attributes: WeightsOptions,
+
+    /// Names of the classes, one a line, for weights that come without; a first line too many is skipped.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+
+    /// Side of the pictures in pixels [default: what the weights were trained with].
+    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    image_size: Option<usize>,
 
     /// Take test picture N of the data set, and write it as a picture with both labels.
     #[arg(long, value_name = "N", conflicts_with = "images")]
@@ -61,7 +73,10 @@ impl Predict {
             Some(path) => path.clone(),
             None => newest_weights()?,
         };
-        let trained = Trained::open(&path)?;
+        let mut trained = Trained::open_as(&path, &self.attributes.attributes()?, self.image_size)?;
+        if let Some(labels) = &self.labels {
+            trained.spec.classes = read_labels(labels, trained.spec.classes.len())?;
+        }
         let Spec { architecture, data, .. } = &trained.spec;
         console::info(format_args!("weights: {} ({architecture} on {data})", path.display()));
         match self.sample {
@@ -130,6 +145,22 @@ impl Predict {
         console::info(format_args!("device: {name}"));
         let result = trained.evaluate(device.as_mut(), "pictures", images, BATCH_SIZE, || !stopped())?;
         Ok(result.logits.chunks_exact(trained.spec.classes.len()).map(probabilities).collect())
+    }
+}
+
+/// The lines of a file, as many as there are classes. Lists made for TensorFlow begin with one for the
+/// background, which other models do not have.
+fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
+    const MOST: u64 = 4 << 20;
+    let wrong = |problem: String| Error::file(path, problem);
+    let file = File::open(path).map_err(|error| wrong(format!("cannot be opened: {error}")))?;
+    let mut text = String::new();
+    let read = file.take(MOST).read_to_string(&mut text);
+    read.map_err(|error| wrong(format!("cannot be read as text: {error}")))?;
+    let lines: Vec<String> = text.lines().map(|line| printable(line.trim()).into_owned()).collect();
+    match lines.len().checked_sub(classes) {
+        Some(extra @ 0..=1) => Ok(lines[extra..].to_vec()),
+        _ => Err(wrong(format!("has {} lines, but the model has {classes} classes", lines.len()))),
     }
 }
 

@@ -7,7 +7,7 @@ use super::options::image_size;
 use crate::console;
 use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;
-use crate::models::{Architecture, Spec};
+use crate::models::{Architecture, Spec, Variant};
 use crate::ops::Types;
 use crate::train::plans::{self, Program};
 use crate::train::settings::{Recipe, Settings};
@@ -47,6 +47,7 @@ pub fn bare_spec(architecture: Architecture, image_size: usize, classes: usize) 
         architecture,
         classes: (0..classes).map(|class| class.to_string()).collect(),
         image_size,
+        variant: Variant::plain(image_size),
         mean: [128.0; 3],
         std: [64.0; 3],
         norm: Recipe::Default.settings().norm,

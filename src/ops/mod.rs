@@ -12,8 +12,10 @@ use crate::graph::{Graph, Node, Value};
 use crate::kernels::simd::Isa;
 use crate::tensor::{Buffer, TensorType};
 use dispatch::{
-    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, grid, shader, wide_shader, width,
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
+    width,
 };
+use tile::{TiledProduct, Tiling};
 
 pub mod adam;
 pub mod add;
@@ -45,6 +47,7 @@ pub mod sgd;
 pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
 pub mod sum_rows;
+pub mod tile;
 
 /// The test cases of every op.
 pub fn cases() -> Vec<case::Case> {

@@ -6,10 +6,11 @@ use super::plans::{self, Program, Totals};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
+use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
-use crate::weights::{self, WeightsFile};
+use crate::weights::WeightsFile;
 
 /// Images a step, where nothing else is asked for. Losses are summed by batch, so one size everywhere also
 /// makes equal evaluations equal in the last digit.
@@ -37,8 +38,18 @@ impl Trained {
     /// # Errors
     /// If it cannot be read, is damaged, or its tensors do not fit its model.
     pub fn open(path: &Path) -> Result<Trained> {
-        let file = weights::load(path)?;
-        let spec = Spec::from_metadata(&file.metadata, path)?;
+        Trained::open_as(path, &Attributes::default(), None)
+    }
+
+    /// [`Trained::open`], with what the user knows better than the file, and for pictures of another size.
+    ///
+    /// # Errors
+    /// As for [`Trained::open`].
+    pub fn open_as(path: &Path, attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
+        let Pretrained { mut spec, file, .. } = Pretrained::open(path, attributes)?;
+        if let Some(size) = image_size {
+            (spec.image_size, spec.variant.input_size) = (size, size);
+        }
         let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
         models::values(&file, &parameters, path)?;
         Ok(Trained { path: path.to_path_buf(), spec, file })

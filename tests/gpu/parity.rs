@@ -2,7 +2,6 @@
 //! not add up and the first step that differs is the one that is wrong.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::gpu::Gpu;
@@ -12,7 +11,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::tensor::DType;
 use cifar_engine::train::optimizer::Optimizer;
 
-use super::common::gpu::{self, Corrupted};
+use super::common::gpu::{self, corrupted};
 use super::{Training, steps};
 
 /// Of the largest value: sums of up to some ten thousand terms, in another order, that may cancel in part.
@@ -102,7 +101,7 @@ fn the_first_wrong_step_is_named() {
     let step = plan.steps.iter_mut().find(|step| step.layer == "bn3").unwrap();
     let name = format!("{} 'bn3', output 0", step.op.name());
     let (from, to) = ("- own.mean * scale", "+ own.mean * scale");
-    step.op = Arc::new(Corrupted { op: step.op.clone(), from, to });
+    step.op = corrupted(step.op.clone(), from, to);
     let error = compare(&training, &plan, &mut gpu).unwrap_err();
     assert!(error.contains(&name) && error.contains("off by"), "{error}, planted in {name}");
 }
