@@ -123,8 +123,10 @@ impl Device for Gpu {
         self.compile(&work)?;
         let planned = size(self.planned_bytes(&plan));
         let program = self.allocate(plan, &work);
-        let program =
-            program.map_err(|error| Error::Failed(format!("{error} (the plan needs {planned})")))?;
+        let program = program.map_err(|error| match self.context.check() {
+            Ok(()) => error,
+            Err(fault) => Error::Failed(format!("{fault} (the plan needs {planned})")),
+        })?;
         self.programs.push(program);
         Ok(PlanId(self.programs.len() - 1))
     }
