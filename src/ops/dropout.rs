@@ -63,7 +63,7 @@ impl Op for Dropout {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
         let shader = shader!("dropout", "index", "rng");
         let constants = &[
@@ -73,7 +73,7 @@ impl Op for Dropout {
             ("STREAM", f64::from(Stream::Dropout as u32)),
         ];
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
-        Some(each_value(shader, vectors, constants, bindings))
+        each_value(shader, vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -50,7 +50,7 @@ impl Op for Sgd {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
         let constants = &[
             ("MOMENTUM", f64::from(self.momentum)),
@@ -58,7 +58,7 @@ impl Op for Sgd {
             ("DECAY", f64::from(self.decay)),
         ];
         let bindings = vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)];
-        Some(each_value(shader!("sgd", "index"), vectors, constants, bindings))
+        each_value(shader!("sgd", "index"), vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -6,7 +6,7 @@ use super::program::extent;
 use crate::error::{Error, Result};
 use crate::exec::fit::{advice, size};
 use crate::graph::plan::{Place, Plan, Step};
-use crate::ops::dispatch::{Dispatches, MAX_BINDINGS, MAX_GROUPS, Operand, PIECE_BYTES};
+use crate::ops::dispatch::{Dispatches, MAX_BINDINGS, MAX_GROUPS, Operand};
 
 /// The shaders' largest workgroup, and the memory it shares: what WebGPU guarantees.
 pub const MAX_INVOCATIONS: u32 = 256;
@@ -46,7 +46,6 @@ struct Demand<'a> {
 enum Kind {
     Buffer,
     Binding,
-    Pieces,
     Groups,
 }
 
@@ -61,7 +60,6 @@ impl Demand<'_> {
         let problem = match kind {
             Kind::Buffer => format!("{} are more than the GPU's {} a buffer", size(needed), size(limit)),
             Kind::Binding => format!("{} are more than the {} a shader can reach", size(needed), size(limit)),
-            Kind::Pieces => format!("{} are more than the {} its shader reaches", size(needed), size(limit)),
             Kind::Groups => format!("{needed} workgroups are more than the GPU's {limit} in a dimension"),
         };
         let advice = if scales { advice(plan, self.share()) } else { String::new() };
@@ -84,7 +82,6 @@ pub fn check_plan(plan: &Plan, work: &[Dispatches], limits: &Limits) -> Result<(
             let limit = limits.max_compute_workgroups_per_dimension as usize;
             demands.push(Demand { step, kind: Kind::Groups, needed, limit, scales: true });
         }
-        demands.extend(pieces_demands(step, work));
     }
     demands.retain(|demand| demand.needed > demand.limit);
     // First what no batch can change, then what allows only the smallest.
@@ -113,18 +110,6 @@ fn operand_demands<'a>(
     ]
 }
 
-/// For an input that is bound in pieces: as many as it needs.
-fn pieces_demands<'a>(step: &'a Step, work: &Dispatches) -> Option<Demand<'a>> {
-    let operands = work.list.iter().flat_map(|dispatch| &dispatch.bindings);
-    let pieces = operands.filter_map(|operand| match operand {
-        Operand::InputPiece(input, piece) => Some((*input, piece + 1)),
-        _ => None,
-    });
-    let (input, pieces) = pieces.max_by_key(|(_, pieces)| *pieces)?;
-    let needed = step.types.inputs[input].bytes();
-    Some(Demand { step, kind: Kind::Pieces, needed, limit: pieces * PIECE_BYTES, scales: false })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +123,7 @@ mod tests {
         let settings = Settings { model: Architecture::Cnn, ..Recipe::Default.settings() };
         let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);
         let plan = train::plans::evaluation(&spec, "test", 1000, batch_size)?.plan;
-        check_plan(&plan, &dispatches(&plan)?, &Limits::defaults())
+        check_plan(&plan, &dispatches(&plan), &Limits::defaults())
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Gpu {
 
 impl Device for Gpu {
     fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        let work = dispatches(&plan)?;
+        let work = dispatches(&plan);
         check_plan(&plan, &work, &self.context.device.limits())?;
         self.compile(&work)?;
         let planned = size(self.planned_bytes(&plan));
@@ -132,7 +132,7 @@ impl Device for Gpu {
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
-        let scratch: usize = dispatches(plan).map_or(0, |work| shared_scratch(&work).iter().sum());
+        let scratch: usize = shared_scratch(&dispatches(plan)).iter().sum();
         plan.slot_bytes() + plan.state_bytes() + 4 * scratch
     }
 

@@ -10,7 +10,7 @@ use wgpu::{
 use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
@@ -80,14 +80,8 @@ impl Program {
 }
 
 /// The dispatches of each step of a plan.
-///
-/// # Errors
-/// If an op has no shader.
-pub fn dispatches(plan: &Plan) -> Result<Vec<Dispatches>> {
-    let missing = |step: &Step| {
-        Error::op(format!("{} '{}'", step.op.name(), step.layer), "has no shader; choose --device cpu")
-    };
-    plan.steps.iter().map(|step| step.op.gpu(&step.types).ok_or_else(|| missing(step))).collect()
+pub fn dispatches(plan: &Plan) -> Vec<Dispatches> {
+    plan.steps.iter().map(|step| step.op.gpu(&step.types)).collect()
 }
 
 /// Elements of the temporary buffers: each as large as any step needs it, for all steps together.
@@ -164,7 +158,7 @@ pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize
         Operand::Input(i) => (0, step.types.inputs[i].bytes()),
         Operand::InputPiece(i, piece) => {
             let bytes = step.types.inputs[i].bytes();
-            let first = if piece * PIECE_BYTES < bytes { piece * PIECE_BYTES } else { 0 };
+            let first = piece * PIECE_BYTES;
             (first, PIECE_BYTES.min(bytes - first))
         }
         Operand::Output(i) => (0, step.types.outputs[i].bytes()),
