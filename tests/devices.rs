@@ -78,5 +78,5 @@ fn the_doctor_finds_the_cpu_in_order() {
 
 #[test]
 fn a_batch_beyond_the_memory_is_refused_with_one_that_fits() {
-    fails(1, "bench --device cpu --batch-size 400000000", &[], "the largest batch that fits is about");
+    fails(1, "bench --device cpu --batch-size 20000000", &[], "the largest batch that fits is about");
 }
