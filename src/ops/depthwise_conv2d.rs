@@ -116,7 +116,7 @@ impl Op for DepthwiseConv2d {
         depthwise::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), y, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let g = self.planned(types);
         let bias = matmul::bias(types);
         let invocations = g.batch * g.out_height * g.out_width.div_ceil(4) * g.channels / width(g.channels);
@@ -130,7 +130,7 @@ impl Op for DepthwiseConv2d {
         let shader = wide_shader!(g.channels, "depthwise_conv2d", "index", "nan", "activation", "depthwise");
         // Every binding must be bound: without a bias, to anything that is read.
         let bindings = vec![x, w, bias.unwrap_or(w), Operand::Output(0)];
-        Some(each_value(shader, invocations, &constants, bindings))
+        each_value(shader, invocations, &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -51,7 +51,7 @@ impl Op for DepthwiseConv2dInputGrad {
         depthwise::input_gradient(isa, &self.geometry(types), dy, w, dx, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let g = self.geometry(types);
         let fours = g.in_width.div_ceil(4 * g.stride) * g.stride;
         let invocations = g.batch * g.in_height * fours * g.channels / width(g.channels);
@@ -59,7 +59,7 @@ impl Op for DepthwiseConv2dInputGrad {
         constants.push(("COLUMNS", (g.channels / width(g.channels)) as f64));
         let shader = wide_shader!(g.channels, "depthwise_conv2d_input_grad", "index", "depthwise");
         let bindings = vec![Operand::Input(0), Operand::Input(1), Operand::Output(0)];
-        Some(each_value(shader, invocations, &constants, bindings))
+        each_value(shader, invocations, &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

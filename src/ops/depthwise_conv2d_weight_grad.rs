@@ -52,7 +52,7 @@ impl Op for DepthwiseConv2dWeightGrad {
         depthwise::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let g = self.geometry(types);
         let reduction = Reduction::new(&types.inputs[1]);
         let (length, blocks) = (types.outputs[0].len(), reduction.blocks());
@@ -68,10 +68,10 @@ impl Op for DepthwiseConv2dWeightGrad {
             groups: [x, y, squares as u32],
         };
         if blocks == 1 {
-            return Some(Dispatches::from(products(Operand::Output(0))));
+            return Dispatches::from(products(Operand::Output(0)));
         }
         let list = vec![products(Operand::Scratch(0)), sum_partials(blocks, length, g.channels, None)];
-        Some(Dispatches { scratch: vec![blocks * length], list })
+        Dispatches { scratch: vec![blocks * length], list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

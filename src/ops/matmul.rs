@@ -119,9 +119,9 @@ impl Op for Matmul {
         matmul::multiply(isa, &self.planned(types), a, b, bias, y, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let product = self.tiled(types);
-        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+        product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

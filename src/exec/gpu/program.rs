@@ -7,7 +7,7 @@ use wgpu::{
 
 use super::context::{Context, padded};
 use super::pipelines::Pipelines;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
@@ -36,7 +36,7 @@ impl Program {
         states: Vec<usize>,
         buffers: &[wgpu::Buffer],
     ) -> Result<Program> {
-        let work = plan.steps.iter().map(dispatches).collect::<Result<Vec<Dispatches>>>()?;
+        let work: Vec<Dispatches> = plan.steps.iter().map(|step| step.op.gpu(&step.types)).collect();
         pipelines.compile(&context.device, work.iter().flat_map(|work| &work.list));
         context.check()?;
         let memory = Memory {
@@ -72,12 +72,6 @@ impl Program {
         context.queue.submit([encoder.finish()]);
         context.check()
     }
-}
-
-fn dispatches(step: &Step) -> Result<Dispatches> {
-    let missing =
-        || Error::op(format!("{} '{}'", step.op.name(), step.layer), "has no shader: choose --device cpu");
-    step.op.gpu(&step.types).ok_or_else(missing)
 }
 
 /// Bytes of the temporary buffers: each as large as any step needs it, for all steps together.
@@ -132,7 +126,7 @@ impl Memory<'_> {
             Operand::Input(i) => (input(i).0, 0, input(i).1),
             Operand::InputPiece(i, piece) => {
                 let (buffer, bytes) = input(i);
-                let first = if piece * PIECE_BYTES < bytes { piece * PIECE_BYTES } else { 0 };
+                let first = piece * PIECE_BYTES;
                 (buffer, first, PIECE_BYTES.min(bytes - first))
             }
             Operand::Output(i) => (self.at(step.outputs[i]), 0, step.types.outputs[i].bytes()),
