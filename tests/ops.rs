@@ -9,22 +9,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cifar_engine::error::Result;
+use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::{Data, Device};
+use cifar_engine::exec::probe::{distance, graph_of, run_case};
 use cifar_engine::graph::grad::differentiate;
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
-use cifar_engine::ops::case::{Case, Fill, to_words};
+use cifar_engine::ops::case::{Case, Fill};
 use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::ops::relu::Relu;
 use cifar_engine::ops::tile::{TILES, Tile, Tiling};
 use cifar_engine::ops::{self, Activation, CpuArgs, Gradients, Op, Types};
-use cifar_engine::tensor::{DType, TensorType};
+use cifar_engine::tensor::TensorType;
 use common::gpu::{self, Altered, corrupted};
-use common::{Values, distance, evaluate, graph_of};
+use common::{Values, evaluate};
 
 /// f32 rounding through sums of up to a few hundred terms.
 const CPU_TOLERANCE: f64 = 2e-5;
@@ -44,36 +44,12 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Runs a case `runs` times on a device, each time from the same inputs, and returns all outputs of the last.
-fn run(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<Vec<f64>>> {
-    let (mut graph, _, outputs) = graph_of(case);
-    for (i, &value) in outputs.iter().enumerate() {
-        graph.output(&format!("out{i}"), value);
-    }
-    let plan = device.load(Plan::compile(&graph)?)?;
-    for _ in 0..runs {
-        for (i, (ty, _)) in case.inputs.iter().enumerate() {
-            let words = to_words(&case.values(i), ty.dtype);
-            let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
-            let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(&words) };
-            device.write(plan, &format!("in{i}"), data)?;
-        }
-        device.run(plan)?;
-    }
-    let read = |i: usize, ty: &TensorType| {
-        let bits = device.read(plan, &format!("out{i}"))?;
-        let value = |v: &f32| if ty.dtype == DType::F32 { f64::from(*v) } else { f64::from(v.to_bits()) };
-        Ok(bits.iter().map(value).collect())
-    };
-    outputs.iter().enumerate().map(|(i, &v)| read(i, graph.ty(v))).collect()
-}
-
 fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<Vec<f64>> {
-    run(&mut Cpu::new(threads, isa).unwrap(), case, 1).unwrap()
+    run_case(&mut Cpu::new(threads, isa).unwrap(), case, 1).unwrap()
 }
 
 fn reference(case: &Case) -> Vec<Vec<f64>> {
-    let (graph, inputs, outputs) = graph_of(case);
+    let (graph, inputs, outputs) = graph_of(case).unwrap();
     let values = inputs.iter().enumerate().map(|(i, &v)| (v, case.values(i))).collect();
     let values = evaluate(&graph, values);
     outputs.iter().map(|v| values[v].clone()).collect()
@@ -101,7 +77,7 @@ fn check_cpu(case: &Case, isa: Isa) -> std::result::Result<(), String> {
 
 /// The second run finds other values in its scratch and outputs than the first.
 fn check_gpu(gpu: &mut dyn Device, case: &Case) -> std::result::Result<(), String> {
-    let mut run = |runs| run(gpu, case, runs).map_err(|error| format!("gpu: {case:?}: {error}"));
+    let mut run = |runs| run_case(gpu, case, runs).map_err(|error| format!("gpu: {case:?}: {error}"));
     let found = run(1)?;
     compare("gpu", case, &found, GPU_TOLERANCE)?;
     match run(2)? == found {

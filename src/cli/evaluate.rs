@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::options::{DataOptions, DeviceOptions, same_classes};
+use super::device::{DeviceOptions, Opened};
+use super::options::{DataOptions, same_classes};
 use super::stopped;
 use crate::console;
 use crate::error::Result;
@@ -38,11 +39,12 @@ impl Evaluate {
     pub fn run(self) -> Result<()> {
         let trained = Trained::open(&self.weights)?;
         let spec = &trained.spec;
-        let mut device = self.device.cpu()?;
+        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        console::info(format_args!("device: {device_name}"));
         let data = self.data.load(Some(spec.image_size))?;
         same_classes(&self.weights, &spec.classes, &data)?;
         let batch_size = self.batch_size as usize;
-        let result = trained.evaluate(&mut device, "test", &data.test, batch_size, || !stopped())?;
+        let result = trained.evaluate(device.as_mut(), "test", &data.test, batch_size, || !stopped())?;
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, loss) = (result.accuracy, result.loss);

@@ -7,7 +7,8 @@ use std::time::Instant;
 use clap::{Args, Command};
 
 use super::choices::{Choices, lasting_source};
-use super::options::{DataOptions, DeviceOptions, WeightsOptions};
+use super::device::{DeviceOptions, Opened};
+use super::options::{DataOptions, WeightsOptions};
 use super::progress::Display;
 use super::train::{Report, quoted};
 use super::{STOP, stopped};
@@ -93,7 +94,7 @@ fn unfreeze(text: &str) -> std::result::Result<usize, String> {
 pub fn describe(command: Command) -> Command {
     let texts = [
         ("model", "Which model [default: that of the weights]"),
-        ("epochs", "Passes over the training pictures, in all stages [default: 12]"),
+        ("epochs", "Passes over the training pictures, in all stages [default: 14]"),
         ("batch_size", "Pictures a step [default: 64]"),
         ("rate", "Highest learning rate of the last stage [default: 0.02]"),
         ("weight_decay", "Weight decay [default: 1e-4]"),
@@ -118,7 +119,7 @@ fn defaults() -> Settings {
     };
     Settings {
         model: Architecture::MobilenetV1,
-        epochs: 12,
+        epochs: 14,
         batch_size: 64,
         rate: 0.02,
         weight_decay: 1e-4,
@@ -135,14 +136,13 @@ impl FinetuneCommand {
             Some(path) => self.open(path.clone())?,
             None => self.create()?,
         };
-        let mut device = self.device.cpu()?;
-        let (threads, isa) = (device.threads(), device.isa());
+        let Opened { mut device, name: device_name, .. } = self.device.open()?;
         let (folder, layout) = (run.path().display(), pretrained.layout);
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
-        console::info(format_args!("device: cpu, {threads} threads, {isa}; run folder: {folder}"));
+        console::info(format_args!("device: {device_name}; run folder: {folder}"));
         let mut display = Display::new(settings.epochs);
         let begin = Instant::now();
-        let outcome = finetune::finetune(&mut device, &settings, pretrained, &data, &run, &mut display);
+        let outcome = finetune::finetune(device.as_mut(), &settings, pretrained, &data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
             let folder = quoted(&run.path().to_string_lossy());
@@ -151,7 +151,7 @@ impl FinetuneCommand {
         let (outcome, seconds) = (outcome?, begin.elapsed().as_secs_f64());
         let (name, classes) = (&data.name, &data.classes);
         Report { outcome: &outcome, data: name, classes, run: &run, seconds }.print(self.json)?;
-        if self.json { Ok(()) } else { compare(&mut device, &outcome, &data) }
+        if self.json { Ok(()) } else { compare(device.as_mut(), &outcome, &data) }
     }
 
     /// A new run, by the given options.

@@ -3,6 +3,9 @@
 
 mod bench;
 mod choices;
+mod device;
+mod devices;
+mod doctor;
 mod evaluate;
 mod finetune;
 mod options;
@@ -19,7 +22,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::console::{self, Level};
 use crate::error::Error;
 
-/// Trains image classifiers on CIFAR-10, or on your own pictures, on any CPU.
+/// Trains image classifiers on CIFAR-10, or on your own pictures, on any GPU or CPU.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
@@ -59,6 +62,10 @@ enum Command {
     Summary(summary::Summary),
     /// Time training or inference.
     Bench(bench::Bench),
+    /// List the devices of this machine.
+    Devices(devices::Devices),
+    /// Check what a device computes.
+    Doctor(doctor::Doctor),
 }
 
 /// Set by Ctrl-C; the work in progress stops at the next safe point.
@@ -89,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Predict(predict) => predict.run(),
         Command::Summary(summary) => summary.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Devices(devices) => devices.run(),
+        Command::Doctor(doctor) => doctor.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

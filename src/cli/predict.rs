@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::{DataOptions, DeviceOptions, WeightsOptions, image_size, same_classes};
+use super::device::{DeviceOptions, Opened};
+use super::options::{DataOptions, WeightsOptions, image_size, same_classes};
 use super::stopped;
 use crate::console;
 use crate::data::Images;
@@ -140,8 +141,9 @@ impl Predict {
 
     /// A row of class probabilities for each image.
     fn probabilities(&self, trained: &Trained, images: &Images) -> Result<Vec<Vec<f32>>> {
-        let mut device = self.device.cpu()?;
-        let result = trained.evaluate(&mut device, "pictures", images, BATCH_SIZE, || !stopped())?;
+        let Opened { mut device, name, .. } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let result = trained.evaluate(device.as_mut(), "pictures", images, BATCH_SIZE, || !stopped())?;
         Ok(result.logits.chunks_exact(trained.spec.classes.len()).map(probabilities).collect())
     }
 }

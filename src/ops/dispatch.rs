@@ -16,7 +16,7 @@ use crate::tensor::TensorType;
 /// WebGPU guarantees no more storage buffers a dispatch.
 pub const MAX_BINDINGS: usize = 8;
 /// WebGPU guarantees no more workgroups in a dimension.
-const MAX_GROUPS: u32 = 65_535;
+pub const MAX_GROUPS: u32 = 65_535;
 /// Invocations of a workgroup in elementwise shaders and reductions: WebGPU guarantees no more.
 pub const GROUP: usize = 256;
 /// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.

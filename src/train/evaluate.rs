@@ -115,6 +115,7 @@ impl Evaluator {
         let batch_size = batch_size.min(images.len());
         let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load(plan)?;
+        device.record(plan, &["totals", "logits"])?;
         plans::upload(device, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
         Ok(Evaluator { plan, feed: Feed::Pictures, parameters, labels, classes, batch_size })
@@ -136,6 +137,7 @@ impl Evaluator {
         let program = plans::evaluation_on_features(spec, part, features.shape(), batch_size)?;
         let Program { plan, parameters, .. } = program;
         let (plan, classes) = (device.load(plan)?, spec.classes.len());
+        device.record(plan, &["totals", "logits"])?;
         Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }
 
@@ -145,6 +147,13 @@ impl Evaluator {
     /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
     pub fn run(&self, device: &mut dyn Device, keep_going: impl Fn() -> bool) -> Result<Evaluation> {
         let (mut totals, mut logits) = (Totals::default(), Vec::new());
+        let mut add = |outputs: &[f32]| {
+            let (sums, batch) = outputs.split_at(3);
+            totals.add(Totals::from(sums));
+            logits.extend_from_slice(batch);
+        };
+        // An evaluation that was interrupted may have left some.
+        device.collect(self.plan, true, &mut |_| ())?;
         let count = self.labels.len();
         for first in (0..count).step_by(self.batch_size) {
             if !keep_going() {
@@ -155,9 +164,11 @@ impl Evaluator {
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
             self.feed.write(device, self.plan, &indices, 0)?;
             device.run(self.plan)?;
-            totals.add(Totals::read(device, self.plan)?);
-            logits.extend_from_slice(&device.read(self.plan, "logits")?[..used * self.classes]);
+            device.collect(self.plan, false, &mut add)?;
         }
+        device.collect(self.plan, true, &mut add)?;
+        // The last batch may have empty places.
+        logits.truncate(count * self.classes);
         let mut per_class = vec![(0, 0); self.classes];
         for (logits, &label) in logits.chunks_exact(self.classes).zip(&self.labels) {
             if let Some((correct, images)) = per_class.get_mut(label as usize) {

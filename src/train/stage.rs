@@ -75,6 +75,7 @@ impl Stage {
         let two_rates = plan.inputs.iter().any(|input| input.name == "backbone_rate");
         let plan = device.load(plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        device.record(plan, &["totals"])?;
         Ok(Stage { plan, feed, two_rates, states, course, validation })
     }
 
@@ -126,8 +127,8 @@ impl Epoch<'_> {
         self.stage.course.schedule.rate(self.stage.course.rate, self.first + step, self.of)
     }
 
-    /// Runs a step, from 0, and returns its sums.
-    pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<Totals> {
+    /// Starts a step, from 0.
+    pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
         let (plan, course) = (self.stage.plan, self.stage.course);
         let indices = &self.order[step * course.batch_size..][..course.batch_size];
         self.stage.feed.write(device, plan, indices, self.number)?;
@@ -137,7 +138,13 @@ impl Epoch<'_> {
         if self.stage.two_rates {
             device.write(plan, "backbone_rate", [rate * course.backbone].as_slice().into())?;
         }
-        device.run(plan)?;
-        Totals::read(device, plan)
+        device.run(plan)
+    }
+
+    /// The sums of the steps that have ended since the last call, or of all that were started, in their order.
+    pub fn collect(&self, device: &mut dyn Device, all: bool) -> Result<Vec<Totals>> {
+        let mut ended = Vec::new();
+        device.collect(self.stage.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;
+        Ok(ended)
     }
 }
