@@ -1,5 +1,5 @@
-// The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals, then dx. g is the
-// part of dy that passes the activation.
+// The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals, then dx. g, the
+// gradient of the normalised values, is what the include (whole_gradient.wgsl or pooled_gradient.wgsl) calls `passed`.
 @group(0) @binding(0) var<storage, read> dy: array<Value>;
 @group(0) @binding(1) var<storage, read> x: array<Value>;
 @group(0) @binding(2) var<storage, read> gamma: array<Value>;
@@ -29,10 +29,6 @@ fn forward(column: u32) -> Line {
     return Line(scale, beta[column] - mean[column] * scale);
 }
 
-fn passed(dy: Value, x: Value, line: Line) -> Value {
-    return select(Value(0.0), dy, passes(normalise(x, line.scale, line.shift)));
-}
-
 @compute @workgroup_size(256)
 fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let rows = rows_of(group, local);
@@ -49,8 +45,8 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         let next = min(more, ROWS - 1u) * COLUMNS + column;
         let x_a = x[at];
         let x_b = x[next];
-        let g_a = passed(dy[at], x_a, line);
-        let g_b = select(Value(0.0), passed(dy[next], x_b, line), more < rows.end);
+        let g_a = passed(at, line);
+        let g_b = select(Value(0.0), passed(next, line), more < rows.end);
         sum += g_a + g_b;
         products += g_a * ((x_a - center) * inv_std) + g_b * ((x_b - center) * inv_std);
     }
@@ -93,6 +89,6 @@ fn apply(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
         let column = i % COLUMNS;
         let line = Line(lines[column], lines[COLUMNS + column]);
         let rest = lines[2u * COLUMNS + column] * x[i] + lines[3u * COLUMNS + column];
-        dx[i] = line.scale * passed(dy[i], x[i], line) + rest;
+        dx[i] = line.scale * passed(i, line) + rest;
     }
 }

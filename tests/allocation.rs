@@ -67,7 +67,7 @@ fn allocations(cpu: &mut Cpu, plan: PlanId, visit: impl Fn() + Send + Copy) -> (
 fn a_training_step_allocates_nothing() {
     for (isa, threads) in [(Isa::detect(), 1), (Isa::detect(), 2), (Isa::Portable, 3)] {
         let mut network = cnn::training(&SIZE, Optimizer::Adam);
-        fuse(&mut network.graph);
+        fuse(&mut network.graph).unwrap();
         let mut cpu = Cpu::new(threads, isa).unwrap();
         let plan = Plan::compile(&network.graph).unwrap();
         let steps = plan.steps.len();

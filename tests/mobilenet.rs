@@ -136,7 +136,7 @@ impl Network {
             outputs.extend(backward(&mut graph, logits, &parameters));
         }
         outputs.iter().for_each(|(name, value)| graph.output(name, *value));
-        assert!(fuse(&mut graph) > 20);
+        assert!(fuse(&mut graph).unwrap() > 20);
         Network { graph, parameters, outputs: outputs.into_iter().map(|(name, _)| name).collect() }
     }
 

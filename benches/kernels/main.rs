@@ -37,7 +37,7 @@ fn benches() -> Vec<Bench> {
     let graphs =
         [cnn::training(&size, Optimizer::Adam), cnn::training(&size, Optimizer::Sgd), cnn::inference(&size)];
     let plan = |mut network: cnn::Network| {
-        fuse(&mut network.graph);
+        fuse(&mut network.graph).unwrap();
         Plan::compile(&network.graph).unwrap()
     };
     different_steps(graphs.into_iter().map(plan).collect())

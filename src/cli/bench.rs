@@ -1,6 +1,5 @@
 //! `cifar-engine bench`: times a plan on made-up pictures.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -8,8 +7,8 @@ use serde_json::json;
 
 use super::device::{DeviceOptions, Opened};
 use super::options::image_size;
-use super::stopped;
 use super::summary::bare_spec;
+use super::{profile, stopped};
 use crate::console;
 use crate::data::{DEFAULT_SIZE, Images};
 use crate::error::{Error, Result};
@@ -43,7 +42,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
-    /// Print the time of every step of the plan.
+    /// Print the time of every step of the plan, its rates and, of a CPU, its share of the measured peak.
     #[arg(long, conflicts_with = "json")]
     profile: bool,
 
@@ -94,7 +93,7 @@ impl Bench {
             console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {mib:.1} MiB planned"))?;
         }
         if self.profile {
-            self.print_profile(device, plan, step)?;
+            profile::print(device, plan, self.steps, step)?;
         }
         Ok(())
     }
@@ -141,39 +140,10 @@ impl Bench {
         }
         Ok((id, planned))
     }
-
-    /// Times every step of the plan by itself, and prints their medians.
-    fn print_profile(&self, device: &mut dyn Device, plan: PlanId, unprofiled: f64) -> Result<()> {
-        let mut steps: BTreeMap<usize, (String, u64, usize, Vec<f64>)> = BTreeMap::new();
-        for _ in 0..self.steps {
-            if stopped() {
-                return Err(Error::Interrupted);
-            }
-            device.profile(plan, &mut |index, step, seconds| {
-                let entry = steps.entry(index).or_insert_with(|| {
-                    let operands = step.types.inputs.iter().chain(&step.types.outputs);
-                    let bytes = operands.map(|ty| ty.bytes()).sum();
-                    let name = format!("{:<26} {}", step.op.name(), step.layer);
-                    (name, step.op.flops(&step.types), bytes, Vec::new())
-                });
-                entry.3.push(seconds);
-            })?;
-        }
-        console::print(format_args!("{:<40} {:>9} {:>9} {:>9}", "step", "ms", "GFLOP/s", "GB/s"))?;
-        let mut sum = 0.0;
-        for (_, (name, flops, bytes, mut times)) in steps {
-            let time = median(&mut times);
-            sum += time;
-            let gflops = if flops > 0 { format!("{:.1}", flops as f64 / time / 1e9) } else { String::new() };
-            let (ms, gbs) = (time * 1e3, bytes as f64 / time / 1e9);
-            console::print(format_args!("{name:<40} {ms:>9.3} {gflops:>9} {gbs:>9.1}"))?;
-        }
-        let (sum, unprofiled) = (sum * 1e3, unprofiled * 1e3);
-        console::print(format_args!("{:<40} {sum:>9.3}   (unprofiled step {unprofiled:.3})", "sum"))
-    }
 }
 
-fn median(times: &mut [f64]) -> f64 {
+/// The middle one.
+pub fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

@@ -10,6 +10,7 @@ mod evaluate;
 mod finetune;
 mod options;
 mod predict;
+mod profile;
 mod progress;
 mod summary;
 mod train;

@@ -9,6 +9,7 @@ use super::fit::check_memory;
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
 use crate::ops::{CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
 use crate::tensor::{Buffer, TensorType};
@@ -134,6 +135,10 @@ impl Memory<'_> {
 }
 
 impl Device for Cpu {
+    fn peak(&self) -> Option<Peak> {
+        Some(self.pool.install(|| Peak::measure(self.isa)))
+    }
+
     fn load(&mut self, plan: Plan) -> Result<PlanId> {
         check_memory(&plan, self.planned_bytes(&plan))?;
         let states: Result<Vec<usize>> =

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::graph::plan::{Plan, Port, Step};
+use crate::kernels::peak::Peak;
 use crate::tensor::{DType, TensorType};
 
 /// A plan loaded on a device.
@@ -59,6 +60,12 @@ pub trait Device {
     /// # Errors
     /// If the device fails.
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()>;
+
+    /// The limits of the machine that a step's time can be compared with, measured, where that is known how to do:
+    /// half a second.
+    fn peak(&self) -> Option<Peak> {
+        None
+    }
 
     /// Asks that from now on every run of a plan keeps these `f32` outputs for [`Device::collect`].
     ///

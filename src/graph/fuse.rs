@@ -1,26 +1,48 @@
 //! Fusion, after differentiation: an activation joins the batch normalisation before it, in both
-//! directions, so that the normalised values are read and written once instead of twice.
+//! directions, so that the normalised values are read and written once instead of twice. A pooling that
+//! follows joins them too, and the normalised values are not stored at all. In inference normalisation
+//! and activation join the convolution before them, whose weights take up the normalisation.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use super::{Graph, Node, Value};
+use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
+use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
+use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::depthwise_conv2d::DepthwiseConv2d;
+use crate::ops::fold_batch_norm::FoldBatchNorm;
+use crate::ops::max_pool_grad::MaxPoolGrad;
 use crate::ops::relu::Relu;
 use crate::ops::relu_grad::ReluGrad;
 use crate::ops::{Activation, Op};
 
 /// Rewrites the graph; what it computes stays the same. Returns how many pairs of nodes were fused.
-pub fn fuse(graph: &mut Graph) -> usize {
+///
+/// # Errors
+/// None but those of [`Graph::apply`] for the nodes it adds.
+pub fn fuse(graph: &mut Graph) -> Result<usize> {
     graph.remove_dead_nodes();
     let mut fused = 0;
     for index in 0..graph.nodes.len() {
         fused += usize::from(fuse_forward(graph, index) || fuse_backward(graph, index));
     }
     graph.remove_dead_nodes();
-    fused
+    for index in 0..graph.nodes.len() {
+        fused += usize::from(fuse_pool(graph, index));
+    }
+    graph.remove_dead_nodes();
+    // Now that normalisations have their activations.
+    while let Some(norm) = (0..graph.nodes.len()).find(|&index| convolution_before(graph, index).is_some()) {
+        fold(graph, norm)?;
+        fused += 1;
+    }
+    graph.remove_dead_nodes();
+    Ok(fused)
 }
 
 fn downcast<T: Op>(node: &Node) -> Option<&T> {
@@ -31,11 +53,20 @@ fn producer(graph: &Graph, value: Value) -> Option<usize> {
     graph.nodes.iter().position(|node| node.outputs.contains(&value))
 }
 
+/// The nodes that read `value`.
+fn readers(graph: &Graph, value: Value) -> impl Iterator<Item = usize> {
+    let nodes = graph.nodes.iter().enumerate();
+    nodes.filter(move |(_, node)| node.inputs.contains(&value)).map(|(index, _)| index)
+}
+
+/// Whether the host or a state needs `value`.
+fn is_result(graph: &Graph, value: Value) -> bool {
+    graph.outputs.iter().any(|o| o.1 == value) || graph.updates.iter().any(|u| u.1 == value)
+}
+
 /// Whether node `reader` is the only one that needs `value`.
 fn only_reader(graph: &Graph, value: Value, reader: usize) -> bool {
-    let others = graph.nodes.iter().enumerate().filter(|(index, _)| *index != reader);
-    let read = others.into_iter().any(|(_, node)| node.inputs.contains(&value));
-    !read && !graph.outputs.iter().any(|o| o.1 == value) && !graph.updates.iter().any(|u| u.1 == value)
+    readers(graph, value).all(|index| index == reader) && !is_result(graph, value)
 }
 
 /// `relu(batch_norm(x))` becomes one node, if nothing else reads the normalised values.
@@ -86,4 +117,94 @@ fn fuse_backward(graph: &mut Graph, index: usize) -> bool {
     graph.nodes[index].op = Arc::new(BatchNormGrad { activation, ..op });
     graph.nodes[index].inputs[0] = dy;
     true
+}
+
+/// `max_pool(batch_norm(x))` becomes one node, and so do their gradients, if nothing else reads what is between.
+fn fuse_pool(graph: &mut Graph, index: usize) -> bool {
+    if downcast(&graph.nodes[index]) != Some(&POOL) {
+        return false;
+    }
+    let normalised = graph.nodes[index].inputs[0];
+    let Some(norm) = producer(graph, normalised) else { return false };
+    let Some(&BatchNorm { epsilon, activation }) = downcast(&graph.nodes[norm]) else { return false };
+    let pooled = graph.nodes[index].outputs[0];
+    let backward = match readers(graph, normalised).filter(|&reader| reader != index).collect::<Vec<_>>()[..]
+    {
+        [] => None,
+        [spread] => match gradient_through(graph, norm, spread, [normalised, pooled]) {
+            Some(gradient) => Some((spread, gradient)),
+            None => return false,
+        },
+        _ => return false,
+    };
+    if is_result(graph, normalised) {
+        return false;
+    }
+    // The pooling is left without a reader, and so is its gradient.
+    graph.nodes[norm].op = Arc::new(BatchNormMaxPool { epsilon, activation });
+    graph.nodes[norm].outputs[0] = pooled;
+    graph.nodes[index].outputs[0] = normalised;
+    if let Some((spread, gradient)) = backward {
+        graph.nodes[gradient].op = Arc::new(BatchNormMaxPoolGrad { epsilon, activation });
+        graph.nodes[gradient].inputs[0] = graph.nodes[spread].inputs[2];
+    }
+    true
+}
+
+/// The gradient of node `norm`, if node `spread` is the gradient of its pooling and only feeds that.
+fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2]) -> Option<usize> {
+    let &MaxPoolGrad { pool } = downcast(&graph.nodes[spread])?;
+    let spread_values = graph.nodes[spread].outputs[0];
+    let gradient = readers(graph, spread_values).next()?;
+    let &BatchNormGrad { activation, .. } = downcast(&graph.nodes[gradient])?;
+    let &BatchNorm { activation: forward, .. } = downcast(&graph.nodes[norm])?;
+    let matches = pool == POOL
+        && graph.nodes[spread].inputs[..2] == [x, y]
+        && activation == forward
+        && graph.nodes[gradient].inputs[1..4] == graph.nodes[norm].inputs[..3]
+        && graph.nodes[gradient].inputs[0] == spread_values;
+    (matches && only_reader(graph, spread_values, gradient)).then_some(gradient)
+}
+
+/// The convolution whose output node `norm` normalises, if it does so with stored statistics and nothing else
+/// reads that output; and that convolution with the activation.
+fn convolution_before(graph: &Graph, norm: usize) -> Option<(usize, Arc<dyn Op>)> {
+    let &BatchNormInfer { activation, .. } = downcast(&graph.nodes[norm])?;
+    let x = graph.nodes[norm].inputs[0];
+    let convolution = producer(graph, x)?;
+    let node = &graph.nodes[convolution];
+    let op: Arc<dyn Op> = if let Some(&op @ Conv2d { activation: Activation::None, .. }) = downcast(node) {
+        Arc::new(Conv2d { activation, ..op })
+    } else if let Some(&op @ DepthwiseConv2d { activation: Activation::None, .. }) = downcast(node) {
+        Arc::new(DepthwiseConv2d { activation, ..op })
+    } else {
+        return None;
+    };
+    only_reader(graph, x, norm).then_some((convolution, op))
+}
+
+/// `batch_norm_infer(convolution(x, w, b), ..)` becomes a convolution with other weights and bias.
+fn fold(graph: &mut Graph, norm: usize) -> Result<()> {
+    let (Some((convolution, op)), Some(&BatchNormInfer { epsilon, .. })) =
+        (convolution_before(graph, norm), downcast(&graph.nodes[norm]))
+    else {
+        return Ok(());
+    };
+    let (node, normalisation) = (graph.nodes[convolution].clone(), graph.nodes[norm].clone());
+    let mut inputs = vec![node.inputs[1]];
+    inputs.extend(&normalisation.inputs[1..]);
+    inputs.extend(node.inputs.get(2));
+    graph.set_layer(&node.layer);
+    let folded = graph.apply(FoldBatchNorm { epsilon }, &inputs)?;
+    // The normalisation is left without a reader.
+    graph.nodes[norm].outputs = node.outputs;
+    graph.nodes[convolution] = Node {
+        op,
+        inputs: vec![node.inputs[0], folded[0], folded[1]],
+        outputs: normalisation.outputs,
+        ..node
+    };
+    graph.nodes[convolution..].rotate_right(1);
+    graph.remove_dead_nodes();
+    Ok(())
 }

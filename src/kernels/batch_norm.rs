@@ -7,6 +7,23 @@ use super::simd::{Isa, Kernel, Simd};
 /// The range an activation clamps to: `(0, inf)` for ReLU, `(0, 6)` for ReLU6, everything for none.
 pub type Clamp = (f32, f32);
 
+/// What changes nothing.
+pub const NO_CLAMP: Clamp = (f32::NEG_INFINITY, f32::INFINITY);
+
+/// Clamps what a kernel has just written.
+pub struct ClampRow<'a> {
+    pub clamp: Clamp,
+    pub y: &'a mut [f32],
+}
+
+impl Kernel for ClampRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.y.iter_mut().for_each(|y| *y = y.clamp(self.clamp.0, self.clamp.1));
+    }
+}
+
 /// Mean and biased variance of every channel. Each block's own mean and squared deviations are merged as in
 /// Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances"
 /// (1979), in f64: no cancellation, however far the mean lies from zero.
@@ -118,11 +135,17 @@ fn passed(x: f32, dy: f32, scale: f32, shift: f32, clamp: Clamp) -> f32 {
 }
 
 /// `dgamma = sum dy x_hat` and `dbeta = sum dy` of every channel.
-pub fn gradient_sums(isa: Isa, b: Backward, dgamma: &mut [f32], dbeta: &mut [f32], scratch: &mut [f32]) {
+pub fn gradient_sums(isa: Isa, b: Backward, [dgamma, dbeta]: [&mut [f32]; 2], scratch: &mut [f32]) {
     let channels = dgamma.len();
     let parts = partials(b.x.len() / channels, 2 * channels, scratch, |index, partial| {
         isa.run(BlockGradientSums { b: b.block(index), partial });
     });
+    totals(parts, dgamma, dbeta);
+}
+
+/// Adds up the blocks' partial dgamma and dbeta, in order.
+pub(super) fn totals(parts: &[f32], dgamma: &mut [f32], dbeta: &mut [f32]) {
+    let channels = dgamma.len();
     let total =
         |at: usize| parts.iter().skip(at).step_by(2 * channels).map(|&part| f64::from(part)).sum::<f64>();
     for channel in 0..channels {
@@ -156,7 +179,7 @@ impl Kernel for BlockGradientSums<'_> {
 }
 
 /// `dx = scale (dy - mean(dy) - x_hat mean(dy x_hat))`, evaluated as `scale dy + slope x + offset`.
-pub fn gradient_apply(isa: Isa, b: Backward, slope: &[f32], offset: &[f32], dx: &mut [f32]) {
+pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
     let block = BLOCK * slope.len();
     parallel::for_each(dx.chunks_mut(block).enumerate(), &mut [], 0, |(index, dx), _| {
         isa.run(GradientApply { b: b.block(index), slope, offset, dx });

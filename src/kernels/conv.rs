@@ -8,6 +8,7 @@
 //! That is the direct way. Convolutions of 3x3 with stride 1 and at least 16 channels on both sides go
 //! Winograd's instead ([`winograd::suits`]), in all three directions.
 
+use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
@@ -130,21 +131,21 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (packed_len(isa, depth, g.out_channels), g.padded_input(g.forward_rows()).len())
 }
 
-/// `y [N, OH, OW, O] = x [N, H, W, I] * w [KH, KW, I, O] + bias [O]`.
+/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
-    w: &[f32],
+    [x, w]: [&[f32]; 2],
     bias: Option<&[f32]>,
+    clamp: Clamp,
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
     if winograd::suits(g) {
-        return winograd::forward(isa, g, x, w, bias, y, scratch);
+        return winograd::forward(isa, g, [x, w], bias, clamp, y, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
-        return matmul::multiply(isa, &product, x, w, bias, y, scratch);
+        return matmul::multiply(isa, &product, [x, w], bias, clamp, y, scratch);
     }
     let (shared, each) = forward_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -171,7 +172,10 @@ pub fn forward(
         let top = g.pad_top as isize - (first * g.stride) as isize;
         let image = &x[image * g.in_image()..][..g.in_image()];
         product.padded.fill(image, g.in_height, g.in_width, top, g.pad_left, padded);
-        isa.run(DirectRun { direct: &product, image: padded, from: 0, y });
+        isa.run(DirectRun { direct: &product, image: padded, from: 0, y: &mut *y });
+        if clamp != NO_CLAMP {
+            isa.run(ClampRow { clamp, y });
+        }
     });
 }
 
@@ -278,7 +282,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f
         return winograd::input_gradient(isa, g, dy, w, dx, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
-        return matmul::multiply(isa, &product, dy, w, None, dx, scratch);
+        return matmul::multiply(isa, &product, [dy, w], None, NO_CLAMP, dx, scratch);
     }
     let (shared, each) = input_gradient_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -390,7 +394,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
-        return matmul::multiply(isa, &product, x, dy, None, dw, scratch);
+        return matmul::multiply(isa, &product, [x, dy], None, NO_CLAMP, dw, scratch);
     }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);

@@ -1,5 +1,6 @@
 //! Matrix products C = A B (+ bias), either operand transposed.
 
+use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::{Axis, Start, Strips, Sum, pack_columns, packed_len};
 use super::parallel;
 use super::simd::Isa;
@@ -31,13 +32,13 @@ pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
     (packed_len(isa, p.k, p.n), panel)
 }
 
-/// Computes the product into `c`; `bias` holds one value a column.
+/// Computes the product into `c` and clamps it; `bias` holds one value a column.
 pub fn multiply(
     isa: Isa,
     p: &Product,
-    a: &[f32],
-    b: &[f32],
+    [a, b]: [&[f32]; 2],
     bias: Option<&[f32]>,
+    clamp: Clamp,
     c: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -56,7 +57,10 @@ pub fn multiply(
         };
         let sum =
             Sum { a, b: packed, a_row, axes: [Axis::ONE, Axis::ONE, Axis { count: k, a: depth, b: width }] };
-        isa.run(Strips { sum, a_from: 0, strip: k * width, start, c, c_row: n, rows, columns: n });
+        isa.run(Strips { sum, a_from: 0, strip: k * width, start, c: &mut *c, c_row: n, rows, columns: n });
+        if clamp != NO_CLAMP {
+            isa.run(ClampRow { clamp, y: c });
+        }
     });
 }
 

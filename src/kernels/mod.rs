@@ -3,11 +3,13 @@
 //! Read [`brgemm`] first: convolutions and matrix products are all loops around its one register tile.
 
 pub mod batch_norm;
+pub mod batch_norm_pool;
 pub mod brgemm;
 pub mod conv;
 pub mod depthwise;
 pub mod matmul;
 pub mod parallel;
+pub mod peak;
 pub mod pointwise;
 pub mod pool;
 pub mod resize;

@@ -129,7 +129,7 @@ impl<'g> Builder<'g> {
         self.layer(name, "conv2d", |b| {
             let w = b.conv2d_weight(name, x, channels, kernel)?;
             let bias = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
-            b.graph.apply1(Conv2d { stride, padding }, &[x, w, bias])
+            b.graph.apply1(Conv2d { stride, padding, activation: Activation::None }, &[x, w, bias])
         })
     }
 
@@ -145,7 +145,7 @@ impl<'g> Builder<'g> {
     ) -> Result<Value> {
         self.layer(name, "conv2d", |b| {
             let w = b.conv2d_weight(name, x, channels, kernel)?;
-            b.graph.apply1(Conv2d { stride, padding }, &[x, w])
+            b.graph.apply1(Conv2d { stride, padding, activation: Activation::None }, &[x, w])
         })
     }
 

@@ -6,6 +6,7 @@
 
 use super::batch_norm::{constants, per_channel, scale_and_shift};
 use super::case::{Case, Fill, REDUCTIONS};
+use super::dispatch::Shader;
 use super::*;
 use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
 use crate::kernels::rows;
@@ -18,6 +19,84 @@ pub struct BatchNormGrad {
     /// The forward node's.
     pub activation: Activation,
 }
+
+impl BatchNormGrad {
+    /// Computes dx, dgamma and dbeta: `sums` finds the latter two, `apply` the first from the coefficients that
+    /// follow from them.
+    pub(crate) fn both_passes(
+        &self,
+        [dy, x, gamma, beta, mean, variance]: [&[f32]; 6],
+        [dx, dgamma, dbeta]: [&mut [f32]; 3],
+        scratch: &mut [f32],
+        sums: impl Fn(Backward, &mut [f32], &mut [f32], &mut [f32]),
+        apply: impl Fn(Backward, [&[f32]; 2], &mut [f32]),
+    ) {
+        let channels = gamma.len();
+        let (vectors, rest) = scratch.split_at_mut(5 * channels);
+        let mut vectors = vectors.chunks_exact_mut(channels);
+        let [scale, shift, inv_std, slope, offset] =
+            std::array::from_fn(|_| vectors.next().unwrap_or_default());
+        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
+        for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
+            *inv_std = 1.0 / (variance + self.epsilon).sqrt();
+        }
+        let backward = Backward { x, dy, mean, inv_std, scale, shift, clamp: self.activation.clamp() };
+        sums(backward, dgamma, dbeta, rest);
+        let count = (x.len() / channels) as f32;
+        for c in 0..channels {
+            slope[c] = -scale[c] * inv_std[c] * dgamma[c] / count;
+            offset[c] = -scale[c] * dbeta[c] / count - mean[c] * slope[c];
+        }
+        apply(backward, [slope, offset], dx);
+    }
+
+    /// The three launches, with a shader that [`gradient_shader`] gives, and its own constants.
+    pub(crate) fn dispatches(
+        &self,
+        types: &Types,
+        shader: Shader,
+        more: &[(&'static str, f64)],
+    ) -> Dispatches {
+        use Operand::{Input, Output, Scratch};
+        let channels = types.inputs[2].len();
+        let reduction = Reduction::new(&types.inputs[1]);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader,
+            entry,
+            constants: [&constants(&reduction, self.epsilon, self.activation), more].concat(),
+            bindings,
+            groups,
+        };
+        let (partial, coefficients) = (Scratch(0), Scratch(1));
+        let vectors = [Input(2), Input(3), Input(4), Input(5)];
+        let blocks = [&[Input(0), Input(1)], &vectors[..], &[partial]].concat();
+        let total = [&[partial, Output(1)], &vectors[..], &[Output(2), coefficients]].concat();
+        let list = vec![
+            stage("blocks", blocks, reduction.block_groups()),
+            stage("total", total, reduction.total_groups()),
+            stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
+        ];
+        Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list }
+    }
+}
+
+/// `batch_norm_grad` with the include that says what of dy reaches a value of x.
+macro_rules! gradient_shader {
+    ($types:expr, $gradient:literal) => {
+        wide_shader!(
+            $types.inputs[2].len(),
+            "batch_norm_grad",
+            "index",
+            "nan",
+            "activation",
+            "batch_norm",
+            "rows",
+            "tree",
+            $gradient
+        )
+    };
+}
+pub(crate) use gradient_shader;
 
 impl Op for BatchNormGrad {
     fn name(&self) -> &'static str {
@@ -33,62 +112,24 @@ impl Op for BatchNormGrad {
 
     fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
         let channels = types.inputs[2].len();
-        5 * channels + rows::scratch(types.inputs[0].len() / channels, channels, 2)
+        5 * channels + rows::scratch(types.inputs[1].len() / channels, channels, 2)
     }
 
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
         let isa = args.isa;
-        let [dy, x, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(i));
-        let ([dx, dgamma, dbeta], scratch) = args.output_many();
-        let channels = gamma.len();
-        let (vectors, rest) = scratch.split_at_mut(5 * channels);
-        let mut vectors = vectors.chunks_exact_mut(channels);
-        let [scale, shift, inv_std, slope, offset] =
-            std::array::from_fn(|_| vectors.next().unwrap_or_default());
-        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
-        for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
-            *inv_std = 1.0 / (variance + self.epsilon).sqrt();
-        }
-        let backward = Backward { x, dy, mean, inv_std, scale, shift, clamp: self.activation.clamp() };
-        gradient_sums(isa, backward, dgamma, dbeta, rest);
-        let count = (x.len() / channels) as f32;
-        for c in 0..channels {
-            slope[c] = -scale[c] * inv_std[c] * dgamma[c] / count;
-            offset[c] = -scale[c] * dbeta[c] / count - mean[c] * slope[c];
-        }
-        gradient_apply(isa, backward, slope, offset, dx);
+        let inputs = std::array::from_fn(|i| args.input(i));
+        let (outputs, scratch) = args.output_many();
+        self.both_passes(
+            inputs,
+            outputs,
+            scratch,
+            |b, dgamma, dbeta, scratch| gradient_sums(isa, b, [dgamma, dbeta], scratch),
+            |b, line, dx| gradient_apply(isa, b, line, dx),
+        );
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        use Operand::{Input, Output, Scratch};
-        let channels = types.inputs[2].len();
-        let reduction = Reduction::new(&types.inputs[0]);
-        let stage = |entry, bindings, groups| Dispatch {
-            shader: wide_shader!(
-                channels,
-                "batch_norm_grad",
-                "index",
-                "nan",
-                "activation",
-                "batch_norm",
-                "rows",
-                "tree"
-            ),
-            entry,
-            constants: constants(&reduction, self.epsilon, self.activation),
-            bindings,
-            groups,
-        };
-        let (partial, coefficients) = (Scratch(0), Scratch(1));
-        let vectors = [Input(2), Input(3), Input(4), Input(5)];
-        let blocks = [&[Input(0), Input(1)], &vectors[..], &[partial]].concat();
-        let total = [&[partial, Output(1)], &vectors[..], &[Output(2), coefficients]].concat();
-        let list = vec![
-            stage("blocks", blocks, reduction.block_groups()),
-            stage("total", total, reduction.total_groups()),
-            stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
-        ];
-        Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list }
+        self.dispatches(types, gradient_shader!(types, "whole_gradient"), &[])
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

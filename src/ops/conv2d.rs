@@ -1,8 +1,9 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework), NHWC x HWIO:
 //!
-//! `y[n, p, q, o] = bias[o] + sum over i, j, c  x[n, p s + i - top, q s + j - left, c] w[i, j, c, o]`
+//! `y[n, p, q, o] = activation(bias[o] + sum over i, j, c  x[n, p s + i - top, q s + j - left, c] w[i, j, c, o])`
 //!
-//! where x is 0 outside its borders and s is the stride.
+//! where x is 0 outside its borders and s is the stride. The activation is there because
+//! [`crate::graph::fuse`] puts it there, in inference.
 
 use super::case::{Case, Fill};
 use super::conv2d_input_grad::Conv2dInputGrad;
@@ -59,6 +60,8 @@ pub struct Conv2d {
     pub stride: usize,
     /// How the borders are padded.
     pub padding: Padding,
+    /// Applied to the result.
+    pub activation: Activation,
 }
 
 impl Conv2d {
@@ -142,6 +145,10 @@ impl Op for Conv2d {
         grads: &[Option<Value>],
         needed: &[bool],
     ) -> Gradients {
+        if self.activation != Activation::None {
+            let name = format!("conv2d '{}'", node.layer);
+            return Err(Error::op(name, "has no gradient with an activation: differentiate before fusing"));
+        }
         let Some(dy) = grads[0] else { return Ok(vec![None; node.inputs.len()]) };
         let (x, w) = (node.inputs[0], node.inputs[1]);
         let mut out = vec![None; node.inputs.len()];
@@ -172,7 +179,7 @@ impl Op for Conv2d {
         let (isa, x, w) = (args.isa, args.input(0), args.input(1));
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        conv::forward(isa, &self.planned(types), x, w, bias, y, scratch);
+        conv::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), y, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
@@ -181,14 +188,15 @@ impl Op for Conv2d {
         let product = match pointwise(&g) {
             Some((m, k, n)) => {
                 let product = Product { m, n, k, a_transposed: false, b_transposed: false };
-                matmul::on_gpu(&product, operands, bias)
+                TiledProduct { activation: self.activation, ..matmul::on_gpu(&product, operands, bias) }
             }
             None => TiledProduct {
-                shader: shader!("conv2d", "epilogue", "tile", "conv"),
+                shader: shader!("conv2d", "vec4", "nan", "activation", "epilogue", "tile", "conv"),
                 constants: constants(&g),
                 a: operands[0],
                 b: operands[1],
                 bias,
+                activation: self.activation,
                 rows: g.batch * g.out_height * g.out_width,
                 columns: g.out_channels,
                 depth: g.kernel_height * g.kernel_width * g.in_channels,
@@ -205,6 +213,8 @@ impl Op for Conv2d {
             y.iter_mut().enumerate().for_each(|(i, y)| *y = bias[i % g.out_channels]);
         }
         each_product(&g, |x, w, out| y[out] += inputs[0][x] * inputs[1][w]);
+        let (low, high) = self.activation.clamp_f64();
+        y.iter_mut().for_each(|y| *y = y.clamp(low, high));
         vec![y]
     }
 }
@@ -281,7 +291,11 @@ fn conv(
     stride: usize,
     padding: Padding,
 ) -> (Conv2d, Shape, Shape) {
-    (Conv2d { stride, padding }, Shape::from(x), Shape::from([kernel[0], kernel[1], x[3], out]))
+    (
+        Conv2d { stride, padding, activation: Activation::None },
+        Shape::from(x),
+        Shape::from([kernel[0], kernel[1], x[3], out]),
+    )
 }
 
 /// Test cases of this op.
@@ -295,9 +309,14 @@ pub fn cases() -> Vec<Case> {
         }
         Case::new(op, inputs)
     };
-    let small = geometries().into_iter().enumerate().map(|(i, geometry)| match i % 2 {
+    let linear = geometries().into_iter().enumerate().map(|(i, geometry)| match i % 2 {
         0 => case(geometry, true).differentiable(&[0, 1, 2]),
         _ => case(geometry, false).differentiable(&[0, 1]),
     });
-    small.chain(large_geometries().into_iter().map(|geometry| case(geometry, true))).collect()
+    let all = || geometries().into_iter().chain(large_geometries());
+    let fused = all().enumerate().map(|(i, (op, x, w))| {
+        let activation = if i % 2 == 0 { Activation::Relu } else { Activation::Relu6 };
+        case((Conv2d { activation, ..op }, x, w), i % 3 != 0)
+    });
+    linear.chain(large_geometries().into_iter().map(|geometry| case(geometry, true))).chain(fused).collect()
 }

@@ -124,11 +124,12 @@ fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
         ("LEFT", x.output),
     ];
     (y.pixels > 0 && x.pixels > 0).then(|| TiledProduct {
-        shader: shader!("conv2d_input_grad", "epilogue", "tile"),
+        shader: shader!("conv2d_input_grad", "vec4", "nan", "activation", "epilogue", "tile"),
         constants: constants.map(constant).to_vec(),
         a: Operand::Input(0),
         b: Operand::Input(1),
         bias: None,
+        activation: Activation::None,
         rows: g.batch * y.pixels * x.pixels,
         columns: g.in_channels,
         depth: y.weights * x.weights * g.out_channels,

@@ -62,11 +62,20 @@ impl Op for Conv2dWeightGrad {
                 matmul::on_gpu(&product, operands, None)
             }
             None => TiledProduct {
-                shader: shader!("conv2d_weight_grad", "epilogue", "tile", "conv"),
+                shader: shader!(
+                    "conv2d_weight_grad",
+                    "vec4",
+                    "nan",
+                    "activation",
+                    "epilogue",
+                    "tile",
+                    "conv"
+                ),
                 constants: constants(&g),
                 a: operands[0],
                 b: operands[1],
                 bias: None,
+                activation: Activation::None,
                 rows: g.kernel_height * g.kernel_width * g.in_channels,
                 columns: g.out_channels,
                 depth: g.batch * g.out_height * g.out_width,

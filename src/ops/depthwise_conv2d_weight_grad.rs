@@ -70,7 +70,10 @@ impl Op for DepthwiseConv2dWeightGrad {
         if blocks == 1 {
             return Dispatches::from(products(Operand::Output(0)));
         }
-        let list = vec![products(Operand::Scratch(0)), sum_partials(blocks, length, g.channels, None)];
+        let list = vec![
+            products(Operand::Scratch(0)),
+            sum_partials(blocks, length, g.channels, None, Activation::None),
+        ];
         Dispatches { scratch: vec![blocks * length], list }
     }
 

@@ -3,6 +3,7 @@
 use super::case::{Case, Fill};
 use super::sum_rows::SumRows;
 use super::*;
+use crate::kernels::batch_norm::NO_CLAMP;
 use crate::kernels::matmul::{self, Product};
 
 /// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and, if there
@@ -48,7 +49,7 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
     let run_of_a = if a_transposed { rows } else { depth };
     let run_of_b = if b_transposed { depth } else { columns };
     TiledProduct {
-        shader: shader!("matmul", "epilogue", "tile"),
+        shader: shader!("matmul", "vec4", "nan", "activation", "epilogue", "tile"),
         constants: vec![
             ("A_ALONG_DEPTH", f64::from(!a_transposed)),
             ("B_ALONG_DEPTH", f64::from(b_transposed)),
@@ -56,6 +57,7 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
         a,
         b,
         bias,
+        activation: Activation::None,
         rows,
         columns,
         depth,
@@ -117,7 +119,7 @@ impl Op for Matmul {
         let (isa, a, b) = (args.isa, args.input(0), args.input(1));
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        matmul::multiply(isa, &self.planned(types), a, b, bias, y, scratch);
+        matmul::multiply(isa, &self.planned(types), [a, b], bias, NO_CLAMP, y, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

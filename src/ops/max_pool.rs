@@ -7,7 +7,7 @@ use super::*;
 use crate::kernels::pool::{self, Geometry};
 
 /// See the module's documentation. Input `[N, H, W, C]`, output `[N, P, Q, C]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPool {
     /// Side of a window in pixels.
     pub window: usize,

@@ -23,6 +23,8 @@ pub mod augment;
 pub mod batch_norm;
 pub mod batch_norm_grad;
 pub mod batch_norm_infer;
+pub mod batch_norm_max_pool;
+pub mod batch_norm_max_pool_grad;
 pub mod case;
 pub mod conv2d;
 pub mod conv2d_input_grad;
@@ -33,6 +35,7 @@ pub mod depthwise_conv2d_input_grad;
 pub mod depthwise_conv2d_weight_grad;
 pub mod dispatch;
 pub mod dropout;
+pub mod fold_batch_norm;
 pub mod global_average_pool;
 pub mod global_average_pool_grad;
 pub mod matmul;
@@ -58,6 +61,8 @@ pub fn cases() -> Vec<case::Case> {
         batch_norm::cases,
         batch_norm_grad::cases,
         batch_norm_infer::cases,
+        batch_norm_max_pool::cases,
+        batch_norm_max_pool_grad::cases,
         conv2d::cases,
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
@@ -66,6 +71,7 @@ pub fn cases() -> Vec<case::Case> {
         depthwise_conv2d_input_grad::cases,
         depthwise_conv2d_weight_grad::cases,
         dropout::cases,
+        fold_batch_norm::cases,
         global_average_pool::cases,
         global_average_pool_grad::cases,
         matmul::cases,

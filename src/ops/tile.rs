@@ -1,6 +1,7 @@
 //! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the convolutions
 //! are built. Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
+use super::Activation;
 use super::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
 
 /// Depths that a workgroup has in its memory at a time, as in the shader.
@@ -110,6 +111,8 @@ pub struct TiledProduct {
     pub b: Operand,
     /// One element a column, if there is one.
     pub bias: Option<Operand>,
+    /// Applied last.
+    pub activation: Activation,
     /// Of A and Y.
     pub rows: usize,
     /// Of B and Y.
@@ -125,15 +128,21 @@ impl TiledProduct {
     pub fn dispatches(&self, tiling: Tiling) -> Dispatches {
         let slices = tiling.slices(self.depth);
         if slices == 1 {
-            return Dispatches::from(self.dispatch(tiling, self.bias, Operand::Output(0)));
+            return Dispatches::from(self.dispatch(tiling, self.bias, self.activation, Operand::Output(0)));
         }
         let length = self.rows * self.columns;
-        let product = self.dispatch(tiling, None, Operand::Scratch(0));
-        let sum = sum_partials(slices, length, self.columns, self.bias);
+        let product = self.dispatch(tiling, None, Activation::None, Operand::Scratch(0));
+        let sum = sum_partials(slices, length, self.columns, self.bias, self.activation);
         Dispatches { scratch: vec![slices * length], list: vec![product, sum] }
     }
 
-    fn dispatch(&self, tiling: Tiling, bias: Option<Operand>, y: Operand) -> Dispatch {
+    fn dispatch(
+        &self,
+        tiling: Tiling,
+        bias: Option<Operand>,
+        activation: Activation,
+        y: Operand,
+    ) -> Dispatch {
         let Tiling { tile, slice } = tiling;
         let [x, y_groups, _] = grid(tile.count(self.rows, self.columns), 1);
         let mut constants = vec![
@@ -150,6 +159,7 @@ impl TiledProduct {
             ("LENGTH_B", (tile.columns * STEP / 4) as f64),
             ("SLICE", slice as f64),
             ("BIAS", f64::from(bias.is_some())),
+            ("ACTIVATION", activation.number()),
         ];
         constants.extend(&self.constants);
         Dispatch {
@@ -165,11 +175,17 @@ impl TiledProduct {
 
 /// Adds up scratch 0, a number of partial results of output 0, and the bias, if there is one, with an element for
 /// each of the output's columns.
-pub(crate) fn sum_partials(slices: usize, length: usize, columns: usize, bias: Option<Operand>) -> Dispatch {
+pub(crate) fn sum_partials(
+    slices: usize,
+    length: usize,
+    columns: usize,
+    bias: Option<Operand>,
+    activation: Activation,
+) -> Dispatch {
     // Each invocation adds at least four, but for the last ones.
     let ways = (slices / 4).next_power_of_two().min(16);
     Dispatch {
-        shader: shader!("partial_sums", "epilogue"),
+        shader: shader!("partial_sums", "vec4", "nan", "activation", "epilogue"),
         entry: "main",
         constants: vec![
             ("LENGTH", length as f64),
@@ -178,6 +194,7 @@ pub(crate) fn sum_partials(slices: usize, length: usize, columns: usize, bias: O
             ("WAYS", ways as f64),
             ("ELEMENTS", (GROUP / ways) as f64),
             ("BIAS", f64::from(bias.is_some())),
+            ("ACTIVATION", activation.number()),
         ],
         // Every binding must be bound: without a bias, to any input.
         bindings: vec![Operand::Scratch(0), bias.unwrap_or(Operand::Input(0)), Operand::Output(0)],

@@ -95,7 +95,7 @@ fn training_step(
             settings.optimizer.add_updates(&mut graph, &parameters, &gradients, decay, [rate, step])?;
         }
     }
-    fuse(&mut graph);
+    fuse(&mut graph)?;
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
@@ -143,7 +143,7 @@ fn evaluation_step(
     let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?;
     graph.output("totals", outputs[1]);
     graph.output("logits", logits);
-    fuse(&mut graph);
+    fuse(&mut graph)?;
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
@@ -167,7 +167,7 @@ pub fn features(
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
     let features = spec.build_part(&mut builder, x, 0..until, Training::default())?;
     graph.output("features", features);
-    fuse(&mut graph);
+    fuse(&mut graph)?;
     Plan::compile(&graph)
 }
 

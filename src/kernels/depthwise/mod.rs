@@ -11,9 +11,9 @@ mod weights;
 
 use std::ops::Range;
 
-use super::batch_norm::Clamp;
+use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::parallel;
-use super::simd::{Isa, Kernel, Simd};
+use super::simd::Isa;
 use block::BlockRow;
 use gather::{Gather, TapRow};
 pub use weights::{weight_gradient, weight_gradient_scratch};
@@ -125,22 +125,6 @@ pub fn forward(
             }
         }
     });
-}
-
-/// What changes nothing.
-const NO_CLAMP: Clamp = (f32::NEG_INFINITY, f32::INFINITY);
-
-struct ClampRow<'a> {
-    clamp: Clamp,
-    y: &'a mut [f32],
-}
-
-impl Kernel for ClampRow<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        self.y.iter_mut().for_each(|y| *y = y.clamp(self.clamp.0, self.clamp.1));
-    }
 }
 
 /// Scratch elements of [`input_gradient`].

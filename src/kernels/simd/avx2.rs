@@ -38,6 +38,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn clamp(self, value: __m256, low: __m256, high: __m256) -> __m256 {
+        // SAFETY: as in `zero`. Of a NaN and a number, both instructions give their second operand.
+        unsafe { _mm256_min_ps(high, _mm256_max_ps(low, value)) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
         // SAFETY: as in `zero`; the caller vouches for the memory.
         unsafe { _mm256_loadu_ps(from) }

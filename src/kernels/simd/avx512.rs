@@ -39,6 +39,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn clamp(self, value: __m512, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: as in `zero`. Of a NaN and a number, both instructions give their second operand.
+        unsafe { _mm512_min_ps(high, _mm512_max_ps(low, value)) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
         // SAFETY: as in `zero`; the caller vouches for the memory.
         unsafe { _mm512_loadu_ps(from) }

@@ -30,6 +30,8 @@ pub trait Simd: Copy + Send + Sync {
     fn splat(self, value: f32) -> Self::Vector;
     /// `a * b + c`.
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `low` or `high` for what lies outside of them; NaN stays NaN.
+    fn clamp(self, value: Self::Vector, low: Self::Vector, high: Self::Vector) -> Self::Vector;
     /// # Safety
     /// `from` must be readable for `LANES` elements; no alignment is needed.
     unsafe fn load(self, from: *const f32) -> Self::Vector;
@@ -48,9 +50,7 @@ pub trait Simd: Copy + Send + Sync {
             if count == Self::LANES {
                 return self.load(from);
             }
-            let mut whole = [0.0f32; 16];
-            whole[..count].copy_from_slice(std::slice::from_raw_parts(from, count));
-            self.load(whole.as_ptr())
+            self.load(widened(from, count).as_ptr())
         }
     }
 
@@ -67,9 +67,31 @@ pub trait Simd: Copy + Send + Sync {
             }
             let mut whole = [0.0f32; 16];
             self.store(whole.as_mut_ptr(), value);
-            std::slice::from_raw_parts_mut(to, count).copy_from_slice(&whole[..count]);
+            copy(&whole, to, count);
         }
     }
+}
+
+/// `count` elements, then zeros. Not inlined: the kernels should keep their size for whole vectors.
+///
+/// # Safety
+/// `from` must be readable for `count` elements, at most 16.
+#[inline(never)]
+unsafe fn widened(from: *const f32, count: usize) -> [f32; 16] {
+    let mut whole = [0.0f32; 16];
+    // SAFETY: passed on from the caller.
+    whole[..count].copy_from_slice(unsafe { std::slice::from_raw_parts(from, count) });
+    whole
+}
+
+/// The first `count` elements of `whole`, to `to`.
+///
+/// # Safety
+/// `to` must be writable for `count` elements, at most 16.
+#[inline(never)]
+unsafe fn copy(whole: &[f32; 16], to: *mut f32, count: usize) {
+    // SAFETY: passed on from the caller.
+    unsafe { std::slice::from_raw_parts_mut(to, count) }.copy_from_slice(&whole[..count]);
 }
 
 /// A computation that can be compiled for any instruction set.

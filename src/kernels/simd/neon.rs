@@ -30,6 +30,12 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn clamp(self, value: float32x4_t, low: float32x4_t, high: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `splat`. Of a NaN and a number, both instructions give the NaN.
+        unsafe { vminq_f32(high, vmaxq_f32(low, value)) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> float32x4_t {
         // SAFETY: as in `splat`; the caller vouches for the memory.
         unsafe { vld1q_f32(from) }

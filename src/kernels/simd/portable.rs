@@ -27,6 +27,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn clamp(self, value: [f32; 4], low: [f32; 4], high: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| value[i].clamp(low[i], high[i]))
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; 4] {
         // SAFETY: the caller vouches for four readable elements.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }

@@ -1,10 +1,11 @@
 //! The forward pass, and the input's gradient, which is a forward pass with other weights.
 
+use super::super::batch_norm::{Clamp, NO_CLAMP};
 use super::super::brgemm::{Axis, Start, Strips, Sum};
 use super::super::conv::{Geometry, Scratch};
 use super::super::parallel;
 use super::super::simd::{Isa, Kernel, Simd};
-use super::transform::{G, Place, transform_input, transform_output};
+use super::transform::{Finish, G, Place, transform_input, transform_output};
 use super::{IN, LINE, OUT, POINTS, suits, whole_vectors};
 
 /// Tiles of a work item, if they come in whole rows: as many as leave room in a L2 cache of 1 MB for the
@@ -68,13 +69,13 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (transformed_len(isa, g), POINTS * point_strides(isa, g).iter().sum::<usize>())
 }
 
-/// `y [N, OH, OW, O] = x [N, H, W, I] * w [3, 3, I, O] + bias [O]`.
+/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [3, 3, I, O] + bias [O])`.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
-    w: &[f32],
+    [x, w]: [&[f32]; 2],
     bias: Option<&[f32]>,
+    clamp: Clamp,
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -85,12 +86,17 @@ pub fn forward(
         isa.run(TransformWeights { g, row, w, u });
     });
     let (u, items) = (&*u, Items::new(g));
-    parallel::for_each(items.cut(g, y).enumerate(), scratch, each, |(item, y), scratch| {
-        let first_image = item / items.of_image() * items.images;
-        let first_row = item % items.of_image() * items.rows;
-        let x = &x[first_image * g.in_image()..];
-        let strides = point_strides(isa, g);
-        isa.run(Item { g, x, u, bias, first_row, across: items.across, strides, y, scratch });
+    let strides = point_strides(isa, g);
+    parallel::for_each(items.cut(g, y).enumerate(), scratch, each, |(index, y), scratch| {
+        let first_row = index % items.of_image() * items.rows;
+        let images = y.len().div_ceil(g.out_image());
+        let height = y.len() / images / (g.out_width * g.out_channels);
+        let item = Item { g, images, height, first_row, across: items.across, strides };
+        let first = index / items.of_image() * items.images;
+        let (v, m) = scratch.split_at_mut(POINTS * strides[0]);
+        isa.run(Inputs { item, x: &x[first * g.in_image()..][..images * g.in_image()], v });
+        multiply(isa, &item, u, v, m);
+        isa.run(Outputs { item, m, bias, clamp, y });
     });
 }
 
@@ -113,7 +119,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f
             }
         }
     });
-    forward(isa, &g.reversed(), dy, turned, None, dx, scratch);
+    forward(isa, &g.reversed(), [dy, turned], None, NO_CLAMP, dx, scratch);
 }
 
 /// `G w G^T` at the six points of one row.
@@ -157,48 +163,40 @@ impl Kernel for TransformWeights<'_> {
     }
 }
 
-/// One work item: its tiles' inputs are transformed, multiplied point by point, and transformed back.
+/// One work item: `height` rows of outputs, from row `first_row` of tiles on, of each of some images.
+#[derive(Clone, Copy)]
 struct Item<'a> {
     g: &'a Geometry,
-    /// Begins with the item's first image.
-    x: &'a [f32],
-    u: &'a [f32],
-    bias: Option<&'a [f32]>,
+    images: usize,
+    height: usize,
     first_row: usize,
     across: usize,
     strides: [usize; 2],
-    y: &'a mut [f32],
-    scratch: &'a mut [f32],
 }
 
-impl Kernel for Item<'_> {
+/// Its inputs are transformed: v `[points, tiles, I]`.
+struct Inputs<'a> {
+    item: Item<'a>,
+    /// The item's images.
+    x: &'a [f32],
+    v: &'a mut [f32],
+}
+
+impl Kernel for Inputs<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        let images = self.y.len().div_ceil(self.g.out_image());
-        let height = self.y.len() / images / (self.g.out_width * self.g.out_channels);
-        let (v, m) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * self.strides[0]);
-        self.transform_inputs(simd, images, height, v);
-        self.multiply(simd, images * height.div_ceil(OUT) * self.across, v, m);
-        self.transform_outputs(simd, images, height, m);
-    }
-}
-
-impl Item<'_> {
-    /// `height` rows of outputs of each of the images.
-    #[inline(always)]
-    fn transform_inputs<S: Simd>(&self, simd: S, images: usize, height: usize, v: &mut [f32]) {
-        let (g, stride) = (self.g, self.strides[0]);
+    fn run<S: Simd>(self, simd: S) {
+        let Item { g, height, first_row, across, strides: [stride, _], .. } = self.item;
         let channels = g.in_channels.next_multiple_of(S::LANES);
         let mut to = 0;
-        for x in self.x[..images * g.in_image()].chunks_exact(g.in_image()) {
-            for (i, j) in tiles(height, self.across) {
-                let top = (self.first_row + i) * OUT;
+        for x in self.x.chunks_exact(g.in_image()) {
+            for (i, j) in tiles(height, across) {
+                let top = (first_row + i) * OUT;
                 let at = (top as isize - g.pad_top as isize, (j * OUT) as isize - g.pad_left as isize);
                 let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
                 for c in (0..g.in_channels).step_by(S::LANES) {
                     let lanes = S::LANES.min(g.in_channels - c);
-                    let to = &mut v[to + c..][..(POINTS - 1) * stride + S::LANES];
+                    let to = &mut self.v[to + c..][..(POINTS - 1) * stride + S::LANES];
                     // SAFETY: x is a whole image, of which `lanes` channels from c on are read; `to` holds
                     // the vectors of 36 points.
                     unsafe { transform_input(simd, &place, x[c..].as_ptr(), lanes, to.as_mut_ptr(), stride) };
@@ -207,42 +205,53 @@ impl Item<'_> {
             }
         }
     }
+}
 
-    /// One product a point: `m [tiles, O] = v [tiles, I] * u [I, O]`.
-    #[inline(always)]
-    fn multiply<S: Simd>(&self, simd: S, tiles: usize, v: &[f32], m: &mut [f32]) {
-        let (width, u) = (2 * S::LANES, self.u.len() / POINTS);
-        let [a_row, columns] =
-            [self.g.in_channels, self.g.out_channels].map(|channels| channels.next_multiple_of(S::LANES));
-        let inner = Axis { count: self.g.in_channels, a: 1, b: width };
-        for point in 0..POINTS {
-            let (a, b) = (&v[point * self.strides[0]..], &self.u[point * u..][..u]);
-            let product = Strips {
-                sum: Sum { a, b, a_row, axes: [Axis::ONE, Axis::ONE, inner] },
-                a_from: 0,
-                strip: self.g.in_channels * width,
-                start: Start::Zero,
-                c: &mut m[point * self.strides[1]..],
-                c_row: columns,
-                rows: tiles,
-                columns,
-            };
-            product.run(simd);
-        }
+/// One product a point: `m [tiles, O] = v [tiles, I] * u [I, O]`.
+fn multiply(isa: Isa, item: &Item, u: &[f32], v: &[f32], m: &mut [f32]) {
+    let (g, width) = (item.g, isa.tile_columns());
+    let rows = item.images * item.height.div_ceil(OUT) * item.across;
+    let [a_row, columns] = [g.in_channels, g.out_channels].map(|channels| whole_vectors(isa, channels));
+    let inner = Axis { count: g.in_channels, a: 1, b: width };
+    for (point, u) in u.chunks_exact(u.len() / POINTS).enumerate() {
+        let a = &v[point * item.strides[0]..];
+        isa.run(Strips {
+            sum: Sum { a, b: u, a_row, axes: [Axis::ONE, Axis::ONE, inner] },
+            a_from: 0,
+            strip: g.in_channels * width,
+            start: Start::Zero,
+            c: &mut m[point * item.strides[1]..],
+            c_row: columns,
+            rows,
+            columns,
+        });
     }
+}
 
+/// The products are transformed back, to the item's part of y.
+struct Outputs<'a> {
+    item: Item<'a>,
+    m: &'a [f32],
+    bias: Option<&'a [f32]>,
+    clamp: Clamp,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Outputs<'_> {
+    type Output = ();
     #[inline(always)]
-    fn transform_outputs<S: Simd>(&mut self, simd: S, images: usize, height: usize, m: &[f32]) {
-        let (g, stride) = (self.g, self.strides[1]);
+    fn run<S: Simd>(self, simd: S) {
+        let Item { g, images, height, across, strides: [_, stride], .. } = self.item;
         let channels = g.out_channels.next_multiple_of(S::LANES);
+        let (low, high) = (simd.splat(self.clamp.0), simd.splat(self.clamp.1));
         let mut from = 0;
         for y in self.y.chunks_exact_mut(self.y.len() / images) {
-            for (i, j) in tiles(height, self.across) {
+            for (i, j) in tiles(height, across) {
                 let at = ((i * OUT) as isize, (j * OUT) as isize);
                 let place = Place::new(OUT, at, (height, g.out_width), g.out_channels);
                 for o in (0..g.out_channels).step_by(S::LANES) {
                     let lanes = S::LANES.min(g.out_channels - o);
-                    let from = m[from + o..][..(POINTS - 1) * stride + S::LANES].as_ptr();
+                    let from = self.m[from + o..][..(POINTS - 1) * stride + S::LANES].as_ptr();
                     // SAFETY: the bias, if any, holds `lanes` elements from o on; `from` holds the vectors of
                     // 36 points; y is an image of `height` rows, of which `lanes` channels from o on are written.
                     unsafe {
@@ -250,7 +259,8 @@ impl Item<'_> {
                             Some(bias) => simd.load_first(bias[o..][..lanes].as_ptr(), lanes),
                             None => simd.zero(),
                         };
-                        transform_output(simd, &place, from, stride, bias, y[o..].as_mut_ptr(), lanes);
+                        let finish = Finish { bias, low, high };
+                        transform_output(simd, &place, from, stride, finish, y[o..].as_mut_ptr(), lanes);
                     }
                 }
                 from += channels;

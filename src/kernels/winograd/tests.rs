@@ -1,5 +1,6 @@
 //! The error of the algorithm, against sums in `f64`.
 
+use super::super::batch_norm::NO_CLAMP;
 use super::super::conv::Geometry;
 use super::*;
 
@@ -78,7 +79,7 @@ fn errors(isa: Isa, g: &Geometry) -> [f64; 3] {
     });
     let mut found = [vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()], vec![f32::NAN; w.len()]];
     let scratch = |(shared, each): (usize, usize)| vec![f32::NAN; shared + each];
-    forward(isa, g, &x, &w, None, &mut found[0], &mut scratch(forward_scratch(isa, g)));
+    forward(isa, g, [&x, &w], None, NO_CLAMP, &mut found[0], &mut scratch(forward_scratch(isa, g)));
     input_gradient(isa, g, &dy, &w, &mut found[1], &mut scratch(input_gradient_scratch(isa, g)));
     weight_gradient(isa, g, &x, &dy, &mut found[2], &mut scratch(weight_gradient_scratch(isa, g)));
     std::array::from_fn(|direction| error(&found[direction], &exact[direction]))

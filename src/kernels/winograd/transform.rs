@@ -150,6 +150,52 @@ impl Place {
         }
         column
     }
+
+    /// The tile's columns, transformed; written out, because a loop would first fill them with zeros.
+    ///
+    /// # Safety
+    /// As for [`Place::column`].
+    #[inline(always)]
+    unsafe fn input_columns<S: Simd, const WHOLE: bool>(
+        &self,
+        simd: S,
+        image: *const f32,
+        lanes: usize,
+    ) -> [[S::Vector; IN]; IN] {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            [
+                input(simd, self.column::<S, IN, WHOLE>(simd, image, 0, lanes)),
+                input(simd, self.column::<S, IN, WHOLE>(simd, image, 1, lanes)),
+                input(simd, self.column::<S, IN, WHOLE>(simd, image, 2, lanes)),
+                input(simd, self.column::<S, IN, WHOLE>(simd, image, 3, lanes)),
+                input(simd, self.column::<S, IN, WHOLE>(simd, image, 4, lanes)),
+                input(simd, self.column::<S, IN, WHOLE>(simd, image, 5, lanes)),
+            ]
+        }
+    }
+
+    /// As [`Place::input_columns`], of the output's gradient.
+    ///
+    /// # Safety
+    /// As for [`Place::column`].
+    #[inline(always)]
+    unsafe fn gradient_columns<S: Simd, const WHOLE: bool>(
+        &self,
+        simd: S,
+        image: *const f32,
+        lanes: usize,
+    ) -> [[S::Vector; IN]; OUT] {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            [
+                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 0, lanes)),
+                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 1, lanes)),
+                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 2, lanes)),
+                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 3, lanes)),
+            ]
+        }
+    }
 }
 
 /// `B^T d B` of a tile: its 36 vectors go to `to`, `point` elements apart.
@@ -166,22 +212,16 @@ pub unsafe fn transform_input<S: Simd>(
     to: *mut f32,
     point: usize,
 ) {
-    let mut half = [[simd.zero(); IN]; IN];
-    if place.is_whole(IN) && lanes >= S::LANES {
-        for (j, half) in half.iter_mut().enumerate() {
-            // SAFETY: passed on from the caller.
-            *half = input(simd, unsafe { place.column::<S, IN, true>(simd, image, j, lanes) });
-        }
-    } else {
-        for (j, half) in half.iter_mut().enumerate() {
-            // SAFETY: passed on from the caller.
-            *half = input(simd, unsafe { place.column::<S, IN, false>(simd, image, j, lanes) });
-        }
-    }
-    for (i, row) in turned(simd, half).into_iter().enumerate() {
-        for (j, value) in input(simd, row).into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
-            unsafe { simd.store(to.add((i * IN + j) * point), value) };
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let rows = match place.is_whole(IN) && lanes >= S::LANES {
+            true => place.input_columns::<S, true>(simd, image, lanes),
+            false => place.input_columns::<S, false>(simd, image, lanes),
+        };
+        for (i, row) in turned(simd, rows).into_iter().enumerate() {
+            for (j, value) in input(simd, row).into_iter().enumerate() {
+                simd.store(to.add((i * IN + j) * point), value);
+            }
         }
     }
 }
@@ -199,27 +239,29 @@ pub unsafe fn transform_gradient<S: Simd>(
     to: *mut f32,
     point: usize,
 ) {
-    let mut half = [[simd.zero(); IN]; OUT];
-    if place.is_whole(OUT) && lanes >= S::LANES {
-        for (j, half) in half.iter_mut().enumerate() {
-            // SAFETY: passed on from the caller.
-            *half = gradient(simd, unsafe { place.column::<S, OUT, true>(simd, image, j, lanes) });
-        }
-    } else {
-        for (j, half) in half.iter_mut().enumerate() {
-            // SAFETY: passed on from the caller.
-            *half = gradient(simd, unsafe { place.column::<S, OUT, false>(simd, image, j, lanes) });
-        }
-    }
-    for (i, row) in turned(simd, half).into_iter().enumerate() {
-        for (j, value) in gradient(simd, row).into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
-            unsafe { simd.store(to.add((i * IN + j) * point), value) };
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let rows = match place.is_whole(OUT) && lanes >= S::LANES {
+            true => place.gradient_columns::<S, true>(simd, image, lanes),
+            false => place.gradient_columns::<S, false>(simd, image, lanes),
+        };
+        for (i, row) in turned(simd, rows).into_iter().enumerate() {
+            for (j, value) in gradient(simd, row).into_iter().enumerate() {
+                simd.store(to.add((i * IN + j) * point), value);
+            }
         }
     }
 }
 
-/// `A^T m A + bias` of a tile, whose 36 vectors are read at `from`, `point` elements apart, and whose
+/// What happens to outputs before they are stored.
+#[derive(Clone, Copy)]
+pub struct Finish<S: Simd> {
+    pub bias: S::Vector,
+    pub low: S::Vector,
+    pub high: S::Vector,
+}
+
+/// `clamp(A^T m A + bias)` of a tile, whose 36 vectors are read at `from`, `point` elements apart, and whose
 /// outputs go to `image` at `place`.
 ///
 /// # Safety
@@ -231,7 +273,7 @@ pub unsafe fn transform_output<S: Simd>(
     place: &Place,
     from: *const f32,
     point: usize,
-    bias: S::Vector,
+    finish: Finish<S>,
     image: *mut f32,
     lanes: usize,
 ) {
@@ -247,7 +289,8 @@ pub unsafe fn transform_output<S: Simd>(
     let whole = place.is_whole(OUT) && lanes >= S::LANES;
     for (i, row) in turned(simd, half).into_iter().enumerate() {
         for (j, value) in output(simd, row).into_iter().enumerate() {
-            let value = simd.multiply_add(simd.splat(1.0), value, bias);
+            let value = simd.multiply_add(simd.splat(1.0), value, finish.bias);
+            let value = simd.clamp(value, finish.low, finish.high);
             // SAFETY: the pixel is inside the image, whose channels the caller vouches for.
             unsafe {
                 if whole {

@@ -1,0 +1,34 @@
+// y = the largest of a window of 2x2 normalised and activated values, whose scales and shifts are in `line`; one
+// invocation a value of y.
+override LENGTH: u32;
+// Values of a pixel.
+override COLUMNS: u32;
+// Of x.
+override HEIGHT: u32;
+override WIDTH: u32;
+
+@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(1) var<storage, read_write> line: array<Value>;
+@group(0) @binding(2) var<storage, read_write> y: array<Value>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let at = linear_index(id, groups, 256u);
+    if at >= LENGTH {
+        return;
+    }
+    let column = at % COLUMNS;
+    let q = at / COLUMNS % (WIDTH / 2u);
+    let p = at / COLUMNS / (WIDTH / 2u) % (HEIGHT / 2u);
+    let n = at / COLUMNS / (WIDTH / 2u) / (HEIGHT / 2u);
+    let first = ((n * HEIGHT + 2u * p) * WIDTH + 2u * q) * COLUMNS + column;
+    let scale = line[column];
+    let shift = line[COLUMNS + column];
+    var largest = activate(normalise(x[first], scale, shift));
+    for (var tap = 1u; tap < 4u; tap++) {
+        let value = activate(normalise(x[first + (tap / 2u * WIDTH + tap % 2u) * COLUMNS], scale, shift));
+        // NaN wins, so that a broken activation shows in the loss.
+        largest = select(largest, value, (value > largest) | is_nan(value));
+    }
+    y[at] = largest;
+}

@@ -1,0 +1,26 @@
+// Of images that were pooled over windows of 2x2 afterwards.
+override HEIGHT: u32;
+override WIDTH: u32;
+
+// What value `at` of x receives: its window's dy, if it is the first largest and passes the activation.
+fn passed(at: u32, line: Line) -> Value {
+    let column = at % COLUMNS;
+    let w = at / COLUMNS % WIDTH;
+    let h = at / COLUMNS / WIDTH % HEIGHT;
+    let n = at / COLUMNS / WIDTH / HEIGHT;
+    // A last odd row or column lies in no window.
+    let inside = (h / 2u < HEIGHT / 2u) & (w / 2u < WIDTH / 2u);
+    let p = min(h / 2u, HEIGHT / 2u - 1u);
+    let q = min(w / 2u, WIDTH / 2u - 1u);
+    let first = ((n * HEIGHT + 2u * p) * WIDTH + 2u * q) * COLUMNS + column;
+    let own = normalise(x[at], line.scale, line.shift);
+    let mine = activate(own);
+    var receives = passes(own) & Bools(inside);
+    for (var tap = 0u; tap < 4u; tap++) {
+        let value = activate(normalise(x[first + (tap / 2u * WIDTH + tap % 2u) * COLUMNS], line.scale, line.shift));
+        let before = tap < h % 2u * 2u + w % 2u;
+        receives = receives & select(mine >= value, mine > value, Bools(before));
+    }
+    let out = ((n * (HEIGHT / 2u) + p) * (WIDTH / 2u) + q) * COLUMNS + column;
+    return select(Value(0.0), dy[out], receives);
+}

@@ -1,0 +1,124 @@
+//! [`super::batch_norm`] with its activation, then [`super::max_pool`] over windows of 2x2:
+//!
+//! `y = max over the window of activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
+//!
+//! [`crate::graph::fuse`] makes it of the two, which saves half of the traffic, in both directions: the
+//! normalised values are neither stored nor read.
+
+use super::batch_norm::{BatchNorm, scale_and_shift};
+use super::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
+use super::case::{Case, Fill};
+use super::max_pool::MaxPool;
+use super::*;
+use crate::kernels::batch_norm_pool::{self, Size};
+use crate::kernels::{batch_norm, rows};
+
+/// The pooling that is fused.
+pub const POOL: MaxPool = MaxPool { window: 2, stride: 2 };
+
+/// See the module's documentation. Inputs: x `[N, H, W, C]`, gamma `[C]`, beta `[C]`; outputs: y
+/// `[N, H / 2, W / 2, C]`, mean `[C]`, variance `[C]` (biased), both of x.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormMaxPool {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Applied to the normalised values.
+    pub activation: Activation,
+}
+
+/// Of the images `[N, H, W, C]`.
+pub(crate) fn size(x: &TensorType) -> Size {
+    Size { height: x.dims()[1], width: x.dims()[2] }
+}
+
+impl BatchNormMaxPool {
+    fn norm(&self) -> BatchNorm {
+        BatchNorm { epsilon: self.epsilon, activation: self.activation }
+    }
+}
+
+impl Op for BatchNormMaxPool {
+    fn name(&self) -> &'static str {
+        "batch_norm_max_pool"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let mut types = self.norm().output_types(inputs)?;
+        types[0] = POOL.output_types(&[&types[0]])?.remove(0);
+        Ok(types)
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let [Some(dy), None, None] = grads[..] else {
+            let name = format!("batch_norm_max_pool '{}'", node.layer);
+            return Err(Error::op(name, "its statistics have no gradient"));
+        };
+        let inputs = [dy, node.inputs[0], node.inputs[1], node.inputs[2], node.outputs[1], node.outputs[2]];
+        let op = BatchNormMaxPoolGrad { epsilon: self.epsilon, activation: self.activation };
+        Ok(graph.apply(op, &inputs)?.into_iter().map(Some).collect())
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        let channels = types.inputs[1].len();
+        2 * channels + rows::scratch(types.inputs[0].len() / channels, channels, 2)
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, x, gamma, beta) = (args.isa, args.input(0), args.input(1), args.input(2));
+        let ([y, mean, variance], scratch) = args.output_many();
+        let (scale, rest) = scratch.split_at_mut(gamma.len());
+        let (shift, rest) = rest.split_at_mut(gamma.len());
+        batch_norm::moments(isa, x, mean, variance, rest);
+        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
+        let clamp = self.activation.clamp();
+        batch_norm_pool::apply(isa, size(&types.inputs[0]), x, [scale, shift], clamp, y);
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        use Operand::{Input, Output, Scratch};
+        // The moments are those of a batch normalisation, whose last stage is exchanged.
+        let x = &types.inputs[0];
+        let channels = x.shape.last();
+        let all = Types {
+            outputs: vec![x.clone(), types.outputs[1].clone(), types.outputs[2].clone()],
+            ..types.clone()
+        };
+        let mut work = self.norm().gpu(&all);
+        work.list.pop();
+        let values = types.outputs[0].len() / width(channels);
+        let named =
+            [("COLUMNS", channels / width(channels)), ("HEIGHT", size(x).height), ("WIDTH", size(x).width)];
+        let mut constants = named.map(|(name, value)| (name, value as f64)).to_vec();
+        constants.extend([("EPSILON", f64::from(self.epsilon)), ("ACTIVATION", self.activation.number())]);
+        let shader =
+            wide_shader!(channels, "batch_norm_max_pool", "index", "nan", "activation", "batch_norm");
+        work.list.extend(each_value(shader, values, &constants, vec![Input(0), Scratch(1), Output(0)]).list);
+        work
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let x = &types.inputs[0];
+        let mut outputs = self.norm().reference(types, inputs);
+        let pooled = Types { inputs: vec![x.clone()], outputs: vec![types.outputs[0].clone()] };
+        outputs[0] = POOL.reference(&pooled, &outputs[..1]).remove(0);
+        outputs
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |dims: [usize; 4], activation| {
+        let channels = TensorType::f32([dims[3]]);
+        let gamma = (channels.clone(), Fill::Uniform(0.5, 1.5));
+        let beta = (channels, Fill::Uniform(-1.0, 1.0));
+        let x = (TensorType::f32(dims), Fill::Distinct);
+        Case::new(BatchNormMaxPool { epsilon: 1e-3, activation }, vec![x, gamma, beta])
+    };
+    let small = [
+        case([2, 4, 6, 5], Activation::None),
+        case([3, 5, 7, 4], Activation::Relu),
+        case([2, 2, 3, 16], Activation::Relu6),
+    ];
+    let large = [case([2, 17, 18, 12], Activation::Relu), case([5, 12, 9, 33], Activation::Relu)];
+    small.map(|case| case.differentiable(&[0, 1, 2])).into_iter().chain(large).collect()
+}

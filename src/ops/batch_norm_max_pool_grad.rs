@@ -1,0 +1,105 @@
+//! The gradient of [`super::batch_norm_max_pool`]: that of [`super::batch_norm_grad`], where the gradient of the
+//! normalised values is each window's dy at its first largest element, and 0 elsewhere.
+
+use super::batch_norm::per_channel;
+use super::batch_norm_grad::{BatchNormGrad, gradient_shader};
+use super::batch_norm_infer::BatchNormInfer;
+use super::batch_norm_max_pool::{POOL, size};
+use super::case::{Case, Fill};
+use super::max_pool_grad::MaxPoolGrad;
+use super::*;
+use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_sums};
+
+/// Inputs: dy `[N, H / 2, W / 2, C]`, x `[N, H, W, C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormMaxPoolGrad {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// The forward node's.
+    pub activation: Activation,
+}
+
+impl BatchNormMaxPoolGrad {
+    fn norm(&self) -> BatchNormGrad {
+        BatchNormGrad { epsilon: self.epsilon, activation: self.activation }
+    }
+}
+
+impl Op for BatchNormMaxPoolGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_max_pool_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [dy, x, gamma, beta, mean, variance] = expect(inputs)?;
+        require(POOL.output_types(&[x])?[0] == *dy, "dy must have the shape of x, pooled")?;
+        per_channel(x, &[gamma, beta, mean, variance])?;
+        Ok(vec![x.clone(), gamma.clone(), beta.clone()])
+    }
+
+    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
+        self.norm().cpu_scratch(types, isa, threads)
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let (isa, size) = (args.isa, size(&types.inputs[1]));
+        let inputs = std::array::from_fn(|i| args.input(i));
+        let (outputs, scratch) = args.output_many();
+        self.norm().both_passes(
+            inputs,
+            outputs,
+            scratch,
+            |b, dgamma, dbeta, scratch| gradient_sums(isa, size, b, [dgamma, dbeta], scratch),
+            |b, line, dx| gradient_apply(isa, size, b, line, dx),
+        );
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let Size { height, width } = size(&types.inputs[1]);
+        let constants = [("HEIGHT", height as f64), ("WIDTH", width as f64)];
+        self.norm().dispatches(types, gradient_shader!(types, "pooled_gradient"), &constants)
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
+        let (x_type, pooled_type) = (&types.inputs[1], &types.inputs[0]);
+        let norm = BatchNormInfer { epsilon: self.epsilon, activation: self.activation };
+        let whole = Types { inputs: types.inputs[1..].to_vec(), outputs: vec![x_type.clone()] };
+        let normal = norm.reference(&whole, &[x, gamma, beta, mean, variance].map(Vec::clone)).remove(0);
+        let pool = Types { inputs: vec![x_type.clone()], outputs: vec![pooled_type.clone()] };
+        let largest = POOL.reference(&pool, std::slice::from_ref(&normal)).remove(0);
+        let back = Types {
+            inputs: vec![x_type.clone(), pooled_type.clone(), pooled_type.clone()],
+            outputs: vec![x_type.clone()],
+        };
+        let spread = MaxPoolGrad { pool: POOL }.reference(&back, &[normal, largest, dy.clone()]).remove(0);
+        let mut inputs = inputs.to_vec();
+        inputs[0] = spread;
+        self.norm().reference(types, &inputs)
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |dims: [usize; 4], activation| {
+        let (x, channels) = (TensorType::f32(dims), TensorType::f32([dims[3]]));
+        let dy = POOL.output_types(&[&x]).unwrap_or_default().remove(0);
+        let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
+        let inputs = vec![
+            (dy, Fill::Uniform(-1.0, 1.0)),
+            (x, Fill::Distinct),
+            vector(0.5, 1.5),
+            vector(-1.0, 1.0),
+            vector(-0.1, 0.1),
+            vector(0.2, 0.5),
+        ];
+        Case::new(BatchNormMaxPoolGrad { epsilon: 1e-5, activation }, inputs)
+    };
+    vec![
+        case([2, 4, 6, 5], Activation::None),
+        case([3, 5, 7, 4], Activation::Relu),
+        case([1, 2, 2, 1], Activation::Relu6),
+        case([2, 17, 18, 12], Activation::Relu),
+        case([5, 12, 9, 33], Activation::Relu6),
+    ]
+}

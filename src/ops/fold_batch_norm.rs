@@ -1,0 +1,94 @@
+//! The weights and the bias of a convolution with the batch normalisation that follows it, in inference:
+//!
+//! `w'[.., o] = w[.., o] s[o]` and `b'[o] = beta[o] + (b[o] - mean[o]) s[o]`, where
+//! `s = gamma / sqrt(variance + epsilon)`
+//!
+//! so that `x * w' + b'` is the normalisation of `x * w + b`. The parameters are small beside the tensors
+//! that this saves a pass over; computed in every run, they follow whatever changes them.
+
+use super::batch_norm::{per_channel, scale_and_shift};
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::batch_norm::{self, NO_CLAMP};
+
+/// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`, and the
+/// convolution's bias `[O]`, if it has one; outputs: the new w and bias.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldBatchNorm {
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+impl Op for FoldBatchNorm {
+    fn name(&self) -> &'static str {
+        "fold_batch_norm"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        require((5..=6).contains(&inputs.len()), "takes w, gamma, beta, mean, variance and perhaps a bias")?;
+        per_channel(inputs[0], &inputs[1..])?;
+        Ok(vec![inputs[0].clone(), inputs[1].clone()])
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        3 * types.inputs[1].len()
+    }
+
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        let isa = args.isa;
+        let [w, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(i));
+        let old_bias = (types.inputs.len() == 6).then(|| args.input(5));
+        let ([folded, bias], scratch) = args.output_many();
+        let (scale, rest) = scratch.split_at_mut(gamma.len());
+        let zero = &mut rest[..gamma.len()];
+        zero.fill(0.0);
+        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, bias);
+        for (bias, (old, scale)) in bias.iter_mut().zip(old_bias.unwrap_or(zero).iter().zip(&*scale)) {
+            *bias += old * scale;
+        }
+        batch_norm::apply(isa, w, scale, zero, NO_CLAMP, folded);
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let channels = types.inputs[1].len();
+        let has_bias = types.inputs.len() == 6;
+        // Without a bias there is something to bind all the same, which is not read.
+        let inputs = [0, 1, 2, 3, 4, if has_bias { 5 } else { 1 }].map(Operand::Input);
+        let outputs = [Operand::Output(0), Operand::Output(1)];
+        let constants = [
+            ("COLUMNS", (channels / width(channels)) as f64),
+            ("HAS_BIAS", f64::from(u8::from(has_bias))),
+            ("EPSILON", f64::from(self.epsilon)),
+        ];
+        let shader = wide_shader!(channels, "fold_batch_norm", "index", "batch_norm");
+        let values = types.inputs[0].len() / width(channels);
+        each_value(shader, values, &constants, inputs.into_iter().chain(outputs).collect())
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [w, gamma, beta, mean, variance, ..] = inputs else { return Vec::new() };
+        let channels = types.inputs[1].len();
+        let scale = |o: usize| gamma[o] / (variance[o] + f64::from(self.epsilon)).sqrt();
+        let old_bias = |o: usize| inputs.get(5).map_or(0.0, |bias| bias[o]);
+        let folded = w.iter().enumerate().map(|(i, w)| w * scale(i % channels)).collect();
+        vec![folded, (0..channels).map(|o| beta[o] + (old_bias(o) - mean[o]) * scale(o)).collect()]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |dims: &[usize], bias: bool| {
+        let channels = TensorType::f32([dims[dims.len() - 1]]);
+        let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
+        let w = (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+        let mut inputs = vec![w, vector(0.5, 1.5), vector(-1.0, 1.0), vector(-0.5, 0.5), vector(0.1, 2.0)];
+        inputs.extend(bias.then(|| vector(-1.0, 1.0)));
+        Case::new(FoldBatchNorm { epsilon: 1e-3 }, inputs)
+    };
+    vec![
+        case(&[3, 3, 5, 8], true),
+        case(&[3, 3, 7], false),
+        case(&[1, 1, 300, 16], true),
+        case(&[1, 1, 1, 1], false),
+    ]
+}
