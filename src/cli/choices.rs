@@ -112,6 +112,50 @@ pub struct Choices {
     #[arg(long, value_name = "N", env = "CIFAR_ENGINE_SEED", hide_env = true)]
     pub seed: Option<u32>,
 
+    /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999 [default: 0, off].
+    #[arg(long, value_name = "X", allow_negative_numbers = true, env = "CIFAR_ENGINE_EMA", hide_env = true)]
+    pub ema: Option<f32>,
+
+    /// Largest norm of all gradients together [default: 0, any].
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, env = "CIFAR_ENGINE_CLIP", hide_env = true)]
+    pub clip: Option<f32>,
+
+    /// Stop after N epochs without a better validation accuracy [default: 0, never].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_EARLY_STOP", hide_env = true)]
+    pub early_stop: Option<usize>,
+
+    /// A tenth of the rate after N epochs without a better validation accuracy [default: 0, never].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_PLATEAU", hide_env = true)]
+    pub plateau: Option<usize>,
+
+    /// Stop at a validation accuracy of ACC per cent [default: 0, none].
+    #[arg(long, value_name = "ACC", allow_negative_numbers = true, env = "CIFAR_ENGINE_TARGET", hide_env = true)]
+    pub target: Option<f64>,
+
+    /// Predict the mean over a picture and its mirror image [default: as the training flips].
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "CIFAR_ENGINE_TEST_FLIP",
+        hide_env = true
+    )]
+    pub test_flip: Option<bool>,
+
+    /// Leave out pictures that cannot be read, and list them.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "CIFAR_ENGINE_SKIP_BAD",
+        hide_env = true
+    )]
+    pub skip_bad: Option<bool>,
+
     #[arg(skip)]
     pub zero_classifier: Option<bool>,
     #[arg(skip)]
@@ -154,7 +198,10 @@ impl Choices {
             settings.optimizer = optimizer;
             (settings.rate, settings.weight_decay) = (usual_rate(optimizer), usual_decay(optimizer));
         }
-        self.over(&settings)
+        let mut settings = self.over(&settings);
+        // Only a model that was trained on mirror images is at home with them.
+        settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
+        settings
     }
 
     /// The settings with every choice in place.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::options::{DataOptions, DeviceOptions, same_classes};
+use super::options::{DataOptions, DeviceOptions, FlipOption, same_classes};
 use super::stopped;
 use crate::console;
 use crate::error::Result;
-use crate::train::evaluate::{BATCH_SIZE, Evaluation, Trained};
+use crate::train::evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -21,6 +21,9 @@ pub struct Evaluate {
 
     #[command(flatten)]
     data: DataOptions,
+
+    #[command(flatten)]
+    flip: FlipOption,
 
     /// Pictures a step.
     #[arg(long, default_value_t = BATCH_SIZE as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -39,19 +42,20 @@ impl Evaluate {
         let trained = Trained::open(&self.weights)?;
         let spec = &trained.spec;
         let mut device = self.device.cpu()?;
-        let data = self.data.load(Some(spec.image_size))?;
+        let data = self.data.load_test(spec.image_size)?;
         same_classes(&self.weights, &spec.classes, &data)?;
-        let batch_size = self.batch_size as usize;
-        let result = trained.evaluate(&mut device, "test", &data.test, batch_size, || !stopped())?;
+        let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
+        let manner = Manner { batch_size: self.batch_size as usize, flip };
+        let result = trained.evaluate(&mut device, "test", &data.test, manner, || !stopped())?;
         if self.json {
             let per_class = per_class(&result, &spec.classes);
-            let (accuracy, loss) = (result.accuracy, result.loss);
-            let result =
-                json!({"accuracy": accuracy, "loss": loss, "per_class": per_class, "data": data.name});
+            let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);
+            let mut result = json!({"accuracy": accuracy, "loss": loss, "data": data.name, "test_flip": flip});
+            result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
+            result["per_class"] = per_class.into();
             return console::print(result);
         }
-        let (name, accuracy) = (&data.name, 100.0 * result.accuracy);
-        console::print(format_args!("{name}: test accuracy {accuracy:.2} %, loss {:.4}", result.loss))?;
+        console::print(format_args!("{}: {}", data.name, headline(&result)))?;
         let width = spec.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         for (class, (correct, images)) in spec.classes.iter().zip(&result.per_class) {
             let share = match images {
@@ -61,6 +65,18 @@ impl Evaluate {
             console::print(format_args!("  {class:width$}  {share:>8}  ({correct} of {images})"))?;
         }
         Ok(())
+    }
+}
+
+/// Accuracy and loss, and what was done to get them.
+pub fn headline(result: &Evaluation) -> String {
+    let (accuracy, loss) = (100.0 * result.accuracy, result.loss);
+    match result.plain_accuracy {
+        None => format!("test accuracy {accuracy:.2} %, loss {loss:.4}"),
+        Some(plain) => {
+            let plain = format!("(pictures with their mirror images; {:.2} % without)", 100.0 * plain);
+            format!("test accuracy {accuracy:.2} % {plain}, loss {loss:.4}")
+        }
     }
 }
 

@@ -87,6 +87,17 @@ impl Observer for Display {
             m.images_per_s,
             duration(m.seconds)
         );
+        self.line(&line);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+}
+
+impl Display {
+    /// A line above the bar.
+    fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => console::info(line),

@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::choices::{Choices, lasting_source};
-use super::options::{DataOptions, DeviceOptions};
+use super::evaluate::headline;
+use super::options::{DeviceOptions, load_data};
 use super::progress::{Display, duration};
 use crate::console;
 use crate::data::Dataset;
@@ -80,7 +81,7 @@ impl Train {
         let choices = self.choices.or_from(self.config.as_ref())?;
         let mut settings = choices.settings();
         settings.check()?;
-        let data = DataOptions { data: settings.data.clone() }.load(Some(settings.image_size))?;
+        let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
         choices.settle(&mut settings, &data);
         settings.check_against(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
@@ -93,7 +94,7 @@ impl Train {
         let wanted = self.choices.over(&settings);
         wanted.check()?;
         wanted.check_resumes(&settings)?;
-        let data = DataOptions { data: wanted.data.clone() }.load(Some(wanted.image_size))?;
+        let data = load_data(&wanted.data, wanted.image_size, false, wanted.skip_bad)?;
         let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))
     }
@@ -114,6 +115,7 @@ impl Train {
                 "epochs": history.len(),
                 "test_accuracy": test.accuracy,
                 "test_loss": test.loss,
+                "test_accuracy_without_flip": test.plain_accuracy.unwrap_or(test.accuracy),
                 "per_class": super::evaluate::per_class(test, classes),
                 "seconds": seconds,
                 "run": run.path().to_string_lossy(),
@@ -121,9 +123,8 @@ impl Train {
             return console::print(result);
         }
         console::print(format_args!(
-            "{data}: test accuracy {:.2} %, loss {:.4}, after {} epochs in {}",
-            100.0 * test.accuracy,
-            test.loss,
+            "{data}: {}, after {} epochs in {}",
+            headline(test),
             history.len(),
             duration(seconds)
         ))?;

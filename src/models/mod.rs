@@ -63,6 +63,8 @@ pub struct Spec {
     pub mean: [f32; 3],
     pub std: [f32; 3],
     pub norm: Norm,
+    /// Whether a prediction is the mean over a picture and its mirror image.
+    pub test_flip: bool,
     /// Name of the data set it was trained on.
     pub data: String,
 }
@@ -87,6 +89,7 @@ impl Spec {
             ("std", json(&self.std)),
             ("bn_epsilon", self.norm.epsilon.to_string()),
             ("bn_momentum", self.norm.momentum.to_string()),
+            ("test_flip", self.test_flip.to_string()),
             ("data", self.data.clone()),
         ];
         entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
@@ -116,6 +119,8 @@ impl Spec {
                 epsilon: parse(entry("bn_epsilon")?).ok_or_else(|| wrong("bn_epsilon"))?,
                 momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
             },
+            // Files from before it was known do not have it.
+            test_flip: metadata.get("test_flip").is_some_and(|value| value == "true"),
             data: entry("data")?.clone(),
         };
         match spec.nonsense() {
@@ -150,20 +155,14 @@ fn json<T: Serialize>(list: &[T]) -> String {
     serde_json::to_string(list).unwrap_or_default()
 }
 
-/// Writes a model: `read` gives a parameter's values in the engine's layout.
+/// Writes a model; `values` are those of its parameters, in the engine's layout.
 ///
 /// # Errors
-/// If a parameter cannot be read or the file cannot be written.
-pub fn save(
-    path: &Path,
-    spec: &Spec,
-    parameters: &[Parameter],
-    read: impl Fn(&str) -> Result<Vec<f32>>,
-) -> Result<()> {
+/// If values do not fill their parameter or the file cannot be written.
+pub fn save(path: &Path, spec: &Spec, parameters: &[Parameter], values: &[Vec<f32>]) -> Result<()> {
     let mut file = WeightsFile { metadata: spec.to_metadata(), ..WeightsFile::default() };
-    for parameter in parameters {
-        let (shape, data) =
-            layout::to_disk(parameter.layout, parameter.shape.dims(), &read(&parameter.name)?)?;
+    for (parameter, values) in parameters.iter().zip(values) {
+        let (shape, data) = layout::to_disk(parameter.layout, parameter.shape.dims(), values)?;
         file.tensors.insert(parameter.name.clone(), Tensor { shape, data });
     }
     weights::save(path, &file)

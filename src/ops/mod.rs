@@ -22,6 +22,7 @@ pub mod batch_norm;
 pub mod batch_norm_grad;
 pub mod batch_norm_infer;
 pub mod case;
+pub mod clip;
 pub mod conv2d;
 pub mod conv2d_input_grad;
 pub mod conv2d_weight_grad;
@@ -45,6 +46,7 @@ pub mod sgd;
 pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
 pub mod sum_rows;
+pub mod sum_squares;
 
 /// The test cases of every op.
 pub fn cases() -> Vec<case::Case> {
@@ -55,6 +57,7 @@ pub fn cases() -> Vec<case::Case> {
         batch_norm::cases,
         batch_norm_grad::cases,
         batch_norm_infer::cases,
+        clip::cases,
         conv2d::cases,
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
@@ -76,6 +79,7 @@ pub fn cases() -> Vec<case::Case> {
         softmax_cross_entropy::cases,
         softmax_cross_entropy_grad::cases,
         sum_rows::cases,
+        sum_squares::cases,
     ]
     .iter()
     .flat_map(|cases| cases())

@@ -32,6 +32,14 @@ pub struct Progress {
     pub history: Vec<EpochMetrics>,
 }
 
+impl Progress {
+    /// The finished epochs of the stage under way.
+    pub fn of_stage(&self) -> &[EpochMetrics] {
+        let first = self.history.len().saturating_sub(self.stage_epochs);
+        &self.history[first..]
+    }
+}
+
 /// What must be the same for a run to be continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {

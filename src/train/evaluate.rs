@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::plans::{self, Program, Totals};
+use super::plans::{self, Program};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
@@ -11,9 +11,11 @@ use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
 use crate::weights::{self, WeightsFile};
 
-/// Images a step, where nothing else is asked for. Losses are summed by batch, so one size everywhere also
-/// makes equal evaluations equal in the last digit.
+/// Images a step, where nothing else is asked for.
 pub const BATCH_SIZE: usize = 128;
+
+/// The weights that are built into the program: see `weights/README.md`.
+const BUILT_IN: &[u8] = include_bytes!("../../weights/cnn-cifar10.safetensors");
 
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
@@ -31,13 +33,34 @@ pub struct Trained {
     file: WeightsFile,
 }
 
+/// How a model is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Images a step.
+    pub batch_size: usize,
+    /// Whether to take the mean logits of each image and its mirror image.
+    pub flip: bool,
+}
+
 impl Trained {
     /// Reads a file and checks it, before anything of the size it claims is allocated.
     ///
     /// # Errors
     /// If it cannot be read, is damaged, or its tensors do not fit its model.
     pub fn open(path: &Path) -> Result<Trained> {
-        let file = weights::load(path)?;
+        Trained::checked(weights::load(path)?, path)
+    }
+
+    /// The weights that are built into the program.
+    ///
+    /// # Errors
+    /// None, but for a program that was built wrong.
+    pub fn built_in() -> Result<Trained> {
+        let path = Path::new("built-in weights");
+        Trained::checked(weights::parse(BUILT_IN, path)?, path)
+    }
+
+    fn checked(file: WeightsFile, path: &Path) -> Result<Trained> {
         let spec = Spec::from_metadata(&file.metadata, path)?;
         let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
         models::values(&file, &parameters, path)?;
@@ -53,13 +76,17 @@ impl Trained {
         device: &mut dyn Device,
         name: &str,
         images: &Images,
-        batch_size: usize,
+        manner: Manner,
         keep_going: impl Fn() -> bool,
     ) -> Result<Evaluation> {
-        let evaluator = Evaluator::new(device, &self.spec, name, images, batch_size)?;
+        let evaluator = Evaluator::new(device, &self.spec, name, images, manner.batch_size)?;
         let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
         plans::write_parameters(device, &evaluator.parameters, &values)?;
-        let result = evaluator.run(device, keep_going)?;
+        let mut result = evaluator.run(device, &keep_going)?;
+        if manner.flip {
+            plans::upload(device, name, &images.mirrored())?;
+            result = evaluator.averaged(&result, &evaluator.run(device, &keep_going)?);
+        }
         let damaged =
             "gives outputs that are not finite numbers: the weights are damaged, or their training diverged";
         if result.is_finite() { Ok(result) } else { Err(Error::file(&self.path, damaged)) }
@@ -69,8 +96,11 @@ impl Trained {
 /// The outcome of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
+    /// Mean cross-entropy.
     pub loss: f64,
     pub accuracy: f64,
+    /// Where each image was averaged with its mirror image, the accuracy of the images alone.
+    pub plain_accuracy: Option<f64>,
     /// Per class: (correct, images).
     pub per_class: Vec<(usize, usize)>,
     /// `[images, classes]`.
@@ -78,6 +108,21 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    fn of(logits: Vec<f32>, labels: &[u32], classes: usize) -> Evaluation {
+        let mut per_class = vec![(0, 0); classes];
+        let mut loss = 0.0;
+        for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
+            loss += cross_entropy(logits, label as usize);
+            if let Some((correct, images)) = per_class.get_mut(label as usize) {
+                *images += 1;
+                *correct += usize::from(first_largest(logits) == label as usize);
+            }
+        }
+        let correct: usize = per_class.iter().map(|(correct, _)| correct).sum();
+        let (loss, accuracy) = (loss / labels.len() as f64, correct as f64 / labels.len() as f64);
+        Evaluation { loss, accuracy, plain_accuracy: None, per_class, logits }
+    }
+
     /// Whether every output of the model was a finite number.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.logits.iter().all(|logit| logit.is_finite())
@@ -117,7 +162,7 @@ impl Evaluator {
     /// # Errors
     /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
     pub fn run(&self, device: &mut dyn Device, keep_going: impl Fn() -> bool) -> Result<Evaluation> {
-        let (mut totals, mut logits) = (Totals::default(), Vec::new());
+        let mut logits = Vec::new();
         let count = self.labels.len();
         for first in (0..count).step_by(self.batch_size) {
             if !keep_going() {
@@ -128,18 +173,24 @@ impl Evaluator {
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
             device.write(self.plan, "indices", indices.as_slice().into())?;
             device.run(self.plan)?;
-            totals.add(Totals::read(device, self.plan)?);
             logits.extend_from_slice(&device.read(self.plan, "logits")?[..used * self.classes]);
         }
-        let mut per_class = vec![(0, 0); self.classes];
-        for (logits, &label) in logits.chunks_exact(self.classes).zip(&self.labels) {
-            if let Some((correct, images)) = per_class.get_mut(label as usize) {
-                *images += 1;
-                *correct += usize::from(first_largest(logits) == label as usize);
-            }
-        }
-        Ok(Evaluation { loss: totals.mean_loss(), accuracy: totals.accuracy(), per_class, logits })
+        Ok(Evaluation::of(logits, &self.labels, self.classes))
     }
+
+    /// The evaluation of the mean logits of two.
+    fn averaged(&self, plain: &Evaluation, mirrored: &Evaluation) -> Evaluation {
+        let mean = plain.logits.iter().zip(&mirrored.logits).map(|(a, b)| 0.5 * (a + b)).collect();
+        let plain_accuracy = Some(plain.accuracy);
+        Evaluation { plain_accuracy, ..Evaluation::of(mean, &self.labels, self.classes) }
+    }
+}
+
+/// `-log softmax(z)[label]`; NaN for a label outside the classes.
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
+    logits.get(label).map_or(f64::NAN, |z| total.ln() - f64::from(z - largest))
 }
 
 /// Softmax of one row of logits.
@@ -148,4 +199,29 @@ pub fn probabilities(logits: &[f32]) -> Vec<f32> {
     let exponentials: Vec<f64> = logits.iter().map(|z| f64::from(z - largest).exp()).collect();
     let total: f64 = exponentials.iter().sum();
     exponentials.iter().map(|e| (e / total) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_follow_from_logits_and_labels() {
+        let logits = vec![2.0, 1.0, 0.0, 0.0, 3.0, 0.0, 5.0, 5.0, 0.0, 0.0, 0.0, 0.5];
+        let result = Evaluation::of(logits, &[0, 1, 1, 2], 3);
+        assert_eq!(result.accuracy, 0.75); // of equal logits the first one wins
+        assert_eq!(result.per_class, [(1, 1), (1, 2), (1, 1)]);
+        let losses = [(2.0f64, 1.0f64, 0.0f64), (3.0, 0.0, 0.0), (5.0, 5.0, 0.0), (0.5, 0.0, 0.0)];
+        let loss = |(own, a, b): (f64, f64, f64)| (own.exp() + a.exp() + b.exp()).ln() - own;
+        let mean = losses.into_iter().map(loss).sum::<f64>() / 4.0;
+        assert!((result.loss - mean).abs() < 1e-12);
+        assert!(Evaluation::of(vec![1.0, 2.0], &[7], 2).loss.is_nan());
+        assert!(!Evaluation::of(vec![f32::NAN, 2.0], &[1], 2).is_finite());
+    }
+
+    #[test]
+    fn the_built_in_weights_are_whole() {
+        let trained = Trained::built_in().unwrap();
+        assert_eq!(trained.spec.classes, crate::data::cifar10::CLASSES);
+    }
 }

@@ -8,8 +8,10 @@ pub mod checkpoint;
 pub mod evaluate;
 pub mod optimizer;
 pub mod plans;
+pub mod probe;
 pub mod run_folder;
 pub mod schedule;
+pub mod score;
 pub mod session;
 pub mod settings;
 pub mod stage;
@@ -20,11 +22,11 @@ use crate::exec::Device;
 use crate::models::Spec;
 use crate::report::EpochMetrics;
 use checkpoint::Identity;
-use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Trained};
+use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
 use run_folder::RunFolder;
 use session::Session;
 use settings::{Normalise, Settings};
-use stage::Stage;
+use stage::{Ended, Stage};
 
 /// Where a training is, after each step.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,8 @@ pub trait Observer {
     fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
+    /// Something a user should know.
+    fn note(&mut self, text: &str);
 }
 
 /// What a training ends with.
@@ -71,6 +75,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         mean,
         std,
         norm: settings.norm,
+        test_flip: settings.test_flip,
         data: data.name.clone(),
     }
 }
@@ -121,9 +126,17 @@ pub fn train(
     plans::upload(device, "train", &images)?;
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
-    session.fit(device, &stage, observer)?;
+    match session.fit(device, &stage, observer)? {
+        Ended::Complete => {}
+        Ended::Stale(epochs) => {
+            observer.note(&format!("stopped: no better validation accuracy in {epochs} epochs"));
+        }
+        Ended::Target(accuracy) => {
+            observer.note(&format!("stopped: the target is reached with {:.2} %", 100.0 * accuracy));
+        }
+    }
     // From the file, which thereby is known to be good.
-    let test =
-        Trained::open(&run.best())?.evaluate(device, "test", &test, BATCH_SIZE, || observer.keep_going())?;
+    let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let test = Trained::open(&run.best())?.evaluate(device, "test", &test, manner, || observer.keep_going())?;
     Ok(Outcome { history: session.progress().history.clone(), test })
 }

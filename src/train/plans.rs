@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::optimizer;
 use super::settings::Settings;
 use crate::data::Images;
 use crate::error::Result;
@@ -57,7 +58,10 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
     let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
     let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
-    let gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
+    let mut gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
+    if settings.clip > 0.0 {
+        gradients = optimizer::clip(&mut graph, &gradients, settings.clip)?;
+    }
     settings.optimizer.add_updates(
         &mut graph,
         &trainable,
@@ -65,27 +69,26 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
         settings.weight_decay,
         [rate, step],
     )?;
+    if settings.ema > 0.0 {
+        optimizer::keep_averages(&mut graph, &parameters, settings.ema)?;
+    }
     fuse(&mut graph);
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
 /// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an empty place),
-/// `step`. Outputs: `logits` `[batch, classes]` and `totals` `[3]`. States: `NAME.images`, `NAME.labels`, the
-/// parameters.
+/// `step`. Output: `logits` `[batch, classes]`. States: `NAME.images`, `NAME.labels`, the parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.
 pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let (x, labels) = batch(&mut graph, plain(spec), name, images, batch_size, step)?;
+    let (x, _) = batch(&mut graph, plain(spec), name, images, batch_size, step)?;
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
     let logits = spec.build(&mut builder, x, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
-    graph.set_layer("loss");
-    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?;
-    graph.output("totals", outputs[1]);
     graph.output("logits", logits);
     fuse(&mut graph);
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
