@@ -19,8 +19,8 @@
 //! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes, [`graph::fuse`] merges them,
 //!    [`graph::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the one matrix
-//!    kernel; [`kernels::conv`] and [`kernels::matmul`] are loops around it; [`kernels::simd`] compiles each
-//!    for every instruction set.
+//!    kernel; [`kernels::conv`], [`kernels::winograd`] and [`kernels::matmul`] are loops around it;
+//!    [`kernels::simd`] compiles each for every instruction set.
 //! 4. [`exec`]: devices that run plans. State (parameters, moments, statistics, the data set) belongs to the
 //!    device and is shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.

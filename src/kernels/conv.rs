@@ -4,10 +4,14 @@
 //! loop tests a border. In that copy a kernel row's columns and channels are contiguous, which makes a
 //! 3x3 convolution of C channels a sum of three runs of length 3 C: long enough even for the three
 //! channels of the first layer.
+//!
+//! That is the direct way. Convolutions of 3x3 with stride 1 and at least 16 channels on both sides go
+//! Winograd's instead ([`winograd::suits`]), in all three directions.
 
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
+use super::winograd;
 
 /// The geometry of a convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +36,31 @@ impl Geometry {
         2 * (self.batch * self.out_height * self.out_width * self.weights()) as u64
     }
 
-    fn weights(&self) -> usize {
+    pub(super) fn weights(&self) -> usize {
         self.kernel_height * self.kernel_width * self.in_channels * self.out_channels
     }
 
-    fn in_image(&self) -> usize {
+    pub(super) fn in_image(&self) -> usize {
         self.in_height * self.in_width * self.in_channels
     }
 
-    fn out_image(&self) -> usize {
+    pub(super) fn out_image(&self) -> usize {
         self.out_height * self.out_width * self.out_channels
+    }
+
+    /// Of the convolution with stride 1 that turns the output's gradient into the input's.
+    pub(super) fn reversed(&self) -> Geometry {
+        Geometry {
+            in_height: self.out_height,
+            in_width: self.out_width,
+            in_channels: self.out_channels,
+            pad_top: self.kernel_height - 1 - self.pad_top,
+            pad_left: self.kernel_width - 1 - self.pad_left,
+            out_height: self.in_height,
+            out_width: self.in_width,
+            out_channels: self.in_channels,
+            ..*self
+        }
     }
 
     /// The padded input that `rows` output rows read.
@@ -101,6 +120,9 @@ pub type Scratch = (usize, usize);
 
 /// Scratch of [`forward`].
 pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
+    if winograd::suits(g) {
+        return winograd::forward_scratch(isa, g);
+    }
     let depth = g.kernel_height * g.kernel_width * g.in_channels;
     (packed_len(isa, depth, g.out_channels), g.padded_input(g.forward_rows()).len())
 }
@@ -115,6 +137,9 @@ pub fn forward(
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
+    if winograd::suits(g) {
+        return winograd::forward(isa, g, x, w, bias, y, scratch);
+    }
     let (shared, each) = forward_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
     let depth = g.kernel_height * g.kernel_width * g.in_channels;
@@ -231,12 +256,18 @@ fn padded_gradient(g: &Geometry) -> Padded {
 
 /// Scratch of [`input_gradient`].
 pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
+    if winograd::suits(g) {
+        return winograd::input_gradient_scratch(isa, g);
+    }
     let depth = g.kernel_height * g.kernel_width * g.out_channels;
     (packed_len(isa, depth, g.in_channels), padded_gradient(g).len())
 }
 
 /// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [KH, KW, I, O]`.
 pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+    if winograd::suits(g) {
+        return winograd::input_gradient(isa, g, dy, w, dx, scratch);
+    }
     let (shared, each) = input_gradient_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
     let mut at = 0;
@@ -330,6 +361,9 @@ fn images_at_once(g: &Geometry) -> usize {
 
 /// Scratch of [`weight_gradient`].
 pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
+    if winograd::suits(g) {
+        return winograd::weight_gradient_scratch(isa, g);
+    }
     let columns = g.out_channels.next_multiple_of(isa.tile_columns());
     let image = g.padded_input(g.out_height).len() + g.out_height * g.out_width * columns;
     (GROUPS.min(g.batch) * g.weights(), images_at_once(g) * image)
@@ -337,6 +371,9 @@ pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 
 /// `dw [KH, KW, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
 pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    if winograd::suits(g) {
+        return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
+    }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);
     let groups = GROUPS.min(g.batch);

@@ -13,3 +13,4 @@ pub mod resize;
 pub mod rng;
 pub mod rows;
 pub mod simd;
+pub mod winograd;

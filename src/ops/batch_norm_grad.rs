@@ -129,5 +129,6 @@ pub fn cases() -> Vec<Case> {
         case(&[700, 16], Activation::Relu6),
         case(&[37, 1], Activation::None),
     ];
-    small.into_iter().chain(LARGE.map(|dims| case(&dims, Activation::Relu))).collect()
+    // No activation: among so many elements one could lie so close to the kink that rounding decides.
+    small.into_iter().chain(LARGE.map(|dims| case(&dims, Activation::None))).collect()
 }

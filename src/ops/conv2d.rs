@@ -206,6 +206,11 @@ pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
         conv([2, 9, 9, 2], [5, 4], 3, 3, Padding::Symmetric(2)),
         conv([1, 4, 4, 1], [2, 2], 1, 1, Padding::Symmetric(0)),
         conv([2, 3, 3, 2], [5, 5], 3, 1, Padding::Same),
+        // For Winograd's algorithm: parts of tiles, channels that fill no vector or no block, many images.
+        conv([1, 4, 4, 16], [3, 3], 16, 1, Padding::Same),
+        conv([2, 9, 7, 17], [3, 3], 18, 1, Padding::Same),
+        conv([1, 5, 10, 33], [3, 3], 70, 1, Padding::Symmetric(2)),
+        conv([40, 3, 5, 16], [3, 3], 20, 1, Padding::Symmetric(0)),
     ]
 }
 

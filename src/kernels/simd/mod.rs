@@ -36,6 +36,40 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `to` must be writable for `LANES` elements; no alignment is needed.
     unsafe fn store(self, to: *mut f32, value: Self::Vector);
+
+    /// The first `count` elements, at most `LANES`, and zeros after them.
+    ///
+    /// # Safety
+    /// `from` must be readable for `count` elements.
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, count: usize) -> Self::Vector {
+        // SAFETY: whole vectors are the caller's; others are copied to one that is, of at most 16 lanes.
+        unsafe {
+            if count == Self::LANES {
+                return self.load(from);
+            }
+            let mut whole = [0.0f32; 16];
+            whole[..count].copy_from_slice(std::slice::from_raw_parts(from, count));
+            self.load(whole.as_ptr())
+        }
+    }
+
+    /// Stores the first `count` elements, at most `LANES`.
+    ///
+    /// # Safety
+    /// `to` must be writable for `count` elements.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize, value: Self::Vector) {
+        // SAFETY: as in `load_first`.
+        unsafe {
+            if count == Self::LANES {
+                return self.store(to, value);
+            }
+            let mut whole = [0.0f32; 16];
+            self.store(whole.as_mut_ptr(), value);
+            std::slice::from_raw_parts_mut(to, count).copy_from_slice(&whole[..count]);
+        }
+    }
 }
 
 /// A computation that can be compiled for any instruction set.

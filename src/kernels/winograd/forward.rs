@@ -1,0 +1,266 @@
+//! The forward pass, and the input's gradient, which is a forward pass with other weights.
+
+use super::super::brgemm::{Axis, Start, Strips, Sum};
+use super::super::conv::{Geometry, Scratch};
+use super::super::parallel;
+use super::super::simd::{Isa, Kernel, Simd};
+use super::transform::{G, Place, transform_input, transform_output};
+use super::{IN, LINE, OUT, POINTS, suits, whole_vectors};
+
+/// Tiles of a work item, if they come in whole rows: as many as leave room in a L2 cache of 1 MB for the
+/// weights of up to 64 channels, few enough to share out.
+const TILES: usize = 32;
+
+/// How the output is cut into work items: some whole images, or some rows of tiles of one image.
+#[derive(Clone, Copy)]
+struct Items {
+    images: usize,
+    rows: usize,
+    /// Tiles of the image.
+    across: usize,
+    down: usize,
+}
+
+impl Items {
+    fn new(g: &Geometry) -> Items {
+        let (down, across) = (g.out_height.div_ceil(OUT), g.out_width.div_ceil(OUT));
+        // A small batch is cut finer, so that there is something to share out.
+        let tiles = TILES.min(g.batch * down * across / 16);
+        if tiles >= down * across {
+            Items { images: tiles / (down * across), rows: down, across, down }
+        } else {
+            Items { images: 1, rows: (tiles / across).max(1), across, down }
+        }
+    }
+
+    /// Tiles of the largest item.
+    fn tiles(&self) -> usize {
+        self.images * self.rows * self.across
+    }
+
+    /// Items of an image, or 1 if they are larger.
+    fn of_image(&self) -> usize {
+        self.down.div_ceil(self.rows)
+    }
+
+    /// The output, cut.
+    fn cut<'a>(&self, g: &Geometry, y: &'a mut [f32]) -> impl Iterator<Item = &'a mut [f32]> + Send {
+        let images = self.images * g.out_image();
+        let item = if self.images > 1 { images } else { self.rows * OUT * g.out_width * g.out_channels };
+        y.chunks_mut(images).flat_map(move |y| y.chunks_mut(item))
+    }
+}
+
+/// Elements of the transformed weights: for every point, strips of a tile's columns as
+/// [`super::super::brgemm`] wants them.
+fn transformed_len(isa: Isa, g: &Geometry) -> usize {
+    POINTS * g.in_channels * g.out_channels.next_multiple_of(isa.tile_columns())
+}
+
+/// Distances between the points' matrices of transformed inputs and of products.
+fn point_strides(isa: Isa, g: &Geometry) -> [usize; 2] {
+    let tiles = Items::new(g).tiles();
+    [g.in_channels, g.out_channels].map(|channels| tiles * whole_vectors(isa, channels) + LINE)
+}
+
+/// Scratch of [`forward`].
+pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
+    (transformed_len(isa, g), POINTS * point_strides(isa, g).iter().sum::<usize>())
+}
+
+/// `y [N, OH, OW, O] = x [N, H, W, I] * w [3, 3, I, O] + bias [O]`.
+pub fn forward(
+    isa: Isa,
+    g: &Geometry,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    assert!(suits(g) && x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
+    let (shared, each) = forward_scratch(isa, g);
+    let (u, scratch) = scratch.split_at_mut(shared);
+    parallel::for_each(u.chunks_exact_mut(shared / IN).enumerate(), &mut [], 0, |(row, u), _| {
+        isa.run(TransformWeights { g, row, w, u });
+    });
+    let (u, items) = (&*u, Items::new(g));
+    parallel::for_each(items.cut(g, y).enumerate(), scratch, each, |(item, y), scratch| {
+        let first_image = item / items.of_image() * items.images;
+        let first_row = item % items.of_image() * items.rows;
+        let x = &x[first_image * g.in_image()..];
+        let strides = point_strides(isa, g);
+        isa.run(Item { g, x, u, bias, first_row, across: items.across, strides, y, scratch });
+    });
+}
+
+/// Scratch of [`input_gradient`].
+pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
+    let (shared, each) = forward_scratch(isa, &g.reversed());
+    (shared + g.weights(), each)
+}
+
+/// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [3, 3, I, O]`: a convolution with the weights turned by half
+/// a circle and their channels exchanged.
+pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+    let (turned, scratch) = scratch.split_at_mut(g.weights());
+    let (i, o) = (g.in_channels, g.out_channels);
+    let taps = turned.chunks_exact_mut(i * o).zip(w.chunks_exact(i * o).rev());
+    parallel::for_each(taps, &mut [], 0, |(to, from), _| {
+        for (o, to) in to.chunks_exact_mut(i).enumerate() {
+            for (to, from) in to.iter_mut().zip(from.chunks_exact(g.out_channels)) {
+                *to = from[o];
+            }
+        }
+    });
+    forward(isa, &g.reversed(), dy, turned, None, dx, scratch);
+}
+
+/// `G w G^T` at the six points of one row.
+struct TransformWeights<'a> {
+    g: &'a Geometry,
+    row: usize,
+    w: &'a [f32],
+    u: &'a mut [f32],
+}
+
+impl Kernel for TransformWeights<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (inputs, outputs) = (self.g.in_channels, self.g.out_channels);
+        let width = 2 * S::LANES;
+        let point = self.u.len() / IN;
+        for c in 0..inputs {
+            for o in (0..outputs.next_multiple_of(width)).step_by(S::LANES) {
+                let lanes = S::LANES.min(outputs.saturating_sub(o));
+                let mut half = [simd.zero(); 3];
+                for (tap, from) in self.w.chunks_exact(inputs * outputs).enumerate() {
+                    let from = &from[c * outputs + o.min(outputs)..][..lanes];
+                    // SAFETY: the slice holds as many elements as are loaded.
+                    let w = unsafe { simd.load_first(from.as_ptr(), lanes) };
+                    let factor = simd.splat(G[self.row][tap / 3]);
+                    half[tap % 3] = simd.multiply_add(factor, w, half[tap % 3]);
+                }
+                let at = (o / width * inputs + c) * width + o % width;
+                for (j, factors) in G.iter().enumerate() {
+                    let mut value = simd.zero();
+                    for (half, factor) in half.iter().zip(factors) {
+                        value = simd.multiply_add(simd.splat(*factor), *half, value);
+                    }
+                    let to = &mut self.u[j * point + at..][..S::LANES];
+                    // SAFETY: the slice holds a vector.
+                    unsafe { simd.store(to.as_mut_ptr(), value) };
+                }
+            }
+        }
+    }
+}
+
+/// One work item: its tiles' inputs are transformed, multiplied point by point, and transformed back.
+struct Item<'a> {
+    g: &'a Geometry,
+    /// Begins with the item's first image.
+    x: &'a [f32],
+    u: &'a [f32],
+    bias: Option<&'a [f32]>,
+    first_row: usize,
+    across: usize,
+    strides: [usize; 2],
+    y: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Item<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let images = self.y.len().div_ceil(self.g.out_image());
+        let height = self.y.len() / images / (self.g.out_width * self.g.out_channels);
+        let (v, m) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * self.strides[0]);
+        self.transform_inputs(simd, images, height, v);
+        self.multiply(simd, images * height.div_ceil(OUT) * self.across, v, m);
+        self.transform_outputs(simd, images, height, m);
+    }
+}
+
+impl Item<'_> {
+    /// `height` rows of outputs of each of the images.
+    #[inline(always)]
+    fn transform_inputs<S: Simd>(&self, simd: S, images: usize, height: usize, v: &mut [f32]) {
+        let (g, stride) = (self.g, self.strides[0]);
+        let channels = g.in_channels.next_multiple_of(S::LANES);
+        let mut to = 0;
+        for x in self.x[..images * g.in_image()].chunks_exact(g.in_image()) {
+            for (i, j) in tiles(height, self.across) {
+                let top = (self.first_row + i) * OUT;
+                let at = (top as isize - g.pad_top as isize, (j * OUT) as isize - g.pad_left as isize);
+                let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
+                for c in (0..g.in_channels).step_by(S::LANES) {
+                    let lanes = S::LANES.min(g.in_channels - c);
+                    let to = &mut v[to + c..][..(POINTS - 1) * stride + S::LANES];
+                    // SAFETY: x is a whole image, of which `lanes` channels from c on are read; `to` holds
+                    // the vectors of 36 points.
+                    unsafe { transform_input(simd, &place, x[c..].as_ptr(), lanes, to.as_mut_ptr(), stride) };
+                }
+                to += channels;
+            }
+        }
+    }
+
+    /// One product a point: `m [tiles, O] = v [tiles, I] * u [I, O]`.
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, simd: S, tiles: usize, v: &[f32], m: &mut [f32]) {
+        let (width, u) = (2 * S::LANES, self.u.len() / POINTS);
+        let [a_row, columns] =
+            [self.g.in_channels, self.g.out_channels].map(|channels| channels.next_multiple_of(S::LANES));
+        let inner = Axis { count: self.g.in_channels, a: 1, b: width };
+        for point in 0..POINTS {
+            let (a, b) = (&v[point * self.strides[0]..], &self.u[point * u..][..u]);
+            let product = Strips {
+                sum: Sum { a, b, a_row, axes: [Axis::ONE, Axis::ONE, inner] },
+                a_from: 0,
+                strip: self.g.in_channels * width,
+                start: Start::Zero,
+                c: &mut m[point * self.strides[1]..],
+                c_row: columns,
+                rows: tiles,
+                columns,
+            };
+            product.run(simd);
+        }
+    }
+
+    #[inline(always)]
+    fn transform_outputs<S: Simd>(&mut self, simd: S, images: usize, height: usize, m: &[f32]) {
+        let (g, stride) = (self.g, self.strides[1]);
+        let channels = g.out_channels.next_multiple_of(S::LANES);
+        let mut from = 0;
+        for y in self.y.chunks_exact_mut(self.y.len() / images) {
+            for (i, j) in tiles(height, self.across) {
+                let at = ((i * OUT) as isize, (j * OUT) as isize);
+                let place = Place::new(OUT, at, (height, g.out_width), g.out_channels);
+                for o in (0..g.out_channels).step_by(S::LANES) {
+                    let lanes = S::LANES.min(g.out_channels - o);
+                    let from = m[from + o..][..(POINTS - 1) * stride + S::LANES].as_ptr();
+                    // SAFETY: the bias, if any, holds `lanes` elements from o on; `from` holds the vectors of
+                    // 36 points; y is an image of `height` rows, of which `lanes` channels from o on are written.
+                    unsafe {
+                        let bias = match self.bias {
+                            Some(bias) => simd.load_first(bias[o..][..lanes].as_ptr(), lanes),
+                            None => simd.zero(),
+                        };
+                        transform_output(simd, &place, from, stride, bias, y[o..].as_mut_ptr(), lanes);
+                    }
+                }
+                from += channels;
+            }
+        }
+    }
+}
+
+/// The tiles of so many rows of outputs.
+#[inline(always)]
+fn tiles(height: usize, across: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..height.div_ceil(OUT)).flat_map(move |i| (0..across).map(move |j| (i, j)))
+}

@@ -1,0 +1,214 @@
+//! The gradient of the weights. Every work item sums, over its share of the tiles, the products of one
+//! block of input channels and one of output channels, so that its 36 matrices stay in the L2 cache; then it
+//! transforms them back to 3x3. The shares are added in order: nothing depends on which worker took which.
+
+use std::ops::Range;
+
+use super::super::brgemm::{Axis, Block, Start, Sum};
+use super::super::conv::{Geometry, Scratch};
+use super::super::parallel;
+use super::super::simd::{Isa, Kernel, Simd};
+use super::transform::{G, Place, transform_gradient, transform_input};
+use super::{IN, LINE, OUT, POINTS, suits};
+
+/// Input and output channels of a block: its sums are 295 KB.
+const INPUTS: usize = 32;
+const OUTPUTS: usize = 64;
+/// Tiles that are transformed and multiplied at a time: 442 KB of a whole block's channels, and enough that
+/// loading and storing the sums takes less time than the multiplications between.
+const TILES: usize = 32;
+/// Work items, if there are tiles for so many.
+const ITEMS: usize = 16;
+
+/// The blocks of channels, and the shares of the tiles.
+#[derive(Clone, Copy)]
+struct Cut {
+    inputs: usize,
+    outputs: usize,
+    shares: usize,
+    /// Tiles of an image.
+    across: usize,
+    down: usize,
+    /// Tiles of all images.
+    tiles: usize,
+}
+
+impl Cut {
+    fn new(g: &Geometry) -> Cut {
+        let (inputs, outputs) = (g.in_channels.div_ceil(INPUTS), g.out_channels.div_ceil(OUTPUTS));
+        let (down, across) = (g.out_height.div_ceil(OUT), g.out_width.div_ceil(OUT));
+        let tiles = g.batch * down * across;
+        let shares = (ITEMS / (inputs * outputs)).clamp(1, tiles.div_ceil(TILES));
+        Cut { inputs, outputs, shares, across, down, tiles }
+    }
+}
+
+/// Distances between the points' matrices of x and of dy.
+const STRIDES: [usize; 2] = [TILES * INPUTS + LINE, TILES * OUTPUTS + LINE];
+/// Elements of an item's result.
+const PARTIAL: usize = 9 * INPUTS * OUTPUTS;
+
+/// Scratch of [`weight_gradient`].
+pub fn weight_gradient_scratch(_: Isa, g: &Geometry) -> Scratch {
+    let cut = Cut::new(g);
+    let each = POINTS * (INPUTS * OUTPUTS + STRIDES[0] + STRIDES[1]);
+    (cut.shares * cut.inputs * cut.outputs * PARTIAL, each)
+}
+
+/// `dw [3, 3, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
+pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    assert!(suits(g) && x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
+    let (shared, each) = weight_gradient_scratch(isa, g);
+    let (partials, scratch) = scratch.split_at_mut(shared);
+    let cut = Cut::new(g);
+    let items = partials.chunks_exact_mut(PARTIAL).enumerate();
+    parallel::for_each(items, scratch, each, |(item, partial), scratch| {
+        isa.run(Item { g, cut, item, x, dy, partial, scratch });
+    });
+    let partials = &*partials;
+    parallel::for_each(dw.chunks_exact_mut(g.out_channels).enumerate(), &mut [], 0, |(row, dw), _| {
+        let (tap, c) = (row / g.in_channels, row % g.in_channels);
+        for (block, dw) in dw.chunks_mut(OUTPUTS).enumerate() {
+            let block = (c / INPUTS) * cut.outputs + block;
+            dw.fill(0.0);
+            for share in 0..cut.shares {
+                let item = share * cut.inputs * cut.outputs + block;
+                let partial = &partials[item * PARTIAL + (tap * INPUTS + c % INPUTS) * OUTPUTS..];
+                for (sum, value) in dw.iter_mut().zip(partial) {
+                    *sum += value;
+                }
+            }
+        }
+    });
+}
+
+/// One block of channels over one share of the tiles.
+struct Item<'a> {
+    g: &'a Geometry,
+    cut: Cut,
+    item: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    partial: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Item<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let Item { g, cut, item, .. } = self;
+        let blocks = cut.inputs * cut.outputs;
+        let (share, block) = (item / blocks, item % blocks);
+        let (c, o) = (block / cut.outputs * INPUTS, block % cut.outputs * OUTPUTS);
+        let (inputs, outputs) = (INPUTS.min(g.in_channels - c), OUTPUTS.min(g.out_channels - o));
+        let (sums, rest) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * INPUTS * OUTPUTS);
+        let (v, w) = rest.split_at_mut(POINTS * STRIDES[0]);
+        let (begin, end) = (cut.tiles * share / cut.shares, cut.tiles * (share + 1) / cut.shares);
+        let mut start = Start::Zero;
+        for first in (begin..end).step_by(TILES) {
+            let tiles = first..end.min(first + TILES);
+            for (t, tile) in tiles.clone().enumerate() {
+                self.transform_x(simd, tile, c..c + inputs, &mut v[t * INPUTS..]);
+                self.transform_dy(simd, tile, o..o + outputs, &mut w[t * OUTPUTS..]);
+            }
+            multiply(simd, v, w, sums, [inputs, outputs, tiles.len()], start);
+            start = Start::Current;
+        }
+        transform_back(simd, sums, [inputs, outputs], self.partial);
+    }
+}
+
+impl Item<'_> {
+    /// The image that a tile is in, and its first pixel.
+    #[inline(always)]
+    fn tile(&self, tile: usize) -> (usize, (isize, isize)) {
+        let Cut { across, down, .. } = self.cut;
+        let (i, j) = (tile / across % down, tile % across);
+        (tile / (across * down), ((i * OUT) as isize, (j * OUT) as isize))
+    }
+
+    #[inline(always)]
+    fn transform_x<S: Simd>(&self, simd: S, tile: usize, channels: Range<usize>, v: &mut [f32]) {
+        let g = self.g;
+        let (image, (top, left)) = self.tile(tile);
+        let image = &self.x[image * g.in_image()..][..g.in_image()];
+        let at = (top - g.pad_top as isize, left - g.pad_left as isize);
+        let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
+        for (lane, c) in channels.clone().enumerate().step_by(S::LANES) {
+            let to = &mut v[lane..][..(POINTS - 1) * STRIDES[0] + S::LANES];
+            let (image, lanes) = (image[c..].as_ptr(), S::LANES.min(channels.end - c));
+            // SAFETY: of a whole image, `lanes` channels from c on are read; `to` holds the vectors of 36 points.
+            unsafe { transform_input(simd, &place, image, lanes, to.as_mut_ptr(), STRIDES[0]) };
+        }
+    }
+
+    #[inline(always)]
+    fn transform_dy<S: Simd>(&self, simd: S, tile: usize, channels: Range<usize>, w: &mut [f32]) {
+        let g = self.g;
+        let (image, at) = self.tile(tile);
+        let image = &self.dy[image * g.out_image()..][..g.out_image()];
+        let place = Place::new(OUT, at, (g.out_height, g.out_width), g.out_channels);
+        for (lane, o) in channels.clone().enumerate().step_by(S::LANES) {
+            let to = &mut w[lane..][..(POINTS - 1) * STRIDES[1] + S::LANES];
+            let (image, lanes) = (image[o..].as_ptr(), S::LANES.min(channels.end - o));
+            // SAFETY: as in `transform_x`.
+            unsafe { transform_gradient(simd, &place, image, lanes, to.as_mut_ptr(), STRIDES[1]) };
+        }
+    }
+}
+
+/// Adds, for every point, the product of the transformed x, transposed, and the transformed dy to the sums.
+#[inline(always)]
+fn multiply<S: Simd>(
+    simd: S,
+    v: &[f32],
+    w: &[f32],
+    sums: &mut [f32],
+    [inputs, outputs, tiles]: [usize; 3],
+    start: Start,
+) {
+    for (point, sums) in sums.chunks_exact_mut(INPUTS * OUTPUTS).enumerate() {
+        let inner = Axis { count: tiles, a: INPUTS, b: OUTPUTS };
+        let sum = Sum {
+            a: &v[point * STRIDES[0]..],
+            b: &w[point * STRIDES[1]..],
+            a_row: 1,
+            axes: [Axis::ONE, Axis::ONE, inner],
+        };
+        let outputs = outputs.next_multiple_of(S::LANES);
+        for from in (0..outputs).step_by(2 * S::LANES) {
+            let columns = (2 * S::LANES).min(outputs - from);
+            let block = Block { c: &mut sums[from..], row: OUTPUTS, rows: inputs, columns };
+            sum.add_to(simd, 0, from, start, block);
+        }
+    }
+}
+
+/// `dw = G^T sums G`, `[3, 3, INPUTS, OUTPUTS]`.
+#[inline(always)]
+fn transform_back<S: Simd>(simd: S, sums: &[f32], [inputs, outputs]: [usize; 2], dw: &mut [f32]) {
+    let matrix = INPUTS * OUTPUTS;
+    for at in (0..inputs).flat_map(|c| (0..outputs).step_by(S::LANES).map(move |o| c * OUTPUTS + o)) {
+        let mut dw_here = [simd.zero(); 9];
+        for (i, row) in G.iter().enumerate() {
+            let mut half = [simd.zero(); 3];
+            for (j, column) in G.iter().enumerate() {
+                let from = &sums[(i * IN + j) * matrix + at..][..S::LANES];
+                // SAFETY: the slice holds a vector.
+                let sum = unsafe { simd.load(from.as_ptr()) };
+                for (half, factor) in half.iter_mut().zip(column) {
+                    *half = simd.multiply_add(simd.splat(*factor), sum, *half);
+                }
+            }
+            for (tap, value) in dw_here.iter_mut().enumerate() {
+                *value = simd.multiply_add(simd.splat(row[tap / 3]), half[tap % 3], *value);
+            }
+        }
+        for (tap, value) in dw_here.into_iter().enumerate() {
+            let to = &mut dw[tap * matrix + at..][..S::LANES];
+            // SAFETY: the slice holds a vector.
+            unsafe { simd.store(to.as_mut_ptr(), value) };
+        }
+    }
+}
