@@ -4,6 +4,7 @@
 mod bench;
 mod choices;
 mod evaluate;
+mod lr_find;
 mod options;
 mod predict;
 mod progress;
@@ -52,6 +53,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Name what is on pictures.
     Predict(predict::Predict),
+    /// Find a learning rate.
+    LrFind(lr_find::LrFind),
     /// Print a model's layers, parameters and memory.
     Summary(summary::Summary),
     /// Time training or inference.
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Train(train) => train.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Predict(predict) => predict.run(),
+        Command::LrFind(lr_find) => lr_find.run(),
         Command::Summary(summary) => summary.run(),
         Command::Bench(bench) => bench.run(),
     };

@@ -71,6 +71,11 @@ pub struct Images {
 }
 
 impl Images {
+    /// `n` black pictures of class 0.
+    pub fn black(n: usize, size: usize) -> Images {
+        Images { pixels: vec![0; n * size * size * CHANNELS], labels: vec![0; n], size }
+    }
+
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.labels.len()

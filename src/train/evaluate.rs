@@ -87,9 +87,66 @@ impl Trained {
             plans::upload(device, name, &images.mirrored())?;
             result = evaluator.averaged(&result, &evaluator.run(device, &keep_going)?);
         }
+        self.check(&result)?;
+        Ok(result)
+    }
+
+    fn check(&self, result: &Evaluation) -> Result<()> {
         let damaged =
             "gives outputs that are not finite numbers: the weights are damaged, or their training diverged";
-        if result.is_finite() { Ok(result) } else { Err(Error::file(&self.path, damaged)) }
+        if result.logits.iter().all(|logit| logit.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::file(&self.path, damaged))
+        }
+    }
+}
+
+/// A model on a device, for pictures that come a few at a time.
+pub struct Predictor<'a> {
+    trained: &'a Trained,
+    evaluator: Evaluator,
+    flip: bool,
+}
+
+/// The device's name for the pictures of a [`Predictor`].
+const PREDICTED: &str = "predicted";
+
+impl Trained {
+    /// Prepares predictions; `manner.batch_size` pictures at a time at most.
+    ///
+    /// # Errors
+    /// As for [`Evaluator`].
+    pub fn predictor(&self, device: &mut dyn Device, manner: Manner) -> Result<Predictor<'_>> {
+        let Manner { batch_size, flip } = manner;
+        let size = self.spec.image_size;
+        let empty = Images::black(batch_size, size);
+        let evaluator = Evaluator::new(device, &self.spec, PREDICTED, &empty, batch_size)?;
+        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
+        plans::write_parameters(device, &evaluator.parameters, &values)?;
+        Ok(Predictor { trained: self, evaluator, flip })
+    }
+}
+
+impl Predictor<'_> {
+    /// A row of class probabilities for each picture of the model's size, no more than a batch of them.
+    ///
+    /// # Errors
+    /// If the device fails, or the model's outputs are not finite.
+    pub fn predict(&self, device: &mut dyn Device, pictures: &Images) -> Result<Vec<Vec<f32>>> {
+        let mut batch = pictures.clone();
+        batch.labels.resize(self.evaluator.batch_size, 0);
+        batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
+        plans::upload(device, PREDICTED, &batch)?;
+        let mut result = self.evaluator.run(device, || true)?;
+        if self.flip {
+            plans::upload(device, PREDICTED, &batch.mirrored())?;
+            result = self.evaluator.averaged(&result, &self.evaluator.run(device, || true)?);
+        }
+        let classes = self.evaluator.classes;
+        result.logits.truncate(pictures.len() * classes);
+        self.trained.check(&result)?;
+        Ok(result.logits.chunks_exact(classes).map(probabilities).collect())
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+pub mod lr_find;
 pub mod optimizer;
 pub mod plans;
 pub mod probe;

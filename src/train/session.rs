@@ -207,7 +207,8 @@ impl<'a> Session<'a> {
     ) -> Result<T> {
         let own = self.parameters.iter().map(|parameter| device.read_state(&parameter.name));
         let own = own.collect::<Result<Vec<_>>>()?;
-        plans::write_parameters(device, &self.parameters, &self.weights(device, stage)?)?;
+        let averages = self.weights(device, stage)?;
+        plans::write_parameters(device, &self.parameters, &averages)?;
         let result = work(device);
         plans::write_parameters(device, &self.parameters, &own)?;
         result
