@@ -6,7 +6,7 @@
 //! puts it there: it saves a pass over memory in both directions.
 
 use super::batch_norm_grad::BatchNormGrad;
-use super::case::{Case, Fill};
+use super::case::{Case, Fill, REDUCTIONS};
 use super::*;
 use crate::kernels::{batch_norm, rows};
 
@@ -124,9 +124,6 @@ impl Op for BatchNorm {
     }
 }
 
-/// More columns than a GPU's workgroup takes, and more blocks of rows than its second stage has invocations.
-pub(crate) const LARGE: [[usize; 2]; 2] = [[70, 132], [8300, 31]];
-
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |dims: &[usize], activation, low, high| {
@@ -144,6 +141,6 @@ pub fn cases() -> Vec<Case> {
         case(&[300, 3], Activation::None, 49.0, 51.0),
         case(&[37, 1], Activation::None, -1.0, 1.0),
     ];
-    let large = LARGE.map(|dims| case(&dims, Activation::Relu, 9.0, 11.0));
+    let large = REDUCTIONS.map(|dims| case(&dims, Activation::Relu, 9.0, 11.0));
     small.map(|case| case.differentiable(&[0, 1, 2])).into_iter().chain(large).collect()
 }

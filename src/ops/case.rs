@@ -30,6 +30,10 @@ pub enum Fill {
 /// that can be treated four at a time.
 pub const ELEMENTWISE: [&[usize]; 2] = [&[3, 101], &[4, 9, 36]];
 
+/// Shapes for sums over rows: more columns than a workgroup of a GPU takes, and more blocks of rows than one has
+/// invocations to join them.
+pub const REDUCTIONS: [[usize; 2]; 2] = [[70, 132], [8300, 31]];
+
 /// An op and its inputs.
 #[derive(Clone, Debug)]
 pub struct Case {

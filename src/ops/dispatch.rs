@@ -134,9 +134,9 @@ impl Reduction {
         let (rows, columns) = (x.len() / channels, channels / width(channels));
         let lanes = lanes(columns);
         let least = 4 * GROUP / lanes;
-        let blocks = rows.div_ceil(least).min(FULL.div_ceil(columns.div_ceil(lanes)));
-        let span = rows.div_ceil(blocks).next_multiple_of(least);
-        Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span) }
+        let blocks = rows.div_ceil(least).clamp(1, FULL.div_ceil(columns.div_ceil(lanes)));
+        let span = rows.div_ceil(blocks).next_multiple_of(least).max(least);
+        Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span).max(1) }
     }
 
     /// Cuts `[N, H, W, C]` into its images.
@@ -202,10 +202,10 @@ mod tests {
     #[test]
     fn a_reduction_covers_its_rows_and_fills_a_gpu() {
         for (rows, channels) in
-            [(1, 1), (5, 3), (1000, 16), (131_072, 32), (6272, 1024), (524_288, 32), (64, 2048)]
+            [(0, 4), (1, 1), (5, 3), (1000, 16), (131_072, 32), (6272, 1024), (524_288, 32), (64, 2048)]
         {
             let r = Reduction::new(&TensorType::f32([rows, channels]));
-            assert!(r.blocks * r.span >= rows && (r.blocks - 1) * r.span < rows, "{r:?}");
+            assert!(r.blocks * r.span >= rows && (r.blocks - 1) * r.span < rows.max(1), "{r:?}");
             assert!(r.lanes * r.block_groups()[0] as usize >= r.columns && 256 % r.lanes == 0, "{r:?}");
             let groups = r.blocks * r.block_groups()[0] as usize;
             assert!(groups >= 256 || rows * channels < 256 * 4096, "{r:?}: only {groups} groups");
