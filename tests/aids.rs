@@ -118,7 +118,10 @@ fn a_dead_layer_is_named_and_a_living_one_is_not() {
         let dead = |cpu: &mut Cpu| cpu.write_state("fc1.bias", vec![-1e6f32; 128].as_slice().into());
         let run = train(&settings, 1, dead).unwrap();
         let [note] = &run.heard.notes[..] else { panic!("{:?}", run.heard.notes) };
-        assert!(note.contains("after 3 steps no gradient reaches conv1.weight, conv1.bias, bn1.weight"), "{note}");
+        assert!(
+            note.contains("after 3 steps no gradient reaches conv1.weight, conv1.bias, bn1.weight"),
+            "{note}"
+        );
         assert!(note.contains("fc1.weight, fc1.bias, fc2.weight: they do not learn"), "{note}");
         assert!(!note.contains("fc2.bias"), "{note}");
     }
@@ -172,8 +175,7 @@ fn averaged_weights_are_the_average_of_the_steps_and_what_is_saved() {
 #[test]
 fn clipped_gradients_have_the_norm_that_was_asked_for() {
     let norm = |clip: f32| {
-        let settings =
-            Settings { clip, epochs: 1, weight_decay: 0.0, zero_classifier: false, ..settings() };
+        let settings = Settings { clip, epochs: 1, weight_decay: 0.0, zero_classifier: false, ..settings() };
         let run = train(&settings, 0, no_accident).unwrap();
         let folder = run.folder.path().join("run");
         let checkpoint = Checkpoint::load(&folder.join("checkpoint.safetensors")).unwrap();
@@ -194,7 +196,12 @@ fn the_rate_falls_on_a_plateau() {
     let settings = Settings { plateau: 2, epochs: 6, schedule: Schedule::Constant, rate: 1e-8, ..settings() };
     let run = train(&settings, 0, no_accident).unwrap();
     let rates: Vec<f64> = run.heard.epochs.iter().map(|epoch| epoch.rate).collect();
-    let stale = run.heard.epochs.iter().skip(1).all(|e| e.validation_accuracy <= run.heard.epochs[0].validation_accuracy);
+    let stale = run
+        .heard
+        .epochs
+        .iter()
+        .skip(1)
+        .all(|e| e.validation_accuracy <= run.heard.epochs[0].validation_accuracy);
     assert!(stale);
     assert_eq!(rates[..3], [1e-8; 3]);
     assert!(rates[3..5].iter().all(|rate| (rate / 1e-9 - 1.0).abs() < 1e-5), "{rates:?}");

@@ -65,12 +65,16 @@ fn a_picture_comes_from_standard_input() {
         child.wait_with_output().unwrap()
     };
     let output = predict(&fs::read(bench.path("album/a.png")).unwrap());
-    let (piped, named) = (json(&String::from_utf8(output.stdout).unwrap()), bench.ok("predict album/a.png --json -q"));
+    let (piped, named) =
+        (json(&String::from_utf8(output.stdout).unwrap()), bench.ok("predict album/a.png --json -q"));
     assert_eq!(piped[0]["image"], "-");
     assert_eq!(piped[0]["predictions"], json(&named)[0]["predictions"]);
     let output = predict(b"");
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && message.contains("standard input: neither a PNG"), "{message}");
+    assert!(
+        output.status.code() == Some(1) && message.contains("standard input: neither a PNG"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -199,7 +199,10 @@ fn a_target_and_early_stopping_end_a_training_and_say_so() {
 #[test]
 fn a_learning_rate_is_found_and_drawn() {
     let bench = Bench::new();
-    let found = json(&bench.ok("lr-find --data . --batch-size 64 --steps 60 --out found.png --json"));
+    let found =
+        json(&bench.ok(
+            "lr-find --data . --recipe keras --dropout 0 --batch-size 32 --steps 60 --out found.png --json",
+        ));
     let rate = found["suggested"].as_f64().unwrap();
     assert!((1e-3..2.0).contains(&rate), "{rate}");
     assert!(bench.path("found.png").metadata().unwrap().len() > 10_000);

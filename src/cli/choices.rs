@@ -117,7 +117,13 @@ pub struct Choices {
     pub ema: Option<f32>,
 
     /// Largest norm of all gradients together [default: 0, any].
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true, env = "CIFAR_ENGINE_CLIP", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "NORM",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_CLIP",
+        hide_env = true
+    )]
     pub clip: Option<f32>,
 
     /// Stop after N epochs without a better validation accuracy [default: 0, never].
@@ -129,7 +135,13 @@ pub struct Choices {
     pub plateau: Option<usize>,
 
     /// Stop at a validation accuracy of ACC per cent [default: 0, none].
-    #[arg(long, value_name = "ACC", allow_negative_numbers = true, env = "CIFAR_ENGINE_TARGET", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "ACC",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_TARGET",
+        hide_env = true
+    )]
     pub target: Option<f64>,
 
     /// Predict the mean over a picture and its mirror image [default: as the training flips].

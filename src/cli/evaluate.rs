@@ -50,7 +50,8 @@ impl Evaluate {
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);
-            let mut result = json!({"accuracy": accuracy, "loss": loss, "data": data.name, "test_flip": flip});
+            let mut result =
+                json!({"accuracy": accuracy, "loss": loss, "data": data.name, "test_flip": flip});
             result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
             result["per_class"] = per_class.into();
             return console::print(result);

@@ -66,7 +66,8 @@ pub fn load_data(source: &str, image_size: usize, test_only: bool, skip_bad: boo
         return Err(Error::Interrupted);
     }
     let Dataset { name, classes, train, test, note, skipped } = &dataset;
-    let (train, size) = (if test_only { String::new() } else { format!("{} training and ", train.len()) }, test.size);
+    let (train, size) =
+        (if test_only { String::new() } else { format!("{} training and ", train.len()) }, test.size);
     console::info(format_args!(
         "data: {name}, {train}{} test pictures of {size}x{size} in {} classes",
         test.len(),

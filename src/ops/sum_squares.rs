@@ -60,6 +60,7 @@ impl Op for SumSquares {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |dims: &[usize]| Case::new(SumSquares, vec![(TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))]);
+    let case =
+        |dims: &[usize]| Case::new(SumSquares, vec![(TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))]);
     vec![case(&[1]), case(&[3, 5, 7]), case(&[130, 128]), case(&[9001])]
 }

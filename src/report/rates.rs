@@ -49,10 +49,18 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
         x: Axis::of_decades(exponent(first.rate), exponent(last.rate)),
         y: Axis::of_values(values, (0.0, f64::INFINITY)),
     };
-    let shown = |(_, loss): &(f64, Option<f64>)| loss.is_some_and(|loss| (panel.y.low..=panel.y.high).contains(&loss));
+    let shown = |(_, loss): &(f64, Option<f64>)| {
+        loss.is_some_and(|loss| (panel.y.low..=panel.y.high).contains(&loss))
+    };
     let raw = raw.into_iter().map(|point| (point.0, point.1.filter(|_| shown(&point)))).collect();
     let picture = canvas::paint(SIZE, 3, |canvas| {
-        canvas.text((MARGIN, 48.0), HPos::Left, TITLE, INK, &TITLE.fit(title, f64::from(SIZE.0) - 2.0 * MARGIN))?;
+        canvas.text(
+            (MARGIN, 48.0),
+            HPos::Left,
+            TITLE,
+            INK,
+            &TITLE.fit(title, f64::from(SIZE.0) - 2.0 * MARGIN),
+        )?;
         let text = match suggested {
             Some(rate) => format!("suggested: {rate:.1e} (dashed)"),
             None => "no rate makes the loss fall".to_string(),

@@ -68,11 +68,11 @@ fn smooth(trials: &mut [Trial]) {
 }
 
 /// The rate to train with; none where the loss never falls. Where the loss is lowest, it is about to rise: a schedule
-/// that only passes its highest rate can go as far as half of that, a constant rate should stay at a tenth.
+/// that only passes its highest rate can go as far, a constant rate should stay at a tenth.
 pub fn suggest(trials: &[Trial], schedule: Schedule) -> Option<f32> {
     let lowest = trials.iter().reduce(|low, trial| if trial.smooth < low.smooth { trial } else { low })?;
     let fell = lowest.smooth < 0.995 * trials[0].smooth;
-    let share = if schedule == Schedule::Constant { 0.1 } else { 0.5 };
+    let share = if schedule == Schedule::Constant { 0.1 } else { 1.0 };
     fell.then_some(share * lowest.rate)
 }
 
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_suggestion_lies_below_the_lowest() {
         let falling = trials(&[2.3, 2.2, 1.9, 1.5, 3.0]);
-        for (schedule, expected) in [(Schedule::Constant, 0.01), (Schedule::OneCycle, 0.05)] {
+        for (schedule, expected) in [(Schedule::Constant, 0.01), (Schedule::OneCycle, 0.1)] {
             let found = suggest(&falling, schedule).unwrap();
             assert!((found / expected - 1.0).abs() < 1e-5, "{found}");
         }

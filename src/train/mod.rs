@@ -138,6 +138,7 @@ pub fn train(
     }
     // From the file, which thereby is known to be good.
     let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
-    let test = Trained::open(&run.best())?.evaluate(device, "test", &test, manner, || observer.keep_going())?;
+    let test =
+        Trained::open(&run.best())?.evaluate(device, "test", &test, manner, || observer.keep_going())?;
     Ok(Outcome { history: session.progress().history.clone(), test })
 }

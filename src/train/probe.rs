@@ -36,7 +36,8 @@ impl Stage {
             let decay = if parameter.decay { self.course.weight_decay } else { 0.0 };
             let mut zero = true;
             for (moment, &p) in device.read_state(&moment)?.into_iter().zip(values) {
-                zero &= self.course.optimizer.was_zero(moment, p, decay).ok_or_else(|| not_finite(parameter))?;
+                zero &=
+                    self.course.optimizer.was_zero(moment, p, decay).ok_or_else(|| not_finite(parameter))?;
             }
             if zero {
                 without.push(parameter.name.clone());

@@ -189,7 +189,9 @@ impl<'a> Session<'a> {
         observer: &dyn Observer,
     ) -> Result<Evaluation> {
         let result = match stage.course.ema > 0.0 {
-            true => self.with_averages(device, stage, |device| validation.run(device, || observer.keep_going())),
+            true => {
+                self.with_averages(device, stage, |device| validation.run(device, || observer.keep_going()))
+            }
             false => validation.run(device, || observer.keep_going()),
         };
         if let Err(Error::Interrupted) = result {

@@ -240,11 +240,8 @@ impl Settings {
         usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
         let decay = self.weight_decay;
         usage(decay.is_finite() && decay >= 0.0, format!("--weight-decay must not be negative: {decay}"))?;
-        let shares = [
-            ("--dropout", self.dropout),
-            ("--label-smoothing", self.label_smoothing),
-            ("--ema", self.ema),
-        ];
+        let shares =
+            [("--dropout", self.dropout), ("--label-smoothing", self.label_smoothing), ("--ema", self.ema)];
         for (name, value) in shares {
             usage((0.0..1.0).contains(&value), format!("{name} must lie in [0, 1), not {value}"))?;
         }
@@ -279,7 +276,8 @@ impl Settings {
     pub fn check_against(&self, images: usize) -> Result<()> {
         let Settings { validation, batch_size, epochs, .. } = *self;
         let waits = self.early_stop > 0 || self.plateau > 0 || self.target > 0.0;
-        let problem = "--early-stop, --plateau and --target need a validation set: choose a --validation over 0";
+        let problem =
+            "--early-stop, --plateau and --target need a validation set: choose a --validation over 0";
         usage(!waits || validation > 0, problem.into())?;
         let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
         usage(validation < images, too_many)?;

@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test binary uses a part
 
 pub mod cnn;
-pub mod program;
 pub mod gpu;
+pub mod program;
 
 use std::collections::HashMap;
 
