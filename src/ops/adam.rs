@@ -87,29 +87,24 @@ impl Op for Adam {
         // Finite for a beta of 0, too.
         let ln = |beta: f32| f64::from(beta.max(f32::MIN_POSITIVE)).ln();
         let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "adam", "index"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", (length / width(length)) as f64),
-                ("BETA1", f64::from(self.beta1)),
-                ("BETA2", f64::from(self.beta2)),
-                ("LN_BETA1", ln(self.beta1)),
-                ("LN_BETA2", ln(self.beta2)),
-                ("EPSILON", f64::from(self.epsilon)),
-                ("KERAS", f64::from(self.epsilon_form == EpsilonForm::Keras)),
-                ("DECAY", f64::from(self.decay)),
-            ],
-            bindings: vec![
-                Operand::Input(3),
-                Operand::Input(4),
-                Operand::Input(5),
-                Operand::Output(0),
-                Operand::Output(1),
-                Operand::Output(2),
-            ],
-            groups: grid(length / width(length), GROUP),
-        }))
+        let constants = &[
+            ("BETA1", f64::from(self.beta1)),
+            ("BETA2", f64::from(self.beta2)),
+            ("LN_BETA1", ln(self.beta1)),
+            ("LN_BETA2", ln(self.beta2)),
+            ("EPSILON", f64::from(self.epsilon)),
+            ("KERAS", f64::from(self.epsilon_form == EpsilonForm::Keras)),
+            ("DECAY", f64::from(self.decay)),
+        ];
+        let bindings = vec![
+            Operand::Input(3),
+            Operand::Input(4),
+            Operand::Input(5),
+            Operand::Output(0),
+            Operand::Output(1),
+            Operand::Output(2),
+        ];
+        Some(each_value(wide_shader!(length, "adam", "index"), length / width(length), constants, bindings))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

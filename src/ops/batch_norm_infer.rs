@@ -42,20 +42,14 @@ impl Op for BatchNormInfer {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let channels = types.inputs[1].len();
-        let length = types.inputs[0].len() / width(channels);
-        let inputs = (0..5).map(Operand::Input);
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(channels, "batch_norm_infer", "index", "nan", "activation", "batch_norm"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", length as f64),
-                ("COLUMNS", (channels / width(channels)) as f64),
-                ("EPSILON", f64::from(self.epsilon)),
-                ("ACTIVATION", self.activation.number()),
-            ],
-            bindings: inputs.chain([Operand::Output(0)]).collect(),
-            groups: grid(length, GROUP),
-        }))
+        let constants = [
+            ("COLUMNS", (channels / width(channels)) as f64),
+            ("EPSILON", f64::from(self.epsilon)),
+            ("ACTIVATION", self.activation.number()),
+        ];
+        let shader = wide_shader!(channels, "batch_norm_infer", "index", "nan", "activation", "batch_norm");
+        let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
+        Some(each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

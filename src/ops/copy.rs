@@ -28,13 +28,9 @@ impl Op for Copy {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "copy", "index"),
-            entry: "main",
-            constants: vec![("LENGTH", (length / width(length)) as f64)],
-            bindings: vec![Operand::Input(0), Operand::Output(0)],
-            groups: grid(length / width(length), GROUP),
-        }))
+        let shader = wide_shader!(length, "copy", "index");
+        let bindings = vec![Operand::Input(0), Operand::Output(0)];
+        Some(each_value(shader, length / width(length), &[], bindings))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

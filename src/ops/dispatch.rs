@@ -112,6 +112,17 @@ pub fn grid(count: usize, each: usize) -> [u32; 3] {
     [groups.div_ceil(rows.max(1)), rows, 1]
 }
 
+/// The one launch of a shader whose invocations compute a value each, of `values`, which it knows as `LENGTH`.
+pub fn each_value(
+    shader: Shader,
+    values: usize,
+    constants: &[(&'static str, f64)],
+    bindings: Vec<Operand>,
+) -> Dispatches {
+    let constants = [constants, &[("LENGTH", values as f64)]].concat();
+    Dispatches::from(Dispatch { shader, entry: "main", constants, bindings, groups: grid(values, GROUP) })
+}
+
 /// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with `include/rows.wgsl`.
 /// First a workgroup reduces a block of rows, of `lanes` columns; then a workgroup a column merges the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,20 +65,16 @@ impl Op for Dropout {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "dropout", "index", "rng"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", (length / width(length)) as f64),
-                ("WIDTH", width(length) as f64),
-                ("RATE", f64::from(self.rate)),
-                ("KEEP", f64::from(self.keep())),
-                ("SEED", f64::from(self.seed)),
-                ("STREAM", f64::from(Stream::Dropout as u32)),
-            ],
-            bindings: vec![Operand::Input(1), Operand::Output(0)],
-            groups: grid(length / width(length), GROUP),
-        }))
+        let shader = wide_shader!(length, "dropout", "index", "rng");
+        let constants = &[
+            ("WIDTH", width(length) as f64),
+            ("RATE", f64::from(self.rate)),
+            ("KEEP", f64::from(self.keep())),
+            ("SEED", f64::from(self.seed)),
+            ("STREAM", f64::from(Stream::Dropout as u32)),
+        ];
+        let bindings = vec![Operand::Input(1), Operand::Output(0)];
+        Some(each_value(shader, length / width(length), constants, bindings))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -33,19 +33,11 @@ impl Op for GlobalAveragePoolGrad {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let channels = self.shape.last();
-        let length = self.shape.len() / width(channels);
         let pixels = self.shape.len() / types.inputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(channels, "global_average_pool_grad", "index"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", length as f64),
-                ("COLUMNS", (channels / width(channels)) as f64),
-                ("PIXELS", pixels as f64),
-            ],
-            bindings: vec![Operand::Input(0), Operand::Output(0)],
-            groups: grid(length, GROUP),
-        }))
+        let constants = [("COLUMNS", (channels / width(channels)) as f64), ("PIXELS", pixels as f64)];
+        let shader = wide_shader!(channels, "global_average_pool_grad", "index");
+        let bindings = vec![Operand::Input(0), Operand::Output(0)];
+        Some(each_value(shader, self.shape.len() / width(channels), &constants, bindings))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

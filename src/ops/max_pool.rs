@@ -75,16 +75,10 @@ impl Op for MaxPool {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let x = &types.inputs[0];
-        let length = types.outputs[0].len() / width(x.shape.last());
-        let mut constants = self.constants(x);
-        constants.push(("LENGTH", length as f64));
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(x.shape.last(), "max_pool", "index", "nan"),
-            entry: "main",
-            constants,
-            bindings: vec![Operand::Input(0), Operand::Output(0)],
-            groups: grid(length, GROUP),
-        }))
+        let channels = x.shape.last();
+        let shader = wide_shader!(channels, "max_pool", "index", "nan");
+        let bindings = vec![Operand::Input(0), Operand::Output(0)];
+        Some(each_value(shader, types.outputs[0].len() / width(channels), &self.constants(x), bindings))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

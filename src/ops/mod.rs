@@ -12,7 +12,8 @@ use crate::graph::{Graph, Node, Value};
 use crate::kernels::simd::Isa;
 use crate::tensor::{Buffer, TensorType};
 use dispatch::{
-    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, grid, shader, wide_shader, width,
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
+    width,
 };
 
 pub mod adam;

@@ -37,17 +37,14 @@ impl Op for MovingAverage {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "moving_average", "index"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", (length / width(length)) as f64),
-                ("MOMENTUM", f64::from(self.momentum)),
-                ("SCALE", f64::from(self.scale)),
-            ],
-            bindings: vec![Operand::Input(1), Operand::Output(0)],
-            groups: grid(length / width(length), GROUP),
-        }))
+        let shader = wide_shader!(length, "moving_average", "index");
+        let bindings = vec![Operand::Input(1), Operand::Output(0)];
+        Some(each_value(
+            shader,
+            length / width(length),
+            &[("MOMENTUM", f64::from(self.momentum)), ("SCALE", f64::from(self.scale))],
+            bindings,
+        ))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -43,16 +43,10 @@ impl Op for Relu {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "relu", "index", "nan", "activation"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", (length / width(length)) as f64),
-                ("ACTIVATION", self.activation.number()),
-            ],
-            bindings: vec![Operand::Output(0)],
-            groups: grid(length / width(length), GROUP),
-        }))
+        let shader = wide_shader!(length, "relu", "index", "nan", "activation");
+        let bindings = vec![Operand::Output(0)];
+        let constants = &[("ACTIVATION", self.activation.number())];
+        Some(each_value(shader, length / width(length), constants, bindings))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

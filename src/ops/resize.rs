@@ -48,22 +48,17 @@ impl Op for Resize {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let [[height, width_in, channels], [out_height, out_width, _]] = sizes(types);
-        let length = types.outputs[0].len() / width(channels);
         let named = [
-            ("LENGTH", length),
             ("HEIGHT", height),
             ("WIDTH", width_in),
             ("COLUMNS", channels / width(channels)),
             ("OUT_HEIGHT", out_height),
             ("OUT_WIDTH", out_width),
         ];
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(channels, "resize", "index"),
-            entry: "main",
-            constants: named.map(|(name, value)| (name, value as f64)).to_vec(),
-            bindings: vec![Operand::Input(0), Operand::Output(0)],
-            groups: grid(length, GROUP),
-        }))
+        let constants = named.map(|(name, value)| (name, value as f64));
+        let shader = wide_shader!(channels, "resize", "index");
+        let bindings = vec![Operand::Input(0), Operand::Output(0)];
+        Some(each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -52,18 +52,13 @@ impl Op for Sgd {
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
         let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "sgd", "index"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", (length / width(length)) as f64),
-                ("MOMENTUM", f64::from(self.momentum)),
-                ("NESTEROV", f64::from(self.nesterov)),
-                ("DECAY", f64::from(self.decay)),
-            ],
-            bindings: vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)],
-            groups: grid(length / width(length), GROUP),
-        }))
+        let constants = &[
+            ("MOMENTUM", f64::from(self.momentum)),
+            ("NESTEROV", f64::from(self.nesterov)),
+            ("DECAY", f64::from(self.decay)),
+        ];
+        let bindings = vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)];
+        Some(each_value(wide_shader!(length, "sgd", "index"), length / width(length), constants, bindings))
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
