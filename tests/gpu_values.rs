@@ -18,7 +18,7 @@ use cifar_engine::ops::relu::Relu;
 use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::ops::{Activation, Op};
 use cifar_engine::tensor::{DType, TensorType};
-use common::gpu::{self, Corrupted};
+use common::gpu::{self, corrupted};
 
 fn cpu() -> Cpu {
     Cpu::new(2, Isa::detect()).unwrap()
@@ -109,7 +109,7 @@ fn the_loss_shows_infinite_logits_and_labels_that_do_not_exist() {
         let outputs = loss(value, label);
         assert!(outputs[0][0].is_nan() && outputs[1][0].is_nan(), "{value} {label}: {outputs:?}");
     }
-    let blind: Arc<dyn Op> = Arc::new(Corrupted { op: op.clone(), from: "sums.z > 0.0 ||", to: "" });
+    let blind = corrupted(op.clone(), "sums.z > 0.0 ||", "");
     assert!(run(&mut gpu, &blind, &inputs(f32::NEG_INFINITY, 3))[0][0].is_finite());
 }
 
@@ -125,7 +125,7 @@ fn the_check_notices_a_shader_that_loses_nan() {
         // Without an activation, a value passes unseen.
         if !format!("{op:?}").contains("activation: None") {
             let expected = broken_places(&run(&mut cpu(), &op, &inputs));
-            let op: Arc<dyn Op> = Arc::new(Corrupted { op, from, to });
+            let op = corrupted(op, from, to);
             assert_ne!(broken_places(&run(&mut gpu, &op, &inputs)), expected, "{}", op.name());
         }
     }
@@ -159,7 +159,7 @@ fn a_data_set_may_be_larger_than_a_binding() {
     assert!(distance(&found) < 1e-6, "off by {}", distance(&found));
     let whole = "image + RECORD <= BEFORE || image >= BEFORE + PIECE";
     for (from, to) in [(whole, "image < BEFORE || image >= BEFORE + PIECE"), ("word - BEFORE", "word")] {
-        let corrupted: Arc<dyn Op> = Arc::new(Corrupted { op: op.clone(), from, to });
+        let corrupted = corrupted(op.clone(), from, to);
         assert!(distance(&run(&mut gpu, &corrupted, &inputs)) > 1e-3, "{from}");
     }
 }

@@ -17,10 +17,12 @@ use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::case::{Case, Fill, to_words};
+use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::ops::relu::Relu;
+use cifar_engine::ops::tile::{TILES, Tile, Tiling};
 use cifar_engine::ops::{self, Activation, CpuArgs, Gradients, Op, Types};
 use cifar_engine::tensor::{DType, TensorType};
-use common::gpu::{self, Corrupted, types_of};
+use common::gpu::{self, Altered, corrupted, types_of};
 use common::{Values, distance, evaluate, graph_of};
 
 /// f32 rounding through sums of up to a few hundred terms.
@@ -159,6 +161,15 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("batch_norm_grad", "block += 256u", "block += 512u"),
     ("batch_norm_infer", "variance + EPSILON", "variance"),
     ("batch_norm_infer", "Value(6.0)", "Value(7.0)"),
+    ("clip", "inverseSqrt(squares[0])", "1.0 / squares[0]"),
+    ("clip", "> LIMIT * LIMIT", "> LIMIT"),
+    ("clip", "i < LENGTH", "i < 256"),
+    ("conv2d", "source.y.x + i", "source.y.x + j"),
+    ("conv2d", "pixels % OUT_WIDTH * STRIDE", "pixels % OUT_WIDTH"),
+    ("conv2d_input_grad", "source.x.z - j", "source.x.z - i"),
+    ("conv2d_input_grad", "FIRST_X + row", "row"),
+    ("conv2d_weight_grad", "source.x + x.w", "source.x + y.w"),
+    ("conv2d_weight_grad", "% KERNEL_WIDTH - PAD_LEFT", "% KERNEL_WIDTH"),
     ("copy", "= x[i]", "= x[i] ^ Bits(1u << 20u)"),
     ("dropout", "v.y += v.z * v.x", "v.y += v.z"),
     ("dropout", "i * WIDTH / 4u", "i / 4u"),
@@ -166,6 +177,9 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("global_average_pool", "2u * rows.step", "rows.step"),
     ("global_average_pool", "/ f32(SPAN)", ""),
     ("global_average_pool_grad", "i % COLUMNS", "0u"),
+    ("matmul", "depths < vec4<u32>(DEPTH)", "depths < vec4<u32>(SLICE)"),
+    ("matmul", "depths.y * ROWS", "depths.x * ROWS"),
+    ("matmul", "line_of(row, slice) + column", "line_of(row, 0u) + column"),
     ("max_pool", "value > largest", "value < largest"),
     ("max_pool_grad", "tap < before", "tap + 1u < before"),
     ("max_pool_grad", "p <= min(h / STRIDE", "p < min(h / STRIDE"),
@@ -186,14 +200,53 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("sum_rows", "tree[local] += tree[local + half]", "tree[local] = tree[local + half]"),
     ("sum_rows", "row < rows.end)", "true)"),
     ("sum_rows", "block += 256u", "block += 512u"),
+    ("sum_squares", "x[i] * x[i]", "x[i]"),
+    ("sum_squares", "i += GROUPS * 256u", "i += LENGTH"),
+    ("sum_squares", "i < GROUPS", "i < 1u"),
 ];
+
+/// A product computed in given tiles: with vectors, or transposed, without them, in slices of the depth.
+fn tiled(tile: Tile, plain: bool) -> Case {
+    let (rows, columns, depth) =
+        (tile.rows + 5, tile.columns + if plain { 12 } else { 7 }, if plain { 40 } else { 37 });
+    let matmul = Matmul { a_transposed: !plain, b_transposed: !plain };
+    let (a, b) = if plain { ([rows, depth], [depth, columns]) } else { ([depth, rows], [columns, depth]) };
+    let tiling = Tiling { tile, slice: if plain { 48 } else { 16 } };
+    let work = move |types: &Types| Some(matmul.tiled(types).dispatches(tiling));
+    let inputs = [&a[..], &b, &[columns]].map(|dims| (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0)));
+    let op = Arc::new(Altered { op: Arc::new(matmul), work });
+    Case { op, inputs: inputs.to_vec(), differentiable: Vec::new() }
+}
+
+/// Which tile a product gets depends on its size, and most cases are small.
+#[test]
+fn every_tile_matches_the_reference() {
+    let Some(mut gpu) = gpu::open() else { return };
+    for tile in TILES {
+        for plain in [true, false] {
+            check_gpu(&mut gpu, &tiled(tile, plain)).unwrap_or_else(|error| panic!("{tile:?}: {error}"));
+        }
+    }
+    for (plain, from, to) in [
+        (true, "left, right);", "left, left);"),
+        (true, "third < blocks { next_3", "false { next_3"),
+        (false, "slice += WAYS", "slice += 2u * WAYS"),
+    ] {
+        let case = |tile: &Tile| tiled(*tile, plain);
+        let noticed = TILES.iter().map(case).any(|case| {
+            let case = Case { op: corrupted(case.op.clone(), from, to), ..case };
+            check_gpu(&mut gpu, &case).is_err_and(|error| error.contains("off by"))
+        });
+        assert!(noticed, "{from}");
+    }
+}
 
 /// Whether a case of an op fails, when one text in its shaders has been replaced by another.
 fn is_noticed(gpu: &mut dyn Device, name: &str, from: &'static str, to: &'static str) -> bool {
     let cases = ops::cases().into_iter().filter(|case| case.op.name() == name);
     cases.into_iter().any(|case| {
-        let corrupted = Case { op: Arc::new(Corrupted { op: case.op.clone(), from, to }), ..case };
-        check_gpu(gpu, &corrupted).is_err_and(|error| error.contains("off by"))
+        let case = Case { op: corrupted(case.op.clone(), from, to), ..case };
+        check_gpu(gpu, &case).is_err_and(|error| error.contains("off by"))
     })
 }
 

@@ -201,7 +201,7 @@ fn a_learning_rate_is_found_and_drawn() {
     let bench = Bench::new();
     let found =
         json(&bench.ok(
-            "lr-find --data . --recipe keras --dropout 0 --batch-size 32 --steps 60 --out found.png --json",
+            "lr-find --data shapes --recipe keras --batch-size 32 --steps 60 --out found.png --json",
         ));
     let rate = found["suggested"].as_f64().unwrap();
     assert!((1e-3..2.0).contains(&rate), "{rate}");

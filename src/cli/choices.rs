@@ -11,9 +11,11 @@ use toml::Table;
 use super::options::image_size;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::models::Architecture;
 use crate::nn::Norm;
 use crate::train::optimizer::Optimizer;
+use crate::train::run_folder::MOST_TEXT;
 use crate::train::schedule::Schedule;
 use crate::train::settings::{Augmentation, Normalise, Recipe, Settings, usual_decay, usual_rate};
 
@@ -182,8 +184,7 @@ impl Choices {
     /// # Errors
     /// If it cannot be read, is no TOML, or has an unknown name or a value of the wrong kind in it.
     fn read(path: &Path) -> Result<Choices> {
-        let text = fs::read_to_string(path);
-        let text = text.map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        let text = read_text(path, MOST_TEXT)?;
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Error::file(path, format!("line {line}: {}", error.message()))

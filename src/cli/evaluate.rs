@@ -1,5 +1,6 @@
 //! `cifar-engine evaluate`.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,12 +9,14 @@ use serde_json::{Map, Value, json};
 use super::options::{DataOptions, DeviceOptions, FlipOption, same_classes};
 use super::stopped;
 use crate::console;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::report::RunReport;
 use crate::train::evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine evaluate runs/cnn-cifar10-1/best.safetensors
+  cifar-engine evaluate best.safetensors --data pictures/ --report report/
   cifar-engine evaluate best.safetensors --data pictures/ --json")]
 pub struct Evaluate {
     /// The weights, as `train` writes them.
@@ -28,6 +31,10 @@ pub struct Evaluate {
     /// Pictures a step.
     #[arg(long, default_value_t = BATCH_SIZE as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
+
+    /// Write a report into this folder: report.html, confusion matrix, figures by class, mistakes.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 
     /// Print the result as JSON: accuracy, loss, per_class.
     #[arg(long)]
@@ -47,6 +54,22 @@ impl Evaluate {
         let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
         let manner = Manner { batch_size: self.batch_size as usize, flip };
         let result = trained.evaluate(&mut device, "test", &data.test, manner, || !stopped())?;
+        if let Some(folder) = &self.report {
+            fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
+            RunReport {
+                title: &format!("{} on {}, evaluated on {}", spec.architecture, spec.data, data.name),
+                classes: &spec.classes,
+                history: &[],
+                accuracy: result.accuracy,
+                plain_accuracy: result.plain_accuracy,
+                loss: result.loss,
+                logits: &result.logits,
+                images: &data.test,
+                parameters: trained.trained_parameters,
+                settings: "",
+            }
+            .write(folder)?;
+        }
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);

@@ -3,6 +3,8 @@
 
 mod bench;
 mod choices;
+mod compare;
+mod completions;
 mod evaluate;
 mod lr_find;
 mod options;
@@ -55,10 +57,14 @@ enum Command {
     Predict(predict::Predict),
     /// Find a learning rate.
     LrFind(lr_find::LrFind),
+    /// Put runs side by side.
+    Compare(compare::Compare),
     /// Print a model's layers, parameters and memory.
     Summary(summary::Summary),
     /// Time training or inference.
     Bench(bench::Bench),
+    /// Print the completions of a shell.
+    Completions(completions::Completions),
 }
 
 /// Set by Ctrl-C; the work in progress stops at the next safe point.
@@ -86,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Predict(predict) => predict.run(),
         Command::LrFind(lr_find) => lr_find.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Summary(summary) => summary.run(),
         Command::Bench(bench) => bench.run(),
     };

@@ -11,6 +11,8 @@ use crate::data::{self, Dataset, Source};
 use crate::error::{Error, Result};
 use crate::exec::cpu::Cpu;
 use crate::kernels::simd::Isa;
+use crate::models::PaddingStyle;
+use crate::models::pretrained::Attributes;
 
 /// Where the computation runs.
 #[derive(Args, Clone, Debug)]
@@ -87,6 +89,56 @@ pub struct FlipOption {
     /// Predict the mean over a picture and its mirror image [default: as the weights were trained].
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub test_flip: Option<bool>,
+}
+
+/// What weights from elsewhere may not say about themselves.
+#[derive(Args, Clone, Debug)]
+pub struct WeightsOptions {
+    /// How the weights' convolutions are padded: same (TensorFlow, Keras) or symmetric (PyTorch) [default: what
+    /// the file says, else symmetric].
+    #[arg(long, value_enum, value_name = "STYLE")]
+    pub padding: Option<PaddingStyle>,
+
+    /// Batch normalisation's epsilon [default: what the file says, else 1e-5; Keras has 1e-3].
+    #[arg(long, value_name = "X")]
+    pub bn_epsilon: Option<f32>,
+
+    /// Mean of each channel that the weights were trained with, of pixels between 0 and 1 [default: what the
+    /// file says, else its makers' usual].
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
+    pub mean: Option<Vec<f32>>,
+
+    /// Standard deviation of each channel, as the mean.
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
+    pub std: Option<Vec<f32>>,
+}
+
+impl WeightsOptions {
+    /// # Errors
+    /// If a value makes no sense.
+    pub fn attributes(&self) -> Result<Attributes> {
+        let channels = |name: &str, values: &Option<Vec<f32>>, low: f32| {
+            let channels = values.clone().map(<[f32; 3]>::try_from).transpose();
+            let fine = |v: &[f32; 3]| v.iter().all(|value| (low..=100.0).contains(value));
+            match channels {
+                Ok(None) => Ok(None),
+                Ok(Some(values)) if fine(&values) => Ok(Some(values.map(|value| 255.0 * value))),
+                _ => {
+                    Err(Error::Usage(format!("{name} takes three numbers from {low} to 100, as 0.5,0.5,0.5")))
+                }
+            }
+        };
+        let epsilon = self.bn_epsilon;
+        if epsilon.is_some_and(|epsilon| !(1e-12..=1.0).contains(&epsilon)) {
+            return Err(Error::Usage("--bn-epsilon must lie between 1e-12 and 1".into()));
+        }
+        Ok(Attributes {
+            padding: self.padding,
+            epsilon,
+            mean: channels("--mean", &self.mean, 0.0)?,
+            std: channels("--std", &self.std, 1e-3)?,
+        })
+    }
 }
 
 /// `--image-size`: a size that pictures can have.

@@ -2,20 +2,22 @@
 
 use std::fs;
 use std::io::{ErrorKind, stdin};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::options::{DataOptions, DeviceOptions, FlipOption, same_classes};
+use super::options::{DataOptions, DeviceOptions, FlipOption, WeightsOptions, image_size, same_classes};
 use super::stopped;
 use crate::console;
 use crate::data::picture::{load_picture, read_picture};
 use crate::data::{Images, folder};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
+use crate::files::read_text;
 use crate::models::Spec;
+use crate::report::run::cell;
 use crate::report::{Sample, samples};
 use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
 
@@ -25,6 +27,7 @@ use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
   cifar-engine predict holiday/ --format csv      all pictures in a folder and below
   curl -s https://example.org/cat.jpg | cifar-engine predict -
   cifar-engine predict photo.jpg --weights best.safetensors --json
+  cifar-engine predict photo.jpg --weights mobilenetv1_100.safetensors --labels imagenet.txt
   cifar-engine predict --sample 7                 test picture 7, with its label, as sample-7.png")]
 pub struct Predict {
     /// Pictures, png or jpeg, of any size; folders of them; - for a picture from standard input.
@@ -34,6 +37,17 @@ pub struct Predict {
     /// The weights, or builtin for those in the program [default: the newest best.safetensors in runs/, or builtin].
     #[arg(long, value_name = "FILE", env = "CIFAR_ENGINE_WEIGHTS", hide_env = true)]
     weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    attributes: WeightsOptions,
+
+    /// Names of the classes, one a line, for weights that come without; a first line too many is skipped.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+
+    /// Side of the pictures in pixels [default: what the weights were trained with].
+    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    image_size: Option<usize>,
 
     /// Take test picture N of the data set, and write it as a picture with both labels.
     #[arg(long, value_name = "N", conflicts_with = "images")]
@@ -88,10 +102,14 @@ const BUILT_IN: &str = "builtin";
 impl Predict {
     pub fn run(self) -> Result<()> {
         let newest = if self.weights.is_none() { newest_weights()? } else { None };
-        let trained = match self.weights.as_ref().or(newest.as_ref()) {
-            Some(path) if path.as_os_str() != BUILT_IN => Trained::open(path)?,
-            _ => Trained::built_in()?,
+        let attributes = self.attributes.attributes()?;
+        let mut trained = match self.weights.as_ref().or(newest.as_ref()) {
+            Some(path) if path.as_os_str() != BUILT_IN => Trained::open_as(path, &attributes, self.image_size)?,
+            _ => Trained::built_in(&attributes, self.image_size)?,
         };
+        if let Some(labels) = &self.labels {
+            trained.spec.classes = read_labels(labels, trained.spec.classes.len())?;
+        }
         let Spec { architecture, data, .. } = &trained.spec;
         console::info(format_args!("weights: {} ({architecture} on {data})", trained.path.display()));
         match self.sample {
@@ -199,6 +217,19 @@ impl Predict {
     }
 }
 
+/// The lines of a file, as many as there are classes. Lists made for TensorFlow begin with one for the
+/// background, which other models do not have.
+fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
+    const MOST: u64 = 4 << 20;
+    let wrong = |problem: String| Error::file(path, problem);
+    let text = read_text(path, MOST)?;
+    let lines: Vec<String> = text.lines().map(|line| printable(line.trim()).into_owned()).collect();
+    match lines.len().checked_sub(classes) {
+        Some(extra @ 0..=1) => Ok(lines[extra..].to_vec()),
+        _ => Err(wrong(format!("has {} lines, but the model has {classes} classes", lines.len()))),
+    }
+}
+
 /// The most probable classes, most probable first.
 fn largest(row: &[f32]) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = row.iter().copied().enumerate().collect();
@@ -229,7 +260,7 @@ impl Printer<'_> {
         let entry = || json!({"image": image, "predictions": predictions(top, self.classes)});
         match self.format {
             Format::Text => {
-                console::print(crate::error::printable(image))?;
+                console::print(printable(image))?;
                 print_top(top, self.classes)
             }
             Format::Jsonl => console::print(entry()),
@@ -246,14 +277,6 @@ impl Printer<'_> {
 
     fn end(self) -> Result<()> {
         if self.format == Format::Json { console::print(Value::Array(self.entries)) } else { Ok(()) }
-    }
-}
-
-/// A cell of a CSV table (RFC 4180).
-fn cell(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_string(),
     }
 }
 

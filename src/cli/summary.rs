@@ -6,7 +6,7 @@ use super::options::{DeviceOptions, image_size};
 use crate::console;
 use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;
-use crate::models::{Architecture, Spec};
+use crate::models::{Architecture, Spec, Variant};
 use crate::ops::Types;
 use crate::train::plans::{self, Program};
 use crate::train::settings::{Recipe, Settings};
@@ -46,6 +46,7 @@ pub fn bare_spec(architecture: Architecture, image_size: usize, classes: usize) 
         architecture,
         classes: (0..classes).map(|class| class.to_string()).collect(),
         image_size,
+        variant: Variant::plain(image_size),
         mean: [128.0; 3],
         std: [64.0; 3],
         norm: Recipe::Default.settings().norm,

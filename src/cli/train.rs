@@ -128,7 +128,7 @@ impl Train {
             history.len(),
             duration(seconds)
         ))?;
-        let files = "curves.png, metrics.csv, settings.toml, best.safetensors, last.safetensors";
+        let files = "report.html, curves.png, metrics.csv, settings.toml, best.safetensors and more";
         console::print(format_args!("{folder}: {files}"))?;
         let weights = quoted(&run.best().to_string_lossy());
         console::print(format_args!("try: cifar-engine predict --sample 0 --data {data} --weights {weights}"))

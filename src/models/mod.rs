@@ -1,33 +1,57 @@
 //! The models. Each is one function that calls layers in order; to add another, write it beside
 //! [`cnn::cnn`] and add it to [`Architecture`].
+//!
+//! - [`Spec`]: everything needed to build a model and to feed it; travels in the weights file.
+//! - [`pretrained`]: weights from elsewhere, which say less about themselves.
 
 pub mod cnn;
+pub mod mobilenet_v1;
+pub mod mobilenet_v2;
+mod names;
+pub mod pretrained;
+mod spec;
 
-use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{CLASSES, SIZES};
 use crate::error::{Error, Result};
-use crate::graph::Value;
-use crate::nn::{Builder, Norm, Parameter};
+use crate::nn::Parameter;
+use crate::ops::conv2d::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
+pub use spec::Spec;
 
 /// Which model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
     Cnn,
+    MobilenetV1,
+    MobilenetV2,
+}
+
+const NAMES: [(Architecture, &str); 3] = [
+    (Architecture::Cnn, "cnn"),
+    (Architecture::MobilenetV1, "mobilenet-v1"),
+    (Architecture::MobilenetV2, "mobilenet-v2"),
+];
+
+impl Architecture {
+    /// Into how many units a model can be cut; see [`Spec::build_part`].
+    pub fn units(self) -> usize {
+        match self {
+            Architecture::Cnn => 1,
+            Architecture::MobilenetV1 => mobilenet_v1::UNITS,
+            Architecture::MobilenetV2 => mobilenet_v2::UNITS,
+        }
+    }
 }
 
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Architecture::Cnn => "cnn",
-        })
+        f.write_str(NAMES.iter().find(|(architecture, _)| architecture == self).map_or("", |(_, name)| name))
     }
 }
 
@@ -35,10 +59,11 @@ impl FromStr for Architecture {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "cnn" => Ok(Architecture::Cnn),
-            _ => Err(Error::Usage(format!("there is no model '{name}'; the models are: cnn"))),
-        }
+        let found = NAMES.iter().find(|(_, known)| *known == name).map(|(architecture, _)| *architecture);
+        found.ok_or_else(|| {
+            let names = NAMES.map(|(_, name)| name).join(", ");
+            Error::Usage(format!("there is no model '{name}'; the models are: {names}"))
+        })
     }
 }
 
@@ -52,107 +77,62 @@ pub struct Training {
     pub zero_classifier: bool,
 }
 
-/// Everything needed to build a model and to feed it: what a weights file carries besides its tensors.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Spec {
-    pub architecture: Architecture,
-    pub classes: Vec<String>,
-    /// Side of the square input pictures, in pixels.
-    pub image_size: usize,
-    /// Per channel, in units of 0..255: a pixel enters as `(pixel - mean) / std`.
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
-    pub norm: Norm,
-    /// Whether a prediction is the mean over a picture and its mirror image.
-    pub test_flip: bool,
-    /// Name of the data set it was trained on.
-    pub data: String,
+/// What sets models of one architecture apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Variant {
+    /// Side of the pictures that the model sees, to which smaller ones are enlarged.
+    pub input_size: usize,
+    /// Multiplies the channels of a MobileNet; the `cnn` has one width.
+    pub width: f32,
+    /// Of a MobileNet's convolutions; the `cnn` has one padding.
+    pub padding: PaddingStyle,
 }
 
-impl Spec {
-    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`.
-    ///
-    /// # Errors
-    /// If the image size does not suit the model.
-    pub fn build(&self, builder: &mut Builder, x: Value, training: Training) -> Result<Value> {
-        match self.architecture {
-            Architecture::Cnn => cnn::cnn(builder, x, self.classes.len(), training),
+impl Variant {
+    /// Sees pictures as they are, in the usual width.
+    pub fn plain(image_size: usize) -> Variant {
+        Variant { input_size: image_size, width: 1.0, padding: PaddingStyle::Same }
+    }
+}
+
+/// The two ways to pad a convolution so that stride 1 keeps the size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PaddingStyle {
+    /// As TensorFlow and Keras do it: at stride 2, an even size is padded at the bottom and right only.
+    Same,
+    /// As PyTorch does it: alike on all sides.
+    Symmetric,
+}
+
+impl PaddingStyle {
+    /// What files and options call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PaddingStyle::Same => "same",
+            PaddingStyle::Symmetric => "symmetric",
         }
     }
 
-    fn to_metadata(&self) -> BTreeMap<String, String> {
-        let entries = [
-            ("model", self.architecture.to_string()),
-            ("classes", json(&self.classes)),
-            ("image_size", self.image_size.to_string()),
-            ("mean", json(&self.mean)),
-            ("std", json(&self.std)),
-            ("bn_epsilon", self.norm.epsilon.to_string()),
-            ("bn_momentum", self.norm.momentum.to_string()),
-            ("test_flip", self.test_flip.to_string()),
-            ("data", self.data.clone()),
-        ];
-        entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    /// The style of that name.
+    pub fn named(name: &str) -> Option<PaddingStyle> {
+        [PaddingStyle::Same, PaddingStyle::Symmetric].into_iter().find(|style| style.name() == name)
     }
 
-    /// Reads what [`save`] wrote into a file's metadata.
-    ///
-    /// # Errors
-    /// If an entry is missing or makes no sense; `path` is for the message.
-    pub fn from_metadata(metadata: &BTreeMap<String, String>, path: &Path) -> Result<Spec> {
-        let entry = |key: &str| {
-            let missing =
-                || Error::file(path, format!("its metadata has no '{key}': not written by cifar-engine"));
-            metadata.get(key).ok_or_else(missing)
-        };
-        let wrong = |key: &str| Error::file(path, format!("its metadata's '{key}' makes no sense"));
-        fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
-            serde_json::from_str(text).ok()
-        }
-        let spec = Spec {
-            architecture: entry("model")?.parse().map_err(|_| wrong("model"))?,
-            classes: parse(entry("classes")?).ok_or_else(|| wrong("classes"))?,
-            image_size: parse(entry("image_size")?).ok_or_else(|| wrong("image_size"))?,
-            mean: parse(entry("mean")?).ok_or_else(|| wrong("mean"))?,
-            std: parse(entry("std")?).ok_or_else(|| wrong("std"))?,
-            norm: Norm {
-                epsilon: parse(entry("bn_epsilon")?).ok_or_else(|| wrong("bn_epsilon"))?,
-                momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
-            },
-            // Files from before it was known do not have it.
-            test_flip: metadata.get("test_flip").is_some_and(|value| value == "true"),
-            data: entry("data")?.clone(),
-        };
-        match spec.nonsense() {
-            Some(key) => Err(wrong(key)),
-            None => Ok(spec),
+    /// The padding of a kernel of this size.
+    pub fn of_kernel(self, kernel: usize) -> Padding {
+        match self {
+            PaddingStyle::Same => Padding::Same,
+            PaddingStyle::Symmetric => Padding::Symmetric(kernel / 2),
         }
     }
 }
 
-impl Spec {
-    /// The metadata entry that makes no sense, if any: the file may come from anywhere.
-    fn nonsense(&self) -> Option<&'static str> {
-        let name_is_fine = |name: &String| name.len() <= 100 && !name.contains(char::is_control);
-        let distinct: HashSet<&String> = self.classes.iter().collect();
-        let pixels = -1e6..=1e6;
-        let fine = [
-            ("image_size", SIZES.contains(&self.image_size)),
-            ("classes", CLASSES.contains(&self.classes.len())),
-            ("classes", distinct.len() == self.classes.len() && self.classes.iter().all(name_is_fine)),
-            ("mean", self.mean.iter().all(|mean| pixels.contains(mean))),
-            ("std", self.std.iter().all(|std| (1e-3..=1e6).contains(std))),
-            ("bn_epsilon", self.norm.epsilon > 0.0 && self.norm.epsilon.is_finite()),
-            ("bn_momentum", (0.0..=1.0).contains(&self.norm.momentum)),
-            ("data", name_is_fine(&self.data)),
-        ];
-        fine.into_iter().find(|(_, fine)| !fine).map(|(key, _)| key)
-    }
-}
-
-/// JSON text of a list, which cannot fail to be written.
-fn json<T: Serialize>(list: &[T]) -> String {
-    serde_json::to_string(list).unwrap_or_default()
+/// Channels of a MobileNet's layer at a width: the multiple of eight that is nearest, but never less than
+/// nine tenths of the exact number.
+pub(crate) fn scaled(channels: usize, width: f32) -> usize {
+    let exact = channels as f32 * width;
+    let rounded = (((exact + 4.0) / 8.0) as usize * 8).max(8);
+    if (rounded as f32) < 0.9 * exact { rounded + 8 } else { rounded }
 }
 
 /// Writes a model; `values` are those of its parameters, in the engine's layout.
@@ -183,4 +163,19 @@ pub fn values(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Resu
         Ok(layout::from_disk(p.layout, &tensor.shape, &tensor.data)?.1)
     };
     parameters.iter().map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What timm's and torchvision's models of these widths have.
+    #[test]
+    fn scaled_channels_are_those_of_other_implementations() {
+        let found = |width| [32, 16, 24, 96, 160, 1280].map(|channels| scaled(channels, width));
+        assert_eq!(found(1.0), [32, 16, 24, 96, 160, 1280]);
+        assert_eq!(found(1.4), [48, 24, 32, 136, 224, 1792]);
+        assert_eq!(found(0.25), [8, 8, 8, 24, 40, 320]);
+        assert_eq!(found(0.35), [16, 8, 8, 32, 56, 448]);
+    }
 }

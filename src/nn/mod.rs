@@ -6,10 +6,13 @@ pub mod init;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::Activation;
+use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::batch_norm_infer::BatchNormInfer;
 use crate::ops::conv2d::{Conv2d, Padding};
+use crate::ops::depthwise_conv2d::DepthwiseConv2d;
 use crate::ops::dropout::Dropout;
+use crate::ops::global_average_pool::GlobalAveragePool;
 use crate::ops::matmul::Matmul;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::moving_average::MovingAverage;
@@ -124,13 +127,51 @@ impl<'g> Builder<'g> {
         padding: Padding,
     ) -> Result<Value> {
         self.layer(name, "conv2d", |b| {
-            let depth = b.graph.ty(x).shape.last();
-            let init =
-                Init::GlorotUniform { fan_in: kernel * kernel * depth, fan_out: kernel * kernel * channels };
-            let shape = [kernel, kernel, depth, channels];
-            let w = b.parameter(format!("{name}.weight"), shape, Layout::Convolution, init)?;
+            let w = b.conv2d_weight(name, x, channels, kernel)?;
             let bias = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
             b.graph.apply1(Conv2d { stride, padding }, &[x, w, bias])
+        })
+    }
+
+    /// [`Builder::conv2d`] without the bias, which a batch normalisation after it would take away again.
+    pub fn conv2d_unbiased(
+        &mut self,
+        name: &str,
+        x: Value,
+        channels: usize,
+        kernel: usize,
+        stride: usize,
+        padding: Padding,
+    ) -> Result<Value> {
+        self.layer(name, "conv2d", |b| {
+            let w = b.conv2d_weight(name, x, channels, kernel)?;
+            b.graph.apply1(Conv2d { stride, padding }, &[x, w])
+        })
+    }
+
+    fn conv2d_weight(&mut self, name: &str, x: Value, channels: usize, kernel: usize) -> Result<Value> {
+        let depth = self.graph.ty(x).shape.last();
+        let taps = kernel * kernel;
+        let init = Init::GlorotUniform { fan_in: taps * depth, fan_out: taps * channels };
+        self.parameter(format!("{name}.weight"), [kernel, kernel, depth, channels], Layout::Convolution, init)
+    }
+
+    /// A depthwise convolution without bias: x `[N, H, W, C]` to `[N, P, Q, C]`.
+    pub fn depthwise_conv2d(
+        &mut self,
+        name: &str,
+        x: Value,
+        kernel: usize,
+        stride: usize,
+        padding: Padding,
+    ) -> Result<Value> {
+        self.layer(name, "depthwise", |b| {
+            let channels = b.graph.ty(x).shape.last();
+            let init = Init::GlorotUniform { fan_in: kernel * kernel, fan_out: kernel * kernel };
+            let shape = [kernel, kernel, channels];
+            let w = b.parameter(format!("{name}.weight"), shape, Layout::Depthwise, init)?;
+            let activation = Activation::None;
+            b.graph.apply1(DepthwiseConv2d { stride, padding, activation }, &[x, w])
         })
     }
 
@@ -162,6 +203,20 @@ impl<'g> Builder<'g> {
 
     pub fn relu(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "relu", |b| b.graph.apply1(Relu { activation: Activation::Relu }, &[x]))
+    }
+
+    pub fn relu6(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.layer(name, "relu6", |b| b.graph.apply1(Relu { activation: Activation::Relu6 }, &[x]))
+    }
+
+    /// `x + y`, of one shape.
+    pub fn add(&mut self, name: &str, x: Value, y: Value) -> Result<Value> {
+        self.layer(name, "add", |b| b.graph.apply1(Add, &[x, y]))
+    }
+
+    /// The mean over all pixels: `[N, H, W, C]` to `[N, C]`.
+    pub fn global_average_pool(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.layer(name, "average", |b| b.graph.apply1(GlobalAveragePool, &[x]))
     }
 
     /// Max pooling with a stride equal to its window.

@@ -10,6 +10,7 @@ use super::conv2d_weight_grad::Conv2dWeightGrad;
 use super::sum_rows::SumRows;
 use super::*;
 use crate::kernels::conv::{self, Geometry};
+use crate::kernels::matmul::Product;
 use crate::tensor::{DType, Shape};
 
 /// How the borders are padded.
@@ -95,6 +96,32 @@ impl Conv2d {
     }
 }
 
+/// The constants of `shaders/include/conv.wgsl`.
+pub(crate) fn constants(g: &Geometry) -> Vec<(&'static str, f64)> {
+    let constant = |(name, value): (&'static str, usize)| (name, value as f64);
+    [
+        ("HEIGHT", g.in_height),
+        ("WIDTH", g.in_width),
+        ("CHANNELS", g.in_channels),
+        ("OUT_HEIGHT", g.out_height),
+        ("OUT_WIDTH", g.out_width),
+        ("KERNEL_WIDTH", g.kernel_width),
+        ("STRIDE", g.stride),
+        ("PAD_TOP", g.pad_top),
+        ("PAD_LEFT", g.pad_left),
+    ]
+    .map(constant)
+    .to_vec()
+}
+
+/// Of a convolution that looks at one pixel at a time and is a product of matrices as they lie in memory: its
+/// number of pixels, its input and its output channels.
+pub(crate) fn pointwise(g: &Geometry) -> Option<(usize, usize, usize)> {
+    let one = g.kernel_height == 1 && g.kernel_width == 1 && g.stride == 1;
+    let all = (g.out_height, g.out_width) == (g.in_height, g.in_width);
+    (one && all).then_some((g.batch * g.in_height * g.in_width, g.in_channels, g.out_channels))
+}
+
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -148,6 +175,29 @@ impl Op for Conv2d {
         conv::forward(isa, &self.planned(types), x, w, bias, y, scratch);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let g = self.planned(types);
+        let (operands, bias) = ([0, 1].map(Operand::Input), matmul::bias(types));
+        let product = match pointwise(&g) {
+            Some((m, k, n)) => {
+                let product = Product { m, n, k, a_transposed: false, b_transposed: false };
+                matmul::on_gpu(&product, operands, bias)
+            }
+            None => TiledProduct {
+                shader: shader!("conv2d", "epilogue", "tile", "conv"),
+                constants: constants(&g),
+                a: operands[0],
+                b: operands[1],
+                bias,
+                rows: g.batch * g.out_height * g.out_width,
+                columns: g.out_channels,
+                depth: g.kernel_height * g.kernel_width * g.in_channels,
+                vectors: [g.in_channels, g.out_channels].map(|run| run.is_multiple_of(4)),
+            },
+        };
+        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let g = self.planned(types);
         let mut y = vec![0.0; types.outputs[0].len()];
@@ -193,9 +243,6 @@ pub(crate) fn pairs(a: usize, b: usize) -> impl Iterator<Item = (usize, usize)> 
 /// Convolutions that between them reach every border case: sizes that are no multiple of a tile, strides
 /// with and without leftover pixels, kernels smaller than the stride, one channel, channels equal to size.
 pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
-    let conv = |x: [usize; 4], kernel: [usize; 2], out: usize, stride: usize, padding| {
-        (Conv2d { stride, padding }, Shape::from(x), Shape::from([kernel[0], kernel[1], x[3], out]))
-    };
     vec![
         conv([2, 8, 8, 3], [3, 3], 32, 1, Padding::Same),
         conv([3, 5, 7, 4], [3, 3], 10, 1, Padding::Same),
@@ -214,6 +261,27 @@ pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
     ]
 }
 
+/// Convolutions too large for numerical gradients: on a GPU, several tiles in both directions of one of the three
+/// products and two slices of its depth, with and without vectors.
+pub(crate) fn large_geometries() -> Vec<(Conv2d, Shape, Shape)> {
+    vec![
+        conv([2, 9, 11, 32], [3, 3], 36, 1, Padding::Same),
+        conv([2, 13, 23, 8], [3, 3], 12, 1, Padding::Symmetric(1)),
+        conv([2, 25, 24, 3], [3, 3], 9, 2, Padding::Same),
+        conv([2, 12, 12, 34], [1, 1], 17, 1, Padding::Same),
+    ]
+}
+
+fn conv(
+    x: [usize; 4],
+    kernel: [usize; 2],
+    out: usize,
+    stride: usize,
+    padding: Padding,
+) -> (Conv2d, Shape, Shape) {
+    (Conv2d { stride, padding }, Shape::from(x), Shape::from([kernel[0], kernel[1], x[3], out]))
+}
+
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(op, x, w): (Conv2d, Shape, Shape), bias: bool| {
@@ -223,7 +291,11 @@ pub fn cases() -> Vec<Case> {
         if bias {
             inputs.push(fill([channels].into()));
         }
-        Case::new(op, inputs).differentiable(if bias { &[0, 1, 2] } else { &[0, 1] })
+        Case::new(op, inputs)
     };
-    geometries().into_iter().enumerate().map(|(i, geometry)| case(geometry, i % 2 == 0)).collect()
+    let small = geometries().into_iter().enumerate().map(|(i, geometry)| match i % 2 {
+        0 => case(geometry, true).differentiable(&[0, 1, 2]),
+        _ => case(geometry, false).differentiable(&[0, 1]),
+    });
+    small.chain(large_geometries().into_iter().map(|geometry| case(geometry, true))).collect()
 }

@@ -2,9 +2,10 @@
 //! notation of [`super::conv2d`].
 
 use super::case::{Case, Fill};
-use super::conv2d::{Conv2d, each_product, geometries};
+use super::conv2d::{Conv2d, constants, each_product, geometries, large_geometries, pointwise};
 use super::*;
 use crate::kernels::conv::{self, Geometry};
+use crate::kernels::matmul::Product;
 use crate::tensor::Shape;
 
 /// Inputs: x `[N, H, W, C]` and dy `[N, P, Q, O]`; output `[KH, KW, C, O]`, the given shape.
@@ -52,6 +53,29 @@ impl Op for Conv2dWeightGrad {
         conv::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let g = self.geometry(types);
+        let operands = [0, 1].map(Operand::Input);
+        let product = match pointwise(&g) {
+            Some((k, m, n)) => {
+                let product = Product { m, n, k, a_transposed: true, b_transposed: false };
+                matmul::on_gpu(&product, operands, None)
+            }
+            None => TiledProduct {
+                shader: shader!("conv2d_weight_grad", "epilogue", "tile", "conv"),
+                constants: constants(&g),
+                a: operands[0],
+                b: operands[1],
+                bias: None,
+                rows: g.kernel_height * g.kernel_width * g.in_channels,
+                columns: g.out_channels,
+                depth: g.batch * g.out_height * g.out_width,
+                vectors: [g.in_channels, g.out_channels].map(|run| run.is_multiple_of(4)),
+            },
+        };
+        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let mut dw = vec![0.0; self.shape.len()];
         each_product(&self.geometry(types), |x, w, y| dw[w] += inputs[0][x] * inputs[1][y]);
@@ -67,5 +91,5 @@ pub fn cases() -> Vec<Case> {
         let fill = Fill::Uniform(-1.0, 1.0);
         Case::new(Conv2dWeightGrad { conv, shape }, vec![(x, fill), (dy, fill)])
     };
-    geometries().into_iter().map(case).collect()
+    geometries().into_iter().chain(large_geometries()).map(case).collect()
 }

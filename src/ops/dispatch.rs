@@ -7,6 +7,7 @@
 //! - Binding `i` of group 0 is `bindings[i]`: `read` for an input, `read_write` for an output or scratch.
 //! - Shapes and attributes are `override` constants, so that the compiler unrolls loops and drops divisions;
 //!   `constants` gives every one of them.
+//! - A binding is as long as its operand, rounded up to whole vectors: any can be read as `array<vec4<f32>>`.
 //! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile in a browser.
 //! - A grid over a number of elements is folded by [`grid`]; `include/index.wgsl` unfolds it.
 

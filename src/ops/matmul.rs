@@ -30,6 +30,37 @@ impl Matmul {
     fn planned(&self, types: &Types) -> Product {
         planned(self.product(types.inputs[0].dims(), types.inputs[1].dims()))
     }
+
+    /// What a GPU computes.
+    pub fn tiled(&self, types: &Types) -> TiledProduct {
+        on_gpu(&self.planned(types), [0, 1].map(Operand::Input), bias(types))
+    }
+}
+
+/// The last input of an op that may have a bias there.
+pub(crate) fn bias(types: &Types) -> Option<Operand> {
+    (types.inputs.len() == 3).then_some(Operand::Input(2))
+}
+
+/// A matrix product on a GPU.
+pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Operand>) -> TiledProduct {
+    let Product { m: rows, n: columns, k: depth, a_transposed, b_transposed } = *product;
+    let run_of_a = if a_transposed { rows } else { depth };
+    let run_of_b = if b_transposed { depth } else { columns };
+    TiledProduct {
+        shader: shader!("matmul", "epilogue", "tile"),
+        constants: vec![
+            ("A_ALONG_DEPTH", f64::from(!a_transposed)),
+            ("B_ALONG_DEPTH", f64::from(b_transposed)),
+        ],
+        a,
+        b,
+        bias,
+        rows,
+        columns,
+        depth,
+        vectors: [run_of_a, run_of_b].map(|run| run.is_multiple_of(4)),
+    }
 }
 
 impl Op for Matmul {
@@ -88,6 +119,11 @@ impl Op for Matmul {
         matmul::multiply(isa, &self.planned(types), a, b, bias, y, scratch);
     }
 
+    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+        let product = self.tiled(types);
+        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let Product { m, n, k, .. } = self.planned(types);
         let a = |i: usize, l: usize| inputs[0][if self.a_transposed { l * m + i } else { i * k + l }];
@@ -102,12 +138,12 @@ impl Op for Matmul {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
+    let fill = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
     for (m, n, k) in [(5, 10, 7), (50, 33, 40), (1, 1, 1)] {
         for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
             let a = if a_transposed { [k, m] } else { [m, k] };
             let b = if b_transposed { [n, k] } else { [k, n] };
-            let fill = Fill::Uniform(-1.0, 1.0);
             let mut inputs = vec![(TensorType::f32(a), fill), (TensorType::f32(b), fill)];
             if m != 50 {
                 inputs.push((TensorType::f32([n]), fill));
@@ -116,5 +152,8 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case::new(Matmul { a_transposed, b_transposed }, inputs).differentiable(checked));
         }
     }
+    // On a GPU, several tiles in both directions and two slices.
+    let deep = [&[70, 300][..], &[300, 36], &[36]].map(|dims| (TensorType::f32(dims), fill));
+    cases.push(Case::new(Matmul::default(), deep.to_vec()));
     cases
 }

@@ -15,6 +15,7 @@ use dispatch::{
     Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
     width,
 };
+use tile::{TiledProduct, Tiling};
 
 pub mod adam;
 pub mod add;
@@ -48,6 +49,7 @@ pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
 pub mod sum_rows;
 pub mod sum_squares;
+pub mod tile;
 
 /// The test cases of every op.
 pub fn cases() -> Vec<case::Case> {

@@ -6,6 +6,7 @@ use super::plans::{self, Program};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
+use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
@@ -30,6 +31,8 @@ pub struct Evaluator {
 pub struct Trained {
     pub path: PathBuf,
     pub spec: Spec,
+    /// How many of its numbers were trained; running statistics were not.
+    pub trained_parameters: usize,
     file: WeightsFile,
 }
 
@@ -48,23 +51,37 @@ impl Trained {
     /// # Errors
     /// If it cannot be read, is damaged, or its tensors do not fit its model.
     pub fn open(path: &Path) -> Result<Trained> {
-        Trained::checked(weights::load(path)?, path)
+        Trained::open_as(path, &Attributes::default(), None)
+    }
+
+    /// [`Trained::open`], with what the user knows better than the file, and for pictures of another size.
+    ///
+    /// # Errors
+    /// As for [`Trained::open`].
+    pub fn open_as(path: &Path, attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
+        Trained::checked(Pretrained::open(path, attributes)?, path, image_size)
     }
 
     /// The weights that are built into the program.
     ///
     /// # Errors
-    /// None, but for a program that was built wrong.
-    pub fn built_in() -> Result<Trained> {
+    /// If the attributes do not suit them.
+    pub fn built_in(attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
         let path = Path::new("built-in weights");
-        Trained::checked(weights::parse(BUILT_IN, path)?, path)
+        let pretrained = Pretrained::of(weights::parse(BUILT_IN, path)?, path, attributes)?;
+        Trained::checked(pretrained, path, image_size)
     }
 
-    fn checked(file: WeightsFile, path: &Path) -> Result<Trained> {
-        let spec = Spec::from_metadata(&file.metadata, path)?;
+    fn checked(pretrained: Pretrained, path: &Path, image_size: Option<usize>) -> Result<Trained> {
+        let Pretrained { mut spec, file, .. } = pretrained;
+        if let Some(size) = image_size {
+            (spec.image_size, spec.variant.input_size) = (size, size);
+        }
         let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
         models::values(&file, &parameters, path)?;
-        Ok(Trained { path: path.to_path_buf(), spec, file })
+        let trained = parameters.iter().filter(|parameter| parameter.trainable);
+        let trained_parameters = trained.map(|parameter| parameter.shape.len()).sum();
+        Ok(Trained { path: path.to_path_buf(), spec, file, trained_parameters })
     }
 
     /// Evaluates the model on images; `name` is the device's name for them.
@@ -278,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_built_in_weights_are_whole() {
-        let trained = Trained::built_in().unwrap();
+        let trained = Trained::built_in(&Attributes::default(), None).unwrap();
         assert_eq!(trained.spec.classes, crate::data::cifar10::CLASSES);
     }
 }

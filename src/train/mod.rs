@@ -20,8 +20,8 @@ pub mod stage;
 use crate::data::{Dataset, Images};
 use crate::error::Result;
 use crate::exec::Device;
-use crate::models::Spec;
-use crate::report::EpochMetrics;
+use crate::models::{Spec, Variant};
+use crate::report::{EpochMetrics, RunReport};
 use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
 use run_folder::RunFolder;
@@ -73,6 +73,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         architecture: settings.model,
         classes: data.classes.clone(),
         image_size: data.train.size,
+        variant: Variant::plain(data.train.size),
         mean,
         std,
         norm: settings.norm,

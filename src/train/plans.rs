@@ -15,6 +15,7 @@ use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter};
 use crate::ops::augment::Augment;
+use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::tensor::TensorType;
 
@@ -44,7 +45,7 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
         seed: settings.seed,
         ..plain(spec)
     };
-    let (x, labels) = batch(&mut graph, augment, "train", images, settings.batch_size, step)?;
+    let (x, labels) = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
     let mode = Mode::Train { step, seed: settings.seed };
     let mut builder = Builder::new(&mut graph, mode, spec.norm);
     let logits = spec.build(&mut builder, x, settings.training())?;
@@ -84,7 +85,7 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
 pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let (x, _) = batch(&mut graph, plain(spec), name, images, batch_size, step)?;
+    let (x, _) = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
     let logits = spec.build(&mut builder, x, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
@@ -100,8 +101,10 @@ fn plain(spec: &Spec) -> Augment {
     Augment { size, mean, std, shift: 0, flip: false, cutout: 0, seed: 0 }
 }
 
+/// Pictures of the size that the model sees, and their labels.
 fn batch(
     graph: &mut Graph,
+    spec: &Spec,
     augment: Augment,
     name: &str,
     images: usize,
@@ -114,7 +117,13 @@ fn batch(
     let labels = graph.state(&format!("{name}.labels"), TensorType::u32([images]))?;
     let indices = graph.input("indices", TensorType::u32([batch_size]));
     let outputs = graph.apply(augment, &[data, labels, indices, step])?;
-    Ok((outputs[0], outputs[1]))
+    let size = spec.variant.input_size;
+    if size == spec.image_size {
+        return Ok((outputs[0], outputs[1]));
+    }
+    graph.set_layer("resize");
+    let x = graph.apply1(Resize { height: size, width: size }, &[outputs[0]])?;
+    Ok((x, outputs[1]))
 }
 
 /// Puts a set of images where a loaded plan expects them.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
-use crate::report::{EpochMetrics, curves, metrics};
+use crate::files::{read_text, write_atomic};
+use crate::report::{EpochMetrics, RunReport, curves, metrics};
 
-/// A run folder: `settings.toml`, `metrics.csv`, `curves.png`, `best.safetensors`, `last.safetensors` and
-/// `checkpoint.safetensors`. It is locked as long as this value lives; the lock ends with the process, however
+/// A run folder: `settings.toml`, `metrics.csv` and `.jsonl`, `curves.png`, `best.safetensors`, `last.safetensors`,
+/// `checkpoint.safetensors`, and at the end `result.json` and the files of [`RunReport`]. It is locked as long as this value lives; the lock ends with the process, however
 /// that ends.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -20,6 +20,9 @@ pub struct RunFolder {
 }
 
 const SETTINGS: &str = "settings.toml";
+
+/// Settings and results are no larger than this.
+pub const MOST_TEXT: u64 = 1 << 20;
 
 impl RunFolder {
     /// Creates the folder, or the first free `runs/MODEL-DATA-N` if none is named, and writes the settings
@@ -110,12 +113,22 @@ impl RunFolder {
         checkpoint.save(&self.checkpoint_path())
     }
 
-    /// Writes the history so far, as a table and as a picture.
+    /// Writes what a finished run leaves to look at.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_report(&self, report: &RunReport<'_>) -> Result<()> {
+        report.write(&self.path)?;
+        report.write_result(&self.path.join("result.json"))
+    }
+
+    /// Writes the history so far, as tables and as a picture.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn write_history(&self, title: &str, history: &[EpochMetrics]) -> Result<()> {
         metrics::write_csv(self.path.join("metrics.csv"), history)?;
+        metrics::write_jsonl(self.path.join("metrics.jsonl"), history)?;
         curves::draw(self.path.join("curves.png"), title, history)
     }
 }

@@ -1,5 +1,6 @@
 //! What the GPU tests share: the device, and a way to plant an error into a shader.
 
+use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use cifar_engine::exec::gpu::Gpu;
@@ -29,15 +30,38 @@ pub fn types_of(case: &Case) -> Types {
     Types { inputs, outputs }
 }
 
-/// An op whose shaders have one text replaced by another: everything else is the op's own.
-#[derive(Debug)]
-pub struct Corrupted {
+/// An op with other work for the GPU; everything else is the op's own.
+pub struct Altered<F> {
     pub op: Arc<dyn Op>,
-    pub from: &'static str,
-    pub to: &'static str,
+    pub work: F,
 }
 
-impl Op for Corrupted {
+/// An op whose shaders have one text replaced by another.
+pub fn corrupted(op: Arc<dyn Op>, from: &'static str, to: &'static str) -> Arc<dyn Op> {
+    let original = op.clone();
+    let work = move |types: &Types| {
+        let mut work = original.gpu(types)?;
+        let mut found = false;
+        for dispatch in &mut work.list {
+            let source = dispatch.shader.sources.concat();
+            found |= source.contains(from);
+            // Tests end soon: the text may live until then.
+            let source: &'static str = source.replace(from, to).leak();
+            dispatch.shader.sources = Vec::leak(vec![source]);
+        }
+        assert!(found, "no shader of {} contains '{from}'", original.name());
+        Some(work)
+    };
+    Arc::new(Altered { op, work })
+}
+
+impl<F> Debug for Altered<F> {
+    fn fmt(&self, formatter: &mut Formatter) -> std::fmt::Result {
+        self.op.fmt(formatter)
+    }
+}
+
+impl<F: Fn(&Types) -> Option<Dispatches> + Send + Sync + 'static> Op for Altered<F> {
     fn name(&self) -> &'static str {
         self.op.name()
     }
@@ -77,17 +101,7 @@ impl Op for Corrupted {
     }
 
     fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let mut work = self.op.gpu(types)?;
-        let mut found = false;
-        for dispatch in &mut work.list {
-            let source = dispatch.shader.sources.concat();
-            found |= source.contains(self.from);
-            // Tests end soon: the text may live until then.
-            let source: &'static str = source.replace(self.from, self.to).leak();
-            dispatch.shader.sources = Vec::leak(vec![source]);
-        }
-        assert!(found, "no shader of {} contains '{}'", self.name(), self.from);
-        Some(work)
+        (self.work)(types)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

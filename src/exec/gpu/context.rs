@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 /// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
 const UPLOAD_BYTES: usize = 32 << 20;
 
+const VECTOR_BYTES: usize = 16;
+
 pub struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -62,7 +64,11 @@ impl Context {
 
     /// A zeroed buffer for `bytes` bytes, which shaders and copies can reach.
     pub fn storage(&self, label: &str, bytes: usize) -> wgpu::Buffer {
-        self.buffer(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
+        self.buffer(
+            label,
+            padded(bytes),
+            BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        )
     }
 
     /// A buffer that the host reads.
@@ -71,11 +77,9 @@ impl Context {
     }
 
     fn buffer(&self, label: &str, bytes: usize, usage: BufferUsages) -> wgpu::Buffer {
-        // A binding must not be empty.
-        let size = bytes.max(4) as u64;
         self.device.create_buffer(&BufferDescriptor {
             label: Some(label),
-            size,
+            size: bytes as u64,
             usage,
             mapped_at_creation: false,
         })
@@ -122,6 +126,11 @@ impl Context {
         self.check()?;
         result.map(|_| ()).map_err(|error| Error::Failed(format!("the GPU does not answer: {error}")))
     }
+}
+
+/// Bytes of a buffer that holds so many: shaders may read any of them as vectors of four, and none is empty.
+pub fn padded(bytes: usize) -> usize {
+    bytes.next_multiple_of(VECTOR_BYTES).max(VECTOR_BYTES)
 }
 
 fn describe(error: &wgpu::Error) -> String {

@@ -5,7 +5,7 @@ use wgpu::{
     ComputePipeline,
 };
 
-use super::context::Context;
+use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Step};
@@ -124,7 +124,8 @@ impl Memory<'_> {
         }
     }
 
-    /// Exactly the operand's part of its buffer, so that a shader that reads past the end cannot see what lies there.
+    /// The operand's part of its buffer up to the end of its last vector of four, and no more, so that a shader that
+    /// reads past the end cannot see what lies there.
     fn binding(&self, step: &Step, work: &Dispatches, operand: Operand) -> BindingResource<'_> {
         let input = |i: usize| (self.at(step.inputs[i]), step.types.inputs[i].bytes());
         let (buffer, first, bytes) = match operand {
@@ -140,7 +141,7 @@ impl Memory<'_> {
         BindingResource::Buffer(BufferBinding {
             buffer,
             offset: first as u64,
-            size: BufferSize::new(bytes as u64),
+            size: BufferSize::new(padded(bytes) as u64),
         })
     }
 }

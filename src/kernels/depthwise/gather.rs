@@ -91,21 +91,78 @@ pub struct TapRow<'a> {
 impl Kernel for TapRow<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let TapRow { gather, from, w, start, row, to } = self;
-        let (channels, width, kernel) = (gather.channels, gather.horizontal.source, gather.horizontal.kernel);
+        let channels = gather.channels;
         let vertical = gather.line(gather.vertical, row);
         for (column, to) in to.chunks_exact_mut(channels).enumerate() {
             let horizontal = gather.line(gather.horizontal, column);
-            to.copy_from_slice(start);
-            for (y, i) in (0..vertical.count).map(|k| vertical.at(k)) {
-                for (x, j) in (0..horizontal.count).map(|k| horizontal.at(k)) {
-                    let from = &from[(y * width + x) * channels..][..channels];
-                    let w = &w[(i * kernel + j) * channels..][..channels];
-                    for ((to, from), w) in to.iter_mut().zip(from).zip(w) {
-                        *to += from * w;
-                    }
+            Pixel { gather: &gather, vertical: &vertical, horizontal, from, w, start }.run(simd, to);
+        }
+    }
+}
+
+/// One target of a [`Gather`].
+struct Pixel<'a> {
+    gather: &'a Gather,
+    vertical: &'a Line,
+    horizontal: Line,
+    from: &'a [f32],
+    w: &'a [f32],
+    start: &'a [f32],
+}
+
+impl Pixel<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, to: &mut [f32]) {
+        let channels = self.gather.channels;
+        assert!(self.start.len() == channels && to.len() == channels);
+        self.each_tap(|from, w| {
+            assert!(from + channels <= self.from.len() && w + channels <= self.w.len());
+        });
+        let whole = channels - channels % S::LANES;
+        for c in (0..whole).step_by(S::LANES) {
+            // SAFETY: the vector at c ends within `channels`, for which all operands have been checked.
+            unsafe { self.vector(simd, c, to) };
+        }
+        for (c, to) in to.iter_mut().enumerate().skip(whole) {
+            *to = self.start[c];
+            self.each_tap(|from, w| *to += self.from[from + c] * self.w[w + c]);
+        }
+    }
+
+    /// # Safety
+    /// `c + LANES` must be at most `channels`, and the slices as long as `run` checks.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, simd: S, c: usize, to: &mut [f32]) {
+        let (from, w) = (self.from.as_ptr().wrapping_add(c), self.w.as_ptr().wrapping_add(c));
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let mut sum = simd.load(self.start.as_ptr().add(c));
+            for k in 0..self.vertical.count {
+                for l in 0..self.horizontal.count {
+                    let (source, tap) = self.at(k, l);
+                    sum = simd.multiply_add(simd.load(from.add(source)), simd.load(w.add(tap)), sum);
                 }
+            }
+            simd.store(to.as_mut_ptr().add(c), sum);
+        }
+    }
+
+    /// Where the channels of tap (k, l)'s source and weights begin.
+    #[inline(always)]
+    fn at(&self, k: usize, l: usize) -> (usize, usize) {
+        let Extent { source: width, kernel, .. } = self.gather.horizontal;
+        let ((y, i), (x, j)) = (self.vertical.at(k), self.horizontal.at(l));
+        ((y * width + x) * self.gather.channels, (i * kernel + j) * self.gather.channels)
+    }
+
+    #[inline(always)]
+    fn each_tap(&self, mut visit: impl FnMut(usize, usize)) {
+        for k in 0..self.vertical.count {
+            for l in 0..self.horizontal.count {
+                let (from, w) = self.at(k, l);
+                visit(from, w);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Depthwise convolutions and their two gradients, NHWC x HWC: every channel by itself.
 //!
 //! There are nine multiply-adds an element and no reuse across channels, so memory sets the pace. A vector
-//! holds neighbouring channels. The 3x3 kernels of stride 1 and 2 compute blocks of [`BLOCK`] neighbouring
+//! holds neighbouring channels. The 3x3 kernels of stride 1 and 2 compute blocks of neighbouring
 //! outputs, so that each input and each weight is loaded once a block; all others take one tap at a time. A
 //! pixel outside the image is read from a row of zeros, so that no inner loop tests a border.
 
@@ -79,10 +79,6 @@ impl Geometry {
         })
     }
 }
-
-/// Neighbouring outputs that are computed together: with three weights and the nine inputs that they read at
-/// stride 2, sixteen registers, all that AVX2 has.
-const BLOCK: usize = 4;
 
 /// An item of work is about this many elements of the output, in whole rows.
 const ITEM: usize = 1 << 14;
@@ -172,51 +168,3 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f
         }
     });
 }
-
-/// The pixels of input row `row` that a block reads whose first output's window begins, but for the padding,
-/// at column `first`.
-#[inline(always)]
-fn pixels<'a, const COLUMNS: usize>(
-    g: &Geometry,
-    x: &'a [f32],
-    row: usize,
-    first: usize,
-    zeros: &'a [f32],
-) -> [&'a [f32]; COLUMNS] {
-    let x = &x[row * g.in_row()..][..g.in_row()];
-    std::array::from_fn(|column| match (first + column).checked_sub(g.pad_left) {
-        Some(at) if at < g.in_width => &x[at * g.channels..][..g.channels],
-        _ => zeros,
-    })
-}
-
-/// The first `lanes` elements of `from`, which may be fewer than a vector holds.
-#[inline(always)]
-fn load<S: Simd>(simd: S, from: &[f32], lanes: usize) -> S::Vector {
-    assert!(lanes <= from.len() && lanes <= S::LANES);
-    if lanes == S::LANES {
-        // SAFETY: `from` has at least `LANES` elements.
-        return unsafe { simd.load(from.as_ptr()) };
-    }
-    let mut padded = [0.0; MOST_LANES];
-    padded[..lanes].copy_from_slice(&from[..lanes]);
-    // SAFETY: `LANES` is at most `MOST_LANES`, the length of the array.
-    unsafe { simd.load(padded.as_ptr()) }
-}
-
-/// Stores the first `lanes` elements of a vector.
-#[inline(always)]
-fn store<S: Simd>(simd: S, to: &mut [f32], lanes: usize, value: S::Vector) {
-    assert!(lanes <= to.len() && lanes <= S::LANES);
-    if lanes == S::LANES {
-        // SAFETY: `to` has at least `LANES` elements.
-        return unsafe { simd.store(to.as_mut_ptr(), value) };
-    }
-    let mut padded = [0.0; MOST_LANES];
-    // SAFETY: `LANES` is at most `MOST_LANES`, the length of the array.
-    unsafe { simd.store(padded.as_mut_ptr(), value) };
-    to[..lanes].copy_from_slice(&padded[..lanes]);
-}
-
-/// The widest vector's.
-const MOST_LANES: usize = 16;

@@ -1,7 +1,8 @@
 //! The gradient of the weights.
 
+use super::Geometry;
+use super::block::{BLOCK, Pixels, pixels};
 use super::gather::Gather;
-use super::{BLOCK, Geometry, load, pixels, store};
 use crate::kernels::conv::add_partials;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Isa, Kernel, Simd};
@@ -62,22 +63,16 @@ impl WeightRow<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const STRIDE: usize, const COLUMNS: usize>(self, simd: S) {
         let WeightRow { g, x, zeros, p, dy, dw } = self;
+        let channels = g.channels;
         for i in g.kernel_rows(p) {
-            let dw = &mut dw[3 * i * g.channels..][..3 * g.channels];
-            for (block, dy) in dy.chunks(BLOCK * g.channels).enumerate() {
-                let columns: [&[f32]; COLUMNS] =
-                    pixels(g, x, p * STRIDE + i - g.pad_top, block * BLOCK * STRIDE, zeros);
-                let outputs: [&[f32]; BLOCK] = std::array::from_fn(|q| {
-                    dy.get(q * g.channels..).filter(|dy| !dy.is_empty()).unwrap_or(zeros)
-                });
-                let block = WeightBlock::<STRIDE, COLUMNS> { columns, outputs };
-                let whole = g.channels - g.channels % S::LANES;
-                for c in (0..whole).step_by(S::LANES) {
-                    block.run(simd, g.channels, c, S::LANES, dw);
+            let dw = &mut dw[3 * i * channels..][..3 * channels];
+            for (block, dy) in dy.chunks(BLOCK * channels).enumerate() {
+                let columns = pixels(g, x, p * STRIDE + i - g.pad_top, block * BLOCK * STRIDE, zeros);
+                let mut outputs = [zeros; BLOCK];
+                for (output, dy) in outputs.iter_mut().zip(dy.chunks_exact(channels)) {
+                    *output = dy;
                 }
-                if whole < g.channels {
-                    block.run(simd, g.channels, whole, g.channels - whole, dw);
-                }
+                WeightBlock::<STRIDE, COLUMNS> { channels, columns, outputs }.run(simd, dw);
             }
         }
     }
@@ -102,24 +97,56 @@ impl WeightRow<'_> {
     }
 }
 
-/// Neighbouring outputs, and the inputs that one row of a 3x3 kernel reads for them.
+/// The gradients of a few neighbouring outputs, and the inputs that one row of the kernel reads for them.
 struct WeightBlock<'a, const STRIDE: usize, const COLUMNS: usize> {
-    columns: [&'a [f32]; COLUMNS],
-    outputs: [&'a [f32]; BLOCK],
+    channels: usize,
+    columns: Pixels<'a, COLUMNS>,
+    outputs: Pixels<'a, BLOCK>,
 }
 
 impl<const STRIDE: usize, const COLUMNS: usize> WeightBlock<'_, STRIDE, COLUMNS> {
-    /// Adds to `lanes` channels from `c` on of the kernel row's gradient.
+    /// Adds to the gradient of the kernel's row.
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, channels: usize, c: usize, lanes: usize, dw: &mut [f32]) {
-        let x = self.columns.map(|column| load(simd, &column[c..], lanes));
-        let dy = self.outputs.map(|dy| load(simd, &dy[c..], lanes));
-        for (j, dw) in dw.chunks_exact_mut(channels).enumerate() {
-            let mut sum = load(simd, &dw[c..], lanes);
-            for (q, dy) in dy.iter().enumerate() {
-                sum = simd.multiply_add(x[q * STRIDE + j], *dy, sum);
+    fn run<S: Simd>(&self, simd: S, dw: &mut [f32]) {
+        let channels = self.channels;
+        assert!(dw.len() == 3 * channels);
+        assert!(self.columns.iter().chain(&self.outputs).all(|pixel| pixel.len() == channels));
+        let whole = channels - channels % S::LANES;
+        for c in (0..whole).step_by(S::LANES) {
+            // SAFETY: the vector at c ends within `channels`, which all slices have been checked against.
+            unsafe { self.vector(simd, c, dw) };
+        }
+        for c in whole..channels {
+            for j in 0..3 {
+                for (q, dy) in self.outputs.iter().enumerate() {
+                    dw[j * channels + c] += self.columns[q * STRIDE + j][c] * dy[c];
+                }
             }
-            store(simd, &mut dw[c..], lanes, sum);
+        }
+    }
+
+    /// # Safety
+    /// `c + LANES` must be at most `channels`, and the slices as long as `run` checks.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, simd: S, c: usize, dw: &mut [f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let mut x = [simd.zero(); COLUMNS];
+            for (x, pixel) in x.iter_mut().zip(&self.columns) {
+                *x = simd.load(pixel.as_ptr().add(c));
+            }
+            let mut dy = [simd.zero(); BLOCK];
+            for (dy, pixel) in dy.iter_mut().zip(&self.outputs) {
+                *dy = simd.load(pixel.as_ptr().add(c));
+            }
+            for j in 0..3 {
+                let dw = dw.as_mut_ptr().add(j * self.channels + c);
+                let mut sum = simd.load(dw);
+                for (q, dy) in dy.iter().enumerate() {
+                    sum = simd.multiply_add(x[q * STRIDE + j], *dy, sum);
+                }
+                simd.store(dw, sum);
+            }
         }
     }
 }

@@ -1,0 +1,26 @@
+// The gradient of a convolution's weights as a matrix product: row r of A is what weight row (i, j, channel) met at
+// every output pixel, B is dy. The depth, all pixels of the batch, is long and cut into slices.
+const A_ALONG_DEPTH = false;
+
+// Four places in a patch whose top left pixel is the first of x, without padding.
+fn locate_a(row: u32) -> Source {
+    let rows = min(row + LANES, vec4<u32>(ROWS - 1u));
+    let y = rows / (KERNEL_WIDTH * CHANNELS) - PAD_TOP;
+    let x = rows / CHANNELS % KERNEL_WIDTH - PAD_LEFT;
+    return Source((y * WIDTH + x) * CHANNELS + rows % CHANNELS, y, x);
+}
+
+fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
+    let pixels = k + LANES;
+    let y = pixels / OUT_WIDTH % OUT_HEIGHT * STRIDE;
+    let x = pixels % OUT_WIDTH * STRIDE;
+    let image = pixels / (OUT_HEIGHT * OUT_WIDTH);
+    let at = ((image * HEIGHT + y) * WIDTH + x) * CHANNELS;
+    let valid = pixels < vec4<u32>(DEPTH);
+    return mat4x4<f32>(
+        read_a(source.at + at.x, valid.xxxx & inside(source.y + y.x, source.x + x.x)),
+        read_a(source.at + at.y, valid.yyyy & inside(source.y + y.y, source.x + x.y)),
+        read_a(source.at + at.z, valid.zzzz & inside(source.y + y.z, source.x + x.z)),
+        read_a(source.at + at.w, valid.wwww & inside(source.y + y.w, source.x + x.w)),
+    );
+}

@@ -1,0 +1,312 @@
+// The tiled matrix product Y [ROWS, COLUMNS] = A [ROWS, DEPTH] B [DEPTH, COLUMNS] behind matmul and the
+// convolutions; src/ops/tile.rs chooses the constants, the chapter "The tile product" of README.md explains it.
+// The including shader says where A, B and Y lie in memory:
+//   locate_a(row), locate_b(column)  what it takes to find four rows of A, four columns of B;
+//   fetch_a(source, k)               of A's four rows at depths k..k+4: four vectors along memory, which is along
+//   fetch_b(source, k)               the depth if A_ALONG_DEPTH, else along the rows; likewise of B's columns;
+//   line_of(row)                     index in `y` of the first element of a row.
+override ROWS: u32;
+override COLUMNS: u32;
+override DEPTH: u32;
+// Whether A's and B's contiguous runs have multiples of four elements, so that whole vectors can be read.
+override A_VECTORS: bool;
+override B_VECTORS: bool;
+// A workgroup computes so many rows and columns, an invocation 8 rows and 8 columns, or 4 columns if not WIDE.
+override TILE_ROWS: u32;
+override TILE_COLUMNS: u32;
+override WIDE: bool;
+override INVOCATIONS: u32;
+// Vectors of workgroup memory: TILE_ROWS * STEP / 4 and TILE_COLUMNS * STEP / 4.
+override LENGTH_A: u32;
+override LENGTH_B: u32;
+// The depth is cut into slices of this length, a multiple of STEP; workgroup z sums slice z.
+override SLICE: u32;
+
+// Depths that are in workgroup memory at a time.
+const STEP = 16u;
+const LANES = vec4<u32>(0u, 1u, 2u, 3u);
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+// An entry point uses one of the two.
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y_vectors: array<vec4<f32>>;
+
+// [STEP, TILE_ROWS / 4] vectors of four rows, and the same for the columns.
+var<workgroup> tile_a: array<vec4<f32>, LENGTH_A>;
+var<workgroup> tile_b: array<vec4<f32>, LENGTH_B>;
+
+// Elements `at` of A where `valid`, else 0. Where A has vectors, the four are one and the first speaks for all.
+fn read_a(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
+    var value = vec4<f32>();
+    if A_VECTORS {
+        if valid.x { value = a[at.x / 4u]; }
+    } else {
+        if valid.x { value.x = a[at.x / 4u][at.x % 4u]; }
+        if valid.y { value.y = a[at.y / 4u][at.y % 4u]; }
+        if valid.z { value.z = a[at.z / 4u][at.z % 4u]; }
+        if valid.w { value.w = a[at.w / 4u][at.w % 4u]; }
+    }
+    return value;
+}
+
+fn read_b(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
+    var value = vec4<f32>();
+    if B_VECTORS {
+        if valid.x { value = b[at.x / 4u]; }
+    } else {
+        if valid.x { value.x = b[at.x / 4u][at.x % 4u]; }
+        if valid.y { value.y = b[at.y / 4u][at.y % 4u]; }
+        if valid.z { value.z = b[at.z / 4u][at.z % 4u]; }
+        if valid.w { value.w = b[at.w / 4u][at.w % 4u]; }
+    }
+    return value;
+}
+
+// The tiles are filled in blocks of 4 x 4 elements, numbered with A's first. Neighbours follow each other in
+// memory: along the depth, or across it.
+struct Place {
+    // Which four of the tile's rows or columns.
+    quad: u32,
+    // Which four of the STEP depths.
+    depth: u32,
+}
+
+fn place(block: u32, quads: u32, along_depth: bool) -> Place {
+    if along_depth {
+        return Place(block / (STEP / 4u), block % (STEP / 4u));
+    }
+    return Place(block % quads, block / quads);
+}
+
+fn place_a(block: u32) -> Place {
+    return place(block, TILE_ROWS / 4u, A_ALONG_DEPTH);
+}
+
+fn place_b(block: u32) -> Place {
+    return place(block - TILE_ROWS, TILE_COLUMNS / 4u, B_ALONG_DEPTH);
+}
+
+fn locate(block: u32, row: u32, column: u32) -> Source {
+    if block < TILE_ROWS {
+        return locate_a(row + 4u * place_a(block).quad);
+    }
+    return locate_b(column + 4u * place_b(block).quad);
+}
+
+// Starts to read a block. Nothing may depend on the values yet: they arrive while the last step is computed.
+fn fetch(block: u32, source: Source, k: u32) -> mat4x4<f32> {
+    if block < TILE_ROWS {
+        return fetch_a(source, k + 4u * place_a(block).depth);
+    }
+    return fetch_b(source, k + 4u * place_b(block).depth);
+}
+
+// Spreads blocks that neighbours store at once over all memory banks.
+fn swizzle(quad: u32, depth: u32, quads: u32) -> u32 {
+    return quad ^ ((2u * depth) & (quads - 1u));
+}
+
+fn upright(block: mat4x4<f32>, along_depth: bool) -> mat4x4<f32> {
+    if along_depth {
+        return transpose(block);
+    }
+    return block;
+}
+
+fn put(block: u32, values: mat4x4<f32>) {
+    if block < TILE_ROWS {
+        let quads = TILE_ROWS / 4u;
+        let place = place_a(block);
+        let at = 4u * place.depth * quads + swizzle(place.quad, place.depth, quads);
+        let lines = upright(values, A_ALONG_DEPTH);
+        tile_a[at] = lines[0];
+        tile_a[at + quads] = lines[1];
+        tile_a[at + 2u * quads] = lines[2];
+        tile_a[at + 3u * quads] = lines[3];
+    } else {
+        let quads = TILE_COLUMNS / 4u;
+        let place = place_b(block);
+        let at = 4u * place.depth * quads + swizzle(place.quad, place.depth, quads);
+        let lines = upright(values, B_ALONG_DEPTH);
+        tile_b[at] = lines[0];
+        tile_b[at + quads] = lines[1];
+        tile_b[at + 2u * quads] = lines[2];
+        tile_b[at + 3u * quads] = lines[3];
+    }
+}
+
+// Four rows and four columns each: rows r.. and r + TILE_ROWS / 2.., columns likewise.
+struct Sums {
+    top_left: mat4x4<f32>,
+    top_right: mat4x4<f32>,
+    bottom_left: mat4x4<f32>,
+    bottom_right: mat4x4<f32>,
+}
+
+// sums + a' b; column i of the matrices is row i of the output.
+fn outer(sums: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        fma(vec4<f32>(a.x), b, sums[0]),
+        fma(vec4<f32>(a.y), b, sums[1]),
+        fma(vec4<f32>(a.z), b, sums[2]),
+        fma(vec4<f32>(a.w), b, sums[3]),
+    );
+}
+
+fn multiply(sums: ptr<function, Sums>, depth: u32, top: u32, bottom: u32, left: u32, right: u32) {
+    let line_a = depth * (TILE_ROWS / 4u);
+    let line_b = depth * (TILE_COLUMNS / 4u);
+    let above = tile_a[line_a + top];
+    let below = tile_a[line_a + bottom];
+    let before = tile_b[line_b + left];
+    (*sums).top_left = outer((*sums).top_left, above, before);
+    (*sums).bottom_left = outer((*sums).bottom_left, below, before);
+    if WIDE {
+        let behind = tile_b[line_b + right];
+        (*sums).top_right = outer((*sums).top_right, above, behind);
+        (*sums).bottom_right = outer((*sums).bottom_right, below, behind);
+    }
+}
+
+// The first row and column of the tile, and the invocation's first within it in fours.
+struct Position {
+    row: u32,
+    column: u32,
+    row_quad: u32,
+    column_quad: u32,
+}
+
+fn position(group: vec3<u32>, groups: vec3<u32>, invocation: u32) -> Position {
+    let tile = group.y * groups.x + group.x;
+    let across = (COLUMNS + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+    let width = select(TILE_COLUMNS / 4u, TILE_COLUMNS / 8u, WIDE);
+    return Position(
+        tile / across * TILE_ROWS,
+        tile % across * TILE_COLUMNS,
+        invocation / width,
+        invocation % width,
+    );
+}
+
+// One slice of a tile. Each invocation reads up to three blocks a step.
+fn product(position: Position, slice: u32, invocation: u32) -> Sums {
+    let blocks = TILE_ROWS + TILE_COLUMNS;
+    let second = invocation + INVOCATIONS;
+    let third = invocation + 2u * INVOCATIONS;
+    let source_1 = locate(invocation, position.row, position.column);
+    let source_2 = locate(second, position.row, position.column);
+    let source_3 = locate(third, position.row, position.column);
+    var sums = Sums();
+    var k = slice * SLICE;
+    let end = min(k + SLICE, DEPTH);
+    var next_1 = fetch(invocation, source_1, k);
+    var next_2 = mat4x4<f32>();
+    var next_3 = mat4x4<f32>();
+    if second < blocks { next_2 = fetch(second, source_2, k); }
+    if third < blocks { next_3 = fetch(third, source_3, k); }
+    while k < end {
+        if invocation < blocks { put(invocation, next_1); }
+        if second < blocks { put(second, next_2); }
+        if third < blocks { put(third, next_3); }
+        workgroupBarrier();
+        k += STEP;
+        if k < end {
+            next_1 = fetch(invocation, source_1, k);
+            if second < blocks { next_2 = fetch(second, source_2, k); }
+            if third < blocks { next_3 = fetch(third, source_3, k); }
+        }
+        for (var depth = 0u; depth < STEP / 4u; depth++) {
+            let top = swizzle(position.row_quad, depth, TILE_ROWS / 4u);
+            let bottom = swizzle(position.row_quad + TILE_ROWS / 8u, depth, TILE_ROWS / 4u);
+            let left = swizzle(position.column_quad, depth, TILE_COLUMNS / 4u);
+            let right = swizzle(position.column_quad + TILE_COLUMNS / 8u, depth, TILE_COLUMNS / 4u);
+            multiply(&sums, 4u * depth, top, bottom, left, right);
+            multiply(&sums, 4u * depth + 1u, top, bottom, left, right);
+            multiply(&sums, 4u * depth + 2u, top, bottom, left, right);
+            multiply(&sums, 4u * depth + 3u, top, bottom, left, right);
+        }
+        workgroupBarrier();
+    }
+    return sums;
+}
+
+fn shift(column: u32) -> vec4<f32> {
+    if !BIAS {
+        return vec4<f32>();
+    }
+    let at = min(column + LANES, vec4<u32>(COLUMNS - 1u));
+    return vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
+}
+
+fn store_vector(row: u32, column: u32, slice: u32, value: vec4<f32>) {
+    if row < ROWS {
+        y_vectors[(line_of(row, slice) + column) / 4u] = epilogue(value, shift(column));
+    }
+}
+
+fn store_vectors(row: u32, column: u32, slice: u32, values: mat4x4<f32>) {
+    if column < COLUMNS {
+        store_vector(row, column, slice, values[0]);
+        store_vector(row + 1u, column, slice, values[1]);
+        store_vector(row + 2u, column, slice, values[2]);
+        store_vector(row + 3u, column, slice, values[3]);
+    }
+}
+
+// For rows of a multiple of four columns.
+@compute @workgroup_size(INVOCATIONS)
+fn vectors(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let tile = position(group, groups, invocation);
+    let sums = product(tile, group.z, invocation);
+    let row = tile.row + 4u * tile.row_quad;
+    let column = tile.column + 4u * tile.column_quad;
+    store_vectors(row, column, group.z, sums.top_left);
+    store_vectors(row + TILE_ROWS / 2u, column, group.z, sums.bottom_left);
+    if WIDE {
+        store_vectors(row, column + TILE_COLUMNS / 2u, group.z, sums.top_right);
+        store_vectors(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, group.z, sums.bottom_right);
+    }
+}
+
+fn store_scalar(row: u32, column: u32, slice: u32, value: vec4<f32>) {
+    if row < ROWS {
+        let at = line_of(row, slice) + column;
+        let result = epilogue(value, shift(column));
+        if column < COLUMNS { y[at] = result.x; }
+        if column + 1u < COLUMNS { y[at + 1u] = result.y; }
+        if column + 2u < COLUMNS { y[at + 2u] = result.z; }
+        if column + 3u < COLUMNS { y[at + 3u] = result.w; }
+    }
+}
+
+fn store_scalars(row: u32, column: u32, slice: u32, values: mat4x4<f32>) {
+    store_scalar(row, column, slice, values[0]);
+    store_scalar(row + 1u, column, slice, values[1]);
+    store_scalar(row + 2u, column, slice, values[2]);
+    store_scalar(row + 3u, column, slice, values[3]);
+}
+
+// For any number of columns: two invocations may not write to one vector.
+@compute @workgroup_size(INVOCATIONS)
+fn scalars(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let tile = position(group, groups, invocation);
+    let sums = product(tile, group.z, invocation);
+    let row = tile.row + 4u * tile.row_quad;
+    let column = tile.column + 4u * tile.column_quad;
+    store_scalars(row, column, group.z, sums.top_left);
+    store_scalars(row + TILE_ROWS / 2u, column, group.z, sums.bottom_left);
+    if WIDE {
+        store_scalars(row, column + TILE_COLUMNS / 2u, group.z, sums.top_right);
+        store_scalars(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, group.z, sums.bottom_right);
+    }
+}

@@ -1,0 +1,46 @@
+// Adds up the slices that a tile product was cut into: y[i] = sum over s of partials[s, i]. Of the WAYS invocations
+// that work on an element, number w sums slices w, w + WAYS, ... in order; their sums are added as a tree.
+override LENGTH: u32;
+override SLICES: u32;
+// Length of the bias.
+override COLUMNS: u32;
+// A power of two.
+override WAYS: u32;
+// Elements of a workgroup: 256 / WAYS.
+override ELEMENTS: u32;
+
+@group(0) @binding(0) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(1) var<storage, read> bias: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+var<workgroup> sums: array<f32, 256>;
+
+@compute @workgroup_size(ELEMENTS, WAYS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let i = (group.y * groups.x + group.x) * ELEMENTS + local.x;
+    var sum = 0.0;
+    if i < LENGTH {
+        for (var slice = local.y; slice < SLICES; slice += WAYS) {
+            sum += partials[slice * LENGTH + i];
+        }
+    }
+    sums[index] = sum;
+    for (var ways = WAYS / 2u; ways > 0u; ways /= 2u) {
+        workgroupBarrier();
+        if local.y < ways {
+            sums[index] += sums[index + ways * ELEMENTS];
+        }
+    }
+    if local.y == 0u && i < LENGTH {
+        var shift = 0.0;
+        if BIAS {
+            shift = bias[i % COLUMNS];
+        }
+        y[i] = epilogue(vec4<f32>(sums[index]), vec4<f32>(shift)).x;
+    }
+}

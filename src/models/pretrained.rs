@@ -1,0 +1,171 @@
+//! Weights of a MobileNet from elsewhere: which model they are, under which names, and how they were trained.
+//!
+//! Padding, epsilon, momentum, mean and std cannot be seen in the tensors, and a wrong one costs points of
+//! accuracy in silence. They are taken from the file's metadata; else, from what the makers of files of this
+//! layout use; an [`Attributes`] overrides either.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::names::{from_torchvision, is_torchvision};
+use super::spec::WIDTHS;
+use super::{Architecture, PaddingStyle, Spec, Variant, mobilenet_v1, scaled};
+use crate::error::{Error, Result};
+use crate::nn::Norm;
+use crate::weights::{self, WeightsFile};
+
+/// What a user says about a file's weights, against what it says itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attributes {
+    /// How convolutions are padded.
+    pub padding: Option<PaddingStyle>,
+    /// Batch normalisation's epsilon.
+    pub epsilon: Option<f32>,
+    /// Of each channel, pixels being 0 to 255.
+    pub mean: Option<[f32; 3]>,
+    /// As the mean.
+    pub std: Option<[f32; 3]>,
+}
+
+/// Weights under the engine's names, in PyTorch's layout, with what is known about them.
+pub struct Pretrained {
+    /// Its classes are numbers where the file names none.
+    pub spec: Spec,
+    pub file: WeightsFile,
+    /// Whose names the tensors had in the file.
+    pub layout: &'static str,
+}
+
+/// The tensors of the classifier.
+pub const CLASSIFIER: [&str; 2] = ["classifier.weight", "classifier.bias"];
+
+/// Mean and standard deviation of ImageNet's pixels, which most of PyTorch's models were trained with.
+const IMAGENET: ([f32; 3], [f32; 3]) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
+/// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
+const CENTRED: ([f32; 3], [f32; 3]) = ([127.5; 3], [127.5; 3]);
+/// Side of ImageNet's pictures.
+const INPUT_SIZE: usize = 224;
+/// The widths that are looked for.
+const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2, 1.3, 1.5, 2.0];
+
+impl Pretrained {
+    /// Reads a safetensors file of MobileNet weights: the engine's own, or in timm's or torchvision's names.
+    ///
+    /// # Errors
+    /// If it cannot be read, is of no known model, or its metadata makes no sense. Whether all tensors are
+    /// there is checked by [`values`](super::values).
+    pub fn open(path: &Path, attributes: &Attributes) -> Result<Pretrained> {
+        Pretrained::of(weights::load(path)?, path, attributes)
+    }
+
+    /// [`Pretrained::open`] for the content of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// As for [`Pretrained::open`].
+    pub fn of(file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
+        let mut pretrained = match file.metadata.contains_key("model") {
+            true => {
+                Pretrained { spec: Spec::from_metadata(&file.metadata, path)?, file, layout: "this engine's" }
+            }
+            false => Pretrained::recognise(file, path)?,
+        };
+        let Spec { variant, norm, mean, std, .. } = &mut pretrained.spec;
+        variant.padding = attributes.padding.unwrap_or(variant.padding);
+        norm.epsilon = attributes.epsilon.unwrap_or(norm.epsilon);
+        (*mean, *std) = (attributes.mean.unwrap_or(*mean), attributes.std.unwrap_or(*std));
+        Ok(pretrained)
+    }
+
+    /// Whether the classifier is there too.
+    pub fn has_classifier(&self) -> bool {
+        CLASSIFIER.iter().all(|name| self.file.tensors.contains_key(*name))
+    }
+
+    fn recognise(mut file: WeightsFile, path: &Path) -> Result<Pretrained> {
+        let torchvision = file.tensors.keys().any(|name| is_torchvision(name));
+        if torchvision {
+            let taken: BTreeSet<String> = file.tensors.keys().cloned().collect();
+            let ours = |name: &str| from_torchvision(name).filter(|ours| !taken.contains(ours));
+            let tensors = file.tensors.into_iter();
+            file.tensors = tensors.map(|(name, tensor)| (ours(&name).unwrap_or(name), tensor)).collect();
+        }
+        let unknown = |what: &str| {
+            let known = "known are MobileNet v1 in timm's names, v2 in timm's or torchvision's, and files \
+                         that this program wrote; tools/pretrained.py converts others";
+            Error::file(path, format!("{what}; {known}"))
+        };
+        if !file.tensors.contains_key("conv_stem.weight") {
+            return Err(unknown("its tensors have the names of no known model"));
+        }
+        let second = file.tensors.keys().any(|name| name.ends_with("conv_pwl.weight"));
+        let architecture = if second { Architecture::MobilenetV2 } else { Architecture::MobilenetV1 };
+        let width = width(architecture, &file)
+            .ok_or_else(|| unknown(&format!("its layers have the channels of no usual {architecture}")))?;
+        let layout = if torchvision { "torchvision's" } else { "timm's" };
+        let usual = if second { IMAGENET } else { CENTRED };
+        let spec = spec(architecture, width, usual, &file)
+            .map_err(|key| Error::file(path, format!("its metadata's '{key}' makes no sense")))?;
+        Ok(Pretrained { spec, file, layout })
+    }
+}
+
+/// The width at which the first and the last convolution have the file's channels.
+fn width(architecture: Architecture, file: &WeightsFile) -> Option<f32> {
+    let channels = |name: &str| file.tensors.get(name)?.shape.first().copied();
+    let (last, at_one) = match architecture {
+        Architecture::MobilenetV2 => ("blocks.6.0.conv_pwl.weight", 320),
+        _ => ("blocks.4.1.conv_pw.weight", 1024),
+    };
+    let found = (channels("conv_stem.weight")?, channels(last)?);
+    let stated = file.metadata.get("width").and_then(|width| width.parse().ok());
+    let fits = |width: &f32| {
+        WIDTHS.contains(width) && found == (scaled(mobilenet_v1::STEM, *width), scaled(at_one, *width))
+    };
+    stated.into_iter().chain(USUAL_WIDTHS).find(fits)
+}
+
+/// What metadata says, and what is usual where it is silent.
+fn spec(
+    architecture: Architecture,
+    width: f32,
+    usual: ([f32; 3], [f32; 3]),
+    file: &WeightsFile,
+) -> std::result::Result<Spec, &'static str> {
+    let classes = file.tensors.get(CLASSIFIER[1]).map_or(1000, |bias| bias.data.len());
+    let size = entry(&file.metadata, "input_size", |text| text.rsplit(',').next()?.trim().parse().ok())?;
+    let padding = entry(&file.metadata, "padding", PaddingStyle::named)?;
+    let spec = Spec {
+        architecture,
+        classes: (0..classes).map(|class| class.to_string()).collect(),
+        image_size: size.unwrap_or(INPUT_SIZE),
+        variant: Variant {
+            input_size: size.unwrap_or(INPUT_SIZE),
+            width,
+            padding: padding.unwrap_or(PaddingStyle::Symmetric),
+        },
+        mean: entry(&file.metadata, "mean", channels)?.unwrap_or(usual.0),
+        std: entry(&file.metadata, "std", channels)?.unwrap_or(usual.1),
+        norm: Norm {
+            epsilon: entry(&file.metadata, "bn_eps", |text| text.parse().ok())?.unwrap_or(1e-5),
+            momentum: entry(&file.metadata, "bn_momentum", |text| text.parse().ok())?.unwrap_or(0.1),
+        },
+        test_flip: false,
+        data: if classes == 1000 { "imagenet".into() } else { "unknown data".into() },
+    };
+    spec.nonsense().map_or(Ok(spec), Err)
+}
+
+/// An entry of the metadata; none if it is not there.
+fn entry<T>(
+    metadata: &BTreeMap<String, String>,
+    key: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> std::result::Result<Option<T>, &'static str> {
+    metadata.get(key).map(|text| parse(text).ok_or(key)).transpose()
+}
+
+/// `0.485,0.456,0.406`, of pixels between 0 and 1.
+fn channels(text: &str) -> Option<[f32; 3]> {
+    let values: Option<Vec<f32>> = text.split(',').map(|value| value.trim().parse().ok()).collect();
+    values?.try_into().ok().map(|values: [f32; 3]| values.map(|value| 255.0 * value))
+}

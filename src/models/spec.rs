@@ -1,0 +1,160 @@
+//! What a model is, besides its tensors, and how that is kept in a weights file.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Architecture, PaddingStyle, Training, Variant, cnn, mobilenet_v1, mobilenet_v2};
+use crate::data::{CLASSES, SIZES};
+use crate::error::{Error, Result};
+use crate::graph::Value;
+use crate::nn::{Builder, Norm};
+
+/// Width multipliers a model may have; what lies outside is damage or a typing error.
+pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
+
+/// Everything needed to build a model and to feed it: what a weights file carries besides its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub architecture: Architecture,
+    pub classes: Vec<String>,
+    /// Side of the square pictures it is given, in pixels.
+    pub image_size: usize,
+    pub variant: Variant,
+    /// Per channel, in units of 0..255: a pixel enters as `(pixel - mean) / std`.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    pub norm: Norm,
+    /// Whether a prediction is the mean over a picture and its mirror image.
+    pub test_flip: bool,
+    /// Name of the data set it was trained on.
+    pub data: String,
+}
+
+impl Spec {
+    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The pictures have the
+    /// variant's input size.
+    ///
+    /// # Errors
+    /// If the image size does not suit the model.
+    pub fn build(&self, builder: &mut Builder, x: Value, training: Training) -> Result<Value> {
+        self.build_part(builder, x, 0..self.architecture.units(), training)
+    }
+
+    /// Adds some of the model's units, which follow each other: what one part puts out is what the next one
+    /// takes.
+    ///
+    /// # Errors
+    /// As for [`Spec::build`].
+    pub fn build_part(
+        &self,
+        b: &mut Builder,
+        x: Value,
+        part: Range<usize>,
+        training: Training,
+    ) -> Result<Value> {
+        let (classes, variant) = (self.classes.len(), &self.variant);
+        match self.architecture {
+            Architecture::Cnn => cnn::cnn(b, x, classes, training),
+            Architecture::MobilenetV1 => mobilenet_v1::mobilenet_v1(b, x, part, classes, variant, training),
+            Architecture::MobilenetV2 => mobilenet_v2::mobilenet_v2(b, x, part, classes, variant, training),
+        }
+    }
+
+    pub(super) fn to_metadata(&self) -> BTreeMap<String, String> {
+        let Variant { input_size, width, padding } = self.variant;
+        let mut entries = vec![
+            ("model", self.architecture.to_string()),
+            ("classes", json(&self.classes)),
+            ("image_size", self.image_size.to_string()),
+            ("mean", json(&self.mean)),
+            ("std", json(&self.std)),
+            ("bn_epsilon", self.norm.epsilon.to_string()),
+            ("bn_momentum", self.norm.momentum.to_string()),
+            ("test_flip", self.test_flip.to_string()),
+            ("data", self.data.clone()),
+        ];
+        if self.architecture != Architecture::Cnn {
+            entries.extend([
+                ("input_size", input_size.to_string()),
+                ("width", width.to_string()),
+                ("padding", padding.name().to_string()),
+            ]);
+        }
+        entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    }
+
+    /// Reads what [`save`](super::save) wrote into a file's metadata.
+    ///
+    /// # Errors
+    /// If an entry is missing or makes no sense; `path` is for the message.
+    pub fn from_metadata(metadata: &BTreeMap<String, String>, path: &Path) -> Result<Spec> {
+        let entry = |key: &str| {
+            let missing =
+                || Error::file(path, format!("its metadata has no '{key}': not written by cifar-engine"));
+            metadata.get(key).ok_or_else(missing)
+        };
+        let wrong = |key: &str| Error::file(path, format!("its metadata's '{key}' makes no sense"));
+        fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+            serde_json::from_str(text).ok()
+        }
+        let architecture = entry("model")?.parse().map_err(|_| wrong("model"))?;
+        let image_size = parse(entry("image_size")?).ok_or_else(|| wrong("image_size"))?;
+        let variant = match architecture {
+            Architecture::Cnn => Variant::plain(image_size),
+            Architecture::MobilenetV1 | Architecture::MobilenetV2 => Variant {
+                input_size: parse(entry("input_size")?).ok_or_else(|| wrong("input_size"))?,
+                width: parse(entry("width")?).ok_or_else(|| wrong("width"))?,
+                padding: PaddingStyle::named(entry("padding")?).ok_or_else(|| wrong("padding"))?,
+            },
+        };
+        let spec = Spec {
+            architecture,
+            classes: parse(entry("classes")?).ok_or_else(|| wrong("classes"))?,
+            image_size,
+            variant,
+            mean: parse(entry("mean")?).ok_or_else(|| wrong("mean"))?,
+            std: parse(entry("std")?).ok_or_else(|| wrong("std"))?,
+            norm: Norm {
+                epsilon: parse(entry("bn_epsilon")?).ok_or_else(|| wrong("bn_epsilon"))?,
+                momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
+            },
+            // Files from before it was known do not have it.
+            test_flip: metadata.get("test_flip").is_some_and(|value| value == "true"),
+            data: entry("data")?.clone(),
+        };
+        match spec.nonsense() {
+            Some(key) => Err(wrong(key)),
+            None => Ok(spec),
+        }
+    }
+}
+
+impl Spec {
+    /// The metadata entry that makes no sense, if any: the file may come from anywhere.
+    pub(super) fn nonsense(&self) -> Option<&'static str> {
+        let name_is_fine = |name: &String| name.len() <= 100 && !name.contains(char::is_control);
+        let distinct: HashSet<&String> = self.classes.iter().collect();
+        let pixels = -1e6..=1e6;
+        let fine = [
+            ("image_size", SIZES.contains(&self.image_size)),
+            ("input_size", (self.image_size..=*SIZES.end()).contains(&self.variant.input_size)),
+            ("width", WIDTHS.contains(&self.variant.width)),
+            ("classes", CLASSES.contains(&self.classes.len())),
+            ("classes", distinct.len() == self.classes.len() && self.classes.iter().all(name_is_fine)),
+            ("mean", self.mean.iter().all(|mean| pixels.contains(mean))),
+            ("std", self.std.iter().all(|std| (1e-3..=1e6).contains(std))),
+            ("bn_epsilon", self.norm.epsilon > 0.0 && self.norm.epsilon.is_finite()),
+            ("bn_momentum", (0.0..=1.0).contains(&self.norm.momentum)),
+            ("data", name_is_fine(&self.data)),
+        ];
+        fine.into_iter().find(|(_, fine)| !fine).map(|(key, _)| key)
+    }
+}
+
+/// JSON text of a list, which cannot fail to be written.
+fn json<T: Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
+}

@@ -1,0 +1,284 @@
+//! MobileNets against timm: logits and activations of inference; logits, loss, activations, every gradient and the
+//! running statistics of a training step, on every instruction set. `tools/mobilenet_goldens.py` writes the files;
+//! they are committed, and these tests fail without them. Weights and pictures are seeded hashes, the same there
+//! and here. Then real weights, where `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cifar_engine::exec::Device;
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::graph::fuse::fuse;
+use cifar_engine::graph::grad::differentiate;
+use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::{Graph, Node, Value};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::pretrained::Attributes;
+use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
+use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
+use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use cifar_engine::tensor::TensorType;
+use cifar_engine::train::evaluate::{Trained, probabilities};
+use cifar_engine::weights::{self, layout};
+
+const BATCH: usize = 2;
+const SIZE: usize = 57;
+const CLASSES: usize = 10;
+
+/// How far a tensor may be off, relative to its largest magnitude: float32 rounding through fifty layers there and
+/// back, with statistics of as few as eight numbers in the last of them.
+const TOLERANCE: f64 = 1e-3;
+
+/// Magnitudes below this count as this: the shift of a linear bottleneck has no effect, because a batch norm takes
+/// it away again, and a gradient of pure rounding.
+const FLOOR: f64 = 0.05;
+
+/// Tensors by name.
+type Tensors = BTreeMap<String, Vec<f32>>;
+
+/// What timm found, and the pictures it was given.
+fn goldens(name: &str) -> (Tensors, Vec<f32>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.safetensors"));
+    let file = weights::load(path).expect("run tools/mobilenet_goldens.py");
+    let pictures = pictures(&file.metadata["pictures"]);
+    (file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect(), pictures)
+}
+
+fn spec(name: &str) -> Spec {
+    let (architecture, width, padding, epsilon) = match name {
+        "mobilenet_v1_same" => (Architecture::MobilenetV1, 0.25, PaddingStyle::Same, 1e-3),
+        "mobilenet_v1_symmetric" => (Architecture::MobilenetV1, 0.25, PaddingStyle::Symmetric, 1e-5),
+        _ => (Architecture::MobilenetV2, 0.35, PaddingStyle::Symmetric, 1e-5),
+    };
+    Spec {
+        architecture,
+        classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+        image_size: SIZE,
+        variant: Variant { input_size: SIZE, width, padding },
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        norm: Norm { epsilon, momentum: 0.1 },
+        data: "hashes".into(),
+    }
+}
+
+/// Numbers in [0, 1): FNV-1a of the name seeds one 32-bit hash an element.
+fn uniform(name: &str, count: usize) -> Vec<f64> {
+    let fnv = |seed: u32, byte: u8| (seed ^ u32::from(byte)).wrapping_mul(16_777_619);
+    let seed = name.bytes().fold(2_166_136_261, fnv);
+    let element = |i: u32| {
+        let mut x = i.wrapping_mul(2_654_435_761).wrapping_add(seed);
+        x = (x ^ x >> 16).wrapping_mul(0x7FEB_352D);
+        x = (x ^ x >> 15).wrapping_mul(0x846C_A68B);
+        f64::from((x ^ x >> 16) >> 8) / f64::from(1 << 24)
+    };
+    (0..count as u32).map(element).collect()
+}
+
+/// A parameter's initial values, in the engine's layout.
+fn initial(p: &Parameter) -> Vec<f32> {
+    let shape = layout::disk_shape(p.layout, p.shape.dims()).unwrap();
+    let is_norm = p.name.contains(".bn") || p.name.starts_with("bn");
+    let positive = p.name.ends_with("running_var") || is_norm && p.name.ends_with("weight");
+    let bound = (6.0 / shape[1..].iter().product::<usize>() as f64).sqrt();
+    let value = |u: f64| match (shape.len() > 1, positive) {
+        (true, _) => (2.0 * u - 1.0) * bound,
+        (false, true) => 0.5 + u,
+        (false, false) => u - 0.5,
+    };
+    let values: Vec<f32> = uniform(&p.name, p.shape.len()).into_iter().map(|u| value(u) as f32).collect();
+    layout::from_disk(p.layout, &shape, &values).unwrap().1
+}
+
+/// Values as the golden file keeps them: in PyTorch's layout, and of a large tensor only some.
+fn kept(p: &Parameter, values: &[f32]) -> Vec<f32> {
+    some(&layout::to_disk(p.layout, p.shape.dims(), values).unwrap().1)
+}
+
+fn some(values: &[f32]) -> Vec<f32> {
+    values.iter().step_by((values.len() / 256).max(1)).copied().collect()
+}
+
+/// Pictures `[N, H, W, C]` from PyTorch's `[N, C, H, W]`.
+fn pictures(name: &str) -> Vec<f32> {
+    let planes: Vec<f32> =
+        uniform(name, BATCH * 3 * SIZE * SIZE).iter().map(|u| (2.0 * u - 1.0) as f32).collect();
+    let pixels = SIZE * SIZE;
+    let at = |i: usize| planes[(i / 3 / pixels * 3 + i % 3) * pixels + i / 3 % pixels];
+    (0..planes.len()).map(at).collect()
+}
+
+/// A model in a graph, with the names of what it puts out.
+struct Network {
+    graph: Graph,
+    parameters: Vec<Parameter>,
+    outputs: Vec<String>,
+}
+
+impl Network {
+    fn build(spec: &Spec, train: bool, goldens: &Tensors) -> Network {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::f32([BATCH, SIZE, SIZE, 3]));
+        let step = graph.input("step", TensorType::u32([1]));
+        let mode = if train { Mode::Train { step, seed: 0 } } else { Mode::Infer };
+        let mut builder = Builder::new(&mut graph, mode, spec.norm);
+        let logits = spec.build(&mut builder, x, Training::default()).unwrap();
+        let parameters = builder.parameters;
+        let prefix = if train { "train" } else { "eval" };
+        let mut outputs = vec![(format!("{prefix}.logits"), logits)];
+        for name in goldens.keys().filter(|name| name.starts_with(&format!("{prefix}.blocks"))) {
+            let block = format!("{}.", name.strip_prefix(prefix).unwrap().trim_start_matches('.'));
+            let is_image = |node: &&Node| graph.dims(node.outputs[0]).len() == 4;
+            let mut nodes = graph.nodes().iter().filter(|node| node.layer.starts_with(&block));
+            outputs.push((name.clone(), nodes.rfind(is_image).unwrap().outputs[0]));
+        }
+        if train {
+            outputs.extend(backward(&mut graph, logits, &parameters));
+        }
+        outputs.iter().for_each(|(name, value)| graph.output(name, *value));
+        assert!(fuse(&mut graph) > 20);
+        Network { graph, parameters, outputs: outputs.into_iter().map(|(name, _)| name).collect() }
+    }
+
+    /// Runs it once, and returns everything that the golden file has.
+    fn run(&self, pictures: &[f32], isa: Isa) -> Tensors {
+        let mut cpu = Cpu::new(2, isa).unwrap();
+        let plan = cpu.load(Plan::compile(&self.graph).unwrap()).unwrap();
+        for parameter in &self.parameters {
+            cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
+        }
+        cpu.write(plan, "x", pictures.into()).unwrap();
+        let train = self.outputs.iter().any(|name| name == "train.loss");
+        if train {
+            cpu.write(plan, "labels", [3u32, 7].as_slice().into()).unwrap();
+            cpu.write(plan, "one", [1.0f32].as_slice().into()).unwrap();
+        }
+        cpu.run(plan).unwrap();
+        let mut found = Tensors::new();
+        for name in &self.outputs {
+            let values = cpu.read(plan, name).unwrap();
+            let parameter =
+                name.strip_prefix("gradient.").map(|p| self.parameters.iter().find(|q| q.name == p));
+            let values = match parameter.flatten() {
+                Some(parameter) => kept(parameter, &values),
+                None if name.contains(".blocks.") => some(&values),
+                None => values,
+            };
+            found.insert(name.clone(), values);
+        }
+        for p in self.parameters.iter().filter(|p| train && !p.trainable) {
+            found.insert(format!("after.{}", p.name), kept(p, &cpu.read_state(&p.name).unwrap()));
+        }
+        found
+    }
+}
+
+/// Adds loss and gradients; returns their names and values.
+fn backward(graph: &mut Graph, logits: Value, parameters: &[Parameter]) -> Vec<(String, Value)> {
+    let labels = graph.input("labels", TensorType::u32([BATCH]));
+    let one = graph.input("one", TensorType::f32([1]));
+    let loss = graph.apply(SoftmaxCrossEntropy { smoothing: 0.1 }, &[logits, labels]).unwrap()[0];
+    let trained: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
+    let values: Vec<Value> = trained.iter().map(|p| p.value).collect();
+    let gradients = differentiate(graph, &[(loss, one)], &values).unwrap();
+    let named = trained.iter().zip(gradients).map(|(p, gradient)| (format!("gradient.{}", p.name), gradient));
+    std::iter::once(("train.loss".to_string(), loss)).chain(named).collect()
+}
+
+/// The largest error, relative to the tensor's largest magnitude, and the tensor's name.
+fn worst(found: &Tensors, expected: &Tensors) -> (f64, String) {
+    let error = |(name, found): (&String, &Vec<f32>)| {
+        let expected = &expected[name];
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let scale = expected.iter().fold(FLOOR, |scale, v| scale.max(f64::from(v.abs())));
+        let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
+        let largest = differences.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) });
+        (largest / scale, name.clone())
+    };
+    found.iter().map(error).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+}
+
+/// Everything that the engine computes for a golden file.
+fn computed(spec: &Spec, goldens: &Tensors, pictures: &[f32], isa: Isa) -> Tensors {
+    let mut found = Network::build(spec, false, goldens).run(pictures, isa);
+    found.extend(Network::build(spec, true, goldens).run(pictures, isa));
+    found
+}
+
+#[test]
+fn every_tensor_is_timms() {
+    for (name, tensors) in [
+        ("mobilenet_v1_same", 83 + 54 + 11),
+        ("mobilenet_v1_symmetric", 83 + 54 + 11),
+        ("mobilenet_v2", 158 + 104 + 11),
+    ] {
+        let ((goldens, pictures), spec) = (goldens(name), spec(name));
+        assert_eq!(goldens.len(), tensors, "{name}");
+        for isa in Isa::available() {
+            let found = computed(&spec, &goldens, &pictures, isa);
+            assert!(found.keys().eq(goldens.keys()), "{name}");
+            let (error, tensor) = worst(&found, &goldens);
+            println!("{name}, {isa}: at most {error:.1e} ({tensor})");
+            assert!(error < TOLERANCE, "{name}, {isa}: {tensor} is off by {error:e}");
+        }
+    }
+}
+
+/// What a file may be silent about is noticed: padding, epsilon; and a change to any one tensor.
+#[test]
+fn planted_errors_are_noticed() {
+    let name = "mobilenet_v1_same";
+    let ((goldens, pictures), right) = (goldens(name), spec(name));
+    let mut padded = right.clone();
+    padded.variant.padding = PaddingStyle::Symmetric;
+    let mut rounded = right.clone();
+    rounded.norm.epsilon = 1e-5;
+    for wrong in [padded, rounded] {
+        let eval = Network::build(&wrong, false, &goldens).run(&pictures, Isa::detect());
+        assert!(worst(&eval, &goldens).0 > 2.0 * TOLERANCE);
+    }
+    let found = computed(&right, &goldens, &pictures, Isa::detect());
+    for name in found.keys() {
+        let mut wrong = found.clone();
+        let values = wrong.get_mut(name).unwrap();
+        let largest = values.iter().fold(0.0f32, |a, b| a.max(b.abs())).max(FLOOR as f32);
+        values[0] += 2e-3 * largest;
+        assert_eq!(&worst(&wrong, &goldens).1, name);
+    }
+}
+
+/// Where real weights are; the test is passed over, loudly, without them.
+fn real(variable: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!(
+            "NOT TESTED: real weights; set CIFAR_ENGINE_TEST_WEIGHTS and CIFAR_ENGINE_TEST_PHOTOS (tests/README.md)"
+        );
+    }
+    folder
+}
+
+/// ImageNet's classes 285 and 967.
+#[test]
+fn real_weights_know_a_cat_and_an_espresso() {
+    let (Some(weights), Some(photos)) = (real("CIFAR_ENGINE_TEST_WEIGHTS"), real("CIFAR_ENGINE_TEST_PHOTOS"))
+    else {
+        return;
+    };
+    let path = weights.join("mobilenetv1_100_in1k.safetensors");
+    for (photo, class, least) in [("chelsea.png", 285, 0.85), ("coffee.png", 967, 0.95)] {
+        let probability = |attributes: &Attributes| {
+            let trained = Trained::open_as(&path, attributes, Some(224)).unwrap();
+            let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
+            let images = cifar_engine::data::Images { pixels, labels: vec![0], size: 224 };
+            let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
+            let result = trained.evaluate(&mut cpu, photo, &images, 1, || true).unwrap();
+            probabilities(&result.logits)[class]
+        };
+        let found = probability(&Attributes::default());
+        println!("{photo}: {found:.3}");
+        assert!(found > least, "{photo}: {found}");
+        let wrong = Attributes { mean: Some([0.0; 3]), ..Attributes::default() };
+        assert!(probability(&wrong) < found - 0.05, "{photo} is recognised whatever the pixels");
+    }
+}
