@@ -187,7 +187,7 @@ fn advice(error: &io::Error) -> String {
                 .into()
         }
         ErrorKind::ReadOnlyFilesystem => "the disk is read-only; choose another output path".into(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "the disk is full; free some space or choose another output path".into()
         }
         _ => format!("cannot be written: {error}"),

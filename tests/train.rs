@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use cifar_engine::report::run;
 use common::program::{Bench, QUICK, json};
 
 #[test]
@@ -20,14 +21,33 @@ fn train_evaluate_and_predict_work_on_what_train_wrote() {
         "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
     assert_eq!(table.lines().next(), Some(header));
     assert_eq!(table.lines().count(), 3);
-    for file in ["settings.toml", "curves.png", "best.safetensors", "last.safetensors"] {
+    assert_eq!(fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap().lines().count(), 2);
+    let weights = ["best.safetensors", "last.safetensors", "checkpoint.safetensors"];
+    for file in ["settings.toml", "curves.png", "result.json"].into_iter().chain(weights).chain(run::FILES) {
         assert!(bench.path("run").join(file).metadata().unwrap().len() > 0, "{file}");
     }
+
+    // Every table says the same as the result.
+    let text = |file: &str| fs::read_to_string(bench.path("run").join(file)).unwrap();
+    let right = 70.0 * result["test_accuracy"].as_f64().unwrap();
+    let rows =
+        |file: &str| text(file).lines().skip(1).map(|l| l.split(',').map(String::from).collect()).collect();
+    let matrix: Vec<Vec<String>> = rows("confusion.csv");
+    let diagonal: f64 = (0..10).map(|i| matrix[i][i + 1].parse::<f64>().unwrap()).sum();
+    let predictions: Vec<Vec<String>> = rows("predictions.csv");
+    let same = predictions.iter().filter(|row| row[1] == row[2]).count();
+    assert_eq!((predictions.len(), diagonal.round(), same as f64), (70, right.round(), right.round()));
+    assert_eq!(json(&text("result.json"))["test_accuracy"], result["test_accuracy"]);
+    let page = text("report.html");
+    assert!(page.contains("automobile") && page.contains("seed = 0") && !page.contains("http"));
 
     let evaluation = json(&bench.ok("evaluate run/best.safetensors --data . --json"));
     assert_eq!(evaluation["accuracy"], result["test_accuracy"]);
     assert_eq!(evaluation["loss"], result["test_loss"]);
     assert_eq!(evaluation["accuracy_without_flip"], result["test_accuracy_without_flip"]);
+    bench.ok("evaluate run/best.safetensors --data . --report again");
+    let file = |path: &str| fs::read(bench.path(path)).unwrap();
+    assert!(file("again/confusion.csv") == file("run/confusion.csv"));
     let plain = json(&bench.ok("evaluate run/best.safetensors --data . --json --test-flip=false"));
     assert_eq!(plain["accuracy"], evaluation["accuracy_without_flip"]);
     assert_ne!(plain["loss"], evaluation["loss"]);
@@ -199,15 +219,45 @@ fn a_target_and_early_stopping_end_a_training_and_say_so() {
 #[test]
 fn a_learning_rate_is_found_and_drawn() {
     let bench = Bench::new();
-    let found =
-        json(&bench.ok(
-            "lr-find --data shapes --recipe keras --batch-size 32 --steps 60 --out found.png --json",
-        ));
+    let found = json(
+        &bench.ok("lr-find --data shapes --recipe keras --batch-size 32 --steps 60 --out found.png --json"),
+    );
     let rate = found["suggested"].as_f64().unwrap();
     assert!((1e-3..2.0).contains(&rate), "{rate}");
     assert!(bench.path("found.png").metadata().unwrap().len() > 10_000);
     let table = fs::read_to_string(bench.path("found.csv")).unwrap();
     assert_eq!(table.lines().count() as u64, 1 + found["steps"].as_u64().unwrap());
+}
+
+#[test]
+fn runs_are_put_side_by_side() {
+    let bench = Bench::new();
+    bench.ok(&format!("{QUICK} --epochs 1 --out a"));
+    bench.ok(&format!("{QUICK} --epochs 2 --optimizer adam --out b"));
+    let text = bench.ok("compare a b");
+    let row = |name: &str| -> Vec<String> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        rest.split_whitespace().map(String::from).collect()
+    };
+    assert_eq!(row("epochs"), ["1", "2"]);
+    assert_eq!(row("optimizer"), ["sgd", "adam"]);
+    assert_eq!(row("parameters"), ["551466", "551466"]);
+    assert!(row("seed").is_empty(), "what is the same is not shown: {text}");
+    assert!(bench.path("compare.png").metadata().unwrap().len() > 10_000);
+    let list = json(&bench.ok("compare a b --json --out other.png"));
+    let accuracy = json(&fs::read_to_string(bench.path("b/result.json")).unwrap())["test_accuracy"].clone();
+    assert_eq!((&list[1]["test_accuracy"], list[1]["epochs"].as_u64()), (&accuracy, Some(2)));
+    bench.fails(1, "compare a nothing", &["nothing", "holds no run"]);
+}
+
+#[test]
+fn shells_get_their_completions() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let text = bench.ok(&format!("completions {shell}"));
+        assert!(text.contains("lr-find") && text.contains("label-smoothing"), "{shell}");
+    }
+    assert_eq!(bench.run("completions abacus").status.code(), Some(2));
 }
 
 /// A finished run can be made longer where the rate does not depend on its length.

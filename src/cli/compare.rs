@@ -49,7 +49,8 @@ impl Run {
         if !file.is_file() {
             return Err(Error::file(path, "holds no run: there is no settings.toml in it"));
         }
-        let settings = toml::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e.message()))?;
+        let settings =
+            toml::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e.message()))?;
         let table = path.join("metrics.csv");
         let history = if table.is_file() { metrics::read_csv(&table)? } else { Vec::new() };
         let file = path.join("result.json");
@@ -87,7 +88,9 @@ impl Run {
         [
             number("test_accuracy").map_or_else(unknown, percent),
             number("test_loss").map_or_else(unknown, |loss| format!("{loss:.4}")),
-            best.map_or_else(unknown, |b| format!("{} (epoch {})", percent(b), score::best_epoch(&self.history))),
+            best.map_or_else(unknown, |b| {
+                format!("{} (epoch {})", percent(b), score::best_epoch(&self.history))
+            }),
             self.history.len().to_string(),
             duration(self.seconds()),
             self.history.last().map_or_else(unknown, |row| format!("{:.0}", row.images_per_s)),
@@ -125,7 +128,7 @@ impl Compare {
 fn differing_settings(runs: &[Run]) -> Vec<(String, Vec<String>)> {
     let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
     let row = |name: &String| {
-        let value = |run: &Run| run.settings.get(name).map_or("–".to_string(), |value| short(value));
+        let value = |run: &Run| run.settings.get(name).map_or("–".to_string(), short);
         (name.clone(), runs.iter().map(value).collect::<Vec<_>>())
     };
     names.into_iter().map(row).filter(|(_, cells)| cells.iter().any(|cell| *cell != cells[0])).collect()
@@ -147,10 +150,12 @@ fn print_table(table: &[(String, Vec<String>)]) -> Result<()> {
     let length = |text: &String| text.chars().count();
     let first = table.iter().map(|(name, _)| length(name)).max().unwrap_or(0);
     let columns = table.first().map_or(0, |(_, cells)| cells.len());
-    let widths: Vec<usize> =
-        (0..columns).map(|column| table.iter().map(|(_, cells)| length(&cells[column])).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| table.iter().map(|(_, cells)| length(&cells[column])).max().unwrap_or(0))
+        .collect();
     for (name, cells) in table {
-        let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        let cells: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
         console::print(format_args!("{name:first$}  {}", cells.join("  ")))?;
     }
     Ok(())

@@ -104,7 +104,9 @@ impl Predict {
         let newest = if self.weights.is_none() { newest_weights()? } else { None };
         let attributes = self.attributes.attributes()?;
         let mut trained = match self.weights.as_ref().or(newest.as_ref()) {
-            Some(path) if path.as_os_str() != BUILT_IN => Trained::open_as(path, &attributes, self.image_size)?,
+            Some(path) if path.as_os_str() != BUILT_IN => {
+                Trained::open_as(path, &attributes, self.image_size)?
+            }
             _ => Trained::built_in(&attributes, self.image_size)?,
         };
         if let Some(labels) = &self.labels {

@@ -117,7 +117,8 @@ mod tests {
     /// Four pictures of class 0 (one taken for 1, one for 2), two of class 1, none of class 2.
     fn analysis() -> Analysis {
         let right = [3.0, 0.0, 0.0];
-        let logits = [right, right, [1.0, 2.0, 0.0], [0.0, 1.0, 9.0], [0.0, 5.0, 0.0], [2.0, 2.0, 0.0]].concat();
+        let logits =
+            [right, right, [1.0, 2.0, 0.0], [0.0, 1.0, 9.0], [0.0, 5.0, 0.0], [2.0, 2.0, 0.0]].concat();
         Analysis::of(&logits, &[0, 0, 0, 0, 1, 1], 3)
     }
 
@@ -126,11 +127,8 @@ mod tests {
         let found = analysis();
         assert_eq!(found.confusion, [[2, 1, 1], [1, 1, 0], [0, 0, 0]]);
         let class = |images, precision, recall| ClassFigures { images, precision, recall };
-        let expected = [
-            class(4, Some(2.0 / 3.0), Some(0.5)),
-            class(2, Some(0.5), Some(0.5)),
-            class(0, Some(0.0), None),
-        ];
+        let expected =
+            [class(4, Some(2.0 / 3.0), Some(0.5)), class(2, Some(0.5), Some(0.5)), class(0, Some(0.0), None)];
         assert_eq!(found.classes, expected);
         assert!((found.classes[0].f1().unwrap() - 4.0 / 7.0).abs() < 1e-12);
         assert_eq!((found.classes[1].f1(), found.classes[2].f1()), (Some(0.5), None));
@@ -142,7 +140,9 @@ mod tests {
         let mistakes = analysis().mistakes();
         assert_eq!(mistakes.iter().map(|p| p.index).collect::<Vec<_>>(), [3, 2, 5]);
         assert!((mistakes[0].loss() - (1.0 + 1f64.exp() + 9f64.exp()).ln()).abs() < 1e-5);
-        assert!((f64::from(mistakes[1].probability) - 1.0 / (1.0 + (-1f64).exp() + (-2f64).exp())).abs() < 1e-6);
+        assert!(
+            (f64::from(mistakes[1].probability) - 1.0 / (1.0 + (-1f64).exp() + (-2f64).exp())).abs() < 1e-6
+        );
         assert_eq!(analysis().confused(), [(0, 1, 1), (0, 2, 1), (1, 0, 1)]);
     }
 

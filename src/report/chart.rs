@@ -30,7 +30,12 @@ pub(super) fn svg(lines: &[Line], limits: (f64, f64)) -> String {
     for tick in y.ticks() {
         let (at, label) = (at_y(tick), y.label(tick));
         let _ = write!(out, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/>", WIDTH - RIGHT);
-        let _ = write!(out, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 6.0, at + 4.0);
+        let _ = write!(
+            out,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+            LEFT - 6.0,
+            at + 4.0
+        );
     }
     for tick in x.ticks() {
         let (at, label) = (at_x(tick), x.label(tick));
@@ -49,7 +54,8 @@ pub(super) fn svg(lines: &[Line], limits: (f64, f64)) -> String {
             && drawable(&y)
         {
             // A single epoch makes no line.
-            let _ = write!(out, "<circle class=\"{name}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", at_x(x), at_y(y));
+            let _ =
+                write!(out, "<circle class=\"{name}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", at_x(x), at_y(y));
         }
     }
     out + "</svg>"

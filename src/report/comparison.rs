@@ -48,8 +48,15 @@ pub fn draw(path: impl AsRef<Path>, runs: &[(String, Vec<EpochMetrics>)]) -> Res
             let (color, y) = (COLORS[index % COLORS.len()], 84.0 + ROW * index as f64);
             canvas.line((MARGIN + 2.0, y - 6.0), (MARGIN + 36.0, y - 6.0), LINE, color)?;
             let validated = epochs.iter().any(|row| row.validation_accuracy.is_some());
-            let text = if validated { name.clone() } else { format!("{name} (training; it had no validation)") };
-            canvas.text((MARGIN + 48.0, y), HPos::Left, LABEL, INK, &LABEL.fit(&text, WIDTH - 2.0 * MARGIN - 48.0))?;
+            let text =
+                if validated { name.clone() } else { format!("{name} (training; it had no validation)") };
+            canvas.text(
+                (MARGIN + 48.0, y),
+                HPos::Left,
+                LABEL,
+                INK,
+                &LABEL.fit(&text, WIDTH - 2.0 * MARGIN - 48.0),
+            )?;
             panel.draw_line(canvas, line, color)?;
         }
         Ok(())

@@ -105,8 +105,10 @@ mod tests {
         let kept = std::env::var_os("CIFAR_ENGINE_TEST_PICTURES").map(std::path::PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
         let path = kept.as_deref().unwrap_or(folder.path()).join(format!("confusion-{classes}.png"));
-        let names: Vec<String> = (0..classes).map(|class| format!("a class with the number {class}")).collect();
-        let row = |label: usize| (0..classes).map(move |p| if p == label { 90 } else { 10 * usize::from(p == 0) });
+        let names: Vec<String> =
+            (0..classes).map(|class| format!("a class with the number {class}")).collect();
+        let row =
+            |label: usize| (0..classes).map(move |p| if p == label { 90 } else { 10 * usize::from(p == 0) });
         let confusion: Vec<Vec<usize>> = (0..classes).map(|label| row(label).collect()).collect();
         draw(&path, "cnn on pictures", &names, &confusion, Cells::Shares).unwrap();
         image::open(path).unwrap().into_rgb8()

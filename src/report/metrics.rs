@@ -175,7 +175,8 @@ mod tests {
     fn json_lines_say_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let rows = [EpochMetrics { images_per_s: 1.5, ..row(1) }, EpochMetrics { images_per_s: 2.5, ..row(2) }];
+        let rows =
+            [EpochMetrics { images_per_s: 1.5, ..row(1) }, EpochMetrics { images_per_s: 2.5, ..row(2) }];
         write_jsonl(&path, &rows).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
         let read: Vec<EpochMetrics> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -34,7 +34,10 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
     confusion(&mut body, report.classes, analysis);
     let sheet = |predictions: &[Prediction]| -> Result<String> {
         let figure = |p: &Prediction| figure(report.images, report.classes, p);
-        Ok(format!("<div class=\"sheet\">{}</div>", predictions.iter().map(figure).collect::<Result<String>>()?))
+        Ok(format!(
+            "<div class=\"sheet\">{}</div>",
+            predictions.iter().map(figure).collect::<Result<String>>()?
+        ))
     };
     let _ = write!(body, "<h2>Test pictures</h2>{}", sheet(&analysis.spread(SHOWN))?);
     let mistakes = analysis.mistakes();
@@ -56,7 +59,8 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
 fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
     let mut body = format!("<h1>{}</h1><div class=\"tiles\">", escape(report.title));
     let mut tile = |value: String, name: &str| {
-        let _ = write!(body, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(&value), escape(name));
+        let _ =
+            write!(body, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(&value), escape(name));
     };
     tile(percent(report.accuracy), "test accuracy");
     if let Some(plain) = report.plain_accuracy {
@@ -81,10 +85,7 @@ fn curves(body: &mut String, history: &[EpochMetrics]) {
         name,
         points: history.iter().filter_map(|row| Some((row.epoch as f64, figure(row)?))).collect(),
     };
-    let losses = [
-        line("train", |row| Some(row.train_loss)),
-        line("validation", |row| row.validation_loss),
-    ];
+    let losses = [line("train", |row| Some(row.train_loss)), line("validation", |row| row.validation_loss)];
     let accuracies = [
         line("train", |row| Some(100.0 * row.train_accuracy)),
         line("validation", |row| row.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
@@ -117,7 +118,7 @@ fn curves(body: &mut String, history: &[EpochMetrics]) {
 
 fn classes(body: &mut String, names: &[String], analysis: &Analysis) {
     body.push_str(
-        "<h2>Classes</h2><div class=\"wide\"><table><thead><tr><th>class<th>recall<th><th>precision<th>F1<th>pictures\
+        "<h2>Classes</h2><div class=\"wide\"><table><thead><tr><th>class<th>recall<th class=\"meters\"><th>precision<th>F1<th>pictures\
          </tr></thead><tbody>",
     );
     for (name, figures) in names.iter().zip(&analysis.classes) {
@@ -150,8 +151,10 @@ fn confusion(body: &mut String, names: &[String], analysis: &Analysis) {
     if pairs.is_empty() {
         return;
     }
-    body.push_str("<h2>Most confused</h2><div class=\"wide\"><table><thead><tr><th>label<th>taken for<th>pictures\
-                   <th>of the label</tr></thead><tbody>");
+    body.push_str(
+        "<h2>Most confused</h2><div class=\"wide\"><table class=\"pairs\"><thead><tr><th>label<th>taken for<th>pictures\
+                   <th>of the label</tr></thead><tbody>",
+    );
     for &(label, predicted, count) in pairs.iter().take(PAIRS) {
         let share = count as f64 / analysis.classes[label].images as f64;
         let (label, predicted) = (escape(&names[label]), escape(&names[predicted]));
@@ -196,7 +199,7 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
          <span class=\"muted\">label: {label}</span></figure>\n",
         p.index,
         STANDARD.encode(png),
-        percent(p.probability.into()),
+        samples::percent(p.probability),
     ))
 }
 
@@ -207,7 +210,7 @@ fn settings(body: &mut String, settings: &str) {
     let _ = write!(
         body,
         "<h2>Settings</h2><p class=\"muted\">Run again with <code>cifar-engine train --config settings.toml</code></p>\
-         <pre>{}</pre>\n",
+         <pre>{}</pre>",
         escape(settings)
     );
 }
@@ -218,13 +221,18 @@ fn percent(share: f64) -> String {
 
 fn time(seconds: f64) -> String {
     let minutes = (seconds / 60.0).floor();
-    if minutes < 1.0 { format!("{seconds:.1} s") } else { format!("{minutes:.0} min {:.0} s", seconds % 60.0) }
+    if minutes < 1.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{minutes:.0} min {:.0} s", seconds % 60.0)
+    }
 }
 
 /// `551,466`.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
     groups.join(",")
 }
 

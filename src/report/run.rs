@@ -59,7 +59,9 @@ impl RunReport<'_> {
         let analysis = Analysis::of(self.logits, &self.images.labels, self.classes.len());
         self.write_tables(folder, &analysis)?;
         if self.classes.len() <= MOST_IN_MATRIX {
-            for (name, cells) in [("confusion.png", Cells::Counts), ("confusion-normalised.png", Cells::Shares)] {
+            for (name, cells) in
+                [("confusion.png", Cells::Counts), ("confusion-normalised.png", Cells::Shares)]
+            {
                 confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells)?;
             }
         }

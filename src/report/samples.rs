@@ -144,7 +144,7 @@ fn prediction(name: &str, figure: &str, room: f64) -> String {
 }
 
 /// Whole per cent; never "100 %" for less than certainty, nor "0 %" for more than nothing.
-fn percent(probability: f32) -> String {
+pub(super) fn percent(probability: f32) -> String {
     let percent = f64::from(probability) * 100.0;
     match percent {
         p if !p.is_finite() => "? %".into(),

@@ -137,9 +137,33 @@ pub fn train(
             observer.note(&format!("stopped: the target is reached with {:.2} %", 100.0 * accuracy));
         }
     }
+    finish(device, run, settings, session.progress().history.clone(), &test, observer)
+}
+
+/// Evaluates the best weights of a run on the test set, and writes the run's report.
+fn finish(
+    device: &mut dyn Device,
+    run: &RunFolder,
+    settings: &Settings,
+    history: Vec<EpochMetrics>,
+    test: &Images,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
     // From the file, which thereby is known to be good.
+    let trained = Trained::open(&run.best())?;
     let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
-    let test =
-        Trained::open(&run.best())?.evaluate(device, "test", &test, manner, || observer.keep_going())?;
-    Ok(Outcome { history: session.progress().history.clone(), test })
+    let result = trained.evaluate(device, "test", test, manner, || observer.keep_going())?;
+    run.write_report(&RunReport {
+        title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
+        classes: &trained.spec.classes,
+        history: &history,
+        accuracy: result.accuracy,
+        plain_accuracy: result.plain_accuracy,
+        loss: result.loss,
+        logits: &result.logits,
+        images: test,
+        parameters: trained.trained_parameters,
+        settings: &settings.to_toml(),
+    })?;
+    Ok(Outcome { history, test: result })
 }

@@ -64,9 +64,8 @@ impl RunFolder {
             return Err(Error::file(&path, format!("holds no run: there is no {SETTINGS} in it")));
         }
         let run = RunFolder { _lock: lock(&path)?, path };
-        let text =
-            fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("cannot be read: {e}")))?;
-        let settings = toml::from_str(&text).map_err(|e| Error::file(&file, e.message()))?;
+        let settings =
+            toml::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e.message()))?;
         Ok((run, settings))
     }
 
@@ -103,6 +102,12 @@ impl RunFolder {
     pub fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         let path = self.checkpoint_path();
         if path.exists() { Checkpoint::load(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// The error of a checkpoint that is whole, but not one of this training.
+    pub(super) fn not_its_checkpoint(&self) -> Error {
+        let problem = "does not belong to this run; delete it to begin the run again";
+        Error::file(self.checkpoint_path(), problem)
     }
 
     /// Replaces the state that the run goes on from.

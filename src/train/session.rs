@@ -69,8 +69,8 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Ended> {
         stage.clear(device)?;
-        for (name, values) in self.saved.take().unwrap_or_default() {
-            device.write_state(&name, values.as_slice().into())?;
+        if let Some(saved) = self.saved.take() {
+            self.restore(device, stage, &saved)?;
         }
         let ended = loop {
             match stage.course.ended(self.progress.of_stage()) {
@@ -81,6 +81,28 @@ impl<'a> Session<'a> {
         self.progress.stage += 1;
         self.progress.stage_epochs = 0;
         Ok(ended)
+    }
+
+    /// Gives the device back what it held. A checkpoint without some of it is none of this stage.
+    fn restore(
+        &self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        saved: &BTreeMap<String, Vec<f32>>,
+    ) -> Result<()> {
+        if self.progress.step > stage.course.steps() || self.progress.stage_epochs > stage.course.epochs {
+            return Err(self.run.not_its_checkpoint());
+        }
+        for name in self.names(stage) {
+            let values = saved.get(name).ok_or_else(|| self.run.not_its_checkpoint())?;
+            device.write_state(name, values.as_slice().into())?;
+        }
+        Ok(())
+    }
+
+    /// The names of everything on the device that a checkpoint holds.
+    fn names<'b>(&'b self, stage: &'b Stage) -> impl Iterator<Item = &'b String> {
+        self.parameters.iter().map(|parameter| &parameter.name).chain(stage.states())
     }
 
     /// Trains to the end of the epoch under way, and saves.
@@ -249,8 +271,7 @@ impl<'a> Session<'a> {
     /// Writes the weights as they are, and the checkpoint.
     fn save(&self, device: &dyn Device, stage: &Stage) -> Result<()> {
         self.save_weights(device, stage, &self.run.last())?;
-        let names = self.parameters.iter().map(|parameter| &parameter.name).chain(stage.states());
-        let states = names.map(|name| Ok((name.clone(), device.read_state(name)?)));
+        let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(name)?)));
         let states = states.collect::<Result<_>>()?;
         let (identity, progress) = (self.identity.clone(), self.progress.clone());
         self.run.write_checkpoint(&Checkpoint { identity, progress, states })
