@@ -1,4 +1,4 @@
-// Moments m and v, and p -= rate (decay p + corrected m / (sqrt(corrected v) + epsilon)); one invocation a value.
+// Moments m and v, and p -= rate (decay p + corrected m / (sqrt(corrected v) + epsilon)); one invocation a vec4.
 override LENGTH: u32;
 override BETA1: f32;
 override BETA2: f32;
@@ -9,12 +9,12 @@ override EPSILON: f32;
 override KERAS: bool;
 override DECAY: f32;
 
-@group(0) @binding(0) var<storage, read> gradient: array<Value>;
+@group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> rate: array<f32>;
 @group(0) @binding(2) var<storage, read> step: array<u32>;
-@group(0) @binding(3) var<storage, read_write> p: array<Value>;
-@group(0) @binding(4) var<storage, read_write> m: array<Value>;
-@group(0) @binding(5) var<storage, read_write> v: array<Value>;
+@group(0) @binding(3) var<storage, read_write> p: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;
 
 // 1 - exp(x) for x <= 0. Near 0 the difference would cancel (at beta 0.999 four digits in the first step): there a
 // Taylor polynomial, whose error below 1/2 is under a tenth of a rounding.

@@ -1,8 +1,8 @@
-// y += b, elementwise; one invocation a value.
+// y += b, elementwise; one invocation a vec4.
 override LENGTH: u32;
 
-@group(0) @binding(0) var<storage, read> b: array<Value>;
-@group(0) @binding(1) var<storage, read_write> y: array<Value>;
+@group(0) @binding(0) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

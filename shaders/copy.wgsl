@@ -1,8 +1,8 @@
-// y = x, as bits; one invocation a value.
+// y = x, as bits; one invocation a vec4.
 override LENGTH: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<Bits>;
-@group(0) @binding(1) var<storage, read_write> y: array<Bits>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

@@ -1,10 +1,10 @@
-// average += momentum (scale x - average), elementwise; one invocation a value.
+// average += momentum (scale x - average), elementwise; one invocation a vec4.
 override LENGTH: u32;
 override MOMENTUM: f32;
 override SCALE: f32;
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read_write> average: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> average: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

@@ -1,4 +1,4 @@
-// y = max(y, 0), for ReLU6 min(max(y, 0), 6), elementwise; one invocation a value.
+// y = max(y, 0), for ReLU6 min(max(y, 0), 6), elementwise; one invocation a vec4.
 override LENGTH: u32;
 
 @group(0) @binding(0) var<storage, read_write> y: array<Value>;

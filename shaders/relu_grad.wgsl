@@ -1,4 +1,4 @@
-// dx = dy where the activation let x through, else 0, elementwise; one invocation a value.
+// dx = dy where the activation let x through, else 0, elementwise; one invocation a vec4.
 override LENGTH: u32;
 
 @group(0) @binding(0) var<storage, read> y: array<Value>;

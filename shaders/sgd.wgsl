@@ -1,13 +1,13 @@
-// g = gradient + decay p, b = momentum b + g, p -= rate (g + momentum b) or rate b; one invocation a value.
+// g = gradient + decay p, b = momentum b + g, p -= rate (g + momentum b) or rate b; one invocation a vec4.
 override LENGTH: u32;
 override MOMENTUM: f32;
 override NESTEROV: bool;
 override DECAY: f32;
 
-@group(0) @binding(0) var<storage, read> gradient: array<Value>;
+@group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> rate: array<f32>;
-@group(0) @binding(2) var<storage, read_write> p: array<Value>;
-@group(0) @binding(3) var<storage, read_write> b: array<Value>;
+@group(0) @binding(2) var<storage, read_write> p: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> b: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

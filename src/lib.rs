@@ -21,8 +21,9 @@
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the one matrix
 //!    kernel; [`kernels::conv`], [`kernels::winograd`] and [`kernels::matmul`] are loops around it;
 //!    [`kernels::simd`] compiles each for every instruction set.
-//! 4. [`exec`]: devices that run plans. State (parameters, moments, statistics, the data set) belongs to the
-//!    device and is shared by all its plans, by name.
+//!    The shaders, one an op, are explained in `shaders/README.md`; [`ops::dispatch`] is how an op describes them.
+//! 4. [`exec`]: devices that run plans: [`exec::cpu`], and [`exec::gpu`], the only place that knows wgpu. State
+//!    (parameters, moments, statistics, the data set) belongs to the device and is shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`report`] draws what came out.
 //! 7. [`data`], [`weights`], [`files`], [`console`]: everything that comes from or goes to a disk, a network or

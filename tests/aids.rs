@@ -1,10 +1,11 @@
 //! What helps a training along: averaged weights, clipped gradients, the plateau, the probe for dead layers.
 
+mod common;
+
 use cifar_engine::data::shapes;
 use cifar_engine::error::Result;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::Plan;
+use cifar_engine::exec::{Data, Device};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::checkpoint::Checkpoint;
@@ -14,49 +15,35 @@ use cifar_engine::train::schedule::Schedule;
 use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::train::{self, Observer, StepProgress};
 use cifar_engine::weights;
+use common::hooked::{Hook, Hooked};
 use tempfile::TempDir;
 
-/// The CPU, with an accident at a step of the training.
+/// An accident at a step of the training.
 struct Accident {
-    cpu: Cpu,
     step: u32,
     at: u32,
     then: fn(&mut Cpu) -> Result<()>,
-    /// The parameters after each step.
+    /// A parameter after each run.
     weights: Vec<Vec<f32>>,
 }
 
 /// The tensor that is recorded.
 const RECORDED: &str = "fc2.bias";
 
-impl Device for Accident {
-    fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        self.cpu.load(plan)
+impl Hook<Cpu> for Accident {
+    fn before(&mut self, _: &mut Cpu) -> Result<()> {
+        Ok(())
     }
 
-    fn run(&mut self, plan: PlanId) -> Result<()> {
-        self.cpu.run(plan)?;
-        self.weights.push(self.cpu.read_state(RECORDED)?);
-        if self.step == self.at { (self.then)(&mut self.cpu) } else { Ok(()) }
+    fn after(&mut self, cpu: &mut Cpu) -> Result<()> {
+        self.weights.push(cpu.read_state(RECORDED)?);
+        if self.step == self.at { (self.then)(cpu) } else { Ok(()) }
     }
 
-    fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
+    fn wrote(&mut self, input: &str, data: Data) {
         if let ("step", Data::U32(&[step])) = (input, data) {
             self.step = step;
         }
-        self.cpu.write(plan, input, data)
-    }
-
-    fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        self.cpu.read(plan, output)
-    }
-
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        self.cpu.write_state(name, data)
-    }
-
-    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        self.cpu.read_state(name)
     }
 }
 
@@ -97,11 +84,11 @@ fn train(settings: &Settings, at: u32, then: fn(&mut Cpu) -> Result<()>) -> Resu
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder::create(Some(folder.path().join("run")), settings, "shapes").unwrap();
     let cpu = Cpu::new(2, Isa::detect()).unwrap();
-    let mut device = Accident { cpu, step: 0, at, then, weights: Vec::new() };
+    let mut device = Hooked { device: cpu, hook: Accident { step: 0, at, then, weights: Vec::new() } };
     let mut heard = Listening::default();
     let data = shapes::sized(96, 20, 32, 0).unwrap();
     train::train(&mut device, settings, data, &run, &mut heard)?;
-    Ok(Run { folder, heard, weights: device.weights })
+    Ok(Run { folder, heard, weights: device.hook.weights })
 }
 
 fn no_accident(_: &mut Cpu) -> Result<()> {

@@ -1,20 +1,21 @@
 //! A loss that stops being a number in the middle of a training costs nothing that was finished.
 
+mod common;
+
 use cifar_engine::data::shapes;
 use cifar_engine::error::Result;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::Plan;
+use cifar_engine::exec::{Data, Device};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::train::{self, Observer, StepProgress};
 use cifar_engine::weights;
+use common::hooked::{Hook, Hooked};
 
-/// A device that turns a weight into NaN at a step of the training.
-struct Poisoned {
-    cpu: Cpu,
+/// Turns a weight into NaN at a step of the training.
+struct Poison {
     /// The training's step counter.
     at: u32,
     /// Before the step runs, so that its loss shows it; else after, as an update that overflows would.
@@ -22,45 +23,30 @@ struct Poisoned {
     step: u32,
 }
 
-impl Poisoned {
-    fn poison(&mut self, before: bool) -> Result<()> {
+impl Poison {
+    fn poison(&mut self, cpu: &mut Cpu, before: bool) -> Result<()> {
         if self.step == self.at && self.before == before {
-            let mut weights = self.cpu.read_state("conv3.weight")?;
+            let mut weights = cpu.read_state("conv3.weight")?;
             weights[17] = f32::NAN;
-            self.cpu.write_state("conv3.weight", weights.as_slice().into())?;
+            cpu.write_state("conv3.weight", weights.as_slice().into())?;
         }
         Ok(())
     }
 }
 
-impl Device for Poisoned {
-    fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        self.cpu.load(plan)
+impl Hook<Cpu> for Poison {
+    fn before(&mut self, cpu: &mut Cpu) -> Result<()> {
+        self.poison(cpu, true)
     }
 
-    fn run(&mut self, plan: PlanId) -> Result<()> {
-        self.poison(true)?;
-        self.cpu.run(plan)?;
-        self.poison(false)
+    fn after(&mut self, cpu: &mut Cpu) -> Result<()> {
+        self.poison(cpu, false)
     }
 
-    fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
+    fn wrote(&mut self, input: &str, data: Data) {
         if let ("step", Data::U32(&[step])) = (input, data) {
             self.step = step;
         }
-        self.cpu.write(plan, input, data)
-    }
-
-    fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        self.cpu.read(plan, output)
-    }
-
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        self.cpu.write_state(name, data)
-    }
-
-    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        self.cpu.read_state(name)
     }
 }
 
@@ -80,7 +66,8 @@ impl Observer for Silent {
 
 /// Trains for three epochs of four steps with a NaN at one of them; returns the error.
 fn train_poisoned(run: &RunFolder, settings: &Settings, at: u32, before: bool) -> String {
-    let mut device = Poisoned { cpu: Cpu::new(2, Isa::detect()).unwrap(), at, before, step: 0 };
+    let device = Cpu::new(2, Isa::detect()).unwrap();
+    let mut device = Hooked { device, hook: Poison { at, before, step: 0 } };
     let data = shapes::sized(80, 20, 32, 0).unwrap();
     train::train(&mut device, settings, data, run, &mut Silent).unwrap_err().to_string()
 }

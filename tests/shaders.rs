@@ -29,6 +29,7 @@ fn ensure(condition: bool, problem: impl FnOnce() -> String) -> Outcome {
 
 /// Checks all dispatches of an op.
 fn check(work: &Dispatches) -> Outcome {
+    ensure(!work.list.is_empty(), || "computes nothing".into())?;
     for dispatch in &work.list {
         check_dispatch(dispatch, work.scratch.len())
             .map_err(|problem| format!("{} {}: {problem}", dispatch.shader.name, dispatch.entry))?;
@@ -122,10 +123,11 @@ fn check_workgroups(module: &Module, info: &ModuleInfo, entry: usize, dispatch: 
 
 /// All dispatches of the ops' cases.
 fn works() -> Vec<(Case, Dispatches)> {
-    ops::cases()
-        .into_iter()
-        .filter_map(|case| case.op.gpu(&types_of(&case)).map(|work| (case, work)))
-        .collect()
+    let work = |case: Case| {
+        let work = case.op.gpu(&types_of(&case));
+        (case, work)
+    };
+    ops::cases().into_iter().map(work).collect()
 }
 
 #[test]
@@ -155,6 +157,7 @@ fn every_shader_is_used_by_a_case() {
 fn the_check_notices_what_does_not_match() {
     let (_, work) = works().into_iter().find(|(case, _)| case.op.name() == "add").unwrap();
     check(&work).unwrap();
+    assert!(check(&Dispatches::default()).unwrap_err().contains("nothing"));
     let describe = |change: &dyn Fn(&mut Dispatch)| {
         let mut work = work.clone();
         change(&mut work.list[0]);

@@ -6,13 +6,13 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::options::{DeviceOptions, image_size};
+use super::device::{DeviceOptions, Opened};
+use super::options::image_size;
 use super::stopped;
 use super::summary::bare_spec;
 use crate::console;
 use crate::data::{DEFAULT_SIZE, Images};
 use crate::error::{Error, Result};
-use crate::exec::cpu::Cpu;
 use crate::exec::{Device, PlanId};
 use crate::models::Architecture;
 use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
@@ -39,13 +39,9 @@ pub struct Bench {
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
 
-    /// Steps that are timed, after five that are not.
+    /// Steps that are timed, after ten that are not.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
-
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t = Kind::Cpu)]
-    device: Kind,
 
     /// Print the time of every step of the plan.
     #[arg(long, conflicts_with = "json")]
@@ -56,7 +52,7 @@ pub struct Bench {
     json: bool,
 
     #[command(flatten)]
-    options: DeviceOptions,
+    device: DeviceOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,44 +61,32 @@ enum Mode {
     Infer,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Kind {
-    Cpu,
-}
-
-const WARM_UP: usize = 5;
+/// More than a device holds in flight, so that its first steps are not timed.
+const WARM_UP: usize = 10;
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        let Kind::Cpu = self.device;
-        let mut cpu = self.options.cpu()?;
-        let (plan, planned) = self.prepare(&mut cpu)?;
-        let mut times = Vec::new();
-        for step in 0..WARM_UP + self.steps as usize {
-            if stopped() {
-                return Err(Error::Interrupted);
-            }
-            let begin = Instant::now();
-            cpu.run(plan)?;
-            if step >= WARM_UP {
-                times.push(begin.elapsed().as_secs_f64());
-            }
-        }
-        let step = median(&mut times);
+        let Opened { mut device, is_gpu, name, json } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let device = device.as_mut();
+        let (plan, planned) = self.prepare(device)?;
+        let mut times = self.time(device, plan)?;
+        // A GPU works on several steps at once, of which each ends when it will; the CPU has no step but the one.
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        let step = if is_gpu { mean } else { median(&mut times) };
         let rate = f64::from(self.batch_size) / step;
         if self.json {
-            let result = json!({
+            let mut result = json!({
                 "model": self.model,
                 "mode": if self.mode == Mode::Train { "train" } else { "infer" },
-                "device": "cpu",
-                "isa": cpu.isa().to_string(),
-                "threads": cpu.threads(),
                 "image_size": self.image_size,
                 "batch_size": self.batch_size,
                 "images_per_s": rate,
                 "step_ms": step * 1e3,
                 "peak_bytes_planned": planned,
             });
+            let about = json.as_object().into_iter().flatten();
+            about.for_each(|(key, value)| result[key] = value.clone());
             console::print(result)?;
         } else {
             let mib = planned as f64 / f64::from(1 << 20);
@@ -110,13 +94,31 @@ impl Bench {
             console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {mib:.1} MiB planned"))?;
         }
         if self.profile {
-            self.print_profile(&mut cpu, plan, step)?;
+            self.print_profile(device, plan, step)?;
         }
         Ok(())
     }
 
+    /// Seconds between the starts of steps, as a training starts them.
+    fn time(&self, device: &mut dyn Device, plan: PlanId) -> Result<Vec<f64>> {
+        device.record(plan, &["totals"])?;
+        let mut times = Vec::new();
+        for step in 0..WARM_UP + self.steps as usize {
+            if stopped() {
+                return Err(Error::Interrupted);
+            }
+            let begin = Instant::now();
+            device.run(plan)?;
+            device.collect(plan, false, &mut |_| ())?;
+            if step >= WARM_UP {
+                times.push(begin.elapsed().as_secs_f64());
+            }
+        }
+        Ok(times)
+    }
+
     /// Loads the plan with a made-up batch; returns the bytes it was planned to need.
-    fn prepare(&self, cpu: &mut Cpu) -> Result<(PlanId, usize)> {
+    fn prepare(&self, device: &mut dyn Device) -> Result<(PlanId, usize)> {
         let batch_size = self.batch_size as usize;
         let spec = bare_spec(self.model, self.image_size, 10);
         let settings = Settings { batch_size, model: self.model, ..Recipe::Default.settings() };
@@ -125,38 +127,36 @@ impl Bench {
             Mode::Infer => ("test", plans::evaluation(&spec, "test", batch_size, batch_size)?),
         };
         let Program { plan, parameters, .. } = program;
-        let planned = cpu.planned_bytes(&plan);
-        let id = cpu.load(plan)?;
+        let planned = device.planned_bytes(&plan);
+        let id = device.load(plan)?;
         let pixels = (0..batch_size * 3 * self.image_size * self.image_size).map(|i| (i * 7919 % 251) as u8);
         let labels = (0..self.batch_size).map(|i| i % 10).collect();
-        upload(cpu, name, &Images { pixels: pixels.collect(), labels, size: self.image_size })?;
-        write_parameters(cpu, &parameters, &initial_values(&parameters, 0))?;
+        upload(device, name, &Images { pixels: pixels.collect(), labels, size: self.image_size })?;
+        write_parameters(device, &parameters, &initial_values(&parameters, 0))?;
         let indices: Vec<u32> = (0..self.batch_size).collect();
-        cpu.write(id, "indices", indices.as_slice().into())?;
+        device.write(id, "indices", indices.as_slice().into())?;
         if self.mode == Mode::Train {
-            cpu.write(id, "rate", [1e-3f32].as_slice().into())?;
-            cpu.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
+            device.write(id, "rate", [1e-3f32].as_slice().into())?;
+            device.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
         }
         Ok((id, planned))
     }
 
     /// Times every step of the plan by itself, and prints their medians.
-    fn print_profile(&self, cpu: &mut Cpu, plan: PlanId, unprofiled: f64) -> Result<()> {
+    fn print_profile(&self, device: &mut dyn Device, plan: PlanId, unprofiled: f64) -> Result<()> {
         let mut steps: BTreeMap<usize, (String, u64, usize, Vec<f64>)> = BTreeMap::new();
         for _ in 0..self.steps {
             if stopped() {
                 return Err(Error::Interrupted);
             }
-            let mut last = Instant::now();
-            cpu.run_with(plan, |index, step| {
+            device.profile(plan, &mut |index, step, seconds| {
                 let entry = steps.entry(index).or_insert_with(|| {
                     let operands = step.types.inputs.iter().chain(&step.types.outputs);
                     let bytes = operands.map(|ty| ty.bytes()).sum();
                     let name = format!("{:<26} {}", step.op.name(), step.layer);
                     (name, step.op.flops(&step.types), bytes, Vec::new())
                 });
-                entry.3.push(last.elapsed().as_secs_f64());
-                last = Instant::now();
+                entry.3.push(seconds);
             })?;
         }
         console::print(format_args!("{:<40} {:>9} {:>9} {:>9}", "step", "ms", "GFLOP/s", "GB/s"))?;

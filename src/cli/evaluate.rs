@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::options::{DataOptions, DeviceOptions, FlipOption, same_classes};
+use super::device::{DeviceOptions, Opened};
+use super::options::{DataOptions, FlipOption, same_classes};
 use super::stopped;
 use crate::console;
 use crate::error::{Error, Result};
@@ -48,12 +49,13 @@ impl Evaluate {
     pub fn run(self) -> Result<()> {
         let trained = Trained::open(&self.weights)?;
         let spec = &trained.spec;
-        let mut device = self.device.cpu()?;
+        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        console::info(format_args!("device: {device_name}"));
         let data = self.data.load_test(spec.image_size)?;
         same_classes(&self.weights, &spec.classes, &data)?;
         let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
         let manner = Manner { batch_size: self.batch_size as usize, flip };
-        let result = trained.evaluate(&mut device, "test", &data.test, manner, || !stopped())?;
+        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, || !stopped())?;
         if let Some(folder) = &self.report {
             fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
             RunReport {

@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::choices::Choices;
-use super::options::{DeviceOptions, load_data};
+use super::device::{DeviceOptions, Opened};
+use super::options::load_data;
 use super::stopped;
 use crate::console;
 use crate::error::{Error, Result};
@@ -64,9 +65,10 @@ impl LrFind {
         settings.check()?;
         let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
         choices.settle(&mut settings, &data);
-        let mut device = self.device.cpu()?;
+        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        console::info(format_args!("device: {device_name}"));
         let range = (self.from, self.to);
-        let trials = find(&mut device, &settings, &data, range, self.steps.into(), || !stopped())?;
+        let trials = find(device.as_mut(), &settings, &data, range, self.steps.into(), || !stopped())?;
         let suggested = suggest(&trials, settings.schedule);
         let title = format!("{} on {}, {}", settings.model, data.name, settings.optimizer);
         rates::draw(&self.out, &title, &trials, suggested)?;

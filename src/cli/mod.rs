@@ -5,6 +5,9 @@ mod bench;
 mod choices;
 mod compare;
 mod completions;
+mod device;
+mod devices;
+mod doctor;
 mod evaluate;
 mod lr_find;
 mod options;
@@ -21,7 +24,7 @@ use clap::{Parser, Subcommand};
 use crate::console::{self, Level};
 use crate::error::Error;
 
-/// Trains image classifiers on CIFAR-10, or on your own pictures, on any CPU.
+/// Trains image classifiers on CIFAR-10, or on your own pictures, on any GPU or CPU.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
@@ -65,6 +68,10 @@ enum Command {
     Bench(bench::Bench),
     /// Print the completions of a shell.
     Completions(completions::Completions),
+    /// List the devices of this machine.
+    Devices(devices::Devices),
+    /// Check what a device computes.
+    Doctor(doctor::Doctor),
 }
 
 /// Set by Ctrl-C; the work in progress stops at the next safe point.
@@ -96,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Completions(completions) => completions.run(),
         Command::Summary(summary) => summary.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Devices(devices) => devices.run(),
+        Command::Doctor(doctor) => doctor.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,32 +9,8 @@ use super::{STOP, stopped};
 use crate::console::{self, Level};
 use crate::data::{self, Dataset, Source};
 use crate::error::{Error, Result};
-use crate::exec::cpu::Cpu;
-use crate::kernels::simd::Isa;
 use crate::models::PaddingStyle;
 use crate::models::pretrained::Attributes;
-
-/// Where the computation runs.
-#[derive(Args, Clone, Debug)]
-pub struct DeviceOptions {
-    /// Threads of the CPU; 0 for one a core.
-    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
-    pub threads: u16,
-
-    /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest there is].
-    #[arg(long, env = "CIFAR_ENGINE_ISA", value_name = "NAME")]
-    pub isa: Option<String>,
-}
-
-impl DeviceOptions {
-    pub fn cpu(&self) -> Result<Cpu> {
-        let isa = match self.isa.as_deref().filter(|name| !name.is_empty()) {
-            Some(name) => name.parse()?,
-            None => Isa::detect(),
-        };
-        Cpu::new(self.threads.into(), isa)
-    }
-}
 
 /// The data set that weights are tried on.
 #[derive(Args, Clone, Debug)]

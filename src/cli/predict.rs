@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::options::{DataOptions, DeviceOptions, FlipOption, WeightsOptions, image_size, same_classes};
+use super::device::{DeviceOptions, Opened};
+use super::options::{DataOptions, FlipOption, WeightsOptions, image_size, same_classes};
 use super::stopped;
 use crate::console;
 use crate::data::picture::{load_picture, read_picture};
@@ -129,8 +130,9 @@ impl Predict {
         let files = self.files()?;
         let format = if self.json { Format::Json } else { self.format };
         let manner = self.manner(trained, files.len());
-        let mut device = self.device.cpu()?;
-        let predictor = trained.predictor(&mut device, manner)?;
+        let Opened { mut device, name, .. } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let predictor = trained.predictor(device.as_mut(), manner)?;
         let mut printer = Printer { format, classes: &trained.spec.classes, entries: Vec::new() };
         printer.begin()?;
         for files in files.chunks(manner.batch_size) {
@@ -138,7 +140,7 @@ impl Predict {
                 return Err(Error::Interrupted);
             }
             let (names, images) = self.load(files, trained.spec.image_size)?;
-            let rows = predictor.predict(&mut device, &images)?;
+            let rows = predictor.predict(device.as_mut(), &images)?;
             names.iter().zip(&rows).try_for_each(|(name, row)| printer.print(name, &largest(row)))?;
         }
         printer.end()
@@ -196,9 +198,10 @@ impl Predict {
             )));
         }
         let image = data.test.subset(&[index as u32]);
-        let mut device = self.device.cpu()?;
-        let predictor = trained.predictor(&mut device, self.manner(trained, 1))?;
-        let row = predictor.predict(&mut device, &image)?.remove(0);
+        let Opened { mut device, name, .. } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let predictor = trained.predictor(device.as_mut(), self.manner(trained, 1))?;
+        let row = predictor.predict(device.as_mut(), &image)?.remove(0);
         let top = largest(&row);
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();

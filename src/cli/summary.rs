@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::options::{DeviceOptions, image_size};
+use super::device::DeviceOptions;
+use super::options::image_size;
 use crate::console;
 use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;
@@ -63,7 +64,7 @@ impl Summary {
         let training = plans::training(&spec, &settings, batch_size)?;
         let inference = plans::evaluation(&spec, "test", batch_size, batch_size)?;
         print_layers(&training, batch_size)?;
-        let cpu = self.device.cpu()?;
+        let device = self.device.open()?.device;
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         console::print(format_args!("\nAt batch {batch_size}:"))?;
         for (name, Program { plan, .. }) in [("training", &training), ("inference", &inference)] {
@@ -71,7 +72,7 @@ impl Summary {
                 "  {name:9}  {} steps, {:.2} GFLOP, peak memory {:.1} MiB (activations and gradients {:.1}, state {:.1})",
                 plan.steps.len(),
                 plan.flops() as f64 / 1e9,
-                mib(cpu.planned_bytes(plan)),
+                mib(device.planned_bytes(plan)),
                 mib(plan.slot_bytes()),
                 mib(plan.state_bytes()),
             ))?;

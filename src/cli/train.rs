@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::choices::{Choices, lasting_source};
+use super::device::{DeviceOptions, Opened};
 use super::evaluate::headline;
-use super::options::{DeviceOptions, load_data};
+use super::options::load_data;
 use super::progress::{Display, duration};
 use crate::console;
 use crate::data::Dataset;
@@ -58,16 +59,12 @@ impl Train {
             Some(path) => self.open(path.clone())?,
             None => self.create()?,
         };
-        let mut device = self.device.cpu()?;
-        let (threads, isa) = (device.threads(), device.isa());
-        console::info(format_args!(
-            "device: cpu, {threads} threads, {isa}; run folder: {}",
-            run.path().display()
-        ));
+        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);
         let begin = Instant::now();
-        let outcome = train::train(&mut device, &settings, data, &run, &mut display);
+        let outcome = train::train(device.as_mut(), &settings, data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
             let folder = quoted(&run.path().to_string_lossy());

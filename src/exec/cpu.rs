@@ -1,8 +1,11 @@
 //! Runs plans on the CPU with rayon. All memory is allocated when a plan is loaded; a run moves buffers in
 //! and out of the ops' arguments and allocates nothing.
 
+use std::time::Instant;
+
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::fit::check_memory;
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
@@ -25,6 +28,10 @@ struct Loaded {
     slots: Vec<Buffer>,
     /// The device's number for each of the plan's states.
     states: Vec<usize>,
+    /// The outputs that every run records: where they are, and their elements.
+    recorded: Vec<(Place, usize)>,
+    /// What was recorded and not collected yet.
+    records: Vec<f32>,
 }
 
 impl Cpu {
@@ -49,11 +56,6 @@ impl Cpu {
         self.isa
     }
 
-    /// Bytes that a plan's run needs: its slots, its state, and the largest scratch of its steps.
-    pub fn planned_bytes(&self, plan: &Plan) -> usize {
-        plan.slot_bytes() + plan.state_bytes() + 4 * self.scratch_of(plan)
-    }
-
     fn scratch_of(&self, plan: &Plan) -> usize {
         let each = plan.steps.iter().map(|step| step.op.cpu_scratch(&step.types, self.isa, self.threads()));
         each.max().unwrap_or(0)
@@ -72,7 +74,7 @@ impl Cpu {
     /// # Errors
     /// None on the CPU.
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step) + Send) -> Result<()> {
-        let Loaded { plan, slots, states } = &mut self.plans[plan.0];
+        let Loaded { plan, slots, states, recorded, records } = &mut self.plans[plan.0];
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         let (isa, scratch) = (self.isa, &mut self.scratch);
         self.pool.install(|| {
@@ -81,6 +83,9 @@ impl Cpu {
                 visit(index, step);
             }
         });
+        for (place, len) in recorded {
+            records.extend_from_slice(&memory.get(*place).f32()[..*len]);
+        }
         Ok(())
     }
 }
@@ -130,6 +135,7 @@ impl Memory<'_> {
 
 impl Device for Cpu {
     fn load(&mut self, plan: Plan) -> Result<PlanId> {
+        check_memory(&plan, self.planned_bytes(&plan))?;
         let states: Result<Vec<usize>> =
             plan.states.iter().map(|(name, ty)| self.state_index(name, ty)).collect();
         let scratch = self.scratch_of(&plan);
@@ -137,7 +143,8 @@ impl Device for Cpu {
             self.scratch = Buffer::zeroed(scratch);
         }
         let slots = plan.slots.iter().map(|&len| Buffer::zeroed(len)).collect();
-        self.plans.push(Loaded { plan, slots, states: states? });
+        let (recorded, records) = (Vec::new(), Vec::new());
+        self.plans.push(Loaded { plan, slots, states: states?, recorded, records });
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -145,15 +152,53 @@ impl Device for Cpu {
         self.run_with(plan, |_, _| {})
     }
 
+    fn planned_bytes(&self, plan: &Plan) -> usize {
+        plan.slot_bytes() + plan.state_bytes() + 4 * self.scratch_of(plan)
+    }
+
+    fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
+        let mut seconds = Vec::new();
+        let mut last = Instant::now();
+        self.run_with(plan, |_, _| {
+            seconds.push(last.elapsed().as_secs_f64());
+            last = Instant::now();
+        })?;
+        let steps = &self.plans[plan.0].plan.steps;
+        steps.iter().zip(seconds).enumerate().for_each(|(i, (step, seconds))| visit(i, step, seconds));
+        Ok(())
+    }
+
+    fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
+        let Loaded { plan, recorded, .. } = &mut self.plans[plan.0];
+        let ports =
+            outputs.iter().map(|name| port(&plan.outputs, name).map(|port| (port.place, port.ty.len())));
+        *recorded = ports.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn collect(&mut self, plan: PlanId, _all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
+        let Loaded { recorded, records, .. } = &mut self.plans[plan.0];
+        let len = recorded.iter().map(|(_, len)| len).sum();
+        if !records.is_empty() {
+            records.chunks_exact(len).for_each(visit);
+            records.clear();
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        let Loaded { plan, slots, states } = &mut self.plans[plan.0];
+        let Loaded { plan, slots, states, .. } = &mut self.plans[plan.0];
         let Port { ty, place, .. } = port(&plan.inputs, input)?;
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         copy_in(input, ty, memory.get_mut(*place), data)
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        let Loaded { plan, slots, states } = &self.plans[plan.0];
+        let Loaded { plan, slots, states, .. } = &self.plans[plan.0];
         let Port { ty, place, .. } = port(&plan.outputs, output)?;
         let buffer = match *place {
             Place::Slot(slot) => &slots[slot],

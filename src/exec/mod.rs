@@ -2,12 +2,14 @@
 //! all plans loaded on it share by name.
 
 pub mod cpu;
+mod fit;
 pub mod gpu;
+pub mod probe;
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::graph::plan::{Plan, Port};
+use crate::graph::plan::{Plan, Port, Step};
 use crate::tensor::{DType, TensorType};
 
 /// A plan loaded on a device.
@@ -43,11 +45,40 @@ pub trait Device {
     /// If a state exists with another type.
     fn load(&mut self, plan: Plan) -> Result<PlanId>;
 
-    /// Runs a plan once.
+    /// Runs a plan once. The run may not have ended when this returns; whatever is asked next waits for it.
     ///
     /// # Errors
     /// If the device fails.
     fn run(&mut self, plan: PlanId) -> Result<()>;
+
+    /// Bytes that a plan's runs need: slots, state and scratch.
+    fn planned_bytes(&self, plan: &Plan) -> usize;
+
+    /// Runs a plan once, one step after the other, and tells how many seconds each step took.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()>;
+
+    /// Asks that from now on every run of a plan keeps these `f32` outputs for [`Device::collect`].
+    ///
+    /// # Errors
+    /// If there is no such output.
+    fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()>;
+
+    /// Hands over what the runs of a plan recorded, oldest first, each run once: its outputs one after the other
+    /// in one slice. Unless `all` are asked for, only those of runs that have ended: a loop that collects after every run
+    /// never waits for the device, and hears of every run a little later.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()>;
+
+    /// Waits until all runs have ended.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn wait(&self) -> Result<()>;
 
     /// Writes an input of a plan.
     ///

@@ -83,10 +83,10 @@ impl Op for Adam {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         // Finite for a beta of 0, too.
         let ln = |beta: f32| f64::from(beta.max(f32::MIN_POSITIVE)).ln();
-        let length = types.outputs[0].len();
+        let vectors = types.outputs[0].len().div_ceil(4);
         let constants = &[
             ("BETA1", f64::from(self.beta1)),
             ("BETA2", f64::from(self.beta2)),
@@ -104,7 +104,7 @@ impl Op for Adam {
             Operand::Output(1),
             Operand::Output(2),
         ];
-        Some(each_value(wide_shader!(length, "adam", "index"), length / width(length), constants, bindings))
+        each_value(shader!("adam", "index"), vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

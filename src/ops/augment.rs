@@ -152,7 +152,7 @@ impl Op for Augment {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, InputPiece, Output};
         let batch = types.inputs[2].len();
         let stage = |entry, piece, bindings, count| Dispatch {
@@ -167,7 +167,7 @@ impl Op for Augment {
             let bindings = vec![Input(2), Input(3), Output(0), InputPiece(0, piece)];
             list.push(stage("main", piece, bindings, types.outputs[0].len()));
         }
-        Some(Dispatches { scratch: Vec::new(), list })
+        Dispatches { scratch: Vec::new(), list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -86,7 +86,7 @@ impl Op for BatchNorm {
         batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output, Scratch};
         let channels = types.inputs[1].len();
         let reduction = Reduction::new(&types.inputs[0]);
@@ -104,7 +104,7 @@ impl Op for BatchNorm {
             stage("total", total, reduction.total_groups()),
             stage("apply", vec![Input(0), line, Output(0)], reduction.value_groups()),
         ];
-        Some(Dispatches { scratch: vec![reduction.partial(2, channels), 2 * channels], list })
+        Dispatches { scratch: vec![reduction.partial(2, channels), 2 * channels], list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

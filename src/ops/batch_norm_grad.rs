@@ -59,7 +59,7 @@ impl Op for BatchNormGrad {
         gradient_apply(isa, backward, slope, offset, dx);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output, Scratch};
         let channels = types.inputs[2].len();
         let reduction = Reduction::new(&types.inputs[0]);
@@ -88,7 +88,7 @@ impl Op for BatchNormGrad {
             stage("total", total, reduction.total_groups()),
             stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
         ];
-        Some(Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list })
+        Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -40,7 +40,7 @@ impl Op for BatchNormInfer {
         batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let channels = types.inputs[1].len();
         let constants = [
             ("COLUMNS", (channels / width(channels)) as f64),
@@ -49,7 +49,7 @@ impl Op for BatchNormInfer {
         ];
         let shader = wide_shader!(channels, "batch_norm_infer", "index", "nan", "activation", "batch_norm");
         let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
-        Some(each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings))
+        each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -37,15 +37,10 @@ impl Op for Clip {
         }
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let length = types.outputs[0].len();
-        Some(Dispatches::from(Dispatch {
-            shader: wide_shader!(length, "clip", "index"),
-            entry: "main",
-            constants: vec![("LENGTH", (length / width(length)) as f64), ("LIMIT", f64::from(self.limit))],
-            bindings: vec![Operand::Input(1), Operand::Output(0)],
-            groups: grid(length / width(length), GROUP),
-        }))
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let bindings = vec![Operand::Input(1), Operand::Output(0)];
+        each_value(shader!("clip", "index"), vectors, &[("LIMIT", f64::from(self.limit))], bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

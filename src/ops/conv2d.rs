@@ -175,7 +175,7 @@ impl Op for Conv2d {
         conv::forward(isa, &self.planned(types), x, w, bias, y, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let g = self.planned(types);
         let (operands, bias) = ([0, 1].map(Operand::Input), matmul::bias(types));
         let product = match pointwise(&g) {
@@ -195,7 +195,7 @@ impl Op for Conv2d {
                 vectors: [g.in_channels, g.out_channels].map(|run| run.is_multiple_of(4)),
             },
         };
-        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+        product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -53,19 +53,19 @@ impl Op for Conv2dInputGrad {
         conv::input_gradient(isa, &self.geometry(types), dy, w, dx, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let g = self.geometry(types);
         if let Some((m, n, k)) = pointwise(&g) {
             let product = Product { m, n, k, a_transposed: false, b_transposed: true };
             let product = matmul::on_gpu(&product, [0, 1].map(Operand::Input), None);
-            return Some(product.dispatches(Tiling::choose(m, n, k)));
+            return product.dispatches(Tiling::choose(m, n, k));
         }
         let phases = (0..g.stride * g.stride).filter_map(|i| phase(&g, i / g.stride, i % g.stride));
         let list = phases.flat_map(|product| {
             let tiling = Tiling::choose_whole(product.rows, product.columns, product.depth);
             product.dispatches(tiling).list
         });
-        Some(Dispatches { scratch: Vec::new(), list: list.collect() })
+        Dispatches { scratch: Vec::new(), list: list.collect() }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -53,7 +53,7 @@ impl Op for Conv2dWeightGrad {
         conv::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let g = self.geometry(types);
         let operands = [0, 1].map(Operand::Input);
         let product = match pointwise(&g) {
@@ -73,7 +73,7 @@ impl Op for Conv2dWeightGrad {
                 vectors: [g.in_channels, g.out_channels].map(|run| run.is_multiple_of(4)),
             },
         };
-        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+        product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -26,11 +26,11 @@ impl Op for Copy {
         args.output().0.copy_from_slice(x);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let length = types.outputs[0].len();
-        let shader = wide_shader!(length, "copy", "index");
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("copy", "index");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        Some(each_value(shader, length / width(length), &[], bindings))
+        each_value(shader, vectors, &[], bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -116,6 +116,23 @@ impl Op for DepthwiseConv2d {
         depthwise::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), y, scratch);
     }
 
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let g = self.planned(types);
+        let bias = matmul::bias(types);
+        let invocations = g.batch * g.out_height * g.out_width.div_ceil(4) * g.channels / width(g.channels);
+        let mut constants = constants(&g).to_vec();
+        constants.extend([
+            ("COLUMNS", (g.channels / width(g.channels)) as f64),
+            ("BIAS", f64::from(bias.is_some())),
+            ("ACTIVATION", self.activation.number()),
+        ]);
+        let [x, w] = [0, 1].map(Operand::Input);
+        let shader = wide_shader!(g.channels, "depthwise_conv2d", "index", "nan", "activation", "depthwise");
+        // Every binding must be bound: without a bias, to anything that is read.
+        let bindings = vec![x, w, bias.unwrap_or(w), Operand::Output(0)];
+        each_value(shader, invocations, &constants, bindings)
+    }
+
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let g = self.planned(types);
         let mut y = vec![0.0; types.outputs[0].len()];
@@ -127,6 +144,22 @@ impl Op for DepthwiseConv2d {
         y.iter_mut().for_each(|y| *y = y.clamp(low, high));
         vec![y]
     }
+}
+
+/// What the shaders of all three directions know of the geometry.
+pub(crate) fn constants(g: &Geometry) -> [(&'static str, f64); 9] {
+    [
+        ("HEIGHT", g.in_height),
+        ("WIDTH", g.in_width),
+        ("OUT_HEIGHT", g.out_height),
+        ("OUT_WIDTH", g.out_width),
+        ("KERNEL_HEIGHT", g.kernel_height),
+        ("KERNEL_WIDTH", g.kernel_width),
+        ("STRIDE", g.stride),
+        ("PAD_TOP", g.pad_top),
+        ("PAD_LEFT", g.pad_left),
+    ]
+    .map(|(name, value)| (name, value as f64))
 }
 
 /// Visits every product of the sum: the indices into x, w and y. The three directions of the convolution
@@ -175,6 +208,7 @@ pub(crate) fn geometries() -> Vec<(DepthwiseConv2d, Shape, Shape)> {
         conv([2, 9, 9, 20], [5, 4], 3, Padding::Symmetric(2)),
         conv([2, 7, 6, 3], [5, 5], 1, Padding::Same),
         conv([1, 6, 5, 1], [1, 2], 3, Padding::Symmetric(0)),
+        conv([4, 12, 21, 20], [3, 3], 2, Padding::Same),
     ]
 }
 

@@ -2,7 +2,7 @@
 //! notation of [`super::depthwise_conv2d`].
 
 use super::case::{Case, Fill};
-use super::depthwise_conv2d::{DepthwiseConv2d, each_product, geometries};
+use super::depthwise_conv2d::{DepthwiseConv2d, constants, each_product, geometries};
 use super::*;
 use crate::kernels::depthwise::{self, Geometry};
 use crate::tensor::Shape;
@@ -49,6 +49,17 @@ impl Op for DepthwiseConv2dInputGrad {
         let (isa, dy, w) = (args.isa, args.input(0), args.input(1));
         let (dx, scratch) = args.output();
         depthwise::input_gradient(isa, &self.geometry(types), dy, w, dx, scratch);
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let g = self.geometry(types);
+        let fours = g.in_width.div_ceil(4 * g.stride) * g.stride;
+        let invocations = g.batch * g.in_height * fours * g.channels / width(g.channels);
+        let mut constants = constants(&g).to_vec();
+        constants.push(("COLUMNS", (g.channels / width(g.channels)) as f64));
+        let shader = wide_shader!(g.channels, "depthwise_conv2d_input_grad", "index", "depthwise");
+        let bindings = vec![Operand::Input(0), Operand::Input(1), Operand::Output(0)];
+        each_value(shader, invocations, &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -3,6 +3,7 @@
 
 use super::case::{Case, Fill};
 use super::depthwise_conv2d::{DepthwiseConv2d, each_product, geometries};
+use super::tile::sum_partials;
 use super::*;
 use crate::kernels::depthwise::{self, Geometry};
 use crate::tensor::Shape;
@@ -49,6 +50,28 @@ impl Op for DepthwiseConv2dWeightGrad {
         let (isa, x, dy) = (args.isa, args.input(0), args.input(1));
         let (dw, scratch) = args.output();
         depthwise::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let g = self.geometry(types);
+        let reduction = Reduction::new(&types.inputs[1]);
+        let (length, blocks) = (types.outputs[0].len(), reduction.blocks());
+        let [x, y, _] = reduction.block_groups();
+        let squares = g.kernel_height.div_ceil(3) * g.kernel_width.div_ceil(3);
+        let mut constants = reduction.constants();
+        constants.extend(depthwise_conv2d::constants(&g));
+        let products = |to| Dispatch {
+            shader: wide_shader!(g.channels, "depthwise_conv2d_weight_grad", "rows", "tree"),
+            entry: "main",
+            constants,
+            bindings: vec![Operand::Input(0), Operand::Input(1), to],
+            groups: [x, y, squares as u32],
+        };
+        if blocks == 1 {
+            return Dispatches::from(products(Operand::Output(0)));
+        }
+        let list = vec![products(Operand::Scratch(0)), sum_partials(blocks, length, g.channels, None)];
+        Dispatches { scratch: vec![blocks * length], list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

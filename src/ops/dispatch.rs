@@ -16,7 +16,7 @@ use crate::tensor::TensorType;
 /// WebGPU guarantees no more storage buffers a dispatch.
 pub const MAX_BINDINGS: usize = 8;
 /// WebGPU guarantees no more workgroups in a dimension.
-const MAX_GROUPS: u32 = 65_535;
+pub const MAX_GROUPS: u32 = 65_535;
 /// Invocations of a workgroup in elementwise shaders and reductions: WebGPU guarantees no more.
 pub const GROUP: usize = 256;
 /// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.
@@ -45,11 +45,11 @@ macro_rules! shader {
 }
 pub(crate) use shader;
 
-/// The same, for a shader over `Value`: the variant for four neighbouring elements at a time where `count` (of elements,
-/// or of channels) is a multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and [`width`].
+/// The same, for a shader over `Value`: the variant for four neighbouring channels at a time where their number is a
+/// multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and [`width`].
 macro_rules! wide_shader {
-    ($count:expr, $name:literal $(, $include:literal)*) => {
-        match $crate::ops::dispatch::width($count) {
+    ($channels:expr, $name:literal $(, $include:literal)*) => {
+        match $crate::ops::dispatch::width($channels) {
             4 => $crate::ops::dispatch::shader!($name, "vec4" $(, $include)*),
             _ => $crate::ops::dispatch::shader!($name, "vec1" $(, $include)*),
         }
@@ -57,9 +57,9 @@ macro_rules! wide_shader {
 }
 pub(crate) use wide_shader;
 
-/// Elements of a `Value` in a shader chosen by `wide_shader!` for this count.
-pub fn width(count: usize) -> usize {
-    if count.is_multiple_of(4) { 4 } else { 1 }
+/// Elements of a `Value` in a shader chosen by `wide_shader!` for so many channels.
+pub fn width(channels: usize) -> usize {
+    if channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
 /// What a binding is bound to.
@@ -113,7 +113,7 @@ pub fn grid(count: usize, each: usize) -> [u32; 3] {
     [groups.div_ceil(rows.max(1)), rows, 1]
 }
 
-/// The one launch of a shader whose invocations compute a value each, of `values`, which it knows as `LENGTH`.
+/// The one launch of a shader whose invocations compute a value (or a vec4) each, of `values`, which it knows as `LENGTH`.
 pub fn each_value(
     shader: Shader,
     values: usize,

@@ -63,18 +63,17 @@ impl Op for Dropout {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let length = types.outputs[0].len();
-        let shader = wide_shader!(length, "dropout", "index", "rng");
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("dropout", "index", "rng");
         let constants = &[
-            ("WIDTH", width(length) as f64),
             ("RATE", f64::from(self.rate)),
             ("KEEP", f64::from(self.keep())),
             ("SEED", f64::from(self.seed)),
             ("STREAM", f64::from(Stream::Dropout as u32)),
         ];
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
-        Some(each_value(shader, length / width(length), constants, bindings))
+        each_value(shader, vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

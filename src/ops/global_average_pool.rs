@@ -34,16 +34,16 @@ impl Op for GlobalAveragePool {
         pool::average(isa, x, types.inputs[0].shape.last(), args.output().0);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let x = &types.inputs[0];
         let images = Reduction::by_image(x);
-        Some(Dispatches::from(Dispatch {
+        Dispatches::from(Dispatch {
             shader: wide_shader!(x.shape.last(), "global_average_pool", "rows", "tree", "sum_block"),
             entry: "main",
             constants: images.constants(),
             bindings: vec![Operand::Input(0), Operand::Output(0)],
             groups: images.block_groups(),
-        }))
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

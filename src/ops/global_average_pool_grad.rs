@@ -31,13 +31,13 @@ impl Op for GlobalAveragePoolGrad {
         pool::average_gradient(isa, dy, types.inputs[0].shape.last(), args.output().0);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let channels = self.shape.last();
         let pixels = self.shape.len() / types.inputs[0].len();
         let constants = [("COLUMNS", (channels / width(channels)) as f64), ("PIXELS", pixels as f64)];
         let shader = wide_shader!(channels, "global_average_pool_grad", "index");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        Some(each_value(shader, self.shape.len() / width(channels), &constants, bindings))
+        each_value(shader, self.shape.len() / width(channels), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

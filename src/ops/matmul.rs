@@ -119,9 +119,9 @@ impl Op for Matmul {
         matmul::multiply(isa, &self.planned(types), a, b, bias, y, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let product = self.tiled(types);
-        Some(product.dispatches(Tiling::choose(product.rows, product.columns, product.depth)))
+        product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
@@ -153,7 +153,7 @@ pub fn cases() -> Vec<Case> {
         }
     }
     // On a GPU, several tiles in both directions and two slices.
-    let deep = [&[70, 300][..], &[300, 36], &[36]].map(|dims| (TensorType::f32(dims), fill));
+    let deep = [&[150, 300][..], &[300, 36], &[36]].map(|dims| (TensorType::f32(dims), fill));
     cases.push(Case::new(Matmul::default(), deep.to_vec()));
     cases
 }

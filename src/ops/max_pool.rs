@@ -73,12 +73,12 @@ impl Op for MaxPool {
         pool::forward(isa, self.planned(&types.inputs[0]), x, args.output().0);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let x = &types.inputs[0];
         let channels = x.shape.last();
         let shader = wide_shader!(channels, "max_pool", "index", "nan");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        Some(each_value(shader, types.outputs[0].len() / width(channels), &self.constants(x), bindings))
+        each_value(shader, types.outputs[0].len() / width(channels), &self.constants(x), bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -28,12 +28,12 @@ impl Op for MaxPoolGrad {
         pool::gradient(isa, self.pool.planned(&types.inputs[0]), x, y, dy, args.output().0);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let x = &types.inputs[0];
         let channels = x.shape.last();
         let shader = wide_shader!(channels, "max_pool_grad", "index");
         let bindings = vec![Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0)];
-        Some(each_value(shader, types.outputs[0].len() / width(channels), &self.pool.constants(x), bindings))
+        each_value(shader, types.outputs[0].len() / width(channels), &self.pool.constants(x), bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -151,10 +151,8 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
     fn cpu(&self, types: &Types, args: &mut CpuArgs);
 
-    /// Describes the shaders that compute the outputs on a GPU; none for an op that has no shader yet.
-    fn gpu(&self, _types: &Types) -> Option<Dispatches> {
-        None
-    }
+    /// Describes the shaders that compute the outputs on a GPU.
+    fn gpu(&self, types: &Types) -> Dispatches;
 
     /// The specification: computes the outputs naively in `f64`. Integers are passed as their values.
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;

@@ -35,16 +35,16 @@ impl Op for MovingAverage {
         }
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let length = types.outputs[0].len();
-        let shader = wide_shader!(length, "moving_average", "index");
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("moving_average", "index");
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
-        Some(each_value(
+        each_value(
             shader,
-            length / width(length),
+            vectors,
             &[("MOMENTUM", f64::from(self.momentum)), ("SCALE", f64::from(self.scale))],
             bindings,
-        ))
+        )
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -41,12 +41,12 @@ impl Op for Relu {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let length = types.outputs[0].len();
-        let shader = wide_shader!(length, "relu", "index", "nan", "activation");
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("relu", "vec4", "index", "nan", "activation");
         let bindings = vec![Operand::Output(0)];
         let constants = &[("ACTIVATION", self.activation.number())];
-        Some(each_value(shader, length / width(length), constants, bindings))
+        each_value(shader, vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

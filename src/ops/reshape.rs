@@ -34,6 +34,11 @@ impl Op for Reshape {
     /// Never planned as a step.
     fn cpu(&self, _: &Types, _: &mut CpuArgs) {}
 
+    /// Never planned as a step.
+    fn gpu(&self, _: &Types) -> Dispatches {
+        Dispatches::default()
+    }
+
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         vec![inputs[0].clone()]
     }

@@ -46,7 +46,7 @@ impl Op for Resize {
         resize::bilinear(isa, x, size, args.output().0, out_size);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let [[height, width_in, channels], [out_height, out_width, _]] = sizes(types);
         let named = [
             ("HEIGHT", height),
@@ -58,7 +58,7 @@ impl Op for Resize {
         let constants = named.map(|(name, value)| (name, value as f64));
         let shader = wide_shader!(channels, "resize", "index");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        Some(each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings))
+        each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

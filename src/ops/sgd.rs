@@ -50,15 +50,15 @@ impl Op for Sgd {
         });
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
-        let length = types.outputs[0].len();
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
         let constants = &[
             ("MOMENTUM", f64::from(self.momentum)),
             ("NESTEROV", f64::from(self.nesterov)),
             ("DECAY", f64::from(self.decay)),
         ];
         let bindings = vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)];
-        Some(each_value(wide_shader!(length, "sgd", "index"), length / width(length), constants, bindings))
+        each_value(shader!("sgd", "index"), vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

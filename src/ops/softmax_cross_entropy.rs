@@ -76,7 +76,7 @@ impl Op for SoftmaxCrossEntropy {
         totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output, Scratch};
         let rows = types.inputs[1].len();
         let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
@@ -91,7 +91,7 @@ impl Op for SoftmaxCrossEntropy {
             stage("main", vec![Input(0), Input(1), Scratch(0)], groups),
             stage("total", vec![Scratch(0), Output(0), Output(1)], [1; 3]),
         ];
-        Some(Dispatches { scratch: vec![4 * rows], list })
+        Dispatches { scratch: vec![4 * rows], list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -44,16 +44,16 @@ impl Op for SoftmaxCrossEntropyGrad {
         }
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output};
         let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
-        Some(Dispatches::from(Dispatch {
+        Dispatches::from(Dispatch {
             shader: shader!("softmax_cross_entropy_grad", "vec4", "tree", "softmax"),
             entry: "main",
             constants,
             bindings: vec![Input(0), Input(1), Input(2), Output(0)],
             groups,
-        }))
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -29,7 +29,7 @@ impl Op for SumRows {
         rows::sum(isa, x, y, scratch);
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         let channels = types.outputs[0].len();
         let reduction = Reduction::new(&types.inputs[0]);
         let stage = |entry, from, to, groups| Dispatch {
@@ -41,13 +41,13 @@ impl Op for SumRows {
         };
         if reduction.blocks() == 1 {
             let only = stage("blocks", Operand::Input(0), Operand::Output(0), reduction.block_groups());
-            return Some(Dispatches::from(only));
+            return Dispatches::from(only);
         }
         let list = vec![
             stage("blocks", Operand::Input(0), Operand::Scratch(0), reduction.block_groups()),
             stage("total", Operand::Scratch(0), Operand::Output(0), reduction.total_groups()),
         ];
-        Some(Dispatches { scratch: vec![reduction.partial(1, channels)], list })
+        Dispatches { scratch: vec![reduction.partial(1, channels)], list }
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -35,7 +35,7 @@ impl Op for SumSquares {
         y[0] = partials.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
     }
 
-    fn gpu(&self, types: &Types) -> Option<Dispatches> {
+    fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output, Scratch};
         const EACH: usize = 16;
         const MOST_GROUPS: usize = 256;
@@ -50,7 +50,7 @@ impl Op for SumSquares {
         };
         let blocks = stage("blocks", vec![Input(0), Scratch(0)], [count as u32, 1, 1]);
         let total = stage("total", vec![Scratch(0), Output(0)], [1; 3]);
-        Some(Dispatches { scratch: vec![count], list: vec![blocks, total] })
+        Dispatches { scratch: vec![count], list: vec![blocks, total] }
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -1,7 +1,7 @@
 //! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the convolutions
 //! are built. Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
-use super::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES, Shader, grid, shader};
+use super::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
 
 /// Depths that a workgroup has in its memory at a time, as in the shader.
 const STEP: usize = 16;
@@ -129,7 +129,8 @@ impl TiledProduct {
         }
         let length = self.rows * self.columns;
         let product = self.dispatch(tiling, None, Operand::Scratch(0));
-        Dispatches { scratch: vec![slices * length], list: vec![product, self.sum(slices)] }
+        let sum = sum_partials(slices, length, self.columns, self.bias);
+        Dispatches { scratch: vec![slices * length], list: vec![product, sum] }
     }
 
     fn dispatch(&self, tiling: Tiling, bias: Option<Operand>, y: Operand) -> Dispatch {
@@ -160,26 +161,27 @@ impl TiledProduct {
             groups: [x, y_groups, tiling.slices(self.depth) as u32],
         }
     }
+}
 
-    /// Adds up the slices in scratch 0.
-    fn sum(&self, slices: usize) -> Dispatch {
-        let length = self.rows * self.columns;
-        // Each invocation adds at least four, but for the last ones.
-        let ways = (slices / 4).next_power_of_two().min(16);
-        Dispatch {
-            shader: shader!("partial_sums", "epilogue"),
-            entry: "main",
-            constants: vec![
-                ("LENGTH", length as f64),
-                ("SLICES", slices as f64),
-                ("COLUMNS", self.columns as f64),
-                ("WAYS", ways as f64),
-                ("ELEMENTS", (256 / ways) as f64),
-                ("BIAS", f64::from(self.bias.is_some())),
-            ],
-            bindings: vec![Operand::Scratch(0), self.bias.unwrap_or(self.b), Operand::Output(0)],
-            groups: grid(length, 256 / ways),
-        }
+/// Adds up scratch 0, a number of partial results of output 0, and the bias, if there is one, with an element for
+/// each of the output's columns.
+pub(crate) fn sum_partials(slices: usize, length: usize, columns: usize, bias: Option<Operand>) -> Dispatch {
+    // Each invocation adds at least four, but for the last ones.
+    let ways = (slices / 4).next_power_of_two().min(16);
+    Dispatch {
+        shader: shader!("partial_sums", "epilogue"),
+        entry: "main",
+        constants: vec![
+            ("LENGTH", length as f64),
+            ("SLICES", slices as f64),
+            ("COLUMNS", columns as f64),
+            ("WAYS", ways as f64),
+            ("ELEMENTS", (GROUP / ways) as f64),
+            ("BIAS", f64::from(bias.is_some())),
+        ],
+        // Every binding must be bound: without a bias, to any input.
+        bindings: vec![Operand::Scratch(0), bias.unwrap_or(Operand::Input(0)), Operand::Output(0)],
+        groups: grid(length, GROUP / ways),
     }
 }
 

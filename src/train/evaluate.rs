@@ -221,6 +221,7 @@ impl Evaluator {
         let batch_size = batch_size.min(images.len());
         let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load(plan)?;
+        device.record(plan, &["logits"])?;
         plans::upload(device, name, images)?;
         Ok(Evaluator {
             plan,
@@ -237,6 +238,9 @@ impl Evaluator {
     /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
     pub fn run(&self, device: &mut dyn Device, keep_going: impl Fn() -> bool) -> Result<Evaluation> {
         let mut logits = Vec::new();
+        let mut add = |batch: &[f32]| logits.extend_from_slice(batch);
+        // An evaluation that was interrupted may have left some.
+        device.collect(self.plan, true, &mut |_| ())?;
         let count = self.labels.len();
         for first in (0..count).step_by(self.batch_size) {
             if !keep_going() {
@@ -247,8 +251,11 @@ impl Evaluator {
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
             device.write(self.plan, "indices", indices.as_slice().into())?;
             device.run(self.plan)?;
-            logits.extend_from_slice(&device.read(self.plan, "logits")?[..used * self.classes]);
+            device.collect(self.plan, false, &mut add)?;
         }
+        device.collect(self.plan, true, &mut add)?;
+        // The last batch may have empty places.
+        logits.truncate(count * self.classes);
         Ok(Evaluation::of(logits, &self.labels, self.classes))
     }
 

@@ -1,6 +1,6 @@
 //! The learning-rate range test (Smith 2017): a training whose rate rises from step to step, until the loss explodes.
 
-use super::plans;
+use super::plans::{self, Totals};
 use super::schedule::Schedule;
 use super::settings::Settings;
 use super::stage::Stage;
@@ -47,7 +47,8 @@ pub fn find(
         let order = rng::permutation(pictures, settings.seed, Stream::Shuffle, epoch);
         let batch = &order[step % course.steps() * course.batch_size..][..course.batch_size];
         let rate = range.0 * (range.1 / range.0).powf(step as f32 / (steps.max(2) - 1) as f32);
-        let loss = stage.run(device, batch, step, rate)?.mean_loss();
+        stage.run(device, batch, step, rate)?;
+        let loss = stage.collect(device, true)?.iter().map(Totals::mean_loss).sum::<f64>();
         let first = trials.first().map_or(loss, |trial| trial.loss);
         if !loss.is_finite() || loss > EXPLODED * first {
             break;

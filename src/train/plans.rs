@@ -7,7 +7,7 @@ use super::optimizer;
 use super::settings::Settings;
 use crate::data::Images;
 use crate::error::Result;
-use crate::exec::{Device, PlanId};
+use crate::exec::Device;
 use crate::graph::fuse::fuse;
 use crate::graph::grad::differentiate;
 use crate::graph::plan::Plan;
@@ -181,15 +181,15 @@ pub struct Totals {
     pub count: f64,
 }
 
-impl Totals {
-    /// # Errors
-    /// If the plan has no output `totals`.
-    pub fn read(device: &dyn Device, plan: PlanId) -> Result<Totals> {
-        let totals = device.read(plan, "totals")?;
+impl From<&[f32]> for Totals {
+    /// The output `totals` of a plan.
+    fn from(totals: &[f32]) -> Totals {
         let [loss, correct, count] = [0, 1, 2].map(|i| totals.get(i).map_or(f64::NAN, |v| f64::from(*v)));
-        Ok(Totals { loss, correct, count })
+        Totals { loss, correct, count }
     }
+}
 
+impl Totals {
     pub fn add(&mut self, other: Totals) {
         self.loss += other.loss;
         self.correct += other.correct;

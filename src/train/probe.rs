@@ -27,6 +27,8 @@ impl Stage {
         let kept = names.iter().map(|name| device.read_state(name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
         self.run(device, pictures, 0, 0.0)?;
+        // Its sums are not the training's.
+        self.collect(device, true)?;
         let mut without = Vec::new();
         for (parameter, values) in parameters.iter().zip(&kept) {
             let moment = self.course.optimizer.moment_of(&parameter.name);

@@ -148,23 +148,36 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let (begin, before) = (Instant::now(), self.progress.seconds);
-        while self.progress.step < epoch.steps() {
-            let batch = epoch.run(device, self.progress.step)?;
-            if !batch.loss.is_finite() {
-                return Err(self.diverged(epoch, self.progress.step + 1));
-            }
-            self.progress.totals.add(batch);
-            self.progress.step += 1;
+        for step in self.progress.step..epoch.steps() {
+            epoch.run(device, step)?;
+            let known = self.progress.step;
+            self.collect(device, stage, epoch, step + 1 == epoch.steps())?;
             // No clock is so coarse that this is no time at all, but nothing here may be infinite.
             self.progress.seconds = (before + begin.elapsed().as_secs_f64()).max(1e-9);
-            observer.step(&self.step_progress(stage, epoch));
-            if epoch.is_probed(self.progress.step) {
+            if self.progress.step > known {
+                observer.step(&self.step_progress(stage, epoch));
+            }
+            if epoch.is_probed(step + 1) {
+                self.collect(device, stage, epoch, true)?;
                 self.probe(device, stage, epoch, observer)?;
             }
             if !observer.keep_going() {
+                self.collect(device, stage, epoch, true)?;
                 self.save(device, stage)?;
                 return Err(Error::Interrupted);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes note of the steps that have ended, or of all that were started: on a GPU the last few may be under way.
+    fn collect(&mut self, device: &mut dyn Device, stage: &Stage, epoch: &Epoch, all: bool) -> Result<()> {
+        for batch in stage.collect(device, all)? {
+            self.progress.step += 1;
+            if !batch.loss.is_finite() {
+                return Err(self.diverged(epoch, self.progress.step));
+            }
+            self.progress.totals.add(batch);
         }
         Ok(())
     }

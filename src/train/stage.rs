@@ -111,6 +111,7 @@ impl Stage {
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
         let plan = device.load(plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        device.record(plan, &["totals"])?;
         Ok(Stage { plan, states, course, validation })
     }
 
@@ -148,19 +149,25 @@ impl Stage {
         if ema > 0.0 { 1.0 - (1.0 - f64::from(1.0 - ema)).powf(steps as f64) } else { 0.0 }
     }
 
-    /// Runs a step, counted from 0, and returns its sums.
+    /// Starts a step, counted from 0.
     pub(super) fn run(
         &self,
         device: &mut dyn Device,
         pictures: &[u32],
         step: usize,
         rate: f32,
-    ) -> Result<Totals> {
+    ) -> Result<()> {
         device.write(self.plan, "indices", pictures.into())?;
         device.write(self.plan, "step", [step as u32].as_slice().into())?;
         device.write(self.plan, "rate", [rate].as_slice().into())?;
-        device.run(self.plan)?;
-        Totals::read(device, self.plan)
+        device.run(self.plan)
+    }
+
+    /// The sums of the steps that have ended since the last call, or of all that were started, in their order.
+    pub(super) fn collect(&self, device: &mut dyn Device, all: bool) -> Result<Vec<Totals>> {
+        let mut ended = Vec::new();
+        device.collect(self.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;
+        Ok(ended)
     }
 }
 
@@ -195,8 +202,8 @@ impl Epoch<'_> {
         &self.order[step * batch_size..][..batch_size]
     }
 
-    /// Runs a step and returns its sums.
-    pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<Totals> {
+    /// Starts a step, from 0.
+    pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
         self.stage.run(device, self.pictures(step), self.first + step, self.rate(step))
     }
 

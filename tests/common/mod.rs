@@ -3,13 +3,13 @@
 
 pub mod cnn;
 pub mod gpu;
+pub mod hooked;
 pub mod program;
 
 use std::collections::HashMap;
 
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::Types;
-use cifar_engine::ops::case::Case;
 use cifar_engine::tensor::TensorType;
 
 /// The f64 values of a graph.
@@ -28,25 +28,4 @@ pub fn evaluate(graph: &Graph, mut values: Values) -> Values {
         }
     }
     values
-}
-
-/// The graph of a case alone: its inputs and its outputs.
-pub fn graph_of(case: &Case) -> (Graph, Vec<Value>, Vec<Value>) {
-    let mut graph = Graph::new();
-    let inputs: Vec<Value> = case
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(i, (ty, _))| graph.input(&format!("in{i}"), ty.clone()))
-        .collect();
-    let outputs = graph.apply_shared(case.op.clone(), &inputs).unwrap();
-    (graph, inputs, outputs)
-}
-
-/// The largest distance between two tensors, relative to the largest magnitude (at least 1).
-pub fn distance(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let scale = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
-    let largest = found.iter().zip(expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
-    largest.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) }) / scale
 }

@@ -34,7 +34,8 @@ impl Bench {
         program
             .current_dir(self.dir.path())
             .args(command.split_whitespace())
-            .env("CIFAR_ENGINE_OFFLINE", "1");
+            .env("CIFAR_ENGINE_OFFLINE", "1")
+            .env("CIFAR_ENGINE_DEVICE", "cpu");
         program.output().unwrap()
     }
 

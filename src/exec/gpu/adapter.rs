@@ -2,6 +2,7 @@
 
 use std::env;
 
+use serde::Serialize;
 use wgpu::{DeviceType, InstanceDescriptor, InstanceFlags};
 
 use crate::error::{Error, Result};
@@ -10,6 +11,29 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Adapter {
     pub(super) inner: wgpu::Adapter,
+}
+
+/// An adapter as it is listed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    /// What the driver calls it.
+    pub name: String,
+    /// discrete, integrated, virtual, software or other.
+    pub kind: &'static str,
+    /// vulkan, metal or dx12.
+    pub interface: &'static str,
+    /// Name and version.
+    pub driver: String,
+    /// The largest buffer.
+    pub buffer_bytes: u64,
+    /// The largest part of a buffer that a shader can reach.
+    pub binding_bytes: u64,
+    /// Memory that a workgroup shares.
+    pub workgroup_bytes: u32,
+    /// The largest workgroup.
+    pub invocations: u32,
+    /// By wgpu's names.
+    pub features: Vec<String>,
 }
 
 /// Which adapter to take.
@@ -69,6 +93,28 @@ impl Adapter {
     /// Whether it computes on the CPU, far slower than the CPU backend does.
     pub fn is_software(&self) -> bool {
         self.inner.get_info().device_type == DeviceType::Cpu
+    }
+
+    /// What there is to know about it.
+    pub fn description(&self) -> Description {
+        let (info, limits) = (self.inner.get_info(), self.inner.limits());
+        Description {
+            kind: match info.device_type {
+                DeviceType::DiscreteGpu => "discrete",
+                DeviceType::IntegratedGpu => "integrated",
+                DeviceType::VirtualGpu => "virtual",
+                DeviceType::Cpu => "software",
+                DeviceType::Other => "other",
+            },
+            name: info.name,
+            interface: info.backend.to_str(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            buffer_bytes: limits.max_buffer_size,
+            binding_bytes: limits.max_storage_buffer_binding_size,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            invocations: limits.max_compute_invocations_per_workgroup,
+            features: self.inner.features().iter_names().map(|(name, _)| name.to_lowercase()).collect(),
+        }
     }
 
     fn is_called(&self, name: &str) -> bool {

@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wgpu::{BufferDescriptor, BufferUsages, DeviceDescriptor, DeviceLostReason, Features, MapMode, PollType};
+use bytemuck::Pod;
+use wgpu::{BufferDescriptor, BufferUsages, DeviceDescriptor, Features, MapMode, PollType};
 
 use super::adapter::Adapter;
+use super::limits::check_device;
 use crate::error::{Error, Result};
 
 /// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
 const UPLOAD_BYTES: usize = 32 << 20;
-
+/// Of four `f32`.
 const VECTOR_BYTES: usize = 16;
 
 pub struct Context {
@@ -31,6 +33,7 @@ impl Faults {
 impl Context {
     /// Opens an adapter with the limits it has, and no feature beyond standard WebGPU.
     pub fn open(adapter: &Adapter) -> Result<Context> {
+        check_device(&adapter.name(), &adapter.inner.limits())?;
         let descriptor = DeviceDescriptor {
             required_features: adapter.inner.features() & Features::TIMESTAMP_QUERY,
             required_limits: adapter.inner.limits(),
@@ -44,9 +47,8 @@ impl Context {
         device.on_uncaptured_error(Arc::new(move |error| reported.report(describe(&error))));
         let reported = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != DeviceLostReason::Destroyed {
-                reported.report(format!("the GPU was lost: {}", one_line(&message)));
-            }
+            let message = if message.is_empty() { format!("{reason:?}") } else { one_line(&message) };
+            reported.report(format!("the GPU was lost ({message}); try again, or choose --device cpu"));
         });
         Ok(Context { device, queue, faults })
     }
@@ -76,10 +78,11 @@ impl Context {
         self.buffer("staging", bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST)
     }
 
-    fn buffer(&self, label: &str, bytes: usize, usage: BufferUsages) -> wgpu::Buffer {
+    pub fn buffer(&self, label: &str, bytes: usize, usage: BufferUsages) -> wgpu::Buffer {
+        let size = bytes as u64;
         self.device.create_buffer(&BufferDescriptor {
             label: Some(label),
-            size: bytes as u64,
+            size,
             usage,
             mapped_at_creation: false,
         })
@@ -97,21 +100,21 @@ impl Context {
     }
 
     /// Reads the beginning of a buffer, after everything that was submitted.
-    pub fn read(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<f32>> {
-        if len == 0 {
+    pub fn read<T: Pod>(&self, buffer: &wgpu::Buffer, bytes: usize) -> Result<Vec<T>> {
+        if bytes == 0 {
             return Ok(Vec::new());
         }
-        let staging = self.staging(4 * len);
+        let staging = self.staging(bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, 4 * len as u64);
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes as u64);
         self.queue.submit([encoder.finish()]);
         staging.slice(..).map_async(MapMode::Read, |_| ());
-        self.wait()?;
+        self.poll(PollType::wait_indefinitely())?;
         self.mapped(&staging)
     }
 
     /// The contents of a staging buffer that is mapped; unmaps it.
-    pub fn mapped(&self, staging: &wgpu::Buffer) -> Result<Vec<f32>> {
+    pub fn mapped<T: Pod>(&self, staging: &wgpu::Buffer) -> Result<Vec<T>> {
         let view = staging.slice(..).get_mapped_range();
         let view = view.map_err(|error| Error::Failed(format!("the GPU gave no result: {error}")))?;
         let values = bytemuck::pod_collect_to_vec(&view);
@@ -120,9 +123,9 @@ impl Context {
         Ok(values)
     }
 
-    /// Waits for everything that was submitted.
-    pub fn wait(&self) -> Result<()> {
-        let result = self.device.poll(PollType::wait_indefinitely());
+    /// Lets the driver report what has ended, and waits where it is told to.
+    pub fn poll(&self, until: PollType) -> Result<()> {
+        let result = self.device.poll(until);
         self.check()?;
         result.map(|_| ()).map_err(|error| Error::Failed(format!("the GPU does not answer: {error}")))
     }

@@ -2,8 +2,11 @@
 //!
 //! - [`adapter`]: which GPU.
 //! - `context`: an open GPU, its memory, its faults.
+//! - `limits`: what does not fit, told before it fails.
 //! - `pipelines`: compiled shaders.
 //! - `program`: a plan, ready to run: a list of launches.
+//! - `profile`: how long each step takes.
+//! - `readback`: outputs that every run sends to the host, without anybody waiting.
 //!
 //! Everything is built when a plan is loaded: a buffer for each slot and each state, a pipeline for each different
 //! dispatch, a bind group for each dispatch. A run encodes the launches into one pass of one command buffer and
@@ -12,16 +15,25 @@
 
 pub mod adapter;
 mod context;
+mod limits;
 mod pipelines;
+mod profile;
 mod program;
+mod readback;
 
+use super::fit::size;
 use super::{Data, Device, Names, PlanId, check, port};
-use crate::error::Result;
-use crate::graph::plan::{Place, Plan, Port};
+use crate::error::{Error, Result};
+use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::ops::dispatch::Dispatches;
 use adapter::Adapter;
 use context::Context;
+use limits::check_plan;
 use pipelines::Pipelines;
-use program::Program;
+use program::{Program, dispatches, shared_scratch};
+use readback::Readback;
+use std::time::{Duration, Instant};
+use wgpu::PollType;
 
 /// A GPU as a device.
 pub struct Gpu {
@@ -30,17 +42,46 @@ pub struct Gpu {
     states: Vec<wgpu::Buffer>,
     names: Names,
     programs: Vec<Program>,
+    on_compile: Box<dyn Fn(usize, Duration)>,
 }
 
 impl Gpu {
     /// Opens an adapter.
     ///
     /// # Errors
-    /// If its driver fails.
+    /// If its driver fails, or it lacks what WebGPU promises.
     pub fn open(adapter: &Adapter) -> Result<Gpu> {
-        let context = Context::open(adapter)?;
-        let (pipelines, names) = (Pipelines::default(), Names::default());
-        Ok(Gpu { context, pipelines, states: Vec::new(), names, programs: Vec::new() })
+        Ok(Gpu {
+            context: Context::open(adapter)?,
+            pipelines: Pipelines::default(),
+            states: Vec::new(),
+            names: Names::default(),
+            programs: Vec::new(),
+            on_compile: Box::new(|_, _| ()),
+        })
+    }
+
+    /// Calls `tell` whenever shaders have been compiled, with the number of pipelines and the time it took.
+    pub fn on_compile(&mut self, tell: impl Fn(usize, Duration) + 'static) {
+        self.on_compile = Box::new(tell);
+    }
+
+    /// Buffers that the driver has allocated, and their bytes; `None` if it does not say.
+    pub fn allocated(&self) -> Option<(usize, u64)> {
+        let report = self.context.device.generate_allocator_report()?;
+        Some((report.allocations.len(), report.total_allocated_bytes))
+    }
+
+    /// Ends the use of the GPU: whatever is asked of it afterwards fails, as if the driver had lost it.
+    pub fn destroy(&mut self) {
+        self.context.device.destroy();
+        // It tells when its last run has ended; that this fails is what is wanted.
+        let _ = self.context.poll(PollType::wait_indefinitely());
+    }
+
+    fn allocate(&mut self, plan: Plan, work: &[Dispatches]) -> Result<Program> {
+        let states = self.state_indices(&plan)?;
+        Program::new(&self.context, &self.pipelines, plan, work, states, &self.states)
     }
 
     /// The device's number for each of the plan's states; new ones are created.
@@ -57,6 +98,16 @@ impl Gpu {
         Ok(indices)
     }
 
+    fn compile(&mut self, work: &[Dispatches]) -> Result<()> {
+        let begin = Instant::now();
+        let count = self.pipelines.compile(&self.context.device, work.iter().flat_map(|work| &work.list));
+        self.context.check()?;
+        if count > 0 {
+            (self.on_compile)(count, begin.elapsed());
+        }
+        Ok(())
+    }
+
     fn buffer<'a>(&'a self, program: &'a Program, place: Place) -> &'a wgpu::Buffer {
         match place {
             Place::Slot(slot) => &program.slots[slot],
@@ -67,14 +118,58 @@ impl Gpu {
 
 impl Device for Gpu {
     fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        let indices = self.state_indices(&plan)?;
-        let program = Program::new(&self.context, &mut self.pipelines, plan, indices, &self.states)?;
+        let work = dispatches(&plan);
+        check_plan(&plan, &work, &self.context.device.limits())?;
+        self.compile(&work)?;
+        let planned = size(self.planned_bytes(&plan));
+        let program = self.allocate(plan, &work);
+        let program = program.map_err(|error| match self.context.check() {
+            Ok(()) => error,
+            Err(fault) => Error::Failed(format!("{fault} (the plan needs {planned})")),
+        })?;
         self.programs.push(program);
         Ok(PlanId(self.programs.len() - 1))
     }
 
+    fn planned_bytes(&self, plan: &Plan) -> usize {
+        let scratch: usize = shared_scratch(&dispatches(plan)).iter().sum();
+        plan.slot_bytes() + plan.state_bytes() + 4 * scratch
+    }
+
+    fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
+        let program = &self.programs[plan.0];
+        let seconds = profile::profile(&self.context, program)?;
+        program
+            .plan
+            .steps
+            .iter()
+            .zip(seconds)
+            .enumerate()
+            .for_each(|(i, (step, seconds))| visit(i, step, seconds));
+        Ok(())
+    }
+
     fn run(&mut self, plan: PlanId) -> Result<()> {
         self.programs[plan.0].run(&self.context)
+    }
+
+    fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
+        let program = &self.programs[plan.0];
+        let output = |name: &&str| {
+            let Port { ty, place, .. } = port(&program.plan.outputs, name)?;
+            Ok((self.buffer(program, *place).clone(), ty.len()))
+        };
+        let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
+        self.programs[plan.0].readback = Readback::new(&self.context, outputs);
+        self.context.check()
+    }
+
+    fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
+        self.programs[plan.0].readback.collect(&self.context, all, visit)
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.context.poll(PollType::wait_indefinitely())
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
@@ -87,7 +182,7 @@ impl Device for Gpu {
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
         let program = &self.programs[plan.0];
         let Port { ty, place, .. } = port(&program.plan.outputs, output)?;
-        self.context.read(self.buffer(program, *place), ty.len())
+        self.context.read(self.buffer(program, *place), ty.bytes())
     }
 
     fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
@@ -98,7 +193,7 @@ impl Device for Gpu {
 
     fn read_state(&self, name: &str) -> Result<Vec<f32>> {
         let (index, ty) = self.names.find(name)?;
-        self.context.read(&self.states[index], ty.len())
+        self.context.read(&self.states[index], ty.bytes())
     }
 }
 

@@ -1,13 +1,16 @@
 //! A plan, ready to run on a GPU: its memory, and a list of launches.
 
+use std::ops::Range;
+
 use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferSize,
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferSize, ComputePass,
     ComputePipeline,
 };
 
 use super::context::{Context, padded};
 use super::pipelines::Pipelines;
-use crate::error::{Error, Result};
+use super::readback::Readback;
+use crate::error::Result;
 use crate::graph::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
@@ -16,7 +19,9 @@ pub struct Program {
     pub slots: Vec<wgpu::Buffer>,
     /// The device's number for each of the plan's states.
     pub states: Vec<usize>,
-    launches: Vec<Launch>,
+    /// Of each step.
+    launches: Vec<Vec<Launch>>,
+    pub readback: Readback,
 }
 
 /// One dispatch, with everything it needs.
@@ -27,61 +32,60 @@ struct Launch {
 }
 
 impl Program {
-    /// Allocates the slots, compiles the shaders and binds their operands. `states` are the device's numbers
-    /// of the plan's states.
+    /// Allocates the slots and binds the operands. `work` are the dispatches of each step, compiled; `states` the device's numbers of the plan's states.
     pub fn new(
         context: &Context,
-        pipelines: &mut Pipelines,
+        pipelines: &Pipelines,
         plan: Plan,
+        work: &[Dispatches],
         states: Vec<usize>,
         buffers: &[wgpu::Buffer],
     ) -> Result<Program> {
-        let work = plan.steps.iter().map(dispatches).collect::<Result<Vec<Dispatches>>>()?;
-        pipelines.compile(&context.device, work.iter().flat_map(|work| &work.list));
-        context.check()?;
         let memory = Memory {
             slots: allocate(context, "slot", &plan.slots)?,
-            scratch: allocate(context, "scratch", &shared_scratch(&work))?,
+            scratch: allocate(context, "scratch", &shared_scratch(work))?,
             states: states.iter().map(|&state| &buffers[state]).collect(),
         };
         let mut launches = Vec::new();
-        for (step, work) in plan.steps.iter().zip(&work) {
-            for dispatch in &work.list {
-                let (pipeline, layout) = pipelines.get(dispatch);
-                let binding = |operand: &Operand| memory.binding(step, work, *operand);
-                let resources: Vec<BindingResource> = dispatch.bindings.iter().map(binding).collect();
-                let bindings = bind(context, layout, dispatch, resources);
-                launches.push(Launch { pipeline: pipeline.clone(), bindings, groups: dispatch.groups });
-                context.check()?;
-            }
+        for (step, work) in plan.steps.iter().zip(work) {
+            let launch = |dispatch| launch(context, pipelines, &memory, step, work, dispatch);
+            launches.push(work.list.iter().map(launch).collect());
+            context.check()?;
         }
         let slots = memory.slots;
-        Ok(Program { plan, slots, states, launches })
+        Ok(Program { plan, slots, states, launches, readback: Readback::default() })
     }
 
-    /// Submits all launches, without waiting for them.
-    pub fn run(&self, context: &Context) -> Result<()> {
+    /// Submits all steps, without waiting for them.
+    pub fn run(&mut self, context: &Context) -> Result<()> {
         let mut encoder = context.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        for Launch { pipeline, bindings, groups: [x, y, z] } in &self.launches {
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, bindings, &[]);
-            pass.dispatch_workgroups(*x, *y, *z);
+        self.encode(&mut encoder.begin_compute_pass(&Default::default()), 0..self.launches.len());
+        let staging = self.readback.encode(context, &mut encoder)?;
+        let run = context.queue.submit([encoder.finish()]);
+        if let Some(staging) = staging {
+            self.readback.submitted(staging, run);
         }
-        drop(pass);
-        context.queue.submit([encoder.finish()]);
         context.check()
     }
+
+    /// Adds steps to a pass.
+    pub fn encode(&self, pass: &mut ComputePass, steps: Range<usize>) {
+        for &Launch { ref pipeline, ref bindings, groups: [x, y, z] } in self.launches[steps].iter().flatten()
+        {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bindings, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
 }
 
-fn dispatches(step: &Step) -> Result<Dispatches> {
-    let missing =
-        || Error::op(format!("{} '{}'", step.op.name(), step.layer), "has no shader: choose --device cpu");
-    step.op.gpu(&step.types).ok_or_else(missing)
+/// The dispatches of each step of a plan.
+pub fn dispatches(plan: &Plan) -> Vec<Dispatches> {
+    plan.steps.iter().map(|step| step.op.gpu(&step.types)).collect()
 }
 
-/// Bytes of the temporary buffers: each as large as any step needs it, for all steps together.
-fn shared_scratch(work: &[Dispatches]) -> Vec<usize> {
+/// Elements of the temporary buffers: each as large as any step needs it, for all steps together.
+pub fn shared_scratch(work: &[Dispatches]) -> Vec<usize> {
     let mut sizes = Vec::new();
     for work in work {
         sizes.resize(sizes.len().max(work.scratch.len()), 0);
@@ -96,16 +100,24 @@ fn allocate(context: &Context, label: &str, lens: &[usize]) -> Result<Vec<wgpu::
     context.check().map(|()| buffers)
 }
 
-fn bind(
+fn launch(
     context: &Context,
-    layout: &wgpu::BindGroupLayout,
+    pipelines: &Pipelines,
+    memory: &Memory,
+    step: &Step,
+    work: &Dispatches,
     dispatch: &Dispatch,
-    resources: Vec<BindingResource>,
-) -> BindGroup {
-    let entry = |(i, resource)| BindGroupEntry { binding: i as u32, resource };
-    let entries: Vec<BindGroupEntry> = resources.into_iter().enumerate().map(entry).collect();
+) -> Launch {
+    let (pipeline, layout) = pipelines.get(dispatch);
+    let entry = |(i, &operand): (usize, &Operand)| BindGroupEntry {
+        binding: i as u32,
+        resource: memory.binding(step, work, operand),
+    };
+    let entries: Vec<BindGroupEntry> = dispatch.bindings.iter().enumerate().map(entry).collect();
     let label = Some(dispatch.shader.name);
-    context.device.create_bind_group(&BindGroupDescriptor { label, layout, entries: &entries })
+    let bindings =
+        context.device.create_bind_group(&BindGroupDescriptor { label, layout, entries: &entries });
+    Launch { pipeline: pipeline.clone(), bindings, groups: dispatch.groups }
 }
 
 /// The buffers that the steps of a plan work on.
@@ -124,24 +136,32 @@ impl Memory<'_> {
         }
     }
 
-    /// The operand's part of its buffer up to the end of its last vector of four, and no more, so that a shader that
-    /// reads past the end cannot see what lies there.
     fn binding(&self, step: &Step, work: &Dispatches, operand: Operand) -> BindingResource<'_> {
-        let input = |i: usize| (self.at(step.inputs[i]), step.types.inputs[i].bytes());
-        let (buffer, first, bytes) = match operand {
-            Operand::Input(i) => (input(i).0, 0, input(i).1),
-            Operand::InputPiece(i, piece) => {
-                let (buffer, bytes) = input(i);
-                let first = if piece * PIECE_BYTES < bytes { piece * PIECE_BYTES } else { 0 };
-                (buffer, first, PIECE_BYTES.min(bytes - first))
-            }
-            Operand::Output(i) => (self.at(step.outputs[i]), 0, step.types.outputs[i].bytes()),
-            Operand::Scratch(i) => (&self.scratch[i], 0, 4 * work.scratch[i]),
+        let buffer = match operand {
+            Operand::Input(i) | Operand::InputPiece(i, _) => self.at(step.inputs[i]),
+            Operand::Output(i) => self.at(step.outputs[i]),
+            Operand::Scratch(i) => &self.scratch[i],
         };
+        let (offset, bytes) = extent(step, work, operand);
         BindingResource::Buffer(BufferBinding {
             buffer,
-            offset: first as u64,
+            offset: offset as u64,
             size: BufferSize::new(padded(bytes) as u64),
         })
+    }
+}
+
+/// Offset and number of the bytes of its buffer that an operand is. No more are bound than that and the rest of its
+/// last vector of four, so that a shader that reads past the end cannot see what lies there.
+pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize) {
+    match operand {
+        Operand::Input(i) => (0, step.types.inputs[i].bytes()),
+        Operand::InputPiece(i, piece) => {
+            let bytes = step.types.inputs[i].bytes();
+            let first = piece * PIECE_BYTES;
+            (first, PIECE_BYTES.min(bytes - first))
+        }
+        Operand::Output(i) => (0, step.types.outputs[i].bytes()),
+        Operand::Scratch(i) => (0, 4 * work.scratch[i]),
     }
 }

@@ -1,0 +1,170 @@
+//! Every GPU kernel at its real shapes: each different step of the models' training and inference plans, as a plan
+//! of one step, beside what the GPU does at most in the same run. `benches/README.md` tells how to read it.
+
+#[path = "../kernels/steps.rs"]
+mod steps;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cifar_engine::exec::Device;
+use cifar_engine::exec::gpu::Gpu;
+use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
+use cifar_engine::graph::plan::Plan;
+use cifar_engine::models::{Architecture, Spec, Variant};
+use cifar_engine::ops::copy::Copy;
+use cifar_engine::ops::matmul::Matmul;
+use cifar_engine::ops::{Op, Types};
+use cifar_engine::tensor::TensorType;
+use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::plans;
+use cifar_engine::train::settings::{Recipe, Settings};
+use steps::{Bench, CLASSES, different_steps};
+
+/// How much work is measured: a program that plays a GPU would take hours for what a GPU does.
+struct Scale {
+    /// Side of the matrices whose product is the peak.
+    side: usize,
+    /// Values that are copied.
+    copied: usize,
+    models: &'static [Model],
+    /// Most runs of a step, and the time after which there are no more.
+    runs: usize,
+    seconds: f64,
+}
+
+/// A model to take the steps from.
+struct Model {
+    name: &'static str,
+    /// Side of its pictures in pixels.
+    image_size: usize,
+    /// Pictures a step.
+    batch_size: usize,
+    /// Pictures on the device.
+    images: usize,
+}
+
+const REAL: Scale = Scale {
+    side: 4096,
+    copied: 32 << 20,
+    models: &[
+        Model { name: "cnn", image_size: 32, batch_size: 512, images: 10_000 },
+        Model { name: "mobilenet-v1", image_size: 224, batch_size: 32, images: 1000 },
+    ],
+    runs: 50,
+    seconds: 0.5,
+};
+
+const SOFTWARE: Scale = Scale {
+    side: 512,
+    copied: 4 << 20,
+    models: &[
+        Model { name: "cnn", image_size: 32, batch_size: 8, images: 1000 },
+        Model { name: "mobilenet-v1", image_size: 64, batch_size: 2, images: 100 },
+    ],
+    runs: 3,
+    seconds: 0.2,
+};
+
+/// The plans of a model.
+fn programs(model: &Model) -> Vec<Plan> {
+    let Model { name, image_size, batch_size, images } = *model;
+    let model: Architecture = name.parse().unwrap();
+    let spec = Spec {
+        architecture: model,
+        classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+        image_size,
+        variant: Variant::plain(image_size),
+        mean: [128.0; 3],
+        std: [64.0; 3],
+        norm: Recipe::Default.settings().norm,
+        data: "none".into(),
+    };
+    let training = |optimizer| {
+        let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };
+        plans::training(&spec, &settings, images).unwrap().plan
+    };
+    let inference = plans::evaluation(&spec, "test", images, batch_size).unwrap().plan;
+    vec![training(Optimizer::Adam), training(Optimizer::Sgd), inference]
+}
+
+/// Median seconds of a step, after one run that is not counted.
+fn time(gpu: &mut Gpu, bench: &Bench, scale: &Scale) -> f64 {
+    let plan = bench.load(gpu);
+    let mut run = || {
+        let mut seconds = 0.0;
+        gpu.profile(plan, &mut |_, _, step| seconds += step).unwrap();
+        seconds
+    };
+    run();
+    let begin = Instant::now();
+    let mut times = vec![run()];
+    while times.len() < scale.runs && begin.elapsed().as_secs_f64() < scale.seconds {
+        times.push(run());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// What the GPU does at most: operations and bytes a second.
+struct Peak {
+    flops: f64,
+    bytes: f64,
+}
+
+fn peak(gpu: &mut Gpu, scale: &Scale) -> Peak {
+    let matrix = || TensorType::f32([scale.side, scale.side]);
+    let product = Matmul { a_transposed: false, b_transposed: false };
+    let product =
+        peak_bench(format!("{0} x {0} x {0}", scale.side), Arc::new(product), vec![matrix(), matrix()]);
+    let copied = TensorType::f32([scale.copied]);
+    let copy = peak_bench(format!("{} MiB", scale.copied >> 18), Arc::new(Copy), vec![copied]);
+    let flops = product.op.flops(&product.types) as f64 / time(gpu, &product, scale);
+    let bytes = copy.bytes() as f64 / time(gpu, &copy, scale);
+    println!(
+        "peak: matrix product {} {:.1} GFLOP/s, copy of {} {:.1} GB/s",
+        product.name,
+        flops / 1e9,
+        copy.name,
+        bytes / 1e9
+    );
+    Peak { flops, bytes }
+}
+
+fn peak_bench(name: String, op: Arc<dyn Op>, inputs: Vec<TensorType>) -> Bench {
+    let outputs = op.output_types(&inputs.iter().collect::<Vec<_>>()).unwrap();
+    Bench { name, op, types: Types { inputs, outputs } }
+}
+
+/// One line: the rate that bounds the step, and its share of the peak.
+fn report(bench: &Bench, seconds: f64, peak: &Peak) {
+    let (rate, unit, most) = match bench.op.flops(&bench.types) {
+        0 => (bench.bytes() as f64 / seconds, "GB/s", peak.bytes),
+        flops => (flops as f64 / seconds, "GFLOP/s", peak.flops),
+    };
+    let (name, share) = (format!("{} {}", bench.op.name(), bench.name), 100.0 * rate / most);
+    println!("{name:<60} {:>10.3} ms {:>10.1} {unit:<8} {share:>5.0} %", seconds * 1e3, rate / 1e9);
+}
+
+fn main() {
+    // As with other benches: what has a word of the command line in its name.
+    let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let adapter = match Adapter::choose(&Choice::Any) {
+        Ok(adapter) => adapter,
+        Err(error) => return println!("nothing is measured: {error}"),
+    };
+    let scale = if adapter.is_software() { SOFTWARE } else { REAL };
+    println!("{} ({})", adapter.name(), adapter.description().driver);
+    let peak = peak(&mut Gpu::open(&adapter).unwrap(), &scale);
+    for model in scale.models {
+        println!("{}, {1} x {1} pixels, batch {2}", model.name, model.image_size, model.batch_size);
+        for bench in different_steps(programs(model)) {
+            let name = format!("{} {}", bench.op.name(), bench.name);
+            if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+                // A device of its own, so that memory is given back.
+                let seconds = time(&mut Gpu::open(&adapter).unwrap(), &bench, &scale);
+                report(&bench, seconds, &peak);
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `--device`, and the device that it names.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::console;
+use crate::error::Result;
+use crate::exec::Device;
+use crate::exec::cpu::Cpu;
+use crate::exec::gpu::Gpu;
+use crate::exec::gpu::adapter::{Adapter, Choice};
+use crate::kernels::simd::Isa;
+
+/// Where the computation runs.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceOptions {
+    /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:NAME, a part of the name of one of
+    /// `cifar-engine devices`.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true)]
+    pub device: Wanted,
+
+    /// Threads of the CPU; 0 for one a core.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub threads: u16,
+
+    /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest there is].
+    #[arg(long, env = "CIFAR_ENGINE_ISA", value_name = "NAME")]
+    pub isa: Option<String>,
+}
+
+/// A value of `--device`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Auto,
+    Cpu,
+    Gpu(Choice),
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match (text, text.strip_prefix("gpu:")) {
+            ("auto", _) => Ok(Wanted::Auto),
+            ("cpu", _) => Ok(Wanted::Cpu),
+            ("gpu", _) => Ok(Wanted::Gpu(Choice::Any)),
+            (_, Some(name)) if !name.is_empty() => Ok(Wanted::Gpu(Choice::Named(name.into()))),
+            _ => Err("write auto, cpu, gpu, or gpu:NAME".into()),
+        }
+    }
+}
+
+/// A device, and what is told about it.
+pub struct Opened {
+    pub device: Box<dyn Device>,
+    pub is_gpu: bool,
+    /// For people.
+    pub name: String,
+    /// For programs.
+    pub json: Value,
+}
+
+impl DeviceOptions {
+    /// Opens the device. A GPU tells of the shaders that it has compiled.
+    ///
+    /// # Errors
+    /// If a GPU is asked for and cannot be had.
+    pub fn open(&self) -> Result<Opened> {
+        self.open_with(|count, time| {
+            console::info(format_args!("compiled {count} pipelines in {:.1} s", time.as_secs_f64()));
+        })
+    }
+
+    /// Opens the device; `compiled` hears of pipelines compiled by a GPU, and the time it took.
+    ///
+    /// # Errors
+    /// As for [`DeviceOptions::open`].
+    pub fn open_with(&self, compiled: fn(usize, Duration)) -> Result<Opened> {
+        let adapter = match &self.device {
+            Wanted::Cpu => None,
+            Wanted::Auto => Adapter::choose(&Choice::Real).ok(),
+            Wanted::Gpu(choice) => Some(Adapter::choose(choice)?),
+        };
+        match adapter {
+            Some(adapter) => open_gpu(&adapter, compiled),
+            None => self.open_cpu(),
+        }
+    }
+
+    fn open_cpu(&self) -> Result<Opened> {
+        let cpu = self.cpu()?;
+        let (threads, isa) = (cpu.threads(), cpu.isa().to_string());
+        let name = format!("cpu, {threads} threads, {isa}");
+        let json = json!({"device": "cpu", "threads": threads, "isa": isa});
+        Ok(Opened { device: Box::new(cpu), is_gpu: false, name, json })
+    }
+
+    /// The CPU, whatever `--device` says.
+    ///
+    /// # Errors
+    /// If the instruction set is unknown or not there.
+    pub fn cpu(&self) -> Result<Cpu> {
+        let isa = match self.isa.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => name.parse()?,
+            None => Isa::detect(),
+        };
+        Cpu::new(self.threads.into(), isa)
+    }
+}
+
+fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<Opened> {
+    if adapter.is_software() {
+        console::note(format_args!(
+            "warning: {} is no GPU but a program that plays one, far slower than --device cpu",
+            adapter.name()
+        ));
+    }
+    let mut gpu = Gpu::open(adapter)?;
+    gpu.on_compile(compiled);
+    let about = adapter.description();
+    let name = format!("gpu, {} ({})", about.name, about.interface);
+    let json =
+        json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver});
+    Ok(Opened { device: Box::new(gpu), is_gpu: true, name, json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_documented() {
+        assert_eq!("auto".parse(), Ok(Wanted::Auto));
+        assert_eq!("cpu".parse(), Ok(Wanted::Cpu));
+        assert_eq!("gpu".parse(), Ok(Wanted::Gpu(Choice::Any)));
+        assert_eq!("gpu:RTX 4090".parse(), Ok(Wanted::Gpu(Choice::Named("RTX 4090".into()))));
+        for text in ["", "gpu:", "GPU", "cuda", "cpu:0"] {
+            assert!(text.parse::<Wanted>().is_err(), "{text}");
+        }
+    }
+}

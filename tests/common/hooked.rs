@@ -1,0 +1,72 @@
+//! A device with something of a test's own before and after every run.
+
+use cifar_engine::error::Result;
+use cifar_engine::exec::{Data, Device, PlanId};
+use cifar_engine::graph::plan::{Plan, Step};
+
+/// What is done around the runs of a device.
+pub trait Hook<D> {
+    fn before(&mut self, device: &mut D) -> Result<()>;
+
+    fn after(&mut self, _: &mut D) -> Result<()> {
+        Ok(())
+    }
+
+    /// Sees what is written to the inputs.
+    fn wrote(&mut self, _input: &str, _data: Data) {}
+}
+
+/// A device with a hook; otherwise what the device is.
+pub struct Hooked<D, H> {
+    pub device: D,
+    pub hook: H,
+}
+
+impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
+    fn load(&mut self, plan: Plan) -> Result<PlanId> {
+        self.device.load(plan)
+    }
+
+    fn run(&mut self, plan: PlanId) -> Result<()> {
+        self.hook.before(&mut self.device)?;
+        self.device.run(plan)?;
+        self.hook.after(&mut self.device)
+    }
+
+    fn planned_bytes(&self, plan: &Plan) -> usize {
+        self.device.planned_bytes(plan)
+    }
+
+    fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
+        self.device.profile(plan, visit)
+    }
+
+    fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
+        self.device.record(plan, outputs)
+    }
+
+    fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
+        self.device.collect(plan, all, visit)
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.device.wait()
+    }
+
+    fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
+        self.hook.wrote(input, data);
+        self.device.write(plan, input, data)
+    }
+
+    fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
+        self.device.read(plan, output)
+    }
+
+    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
+        self.device.write_state(name, data)
+    }
+
+    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
+        self.device.read_state(name)
+    }
+}

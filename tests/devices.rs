@@ -1,0 +1,82 @@
+//! `--device`, `devices` and `doctor` from outside.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A graphics interface that this system does not have.
+const FOREIGN: &str = if cfg!(windows) { "metal" } else { "dx12" };
+
+fn run(command: &str, variables: &[(&str, &str)]) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.args(command.split_whitespace()).env_remove("CIFAR_ENGINE_DEVICE");
+    program.envs(variables.iter().copied()).output().unwrap()
+}
+
+fn ok(command: &str, variables: &[(&str, &str)]) -> String {
+    let output = run(command, variables);
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(code: i32, command: &str, variables: &[(&str, &str)], part: &str) {
+    let output = run(command, variables);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{command}: {message}");
+    assert!(message.contains(part) && !message.contains("panicked"), "{command}: {message}");
+}
+
+#[test]
+fn without_a_graphics_library_there_is_the_cpu() {
+    let none = [("WGPU_BACKEND", FOREIGN)];
+    let devices: Value = serde_json::from_str(&ok("devices --json", &none)).unwrap();
+    assert_eq!((&devices["auto"], devices["gpus"].as_array().unwrap().len()), (&"cpu".into(), 0));
+    assert!(ok("devices", &none).contains("gpu: none"));
+    let bench = "bench --batch-size 1 --steps 1 --mode infer --json --device";
+    let result: Value = serde_json::from_str(&ok(&format!("{bench} auto"), &none)).unwrap();
+    assert_eq!(result["device"], "cpu");
+    for device in ["gpu", "gpu:anything"] {
+        fails(1, &format!("{bench} {device}"), &none, "found: none at all");
+    }
+}
+
+#[test]
+fn what_is_asked_for_and_not_there_is_an_error() {
+    let bench = "bench --batch-size 1 --steps 1 --mode infer --device";
+    fails(1, &format!("{bench} gpu:no-such-gpu"), &[], "no GPU whose name contains 'no-such-gpu'");
+    fails(1, &format!("{bench} gpu"), &[("WGPU_ADAPTER_NAME", "no-such-gpu")], "no GPU whose name contains");
+    fails(2, &format!("{bench} cuda"), &[], "auto, cpu, gpu, or gpu:NAME");
+    fails(2, bench.strip_suffix(" --device").unwrap(), &[("CIFAR_ENGINE_DEVICE", "cuda")], "gpu:NAME");
+}
+
+/// `auto` takes no program that plays a GPU; `gpu` takes one, and warns.
+#[test]
+fn a_software_gpu_is_taken_only_when_asked_for() {
+    let devices: Value = serde_json::from_str(&ok("devices --json", &[])).unwrap();
+    let gpus = devices["gpus"].as_array().unwrap();
+    let real = gpus.iter().find(|gpu| gpu["kind"] != "software");
+    assert_eq!(real.is_some(), devices["auto"] != "cpu", "{devices}");
+    let Some(software) = gpus.iter().find(|gpu| gpu["kind"] == "software") else {
+        return println!("there is no software GPU");
+    };
+    let name = software["name"].as_str().unwrap();
+    let bench = "bench --batch-size 1 --steps 1 --mode infer --json --device";
+    let only_it = [("WGPU_ADAPTER_NAME", name)];
+    let device = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap()["device"].clone();
+    assert_eq!(device(&run(&format!("{bench} auto"), &only_it)), "cpu");
+    let output = run(&format!("{bench} gpu"), &only_it);
+    assert_eq!(device(&output), "gpu");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is no GPU but a program that plays one"));
+}
+
+#[test]
+fn the_doctor_finds_the_cpu_in_order() {
+    let report = ok("doctor --device cpu", &[]);
+    assert!(report.contains("conv2d_weight_grad") && !report.contains("WRONG"), "{report}");
+    assert!(report.lines().last().unwrap().starts_with("all "), "{report}");
+}
+
+#[test]
+fn a_batch_beyond_the_memory_is_refused_with_one_that_fits() {
+    fails(1, "bench --device cpu --batch-size 20000000", &[], "the largest batch that fits is about");
+}

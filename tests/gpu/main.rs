@@ -1,0 +1,64 @@
+//! Whole plans on a GPU: step by step against the CPU, a training beside the CPU's, and what happens when the
+//! GPU fails.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod faults;
+mod parity;
+mod steps;
+mod training;
+
+use cifar_engine::exec::Device;
+use cifar_engine::models::Spec;
+use cifar_engine::nn::Parameter;
+use cifar_engine::tensor::DType;
+use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::plans::{self, Program};
+use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::{data, train};
+
+/// Pictures on the device.
+const IMAGES: usize = 64;
+
+/// The real training of the CNN on a few built-in pictures.
+struct Training {
+    settings: Settings,
+    spec: Spec,
+    images: data::Images,
+}
+
+impl Training {
+    fn new(optimizer: Optimizer, batch_size: usize) -> Training {
+        let settings = Settings { batch_size, optimizer, ..Recipe::Default.settings() };
+        let data = data::shapes::sized(IMAGES, 10, settings.image_size, 1).unwrap();
+        Training { spec: train::spec(&settings, &data), settings, images: data.train }
+    }
+
+    fn program(&self) -> Program {
+        plans::training(&self.spec, &self.settings, IMAGES).unwrap()
+    }
+
+    /// Gives a device that has loaded a training plan the pictures and the initial weights.
+    fn prepare(&self, device: &mut dyn Device, parameters: &[Parameter]) {
+        plans::upload(device, "train", &self.images).unwrap();
+        let values = plans::initial_values(parameters, self.settings.seed);
+        plans::write_parameters(device, parameters, &values).unwrap();
+    }
+
+    /// The pictures of a step.
+    fn indices(&self, step: usize) -> Vec<u32> {
+        let batch = self.settings.batch_size;
+        (0..batch).map(|i| ((step * batch + 7 * i) % IMAGES) as u32).collect()
+    }
+}
+
+/// Values of a tensor as a device takes them; integers travel as the bits of floats.
+fn write(dtype: DType, values: &[f32], send: &mut dyn FnMut(cifar_engine::exec::Data)) {
+    match dtype {
+        DType::F32 => send(values.into()),
+        DType::U32 => {
+            let words: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+            send(words.as_slice().into());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The real training plan, one step after the other: the GPU gets what the CPU computed so far, so that errors do
+//! not add up and the first step that differs is the one that is wrong.
+
+use std::collections::HashMap;
+
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::gpu::Gpu;
+use cifar_engine::exec::{Device, PlanId};
+use cifar_engine::graph::plan::{Place, Plan, Step};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::tensor::DType;
+use cifar_engine::train::optimizer::Optimizer;
+
+use super::common::gpu::{self, corrupted};
+use super::{Training, steps};
+
+/// Of the largest value: sums of up to some ten thousand terms, in another order, that may cancel in part.
+const TOLERANCE: f32 = 1e-4;
+
+/// A classifier of zeros, as the recipe has it, would send no gradient back in the first step.
+fn random_classifier(optimizer: Optimizer) -> Training {
+    let mut training = Training::new(optimizer, 8);
+    training.settings.zero_classifier = false;
+    training
+}
+
+/// The contents of a plan's memory before its first step; integers as the bits of floats.
+fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
+    let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
+    let program = training.program();
+    cpu.load(plan.clone()).unwrap();
+    training.prepare(&mut cpu, &program.parameters);
+    let state = |(i, (name, _)): (usize, &(String, _))| (Place::State(i), cpu.read_state(name).unwrap());
+    let mut memory: HashMap<Place, Vec<f32>> = plan.states.iter().enumerate().map(state).collect();
+    for port in &plan.inputs {
+        let values = match port.name.as_str() {
+            "indices" => training.indices(0).into_iter().map(f32::from_bits).collect(),
+            "step" => vec![f32::from_bits(3)],
+            "rate" => vec![0.01],
+            "loss_gradient" => vec![1.0],
+            name => panic!("what is {name}?"),
+        };
+        memory.insert(port.place, values);
+    }
+    memory
+}
+
+/// The distance between two results of a step. A sum of rows may cancel down to the rounding of its terms, as the
+/// gradient of a bias before a batch norm does, and is measured by those.
+fn difference(step: &Step, inputs: &[Vec<f32>], found: &[f32], expected: &[f32]) -> f32 {
+    let terms: &[f32] = if step.op.name() == "sum_rows" { &inputs[0] } else { &[] };
+    let scale = expected.iter().chain(terms).fold(f32::MIN_POSITIVE, |a, b| a.max(b.abs()));
+    let largest = found.iter().zip(expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
+    largest.fold(0.0f32, |a, b| if b.is_nan() { f32::INFINITY } else { a.max(b) }) / scale
+}
+
+/// Runs the steps of a plan on both devices; names the first that differs.
+fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Result<(), String> {
+    let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
+    let mut memory = memory(training, plan);
+    for (index, step) in plan.steps.iter().enumerate() {
+        let single = steps::alone(step);
+        let ids: [PlanId; 2] = [cpu.load(single.clone()).unwrap(), gpu.load(single).unwrap()];
+        let input =
+            |(place, ty): (&Place, &cifar_engine::tensor::TensorType)| memory[place][..ty.len()].to_vec();
+        let inputs: Vec<Vec<f32>> = step.inputs.iter().zip(&step.types.inputs).map(input).collect();
+        let expected = steps::run(&mut cpu, ids[0], step, &inputs);
+        let found = steps::run(gpu, ids[1], step, &inputs);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let name = || format!("step {index}, {} '{}', output {i}", step.op.name(), step.layer);
+            if step.types.outputs[i].dtype == DType::U32 {
+                let same = found.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits()));
+                assert!(same, "{} differs", name());
+                continue;
+            }
+            let difference = difference(step, &inputs, found, expected);
+            if difference > TOLERANCE {
+                return Err(format!("{} is off by {difference:e}", name()));
+            }
+        }
+        for (place, values) in step.outputs.iter().zip(expected) {
+            memory.insert(*place, values);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_step_of_a_training_agrees_with_the_cpu() {
+    let Some(mut gpu) = gpu::open() else { return };
+    let training = random_classifier(Optimizer::Sgd);
+    compare(&training, &training.program().plan, &mut gpu).unwrap();
+}
+
+/// The message names the step whose shader was corrupted, and none before it.
+#[test]
+fn the_first_wrong_step_is_named() {
+    let Some(mut gpu) = gpu::open() else { return };
+    let training = random_classifier(Optimizer::Sgd);
+    let mut plan = training.program().plan;
+    let step = plan.steps.iter_mut().find(|step| step.layer == "bn3").unwrap();
+    let name = format!("{} 'bn3', output 0", step.op.name());
+    let (from, to) = ("- own.mean * scale", "+ own.mean * scale");
+    step.op = corrupted(step.op.clone(), from, to);
+    let error = compare(&training, &plan, &mut gpu).unwrap_err();
+    assert!(error.contains(&name) && error.contains("off by"), "{error}, planted in {name}");
+}
+
+/// All memory of a plan after some runs, as bits.
+fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
+    let mut gpu = gpu::open()?;
+    let program = training.program();
+    let whole = steps::with_states(&program.plan);
+    let id = gpu.load(whole.clone()).unwrap();
+    let mut order = vec![id];
+    if one_by_one {
+        let single = |step: &Step| Plan { steps: vec![step.clone()], ..whole.clone() };
+        order = whole.steps.iter().map(|step| gpu.load(single(step)).unwrap()).collect();
+    }
+    training.prepare(&mut gpu, &program.parameters);
+    gpu.write(id, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
+    gpu.write(id, "rate", [0.01f32].as_slice().into()).unwrap();
+    for step in 0..3 {
+        gpu.write(id, "indices", training.indices(step).as_slice().into()).unwrap();
+        gpu.write(id, "step", [step as u32].as_slice().into()).unwrap();
+        for &plan in &order {
+            gpu.run(plan).unwrap();
+            if one_by_one {
+                gpu.wait().unwrap();
+            }
+        }
+    }
+    let state = |(name, _): &(String, _)| gpu.read_state(name).unwrap().iter().map(|v| v.to_bits()).collect();
+    Some(whole.states.iter().map(state).collect())
+}
+
+/// A barrier that is missing between two dispatches would show.
+#[test]
+fn one_submission_gives_the_bits_of_one_step_at_a_time() {
+    let training = random_classifier(Optimizer::Adam);
+    let whole = bits_after(&training, false);
+    assert!(whole == bits_after(&training, true), "batched execution changes bits");
+    assert_eq!(whole, bits_after(&training, false), "two runs differ");
+}
