@@ -60,8 +60,6 @@ impl Observer for Silent {
     }
 
     fn epoch(&mut self, _: &EpochMetrics) {}
-
-    fn note(&mut self, _: &str) {}
 }
 
 /// Trains for three epochs of four steps with a NaN at one of them; returns the error.

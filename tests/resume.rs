@@ -33,8 +33,6 @@ impl Observer for Stopping {
     }
 
     fn epoch(&mut self, _: &EpochMetrics) {}
-
-    fn note(&mut self, _: &str) {}
 }
 
 /// Six steps an epoch.

@@ -52,7 +52,7 @@ pub trait Observer {
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
     /// Something a user should know.
-    fn note(&mut self, text: &str);
+    fn note(&mut self, _text: &str) {}
 }
 
 /// What a training ends with.
