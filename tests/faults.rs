@@ -74,7 +74,7 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
         let dice = rng::draw(11, Stream::Split, 0, attempt);
         let killed = if kills == number("CIFAR_ENGINE_TEST_KILLS", 6) {
             false
-        } else if dice[0] % 2 == 0 {
+        } else if dice[0].is_multiple_of(2) {
             // In the middle of writing one of the files; of a large one, at some moment of it.
             let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
             let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
