@@ -25,7 +25,8 @@
 //! 4. [`exec`]: devices that run plans: [`exec::cpu`], and [`exec::gpu`], the only place that knows wgpu. State
 //!    (parameters, moments, statistics, the data set) belongs to the device and is shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
-//! 6. [`train`]: the plans of a training, and the loop around them; [`report`] draws what came out.
+//! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two stages of it;
+//!    [`report`] draws what came out.
 //! 7. [`data`], [`weights`], [`files`], [`console`]: everything that comes from or goes to a disk, a network or
 //!    a terminal.
 //! 8. [`cli`]: one file a subcommand.

@@ -133,7 +133,7 @@ fn remote(servers: &[&Server], content: &[u8]) -> Remote {
         file_name: "file.bin".into(),
         urls: servers.iter().map(|server| server.url.clone()).collect(),
         bytes: content.len() as u64,
-        sha256: Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: Some(Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()),
         connect_timeout: Duration::from_secs(2),
         stall_timeout: Duration::from_millis(400),
     }

@@ -45,7 +45,7 @@ pub fn bench(criterion: &mut Criterion, isa: Isa, threads: usize) {
 
     let product = Product { m: SIDE, n: SIDE, k: SIDE, a_transposed: false, b_transposed: false };
     let (a, b) = (vec![0.5f32; SIDE * SIDE], vec![0.25f32; SIDE * SIDE]);
-    let (mut c, mut scratch) = (vec![0.0f32; SIDE * SIDE], vec![0.0f32; matmul::scratch(isa, &product)]);
+    let (mut c, mut scratch) = (vec![0.0f32; SIDE * SIDE], vec![0.0f32; matmul::scratch(isa, &product).0]);
     group.throughput(Throughput::Elements(2 * (SIDE * SIDE * SIDE) as u64));
     group.bench_function("matrix product", |timer| {
         timer.iter(|| pool.install(|| matmul::multiply(isa, &product, &a, &b, None, &mut c, &mut scratch)));

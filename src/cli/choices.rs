@@ -211,10 +211,7 @@ impl Choices {
             settings.optimizer = optimizer;
             (settings.rate, settings.weight_decay) = (usual_rate(optimizer), usual_decay(optimizer));
         }
-        let mut settings = self.over(&settings);
-        // Only a model that was trained on mirror images is at home with them.
-        settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
-        settings
+        self.over(&settings)
     }
 
     /// The settings with every choice in place.
@@ -226,9 +223,11 @@ impl Choices {
         merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the settings: {error}"))
     }
 
-    /// Completes what could not be known before the data was.
+    /// Completes what could not be known before the data and the other choices were.
     pub fn settle(&self, settings: &mut Settings, data: &Dataset) {
         settings.data = lasting_source(&settings.data, data);
+        // Only a model that was trained on mirror images is at home with them.
+        settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
         // A tenth, so that small data sets of one's own train without further options.
         if self.validation.is_none() {
             settings.validation = settings.validation.min(data.train.len() / 10);

@@ -9,6 +9,7 @@ mod device;
 mod devices;
 mod doctor;
 mod evaluate;
+mod finetune;
 mod lr_find;
 mod options;
 mod predict;
@@ -19,7 +20,7 @@ mod train;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
 use crate::error::Error;
@@ -54,6 +55,8 @@ impl Cli {
 enum Command {
     /// Train a model from scratch.
     Train(train::Train),
+    /// Train a MobileNet that knows ImageNet on other pictures.
+    Finetune(finetune::FinetuneCommand),
     /// Measure the accuracy of trained weights.
     Evaluate(evaluate::Evaluate),
     /// Name what is on pictures.
@@ -83,7 +86,8 @@ fn stopped() -> bool {
 
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().mut_subcommand("finetune", finetune::describe).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     console::set_level(cli.level());
     let handler = ctrlc::set_handler(|| {
         // The second one does not wait.
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Train(train) => train.run(),
+        Command::Finetune(finetune) => finetune.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Predict(predict) => predict.run(),
         Command::LrFind(lr_find) => lr_find.run(),

@@ -70,6 +70,13 @@ impl Observer for Display {
         !stopped()
     }
 
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => console::info(text),
+        }
+    }
+
     fn epoch(&mut self, m: &EpochMetrics) {
         let validation = match (m.validation_loss, m.validation_accuracy) {
             (Some(loss), Some(accuracy)) => {

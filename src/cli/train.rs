@@ -70,7 +70,8 @@ impl Train {
             let folder = quoted(&run.path().to_string_lossy());
             console::note(format_args!("interrupted; go on with: cifar-engine train --resume {folder}"));
         }
-        self.report(&outcome?, &name, &classes, &run, begin.elapsed().as_secs_f64())
+        let seconds = begin.elapsed().as_secs_f64();
+        Report { outcome: &outcome?, data: &name, source: &settings.data, classes: &classes, run: &run, seconds }.print(self.json)
     }
 
     /// A new run, by the given choices.
@@ -95,18 +96,24 @@ impl Train {
         let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))
     }
+}
 
-    fn report(
-        &self,
-        outcome: &Outcome,
-        data: &str,
-        classes: &[String],
-        run: &RunFolder,
-        seconds: f64,
-    ) -> Result<()> {
-        let Outcome { history, test } = outcome;
+/// What a training ends with, for the user.
+pub struct Report<'a> {
+    pub outcome: &'a Outcome,
+    /// The data set's name, and where it is from.
+    pub data: &'a str,
+    pub source: &'a str,
+    pub classes: &'a [String],
+    pub run: &'a RunFolder,
+    pub seconds: f64,
+}
+
+impl Report<'_> {
+    pub fn print(&self, as_json: bool) -> Result<()> {
+        let Report { outcome: Outcome { history, test }, data, source, classes, run, seconds } = *self;
         let folder = run.path().display();
-        if self.json {
+        if as_json {
             let result = json!({
                 "data": data,
                 "epochs": history.len(),
@@ -127,13 +134,15 @@ impl Train {
         ))?;
         let files = "report.html, curves.png, metrics.csv, settings.toml, best.safetensors and more";
         console::print(format_args!("{folder}: {files}"))?;
-        let weights = quoted(&run.best().to_string_lossy());
-        console::print(format_args!("try: cifar-engine predict --sample 0 --data {data} --weights {weights}"))
+        let (source, weights) = (quoted(source), quoted(&run.best().to_string_lossy()));
+        console::print(format_args!(
+            "try: cifar-engine predict --sample 0 --data {source} --weights {weights}"
+        ))
     }
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+=:@".contains(c);
     if word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -50,7 +50,7 @@ pub fn remote() -> Remote {
                 .into(),
         ],
         bytes: 170_052_171,
-        sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd".into(),
+        sha256: Some("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd".into()),
         connect_timeout: Duration::from_secs(5),
         stall_timeout: Duration::from_secs(20),
     }

@@ -11,7 +11,7 @@
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
-use super::winograd;
+use super::{matmul, pointwise, winograd};
 
 /// The geometry of a convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,9 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     if winograd::suits(g) {
         return winograd::forward_scratch(isa, g);
     }
+    if let Some(product) = pointwise::forward(g) {
+        return matmul::scratch(isa, &product);
+    }
     let depth = g.kernel_height * g.kernel_width * g.in_channels;
     (packed_len(isa, depth, g.out_channels), g.padded_input(g.forward_rows()).len())
 }
@@ -139,6 +142,9 @@ pub fn forward(
 ) {
     if winograd::suits(g) {
         return winograd::forward(isa, g, x, w, bias, y, scratch);
+    }
+    if let Some(product) = pointwise::forward(g) {
+        return matmul::multiply(isa, &product, x, w, bias, y, scratch);
     }
     let (shared, each) = forward_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -259,6 +265,9 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
     if winograd::suits(g) {
         return winograd::input_gradient_scratch(isa, g);
     }
+    if let Some(product) = pointwise::input_gradient(g) {
+        return matmul::scratch(isa, &product);
+    }
     let depth = g.kernel_height * g.kernel_width * g.out_channels;
     (packed_len(isa, depth, g.in_channels), padded_gradient(g).len())
 }
@@ -267,6 +276,9 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
     if winograd::suits(g) {
         return winograd::input_gradient(isa, g, dy, w, dx, scratch);
+    }
+    if let Some(product) = pointwise::input_gradient(g) {
+        return matmul::multiply(isa, &product, dy, w, None, dx, scratch);
     }
     let (shared, each) = input_gradient_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -364,6 +376,9 @@ pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
     if winograd::suits(g) {
         return winograd::weight_gradient_scratch(isa, g);
     }
+    if let Some(product) = pointwise::weight_gradient(g) {
+        return matmul::scratch(isa, &product);
+    }
     let columns = g.out_channels.next_multiple_of(isa.tile_columns());
     let image = g.padded_input(g.out_height).len() + g.out_height * g.out_width * columns;
     (GROUPS.min(g.batch) * g.weights(), images_at_once(g) * image)
@@ -373,6 +388,9 @@ pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     if winograd::suits(g) {
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
+    }
+    if let Some(product) = pointwise::weight_gradient(g) {
+        return matmul::multiply(isa, &product, x, dy, None, dw, scratch);
     }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);

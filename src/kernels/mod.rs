@@ -8,6 +8,7 @@ pub mod conv;
 pub mod depthwise;
 pub mod matmul;
 pub mod parallel;
+pub mod pointwise;
 pub mod pool;
 pub mod resize;
 pub mod rng;

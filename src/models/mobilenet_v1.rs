@@ -16,8 +16,8 @@ pub const STAGES: [(usize, usize, usize); 5] =
 /// Channels of the stem at width 1.
 pub const STEM: usize = 32;
 
-/// The stem, 13 blocks, the pooling and the classifier: where the model can be cut in two.
-pub const UNITS: usize = 16;
+/// The stem, 13 blocks (the pooling with the last), and the classifier: where the model can be cut in two.
+pub const UNITS: usize = 15;
 
 /// The units in `part`, from x `[N, H, W, C]`, pictures of three channels for the first, to logits
 /// `[N, classes]` after the last.
@@ -43,11 +43,11 @@ pub fn mobilenet_v1(
                 let stride = if block == 0 { first_stride } else { 1 };
                 let name = format!("blocks.{stage}.{block}");
                 x = separable(b, &name, x, scaled(channels, variant.width), stride, variant, true)?;
+                if (stage + 1, block + 1) == (STAGES.len(), blocks) {
+                    x = b.global_average_pool("global_pool", x)?;
+                }
             }
         }
-    }
-    if wanted() {
-        x = b.global_average_pool("global_pool", x)?;
     }
     if wanted() {
         x = b.dropout("dropout", x, training.dropout)?;

@@ -2,9 +2,10 @@
 //! [`cnn::cnn`] and add it to [`Architecture`].
 //!
 //! - [`Spec`]: everything needed to build a model and to feed it; travels in the weights file.
-//! - [`pretrained`]: weights from elsewhere, which say less about themselves.
+//! - [`pretrained`]: weights from elsewhere, which say less about themselves; [`manifest`] finds them.
 
 pub mod cnn;
+pub mod manifest;
 pub mod mobilenet_v1;
 pub mod mobilenet_v2;
 mod names;
@@ -39,7 +40,7 @@ const NAMES: [(Architecture, &str); 3] = [
 ];
 
 impl Architecture {
-    /// Into how many units a model can be cut; see [`Spec::build_part`].
+    /// Into how many units a model can be cut, the last one being the classifier; see [`Spec::build_part`].
     pub fn units(self) -> usize {
         match self {
             Architecture::Cnn => 1,
@@ -96,7 +97,8 @@ impl Variant {
 }
 
 /// The two ways to pad a convolution so that stride 1 keeps the size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum PaddingStyle {
     /// As TensorFlow and Keras do it: at stride 2, an even size is padded at the bottom and right only.
     Same,

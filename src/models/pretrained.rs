@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::names::{from_torchvision, is_torchvision};
 use super::spec::WIDTHS;
 use super::{Architecture, PaddingStyle, Spec, Variant, mobilenet_v1, scaled};
@@ -15,7 +17,8 @@ use crate::nn::Norm;
 use crate::weights::{self, WeightsFile};
 
 /// What a user says about a file's weights, against what it says itself.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Attributes {
     /// How convolutions are padded.
     pub padding: Option<PaddingStyle>,
@@ -25,6 +28,18 @@ pub struct Attributes {
     pub mean: Option<[f32; 3]>,
     /// As the mean.
     pub std: Option<[f32; 3]>,
+}
+
+impl Attributes {
+    /// These, and those of `other` where there are none here.
+    pub fn or(self, other: Attributes) -> Attributes {
+        Attributes {
+            padding: self.padding.or(other.padding),
+            epsilon: self.epsilon.or(other.epsilon),
+            mean: self.mean.or(other.mean),
+            std: self.std.or(other.std),
+        }
+    }
 }
 
 /// Weights under the engine's names, in PyTorch's layout, with what is known about them.

@@ -250,6 +250,8 @@ pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
         conv([2, 7, 7, 5], [3, 3], 6, 2, Padding::Symmetric(1)),
         conv([17, 4, 4, 2], [3, 3], 40, 1, Padding::Symmetric(1)),
         conv([2, 6, 5, 3], [1, 1], 4, 2, Padding::Same),
+        conv([3, 5, 4, 7], [1, 1], 37, 1, Padding::Same),
+        conv([2, 3, 3, 140], [1, 1], 120, 1, Padding::Symmetric(0)),
         conv([2, 9, 9, 2], [5, 4], 3, 3, Padding::Symmetric(2)),
         conv([1, 4, 4, 1], [2, 2], 1, 1, Padding::Symmetric(0)),
         conv([2, 3, 3, 2], [5, 5], 3, 1, Padding::Same),

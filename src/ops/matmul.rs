@@ -108,8 +108,9 @@ impl Op for Matmul {
         2 * (m * n * k) as u64
     }
 
-    fn cpu_scratch(&self, types: &Types, isa: Isa, _: usize) -> usize {
-        matmul::scratch(isa, &self.planned(types))
+    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
+        let (shared, each) = matmul::scratch(isa, &self.planned(types));
+        shared + threads * each
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::features::{Features, Feed};
 use super::plans::{self, Program};
 use crate::data::Images;
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ const BUILT_IN: &[u8] = include_bytes!("../../weights/cnn-cifar10.safetensors");
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
     plan: PlanId,
+    feed: Feed,
     parameters: Vec<Parameter>,
     labels: Vec<u32>,
     classes: usize,
@@ -223,13 +225,28 @@ impl Evaluator {
         let plan = device.load(plan)?;
         device.record(plan, &["logits"])?;
         plans::upload(device, name, images)?;
-        Ok(Evaluator {
-            plan,
-            parameters,
-            labels: images.labels.clone(),
-            classes: spec.classes.len(),
-            batch_size,
-        })
+        let (labels, classes) = (images.labels.clone(), spec.classes.len());
+        Ok(Evaluator { plan, feed: Feed::Pictures, parameters, labels, classes, batch_size })
+    }
+
+    /// An evaluator of the model's units from `from` on, given what the units before put out.
+    ///
+    /// # Errors
+    /// If the device cannot take the plan.
+    pub fn on_features(
+        device: &mut dyn Device,
+        spec: &Spec,
+        from: usize,
+        features: Features,
+        batch_size: usize,
+    ) -> Result<Evaluator> {
+        let (part, labels) = (from..spec.architecture.units(), features.labels().to_vec());
+        let batch_size = batch_size.min(labels.len());
+        let program = plans::evaluation_on_features(spec, part, features.shape(), batch_size)?;
+        let Program { plan, parameters, .. } = program;
+        let (plan, classes) = (device.load(plan)?, spec.classes.len());
+        device.record(plan, &["logits"])?;
+        Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }
 
     /// Runs over all images with the parameters the device holds.
@@ -249,7 +266,7 @@ impl Evaluator {
             let used = self.batch_size.min(count - first);
             let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
-            device.write(self.plan, "indices", indices.as_slice().into())?;
+            self.feed.write(device, self.plan, &indices, 0)?;
             device.run(self.plan)?;
             device.collect(self.plan, false, &mut add)?;
         }

@@ -1,9 +1,10 @@
 //! The learning-rate range test (Smith 2017): a training whose rate rises from step to step, until the loss explodes.
 
+use super::features::Feed;
 use super::plans::{self, Totals};
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::stage::Stage;
+use super::stage::{Moment, Stage};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -34,7 +35,7 @@ pub fn find(
     let pictures = data.train.len();
     let program = plans::training(&spec, settings, pictures)?;
     let course = settings.course(pictures);
-    let stage = Stage::load(device, program.plan, &program.parameters, course, None)?;
+    let stage = Stage::load(device, program.plan, &program.parameters, Feed::Pictures, course, None)?;
     plans::upload(device, "train", &data.train)?;
     let values = plans::initial_values(&program.parameters, settings.seed);
     plans::write_parameters(device, &program.parameters, &values)?;
@@ -47,7 +48,7 @@ pub fn find(
         let order = rng::permutation(pictures, settings.seed, Stream::Shuffle, epoch);
         let batch = &order[step % course.steps() * course.batch_size..][..course.batch_size];
         let rate = range.0 * (range.1 / range.0).powf(step as f32 / (steps.max(2) - 1) as f32);
-        stage.run(device, batch, step, rate)?;
+        stage.run(device, batch, Moment { epoch: 1, step, rate })?;
         let loss = stage.collect(device, true)?.iter().map(Totals::mean_loss).sum::<f64>();
         let first = trials.first().map_or(loss, |trial| trial.loss);
         if !loss.is_finite() || loss > EXPLODED * first {

@@ -6,6 +6,8 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+pub mod features;
+pub mod finetune;
 pub mod lr_find;
 pub mod optimizer;
 pub mod plans;
@@ -24,6 +26,7 @@ use crate::models::{Spec, Variant};
 use crate::report::{EpochMetrics, RunReport};
 use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
+use features::Feed;
 use run_folder::RunFolder;
 use session::Session;
 use settings::{Normalise, Settings};
@@ -51,7 +54,7 @@ pub trait Observer {
     fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
-    /// Something a user should know.
+    /// Something a user should know: what is done before the first epoch of a stage, or what is wrong.
     fn note(&mut self, _text: &str) {}
 }
 
@@ -124,11 +127,18 @@ pub fn train(
         true => None,
         false => Some(Evaluator::new(device, &spec, "validation", &validation, BATCH_SIZE)?),
     };
-    let stage = Stage::load(device, program.plan, &parameters, settings.course(images.len()), validation)?;
+    let course = settings.course(images.len());
+    let stage = Stage::load(device, program.plan, &parameters, Feed::Pictures, course, validation)?;
     plans::upload(device, "train", &images)?;
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
-    match session.fit(device, &stage, observer)? {
+    note_end(session.fit(device, &stage, observer)?, observer);
+    finish(device, run, settings, session.progress().history.clone(), &test, observer)
+}
+
+/// Says why a training ended, where that is before its last epoch.
+fn note_end(ended: Ended, observer: &mut dyn Observer) {
+    match ended {
         Ended::Complete => {}
         Ended::Stale(epochs) => {
             observer.note(&format!("stopped: no better validation accuracy in {epochs} epochs"));
@@ -137,7 +147,6 @@ pub fn train(
             observer.note(&format!("stopped: the target is reached with {:.2} %", 100.0 * accuracy));
         }
     }
-    finish(device, run, settings, session.progress().history.clone(), &test, observer)
 }
 
 /// Evaluates the best weights of a run on the test set, and writes the run's report.

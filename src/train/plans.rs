@@ -1,10 +1,12 @@
 //! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan, from
 //! the picture's bytes to the updated weights.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::optimizer;
-use super::settings::Settings;
+use super::settings::{Augmentation, Settings};
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
@@ -12,12 +14,13 @@ use crate::graph::fuse::fuse;
 use crate::graph::grad::differentiate;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Value};
+use crate::models::pretrained::CLASSIFIER;
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter};
 use crate::ops::augment::Augment;
 use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
-use crate::tensor::TensorType;
+use crate::tensor::{Shape, TensorType};
 
 /// A plan, with what belongs to its model.
 pub struct Program {
@@ -32,23 +35,45 @@ pub struct Program {
 /// (1, but for loss scaling). Output: `totals` `[3]`: summed loss, correct, count. States: `train.images`,
 /// `train.labels`, the parameters and the moments.
 ///
+/// In fine-tuning, what lies before the classifier has a rate of its own, the input `backbone_rate` `f32 [1]`.
+///
 /// # Errors
 /// If the image size does not suit the model.
 pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let rate = graph.input("rate", TensorType::f32([1]));
-    let augment = Augment {
-        shift: settings.augment.shift,
-        flip: settings.augment.flip,
-        cutout: settings.augment.cutout,
-        seed: settings.seed,
-        ..plain(spec)
-    };
+    let augment = augmented(spec, settings);
     let (x, labels) = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
+    training_step(graph, spec, settings, 0..spec.architecture.units(), [x, labels, step])
+}
+
+/// [`training`] of the model's last units, on what the units before put out: with the inputs `features`
+/// `[batch, ..]` and `labels` `u32 [batch]` instead of the indices and the pictures.
+///
+/// # Errors
+/// As for [`training`].
+pub fn training_on_features(
+    spec: &Spec,
+    settings: &Settings,
+    part: Range<usize>,
+    features: &Shape,
+) -> Result<Program> {
+    let mut graph = Graph::new();
+    let step = graph.input("step", TensorType::u32([1]));
+    let (x, labels) = feature_batch(&mut graph, features, settings.batch_size);
+    training_step(graph, spec, settings, part, [x, labels, step])
+}
+
+fn training_step(
+    mut graph: Graph,
+    spec: &Spec,
+    settings: &Settings,
+    part: Range<usize>,
+    [x, labels, step]: [Value; 3],
+) -> Result<Program> {
     let mode = Mode::Train { step, seed: settings.seed };
     let mut builder = Builder::new(&mut graph, mode, spec.norm);
-    let logits = spec.build(&mut builder, x, settings.training())?;
+    let logits = spec.build_part(&mut builder, x, part, settings.training())?;
     let Builder { parameters, layers, .. } = builder;
 
     let forward = graph.clone();
@@ -63,13 +88,17 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     if settings.clip > 0.0 {
         gradients = optimizer::clip(&mut graph, &gradients, settings.clip)?;
     }
-    settings.optimizer.add_updates(
-        &mut graph,
-        &trainable,
-        &gradients,
-        settings.weight_decay,
-        [rate, step],
-    )?;
+    let pairs = trainable.into_iter().zip(gradients);
+    let in_backbone = |p: &Parameter| settings.finetune.is_some() && !CLASSIFIER.contains(&p.name.as_str());
+    let (backbone, rest): (Vec<_>, Vec<_>) = pairs.partition(|(p, _)| in_backbone(p));
+    for (rate, pairs) in [("rate", rest), ("backbone_rate", backbone)] {
+        if !pairs.is_empty() {
+            let rate = graph.input(rate, TensorType::f32([1]));
+            let (parameters, gradients): (Vec<&Parameter>, Vec<Value>) = pairs.into_iter().unzip();
+            let decay = settings.weight_decay;
+            settings.optimizer.add_updates(&mut graph, &parameters, &gradients, decay, [rate, step])?;
+        }
+    }
     if settings.ema > 0.0 {
         optimizer::keep_averages(&mut graph, &parameters, settings.ema)?;
     }
@@ -86,8 +115,33 @@ pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> 
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let (x, _) = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
+    evaluation_step(graph, spec, 0..spec.architecture.units(), x)
+}
+
+/// [`evaluation`] of the model's last units, on what the units before put out; inputs as for
+/// [`training_on_features`].
+///
+/// # Errors
+/// As for [`evaluation`].
+pub fn evaluation_on_features(
+    spec: &Spec,
+    part: Range<usize>,
+    features: &Shape,
+    batch_size: usize,
+) -> Result<Program> {
+    let mut graph = Graph::new();
+    let (x, _) = feature_batch(&mut graph, features, batch_size);
+    evaluation_step(graph, spec, part, x)
+}
+
+fn evaluation_step(
+    mut graph: Graph,
+    spec: &Spec,
+    part: Range<usize>,
+    x: Value,
+) -> Result<Program> {
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
-    let logits = spec.build(&mut builder, x, Training::default())?;
+    let logits = spec.build_part(&mut builder, x, part, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
     graph.output("logits", logits);
@@ -95,8 +149,38 @@ pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> 
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
+/// What the model's first units, up to `until`, put out for a batch of images, with stored statistics and without
+/// dropout. Inputs: `indices`, and `step`, which the augmentation depends on. Output: `features`. States:
+/// `NAME.images`, `NAME.labels`, the units' parameters.
+///
+/// # Errors
+/// If the image size does not suit the model.
+pub fn features(
+    spec: &Spec,
+    augment: Augment,
+    name: &str,
+    images: usize,
+    batch_size: usize,
+    until: usize,
+) -> Result<Plan> {
+    let mut graph = Graph::new();
+    let step = graph.input("step", TensorType::u32([1]));
+    let (x, _) = batch(&mut graph, spec, augment, name, images, batch_size, step)?;
+    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
+    let features = spec.build_part(&mut builder, x, 0..until, Training::default())?;
+    graph.output("features", features);
+    fuse(&mut graph);
+    Plan::compile(&graph)
+}
+
+/// The augmentation of a training.
+pub fn augmented(spec: &Spec, settings: &Settings) -> Augment {
+    let Augmentation { shift, flip, cutout } = settings.augment;
+    Augment { shift, flip, cutout, seed: settings.seed, ..plain(spec) }
+}
+
 /// No augmentation.
-fn plain(spec: &Spec) -> Augment {
+pub fn plain(spec: &Spec) -> Augment {
     let (size, mean, std) = (spec.image_size, spec.mean, spec.std);
     Augment { size, mean, std, shift: 0, flip: false, cutout: 0, seed: 0 }
 }
@@ -124,6 +208,13 @@ fn batch(
     graph.set_layer("resize");
     let x = graph.apply1(Resize { height: size, width: size }, &[outputs[0]])?;
     Ok((x, outputs[1]))
+}
+
+/// A batch of what a model's first units put out, and its labels.
+fn feature_batch(graph: &mut Graph, features: &Shape, batch_size: usize) -> (Value, Value) {
+    let dims: Vec<usize> = std::iter::once(batch_size).chain(features.dims().iter().copied()).collect();
+    let x = graph.input("features", TensorType::f32(dims.as_slice()));
+    (x, graph.input("labels", TensorType::u32([batch_size])))
 }
 
 /// Puts a set of images where a loaded plan expects them.

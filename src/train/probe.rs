@@ -1,7 +1,7 @@
 //! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are all switched off,
 //! learns nothing, and no loss tells.
 
-use super::stage::Stage;
+use super::stage::{Moment, Stage};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::nn::Parameter;
@@ -26,7 +26,7 @@ impl Stage {
         let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
         let kept = names.iter().map(|name| device.read_state(name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
-        self.run(device, pictures, 0, 0.0)?;
+        self.run(device, pictures, Moment { epoch: 1, step: 0, rate: 0.0 })?;
         // Its sums are not the training's.
         self.collect(device, true)?;
         let mut without = Vec::new();

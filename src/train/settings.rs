@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::check_same;
+use super::finetune::Finetune;
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
 use super::stage::Course;
@@ -47,6 +48,9 @@ pub struct Settings {
     pub test_flip: bool,
     /// Whether pictures that cannot be read are left out.
     pub skip_bad: bool,
+    /// What fine-tuning needs to know besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
 }
 
 /// What is done to the training pictures; see [`crate::ops::augment`].
@@ -154,6 +158,7 @@ impl Recipe {
             target: 0.0,
             test_flip: true,
             skip_bad: false,
+            finetune: None,
         };
         match self {
             Recipe::Default => default,
@@ -204,6 +209,7 @@ impl Settings {
             batch_size,
             epochs,
             rate,
+            backbone: 1.0,
             schedule,
             seed,
             optimizer,
@@ -290,7 +296,7 @@ impl Settings {
     }
 }
 
-fn usage(ok: bool, problem: String) -> Result<()> {
+pub(super) fn usage(ok: bool, problem: String) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Usage(problem)) }
 }
 

@@ -3,6 +3,7 @@
 
 use super::checkpoint::Progress;
 use super::evaluate::Evaluator;
+use super::features::Feed;
 use super::optimizer::Optimizer;
 use super::plans::Totals;
 use super::schedule::Schedule;
@@ -25,6 +26,8 @@ pub struct Course {
     pub epochs: usize,
     /// The highest learning rate of the schedule.
     pub rate: f32,
+    /// Of what lies before the classifier, as a share of the rate; in fine-tuning only.
+    pub backbone: f32,
     pub schedule: Schedule,
     /// Decides the order of the pictures.
     pub seed: u32,
@@ -86,6 +89,9 @@ impl Course {
 /// A training plan that is loaded on a device.
 pub struct Stage {
     plan: PlanId,
+    feed: Feed,
+    /// Whether what lies before the classifier has a rate of its own.
+    two_rates: bool,
     /// Names and lengths of what the steps change besides the model's parameters: moments.
     states: Vec<(String, usize)>,
     pub(super) course: Course,
@@ -93,9 +99,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `indices`, `step`, `rate` and
-    /// `loss_gradient` and the output `totals`. `parameters` are the model's, trained by this plan or not. The
-    /// pictures that the plan reads are for the caller to write.
+    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`, `rate`, `loss_gradient`, perhaps
+    /// `backbone_rate`, and those that `feed` writes, and with the output `totals`. `parameters` are the model's,
+    /// trained by this plan or not. The pictures that the plan reads are for the caller to write.
     ///
     /// # Errors
     /// If the device cannot take the plan.
@@ -103,16 +109,18 @@ impl Stage {
         device: &mut dyn Device,
         plan: Plan,
         parameters: &[Parameter],
+        feed: Feed,
         course: Course,
         validation: Option<Evaluator>,
     ) -> Result<Stage> {
         let is_parameter = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
         let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
+        let two_rates = plan.inputs.iter().any(|input| input.name == "backbone_rate");
         let plan = device.load(plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
         device.record(plan, &["totals"])?;
-        Ok(Stage { plan, states, course, validation })
+        Ok(Stage { plan, feed, two_rates, states, course, validation })
     }
 
     /// Names of the states that a checkpoint must hold besides the model's parameters.
@@ -149,17 +157,15 @@ impl Stage {
         if ema > 0.0 { 1.0 - (1.0 - f64::from(1.0 - ema)).powf(steps as f64) } else { 0.0 }
     }
 
-    /// Starts a step, counted from 0.
-    pub(super) fn run(
-        &self,
-        device: &mut dyn Device,
-        pictures: &[u32],
-        step: usize,
-        rate: f32,
-    ) -> Result<()> {
-        device.write(self.plan, "indices", pictures.into())?;
+    /// Starts a step.
+    pub(super) fn run(&self, device: &mut dyn Device, pictures: &[u32], at: Moment) -> Result<()> {
+        let Moment { epoch, step, rate } = at;
+        self.feed.write(device, self.plan, pictures, epoch)?;
         device.write(self.plan, "step", [step as u32].as_slice().into())?;
         device.write(self.plan, "rate", [rate].as_slice().into())?;
+        if self.two_rates {
+            device.write(self.plan, "backbone_rate", [rate * self.course.backbone].as_slice().into())?;
+        }
         device.run(self.plan)
     }
 
@@ -169,6 +175,16 @@ impl Stage {
         device.collect(self.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;
         Ok(ended)
     }
+}
+
+/// When a step is made, and how large it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Counted from 0, over the whole stage.
+    pub step: usize,
+    pub rate: f32,
 }
 
 /// One pass over the pictures.
@@ -204,7 +220,8 @@ impl Epoch<'_> {
 
     /// Starts a step, from 0.
     pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
-        self.stage.run(device, self.pictures(step), self.first + step, self.rate(step))
+        let at = Moment { epoch: self.number, step: self.first + step, rate: self.rate(step) };
+        self.stage.run(device, self.pictures(step), at)
     }
 
     /// Whether so many steps of the epoch are enough for the probe, and no more.

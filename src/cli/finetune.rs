@@ -1,0 +1,263 @@
+//! `cifar-engine finetune`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, Command};
+
+use super::choices::{Choices, lasting_source};
+use super::device::{DeviceOptions, Opened};
+use super::options::{WeightsOptions, load_data};
+use super::progress::Display;
+use super::train::{Report, quoted};
+use super::{STOP, stopped};
+use crate::console::{self, Level};
+use crate::data::{self, DEFAULT_SIZE, Dataset};
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::models::pretrained::{Attributes, Pretrained};
+use crate::models::{Architecture, manifest};
+use crate::train::Outcome;
+use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
+use crate::train::finetune::{self, Finetune};
+use crate::train::run_folder::RunFolder;
+use crate::train::settings::Settings;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cifar-engine finetune                                                 ImageNet's MobileNet v1 learns CIFAR-10
+  cifar-engine finetune --model mobilenet-v2 --data pictures/
+  cifar-engine finetune --pretrained FILE --unfreeze 0 --epochs 10      the classifier only
+  cifar-engine finetune --pretrained FILE --unfreeze 3 --epochs 15      and the last three blocks
+  cifar-engine finetune --resume runs/mobilenet-v1-cifar10-1            go on where it was interrupted")]
+pub struct FinetuneCommand {
+    #[command(flatten)]
+    choices: Choices,
+
+    #[command(flatten)]
+    own: Own,
+
+    #[command(flatten)]
+    attributes: WeightsOptions,
+
+    /// Go on with an interrupted run, with its settings.
+    #[arg(long, value_name = "RUN", conflicts_with = "out")]
+    resume: Option<PathBuf>,
+
+    /// Where to write the run [default: runs/MODEL-DATA-N].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What `train` has no use for.
+#[derive(Args)]
+struct Own {
+    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for ImageNet's,
+    /// cached or downloaded [default: auto].
+    #[arg(long, value_name = "auto|PATH")]
+    pretrained: Option<PathBuf>,
+
+    /// Blocks before the classifier that are trained too, from the last, or all; 0 for the classifier only
+    /// [default: all].
+    #[arg(long, value_name = "N|all", value_parser = unfreeze)]
+    unfreeze: Option<usize>,
+
+    /// Of the epochs, those in which only the classifier is trained [default: 3; all with --unfreeze 0].
+    #[arg(long, value_name = "N")]
+    head_epochs: Option<usize>,
+
+    /// Highest rate of these epochs [default: 2e-3].
+    #[arg(long = "head-lr", value_name = "RATE", allow_negative_numbers = true)]
+    head_rate: Option<f32>,
+
+    /// Rate of the blocks, as a share of the classifier's [default: 0.5].
+    #[arg(long = "backbone-lr", value_name = "SHARE", allow_negative_numbers = true)]
+    backbone: Option<f32>,
+}
+
+fn unfreeze(text: &str) -> std::result::Result<usize, String> {
+    match text {
+        "all" => Ok(usize::from(u16::MAX)),
+        number => number.parse().map_err(|_| "must be a number of blocks, or all".into()),
+    }
+}
+
+/// Says in the help what the options that `train` has too mean here.
+pub fn describe(command: Command) -> Command {
+    let texts = [
+        ("model", "Which model [default: that of the weights]"),
+        ("epochs", "Passes over the training pictures, in all stages [default: 14]"),
+        ("batch_size", "Pictures a step [default: 64]"),
+        ("rate", "Highest learning rate of the last stage [default: 0.02]"),
+        ("weight_decay", "Weight decay [default: 1e-4]"),
+        ("dropout", "Dropout before the classifier [default: 0.2]"),
+        ("image_size", "Side in pixels to which pictures are enlarged [default: 96]"),
+        ("validation", "Pictures of the training set held back for validation; 0 for none [default: 2500]"),
+    ];
+    let command = command.mut_arg("recipe", |arg| arg.hide(true));
+    texts.into_iter().fold(command, |command, (name, text)| command.mut_arg(name, |arg| arg.help(text)))
+}
+
+/// The settings to begin with.
+fn defaults() -> Settings {
+    let finetune = Finetune {
+        pretrained: String::new(),
+        input_size: 96,
+        unfreeze: usize::from(u16::MAX),
+        head_epochs: 3,
+        head_rate: 2e-3,
+        backbone: 0.5,
+        attributes: Attributes::default(),
+    };
+    Settings {
+        model: Architecture::MobilenetV1,
+        epochs: 14,
+        batch_size: 64,
+        rate: 0.02,
+        weight_decay: 1e-4,
+        dropout: 0.2,
+        validation: 2500,
+        finetune: Some(finetune),
+        ..Choices::default().settings()
+    }
+}
+
+impl FinetuneCommand {
+    pub fn run(self) -> Result<()> {
+        let (run, settings, data, pretrained) = match &self.resume {
+            Some(path) => self.open(path.clone())?,
+            None => self.create()?,
+        };
+        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        let (folder, layout) = (run.path().display(), pretrained.layout);
+        console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
+        console::info(format_args!("device: {device_name}; run folder: {folder}"));
+        let mut display = Display::new(settings.epochs);
+        let begin = Instant::now();
+        let outcome = finetune::finetune(device.as_mut(), &settings, pretrained, &data, &run, &mut display);
+        display.finish();
+        if let Err(Error::Interrupted) = outcome {
+            let folder = quoted(&run.path().to_string_lossy());
+            console::note(format_args!("interrupted; go on with: cifar-engine finetune --resume {folder}"));
+        }
+        let (outcome, seconds) = (outcome?, begin.elapsed().as_secs_f64());
+        let (name, classes) = (&data.name, &data.classes);
+        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run, seconds }.print(self.json)?;
+        if self.json { Ok(()) } else { compare(device.as_mut(), &outcome, &data) }
+    }
+
+    /// A new run, by the given options.
+    fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+        let (mut settings, finetune) = self.over(&defaults())?;
+        let (path, known) = match self.own.pretrained.clone().filter(|path| path != Path::new("auto")) {
+            Some(path) => (path, Attributes::default()),
+            None => manifest::find(settings.model, &data_options())?,
+        };
+        let attributes = self.attributes.attributes()?.or(known);
+        let pretrained = Pretrained::open(&path, &attributes)?;
+        let model = pretrained.spec.architecture;
+        if model == Architecture::Cnn {
+            return Err(Error::file(&path, "holds a cnn; fine-tuning takes a MobileNet"));
+        }
+        if self.choices.model.is_some_and(|wanted| wanted != model) {
+            return Err(Error::file(&path, format!("holds a {model}, not a {}", settings.model)));
+        }
+        let lasting = fs::canonicalize(&path).unwrap_or(path);
+        settings.model = model;
+        settings.norm = pretrained.spec.norm;
+        let pretrained_path = lasting.to_string_lossy().into_owned();
+        settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
+        let data = load(&mut settings)?;
+        self.choices.settle(&mut settings, &data);
+        settings.check_against(data.train.len())?;
+        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
+        Ok((run, settings, data, pretrained))
+    }
+
+    /// A run that was begun before; what is chosen now must be what was chosen then.
+    fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+        let (run, begun) = RunFolder::open(path)?;
+        if begun.finetune.is_none() {
+            return Err(Error::file(
+                run.path(),
+                "was begun by train; go on with: cifar-engine train --resume",
+            ));
+        }
+        let (mut settings, finetune) = self.over(&begun)?;
+        settings.check_resumes(&begun)?;
+        let data = load(&mut settings)?;
+        let pretrained = Pretrained::open(Path::new(&finetune.pretrained), &finetune.attributes)?;
+        Ok((run, settings, data, pretrained))
+    }
+
+    /// The settings with every given option in place, checked.
+    fn over(&self, settings: &Settings) -> Result<(Settings, Finetune)> {
+        let Own { pretrained, unfreeze, head_epochs, head_rate, backbone } = &self.own;
+        let mut settings = Choices { image_size: None, ..self.choices.clone() }.over(settings);
+        let Some(mut finetune) = settings.finetune.take() else {
+            return Err(Error::Usage("these are no settings of a fine-tuning".into()));
+        };
+        if let Some(path) = pretrained.as_ref().filter(|path| *path != Path::new("auto")) {
+            let lasting = fs::canonicalize(path).unwrap_or(path.clone());
+            finetune.pretrained = lasting.to_string_lossy().into_owned();
+        }
+        finetune.input_size = self.choices.image_size.unwrap_or(finetune.input_size);
+        finetune.unfreeze = unfreeze.unwrap_or(finetune.unfreeze);
+        let all = (finetune.unfreeze == 0).then_some(settings.epochs);
+        finetune.head_epochs = head_epochs.or(all).unwrap_or(finetune.head_epochs);
+        finetune.head_rate = head_rate.unwrap_or(finetune.head_rate);
+        finetune.backbone = backbone.unwrap_or(finetune.backbone);
+        finetune.check(settings.epochs)?;
+        settings.finetune = Some(finetune.clone());
+        settings.check()?;
+        Ok((settings, finetune))
+    }
+}
+
+/// Where downloads go, and whether there may be any.
+fn data_options() -> data::Options<'static> {
+    let quiet = !console::says(Level::Normal);
+    data::Options { quiet, stop: Some(&STOP), ..data::Options::default() }
+}
+
+/// The data: pictures in a folder in the size that the model sees, others in their own, to be enlarged.
+fn load(settings: &mut Settings) -> Result<Dataset> {
+    let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
+    let is_folder = Path::new(&settings.data).join("train").is_dir();
+    settings.image_size = if is_folder { input_size } else { DEFAULT_SIZE };
+    let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
+    settings.data = lasting_source(&settings.data, &data);
+    Ok(data)
+}
+
+/// Holds the result against the newest `cnn` that was trained from scratch on this data, if there is one.
+fn compare(device: &mut dyn Device, outcome: &Outcome, data: &Dataset) -> Result<()> {
+    let folders = fs::read_dir("runs").into_iter().flatten().flatten();
+    let files = folders.map(|entry| entry.path().join("best.safetensors"));
+    let dated = files.filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)));
+    let mut dated: Vec<_> = dated.collect();
+    dated.sort();
+    let cnns = dated.iter().rev().filter_map(|(_, path)| Trained::open(path).ok());
+    let same = |trained: &Trained| {
+        let spec = &trained.spec;
+        (spec.architecture, &spec.data, &spec.classes) == (Architecture::Cnn, &data.name, &data.classes)
+            && spec.image_size == data.test.size
+    };
+    let Some(cnn) = cnns.into_iter().find(same) else { return Ok(()) };
+    let manner = Manner { batch_size: BATCH_SIZE, flip: cnn.spec.test_flip };
+    let result = cnn.evaluate(device, "comparison", &data.test, manner, || !stopped())?;
+    let difference = 100.0 * (outcome.test.accuracy - result.accuracy);
+    let path = cnn.path.display();
+    console::print(format_args!(
+        "the cnn from scratch ({path}) reaches {:.2} %: {difference:+.2} points",
+        100.0 * result.accuracy
+    ))
+}

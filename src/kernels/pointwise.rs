@@ -1,0 +1,25 @@
+//! 1x1 convolutions that take every pixel are plain matrix products, in all three directions.
+
+use super::conv::Geometry;
+use super::matmul::Product;
+
+/// y = x w: the product of pixels x channels with the weights.
+pub fn forward(g: &Geometry) -> Option<Product> {
+    let alone = g.kernel_height * g.kernel_width * g.stride == 1 && g.pad_top + g.pad_left == 0;
+    let same = (g.in_height, g.in_width) == (g.out_height, g.out_width);
+    let (m, n, k) = (g.batch * g.out_height * g.out_width, g.out_channels, g.in_channels);
+    (alone && same).then_some(Product { m, n, k, a_transposed: false, b_transposed: false })
+}
+
+/// dx = dy w'.
+pub fn input_gradient(g: &Geometry) -> Option<Product> {
+    forward(g).map(|p| Product { n: p.k, k: p.n, b_transposed: true, ..p })
+}
+
+/// dw = x' dy, where the weights are many: groups of images, each with a sum of its own, would take longer to add than
+/// to compute. The product packs all of dy, which must not be too large.
+pub fn weight_gradient(g: &Geometry) -> Option<Product> {
+    let Product { m, n, k, .. } = forward(g)?;
+    let suits = n * k >= 1 << 14 && m * n <= 2 << 20;
+    suits.then_some(Product { m: k, n, k: m, a_transposed: true, b_transposed: false })
+}

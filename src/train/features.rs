@@ -1,0 +1,206 @@
+//! What the frozen part of a model puts out: computed once for every picture, instead of in every epoch.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::plans;
+use crate::data::Images;
+use crate::error::{Error, Result};
+use crate::exec::{Device, PlanId};
+use crate::models::Spec;
+use crate::ops::augment::Augment;
+use crate::ops::softmax_cross_entropy::IGNORE;
+use crate::tensor::Shape;
+
+/// Pictures a step of the computation.
+const BATCH_SIZE: usize = 64;
+
+/// Up to this size features are kept in memory, beyond it in a file.
+const MOST_IN_MEMORY: usize = 3 << 30;
+
+/// What a plan is given besides step and rates.
+pub enum Feed {
+    /// It finds the pictures by their `indices` itself.
+    Pictures,
+    /// Rows of `features`, and `labels`.
+    Features(Features),
+}
+
+impl Feed {
+    /// Writes a plan's inputs for the pictures `indices`; one that is `u32::MAX` is an empty place. Epochs take turns
+    /// with the augmented copies.
+    ///
+    /// # Errors
+    /// If the plan has other inputs, or a file of features cannot be read.
+    pub fn write(&self, device: &mut dyn Device, plan: PlanId, indices: &[u32], epoch: usize) -> Result<()> {
+        let features = match self {
+            Feed::Pictures => return device.write(plan, "indices", indices.into()),
+            Feed::Features(features) => features,
+        };
+        let (pictures, len) = (features.labels.len(), features.shape.len());
+        let mut rows = vec![0.0; indices.len() * len];
+        let mut labels = vec![IGNORE; indices.len()];
+        for ((&index, row), label) in indices.iter().zip(rows.chunks_exact_mut(len)).zip(&mut labels) {
+            if let Some(&known) = features.labels.get(index as usize) {
+                *label = known;
+                features.store.read((epoch % features.copies * pictures + index as usize) * len, row)?;
+            }
+        }
+        device.write(plan, "features", rows.as_slice().into())?;
+        device.write(plan, "labels", labels.as_slice().into())
+    }
+}
+
+/// The features of a set of pictures.
+pub struct Features {
+    store: Store,
+    /// Of one picture.
+    shape: Shape,
+    labels: Vec<u32>,
+    copies: usize,
+}
+
+/// What is to be computed.
+pub struct Request<'a> {
+    /// The device's name for the pictures.
+    pub name: &'a str,
+    pub images: &'a Images,
+    pub augment: Augment,
+    /// How often every picture is computed, each time augmented otherwise.
+    pub copies: usize,
+    /// The model's units before this one are computed.
+    pub until: usize,
+    /// Where a file may be put that is too large for memory.
+    pub folder: &'a Path,
+}
+
+impl Features {
+    /// Computes the features by the parameters that the device holds.
+    ///
+    /// # Errors
+    /// If the image size does not suit the model, memory or disk do not suffice, or `keep_going` says no:
+    /// [`Error::Interrupted`].
+    pub fn compute(
+        device: &mut dyn Device,
+        spec: &Spec,
+        request: &Request,
+        keep_going: impl Fn() -> bool,
+    ) -> Result<Features> {
+        let Request { name, images, augment, copies, until, folder } = *request;
+        let batch_size = BATCH_SIZE.min(images.len());
+        let plan = plans::features(spec, augment, name, images.len(), batch_size, until)?;
+        let shape = Shape::from(&plan.outputs[0].ty.dims()[1..]);
+        let plan = device.load(plan)?;
+        plans::upload(device, name, images)?;
+        let mut store = Store::new(copies * images.len() * shape.len(), folder, name)?;
+        for copy in 0..copies {
+            for (batch, first) in (0..images.len()).step_by(batch_size).enumerate() {
+                if !keep_going() {
+                    return Err(Error::Interrupted);
+                }
+                let used = batch_size.min(images.len() - first);
+                let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
+                let indices: Vec<u32> = (0..batch_size).map(index).collect();
+                let step = (copy * images.len().div_ceil(batch_size) + batch) as u32;
+                device.write(plan, "indices", indices.as_slice().into())?;
+                device.write(plan, "step", [step].as_slice().into())?;
+                device.run(plan)?;
+                store.append(&device.read(plan, "features")?[..used * shape.len()])?;
+            }
+        }
+        Ok(Features { store, shape, labels: images.labels.clone(), copies })
+    }
+
+    /// Of one picture.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Of the pictures, in their order.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+}
+
+/// Numbers that are written once, in order, and then read anywhere.
+enum Store {
+    Memory(Vec<f32>),
+    /// Deleted when it is dropped.
+    File {
+        path: PathBuf,
+        file: Mutex<File>,
+    },
+}
+
+impl Store {
+    fn new(len: usize, folder: &Path, name: &str) -> Result<Store> {
+        if 4 * len <= MOST_IN_MEMORY {
+            return Ok(Store::Memory(Vec::with_capacity(len)));
+        }
+        let path = folder.join(format!("{name}-features.tmp"));
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&path);
+        let file = file.map_err(|error| Error::file(&path, format!("cannot be created: {error}")))?;
+        Ok(Store::File { path, file: Mutex::new(file) })
+    }
+
+    fn append(&mut self, values: &[f32]) -> Result<()> {
+        match self {
+            Store::Memory(all) => all.extend_from_slice(values),
+            Store::File { path, file } => {
+                let file = file.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let written = file.write_all(bytemuck::cast_slice(values));
+                written.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was written from `at` on.
+    fn read(&self, at: usize, to: &mut [f32]) -> Result<()> {
+        match self {
+            Store::Memory(all) => to.copy_from_slice(&all[at..at + to.len()]),
+            Store::File { path, file } => {
+                let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let sought = file.seek(SeekFrom::Start(4 * at as u64));
+                let read = sought.and_then(|_| file.read_exact(bytemuck::cast_slice_mut(to)));
+                read.map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Store::File { path, .. } = self {
+            // It is in nobody's way, and the next run takes its place.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_holds_what_memory_holds_and_goes_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.tmp");
+        let file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
+        let mut stores =
+            [Store::Memory(Vec::new()), Store::File { path: path.clone(), file: Mutex::new(file) }];
+        for store in &mut stores {
+            store.append(&[1.0, -2.5, 3.0]).unwrap();
+            store.append(&[4.0, 0.1]).unwrap();
+            let mut found = [0.0; 3];
+            store.read(2, &mut found).unwrap();
+            assert_eq!(found, [3.0, 4.0, 0.1]);
+        }
+        assert!(path.exists());
+        drop(stores);
+        assert!(!path.exists());
+    }
+}

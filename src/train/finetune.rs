@@ -1,0 +1,226 @@
+//! Fine-tuning: a model that knows other pictures learns these, in two stages.
+//!
+//! 1. The head. A classifier for the new classes is trained on what the pretrained layers put out, which is
+//!    computed once ([`super::features`]); were they trained together with a classifier that knows nothing yet, its
+//!    gradients would destroy what they know.
+//! 2. The last blocks, or all. They follow at a lower rate than the classifier. What stays frozen is again
+//!    computed once; batch normalisation in it uses its stored statistics.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Identity;
+use super::evaluate::{BATCH_SIZE, Evaluator};
+use super::features::{Features, Feed, Request};
+use super::plans::{self, Program};
+use super::run_folder::RunFolder;
+use super::session::Session;
+use super::settings::{Settings, usage};
+use super::stage::{Course, Ended, Stage};
+use super::{Observer, Outcome, finish, note_end};
+use crate::data::{Dataset, Images};
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::models::pretrained::{Attributes, CLASSIFIER, Pretrained};
+use crate::models::{self, Architecture, Spec, Variant};
+use crate::nn::Parameter;
+use crate::ops::augment::Augment;
+
+/// What fine-tuning is told besides the settings of any training. There the epochs are those of both stages, and the
+/// rate is the second stage's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finetune {
+    /// The file of weights to begin with.
+    pub pretrained: String,
+    /// Side of the pictures that the model sees, in pixels.
+    pub input_size: usize,
+    /// How many blocks are trained besides the classifier; more than there are means all.
+    pub unfreeze: usize,
+    /// Epochs of the first stage.
+    pub head_epochs: usize,
+    /// The highest rate of the first stage.
+    pub head_rate: f32,
+    /// The rate of the blocks, as a share of the classifier's.
+    pub backbone: f32,
+    /// What is known about the weights besides what their file says.
+    #[serde(default)]
+    pub attributes: Attributes,
+}
+
+/// For every picture so many differently augmented sets of features are computed.
+const COPIES: usize = 2;
+
+impl Finetune {
+    /// The first unit that is trained in the second stage.
+    fn first_unfrozen(&self, architecture: Architecture) -> usize {
+        (architecture.units() - 1).saturating_sub(self.unfreeze)
+    }
+
+    /// Checks the settings by themselves.
+    ///
+    /// # Errors
+    /// A usage error that names the option.
+    pub fn check(&self, epochs: usize) -> Result<()> {
+        let sizes = 32..=512;
+        let size = self.input_size;
+        usage(sizes.contains(&size), format!("--image-size must lie in 32 to 512, not {size}"))?;
+        let (head, rate) = (self.head_epochs, self.head_rate);
+        usage(head <= epochs, format!("--head-epochs {head} are more than --epochs {epochs}"))?;
+        usage(rate.is_finite() && rate > 0.0, format!("--head-lr must be a positive number, not {rate}"))?;
+        let share = self.backbone;
+        usage((0.0..=1.0).contains(&share), format!("--backbone-lr must lie in [0, 1], not {share}"))?;
+        let idle = self.unfreeze == 0 && head < epochs;
+        usage(!idle, "with --unfreeze 0 all epochs are --head-epochs".into())
+    }
+}
+
+/// The units that a stage trains, and how.
+struct Part {
+    from: usize,
+    course: Course,
+}
+
+/// The stages of a training on `pictures` pictures; those without epochs are left out.
+fn parts(settings: &Settings, finetune: &Finetune, pictures: usize) -> Vec<Part> {
+    let units = settings.model.units();
+    let course = settings.course(pictures);
+    let head = Course { epochs: finetune.head_epochs, rate: finetune.head_rate, ..course };
+    let rest = settings.epochs - finetune.head_epochs;
+    let blocks = Course { epochs: rest, backbone: finetune.backbone, ..course };
+    let from = finetune.first_unfrozen(settings.model);
+    let parts = [Part { from: units - 1, course: head }, Part { from, course: blocks }];
+    parts.into_iter().filter(|part| part.course.epochs > 0).collect()
+}
+
+/// The description of the model that comes out.
+fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, data: &Dataset) -> Spec {
+    Spec {
+        classes: data.classes.clone(),
+        image_size: data.train.size,
+        variant: Variant { input_size: finetune.input_size, ..pretrained.variant },
+        test_flip: settings.test_flip,
+        data: data.name.clone(),
+        ..pretrained.clone()
+    }
+}
+
+/// Initial values: the pretrained ones, and for the classifier those of a new model.
+fn initial_values(
+    pretrained: Pretrained,
+    parameters: &[Parameter],
+    settings: &Settings,
+    path: &Path,
+) -> Result<Vec<Vec<f32>>> {
+    let mut file = pretrained.file;
+    file.tensors.retain(|name, _| !CLASSIFIER.contains(&name.as_str()));
+    let is_new = |p: &Parameter| CLASSIFIER.contains(&p.name.as_str());
+    let known: Vec<Parameter> = parameters.iter().filter(|p| !is_new(p)).cloned().collect();
+    let mut known = models::values(&file, &known, path)?.into_iter();
+    let values = parameters.iter().zip(plans::initial_values(parameters, settings.seed));
+    Ok(values.map(|(p, new)| if is_new(p) { new } else { known.next().unwrap_or(new) }).collect())
+}
+
+/// Fine-tunes a model, or goes on with the training in the run folder, and evaluates it once on the test set.
+///
+/// # Errors
+/// If the weights are of another model or damaged; otherwise as for [`super::train`].
+pub fn finetune(
+    device: &mut dyn Device,
+    settings: &Settings,
+    pretrained: Pretrained,
+    data: &Dataset,
+    run: &RunFolder,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let Some(finetune) = &settings.finetune else {
+        return Err(Error::Usage("these are no settings of a fine-tuning".into()));
+    };
+    settings.check_against(data.train.len())?;
+    let path = Path::new(&finetune.pretrained);
+    let spec = spec(&pretrained.spec, settings, finetune, data);
+    let Program { plan, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
+    // Of all plans, this one holds every parameter.
+    device.load(plan)?;
+    let values = initial_values(pretrained, &parameters, settings, path)?;
+    plans::write_parameters(device, &parameters, &values)?;
+    drop(values);
+    let mut images = data.train.clone();
+    let identity = Identity { settings: settings.to_toml(), pictures: images.digest() };
+    let validation = images.split_validation(settings.validation, settings.seed)?;
+    let mut session = Session::begin(run, &spec, parameters.clone(), identity)?;
+    run.write_settings(settings)?;
+    let parts = parts(settings, finetune, images.len());
+    for part in parts.iter().skip(session.progress().stage) {
+        let workshop = Workshop { settings, spec: &spec, run, images: &images, validation: &validation };
+        let stage = workshop.stage(device, part, &parameters, observer)?;
+        let ended = session.fit(device, &stage, observer)?;
+        note_end(ended, observer);
+        if let Ended::Target(_) = ended {
+            break;
+        }
+    }
+    finish(device, run, settings, session.progress().history.clone(), &data.test, observer)
+}
+
+/// What stages are made from.
+struct Workshop<'a> {
+    settings: &'a Settings,
+    spec: &'a Spec,
+    run: &'a RunFolder,
+    images: &'a Images,
+    validation: &'a Images,
+}
+
+impl Workshop<'_> {
+    /// Prepares a stage, which computes the features that it is trained on.
+    fn stage(
+        &self,
+        device: &mut dyn Device,
+        part: &Part,
+        parameters: &[Parameter],
+        observer: &mut dyn Observer,
+    ) -> Result<Stage> {
+        let Workshop { settings, spec, images, validation, .. } = *self;
+        if part.from == 0 {
+            observer.note("training all layers");
+            let program = plans::training(spec, settings, images.len())?;
+            let validation = match validation.is_empty() {
+                true => None,
+                false => Some(Evaluator::new(device, spec, "validation", validation, BATCH_SIZE)?),
+            };
+            let stage =
+                Stage::load(device, program.plan, parameters, Feed::Pictures, part.course, validation)?;
+            plans::upload(device, "train", images)?;
+            return Ok(stage);
+        }
+        let copies = COPIES.min(part.course.epochs);
+        observer.note(&format!("computing what the frozen layers see in {} pictures", copies * images.len()));
+        let augment = plans::augmented(spec, settings);
+        let features = self.features(device, ("train", images), (augment, copies), part.from, observer)?;
+        let validation = match validation.is_empty() {
+            true => None,
+            false => {
+                let plain = (plans::plain(spec), 1);
+                let features =
+                    self.features(device, ("validation", validation), plain, part.from, observer)?;
+                Some(Evaluator::on_features(device, spec, part.from, features, BATCH_SIZE)?)
+            }
+        };
+        let units = part.from..spec.architecture.units();
+        let program = plans::training_on_features(spec, settings, units, features.shape())?;
+        Stage::load(device, program.plan, parameters, Feed::Features(features), part.course, validation)
+    }
+
+    fn features(
+        &self,
+        device: &mut dyn Device,
+        (name, images): (&str, &Images),
+        (augment, copies): (Augment, usize),
+        until: usize,
+        observer: &dyn Observer,
+    ) -> Result<Features> {
+        let request = Request { name, images, augment, copies, until, folder: self.run.path() };
+        Features::compute(device, self.spec, &request, || observer.keep_going())
+    }
+}

@@ -1,0 +1,206 @@
+//! Fine-tuning: what is frozen stays as it was, features give what the whole model gives, a run that is stopped and
+//! continued is the run that never stopped, and the command line explains what does not fit.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cifar_engine::data::{Dataset, shapes};
+use cifar_engine::error::{Error, Result};
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::pretrained::{Attributes, Pretrained};
+use cifar_engine::models::{self, Architecture, PaddingStyle, Spec, Variant};
+use cifar_engine::nn::Norm;
+use cifar_engine::report::EpochMetrics;
+use cifar_engine::train::evaluate::Trained;
+use cifar_engine::train::finetune::{Finetune, finetune};
+use cifar_engine::train::plans;
+use cifar_engine::train::run_folder::RunFolder;
+use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::{Observer, Outcome, StepProgress};
+use cifar_engine::weights;
+
+/// A MobileNet v1 of width 0.25 that knows five classes of nothing, in a folder that lives as long as it.
+struct Setting {
+    folder: tempfile::TempDir,
+}
+
+impl Setting {
+    fn new() -> Setting {
+        let setting = Setting { folder: tempfile::tempdir().unwrap() };
+        let spec = Spec {
+            architecture: Architecture::MobilenetV1,
+            classes: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
+            image_size: 32,
+            variant: Variant { input_size: 32, width: 0.25, padding: PaddingStyle::Same },
+            mean: [127.5; 3],
+            std: [127.5; 3],
+            norm: Norm { epsilon: 1e-3, momentum: 0.1 },
+            data: "nothing".into(),
+        };
+        let parameters = plans::evaluation(&spec, "test", 1, 1).unwrap().parameters;
+        let values = plans::initial_values(&parameters, 5);
+        let read = |name: &str| Ok(values[parameters.iter().position(|p| p.name == name).unwrap()].clone());
+        models::save(&setting.weights(), &spec, &parameters, read).unwrap();
+        setting
+    }
+
+    fn weights(&self) -> PathBuf {
+        self.folder.path().join("pretrained.safetensors")
+    }
+
+    /// Two epochs of the head and two of the last blocks, six steps each.
+    fn settings(&self, unfreeze: usize) -> Settings {
+        let finetune = Finetune {
+            pretrained: self.weights().to_string_lossy().into_owned(),
+            input_size: 40,
+            unfreeze,
+            head_epochs: 2,
+            head_rate: 0.01,
+            backbone: 0.5,
+            attributes: Attributes::default(),
+        };
+        Settings {
+            model: Architecture::MobilenetV1,
+            epochs: 4,
+            batch_size: 16,
+            rate: 0.05,
+            validation: 24,
+            finetune: Some(finetune),
+            ..Recipe::Default.settings()
+        }
+    }
+
+    /// Trains in a folder of this name, until the end or the stop.
+    fn train(&self, name: &str, settings: &Settings, stop_after: usize) -> (Result<Outcome>, usize) {
+        let folder = self.folder.path().join(name);
+        let run = match folder.join("settings.toml").exists() {
+            true => RunFolder::open(folder).unwrap().0,
+            false => RunFolder::create(Some(folder), settings, "shapes").unwrap(),
+        };
+        let pretrained = Pretrained::open(&self.weights(), &Attributes::default()).unwrap();
+        let mut observer = Stopping { left: Cell::new(stop_after), steps: 0 };
+        let mut device = Cpu::new(2, Isa::detect()).unwrap();
+        let outcome = finetune(&mut device, settings, pretrained, &pictures(), &run, &mut observer);
+        (outcome, observer.steps)
+    }
+
+    fn last(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name).join("last.safetensors")
+    }
+}
+
+fn pictures() -> Dataset {
+    shapes::sized(120, 20, 32, 0).unwrap()
+}
+
+/// Stops a training after a number of questions whether to go on.
+struct Stopping {
+    left: Cell<usize>,
+    steps: usize,
+}
+
+impl Observer for Stopping {
+    fn step(&mut self, _: &StepProgress) {
+        self.steps += 1;
+    }
+
+    fn keep_going(&self) -> bool {
+        self.left.set(self.left.get().saturating_sub(1));
+        self.left.get() > 0
+    }
+
+    fn epoch(&mut self, _: &EpochMetrics) {}
+}
+
+/// Names of the tensors that differ between two files.
+fn changed(a: &Path, b: &Path) -> Vec<String> {
+    let (a, b) = (weights::load(a).unwrap(), weights::load(b).unwrap());
+    assert!(a.tensors.keys().eq(b.tensors.keys()));
+    let differ = a.tensors.iter().filter(|(name, tensor)| b.tensors[*name] != **tensor);
+    differ.map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn what_is_frozen_stays_as_it_was_statistics_included() {
+    let setting = Setting::new();
+    let head = Settings { epochs: 2, ..setting.settings(0) };
+    setting.train("head", &head, usize::MAX).0.unwrap();
+    let found = changed(&setting.weights(), &setting.last("head"));
+    assert_eq!(found, ["classifier.bias", "classifier.weight"]);
+
+    setting.train("two", &setting.settings(2), usize::MAX).0.unwrap();
+    let found = changed(&setting.weights(), &setting.last("two"));
+    let expected = |name: &String| name.starts_with("blocks.4.") || name.starts_with("classifier.");
+    assert!(found.iter().all(expected), "{found:?}");
+    // Two blocks of two layers: a convolution, and four tensors of its batch norm.
+    assert_eq!(found.len(), 2 * 2 * 5 + 2);
+
+    setting.train("all", &setting.settings(99), usize::MAX).0.unwrap();
+    let all = weights::load(setting.last("all")).unwrap().tensors.len();
+    assert_eq!(changed(&setting.weights(), &setting.last("all")).len(), all);
+}
+
+/// Validation runs on features; the weights it leaves must do as well from the pictures on.
+#[test]
+fn features_give_what_the_whole_model_gives() {
+    let setting = Setting::new();
+    let settings = setting.settings(2);
+    let outcome = setting.train("run", &settings, usize::MAX).0.unwrap();
+    let mut images = pictures().train;
+    let validation = images.split_validation(settings.validation, settings.seed).unwrap();
+    let mut device = Cpu::new(2, Isa::detect()).unwrap();
+    let trained = Trained::open(&setting.last("run")).unwrap();
+    let whole = trained.evaluate(&mut device, "test", &validation, 24, || true).unwrap();
+    let last = &outcome.history[3];
+    assert_eq!(last.validation_accuracy, Some(whole.accuracy));
+    assert!((last.validation_loss.unwrap() - whole.loss).abs() < 1e-5 * whole.loss, "{last:?} {whole:?}");
+    assert_ne!(outcome.history[0].validation_loss, last.validation_loss);
+}
+
+#[test]
+fn stops_in_either_stage_leave_no_trace() {
+    let setting = Setting::new();
+    for unfreeze in [2, 99] {
+        let (whole, parts) = (format!("whole{unfreeze}"), format!("parts{unfreeze}"));
+        let settings = setting.settings(unfreeze);
+        let (outcome, all) = setting.train(&whole, &settings, usize::MAX);
+        let whole_test = outcome.unwrap().test;
+        let mut steps = 0;
+        // Features ask too: for two batches of each of two copies, and one of validation. So the stops are within
+        // the features, twice within an epoch, in validation, and in the second stage.
+        for stop in [3, 9, 12, 8, 14] {
+            let (outcome, done) = setting.train(&parts, &settings, stop);
+            assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
+            steps += done;
+        }
+        let (outcome, done) = setting.train(&parts, &settings, usize::MAX);
+        assert_eq!(steps + done, all, "a step was repeated or left out");
+        assert_eq!(outcome.unwrap().test.logits, whole_test.logits);
+        assert!(changed(&setting.last(&whole), &setting.last(&parts)).is_empty());
+    }
+}
+
+fn run(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cifar-engine")).args(arguments).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_does_not_fit_is_explained() {
+    let setting = Setting::new();
+    let weights = setting.weights();
+    let weights = weights.to_str().unwrap();
+    for (arguments, code, part) in [
+        (&["--pretrained", "nowhere.safetensors"][..], 1, "does not exist"),
+        (&["--pretrained", weights, "--model", "mobilenet-v2"], 1, "holds a mobilenet-v1"),
+        (&["--pretrained", weights, "--head-epochs", "30"], 2, "--head-epochs 30 are more than --epochs"),
+        (&["--pretrained", weights, "--image-size", "16"], 2, "--image-size must lie in 32"),
+        (&["--pretrained", weights, "--unfreeze", "some"], 2, "a number of blocks, or all"),
+        (&["--pretrained", weights, "--mean", "0.5,0.5"], 2, "--mean takes three numbers"),
+    ] {
+        let (found, message) = run(&[&["finetune", "--data", "shapes"], arguments].concat());
+        assert!(found == code && message.contains(part), "{arguments:?}: {found} {message}");
+    }
+}
