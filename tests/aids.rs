@@ -64,7 +64,7 @@ impl Observer for Listening {
         self.epochs.push(metrics.clone());
     }
 
-    fn note(&mut self, text: &str) {
+    fn warn(&mut self, text: &str) {
         self.notes.push(text.to_string());
     }
 }

@@ -150,7 +150,8 @@ impl FinetuneCommand {
         }
         let (outcome, seconds) = (outcome?, begin.elapsed().as_secs_f64());
         let (name, classes) = (&data.name, &data.classes);
-        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run, seconds }.print(self.json)?;
+        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run, seconds }
+            .print(self.json)?;
         if self.json { Ok(()) } else { compare(device.as_mut(), &outcome, &data) }
     }
 

@@ -71,7 +71,15 @@ impl Train {
             console::note(format_args!("interrupted; go on with: cifar-engine train --resume {folder}"));
         }
         let seconds = begin.elapsed().as_secs_f64();
-        Report { outcome: &outcome?, data: &name, source: &settings.data, classes: &classes, run: &run, seconds }.print(self.json)
+        Report {
+            outcome: &outcome?,
+            data: &name,
+            source: &settings.data,
+            classes: &classes,
+            run: &run,
+            seconds,
+        }
+        .print(self.json)
     }
 
     /// A new run, by the given choices.

@@ -54,8 +54,10 @@ pub trait Observer {
     fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
-    /// Something a user should know: what is done before the first epoch of a stage, or what is wrong.
+    /// What is done before the first epoch of a stage, and why a stage ends early.
     fn note(&mut self, _text: &str) {}
+    /// What is probably wrong.
+    fn warn(&mut self, _text: &str) {}
 }
 
 /// What a training ends with.

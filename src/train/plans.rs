@@ -134,12 +134,7 @@ pub fn evaluation_on_features(
     evaluation_step(graph, spec, part, x)
 }
 
-fn evaluation_step(
-    mut graph: Graph,
-    spec: &Spec,
-    part: Range<usize>,
-    x: Value,
-) -> Result<Program> {
+fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) -> Result<Program> {
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
     let logits = spec.build_part(&mut builder, x, part, Training::default())?;
     let Builder { parameters, layers, .. } = builder;

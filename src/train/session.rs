@@ -206,8 +206,8 @@ impl<'a> Session<'a> {
         let without = stage.without_gradient(device, &self.parameters, epoch.pictures(0))?;
         if !without.is_empty() {
             let names = without.join(", ");
-            observer.note(&format!(
-                "warning: after {} steps no gradient reaches {names}: they do not learn; try a lower --lr or \
+            observer.warn(&format!(
+                "after {} steps no gradient reaches {names}: they do not learn; try a lower --lr or \
                  another --seed",
                 self.progress.step
             ));
