@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{from_torchvision, is_torchvision};
+use super::names;
 use super::spec::WIDTHS;
 use super::{Architecture, PaddingStyle, Spec, Variant, mobilenet_v1, scaled};
 use crate::error::{Error, Result};
@@ -97,10 +97,10 @@ impl Pretrained {
     }
 
     fn recognise(mut file: WeightsFile, path: &Path) -> Result<Pretrained> {
-        let torchvision = file.tensors.keys().any(|name| is_torchvision(name));
-        if torchvision {
+        let table = names::table(file.tensors.keys());
+        if let Some(table) = table {
             let taken: BTreeSet<String> = file.tensors.keys().cloned().collect();
-            let ours = |name: &str| from_torchvision(name).filter(|ours| !taken.contains(ours));
+            let ours = |name: &str| names::ours(table, name).filter(|ours| !taken.contains(ours));
             let tensors = file.tensors.into_iter();
             file.tensors = tensors.map(|(name, tensor)| (ours(&name).unwrap_or(name), tensor)).collect();
         }
@@ -116,7 +116,7 @@ impl Pretrained {
         let architecture = if second { Architecture::MobilenetV2 } else { Architecture::MobilenetV1 };
         let width = width(architecture, &file)
             .ok_or_else(|| unknown(&format!("its layers have the channels of no usual {architecture}")))?;
-        let layout = if torchvision { "torchvision's" } else { "timm's" };
+        let layout = if table.is_some() { "torchvision's" } else { "timm's" };
         let usual = if second { IMAGENET } else { CENTRED };
         let spec = spec(architecture, width, usual, &file)
             .map_err(|key| Error::file(path, format!("its metadata's '{key}' makes no sense")))?;
