@@ -1,11 +1,11 @@
-//! The one place through which every output file is written: whole or not at all.
+//! The one place through which every output file is written, whole or not at all, and small text files are read.
 //!
 //! A run that is killed, or a disk that fills up, leaves the previous checkpoint or curve as it
 //! was; a reader never sees half a file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -37,6 +37,21 @@ pub fn write_atomic(
         _ => write_and_rename(&target, fill),
     });
     written.map_err(|error| Error::file(path, advice(&error)))
+}
+
+/// Reads a text file, of which no more than `limit` bytes are ever in memory.
+///
+/// # Errors
+/// If it cannot be read, is longer, or is no UTF-8 text.
+pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
+    let path = path.as_ref();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::file(path, format!("longer than {limit} bytes; this is another kind of file")));
+    }
+    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
 /// Whether the name stands for something that the system has opened already.
@@ -172,7 +187,7 @@ fn advice(error: &io::Error) -> String {
                 .into()
         }
         ErrorKind::ReadOnlyFilesystem => "the disk is read-only; choose another output path".into(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "the disk is full; free some space or choose another output path".into()
         }
         _ => format!("cannot be written: {error}"),
@@ -211,6 +226,18 @@ mod tests {
         assert!(message.contains("out.txt") && message.contains("free some space"), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
+    fn text_is_read_up_to_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        fs::write(&path, "twelve bytes").unwrap();
+        assert_eq!(read_text(&path, 12).unwrap(), "twelve bytes");
+        assert!(read_text(&path, 11).unwrap_err().to_string().contains("longer than 11 bytes"));
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(read_text(&path, 12).unwrap_err().to_string().contains("UTF-8"));
+        assert!(read_text(folder.path(), 12).is_err());
     }
 
     #[test]

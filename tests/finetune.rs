@@ -13,7 +13,7 @@ use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::models::{self, Architecture, PaddingStyle, Spec, Variant};
 use cifar_engine::nn::Norm;
 use cifar_engine::report::EpochMetrics;
-use cifar_engine::train::evaluate::Trained;
+use cifar_engine::train::evaluate::{Manner, Trained};
 use cifar_engine::train::finetune::{Finetune, finetune};
 use cifar_engine::train::plans;
 use cifar_engine::train::run_folder::RunFolder;
@@ -37,12 +37,12 @@ impl Setting {
             mean: [127.5; 3],
             std: [127.5; 3],
             norm: Norm { epsilon: 1e-3, momentum: 0.1 },
+            test_flip: false,
             data: "nothing".into(),
         };
         let parameters = plans::evaluation(&spec, "test", 1, 1).unwrap().parameters;
         let values = plans::initial_values(&parameters, 5);
-        let read = |name: &str| Ok(values[parameters.iter().position(|p| p.name == name).unwrap()].clone());
-        models::save(&setting.weights(), &spec, &parameters, read).unwrap();
+        models::save(&setting.weights(), &spec, &parameters, &values).unwrap();
         setting
     }
 
@@ -152,7 +152,8 @@ fn features_give_what_the_whole_model_gives() {
     let validation = images.split_validation(settings.validation, settings.seed).unwrap();
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
     let trained = Trained::open(&setting.last("run")).unwrap();
-    let whole = trained.evaluate(&mut device, "test", &validation, 24, || true).unwrap();
+    let manner = Manner { batch_size: 24, flip: trained.spec.test_flip };
+    let whole = trained.evaluate(&mut device, "test", &validation, manner, || true).unwrap();
     let last = &outcome.history[3];
     assert_eq!(last.validation_accuracy, Some(whole.accuracy));
     assert!((last.validation_loss.unwrap() - whole.loss).abs() < 1e-5 * whole.loss, "{last:?} {whole:?}");

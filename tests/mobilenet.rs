@@ -18,7 +18,7 @@ use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
-use cifar_engine::train::evaluate::{Trained, probabilities};
+use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
 use cifar_engine::weights::{self, layout};
 
 const BATCH: usize = 2;
@@ -58,6 +58,7 @@ fn spec(name: &str) -> Spec {
         mean: [0.0; 3],
         std: [1.0; 3],
         norm: Norm { epsilon, momentum: 0.1 },
+        test_flip: false,
         data: "hashes".into(),
     }
 }
@@ -272,7 +273,9 @@ fn real_weights_know_a_cat_and_an_espresso() {
             let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
             let images = cifar_engine::data::Images { pixels, labels: vec![0], size: 224 };
             let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
-            let result = trained.evaluate(&mut cpu, photo, &images, 1, || true).unwrap();
+            let result = trained
+                .evaluate(&mut cpu, photo, &images, Manner { batch_size: 1, flip: false }, || true)
+                .unwrap();
             probabilities(&result.logits)[class]
         };
         let found = probability(&Attributes::default());

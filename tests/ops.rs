@@ -139,6 +139,9 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("batch_norm_max_pool_grad", "passes(own)", "Bools(true)"),
     ("batch_norm_infer", "variance + EPSILON", "variance"),
     ("batch_norm_infer", "Value(6.0)", "Value(7.0)"),
+    ("clip", "inverseSqrt(squares[0])", "1.0 / squares[0]"),
+    ("clip", "> LIMIT * LIMIT", "> LIMIT"),
+    ("clip", "i < LENGTH", "i < 256"),
     ("conv2d", "source.y.x + i", "source.y.x + j"),
     ("conv2d", "pixels % OUT_WIDTH * STRIDE", "pixels % OUT_WIDTH"),
     ("conv2d_input_grad", "source.x.z - j", "source.x.z - i"),
@@ -184,6 +187,9 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("sum_rows", "tree[local] += tree[local + half]", "tree[local] = tree[local + half]"),
     ("sum_rows", "row < rows.end)", "true)"),
     ("sum_rows", "block += 256u", "block += 512u"),
+    ("sum_squares", "x[i] * x[i]", "x[i]"),
+    ("sum_squares", "i += GROUPS * 256u", "i += LENGTH"),
+    ("sum_squares", "i < GROUPS", "i < 1u"),
 ];
 
 /// A product computed in given tiles: with vectors, or transposed, without them, in slices of the depth.

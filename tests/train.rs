@@ -1,81 +1,14 @@
 //! The program from outside: train, evaluate and predict on a small data set in CIFAR-10's format, and
 //! everything that can be wrong with what they are given.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
-use cifar_engine::data::{Images, shapes};
-use tempfile::TempDir;
-
-/// A folder with 320 training and 70 test pictures, and a place for runs.
-struct Bench {
-    dir: TempDir,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let data = shapes::sized(320, 70, 32, 1).unwrap();
-        for batch in 0..5 {
-            let indices: Vec<u32> = (batch * 64..(batch + 1) * 64).collect();
-            let name = format!("data_batch_{}.bin", batch + 1);
-            fs::write(dir.path().join(name), records(&data.train.subset(&indices))).unwrap();
-        }
-        fs::write(dir.path().join("test_batch.bin"), records(&data.test)).unwrap();
-        Bench { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&self, command: &str) -> Output {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
-        program
-            .current_dir(self.dir.path())
-            .args(command.split_whitespace())
-            .env("CIFAR_ENGINE_OFFLINE", "1")
-            .env("CIFAR_ENGINE_DEVICE", "cpu");
-        program.output().unwrap()
-    }
-
-    /// Runs a command that must succeed, and returns its standard output.
-    fn ok(&self, command: &str) -> String {
-        let output = self.run(command);
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs a command that must fail with this code, in one line that says all of `parts`.
-    fn fails(&self, code: i32, command: &str, parts: &[&str]) {
-        let output = self.run(command);
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{command}: {message}");
-        let error = message.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
-        for part in parts {
-            assert!(error.contains(part), "{command}: no {part:?} in {message:?}");
-        }
-    }
-}
-
-/// CIFAR-10's records: a label, then the three colour planes.
-fn records(images: &Images) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for i in 0..images.len() {
-        bytes.push(images.labels[i] as u8);
-        for channel in 0..3 {
-            bytes.extend(images.image(i).iter().skip(channel).step_by(3));
-        }
-    }
-    bytes
-}
-
-const QUICK: &str = "train --data . --epochs 2 --batch-size 32 --validation 40 --lr 0.02";
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
-}
+use cifar_engine::report::run;
+use common::program::{Bench, QUICK, json};
 
 #[test]
 fn train_evaluate_and_predict_work_on_what_train_wrote() {
@@ -88,13 +21,36 @@ fn train_evaluate_and_predict_work_on_what_train_wrote() {
         "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
     assert_eq!(table.lines().next(), Some(header));
     assert_eq!(table.lines().count(), 3);
-    for file in ["settings.toml", "curves.png", "best.safetensors", "last.safetensors"] {
+    assert_eq!(fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap().lines().count(), 2);
+    let weights = ["best.safetensors", "last.safetensors", "checkpoint.safetensors"];
+    for file in ["settings.toml", "curves.png", "result.json"].into_iter().chain(weights).chain(run::FILES) {
         assert!(bench.path("run").join(file).metadata().unwrap().len() > 0, "{file}");
     }
+
+    // Every table says the same as the result.
+    let text = |file: &str| fs::read_to_string(bench.path("run").join(file)).unwrap();
+    let right = 70.0 * result["test_accuracy"].as_f64().unwrap();
+    let rows =
+        |file: &str| text(file).lines().skip(1).map(|l| l.split(',').map(String::from).collect()).collect();
+    let matrix: Vec<Vec<String>> = rows("confusion.csv");
+    let diagonal: f64 = (0..10).map(|i| matrix[i][i + 1].parse::<f64>().unwrap()).sum();
+    let predictions: Vec<Vec<String>> = rows("predictions.csv");
+    let same = predictions.iter().filter(|row| row[1] == row[2]).count();
+    assert_eq!((predictions.len(), diagonal.round(), same as f64), (70, right.round(), right.round()));
+    assert_eq!(json(&text("result.json"))["test_accuracy"], result["test_accuracy"]);
+    let page = text("report.html");
+    assert!(page.contains("automobile") && page.contains("seed = 0") && !page.contains("http"));
 
     let evaluation = json(&bench.ok("evaluate run/best.safetensors --data . --json"));
     assert_eq!(evaluation["accuracy"], result["test_accuracy"]);
     assert_eq!(evaluation["loss"], result["test_loss"]);
+    assert_eq!(evaluation["accuracy_without_flip"], result["test_accuracy_without_flip"]);
+    bench.ok("evaluate run/best.safetensors --data . --report again");
+    let file = |path: &str| fs::read(bench.path(path)).unwrap();
+    assert!(file("again/confusion.csv") == file("run/confusion.csv"));
+    let plain = json(&bench.ok("evaluate run/best.safetensors --data . --json --test-flip=false"));
+    assert_eq!(plain["accuracy"], evaluation["accuracy_without_flip"]);
+    assert_ne!(plain["loss"], evaluation["loss"]);
     assert_eq!(evaluation["per_class"].as_object().unwrap().len(), 10);
 
     let sample = json(&bench.ok("predict --sample 5 --weights run/best.safetensors --data . --json"));
@@ -140,6 +96,12 @@ fn bad_options_are_usage_errors() {
     bench.fails(2, "train --data . --epochs 0", &["--epochs"]);
     bench.fails(2, "train --data . --dropout 1", &["--dropout"]);
     bench.fails(2, "train --data . --isa abacus", &["abacus", "portable"]);
+    bench.fails(2, "train --data . --ema 1", &["--ema"]);
+    bench.fails(2, "train --data . --clip -1", &["--clip"]);
+    bench.fails(2, "train --data . --target 0.9", &["--target", "per cent"]);
+    bench.fails(2, "train --data . --plateau 3", &["--plateau", "--schedule constant"]);
+    bench.fails(2, "train --data . --early-stop 3 --validation 0", &["--early-stop", "validation"]);
+    bench.fails(2, "lr-find --data . --from 1 --to 0.1", &["--from 1", "--to 0.1"]);
     bench.fails(2, "train --data . --augment shift=32", &["shift=32", "32 pixels"]);
     bench.fails(2, "train --data . --epochs 99999999999", &["99999999999", "steps"]);
     // What is wrong with the options alone shows before the data is even looked for.
@@ -165,7 +127,6 @@ fn data_and_weights_that_do_not_fit_are_explained() {
     let bench = Bench::new();
     bench.fails(1, "train --data cifar10 --out run", &["CIFAR-10", "--data PATH", "--data shapes"]);
     bench.fails(1, "train --data nowhere --out run", &["nowhere"]);
-    bench.fails(1, "predict x.png", &["no weights in runs/", "--weights"]);
     bench.fails(1, "evaluate nothing.safetensors", &["nothing.safetensors"]);
 
     bench.ok(&format!("{QUICK} --epochs 1 --out run"));
@@ -233,6 +194,70 @@ fn an_interrupt_saves_the_weights() {
     bench.fails(2, "train --resume run --data shapes", &["pictures are not those", "--data"]);
     bench.fails(1, "train --resume elsewhere", &["elsewhere", "holds no run"]);
     bench.fails(1, "train --data . --out run", &["holds a run already", "--resume"]);
+}
+
+#[test]
+fn a_target_and_early_stopping_end_a_training_and_say_so() {
+    let bench = Bench::new();
+    let options = "train --data . --batch-size 32 --validation 40 --epochs 9";
+    for (name, option, said) in [
+        ("target", "--target 1.1", "stopped: the target is reached with"),
+        // At this rate the weights hardly move, so nothing improves for long.
+        ("early", "--early-stop 2 --lr 1e-8", "stopped: no better validation accuracy in 2 epochs"),
+    ] {
+        let output = bench.run(&format!("{options} {option} --out {name}"));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && text.contains(said), "{text}");
+        let epochs = fs::read_to_string(bench.path(name).join("metrics.csv")).unwrap().lines().count() - 1;
+        assert!(epochs < 9, "{name}: {epochs} epochs");
+        // What has ended stays ended.
+        let again = json(&bench.ok(&format!("train --resume {name} --json")));
+        assert_eq!(again["epochs"], epochs);
+    }
+}
+
+#[test]
+fn a_learning_rate_is_found_and_drawn() {
+    let bench = Bench::new();
+    let found = json(
+        &bench.ok("lr-find --data shapes --recipe keras --batch-size 32 --steps 60 --out found.png --json"),
+    );
+    let rate = found["suggested"].as_f64().unwrap();
+    assert!((1e-3..2.0).contains(&rate), "{rate}");
+    assert!(bench.path("found.png").metadata().unwrap().len() > 10_000);
+    let table = fs::read_to_string(bench.path("found.csv")).unwrap();
+    assert_eq!(table.lines().count() as u64, 1 + found["steps"].as_u64().unwrap());
+}
+
+#[test]
+fn runs_are_put_side_by_side() {
+    let bench = Bench::new();
+    bench.ok(&format!("{QUICK} --epochs 1 --out a"));
+    bench.ok(&format!("{QUICK} --epochs 2 --optimizer adam --out b"));
+    let text = bench.ok("compare a b");
+    let row = |name: &str| -> Vec<String> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        rest.split_whitespace().map(String::from).collect()
+    };
+    assert_eq!(row("epochs"), ["1", "2"]);
+    assert_eq!(row("optimizer"), ["sgd", "adam"]);
+    assert_eq!(row("parameters"), ["551466", "551466"]);
+    assert!(row("seed").is_empty(), "what is the same is not shown: {text}");
+    assert!(bench.path("compare.png").metadata().unwrap().len() > 10_000);
+    let list = json(&bench.ok("compare a b --json --out other.png"));
+    let accuracy = json(&fs::read_to_string(bench.path("b/result.json")).unwrap())["test_accuracy"].clone();
+    assert_eq!((&list[1]["test_accuracy"], list[1]["epochs"].as_u64()), (&accuracy, Some(2)));
+    bench.fails(1, "compare a nothing", &["nothing", "holds no run"]);
+}
+
+#[test]
+fn shells_get_their_completions() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let text = bench.ok(&format!("completions {shell}"));
+        assert!(text.contains("lr-find") && text.contains("label-smoothing"), "{shell}");
+    }
+    assert_eq!(bench.run("completions abacus").status.code(), Some(2));
 }
 
 /// A finished run can be made longer where the rate does not depend on its length.

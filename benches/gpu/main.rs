@@ -78,6 +78,7 @@ fn programs(model: &Model) -> Vec<Plan> {
         mean: [128.0; 3],
         std: [64.0; 3],
         norm: Recipe::Default.settings().norm,
+        test_flip: false,
         data: "none".into(),
     };
     let training = |optimizer| {

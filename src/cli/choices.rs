@@ -11,9 +11,11 @@ use toml::Table;
 use super::options::image_size;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::models::Architecture;
 use crate::nn::Norm;
 use crate::train::optimizer::Optimizer;
+use crate::train::run_folder::MOST_TEXT;
 use crate::train::schedule::Schedule;
 use crate::train::settings::{Augmentation, Normalise, Recipe, Settings, usual_decay, usual_rate};
 
@@ -112,6 +114,62 @@ pub struct Choices {
     #[arg(long, value_name = "N", env = "CIFAR_ENGINE_SEED", hide_env = true)]
     pub seed: Option<u32>,
 
+    /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999 [default: 0, off].
+    #[arg(long, value_name = "X", allow_negative_numbers = true, env = "CIFAR_ENGINE_EMA", hide_env = true)]
+    pub ema: Option<f32>,
+
+    /// Largest norm of all gradients together [default: 0, any].
+    #[arg(
+        long,
+        value_name = "NORM",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_CLIP",
+        hide_env = true
+    )]
+    pub clip: Option<f32>,
+
+    /// Stop after N epochs without a better validation accuracy [default: 0, never].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_EARLY_STOP", hide_env = true)]
+    pub early_stop: Option<usize>,
+
+    /// A tenth of the rate after N epochs without a better validation accuracy [default: 0, never].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_PLATEAU", hide_env = true)]
+    pub plateau: Option<usize>,
+
+    /// Stop at a validation accuracy of ACC per cent [default: 0, none].
+    #[arg(
+        long,
+        value_name = "ACC",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_TARGET",
+        hide_env = true
+    )]
+    pub target: Option<f64>,
+
+    /// Predict the mean over a picture and its mirror image [default: as the training flips].
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "CIFAR_ENGINE_TEST_FLIP",
+        hide_env = true
+    )]
+    pub test_flip: Option<bool>,
+
+    /// Leave out pictures that cannot be read, and list them.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "CIFAR_ENGINE_SKIP_BAD",
+        hide_env = true
+    )]
+    pub skip_bad: Option<bool>,
+
     #[arg(skip)]
     pub zero_classifier: Option<bool>,
     #[arg(skip)]
@@ -126,8 +184,7 @@ impl Choices {
     /// # Errors
     /// If it cannot be read, is no TOML, or has an unknown name or a value of the wrong kind in it.
     fn read(path: &Path) -> Result<Choices> {
-        let text = fs::read_to_string(path);
-        let text = text.map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+        let text = read_text(path, MOST_TEXT)?;
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Error::file(path, format!("line {line}: {}", error.message()))
@@ -166,9 +223,11 @@ impl Choices {
         merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the settings: {error}"))
     }
 
-    /// Completes what could not be known before the data was.
+    /// Completes what could not be known before the data and the other choices were.
     pub fn settle(&self, settings: &mut Settings, data: &Dataset) {
         settings.data = lasting_source(&settings.data, data);
+        // Only a model that was trained on mirror images is at home with them.
+        settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
         // A tenth, so that small data sets of one's own train without further options.
         if self.validation.is_none() {
             settings.validation = settings.validation.min(data.train.len() / 10);

@@ -1,20 +1,23 @@
 //! `cifar-engine evaluate`.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::device::{DeviceOptions, Opened};
-use super::options::{DataOptions, same_classes};
+use super::options::{DataOptions, FlipOption, same_classes};
 use super::stopped;
 use crate::console;
-use crate::error::Result;
-use crate::train::evaluate::{BATCH_SIZE, Evaluation, Trained};
+use crate::error::{Error, Result};
+use crate::report::RunReport;
+use crate::train::evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine evaluate runs/cnn-cifar10-1/best.safetensors
+  cifar-engine evaluate best.safetensors --data pictures/ --report report/
   cifar-engine evaluate best.safetensors --data pictures/ --json")]
 pub struct Evaluate {
     /// The weights, as `train` writes them.
@@ -23,9 +26,16 @@ pub struct Evaluate {
     #[command(flatten)]
     data: DataOptions,
 
+    #[command(flatten)]
+    flip: FlipOption,
+
     /// Pictures a step.
     #[arg(long, default_value_t = BATCH_SIZE as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
+
+    /// Write a report into this folder: report.html, confusion matrix, figures by class, mistakes.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 
     /// Print the result as JSON: accuracy, loss, per_class.
     #[arg(long)]
@@ -41,19 +51,37 @@ impl Evaluate {
         let spec = &trained.spec;
         let Opened { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}"));
-        let data = self.data.load(Some(spec.image_size))?;
+        let data = self.data.load_test(spec.image_size)?;
         same_classes(&self.weights, &spec.classes, &data)?;
-        let batch_size = self.batch_size as usize;
-        let result = trained.evaluate(device.as_mut(), "test", &data.test, batch_size, || !stopped())?;
+        let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
+        let manner = Manner { batch_size: self.batch_size as usize, flip };
+        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, || !stopped())?;
+        if let Some(folder) = &self.report {
+            fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
+            RunReport {
+                title: &format!("{} on {}, evaluated on {}", spec.architecture, spec.data, data.name),
+                classes: &spec.classes,
+                history: &[],
+                accuracy: result.accuracy,
+                plain_accuracy: result.plain_accuracy,
+                loss: result.loss,
+                logits: &result.logits,
+                images: &data.test,
+                parameters: trained.trained_parameters,
+                settings: "",
+            }
+            .write(folder)?;
+        }
         if self.json {
             let per_class = per_class(&result, &spec.classes);
-            let (accuracy, loss) = (result.accuracy, result.loss);
-            let result =
-                json!({"accuracy": accuracy, "loss": loss, "per_class": per_class, "data": data.name});
+            let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);
+            let mut result =
+                json!({"accuracy": accuracy, "loss": loss, "data": data.name, "test_flip": flip});
+            result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
+            result["per_class"] = per_class.into();
             return console::print(result);
         }
-        let (name, accuracy) = (&data.name, 100.0 * result.accuracy);
-        console::print(format_args!("{name}: test accuracy {accuracy:.2} %, loss {:.4}", result.loss))?;
+        console::print(format_args!("{}: {}", data.name, headline(&result)))?;
         let width = spec.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         for (class, (correct, images)) in spec.classes.iter().zip(&result.per_class) {
             let share = match images {
@@ -63,6 +91,18 @@ impl Evaluate {
             console::print(format_args!("  {class:width$}  {share:>8}  ({correct} of {images})"))?;
         }
         Ok(())
+    }
+}
+
+/// Accuracy and loss, and what was done to get them.
+pub fn headline(result: &Evaluation) -> String {
+    let (accuracy, loss) = (100.0 * result.accuracy, result.loss);
+    match result.plain_accuracy {
+        None => format!("test accuracy {accuracy:.2} %, loss {loss:.4}"),
+        Some(plain) => {
+            let plain = format!("(pictures with their mirror images; {:.2} % without)", 100.0 * plain);
+            format!("test accuracy {accuracy:.2} % {plain}, loss {loss:.4}")
+        }
     }
 }
 

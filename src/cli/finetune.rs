@@ -8,7 +8,7 @@ use clap::{Args, Command};
 
 use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
-use super::options::{DataOptions, WeightsOptions};
+use super::options::{WeightsOptions, load_data};
 use super::progress::Display;
 use super::train::{Report, quoted};
 use super::{STOP, stopped};
@@ -19,7 +19,7 @@ use crate::exec::Device;
 use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{Architecture, manifest};
 use crate::train::Outcome;
-use crate::train::evaluate::{BATCH_SIZE, Trained};
+use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
 use crate::train::finetune::{self, Finetune};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
@@ -150,7 +150,8 @@ impl FinetuneCommand {
         }
         let (outcome, seconds) = (outcome?, begin.elapsed().as_secs_f64());
         let (name, classes) = (&data.name, &data.classes);
-        Report { outcome: &outcome, data: name, classes, run: &run, seconds }.print(self.json)?;
+        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run, seconds }
+            .print(self.json)?;
         if self.json { Ok(()) } else { compare(device.as_mut(), &outcome, &data) }
     }
 
@@ -233,7 +234,7 @@ fn load(settings: &mut Settings) -> Result<Dataset> {
     let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
     let is_folder = Path::new(&settings.data).join("train").is_dir();
     settings.image_size = if is_folder { input_size } else { DEFAULT_SIZE };
-    let data = DataOptions { data: settings.data.clone() }.load(Some(settings.image_size))?;
+    let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
     settings.data = lasting_source(&settings.data, &data);
     Ok(data)
 }
@@ -252,7 +253,8 @@ fn compare(device: &mut dyn Device, outcome: &Outcome, data: &Dataset) -> Result
             && spec.image_size == data.test.size
     };
     let Some(cnn) = cnns.into_iter().find(same) else { return Ok(()) };
-    let result = cnn.evaluate(device, "comparison", &data.test, BATCH_SIZE, || !stopped())?;
+    let manner = Manner { batch_size: BATCH_SIZE, flip: cnn.spec.test_flip };
+    let result = cnn.evaluate(device, "comparison", &data.test, manner, || !stopped())?;
     let difference = 100.0 * (outcome.test.accuracy - result.accuracy);
     let path = cnn.path.display();
     console::print(format_args!(

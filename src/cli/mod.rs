@@ -3,11 +3,14 @@
 
 mod bench;
 mod choices;
+mod compare;
+mod completions;
 mod device;
 mod devices;
 mod doctor;
 mod evaluate;
 mod finetune;
+mod lr_find;
 mod options;
 mod predict;
 mod profile;
@@ -59,10 +62,16 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Name what is on pictures.
     Predict(predict::Predict),
+    /// Find a learning rate.
+    LrFind(lr_find::LrFind),
+    /// Put runs side by side.
+    Compare(compare::Compare),
     /// Print a model's layers, parameters and memory.
     Summary(summary::Summary),
     /// Time training or inference.
     Bench(bench::Bench),
+    /// Print the completions of a shell.
+    Completions(completions::Completions),
     /// List the devices of this machine.
     Devices(devices::Devices),
     /// Check what a device computes.
@@ -95,6 +104,9 @@ pub fn main() -> ExitCode {
         Command::Finetune(finetune) => finetune.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Predict(predict) => predict.run(),
+        Command::LrFind(lr_find) => lr_find.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Summary(summary) => summary.run(),
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),

@@ -1,6 +1,7 @@
 //! Options that several subcommands share.
 
 use std::path::Path;
+use std::time::Instant;
 
 use clap::Args;
 
@@ -11,38 +12,59 @@ use crate::error::{Error, Result};
 use crate::models::PaddingStyle;
 use crate::models::pretrained::Attributes;
 
-/// The data set.
+/// The data set that weights are tried on.
 #[derive(Args, Clone, Debug)]
 pub struct DataOptions {
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
     /// of pictures train/CLASS/* and test/CLASS/*.
-    #[arg(long, default_value = "auto", value_name = "DATA")]
+    #[arg(long, default_value = "auto", value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true)]
     pub data: String,
+
+    /// Leave out pictures that cannot be read, and list them.
+    #[arg(long)]
+    pub skip_bad: bool,
 }
 
 impl DataOptions {
-    /// Loads the data, and says on standard error what was loaded.
-    pub fn load(&self, image_size: Option<usize>) -> Result<Dataset> {
-        let source: Source = self.data.parse()?;
-        let quiet = !console::says(Level::Normal);
-        let options = data::Options { image_size, quiet, stop: Some(&STOP), ..data::Options::default() };
-        let dataset = data::load(&source, &options)?;
-        if stopped() {
-            return Err(Error::Interrupted);
-        }
-        let Dataset { name, classes, train, test, note } = &dataset;
-        let size = train.size;
-        console::info(format_args!(
-            "data: {name}, {} training and {} test pictures of {size}x{size} in {} classes",
-            train.len(),
-            test.len(),
-            classes.len()
-        ));
-        if let Some(note) = note {
-            console::info(format_args!("note: {note}"));
-        }
-        Ok(dataset)
+    /// The test pictures only.
+    pub fn load_test(&self, image_size: usize) -> Result<Dataset> {
+        load_data(&self.data, image_size, true, self.skip_bad)
     }
+}
+
+/// Loads the data, and says on standard error what was loaded.
+pub fn load_data(source: &str, image_size: usize, test_only: bool, skip_bad: bool) -> Result<Dataset> {
+    let source: Source = source.parse()?;
+    let quiet = !console::says(Level::Normal);
+    let (image_size, stop) = (Some(image_size), Some(&STOP));
+    let options = data::Options { image_size, quiet, test_only, skip_bad, stop, ..data::Options::default() };
+    let begin = Instant::now();
+    let dataset = data::load(&source, &options)?;
+    if stopped() {
+        return Err(Error::Interrupted);
+    }
+    let Dataset { name, classes, train, test, note, skipped } = &dataset;
+    let (train, size) =
+        (if test_only { String::new() } else { format!("{} training and ", train.len()) }, test.size);
+    console::info(format_args!(
+        "data: {name}, {train}{} test pictures of {size}x{size} in {} classes",
+        test.len(),
+        classes.len()
+    ));
+    console::detail(format_args!("loaded in {:.1} s", begin.elapsed().as_secs_f64()));
+    if let Some(note) = note {
+        console::info(format_args!("note: {note}"));
+    }
+    skipped.iter().for_each(|line| console::note(format_args!("warning: left out {line}")));
+    Ok(dataset)
+}
+
+/// How predictions are made.
+#[derive(Args, Clone, Debug)]
+pub struct FlipOption {
+    /// Predict the mean over a picture and its mirror image [default: as the weights were trained].
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub test_flip: Option<bool>,
 }
 
 /// What weights from elsewhere may not say about themselves.

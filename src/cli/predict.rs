@@ -1,37 +1,42 @@
 //! `cifar-engine predict`.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::{ErrorKind, stdin};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::device::{DeviceOptions, Opened};
-use super::options::{DataOptions, WeightsOptions, image_size, same_classes};
+use super::options::{DataOptions, FlipOption, WeightsOptions, image_size, same_classes};
 use super::stopped;
 use crate::console;
-use crate::data::Images;
-use crate::data::picture::load_picture;
+use crate::data::picture::{load_picture, read_picture};
+use crate::data::{Images, folder};
 use crate::error::{Error, Result, printable};
+use crate::files::read_text;
 use crate::models::Spec;
+use crate::report::run::cell;
 use crate::report::{Sample, samples};
-use crate::train::evaluate::{BATCH_SIZE, Trained, probabilities};
+use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine predict cat.jpg dog.png            with the newest weights in runs/
+  cifar-engine predict cat.jpg dog.png            with the newest weights in runs/, else the built-in ones
+  cifar-engine predict holiday/ --format csv      all pictures in a folder and below
+  curl -s https://example.org/cat.jpg | cifar-engine predict -
   cifar-engine predict photo.jpg --weights best.safetensors --json
   cifar-engine predict photo.jpg --weights mobilenetv1_100.safetensors --labels imagenet.txt
   cifar-engine predict --sample 7                 test picture 7, with its label, as sample-7.png")]
 pub struct Predict {
-    /// Pictures, png or jpeg, of any size.
+    /// Pictures, png or jpeg, of any size; folders of them; - for a picture from standard input.
     #[arg(required_unless_present = "sample", value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// The weights [default: the newest best.safetensors in runs/].
-    #[arg(long, value_name = "FILE")]
+    /// The weights, or builtin for those in the program [default: the newest best.safetensors in runs/, or builtin].
+    #[arg(long, value_name = "FILE", env = "CIFAR_ENGINE_WEIGHTS", hide_env = true)]
     weights: Option<PathBuf>,
 
     #[command(flatten)]
@@ -53,64 +58,138 @@ pub struct Predict {
     #[arg(long, value_name = "FILE", requires = "sample")]
     out: Option<PathBuf>,
 
-    #[command(flatten)]
-    data: DataOptions,
+    /// The data set of --sample: as for train [default: auto].
+    #[arg(long, value_name = "DATA", conflicts_with = "images")]
+    data: Option<String>,
 
-    /// Print the result as JSON.
+    /// Leave out pictures that cannot be read, and list them.
+    #[arg(long)]
+    skip_bad: bool,
+
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["json", "sample"])]
+    format: Format,
+
+    /// Print the result as JSON; the same as --format json.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    flip: FlipOption,
 
     #[command(flatten)]
     device: DeviceOptions,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One list of all pictures.
+    Json,
+    /// A JSON object on a line of its own for each picture.
+    Jsonl,
+    /// A table with a line for each picture.
+    Csv,
+}
+
 /// How many classes are named for a picture.
 const TOP: usize = 5;
 
+/// Where the weights come from if `--weights` says so.
+const BUILT_IN: &str = "builtin";
+
 impl Predict {
     pub fn run(self) -> Result<()> {
-        let path = match &self.weights {
-            Some(path) => path.clone(),
-            None => newest_weights()?,
+        let newest = if self.weights.is_none() { newest_weights()? } else { None };
+        let attributes = self.attributes.attributes()?;
+        let mut trained = match self.weights.as_ref().or(newest.as_ref()) {
+            Some(path) if path.as_os_str() != BUILT_IN => {
+                Trained::open_as(path, &attributes, self.image_size)?
+            }
+            _ => Trained::built_in(&attributes, self.image_size)?,
         };
-        let mut trained = Trained::open_as(&path, &self.attributes.attributes()?, self.image_size)?;
         if let Some(labels) = &self.labels {
             trained.spec.classes = read_labels(labels, trained.spec.classes.len())?;
         }
         let Spec { architecture, data, .. } = &trained.spec;
-        console::info(format_args!("weights: {} ({architecture} on {data})", path.display()));
+        console::info(format_args!("weights: {} ({architecture} on {data})", trained.path.display()));
         match self.sample {
             Some(index) => self.predict_sample(index, &trained),
             None => self.predict_files(&trained),
         }
     }
 
+    fn manner(&self, trained: &Trained, pictures: usize) -> Manner {
+        let flip = self.flip.test_flip.unwrap_or(trained.spec.test_flip);
+        Manner { batch_size: pictures.clamp(1, BATCH_SIZE), flip }
+    }
+
     fn predict_files(&self, trained: &Trained) -> Result<()> {
-        let spec = &trained.spec;
-        let mut images = Images { size: spec.image_size, ..Images::default() };
-        for image in &self.images {
-            images.pixels.extend(load_picture(image, spec.image_size)?);
-            images.labels.push(0);
+        let files = self.files()?;
+        let format = if self.json { Format::Json } else { self.format };
+        let manner = self.manner(trained, files.len());
+        let Opened { mut device, name, .. } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let predictor = trained.predictor(device.as_mut(), manner)?;
+        let mut printer = Printer { format, classes: &trained.spec.classes, entries: Vec::new() };
+        printer.begin()?;
+        for files in files.chunks(manner.batch_size) {
+            if stopped() {
+                return Err(Error::Interrupted);
+            }
+            let (names, images) = self.load(files, trained.spec.image_size)?;
+            let rows = predictor.predict(device.as_mut(), &images)?;
+            names.iter().zip(&rows).try_for_each(|(name, row)| printer.print(name, &largest(row)))?;
         }
-        let rows = self.probabilities(trained, &images)?;
-        let top: Vec<Vec<(usize, f32)>> = rows.iter().map(|row| largest(row)).collect();
-        if self.json {
-            let entries =
-                self.images.iter().zip(&top).map(
-                    |(image, top)| json!({"image": image.to_string_lossy(), "predictions": predictions(top, &spec.classes)}),
-                );
-            return console::print(Value::Array(entries.collect()));
+        printer.end()
+    }
+
+    /// What was named, with folders replaced by what is in them.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for path in &self.images {
+            match path.is_dir() {
+                false => files.push(path.clone()),
+                true => match folder::pictures(path)? {
+                    found if found.is_empty() => {
+                        return Err(Error::file(path, "holds no .png, .jpg or .jpeg file"));
+                    }
+                    found => files.extend(found),
+                },
+            }
         }
-        for (image, top) in self.images.iter().zip(&top) {
-            console::print(image.display())?;
-            print_top(top, &spec.classes)?;
+        Ok(files)
+    }
+
+    /// Decodes some pictures; those that can be read, with their names.
+    fn load(&self, files: &[PathBuf], size: usize) -> Result<(Vec<String>, Images)> {
+        let load = |path: &PathBuf| match path.as_os_str() == "-" {
+            true => read_picture(stdin().lock(), "standard input", size),
+            false => load_picture(path, size),
+        };
+        // In order, however many threads there are: the first bad one is the one that is told.
+        let loaded: Vec<Result<Vec<u8>>> = files.par_iter().map(load).collect();
+        let (mut names, mut images) = (Vec::new(), Images { size, ..Images::default() });
+        for (path, pixels) in files.iter().zip(loaded) {
+            match pixels {
+                Ok(pixels) => {
+                    names.push(path.to_string_lossy().into_owned());
+                    images.pixels.extend(pixels);
+                    images.labels.push(0);
+                }
+                Err(error) if self.skip_bad => console::note(format_args!("warning: left out {error}")),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Ok((names, images))
     }
 
     fn predict_sample(&self, index: usize, trained: &Trained) -> Result<()> {
         let spec = &trained.spec;
-        let data = self.data.load(Some(spec.image_size))?;
+        let data = self.data.clone().unwrap_or_else(|| "auto".into());
+        let data = DataOptions { data, skip_bad: self.skip_bad }.load_test(spec.image_size)?;
         same_classes(&trained.path, &spec.classes, &data)?;
         if index >= data.test.len() {
             let last = data.test.len() - 1;
@@ -119,7 +198,10 @@ impl Predict {
             )));
         }
         let image = data.test.subset(&[index as u32]);
-        let row = self.probabilities(trained, &image)?.remove(0);
+        let Opened { mut device, name, .. } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let predictor = trained.predictor(device.as_mut(), self.manner(trained, 1))?;
+        let row = predictor.predict(device.as_mut(), &image)?.remove(0);
         let top = largest(&row);
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();
@@ -138,14 +220,6 @@ impl Predict {
         print_top(&top, &spec.classes)?;
         console::print(format_args!("picture: {}", out.display()))
     }
-
-    /// A row of class probabilities for each image.
-    fn probabilities(&self, trained: &Trained, images: &Images) -> Result<Vec<Vec<f32>>> {
-        let Opened { mut device, name, .. } = self.device.open()?;
-        console::info(format_args!("device: {name}"));
-        let result = trained.evaluate(device.as_mut(), "pictures", images, BATCH_SIZE, || !stopped())?;
-        Ok(result.logits.chunks_exact(trained.spec.classes.len()).map(probabilities).collect())
-    }
 }
 
 /// The lines of a file, as many as there are classes. Lists made for TensorFlow begin with one for the
@@ -153,10 +227,7 @@ impl Predict {
 fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
     const MOST: u64 = 4 << 20;
     let wrong = |problem: String| Error::file(path, problem);
-    let file = File::open(path).map_err(|error| wrong(format!("cannot be opened: {error}")))?;
-    let mut text = String::new();
-    let read = file.take(MOST).read_to_string(&mut text);
-    read.map_err(|error| wrong(format!("cannot be read as text: {error}")))?;
+    let text = read_text(path, MOST)?;
     let lines: Vec<String> = text.lines().map(|line| printable(line.trim()).into_owned()).collect();
     match lines.len().checked_sub(classes) {
         Some(extra @ 0..=1) => Ok(lines[extra..].to_vec()),
@@ -172,6 +243,48 @@ fn largest(row: &[f32]) -> Vec<(usize, f32)> {
     ranked
 }
 
+/// Prints predictions as they come.
+struct Printer<'a> {
+    format: Format,
+    classes: &'a [String],
+    /// Of the one list that is printed at the end.
+    entries: Vec<Value>,
+}
+
+impl Printer<'_> {
+    fn begin(&self) -> Result<()> {
+        if self.format != Format::Csv {
+            return Ok(());
+        }
+        let ranks = 1..=TOP.min(self.classes.len());
+        let columns: Vec<String> = ranks.map(|rank| format!(",class_{rank},probability_{rank}")).collect();
+        console::print(format_args!("image{}", columns.concat()))
+    }
+
+    fn print(&mut self, image: &str, top: &[(usize, f32)]) -> Result<()> {
+        let entry = || json!({"image": image, "predictions": predictions(top, self.classes)});
+        match self.format {
+            Format::Text => {
+                console::print(printable(image))?;
+                print_top(top, self.classes)
+            }
+            Format::Jsonl => console::print(entry()),
+            Format::Csv => {
+                let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&self.classes[class])));
+                console::print(format_args!("{}{}", cell(image), cells.collect::<String>()))
+            }
+            Format::Json => {
+                self.entries.push(entry());
+                Ok(())
+            }
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        if self.format == Format::Json { console::print(Value::Array(self.entries)) } else { Ok(()) }
+    }
+}
+
 fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {
     let entry =
         |&(class, probability): &(usize, f32)| json!({"class": classes[class], "probability": probability});
@@ -184,8 +297,8 @@ fn print_top(top: &[(usize, f32)], classes: &[String]) -> Result<()> {
         .try_for_each(|&(class, p)| console::print(format_args!("  {:6.2} %  {}", 100.0 * p, classes[class])))
 }
 
-/// The newest `runs/*/best.safetensors`.
-fn newest_weights() -> Result<PathBuf> {
+/// The newest `runs/*/best.safetensors`, if there is one.
+fn newest_weights() -> Result<Option<PathBuf>> {
     let runs = match fs::read_dir("runs") {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(Error::file(
@@ -196,12 +309,9 @@ fn newest_weights() -> Result<PathBuf> {
         runs => runs.into_iter().flatten().flatten(),
     };
     let files = runs.map(|entry| entry.path().join("best.safetensors"));
-    let dated = files.filter_map(|path| {
+    let dated = files.filter_map(|path: PathBuf| {
         let time = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
         Some((time, path))
     });
-    let newest = dated.max_by_key(|(time, _): &(SystemTime, PathBuf)| *time).map(|(_, path)| path);
-    let missing =
-        "there are no weights in runs/; train some with 'cifar-engine train', or name a file with --weights";
-    newest.ok_or_else(|| Error::Failed(missing.into()))
+    Ok(dated.max_by_key(|(time, _): &(SystemTime, PathBuf)| *time).map(|(_, path)| path))
 }

@@ -70,13 +70,6 @@ impl Observer for Display {
         !stopped()
     }
 
-    fn note(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => console::info(text),
-        }
-    }
-
     fn epoch(&mut self, m: &EpochMetrics) {
         let validation = match (m.validation_loss, m.validation_accuracy) {
             (Some(loss), Some(accuracy)) => {
@@ -94,6 +87,24 @@ impl Observer for Display {
             m.images_per_s,
             duration(m.seconds)
         );
+        self.line(&line);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+
+    fn warn(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("warning: {text}")),
+            None => console::note(format_args!("warning: {text}")),
+        }
+    }
+}
+
+impl Display {
+    /// A line above the bar.
+    fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => console::info(line),

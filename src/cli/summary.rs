@@ -51,6 +51,7 @@ pub fn bare_spec(architecture: Architecture, image_size: usize, classes: usize) 
         mean: [128.0; 3],
         std: [64.0; 3],
         norm: Recipe::Default.settings().norm,
+        test_flip: false,
         data: "none".into(),
     }
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
-use super::options::DataOptions;
+use super::evaluate::headline;
+use super::options::load_data;
 use super::progress::{Display, duration};
 use crate::console;
 use crate::data::Dataset;
@@ -70,7 +71,15 @@ impl Train {
             console::note(format_args!("interrupted; go on with: cifar-engine train --resume {folder}"));
         }
         let seconds = begin.elapsed().as_secs_f64();
-        Report { outcome: &outcome?, data: &name, classes: &classes, run: &run, seconds }.print(self.json)
+        Report {
+            outcome: &outcome?,
+            data: &name,
+            source: &settings.data,
+            classes: &classes,
+            run: &run,
+            seconds,
+        }
+        .print(self.json)
     }
 
     /// A new run, by the given choices.
@@ -78,7 +87,7 @@ impl Train {
         let choices = self.choices.or_from(self.config.as_ref())?;
         let mut settings = choices.settings();
         settings.check()?;
-        let data = DataOptions { data: settings.data.clone() }.load(Some(settings.image_size))?;
+        let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
         choices.settle(&mut settings, &data);
         settings.check_against(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
@@ -91,7 +100,7 @@ impl Train {
         let wanted = self.choices.over(&settings);
         wanted.check()?;
         wanted.check_resumes(&settings)?;
-        let data = DataOptions { data: wanted.data.clone() }.load(Some(wanted.image_size))?;
+        let data = load_data(&wanted.data, wanted.image_size, false, wanted.skip_bad)?;
         let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))
     }
@@ -100,8 +109,9 @@ impl Train {
 /// What a training ends with, for the user.
 pub struct Report<'a> {
     pub outcome: &'a Outcome,
-    /// The data set's name.
+    /// The data set's name, and where it is from.
     pub data: &'a str,
+    pub source: &'a str,
     pub classes: &'a [String],
     pub run: &'a RunFolder,
     pub seconds: f64,
@@ -109,7 +119,7 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     pub fn print(&self, as_json: bool) -> Result<()> {
-        let Report { outcome: Outcome { history, test }, data, classes, run, seconds } = *self;
+        let Report { outcome: Outcome { history, test }, data, source, classes, run, seconds } = *self;
         let folder = run.path().display();
         if as_json {
             let result = json!({
@@ -117,6 +127,7 @@ impl Report<'_> {
                 "epochs": history.len(),
                 "test_accuracy": test.accuracy,
                 "test_loss": test.loss,
+                "test_accuracy_without_flip": test.plain_accuracy.unwrap_or(test.accuracy),
                 "per_class": super::evaluate::per_class(test, classes),
                 "seconds": seconds,
                 "run": run.path().to_string_lossy(),
@@ -124,16 +135,17 @@ impl Report<'_> {
             return console::print(result);
         }
         console::print(format_args!(
-            "{data}: test accuracy {:.2} %, loss {:.4}, after {} epochs in {}",
-            100.0 * test.accuracy,
-            test.loss,
+            "{data}: {}, after {} epochs in {}",
+            headline(test),
             history.len(),
             duration(seconds)
         ))?;
-        let files = "curves.png, metrics.csv, settings.toml, best.safetensors, last.safetensors";
+        let files = "report.html, curves.png, metrics.csv, settings.toml, best.safetensors and more";
         console::print(format_args!("{folder}: {files}"))?;
-        let weights = quoted(&run.best().to_string_lossy());
-        console::print(format_args!("try: cifar-engine predict --sample 0 --data {data} --weights {weights}"))
+        let (source, weights) = (quoted(source), quoted(&run.best().to_string_lossy()));
+        console::print(format_args!(
+            "try: cifar-engine predict --sample 0 --data {source} --weights {weights}"
+        ))
     }
 }
 

@@ -63,7 +63,8 @@ pub fn find_folder(dir: &Path) -> Option<PathBuf> {
         .find(|d| BATCHES.iter().any(|name| d.join(name).is_file()))
 }
 
-/// Reads the six batch files (and the class names, if they are there) of `dir`.
+/// Reads the six batch files (and the class names, if they are there) of `dir`; of the five with training pictures
+/// only the sizes, if `test_only`.
 ///
 /// The result is called `cifar10` only where it can be CIFAR-10: all files of the official size and the
 /// official class names. Otherwise it has the name of its folder.
@@ -71,9 +72,9 @@ pub fn find_folder(dir: &Path) -> Option<PathBuf> {
 /// # Errors
 /// A missing file, one whose size is no whole number of records, or a label above 9; names the file and
 /// the record. Class names that are not ten different ones of a sensible length.
-pub fn load_folder(dir: &Path) -> Result<Dataset> {
+pub fn load_folder(dir: &Path, test_only: bool) -> Result<Dataset> {
     let mut parts = Parts::default();
-    for (slot, name) in parts.batches.iter_mut().zip(BATCHES) {
+    for (i, name) in BATCHES.into_iter().enumerate() {
         let path = dir.join(name);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -84,7 +85,7 @@ pub fn load_folder(dir: &Path) -> Result<Dataset> {
         if !found.is_file() {
             return Err(Error::file(&path, "not a file; expected a batch of pictures"));
         }
-        *slot = Some(read_batch(file, found.len(), &path)?);
+        parts.read(i, test_only, file, found.len(), &path)?;
     }
     let meta = dir.join(META);
     if meta.is_file() {
@@ -98,20 +99,20 @@ pub fn load_folder(dir: &Path) -> Result<Dataset> {
 ///
 /// # Errors
 /// As [`load_folder`]; also a file that is no such archive, is damaged, or unpacks to far too much.
-pub fn load_archive(path: &Path) -> Result<Dataset> {
+pub fn load_archive(path: &Path, test_only: bool) -> Result<Dataset> {
     let open = || File::open(path).map(BufReader::new).map_err(|e| Error::file(path, e));
     let mut magic = Vec::new();
     open()?.take(512).read_to_end(&mut magic).map_err(|e| Error::file(path, e))?;
     if magic.starts_with(&[0x1f, 0x8b]) {
-        read_archive(GzDecoder::new(open()?), path)
+        read_archive(GzDecoder::new(open()?), path, test_only)
     } else if magic.get(257..262) == Some(b"ustar") {
-        read_archive(open()?, path)
+        read_archive(open()?, path, test_only)
     } else {
         Err(Error::file(path, "not a CIFAR-10 archive (expected cifar-10-binary.tar.gz)"))
     }
 }
 
-fn read_archive(stream: impl Read, path: &Path) -> Result<Dataset> {
+fn read_archive(stream: impl Read, path: &Path, test_only: bool) -> Result<Dataset> {
     let damaged = |e: io::Error| Error::file(path, format!("damaged archive: {e}"));
     let mut parts = Parts::default();
     let mut archive = tar::Archive::new(stream.take(MAX_UNPACKED));
@@ -127,10 +128,10 @@ fn read_archive(stream: impl Read, path: &Path) -> Result<Dataset> {
         if name == META {
             parts.classes = Some(read_classes(entry, &inside)?);
         } else if let Some(i) = BATCHES.iter().position(|batch| *batch == name) {
-            let earlier = parts.batches[i].replace(read_batch(entry, length, &inside)?);
-            if earlier.is_some() {
+            if parts.batches[i].is_some() {
                 return Err(Error::file(&inside, "occurs twice in the archive"));
             }
+            parts.read(i, test_only, entry, length, &inside)?;
         }
     }
     // The checksum of a gzip stream follows its last byte; reading to the end is what checks it.
@@ -148,22 +149,34 @@ fn read_archive(stream: impl Read, path: &Path) -> Result<Dataset> {
 /// What was found so far, in the order of [`BATCHES`].
 #[derive(Default)]
 struct Parts {
+    /// The pictures of a batch; none of them where it was passed over.
     batches: [Option<Images>; 6],
+    /// How many pictures it has.
+    records: [usize; 6],
     classes: Option<Vec<String>>,
 }
 
+/// The test set is the last of [`BATCHES`].
+const TEST: usize = BATCHES.len() - 1;
+
 impl Parts {
+    fn read(&mut self, i: usize, test_only: bool, source: impl Read, length: u64, path: &Path) -> Result<()> {
+        self.records[i] = records(length, path)?;
+        let skipped = test_only && i != TEST;
+        self.batches[i] = Some(if skipped { Images::default() } else { read_batch(source, length, path)? });
+        Ok(())
+    }
+
     fn assemble(self, source: &Path) -> Result<Dataset> {
-        let full = |batch: &Option<Images>| batch.as_ref().is_some_and(|b| b.len() == MAX_RECORDS);
-        let complete = self.batches.iter().all(full);
+        let complete = self.records == [MAX_RECORDS; 6];
         let mut train = Images { size: SIZE, ..Images::default() };
-        // All of it at once: a block that grows is copied again and again.
-        let records = self.batches[..BATCHES.len() - 1].iter().flatten().map(Images::len).sum::<usize>();
-        train.pixels.reserve_exact(records * CHANNELS * PLANE);
         let mut test = Images::default();
+        // All of it at once: a block that grows is copied again and again.
+        let pictures = self.batches[..TEST].iter().flatten().map(Images::len).sum::<usize>();
+        train.pixels.reserve_exact(pictures * CHANNELS * PLANE);
         for (i, (batch, name)) in self.batches.into_iter().zip(BATCHES).enumerate() {
             let batch = batch.ok_or_else(|| missing(source, name))?;
-            if i == BATCHES.len() - 1 {
+            if i == TEST {
                 test = batch;
             } else {
                 train.pixels.extend(batch.pixels);
@@ -173,7 +186,7 @@ impl Parts {
         let classes = self.classes.unwrap_or_else(|| CLASSES.map(String::from).to_vec());
         let official = complete && classes == CLASSES;
         let name = if official { "cifar10".into() } else { name_of(source) };
-        Ok(Dataset { name, classes, train, test, note: None })
+        Ok(Dataset { name, classes, train, test, note: None, skipped: Vec::new() })
     }
 }
 
@@ -182,8 +195,8 @@ fn missing(source: &Path, name: &str) -> Error {
     Error::file(source.join(name), format!("{what}; CIFAR-10 (binary version) is {}", BATCHES.join(", ")))
 }
 
-/// Checks `length` before a byte is allocated for it.
-fn read_batch(source: impl Read, length: u64, path: &Path) -> Result<Images> {
+/// How many records a file of `length` bytes holds.
+fn records(length: u64, path: &Path) -> Result<usize> {
     let records = length / RECORD as u64;
     if length == 0 || !length.is_multiple_of(RECORD as u64) || records > MAX_RECORDS as u64 {
         return Err(Error::file(
@@ -195,6 +208,11 @@ fn read_batch(source: impl Read, length: u64, path: &Path) -> Result<Images> {
             ),
         ));
     }
+    Ok(records as usize)
+}
+
+/// Reads `length` bytes, which [`records`] has checked before any is allocated.
+fn read_batch(source: impl Read, length: u64, path: &Path) -> Result<Images> {
     let mut bytes = Vec::with_capacity(length as usize);
     source.take(length).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
     if bytes.len() as u64 != length {

@@ -19,13 +19,14 @@ struct Listing {
     ignored: usize,
 }
 
-/// Reads every picture below `dir` at `size` x `size`. Classes are the folders of `train`, sorted by name.
+/// Reads every picture below `dir` at `size` x `size`, or only those to test on. Classes are the folders of `train`,
+/// sorted by name. Pictures that cannot be read are an error, or left out if `skip_bad`.
 ///
 /// # Errors
 /// No `train` and `test`, a number of classes outside [`CLASSES`], a class name that is not fit to print, a
 /// class without training pictures, no test picture at all, a test class unknown to `train`, or a picture
 /// that cannot be read (the first one in order, named).
-pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
+pub fn load(dir: &Path, size: usize, test_only: bool, skip_bad: bool) -> Result<Dataset> {
     let (train_dir, test_dir) = (dir.join("train"), dir.join("test"));
     if !train_dir.is_dir() || !test_dir.is_dir() {
         return Err(unexpected_layout(dir));
@@ -61,8 +62,44 @@ pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
     let ignored = train.ignored + test.ignored;
     let note =
         (ignored > 0).then(|| format!("{ignored} files that are not named .png, .jpg or .jpeg were ignored"));
-    let (train, test) = (decode(&train, &classes, size)?, decode(&test, &classes, size)?);
-    Ok(Dataset { name: name_of(dir), classes, train, test, note })
+    let mut skipped = Vec::new();
+    let train = match test_only {
+        true => Images { size, ..Images::default() },
+        false => decode(&train, &classes, size, skip_bad.then_some(&mut skipped))?,
+    };
+    let test = decode(&test, &classes, size, skip_bad.then_some(&mut skipped))?;
+    let counts = train.counts(classes.len());
+    if let Some(class) = (0..classes.len()).find(|&class| counts[class] == 0 && !test_only) {
+        return Err(Error::file(train_dir.join(&classes[class]), "none of its pictures can be read"));
+    }
+    if test.is_empty() {
+        return Err(Error::file(&test_dir, "none of its pictures can be read"));
+    }
+    Ok(Dataset { name: name_of(dir), classes, train, test, note, skipped })
+}
+
+/// The pictures in a folder and in the folders below it, sorted by path.
+///
+/// # Errors
+/// If a folder cannot be read, or they are nested so deep that they must lead in a circle.
+pub fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
+    fn visit(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+        const DEEPEST: usize = 32;
+        if depth > DEEPEST {
+            return Err(Error::file(dir, "more folders in each other than are likely to be meant"));
+        }
+        for (_, path) in entries(dir)? {
+            if path.is_dir() {
+                visit(&path, depth + 1, found)?;
+            } else if is_picture(&path) {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    visit(dir, 0, &mut found)?;
+    Ok(found)
 }
 
 fn unexpected_layout(dir: &Path) -> Error {
@@ -126,7 +163,14 @@ fn is_picture(path: &Path) -> bool {
     EXTENSIONS.contains(&extension.as_str()) && path.is_file()
 }
 
-fn decode(listing: &Listing, classes: &[String], size: usize) -> Result<Images> {
+/// Decodes the pictures of a split. Those that cannot be read go into `skipped`, a line each; without it the first of
+/// them is an error.
+fn decode(
+    listing: &Listing,
+    classes: &[String],
+    size: usize,
+    skipped: Option<&mut Vec<String>>,
+) -> Result<Images> {
     let mut files: Vec<&Path> = Vec::new();
     let mut labels = Vec::new();
     for (label, class) in classes.iter().enumerate() {
@@ -134,13 +178,20 @@ fn decode(listing: &Listing, classes: &[String], size: usize) -> Result<Images> 
         files.extend(pictures.iter().map(PathBuf::as_path));
         labels.resize(files.len(), label as u32);
     }
-    let mut pixels = allocate(files.len(), size)?;
-    // The first failure in order, not in time, so that the same folder always gives the same message.
-    let failure = pixels.par_chunks_mut(size * size * CHANNELS).zip(&files).find_map_first(|(to, path)| {
+    let mut images = Images { pixels: allocate(files.len(), size)?, labels, size };
+    let room = images.pixels.par_chunks_mut(size * size * CHANNELS).zip(&files);
+    let load = |(to, path): (&mut [u8], &&Path)| {
         picture::load_picture(path, size).map(|picture| to.copy_from_slice(&picture)).err()
-    });
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(Images { pixels, labels, size }),
+    };
+    let Some(skipped) = skipped else {
+        // The first failure in order, not in time, so that the same folder always gives the same message.
+        return room.find_map_first(load).map_or(Ok(images), Err);
+    };
+    let failures: Vec<Option<Error>> = room.map(load).collect();
+    let good: Vec<u32> = (0..files.len()).filter(|&i| failures[i].is_none()).map(|i| i as u32).collect();
+    skipped.extend(failures.iter().flatten().map(ToString::to_string));
+    if good.len() < files.len() {
+        images = images.subset(&good);
     }
+    Ok(images)
 }

@@ -71,6 +71,11 @@ pub struct Images {
 }
 
 impl Images {
+    /// `n` black pictures of class 0.
+    pub fn black(n: usize, size: usize) -> Images {
+        Images { pixels: vec![0; n * size * size * CHANNELS], labels: vec![0; n], size }
+    }
+
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -133,6 +138,16 @@ impl Images {
         self.pixels.truncate(kept.len() * stride);
         self.labels.truncate(kept.len());
         Ok(part)
+    }
+
+    /// The same pictures with left and right exchanged.
+    pub fn mirrored(&self) -> Images {
+        let mut pixels = self.pixels.clone();
+        for row in pixels.chunks_exact_mut((self.size * CHANNELS).max(1)) {
+            let (pixels, _) = row.as_chunks_mut::<CHANNELS>();
+            pixels.reverse();
+        }
+        Images { pixels, labels: self.labels.clone(), size: self.size }
     }
 
     /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same pictures as before.
@@ -202,6 +217,8 @@ pub struct Dataset {
     pub test: Images,
     /// Anything about how the data was obtained that a reader of the results must know.
     pub note: Option<String>,
+    /// The pictures that were left out because they cannot be read, a line each.
+    pub skipped: Vec<String>,
 }
 
 impl Dataset {
@@ -266,6 +283,10 @@ pub struct Options<'a> {
     pub quiet: bool,
     /// What the synthetic pictures depend on.
     pub shapes_seed: u32,
+    /// Load no training pictures: `train` is empty.
+    pub test_only: bool,
+    /// Leave out pictures that cannot be read, instead of an error.
+    pub skip_bad: bool,
     /// Set from elsewhere (Ctrl-C) to give up a download; what was received is kept for the next run.
     pub stop: Option<&'a AtomicBool>,
 }
@@ -284,6 +305,8 @@ impl Default for Options<'_> {
             offline: set("CIFAR_ENGINE_OFFLINE").is_some_and(|value| value.trim() != "0"),
             quiet: false,
             shapes_seed: 0,
+            test_only: false,
+            skip_bad: false,
             stop: None,
         }
     }
@@ -316,23 +339,25 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             SIZES.end()
         )));
     }
+    let shapes = || shapes::dataset(size, options.shapes_seed, options.test_only);
+    let from_path = |path: &Path| from_path(path, size, options);
     match source {
-        Source::Shapes => shapes::dataset(size, options.shapes_seed),
-        Source::Path(path) => from_path(path, size),
+        Source::Shapes => shapes(),
+        Source::Path(path) => from_path(path),
         Source::Cifar10 => match locate_cifar10(options) {
-            Ok(path) => from_path(&path, size),
+            Ok(path) => from_path(&path),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why) => Err(unavailable(&why, options)),
         },
         Source::Auto => match locate_cifar10(options) {
-            Ok(path) => from_path(&path, size),
+            Ok(path) => from_path(&path),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),
             Err(why) => {
                 crate::console::note(fallback_warning(&why, options));
                 let note =
                     "CIFAR-10 could not be had; built-in synthetic shapes are used instead".to_string();
-                Ok(Dataset { note: Some(note), ..shapes::dataset(size, options.shapes_seed)? })
+                Ok(Dataset { note: Some(note), ..shapes()? })
             }
         },
     }
@@ -371,13 +396,13 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     }
 }
 
-fn from_path(path: &Path, size: usize) -> Result<Dataset> {
+fn from_path(path: &Path, size: usize, options: &Options) -> Result<Dataset> {
     if path.is_file() {
-        cifar10::load_archive(path)?.resized(size)
+        cifar10::load_archive(path, options.test_only)?.resized(size)
     } else if let Some(batches) = cifar10::find_folder(path) {
-        cifar10::load_folder(&batches)?.resized(size)
+        cifar10::load_folder(&batches, options.test_only)?.resized(size)
     } else if path.is_dir() {
-        folder::load(path, size)
+        folder::load(path, size, options.test_only, options.skip_bad)
     } else {
         Err(Error::file(path, "no such file or folder (the data is auto, cifar10, shapes or a path)"))
     }
@@ -452,6 +477,15 @@ mod tests {
         let error = numbered(10).split_validation(10, 0).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("there are 10 training pictures"), "{error}");
+    }
+
+    #[test]
+    fn mirroring_exchanges_left_and_right_and_nothing_else() {
+        let pixels: Vec<u8> = (0..24).collect();
+        let images = Images { pixels, labels: vec![0, 1], size: 2 };
+        let mirrored = images.mirrored();
+        assert_eq!(mirrored.pixels[..12], [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]);
+        assert_eq!((mirrored.labels.as_slice(), mirrored.mirrored()), (&[0, 1][..], images));
     }
 
     #[test]

@@ -36,11 +36,24 @@ pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
     decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| Error::file(path, problem))
 }
 
+/// [`load_picture`] from anything that can be read, such as standard input; `name` is for messages.
+///
+/// # Errors
+/// As [`load_picture`].
+pub fn read_picture(source: impl Read, name: &str, size: usize) -> Result<Vec<u8>> {
+    let picture = decode_from(source).map_err(|problem| Error::file(name, problem))?;
+    Ok(fit(picture, size).into_raw())
+}
+
 fn decode(path: &Path) -> std::result::Result<RgbImage, String> {
-    let mut file = File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
         return Err("this is a folder; name the pictures in it, for example FOLDER/*.png".into());
     }
+    decode_from(file)
+}
+
+fn decode_from(mut file: impl Read) -> std::result::Result<RgbImage, String> {
     // The first bytes tell the format, so that nothing else is read any further.
     let mut bytes = Vec::new();
     file.by_ref().take(MAGIC).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -20,12 +20,12 @@ pub const TRAIN: usize = 10_000;
 /// Pictures of the default test set.
 pub const TEST: usize = 2_000;
 
-/// The default set: [`TRAIN`] and [`TEST`] pictures of `size` x `size`.
+/// The default set: [`TRAIN`] (or none) and [`TEST`] pictures of `size` x `size`.
 ///
 /// # Errors
 /// As [`sized`].
-pub fn dataset(size: usize, seed: u32) -> Result<Dataset> {
-    sized(TRAIN, TEST, size, seed)
+pub fn dataset(size: usize, seed: u32, test_only: bool) -> Result<Dataset> {
+    sized(if test_only { 0 } else { TRAIN }, TEST, size, seed)
 }
 
 /// `train_n` and `test_n` pictures of `size` x `size`. Picture `i` of a split has class `i % 10` and
@@ -41,6 +41,7 @@ pub fn sized(train_n: usize, test_n: usize, size: usize, seed: u32) -> Result<Da
         // The upper half of the step counter belongs to the test set.
         test: split(test_n, size, seed, 1 << 31)?,
         note: None,
+        skipped: Vec::new(),
     })
 }
 

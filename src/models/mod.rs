@@ -137,20 +137,14 @@ pub(crate) fn scaled(channels: usize, width: f32) -> usize {
     if (rounded as f32) < 0.9 * exact { rounded + 8 } else { rounded }
 }
 
-/// Writes a model: `read` gives a parameter's values in the engine's layout.
+/// Writes a model; `values` are those of its parameters, in the engine's layout.
 ///
 /// # Errors
-/// If a parameter cannot be read or the file cannot be written.
-pub fn save(
-    path: &Path,
-    spec: &Spec,
-    parameters: &[Parameter],
-    read: impl Fn(&str) -> Result<Vec<f32>>,
-) -> Result<()> {
+/// If values do not fill their parameter or the file cannot be written.
+pub fn save(path: &Path, spec: &Spec, parameters: &[Parameter], values: &[Vec<f32>]) -> Result<()> {
     let mut file = WeightsFile { metadata: spec.to_metadata(), ..WeightsFile::default() };
-    for parameter in parameters {
-        let (shape, data) =
-            layout::to_disk(parameter.layout, parameter.shape.dims(), &read(&parameter.name)?)?;
+    for (parameter, values) in parameters.iter().zip(values) {
+        let (shape, data) = layout::to_disk(parameter.layout, parameter.shape.dims(), values)?;
         file.tensors.insert(parameter.name.clone(), Tensor { shape, data });
     }
     weights::save(path, &file)

@@ -22,20 +22,47 @@ const TORCHVISION: [(&str, &str); 15] = [
     ("classifier.1", "classifier"),
 ];
 
-/// Whether a tensor's name is one that only torchvision gives.
-pub(super) fn is_torchvision(name: &str) -> bool {
-    name.starts_with("features.")
+/// The same before torchvision had the model: a block is one list of layers, activations counted.
+const FLAT: [(&str, &str); 15] = [
+    ("features.0.0", "conv_stem"),
+    ("features.0.1", "bn1"),
+    ("features.1.conv.0", "blocks.0.0.conv_dw"),
+    ("features.1.conv.1", "blocks.0.0.bn1"),
+    ("features.1.conv.3", "blocks.0.0.conv_pw"),
+    ("features.1.conv.4", "blocks.0.0.bn2"),
+    ("features.*.conv.0", "blocks.*.conv_pw"),
+    ("features.*.conv.1", "blocks.*.bn1"),
+    ("features.*.conv.3", "blocks.*.conv_dw"),
+    ("features.*.conv.4", "blocks.*.bn2"),
+    ("features.*.conv.6", "blocks.*.conv_pwl"),
+    ("features.*.conv.7", "blocks.*.bn3"),
+    ("features.18.0", "conv_head"),
+    ("features.18.1", "bn2"),
+    ("classifier.1", "classifier"),
+];
+
+/// The table by which a file's tensors are to be renamed; none for timm's names.
+pub(super) fn table<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Option<&'static Table> {
+    let any = |name: &str| names.clone().any(|other| other == name);
+    match names.clone().any(|name| name.starts_with("features.")) {
+        true if any("features.2.conv.6.weight") => Some(&FLAT),
+        true => Some(&TORCHVISION),
+        false => None,
+    }
 }
 
-/// Our name of a tensor that has this name in torchvision's MobileNet v2; none for a tensor it does not have.
-pub(super) fn from_torchvision(name: &str) -> Option<String> {
+/// Their names and ours.
+pub(super) type Table = [(&'static str, &'static str)];
+
+/// Our name of a tensor that has this name by a table; none for a tensor that is not in it.
+pub(super) fn ours(table: &Table, name: &str) -> Option<String> {
     let (layer, tensor) = name.rsplit_once('.')?;
-    let exact = TORCHVISION.iter().find(|(theirs, _)| *theirs == layer).map(|(_, ours)| ours.to_string());
+    let exact = table.iter().find(|(theirs, _)| *theirs == layer).map(|(_, ours)| ours.to_string());
     let ours = exact.or_else(|| {
         let (number, _) = layer.strip_prefix("features.")?.split_once('.')?;
         let block = numbered_block(number.parse().ok()?)?;
         let starred = layer.replacen(number, "*", 1);
-        let (_, ours) = TORCHVISION.iter().find(|(theirs, _)| *theirs == starred)?;
+        let (_, ours) = table.iter().find(|(theirs, _)| *theirs == starred)?;
         Some(ours.replace('*', &block))
     })?;
     Some(format!("{ours}.{tensor}"))
@@ -55,7 +82,7 @@ mod tests {
 
     #[test]
     fn torchvision_names_are_mapped() {
-        for (theirs, ours) in [
+        for (theirs, expected) in [
             ("features.0.0.weight", "conv_stem.weight"),
             ("features.1.conv.2.running_var", "blocks.0.0.bn2.running_var"),
             ("features.2.conv.0.0.weight", "blocks.1.0.conv_pw.weight"),
@@ -64,12 +91,12 @@ mod tests {
             ("features.17.conv.2.weight", "blocks.6.0.conv_pwl.weight"),
             ("classifier.1.bias", "classifier.bias"),
         ] {
-            assert_eq!(from_torchvision(theirs).as_deref(), Some(ours));
+            assert_eq!(ours(&TORCHVISION, theirs).as_deref(), Some(expected));
         }
         for other in
             ["features.18.conv.2.weight", "features.2.conv.4.weight", "features.x.conv.2.weight", "fc"]
         {
-            assert_eq!(from_torchvision(other), None);
+            assert_eq!(ours(&TORCHVISION, other), None);
         }
     }
 }

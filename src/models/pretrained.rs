@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{from_torchvision, is_torchvision};
+use super::names;
 use super::spec::WIDTHS;
 use super::{Architecture, PaddingStyle, Spec, Variant, mobilenet_v1, scaled};
 use crate::error::{Error, Result};
@@ -70,7 +70,14 @@ impl Pretrained {
     /// If it cannot be read, is of no known model, or its metadata makes no sense. Whether all tensors are
     /// there is checked by [`values`](super::values).
     pub fn open(path: &Path, attributes: &Attributes) -> Result<Pretrained> {
-        let file = weights::load(path)?;
+        Pretrained::of(weights::load(path)?, path, attributes)
+    }
+
+    /// [`Pretrained::open`] for the content of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// As for [`Pretrained::open`].
+    pub fn of(file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
         let mut pretrained = match file.metadata.contains_key("model") {
             true => {
                 Pretrained { spec: Spec::from_metadata(&file.metadata, path)?, file, layout: "this engine's" }
@@ -90,10 +97,10 @@ impl Pretrained {
     }
 
     fn recognise(mut file: WeightsFile, path: &Path) -> Result<Pretrained> {
-        let torchvision = file.tensors.keys().any(|name| is_torchvision(name));
-        if torchvision {
+        let table = names::table(file.tensors.keys());
+        if let Some(table) = table {
             let taken: BTreeSet<String> = file.tensors.keys().cloned().collect();
-            let ours = |name: &str| from_torchvision(name).filter(|ours| !taken.contains(ours));
+            let ours = |name: &str| names::ours(table, name).filter(|ours| !taken.contains(ours));
             let tensors = file.tensors.into_iter();
             file.tensors = tensors.map(|(name, tensor)| (ours(&name).unwrap_or(name), tensor)).collect();
         }
@@ -109,7 +116,7 @@ impl Pretrained {
         let architecture = if second { Architecture::MobilenetV2 } else { Architecture::MobilenetV1 };
         let width = width(architecture, &file)
             .ok_or_else(|| unknown(&format!("its layers have the channels of no usual {architecture}")))?;
-        let layout = if torchvision { "torchvision's" } else { "timm's" };
+        let layout = if table.is_some() { "torchvision's" } else { "timm's" };
         let usual = if second { IMAGENET } else { CENTRED };
         let spec = spec(architecture, width, usual, &file)
             .map_err(|key| Error::file(path, format!("its metadata's '{key}' makes no sense")))?;
@@ -157,6 +164,7 @@ fn spec(
             epsilon: entry(&file.metadata, "bn_eps", |text| text.parse().ok())?.unwrap_or(1e-5),
             momentum: entry(&file.metadata, "bn_momentum", |text| text.parse().ok())?.unwrap_or(0.1),
         },
+        test_flip: false,
         data: if classes == 1000 { "imagenet".into() } else { "unknown data".into() },
     };
     spec.nonsense().map_or(Ok(spec), Err)

@@ -27,6 +27,8 @@ pub struct Spec {
     pub mean: [f32; 3],
     pub std: [f32; 3],
     pub norm: Norm,
+    /// Whether a prediction is the mean over a picture and its mirror image.
+    pub test_flip: bool,
     /// Name of the data set it was trained on.
     pub data: String,
 }
@@ -71,6 +73,7 @@ impl Spec {
             ("std", json(&self.std)),
             ("bn_epsilon", self.norm.epsilon.to_string()),
             ("bn_momentum", self.norm.momentum.to_string()),
+            ("test_flip", self.test_flip.to_string()),
             ("data", self.data.clone()),
         ];
         if self.architecture != Architecture::Cnn {
@@ -118,6 +121,8 @@ impl Spec {
                 epsilon: parse(entry("bn_epsilon")?).ok_or_else(|| wrong("bn_epsilon"))?,
                 momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
             },
+            // Files from before it was known do not have it.
+            test_flip: metadata.get("test_flip").is_some_and(|value| value == "true"),
             data: entry("data")?.clone(),
         };
         match spec.nonsense() {

@@ -26,6 +26,7 @@ pub mod batch_norm_infer;
 pub mod batch_norm_max_pool;
 pub mod batch_norm_max_pool_grad;
 pub mod case;
+pub mod clip;
 pub mod conv2d;
 pub mod conv2d_input_grad;
 pub mod conv2d_weight_grad;
@@ -50,6 +51,7 @@ pub mod sgd;
 pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
 pub mod sum_rows;
+pub mod sum_squares;
 pub mod tile;
 
 /// The test cases of every op.
@@ -63,6 +65,7 @@ pub fn cases() -> Vec<case::Case> {
         batch_norm_infer::cases,
         batch_norm_max_pool::cases,
         batch_norm_max_pool_grad::cases,
+        clip::cases,
         conv2d::cases,
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
@@ -85,6 +88,7 @@ pub fn cases() -> Vec<case::Case> {
         softmax_cross_entropy::cases,
         softmax_cross_entropy_grad::cases,
         sum_rows::cases,
+        sum_squares::cases,
     ]
     .iter()
     .flat_map(|cases| cases())

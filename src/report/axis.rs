@@ -12,6 +12,8 @@ pub(super) struct Axis {
     first_tick: f64,
     /// No tick lies beyond this one.
     last_tick: f64,
+    /// Whether values are powers of ten, of which the axis has the exponents.
+    decades: bool,
 }
 
 impl Axis {
@@ -21,7 +23,7 @@ impl Axis {
         let step = round_step((last - first) / 10.0).max(1.0);
         let room = 0.5f64.max((last - first) * 0.02);
         let first_tick = if step == 1.0 { first } else { (first / step).ceil() * step };
-        Axis { low: first - room, high: last + room, step, first_tick, last_tick: last }
+        Axis { low: first - room, high: last + room, step, first_tick, last_tick: last, decades: false }
     }
 
     /// Round ends that take in all of `values`, and stay within `limits` where values do.
@@ -43,7 +45,13 @@ impl Axis {
         let step = round_step((high - low) / 6.0);
         let low = (low / step + 1e-9).floor() * step;
         let high = (high / step - 1e-9).ceil() * step;
-        Axis { low, high, step, first_tick: low, last_tick: high }
+        Axis { low, high, step, first_tick: low, last_tick: high, decades: false }
+    }
+
+    /// Exponents from `low` to `high`, with a tick at each whole one.
+    pub(super) fn of_decades(low: f64, high: f64) -> Axis {
+        let (low, high) = (low.min(high - 0.1), high);
+        Axis { low, high, step: 1.0, first_tick: low.ceil(), last_tick: high.floor(), decades: true }
     }
 
     pub(super) fn ticks(&self) -> Vec<f64> {
@@ -58,6 +66,9 @@ impl Axis {
 
     /// A tick's label, with as many decimals as the ticks need to differ.
     pub(super) fn label(&self, tick: f64) -> String {
+        if self.decades {
+            return format!("1e{tick:.0}");
+        }
         if self.high.abs().max(self.low.abs()) >= 1e5 {
             return format!("{tick:.2e}");
         }
@@ -114,6 +125,14 @@ mod tests {
             let labels: std::collections::BTreeSet<String> = ticks.iter().map(|t| axis.label(*t)).collect();
             assert_eq!(labels.len(), ticks.len(), "{axis:?}: {labels:?}");
         }
+    }
+
+    #[test]
+    fn decades_have_a_tick_at_each_power_of_ten() {
+        let axis = Axis::of_decades(-4.3, 1.0);
+        assert_eq!(axis.ticks(), [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0]);
+        assert_eq!((axis.label(-4.0).as_str(), axis.label(0.0).as_str()), ("1e-4", "1e0"));
+        assert!(Axis::of_decades(1.0, 1.0).share(1.0) == 1.0);
     }
 
     #[test]

@@ -101,12 +101,18 @@ pub(super) fn paint(
     Ok(if smooth == 1 { fine } else { average(&fine, smooth) })
 }
 
-/// Encodes as PNG and writes the file.
-pub(super) fn save(path: impl AsRef<Path>, picture: &RgbImage) -> Result<()> {
+/// Encodes as PNG.
+pub(super) fn png(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     image::codecs::png::PngEncoder::new(&mut bytes)
         .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
-        .map_err(|error| Error::file(&path, format!("the picture cannot be encoded: {error}")))?;
+        .map_err(|error| Error::Failed(format!("a picture cannot be encoded: {error}")))?;
+    Ok(bytes)
+}
+
+/// Encodes as PNG and writes the file.
+pub(super) fn save(path: impl AsRef<Path>, picture: &RgbImage) -> Result<()> {
+    let bytes = png(picture)?;
     write_atomic(path, |file| std::io::Write::write_all(file, &bytes))
 }
 

@@ -6,27 +6,19 @@ use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, LARGEST};
-use super::canvas::{self, Canvas, Face, INK, Point, WHITE};
+use super::canvas::{self, Canvas, Face, INK};
 use super::metrics::EpochMetrics;
+use super::panel::{COLORS, LABEL, LINE, MUTED, Panel, Series, ring};
 use crate::error::{Error, Result};
 
 /// Size of the picture in pixels.
 pub const SIZE: (u32, u32) = (1600, 640);
 
-// Blue and vermilion of Okabe and Ito: told apart with every kind of colour blindness, and by
-// their lightness in a grey print.
-const TRAIN: RGBColor = RGBColor(0, 114, 178);
-const VALIDATION: RGBColor = RGBColor(213, 94, 0);
-const GRID: RGBColor = RGBColor(228, 228, 228);
-const FRAME: RGBColor = RGBColor(120, 120, 120);
-const MUTED: RGBColor = RGBColor(95, 95, 95);
+const TRAIN: RGBColor = COLORS[0];
+const VALIDATION: RGBColor = COLORS[1];
 
 const TITLE: Face = Face::bold(30.0);
-const PANEL: Face = Face::bold(23.0);
-const LABEL: Face = Face::plain(20.0);
-
 const MARGIN: f64 = 40.0;
-const LINE: f64 = 3.0;
 
 /// Draws the epochs, in the order given, to a PNG of [`SIZE`]: loss on the left, accuracy in per
 /// cent on the right. Epochs without validation are passed over in the validation line. The epoch
@@ -55,6 +47,7 @@ pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Res
         top: 150.0,
         bottom: height - 72.0,
         name,
+        x_name: "epoch",
         x: Axis::of_epochs(first, last),
         y: Axis::of_values(Lines::values(lines), limits),
     };
@@ -69,21 +62,18 @@ pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Res
         for (panel, lines) in [(&left, &losses), (&right, &accuracies)] {
             panel.draw_axes(canvas)?;
             if let Some(best) = &best {
-                panel.mark_epoch(canvas, best.epoch)?;
+                panel.mark(canvas, best.epoch as f64)?;
             }
             panel.draw_line(canvas, &lines.train, TRAIN)?;
             panel.draw_line(canvas, &lines.validation, VALIDATION)?;
             if let Some(best) = &best {
-                panel.ring(canvas, &lines.validation, best.epoch)?;
+                panel.ring(canvas, &lines.validation, best.epoch as f64, VALIDATION)?;
             }
         }
         Ok(())
     })?;
     canvas::save(path, &picture)
 }
-
-/// One line of a panel: (epoch, value) in order, without a value where it cannot be drawn.
-type Series = Vec<(f64, Option<f64>)>;
 
 struct Lines {
     train: Series,
@@ -161,7 +151,7 @@ fn legend(canvas: &Canvas<'_>, validated: bool, best: Option<&Best>, undrawn: us
         entry(&line(VALIDATION), SAMPLE, INK, "validation")?;
     }
     if let Some(best) = best {
-        entry(&|x| ring(canvas, (x + 9.0, MIDDLE)), 18.0, INK, &best.text)?;
+        entry(&|x| ring(canvas, (x + 9.0, MIDDLE), VALIDATION), 18.0, INK, &best.text)?;
     }
     if undrawn > 0 {
         let text = match undrawn {
@@ -171,91 +161,6 @@ fn legend(canvas: &Canvas<'_>, validated: bool, best: Option<&Best>, undrawn: us
         entry(&|_| Ok(()), 0.0, MUTED, &text)?;
     }
     Ok(())
-}
-
-fn ring(canvas: &Canvas<'_>, center: Point) -> Result<()> {
-    canvas.dot(center, 8.5, VALIDATION)?;
-    canvas.dot(center, 5.5, WHITE)
-}
-
-/// One diagram; the edges are those of the area the lines are drawn in.
-struct Panel {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-    name: &'static str,
-    x: Axis,
-    y: Axis,
-}
-
-impl Panel {
-    fn at(&self, epoch: f64, value: f64) -> Point {
-        let x = self.left + (self.right - self.left) * self.x.share(epoch);
-        (x, self.bottom - (self.bottom - self.top) * self.y.share(value))
-    }
-
-    /// Grid, ticks, labels and the two axis lines. The name stands level over the vertical axis,
-    /// where it is easier to read than turned on its side.
-    fn draw_axes(&self, canvas: &Canvas<'_>) -> Result<()> {
-        let hairline = |from: Point, to: Point, color| {
-            let (from, to) = ((from.0.round(), from.1.round()), (to.0.round(), to.1.round()));
-            canvas.rectangle(from, (to.0.max(from.0 + 1.0), to.1.max(from.1 + 1.0)), color)
-        };
-        for tick in self.y.ticks() {
-            let (_, y) = self.at(self.x.low, tick);
-            hairline((self.left, y), (self.right, y), GRID)?;
-            canvas.text((self.left - 12.0, y + 6.0), HPos::Right, LABEL, MUTED, &self.y.label(tick))?;
-        }
-        for tick in self.x.ticks() {
-            let (x, _) = self.at(tick, self.y.low);
-            hairline((x, self.top), (x, self.bottom), GRID)?;
-            hairline((x, self.bottom), (x, self.bottom + 6.0), FRAME)?;
-            canvas.text((x, self.bottom + 27.0), HPos::Center, LABEL, MUTED, &self.x.label(tick))?;
-        }
-        hairline((self.left, self.top), (self.left, self.bottom), FRAME)?;
-        hairline((self.left, self.bottom), (self.right, self.bottom), FRAME)?;
-        canvas.text((self.left, self.top - 18.0), HPos::Left, PANEL, INK, self.name)?;
-        let middle = (self.left + self.right) / 2.0;
-        canvas.text((middle, self.bottom + 56.0), HPos::Center, LABEL, INK, "epoch")
-    }
-
-    /// Joins the values; a value that cannot be drawn breaks the line. Values get dots where they are
-    /// few enough to be told apart, and where they have no neighbour to be joined to.
-    fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, color: RGBColor) -> Result<()> {
-        let radius = if series.len() <= 30 { 4.5 } else { LINE / 2.0 };
-        for (index, (epoch, value)) in series.iter().enumerate() {
-            let Some(value) = value else { continue };
-            let here = self.at(*epoch, *value);
-            let next = series.get(index + 1).and_then(|(epoch, value)| Some(self.at(*epoch, (*value)?)));
-            let before = index.checked_sub(1).and_then(|index| series.get(index)?.1);
-            if let Some(next) = next {
-                canvas.line(here, next, LINE, color)?;
-            }
-            let alone = next.is_none() && before.is_none();
-            canvas.dot(here, if alone { 4.5 } else { radius }, color)?;
-        }
-        Ok(())
-    }
-
-    /// A dashed line upright through the best epoch.
-    fn mark_epoch(&self, canvas: &Canvas<'_>, epoch: usize) -> Result<()> {
-        let (x, _) = self.at(epoch as f64, self.y.low);
-        let x = x.round();
-        let mut y = self.top;
-        while y < self.bottom {
-            canvas.rectangle((x, y), (x + 1.0, (y + 7.0).min(self.bottom)), MUTED)?;
-            y += 12.0;
-        }
-        Ok(())
-    }
-
-    fn ring(&self, canvas: &Canvas<'_>, series: &Series, epoch: usize) -> Result<()> {
-        match series.iter().find(|(at, _)| *at == epoch as f64) {
-            Some((at, Some(value))) => ring(canvas, self.at(*at, *value)),
-            _ => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{read_text, write_atomic};
 
 const HEADER: &str =
     "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
+
+/// A larger table is none: a million epochs take less.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// The figures of one epoch. Losses are means over the images; accuracies run from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,19 @@ pub fn write_csv(path: impl AsRef<Path>, epochs: &[EpochMetrics]) -> Result<()> 
     })
 }
 
+/// Writes the same figures as JSON lines: an object an epoch, under the names of the columns.
+///
+/// # Errors
+/// [`Error::File`] where `path` cannot be written.
+pub fn write_jsonl(path: impl AsRef<Path>, epochs: &[EpochMetrics]) -> Result<()> {
+    write_atomic(path, |file| {
+        epochs.iter().try_for_each(|row| {
+            serde_json::to_writer(&mut *file, row)?;
+            writeln!(file)
+        })
+    })
+}
+
 /// Reads a table that [`write_csv`] wrote.
 ///
 /// # Errors
@@ -64,8 +80,7 @@ pub fn write_csv(path: impl AsRef<Path>, epochs: &[EpochMetrics]) -> Result<()> 
 /// that is wrong. Epochs must count upwards from 1.
 pub fn read_csv(path: impl AsRef<Path>) -> Result<Vec<EpochMetrics>> {
     let path = path.as_ref();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+    let text = read_text(path, MOST_BYTES)?;
     parse(&text).map_err(|problem| Error::file(path, problem))
 }
 
@@ -154,6 +169,18 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("{HEADER}\n1,NaN,0.25,,,0.001,1000,12.75\n"));
         assert!(read_csv(&path).unwrap()[0].train_loss.is_nan());
+    }
+
+    #[test]
+    fn json_lines_say_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let rows =
+            [EpochMetrics { images_per_s: 1.5, ..row(1) }, EpochMetrics { images_per_s: 2.5, ..row(2) }];
+        write_jsonl(&path, &rows).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let read: Vec<EpochMetrics> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, rows);
     }
 
     #[test]

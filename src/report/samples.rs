@@ -99,6 +99,22 @@ fn shown(sample: &Sample<'_>) -> Result<RgbImage> {
     })
 }
 
+/// A picture as a small PNG, and its side in pixels: as it is, or reduced.
+///
+/// # Errors
+/// If it cannot be encoded.
+pub(super) fn thumbnail(pixels: &[u8], size: usize) -> Result<(Vec<u8>, u32)> {
+    const LARGEST: u32 = 128;
+    let side = u32::try_from(size).ok();
+    let picture = side.and_then(|side| RgbImage::from_raw(side, side, pixels.to_vec()));
+    let picture = picture.ok_or_else(|| Error::Failed(format!("{} bytes are no picture", pixels.len())))?;
+    let picture = match picture.width() > LARGEST {
+        true => imageops::resize(&picture, LARGEST, LARGEST, FilterType::CatmullRom),
+        false => picture,
+    };
+    Ok((canvas::png(&picture)?, picture.width()))
+}
+
 /// The one or two lines under a picture.
 fn caption(canvas: &Canvas<'_>, sample: &Sample<'_>) -> Result<()> {
     const BASELINE: f64 = 24.0;
@@ -128,7 +144,7 @@ fn prediction(name: &str, figure: &str, room: f64) -> String {
 }
 
 /// Whole per cent; never "100 %" for less than certainty, nor "0 %" for more than nothing.
-fn percent(probability: f32) -> String {
+pub(super) fn percent(probability: f32) -> String {
     let percent = f64::from(probability) * 100.0;
     match percent {
         p if !p.is_finite() => "? %".into(),

@@ -32,6 +32,14 @@ pub struct Progress {
     pub history: Vec<EpochMetrics>,
 }
 
+impl Progress {
+    /// The finished epochs of the stage under way.
+    pub fn of_stage(&self) -> &[EpochMetrics] {
+        let first = self.history.len().saturating_sub(self.stage_epochs);
+        &self.history[first..]
+    }
+}
+
 /// What must be the same for a run to be continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
@@ -51,7 +59,8 @@ pub struct Checkpoint {
 }
 
 const FORMAT: &str = "cifar-engine checkpoint 1";
-const DAMAGED: &str = "is no checkpoint of this version, or damaged";
+const DAMAGED: &str = "is no checkpoint of this version, or damaged; the weights in last.safetensors beside it may be \
+                       whole, and without the checkpoint --resume begins the run again";
 
 impl Checkpoint {
     /// Writes the file, whole or not at all.
@@ -91,7 +100,11 @@ impl Checkpoint {
             return Err(damaged());
         }
         let identity = Identity { settings: entry("settings")?, pictures: entry("pictures")? };
-        let progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
+        let progress: Progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
+        let counted = progress.history.iter().enumerate().all(|(i, row)| row.epoch == i + 1);
+        if !counted || progress.stage_epochs > progress.history.len() {
+            return Err(damaged());
+        }
         let states = file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect();
         Ok(Checkpoint { identity, progress, states })
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::features::{Features, Feed};
-use super::plans::{self, Program, Totals};
+use super::plans::{self, Program};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
@@ -11,11 +11,13 @@ use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
-use crate::weights::WeightsFile;
+use crate::weights::{self, WeightsFile};
 
-/// Images a step, where nothing else is asked for. Losses are summed by batch, so one size everywhere also
-/// makes equal evaluations equal in the last digit.
+/// Images a step, where nothing else is asked for.
 pub const BATCH_SIZE: usize = 128;
+
+/// The weights that are built into the program: see `weights/README.md`.
+const BUILT_IN: &[u8] = include_bytes!("../../weights/cnn-cifar10.safetensors");
 
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
@@ -31,7 +33,18 @@ pub struct Evaluator {
 pub struct Trained {
     pub path: PathBuf,
     pub spec: Spec,
+    /// How many of its numbers were trained; running statistics were not.
+    pub trained_parameters: usize,
     file: WeightsFile,
+}
+
+/// How a model is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Images a step.
+    pub batch_size: usize,
+    /// Whether to take the mean logits of each image and its mirror image.
+    pub flip: bool,
 }
 
 impl Trained {
@@ -48,13 +61,29 @@ impl Trained {
     /// # Errors
     /// As for [`Trained::open`].
     pub fn open_as(path: &Path, attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
-        let Pretrained { mut spec, file, .. } = Pretrained::open(path, attributes)?;
+        Trained::checked(Pretrained::open(path, attributes)?, path, image_size)
+    }
+
+    /// The weights that are built into the program.
+    ///
+    /// # Errors
+    /// If the attributes do not suit them.
+    pub fn built_in(attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
+        let path = Path::new("built-in weights");
+        let pretrained = Pretrained::of(weights::parse(BUILT_IN, path)?, path, attributes)?;
+        Trained::checked(pretrained, path, image_size)
+    }
+
+    fn checked(pretrained: Pretrained, path: &Path, image_size: Option<usize>) -> Result<Trained> {
+        let Pretrained { mut spec, file, .. } = pretrained;
         if let Some(size) = image_size {
             (spec.image_size, spec.variant.input_size) = (size, size);
         }
         let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
         models::values(&file, &parameters, path)?;
-        Ok(Trained { path: path.to_path_buf(), spec, file })
+        let trained = parameters.iter().filter(|parameter| parameter.trainable);
+        let trained_parameters = trained.map(|parameter| parameter.shape.len()).sum();
+        Ok(Trained { path: path.to_path_buf(), spec, file, trained_parameters })
     }
 
     /// Evaluates the model on images; `name` is the device's name for them.
@@ -66,24 +95,88 @@ impl Trained {
         device: &mut dyn Device,
         name: &str,
         images: &Images,
-        batch_size: usize,
+        manner: Manner,
         keep_going: impl Fn() -> bool,
     ) -> Result<Evaluation> {
-        let evaluator = Evaluator::new(device, &self.spec, name, images, batch_size)?;
+        let evaluator = Evaluator::new(device, &self.spec, name, images, manner.batch_size)?;
         let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
         plans::write_parameters(device, &evaluator.parameters, &values)?;
-        let result = evaluator.run(device, keep_going)?;
+        let mut result = evaluator.run(device, &keep_going)?;
+        if manner.flip {
+            plans::upload(device, name, &images.mirrored())?;
+            result = evaluator.averaged(&result, &evaluator.run(device, &keep_going)?);
+        }
+        self.check(&result)?;
+        Ok(result)
+    }
+
+    fn check(&self, result: &Evaluation) -> Result<()> {
         let damaged =
             "gives outputs that are not finite numbers: the weights are damaged, or their training diverged";
-        if result.is_finite() { Ok(result) } else { Err(Error::file(&self.path, damaged)) }
+        if result.logits.iter().all(|logit| logit.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::file(&self.path, damaged))
+        }
+    }
+}
+
+/// A model on a device, for pictures that come a few at a time.
+pub struct Predictor<'a> {
+    trained: &'a Trained,
+    evaluator: Evaluator,
+    flip: bool,
+}
+
+/// The device's name for the pictures of a [`Predictor`].
+const PREDICTED: &str = "predicted";
+
+impl Trained {
+    /// Prepares predictions; `manner.batch_size` pictures at a time at most.
+    ///
+    /// # Errors
+    /// As for [`Evaluator`].
+    pub fn predictor(&self, device: &mut dyn Device, manner: Manner) -> Result<Predictor<'_>> {
+        let Manner { batch_size, flip } = manner;
+        let size = self.spec.image_size;
+        let empty = Images::black(batch_size, size);
+        let evaluator = Evaluator::new(device, &self.spec, PREDICTED, &empty, batch_size)?;
+        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
+        plans::write_parameters(device, &evaluator.parameters, &values)?;
+        Ok(Predictor { trained: self, evaluator, flip })
+    }
+}
+
+impl Predictor<'_> {
+    /// A row of class probabilities for each picture of the model's size, no more than a batch of them.
+    ///
+    /// # Errors
+    /// If the device fails, or the model's outputs are not finite.
+    pub fn predict(&self, device: &mut dyn Device, pictures: &Images) -> Result<Vec<Vec<f32>>> {
+        let mut batch = pictures.clone();
+        batch.labels.resize(self.evaluator.batch_size, 0);
+        batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
+        plans::upload(device, PREDICTED, &batch)?;
+        let mut result = self.evaluator.run(device, || true)?;
+        if self.flip {
+            plans::upload(device, PREDICTED, &batch.mirrored())?;
+            result = self.evaluator.averaged(&result, &self.evaluator.run(device, || true)?);
+        }
+        let classes = self.evaluator.classes;
+        result.logits.truncate(pictures.len() * classes);
+        self.trained.check(&result)?;
+        Ok(result.logits.chunks_exact(classes).map(probabilities).collect())
     }
 }
 
 /// The outcome of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
+    /// Mean cross-entropy.
     pub loss: f64,
     pub accuracy: f64,
+    /// Where each image was averaged with its mirror image, the accuracy of the images alone.
+    pub plain_accuracy: Option<f64>,
     /// Per class: (correct, images).
     pub per_class: Vec<(usize, usize)>,
     /// `[images, classes]`.
@@ -91,6 +184,21 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    fn of(logits: Vec<f32>, labels: &[u32], classes: usize) -> Evaluation {
+        let mut per_class = vec![(0, 0); classes];
+        let mut loss = 0.0;
+        for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
+            loss += cross_entropy(logits, label as usize);
+            if let Some((correct, images)) = per_class.get_mut(label as usize) {
+                *images += 1;
+                *correct += usize::from(first_largest(logits) == label as usize);
+            }
+        }
+        let correct: usize = per_class.iter().map(|(correct, _)| correct).sum();
+        let (loss, accuracy) = (loss / labels.len() as f64, correct as f64 / labels.len() as f64);
+        Evaluation { loss, accuracy, plain_accuracy: None, per_class, logits }
+    }
+
     /// Whether every output of the model was a finite number.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.logits.iter().all(|logit| logit.is_finite())
@@ -115,7 +223,7 @@ impl Evaluator {
         let batch_size = batch_size.min(images.len());
         let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load(plan)?;
-        device.record(plan, &["totals", "logits"])?;
+        device.record(plan, &["logits"])?;
         plans::upload(device, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
         Ok(Evaluator { plan, feed: Feed::Pictures, parameters, labels, classes, batch_size })
@@ -137,7 +245,7 @@ impl Evaluator {
         let program = plans::evaluation_on_features(spec, part, features.shape(), batch_size)?;
         let Program { plan, parameters, .. } = program;
         let (plan, classes) = (device.load(plan)?, spec.classes.len());
-        device.record(plan, &["totals", "logits"])?;
+        device.record(plan, &["logits"])?;
         Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }
 
@@ -146,12 +254,8 @@ impl Evaluator {
     /// # Errors
     /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
     pub fn run(&self, device: &mut dyn Device, keep_going: impl Fn() -> bool) -> Result<Evaluation> {
-        let (mut totals, mut logits) = (Totals::default(), Vec::new());
-        let mut add = |outputs: &[f32]| {
-            let (sums, batch) = outputs.split_at(3);
-            totals.add(Totals::from(sums));
-            logits.extend_from_slice(batch);
-        };
+        let mut logits = Vec::new();
+        let mut add = |batch: &[f32]| logits.extend_from_slice(batch);
         // An evaluation that was interrupted may have left some.
         device.collect(self.plan, true, &mut |_| ())?;
         let count = self.labels.len();
@@ -169,15 +273,22 @@ impl Evaluator {
         device.collect(self.plan, true, &mut add)?;
         // The last batch may have empty places.
         logits.truncate(count * self.classes);
-        let mut per_class = vec![(0, 0); self.classes];
-        for (logits, &label) in logits.chunks_exact(self.classes).zip(&self.labels) {
-            if let Some((correct, images)) = per_class.get_mut(label as usize) {
-                *images += 1;
-                *correct += usize::from(first_largest(logits) == label as usize);
-            }
-        }
-        Ok(Evaluation { loss: totals.mean_loss(), accuracy: totals.accuracy(), per_class, logits })
+        Ok(Evaluation::of(logits, &self.labels, self.classes))
     }
+
+    /// The evaluation of the mean logits of two.
+    fn averaged(&self, plain: &Evaluation, mirrored: &Evaluation) -> Evaluation {
+        let mean = plain.logits.iter().zip(&mirrored.logits).map(|(a, b)| 0.5 * (a + b)).collect();
+        let plain_accuracy = Some(plain.accuracy);
+        Evaluation { plain_accuracy, ..Evaluation::of(mean, &self.labels, self.classes) }
+    }
+}
+
+/// `-log softmax(z)[label]`; NaN for a label outside the classes.
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
+    logits.get(label).map_or(f64::NAN, |z| total.ln() - f64::from(z - largest))
 }
 
 /// Softmax of one row of logits.
@@ -186,4 +297,29 @@ pub fn probabilities(logits: &[f32]) -> Vec<f32> {
     let exponentials: Vec<f64> = logits.iter().map(|z| f64::from(z - largest).exp()).collect();
     let total: f64 = exponentials.iter().sum();
     exponentials.iter().map(|e| (e / total) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_follow_from_logits_and_labels() {
+        let logits = vec![2.0, 1.0, 0.0, 0.0, 3.0, 0.0, 5.0, 5.0, 0.0, 0.0, 0.0, 0.5];
+        let result = Evaluation::of(logits, &[0, 1, 1, 2], 3);
+        assert_eq!(result.accuracy, 0.75); // of equal logits the first one wins
+        assert_eq!(result.per_class, [(1, 1), (1, 2), (1, 1)]);
+        let losses = [(2.0f64, 1.0f64, 0.0f64), (3.0, 0.0, 0.0), (5.0, 5.0, 0.0), (0.5, 0.0, 0.0)];
+        let loss = |(own, a, b): (f64, f64, f64)| (own.exp() + a.exp() + b.exp()).ln() - own;
+        let mean = losses.into_iter().map(loss).sum::<f64>() / 4.0;
+        assert!((result.loss - mean).abs() < 1e-12);
+        assert!(Evaluation::of(vec![1.0, 2.0], &[7], 2).loss.is_nan());
+        assert!(!Evaluation::of(vec![f32::NAN, 2.0], &[1], 2).is_finite());
+    }
+
+    #[test]
+    fn the_built_in_weights_are_whole() {
+        let trained = Trained::built_in(&Attributes::default(), None).unwrap();
+        assert_eq!(trained.spec.classes, crate::data::cifar10::CLASSES);
+    }
 }

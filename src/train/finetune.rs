@@ -11,14 +11,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Identity;
-use super::evaluate::{BATCH_SIZE, Evaluator, Trained};
+use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::{Features, Feed, Request};
 use super::plans::{self, Program};
 use super::run_folder::RunFolder;
 use super::session::Session;
 use super::settings::{Settings, usage};
-use super::stage::{Course, Stage};
-use super::{Observer, Outcome};
+use super::stage::{Course, Ended, Stage};
+use super::{Observer, Outcome, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -94,11 +94,12 @@ fn parts(settings: &Settings, finetune: &Finetune, pictures: usize) -> Vec<Part>
 }
 
 /// The description of the model that comes out.
-fn spec(pretrained: &Spec, finetune: &Finetune, data: &Dataset) -> Spec {
+fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, data: &Dataset) -> Spec {
     Spec {
         classes: data.classes.clone(),
         image_size: data.train.size,
         variant: Variant { input_size: finetune.input_size, ..pretrained.variant },
+        test_flip: settings.test_flip,
         data: data.name.clone(),
         ..pretrained.clone()
     }
@@ -137,7 +138,7 @@ pub fn finetune(
     };
     settings.check_against(data.train.len())?;
     let path = Path::new(&finetune.pretrained);
-    let spec = spec(&pretrained.spec, finetune, data);
+    let spec = spec(&pretrained.spec, settings, finetune, data);
     let Program { plan, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
     // Of all plans, this one holds every parameter.
     device.load(plan)?;
@@ -153,11 +154,13 @@ pub fn finetune(
     for part in parts.iter().skip(session.progress().stage) {
         let workshop = Workshop { settings, spec: &spec, run, images: &images, validation: &validation };
         let stage = workshop.stage(device, part, &parameters, observer)?;
-        session.fit(device, &stage, observer)?;
+        let ended = session.fit(device, &stage, observer)?;
+        note_end(ended, observer);
+        if let Ended::Target(_) = ended {
+            break;
+        }
     }
-    let test = Trained::open(&run.best())?;
-    let test = test.evaluate(device, "test", &data.test, BATCH_SIZE, || observer.keep_going())?;
-    Ok(Outcome { history: session.progress().history.clone(), test })
+    finish(device, run, settings, session.progress().history.clone(), &data.test, observer)
 }
 
 /// What stages are made from.

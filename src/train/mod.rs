@@ -8,10 +8,13 @@ pub mod checkpoint;
 pub mod evaluate;
 pub mod features;
 pub mod finetune;
+pub mod lr_find;
 pub mod optimizer;
 pub mod plans;
+pub mod probe;
 pub mod run_folder;
 pub mod schedule;
+pub mod score;
 pub mod session;
 pub mod settings;
 pub mod stage;
@@ -20,14 +23,14 @@ use crate::data::{Dataset, Images};
 use crate::error::Result;
 use crate::exec::Device;
 use crate::models::{Spec, Variant};
-use crate::report::EpochMetrics;
+use crate::report::{EpochMetrics, RunReport};
 use checkpoint::Identity;
-use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Trained};
+use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
 use features::Feed;
 use run_folder::RunFolder;
 use session::Session;
 use settings::{Normalise, Settings};
-use stage::Stage;
+use stage::{Ended, Stage};
 
 /// Where a training is, after each step.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +54,10 @@ pub trait Observer {
     fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
-    /// What is done before the first epoch of a stage.
+    /// What is done before the first epoch of a stage, and why a stage ends early.
     fn note(&mut self, _text: &str) {}
+    /// What is probably wrong.
+    fn warn(&mut self, _text: &str) {}
 }
 
 /// What a training ends with.
@@ -77,6 +82,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         mean,
         std,
         norm: settings.norm,
+        test_flip: settings.test_flip,
         data: data.name.clone(),
     }
 }
@@ -128,9 +134,47 @@ pub fn train(
     plans::upload(device, "train", &images)?;
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
-    session.fit(device, &stage, observer)?;
+    note_end(session.fit(device, &stage, observer)?, observer);
+    finish(device, run, settings, session.progress().history.clone(), &test, observer)
+}
+
+/// Says why a training ended, where that is before its last epoch.
+fn note_end(ended: Ended, observer: &mut dyn Observer) {
+    match ended {
+        Ended::Complete => {}
+        Ended::Stale(epochs) => {
+            observer.note(&format!("stopped: no better validation accuracy in {epochs} epochs"));
+        }
+        Ended::Target(accuracy) => {
+            observer.note(&format!("stopped: the target is reached with {:.2} %", 100.0 * accuracy));
+        }
+    }
+}
+
+/// Evaluates the best weights of a run on the test set, and writes the run's report.
+fn finish(
+    device: &mut dyn Device,
+    run: &RunFolder,
+    settings: &Settings,
+    history: Vec<EpochMetrics>,
+    test: &Images,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
     // From the file, which thereby is known to be good.
-    let test =
-        Trained::open(&run.best())?.evaluate(device, "test", &test, BATCH_SIZE, || observer.keep_going())?;
-    Ok(Outcome { history: session.progress().history.clone(), test })
+    let trained = Trained::open(&run.best())?;
+    let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let result = trained.evaluate(device, "test", test, manner, || observer.keep_going())?;
+    run.write_report(&RunReport {
+        title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
+        classes: &trained.spec.classes,
+        history: &history,
+        accuracy: result.accuracy,
+        plain_accuracy: result.plain_accuracy,
+        loss: result.loss,
+        logits: &result.logits,
+        images: test,
+        parameters: trained.trained_parameters,
+        settings: &settings.to_toml(),
+    })?;
+    Ok(Outcome { history, test: result })
 }

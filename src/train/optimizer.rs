@@ -9,7 +9,11 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
 use crate::ops::adam::{Adam, EpsilonForm};
+use crate::ops::add::Add;
+use crate::ops::clip::Clip;
+use crate::ops::moving_average::MovingAverage;
 use crate::ops::sgd::Sgd;
+use crate::ops::sum_squares::SumSquares;
 use crate::tensor::TensorType;
 
 /// Which optimizer. Weight decay is given apart, and applies to weights only.
@@ -44,7 +48,63 @@ impl FromStr for Optimizer {
     }
 }
 
+/// Scales the gradients such that their norm, all together, is at most `limit`; returns the scaled ones.
+///
+/// # Errors
+/// None but those of [`Graph::apply`].
+pub fn clip(graph: &mut Graph, gradients: &[Value], limit: f32) -> Result<Vec<Value>> {
+    graph.set_layer("clip");
+    let mut total = None;
+    for &gradient in gradients {
+        let squares = graph.apply1(SumSquares, &[gradient])?;
+        total = Some(match total {
+            None => squares,
+            Some(total) => graph.apply1(Add, &[total, squares])?,
+        });
+    }
+    let Some(total) = total else { return Ok(Vec::new()) };
+    gradients.iter().map(|&gradient| graph.apply1(Clip { limit }, &[gradient, total])).collect()
+}
+
+/// The state that holds the moving average of a parameter.
+pub fn average_of(parameter: &str) -> String {
+    format!("average.{parameter}")
+}
+
+/// Keeps a moving average of every parameter that the graph updates (Polyak and Juditsky 1992), with `decay` of it
+/// left by each step. It begins at zero, so after t steps it must be divided by `1 - decay^t`, as Adam's moments.
+///
+/// # Errors
+/// None but those of [`Graph::apply`].
+pub fn keep_averages(graph: &mut Graph, parameters: &[Parameter], decay: f32) -> Result<()> {
+    graph.set_layer("average");
+    for (state, new) in graph.updates().to_vec() {
+        let Some(parameter) = parameters.iter().find(|parameter| parameter.value == state) else { continue };
+        let ty = TensorType::f32(parameter.shape.clone());
+        let average = graph.state(&average_of(&parameter.name), ty)?;
+        let op = MovingAverage { momentum: 1.0 - decay, scale: 1.0 };
+        let moved = graph.apply1(op, &[average, new])?;
+        graph.update(average, moved)?;
+    }
+    Ok(())
+}
+
 impl Optimizer {
+    /// The state that [`Optimizer::was_zero`] looks at.
+    pub fn moment_of(self, parameter: &str) -> String {
+        match self {
+            Optimizer::Sgd => format!("momentum.{parameter}"),
+            Optimizer::Adam | Optimizer::KerasAdam => format!("adam_m.{parameter}"),
+        }
+    }
+
+    /// Whether an element's gradient was zero in a step that found the moment at zero, and the parameter at `p`;
+    /// none where it was not finite. `moment` is what the step left.
+    pub fn was_zero(self, moment: f32, p: f32, decay: f32) -> Option<bool> {
+        let decayed = if self == Optimizer::Sgd { decay * p } else { 0.0 };
+        moment.is_finite().then_some(moment == decayed)
+    }
+
     /// Adds the updates of `parameters` by their gradients; `rate` is `f32 [1]`, `step` `u32 [1]`, from 0.
     /// Moments become states named after the parameter.
     ///
@@ -61,18 +121,18 @@ impl Optimizer {
         for (parameter, &gradient) in parameters.iter().zip(gradients) {
             graph.set_layer(&parameter.name);
             let decay = if parameter.decay { decay } else { 0.0 };
-            let moment = |name: &str, graph: &mut Graph| {
-                graph.state(&format!("{name}.{}", parameter.name), TensorType::f32(parameter.shape.clone()))
-            };
+            let moment =
+                |name: &str, graph: &mut Graph| graph.state(name, TensorType::f32(parameter.shape.clone()));
             let p = parameter.value;
             let (olds, news) = match self {
                 Optimizer::Sgd => {
-                    let b = moment("momentum", graph)?;
+                    let b = moment(&self.moment_of(&parameter.name), graph)?;
                     let op = Sgd { momentum: 0.9, nesterov: true, decay };
                     (vec![p, b], graph.apply(op, &[p, b, gradient, rate])?)
                 }
                 Optimizer::Adam | Optimizer::KerasAdam => {
-                    let (m, v) = (moment("adam_m", graph)?, moment("adam_v", graph)?);
+                    let m = moment(&self.moment_of(&parameter.name), graph)?;
+                    let v = moment(&format!("adam_v.{}", parameter.name), graph)?;
                     let (epsilon, epsilon_form) = match self {
                         Optimizer::KerasAdam => (1e-7, EpsilonForm::Keras),
                         _ => (1e-8, EpsilonForm::Torch),

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::optimizer;
 use super::settings::{Augmentation, Settings};
 use crate::data::Images;
 use crate::error::Result;
@@ -83,7 +84,10 @@ fn training_step(
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
     let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
     let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
-    let gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
+    let mut gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
+    if settings.clip > 0.0 {
+        gradients = optimizer::clip(&mut graph, &gradients, settings.clip)?;
+    }
     let pairs = trainable.into_iter().zip(gradients);
     let in_backbone = |p: &Parameter| settings.finetune.is_some() && !CLASSIFIER.contains(&p.name.as_str());
     let (backbone, rest): (Vec<_>, Vec<_>) = pairs.partition(|(p, _)| in_backbone(p));
@@ -95,21 +99,23 @@ fn training_step(
             settings.optimizer.add_updates(&mut graph, &parameters, &gradients, decay, [rate, step])?;
         }
     }
+    if settings.ema > 0.0 {
+        optimizer::keep_averages(&mut graph, &parameters, settings.ema)?;
+    }
     fuse(&mut graph)?;
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
 /// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an empty place),
-/// `step`. Outputs: `logits` `[batch, classes]` and `totals` `[3]`. States: `NAME.images`, `NAME.labels`, the
-/// parameters.
+/// `step`. Output: `logits` `[batch, classes]`. States: `NAME.images`, `NAME.labels`, the parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.
 pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let (x, labels) = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
-    evaluation_step(graph, spec, 0..spec.architecture.units(), x, labels)
+    let (x, _) = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
+    evaluation_step(graph, spec, 0..spec.architecture.units(), x)
 }
 
 /// [`evaluation`] of the model's last units, on what the units before put out; inputs as for
@@ -124,24 +130,15 @@ pub fn evaluation_on_features(
     batch_size: usize,
 ) -> Result<Program> {
     let mut graph = Graph::new();
-    let (x, labels) = feature_batch(&mut graph, features, batch_size);
-    evaluation_step(graph, spec, part, x, labels)
+    let (x, _) = feature_batch(&mut graph, features, batch_size);
+    evaluation_step(graph, spec, part, x)
 }
 
-fn evaluation_step(
-    mut graph: Graph,
-    spec: &Spec,
-    part: Range<usize>,
-    x: Value,
-    labels: Value,
-) -> Result<Program> {
+fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) -> Result<Program> {
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
     let logits = spec.build_part(&mut builder, x, part, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
-    graph.set_layer("loss");
-    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?;
-    graph.output("totals", outputs[1]);
     graph.output("logits", logits);
     fuse(&mut graph)?;
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })

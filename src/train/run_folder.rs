@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
-use crate::report::{EpochMetrics, curves, metrics};
+use crate::files::{read_text, write_atomic};
+use crate::report::{EpochMetrics, RunReport, curves, metrics};
 
-/// A run folder: `settings.toml`, `metrics.csv`, `curves.png`, `best.safetensors`, `last.safetensors` and
-/// `checkpoint.safetensors`. It is locked as long as this value lives; the lock ends with the process, however
+/// A run folder: `settings.toml`, `metrics.csv` and `.jsonl`, `curves.png`, `best.safetensors`, `last.safetensors`,
+/// `checkpoint.safetensors`, and at the end `result.json` and the files of [`RunReport`]. It is locked as long as this value lives; the lock ends with the process, however
 /// that ends.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -20,6 +20,9 @@ pub struct RunFolder {
 }
 
 const SETTINGS: &str = "settings.toml";
+
+/// Settings and results are no larger than this.
+pub const MOST_TEXT: u64 = 1 << 20;
 
 impl RunFolder {
     /// Creates the folder, or the first free `runs/MODEL-DATA-N` if none is named, and writes the settings
@@ -61,9 +64,8 @@ impl RunFolder {
             return Err(Error::file(&path, format!("holds no run: there is no {SETTINGS} in it")));
         }
         let run = RunFolder { _lock: lock(&path)?, path };
-        let text =
-            fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("cannot be read: {e}")))?;
-        let settings = toml::from_str(&text).map_err(|e| Error::file(&file, e.message()))?;
+        let settings =
+            toml::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e.message()))?;
         Ok((run, settings))
     }
 
@@ -102,6 +104,12 @@ impl RunFolder {
         if path.exists() { Checkpoint::load(&path).map(Some) } else { Ok(None) }
     }
 
+    /// The error of a checkpoint that is whole, but not one of this training.
+    pub(super) fn not_its_checkpoint(&self) -> Error {
+        let problem = "does not belong to this run; delete it to begin the run again";
+        Error::file(self.checkpoint_path(), problem)
+    }
+
     /// Replaces the state that the run goes on from.
     ///
     /// # Errors
@@ -110,12 +118,22 @@ impl RunFolder {
         checkpoint.save(&self.checkpoint_path())
     }
 
-    /// Writes the history so far, as a table and as a picture.
+    /// Writes what a finished run leaves to look at.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_report(&self, report: &RunReport<'_>) -> Result<()> {
+        report.write(&self.path)?;
+        report.write_result(&self.path.join("result.json"))
+    }
+
+    /// Writes the history so far, as tables and as a picture.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn write_history(&self, title: &str, history: &[EpochMetrics]) -> Result<()> {
         metrics::write_csv(self.path.join("metrics.csv"), history)?;
+        metrics::write_jsonl(self.path.join("metrics.jsonl"), history)?;
         curves::draw(self.path.join("curves.png"), title, history)
     }
 }

@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, Identity, Progress};
 use super::evaluate::{Evaluation, Evaluator};
-use super::plans::Totals;
+use super::optimizer::average_of;
+use super::plans::{self, Totals};
 use super::run_folder::RunFolder;
-use super::stage::{Epoch, Stage};
+use super::score::best_epoch;
+use super::stage::{Ended, Epoch, Stage};
 use super::{Observer, StepProgress};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -60,17 +62,47 @@ impl<'a> Session<'a> {
     /// # Errors
     /// If a loss is not finite, a file cannot be written or the observer stops the training
     /// ([`Error::Interrupted`], after weights and checkpoint are saved).
-    pub fn fit(&mut self, device: &mut dyn Device, stage: &Stage, observer: &mut dyn Observer) -> Result<()> {
+    pub fn fit(
+        &mut self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        observer: &mut dyn Observer,
+    ) -> Result<Ended> {
         stage.clear(device)?;
-        for (name, values) in self.saved.take().unwrap_or_default() {
-            device.write_state(&name, values.as_slice().into())?;
+        if let Some(saved) = self.saved.take() {
+            self.restore(device, stage, &saved)?;
         }
-        while self.progress.stage_epochs < stage.course.epochs {
-            self.epoch(device, stage, observer)?;
-        }
+        let ended = loop {
+            match stage.course.ended(self.progress.of_stage()) {
+                Some(ended) => break ended,
+                None => self.epoch(device, stage, observer)?,
+            }
+        };
         self.progress.stage += 1;
         self.progress.stage_epochs = 0;
+        Ok(ended)
+    }
+
+    /// Gives the device back what it held. A checkpoint without some of it is none of this stage.
+    fn restore(
+        &self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        saved: &BTreeMap<String, Vec<f32>>,
+    ) -> Result<()> {
+        if self.progress.step > stage.course.steps() || self.progress.stage_epochs > stage.course.epochs {
+            return Err(self.run.not_its_checkpoint());
+        }
+        for name in self.names(stage) {
+            let values = saved.get(name).ok_or_else(|| self.run.not_its_checkpoint())?;
+            device.write_state(name, values.as_slice().into())?;
+        }
         Ok(())
+    }
+
+    /// The names of everything on the device that a checkpoint holds.
+    fn names<'b>(&'b self, stage: &'b Stage) -> impl Iterator<Item = &'b String> {
+        self.parameters.iter().map(|parameter| &parameter.name).chain(stage.states())
     }
 
     /// Trains to the end of the epoch under way, and saves.
@@ -119,14 +151,18 @@ impl<'a> Session<'a> {
         for step in self.progress.step..epoch.steps() {
             epoch.run(device, step)?;
             let known = self.progress.step;
-            self.collect(device, epoch, step + 1 == epoch.steps())?;
+            self.collect(device, stage, epoch, step + 1 == epoch.steps())?;
             // No clock is so coarse that this is no time at all, but nothing here may be infinite.
             self.progress.seconds = (before + begin.elapsed().as_secs_f64()).max(1e-9);
             if self.progress.step > known {
                 observer.step(&self.step_progress(stage, epoch));
             }
+            if epoch.is_probed(step + 1) {
+                self.collect(device, stage, epoch, true)?;
+                self.probe(device, stage, epoch, observer)?;
+            }
             if !observer.keep_going() {
-                self.collect(device, epoch, true)?;
+                self.collect(device, stage, epoch, true)?;
                 self.save(device, stage)?;
                 return Err(Error::Interrupted);
             }
@@ -135,8 +171,8 @@ impl<'a> Session<'a> {
     }
 
     /// Takes note of the steps that have ended, or of all that were started: on a GPU the last few may be under way.
-    fn collect(&mut self, device: &mut dyn Device, epoch: &Epoch, all: bool) -> Result<()> {
-        for batch in epoch.collect(device, all)? {
+    fn collect(&mut self, device: &mut dyn Device, stage: &Stage, epoch: &Epoch, all: bool) -> Result<()> {
+        for batch in stage.collect(device, all)? {
             self.progress.step += 1;
             if !batch.loss.is_finite() {
                 return Err(self.diverged(epoch, self.progress.step));
@@ -159,7 +195,27 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs the validation; if that is interrupted, everything is saved first.
+    /// Tells the observer which tensors do not learn.
+    fn probe(
+        &self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        epoch: &Epoch,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let without = stage.without_gradient(device, &self.parameters, epoch.pictures(0))?;
+        if !without.is_empty() {
+            let names = without.join(", ");
+            observer.warn(&format!(
+                "after {} steps no gradient reaches {names}: they do not learn; try a lower --lr or \
+                 another --seed",
+                self.progress.step
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs the validation, on the weights that are saved; if it is interrupted, everything is saved first.
     fn validate(
         &self,
         device: &mut dyn Device,
@@ -167,11 +223,47 @@ impl<'a> Session<'a> {
         validation: &Evaluator,
         observer: &dyn Observer,
     ) -> Result<Evaluation> {
-        let result = validation.run(device, || observer.keep_going());
+        let result = match stage.course.ema > 0.0 {
+            true => {
+                self.with_averages(device, stage, |device| validation.run(device, || observer.keep_going()))
+            }
+            false => validation.run(device, || observer.keep_going()),
+        };
         if let Err(Error::Interrupted) = result {
             self.save(device, stage)?;
         }
         result
+    }
+
+    /// Does something while the parameters have the averaged values.
+    fn with_averages<T>(
+        &self,
+        device: &mut dyn Device,
+        stage: &Stage,
+        work: impl FnOnce(&mut dyn Device) -> Result<T>,
+    ) -> Result<T> {
+        let own = self.parameters.iter().map(|parameter| device.read_state(&parameter.name));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let averages = self.weights(device, stage)?;
+        plans::write_parameters(device, &self.parameters, &averages)?;
+        let result = work(device);
+        plans::write_parameters(device, &self.parameters, &own)?;
+        result
+    }
+
+    /// The weights that count: the averages, where they are kept.
+    fn weights(&self, device: &dyn Device, stage: &Stage) -> Result<Vec<Vec<f32>>> {
+        let Progress { stage_epochs, step, .. } = self.progress;
+        let kept = stage.average_weight(stage_epochs * stage.course.steps() + step);
+        let values = |parameter: &Parameter| {
+            let average = average_of(&parameter.name);
+            if kept == 0.0 || !stage.states().any(|state| *state == average) {
+                return device.read_state(&parameter.name);
+            }
+            let values = device.read_state(&average)?;
+            Ok(values.into_iter().map(|value| (f64::from(value) / kept) as f32).collect())
+        };
+        self.parameters.iter().map(values).collect()
     }
 
     /// Enters the epoch into the history and writes every file. The checkpoint comes last: a run that is killed
@@ -182,7 +274,7 @@ impl<'a> Session<'a> {
         progress.stage_epochs += 1;
         (progress.step, progress.totals, progress.seconds) = (0, Totals::default(), 0.0);
         if best_epoch(&self.progress.history) == self.progress.history.len() {
-            self.save_weights(device, &self.run.best())?;
+            self.save_weights(device, stage, &self.run.best())?;
         }
         let title = format!("{} on {}", self.spec.architecture, self.spec.data);
         self.run.write_history(&title, &self.progress.history)?;
@@ -191,16 +283,15 @@ impl<'a> Session<'a> {
 
     /// Writes the weights as they are, and the checkpoint.
     fn save(&self, device: &dyn Device, stage: &Stage) -> Result<()> {
-        self.save_weights(device, &self.run.last())?;
-        let names = self.parameters.iter().map(|parameter| &parameter.name).chain(stage.states());
-        let states = names.map(|name| Ok((name.clone(), device.read_state(name)?)));
+        self.save_weights(device, stage, &self.run.last())?;
+        let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(name)?)));
         let states = states.collect::<Result<_>>()?;
         let (identity, progress) = (self.identity.clone(), self.progress.clone());
         self.run.write_checkpoint(&Checkpoint { identity, progress, states })
     }
 
-    fn save_weights(&self, device: &dyn Device, path: &Path) -> Result<()> {
-        models::save(path, self.spec, &self.parameters, |name| device.read_state(name))
+    fn save_weights(&self, device: &dyn Device, stage: &Stage, path: &Path) -> Result<()> {
+        models::save(path, self.spec, &self.parameters, &self.weights(device, stage)?)
     }
 
     /// Whether every parameter is a finite number.
@@ -223,14 +314,6 @@ impl<'a> Session<'a> {
             "the loss is not a finite number at epoch {number}, step {step} (rate {rate}); {kept}; try a lower --lr"
         ))
     }
-}
-
-/// The epoch (from 1) with the best validation accuracy, the first of equals; 0 without epochs. Without a
-/// validation set nothing tells which epoch was best, and the last one stands in.
-pub fn best_epoch(history: &[EpochMetrics]) -> usize {
-    let validated = history.iter().filter_map(|row| Some((row.epoch, row.validation_accuracy?)));
-    let best = validated.reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.map_or(history.len(), |(epoch, _)| epoch)
 }
 
 /// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.

@@ -35,6 +35,19 @@ pub struct Settings {
     pub norm: Norm,
     pub seed: u32,
     pub validation: usize,
+    /// Share of the averaged weights that each step leaves; 0 to keep no averages.
+    pub ema: f32,
+    /// Largest norm of all gradients together; 0 for any.
+    pub clip: f32,
+    /// Epochs without a better validation accuracy after which to stop, or to lower the rate; 0 for never.
+    pub early_stop: usize,
+    pub plateau: usize,
+    /// Validation accuracy in per cent at which to stop; 0 for none.
+    pub target: f64,
+    /// Whether a prediction is the mean over a picture and its mirror image.
+    pub test_flip: bool,
+    /// Whether pictures that cannot be read are left out.
+    pub skip_bad: bool,
     /// What fine-tuning needs to know besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<Finetune>,
@@ -138,6 +151,13 @@ impl Recipe {
             norm: Norm { epsilon: 1e-5, momentum: 0.1 },
             seed: 0,
             validation: 5000,
+            ema: 0.0,
+            clip: 0.0,
+            early_stop: 0,
+            plateau: 0,
+            target: 0.0,
+            test_flip: true,
+            skip_bad: false,
             finetune: None,
         };
         match self {
@@ -153,6 +173,7 @@ impl Recipe {
                 augment: Augmentation::default(),
                 normalise: Normalise::Unit,
                 norm: Norm { epsilon: 1e-3, momentum: 0.01 },
+                test_flip: false,
                 ..default
             },
         }
@@ -181,8 +202,23 @@ impl Settings {
 
     /// The course of a training on `pictures` pictures.
     pub fn course(&self, pictures: usize) -> Course {
-        let Settings { batch_size, epochs, rate, schedule, seed, .. } = *self;
-        Course { pictures, batch_size, epochs, rate, backbone: 1.0, schedule, seed }
+        let Settings { batch_size, epochs, rate, schedule, seed, optimizer, weight_decay, .. } = *self;
+        let Settings { ema, early_stop, plateau, target, .. } = *self;
+        Course {
+            pictures,
+            batch_size,
+            epochs,
+            rate,
+            backbone: 1.0,
+            schedule,
+            seed,
+            optimizer,
+            weight_decay,
+            ema,
+            early_stop,
+            plateau,
+            target,
+        }
     }
 
     /// What the model's training graph depends on.
@@ -210,10 +246,19 @@ impl Settings {
         usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
         let decay = self.weight_decay;
         usage(decay.is_finite() && decay >= 0.0, format!("--weight-decay must not be negative: {decay}"))?;
-        for (name, value) in [("--dropout", self.dropout), ("--label-smoothing", self.label_smoothing)] {
+        let shares =
+            [("--dropout", self.dropout), ("--label-smoothing", self.label_smoothing), ("--ema", self.ema)];
+        for (name, value) in shares {
             usage((0.0..1.0).contains(&value), format!("{name} must lie in [0, 1), not {value}"))?;
         }
-        Ok(())
+        let clip = self.clip;
+        usage(clip.is_finite() && clip >= 0.0, format!("--clip must not be negative: {clip}"))?;
+        let target = self.target;
+        let fits = target == 0.0 || target > 1.0 && target <= 100.0;
+        usage(fits, format!("--target is in per cent, such as 87, not {target}"))?;
+        let falls = self.schedule != Schedule::Constant;
+        let problem = "--plateau lowers the rate itself; use it with --schedule constant";
+        usage(self.plateau == 0 || !falls, problem.into())
     }
 
     /// Checks that a run with the settings `begun` can go on with these. Where the schedule depends on the number
@@ -236,6 +281,10 @@ impl Settings {
     /// A usage error that names the option.
     pub fn check_against(&self, images: usize) -> Result<()> {
         let Settings { validation, batch_size, epochs, .. } = *self;
+        let waits = self.early_stop > 0 || self.plateau > 0 || self.target > 0.0;
+        let problem =
+            "--early-stop, --plateau and --target need a validation set: choose a --validation over 0";
+        usage(!waits || validation > 0, problem.into())?;
         let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
         usage(validation < images, too_many)?;
         let left = images - validation;

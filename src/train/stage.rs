@@ -4,13 +4,16 @@
 use super::checkpoint::Progress;
 use super::evaluate::Evaluator;
 use super::features::Feed;
+use super::optimizer::Optimizer;
 use super::plans::Totals;
 use super::schedule::Schedule;
+use super::{probe, score};
 use crate::error::Result;
 use crate::exec::{Device, PlanId};
 use crate::graph::plan::Plan;
 use crate::kernels::rng::{self, Stream};
 use crate::nn::Parameter;
+use crate::report::EpochMetrics;
 
 /// How many steps there are, over which pictures, at which rates.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +31,53 @@ pub struct Course {
     pub schedule: Schedule,
     /// Decides the order of the pictures.
     pub seed: u32,
+    /// What the plan was built with.
+    pub optimizer: Optimizer,
+    pub weight_decay: f32,
+    /// What is left of the averages of the weights by each step; 0 where none are kept.
+    pub ema: f32,
+    /// Epochs without improvement after which it ends, or the rate is lowered; 0 for never.
+    pub early_stop: usize,
+    pub plateau: usize,
+    /// The validation accuracy in per cent at which it ends; 0 for none.
+    pub target: f64,
+}
+
+/// What the rate is multiplied with on a plateau.
+const ON_PLATEAU: f32 = 0.1;
+
+/// Why a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ended {
+    /// After all its epochs.
+    Complete,
+    /// After so many epochs without a better validation accuracy.
+    Stale(usize),
+    /// At a validation accuracy, 0 to 1, that was aimed at.
+    Target(f64),
 }
 
 impl Course {
     /// Steps of an epoch: the incomplete last batch is left out, another one each time.
     pub fn steps(&self) -> usize {
         self.pictures / self.batch_size
+    }
+
+    /// Whether a training with these finished epochs is at its end, and why.
+    pub(super) fn ended(&self, epochs: &[EpochMetrics]) -> Option<Ended> {
+        let (stale, best) = (score::stale_epochs(epochs), score::best_accuracy(epochs).unwrap_or(0.0));
+        if self.target > 0.0 && 100.0 * best >= self.target {
+            Some(Ended::Target(best))
+        } else if self.early_stop > 0 && stale >= self.early_stop {
+            Some(Ended::Stale(stale))
+        } else {
+            (epochs.len() >= self.epochs).then_some(Ended::Complete)
+        }
+    }
+
+    /// What the rate is multiplied with after these epochs.
+    fn factor(&self, epochs: &[EpochMetrics]) -> f32 {
+        if self.plateau == 0 { 1.0 } else { ON_PLATEAU.powi(score::plateaus(epochs, self.plateau)) }
     }
 
     /// The pictures of an epoch (from 1, counted over the whole run), in the order of its steps.
@@ -101,8 +145,46 @@ impl Stage {
             order: self.course.order(number),
             first: progress.stage_epochs * steps,
             of: epochs * steps,
+            factor: self.course.factor(progress.of_stage()),
         }
     }
+
+    /// How much of the averages of the weights comes from weights after so many steps; the rest is the zero that they
+    /// began with. 0 where there are no averages.
+    pub(super) fn average_weight(&self, steps: usize) -> f64 {
+        let Course { ema, .. } = self.course;
+        // As the op has it, which adds a share of 1 - ema in f32.
+        if ema > 0.0 { 1.0 - (1.0 - f64::from(1.0 - ema)).powf(steps as f64) } else { 0.0 }
+    }
+
+    /// Starts a step.
+    pub(super) fn run(&self, device: &mut dyn Device, pictures: &[u32], at: Moment) -> Result<()> {
+        let Moment { epoch, step, rate } = at;
+        self.feed.write(device, self.plan, pictures, epoch)?;
+        device.write(self.plan, "step", [step as u32].as_slice().into())?;
+        device.write(self.plan, "rate", [rate].as_slice().into())?;
+        if self.two_rates {
+            device.write(self.plan, "backbone_rate", [rate * self.course.backbone].as_slice().into())?;
+        }
+        device.run(self.plan)
+    }
+
+    /// The sums of the steps that have ended since the last call, or of all that were started, in their order.
+    pub(super) fn collect(&self, device: &mut dyn Device, all: bool) -> Result<Vec<Totals>> {
+        let mut ended = Vec::new();
+        device.collect(self.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;
+        Ok(ended)
+    }
+}
+
+/// When a step is made, and how large it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Counted from 0, over the whole stage.
+    pub step: usize,
+    pub rate: f32,
 }
 
 /// One pass over the pictures.
@@ -115,6 +197,8 @@ pub(super) struct Epoch<'a> {
     first: usize,
     /// Steps of the stage.
     of: usize,
+    /// What the schedule's rate is multiplied with.
+    factor: f32,
 }
 
 impl Epoch<'_> {
@@ -122,29 +206,26 @@ impl Epoch<'_> {
         self.stage.course.steps()
     }
 
-    /// The rate of a step.
+    /// The rate of a step, from 0.
     pub fn rate(&self, step: usize) -> f32 {
-        self.stage.course.schedule.rate(self.stage.course.rate, self.first + step, self.of)
+        let Course { schedule, rate, .. } = self.stage.course;
+        schedule.rate(rate, self.first + step, self.of) * self.factor
+    }
+
+    /// The pictures of a step.
+    pub fn pictures(&self, step: usize) -> &[u32] {
+        let batch_size = self.stage.course.batch_size;
+        &self.order[step * batch_size..][..batch_size]
     }
 
     /// Starts a step, from 0.
     pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
-        let (plan, course) = (self.stage.plan, self.stage.course);
-        let indices = &self.order[step * course.batch_size..][..course.batch_size];
-        self.stage.feed.write(device, plan, indices, self.number)?;
-        device.write(plan, "step", [(self.first + step) as u32].as_slice().into())?;
-        let rate = self.rate(step);
-        device.write(plan, "rate", [rate].as_slice().into())?;
-        if self.stage.two_rates {
-            device.write(plan, "backbone_rate", [rate * course.backbone].as_slice().into())?;
-        }
-        device.run(plan)
+        let at = Moment { epoch: self.number, step: self.first + step, rate: self.rate(step) };
+        self.stage.run(device, self.pictures(step), at)
     }
 
-    /// The sums of the steps that have ended since the last call, or of all that were started, in their order.
-    pub fn collect(&self, device: &mut dyn Device, all: bool) -> Result<Vec<Totals>> {
-        let mut ended = Vec::new();
-        device.collect(self.stage.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;
-        Ok(ended)
+    /// Whether so many steps of the epoch are enough for the probe, and no more.
+    pub fn is_probed(&self, steps: usize) -> bool {
+        self.first == 0 && steps == probe::AFTER.min(self.steps())
     }
 }

@@ -39,6 +39,14 @@ pub fn load(path: impl AsRef<Path>) -> Result<WeightsFile> {
 /// The parts of [`load`] fail with the problem alone; `load` adds the path.
 type Outcome<T> = std::result::Result<T, String>;
 
+/// [`load`] from memory; `path` is for messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(bytes: &[u8], path: impl AsRef<Path>) -> Result<WeightsFile> {
+    read_all(&mut { bytes }, bytes.len() as u64).map_err(|problem| Error::file(path, problem))
+}
+
 fn read(path: &Path) -> Outcome<WeightsFile> {
     // Asked by name before opening: opening a pipe would wait for a writer.
     let found = std::fs::metadata(path).map_err(unopened)?;
@@ -46,15 +54,17 @@ fn read(path: &Path) -> Outcome<WeightsFile> {
         return Err("not a file; give a .safetensors file".into());
     }
     let file = File::open(path).map_err(unopened)?;
-    let mut reader = BufReader::new(file);
-    let header = read_header(&mut reader, found.len())?;
+    read_all(&mut BufReader::new(file), found.len())
+}
 
+fn read_all(reader: &mut impl Read, length: u64) -> Outcome<WeightsFile> {
+    let header = read_header(reader, length)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
     // In the order of their bytes; the header check has shown that they leave no gap.
     for name in header.offset_keys() {
         let info = header.info(&name).ok_or(NOT_SAFETENSORS)?;
-        let data = read_tensor(&mut reader, &name, info)?;
+        let data = read_tensor(reader, &name, info)?;
         if let Some(data) = data {
             tensors.insert(name, Tensor { shape: info.shape.clone(), data });
         }

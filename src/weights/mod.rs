@@ -13,7 +13,7 @@ mod file;
 pub mod layout;
 mod names;
 
-pub use file::{digest, load, save};
+pub use file::{digest, load, parse, save};
 pub use layout::Layout;
 pub use names::match_names;
 

@@ -1,0 +1,66 @@
+//! `y = sum of x^2` over all elements: a part of the norm by which gradients are clipped.
+
+use super::case::{Case, Fill};
+use super::*;
+use crate::kernels::parallel;
+
+/// See the module's documentation. Input of any shape, output `[1]`.
+#[derive(Clone, Copy, Debug)]
+pub struct SumSquares;
+
+/// Elements whose sum is one partial result.
+const BLOCK: usize = 4096;
+
+impl Op for SumSquares {
+    fn name(&self) -> &'static str {
+        "sum_squares"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let [_] = expect(inputs)?;
+        Ok(vec![TensorType::f32([1])])
+    }
+
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        types.inputs[0].len().div_ceil(BLOCK)
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let x = args.input(0);
+        let (y, scratch) = args.output();
+        let partials = &mut scratch[..x.len().div_ceil(BLOCK)];
+        parallel::for_each(partials.iter_mut().zip(x.chunks(BLOCK)), &mut [], 0, |(sum, x), _| {
+            *sum = x.iter().map(|x| x * x).sum();
+        });
+        y[0] = partials.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        use Operand::{Input, Output, Scratch};
+        const EACH: usize = 16;
+        const MOST_GROUPS: usize = 256;
+        let length = types.inputs[0].len();
+        let count = length.div_ceil(EACH * GROUP).min(MOST_GROUPS);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: shader!("sum_squares", "vec1", "tree"),
+            entry,
+            constants: vec![("LENGTH", length as f64), ("GROUPS", count as f64)],
+            bindings,
+            groups,
+        };
+        let blocks = stage("blocks", vec![Input(0), Scratch(0)], [count as u32, 1, 1]);
+        let total = stage("total", vec![Scratch(0), Output(0)], [1; 3]);
+        Dispatches { scratch: vec![count], list: vec![blocks, total] }
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        vec![vec![inputs[0].iter().map(|x| x * x).sum()]]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case =
+        |dims: &[usize]| Case::new(SumSquares, vec![(TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))]);
+    vec![case(&[1]), case(&[3, 5, 7]), case(&[130, 128]), case(&[9001])]
+}

@@ -1,0 +1,161 @@
+//! What the logits of a test set say: which classes are taken for which, and which pictures went wrong worst.
+
+use crate::ops::softmax_cross_entropy::first_largest;
+
+/// A picture with its label and what was predicted for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// Number of the picture in the set.
+    pub index: usize,
+    pub label: usize,
+    pub predicted: usize,
+    /// The model's probability for what it predicted, and for the label.
+    pub probability: f32,
+    pub label_probability: f32,
+}
+
+impl Prediction {
+    pub fn is_right(&self) -> bool {
+        self.label == self.predicted
+    }
+
+    /// `-log` of the probability of the label: how wrong it is.
+    pub fn loss(&self) -> f64 {
+        -f64::from(self.label_probability).max(f64::from(f32::MIN_POSITIVE)).ln()
+    }
+}
+
+/// How well a class is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassFigures {
+    /// Pictures with this label.
+    pub images: usize,
+    /// Of what is predicted as this class, the share that is; none where nothing is.
+    pub precision: Option<f64>,
+    /// Of what is this class, the share that is predicted as it; none without pictures.
+    pub recall: Option<f64>,
+}
+
+impl ClassFigures {
+    /// The harmonic mean of precision and recall.
+    pub fn f1(&self) -> Option<f64> {
+        let (precision, recall) = (self.precision?, self.recall?);
+        Some(if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 })
+    }
+}
+
+/// The analysis of a test set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Analysis {
+    /// In the order of the pictures.
+    pub predictions: Vec<Prediction>,
+    /// `[label][predicted]`: pictures.
+    pub confusion: Vec<Vec<usize>>,
+    pub classes: Vec<ClassFigures>,
+}
+
+impl Analysis {
+    /// From `logits` `[pictures, classes]`; labels outside the classes are left out.
+    pub fn of(logits: &[f32], labels: &[u32], classes: usize) -> Analysis {
+        let rows = logits.chunks_exact(classes).zip(labels).enumerate();
+        let predictions: Vec<Prediction> = rows
+            .filter(|(_, (_, label))| (**label as usize) < classes)
+            .map(|(index, (logits, &label))| prediction(index, logits, label as usize))
+            .collect();
+        let mut confusion = vec![vec![0; classes]; classes];
+        predictions.iter().for_each(|p| confusion[p.label][p.predicted] += 1);
+        let classes = (0..classes).map(|class| figures(&confusion, class)).collect();
+        Analysis { predictions, confusion, classes }
+    }
+
+    /// The wrong predictions, the worst first.
+    pub fn mistakes(&self) -> Vec<Prediction> {
+        let mut wrong: Vec<Prediction> = self.predictions.iter().filter(|p| !p.is_right()).copied().collect();
+        wrong.sort_by(|a, b| b.loss().total_cmp(&a.loss()).then(a.index.cmp(&b.index)));
+        wrong
+    }
+
+    /// At most so many predictions, spread evenly over the set, which may be sorted by class.
+    pub fn spread(&self, most: usize) -> Vec<Prediction> {
+        let len = self.predictions.len();
+        let shown = len.min(most);
+        (0..shown).map(|i| self.predictions[i * len / shown]).collect()
+    }
+
+    /// (label, predicted, pictures) of the classes that are taken for others, the most frequent first.
+    pub fn confused(&self) -> Vec<(usize, usize, usize)> {
+        let row = |(label, row): (usize, &Vec<usize>)| {
+            let wrong = row.iter().enumerate().filter(move |(predicted, n)| *predicted != label && **n > 0);
+            wrong.map(move |(predicted, &n)| (label, predicted, n)).collect::<Vec<_>>()
+        };
+        let mut pairs: Vec<_> = self.confusion.iter().enumerate().flat_map(row).collect();
+        pairs.sort_by_key(|&(label, predicted, n)| (std::cmp::Reverse(n), label, predicted));
+        pairs
+    }
+}
+
+fn prediction(index: usize, logits: &[f32], label: usize) -> Prediction {
+    let predicted = first_largest(logits);
+    let total: f64 = logits.iter().map(|z| f64::from(z - logits[predicted]).exp()).sum();
+    let probability = |class: usize| (f64::from(logits[class] - logits[predicted]).exp() / total) as f32;
+    let (probability, label_probability) = (probability(predicted), probability(label));
+    Prediction { index, label, predicted, probability, label_probability }
+}
+
+fn figures(confusion: &[Vec<usize>], class: usize) -> ClassFigures {
+    let right = confusion[class][class] as f64;
+    let images: usize = confusion[class].iter().sum();
+    let predicted: usize = confusion.iter().map(|row| row[class]).sum();
+    let share = |of: usize| (of > 0).then(|| right / of as f64);
+    ClassFigures { images, precision: share(predicted), recall: share(images) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four pictures of class 0 (one taken for 1, one for 2), two of class 1, none of class 2.
+    fn analysis() -> Analysis {
+        let right = [3.0, 0.0, 0.0];
+        let logits =
+            [right, right, [1.0, 2.0, 0.0], [0.0, 1.0, 9.0], [0.0, 5.0, 0.0], [2.0, 2.0, 0.0]].concat();
+        Analysis::of(&logits, &[0, 0, 0, 0, 1, 1], 3)
+    }
+
+    #[test]
+    fn classes_are_counted() {
+        let found = analysis();
+        assert_eq!(found.confusion, [[2, 1, 1], [1, 1, 0], [0, 0, 0]]);
+        let class = |images, precision, recall| ClassFigures { images, precision, recall };
+        let expected =
+            [class(4, Some(2.0 / 3.0), Some(0.5)), class(2, Some(0.5), Some(0.5)), class(0, Some(0.0), None)];
+        assert_eq!(found.classes, expected);
+        assert!((found.classes[0].f1().unwrap() - 4.0 / 7.0).abs() < 1e-12);
+        assert_eq!((found.classes[1].f1(), found.classes[2].f1()), (Some(0.5), None));
+        assert_eq!(class(1, Some(0.0), Some(0.0)).f1(), Some(0.0));
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let mistakes = analysis().mistakes();
+        assert_eq!(mistakes.iter().map(|p| p.index).collect::<Vec<_>>(), [3, 2, 5]);
+        assert!((mistakes[0].loss() - (1.0 + 1f64.exp() + 9f64.exp()).ln()).abs() < 1e-5);
+        assert!(
+            (f64::from(mistakes[1].probability) - 1.0 / (1.0 + (-1f64).exp() + (-2f64).exp())).abs() < 1e-6
+        );
+        assert_eq!(analysis().confused(), [(0, 1, 1), (0, 2, 1), (1, 0, 1)]);
+    }
+
+    #[test]
+    fn the_spread_reaches_over_the_whole_set() {
+        let at = |most| analysis().spread(most).iter().map(|p| p.index).collect::<Vec<_>>();
+        assert_eq!((at(3), at(6), at(100)), (vec![0, 2, 4], vec![0, 1, 2, 3, 4, 5], vec![0, 1, 2, 3, 4, 5]));
+        assert!(Analysis::of(&[], &[], 2).spread(5).is_empty());
+    }
+
+    #[test]
+    fn hopeless_logits_have_a_finite_loss() {
+        let found = Analysis::of(&[200.0, -200.0], &[1], 2);
+        assert!(found.mistakes()[0].loss().is_finite());
+    }
+}

@@ -1,0 +1,77 @@
+//! The picture of a search for a learning rate: the loss over the rate.
+
+use std::path::Path;
+
+use plotters::style::text_anchor::HPos;
+
+use super::axis::{Axis, LARGEST};
+use super::canvas::{self, Face, INK};
+use super::panel::{COLORS, GRID, LABEL, Panel, Series};
+use crate::error::{Error, Result};
+
+const SIZE: (u32, u32) = (1000, 640);
+const TITLE: Face = Face::bold(30.0);
+const MARGIN: f64 = 40.0;
+
+/// A step of the search.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    pub rate: f32,
+    /// Of the step's batch, before the step.
+    pub loss: f64,
+    /// The mean loss of the steps around it.
+    pub smooth: f64,
+}
+
+/// Draws the loss of each trial, and smoothed, and marks the suggested rate.
+///
+/// # Errors
+/// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no trial.
+pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Option<f32>) -> Result<()> {
+    let (Some(first), Some(last)) = (trials.first(), trials.last()) else {
+        return Err(Error::Failed("no rate was tried, so there is nothing to draw".into()));
+    };
+    let exponent = |rate: f32| f64::from(rate).log10();
+    let series = |loss: fn(&Trial) -> f64| -> Series {
+        let drawable = |loss: &f64| loss.abs() <= LARGEST;
+        trials.iter().map(|trial| (exponent(trial.rate), Some(loss(trial)).filter(drawable))).collect()
+    };
+    let (raw, smooth) = (series(|trial| trial.loss), series(|trial| trial.smooth));
+    // The smoothed loss decides what is shown: single batches may lie far off.
+    let values = smooth.iter().filter_map(|(_, loss)| *loss);
+    let panel = Panel {
+        left: MARGIN + 58.0,
+        right: f64::from(SIZE.0) - MARGIN,
+        top: 150.0,
+        bottom: f64::from(SIZE.1) - 72.0,
+        name: "Loss (cross-entropy)",
+        x_name: "learning rate",
+        x: Axis::of_decades(exponent(first.rate), exponent(last.rate)),
+        y: Axis::of_values(values, (0.0, f64::INFINITY)),
+    };
+    let shown = |(_, loss): &(f64, Option<f64>)| {
+        loss.is_some_and(|loss| (panel.y.low..=panel.y.high).contains(&loss))
+    };
+    let raw = raw.into_iter().map(|point| (point.0, point.1.filter(|_| shown(&point)))).collect();
+    let picture = canvas::paint(SIZE, 3, |canvas| {
+        canvas.text(
+            (MARGIN, 48.0),
+            HPos::Left,
+            TITLE,
+            INK,
+            &TITLE.fit(title, f64::from(SIZE.0) - 2.0 * MARGIN),
+        )?;
+        let text = match suggested {
+            Some(rate) => format!("suggested: {rate:.1e} (dashed)"),
+            None => "no rate makes the loss fall".to_string(),
+        };
+        canvas.text((MARGIN, 88.0), HPos::Left, LABEL, INK, &text)?;
+        panel.draw_axes(canvas)?;
+        if let Some(rate) = suggested {
+            panel.mark(canvas, exponent(rate))?;
+        }
+        panel.draw_line(canvas, &raw, GRID)?;
+        panel.draw_line(canvas, &smooth, COLORS[0])
+    })?;
+    canvas::save(path, &picture)
+}

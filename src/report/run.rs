@@ -1,0 +1,148 @@
+//! What a finished run leaves to look at, beside its curves.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::analysis::{Analysis, Prediction};
+use super::confusion::{self, Cells};
+use super::{EpochMetrics, Sample, page, samples};
+use crate::data::Images;
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+
+/// A finished run, and what its model says to every test picture.
+pub struct RunReport<'a> {
+    pub title: &'a str,
+    pub classes: &'a [String],
+    pub history: &'a [EpochMetrics],
+    pub accuracy: f64,
+    /// Where each picture was averaged with its mirror image, the accuracy of the pictures alone.
+    pub plain_accuracy: Option<f64>,
+    pub loss: f64,
+    /// `[images, classes]`.
+    pub logits: &'a [f32],
+    pub images: &'a Images,
+    /// How many numbers were trained.
+    pub parameters: usize,
+    /// The text of `settings.toml`.
+    pub settings: &'a str,
+}
+
+/// The files that [`RunReport::write`] writes.
+pub const FILES: [&str; 9] = [
+    "report.html",
+    "confusion.png",
+    "confusion-normalised.png",
+    "confusion.csv",
+    "classes.csv",
+    "confused.csv",
+    "samples.png",
+    "mistakes.png",
+    "predictions.csv",
+];
+
+/// Pictures on a sheet.
+const SHOWN: usize = 24;
+const COLUMNS: usize = 6;
+/// A matrix of more classes than this is no picture any more.
+const MOST_IN_MATRIX: usize = 1000;
+
+impl RunReport<'_> {
+    /// Writes [`FILES`] into a folder; without mistakes, and with very many classes, some have nothing to show and are
+    /// left out.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let analysis = Analysis::of(self.logits, &self.images.labels, self.classes.len());
+        self.write_tables(folder, &analysis)?;
+        if self.classes.len() <= MOST_IN_MATRIX {
+            for (name, cells) in
+                [("confusion.png", Cells::Counts), ("confusion-normalised.png", Cells::Shares)]
+            {
+                confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells)?;
+            }
+        }
+        self.draw_sheet(&folder.join("samples.png"), &analysis.spread(SHOWN))?;
+        let mistakes = analysis.mistakes();
+        self.draw_sheet(&folder.join("mistakes.png"), &mistakes[..mistakes.len().min(SHOWN)])?;
+        page::write(folder.join("report.html"), self, &analysis)
+    }
+
+    fn write_tables(&self, folder: &Path, analysis: &Analysis) -> Result<()> {
+        let name = |class: usize| cell(&self.classes[class]);
+        let optional = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        let rows = self.classes.iter().zip(&analysis.classes).map(|(class, f)| {
+            let (precision, recall) = (optional(f.precision), optional(f.recall));
+            format!("{},{},{precision},{recall},{}", cell(class), f.images, optional(f.f1()))
+        });
+        write_csv(&folder.join("classes.csv"), "class,images,precision,recall,f1", rows)?;
+        let rows = analysis.confused().into_iter().map(|(label, predicted, count)| {
+            let share = count as f64 / analysis.classes[label].images as f64;
+            format!("{},{},{count},{share}", name(label), name(predicted))
+        });
+        write_csv(&folder.join("confused.csv"), "label,predicted,images,share_of_label", rows)?;
+        let rows = analysis.predictions.iter().map(|p| {
+            let Prediction { index, label, predicted, probability, .. } = *p;
+            format!("{index},{},{},{probability},{}", name(label), name(predicted), p.loss())
+        });
+        write_csv(&folder.join("predictions.csv"), "index,label,predicted,probability,loss", rows)?;
+        if self.classes.len() > MOST_IN_MATRIX {
+            return Ok(());
+        }
+        let header: String = self.classes.iter().map(|class| format!(",{}", cell(class))).collect();
+        let rows = self.classes.iter().zip(&analysis.confusion).map(|(class, row)| {
+            let counts: String = row.iter().map(|count| format!(",{count}")).collect();
+            format!("{}{counts}", cell(class))
+        });
+        write_csv(&folder.join("confusion.csv"), &format!("label{header}"), rows)
+    }
+
+    fn draw_sheet(&self, path: &Path, predictions: &[Prediction]) -> Result<()> {
+        let sample = |p: &Prediction| Sample {
+            pixels: self.images.image(p.index),
+            size: self.images.size,
+            predicted: &self.classes[p.predicted],
+            probability: p.probability,
+            label: Some(&self.classes[p.label]),
+        };
+        let samples: Vec<Sample<'_>> = predictions.iter().map(sample).collect();
+        if samples.is_empty() { Ok(()) } else { samples::draw(path, &samples, COLUMNS) }
+    }
+
+    /// Writes `result.json`: the figures that runs are compared by.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_result(&self, path: &Path) -> Result<()> {
+        let seconds: f64 = self.history.iter().map(|row| row.seconds).sum();
+        let result = json!({
+            "title": self.title,
+            "test_accuracy": self.accuracy,
+            "test_accuracy_without_flip": self.plain_accuracy.unwrap_or(self.accuracy),
+            "test_loss": self.loss,
+            "epochs": self.history.len(),
+            "seconds": seconds,
+            "parameters": self.parameters,
+        });
+        let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
+        write_atomic(path, |file| writeln!(file, "{text}"))
+    }
+}
+
+fn write_csv(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> Result<()> {
+    write_atomic(path, |file| {
+        writeln!(file, "{header}")?;
+        rows.into_iter().try_for_each(|row| writeln!(file, "{row}"))
+    })
+}
+
+/// A cell of a CSV table (RFC 4180).
+pub fn cell(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_string(),
+    }
+}

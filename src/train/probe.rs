@@ -1,0 +1,58 @@
+//! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are all switched off,
+//! learns nothing, and no loss tells.
+
+use super::stage::{Moment, Stage};
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::nn::Parameter;
+
+/// The probe is made after this many steps: a classifier that begins at zero passes no gradient on in its first.
+pub const AFTER: usize = 3;
+
+impl Stage {
+    /// The names of the trained tensors whose gradient is zero throughout, over the given pictures.
+    ///
+    /// It is the training plan itself that is probed: it runs once with moments of zero and a rate of zero, which
+    /// leaves the gradients in the moments; then everything gets back the values it had.
+    ///
+    /// # Errors
+    /// If a gradient is not finite, which is named; or the device fails.
+    pub(super) fn without_gradient(
+        &self,
+        device: &mut dyn Device,
+        parameters: &[Parameter],
+        pictures: &[u32],
+    ) -> Result<Vec<String>> {
+        let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
+        let kept = names.iter().map(|name| device.read_state(name)).collect::<Result<Vec<_>>>()?;
+        self.clear(device)?;
+        self.run(device, pictures, Moment { epoch: 1, step: 0, rate: 0.0 })?;
+        // Its sums are not the training's.
+        self.collect(device, true)?;
+        let mut without = Vec::new();
+        for (parameter, values) in parameters.iter().zip(&kept) {
+            let moment = self.course.optimizer.moment_of(&parameter.name);
+            if !names.contains(&&moment) {
+                continue; // not trained by this plan
+            }
+            let decay = if parameter.decay { self.course.weight_decay } else { 0.0 };
+            let mut zero = true;
+            for (moment, &p) in device.read_state(&moment)?.into_iter().zip(values) {
+                zero &=
+                    self.course.optimizer.was_zero(moment, p, decay).ok_or_else(|| not_finite(parameter))?;
+            }
+            if zero {
+                without.push(parameter.name.clone());
+            }
+        }
+        for (name, values) in names.into_iter().zip(&kept) {
+            device.write_state(name, values.as_slice().into())?;
+        }
+        Ok(without)
+    }
+}
+
+fn not_finite(parameter: &Parameter) -> Error {
+    let name = &parameter.name;
+    Error::Failed(format!("the gradient of {name} is not finite after {AFTER} steps; try a lower --lr"))
+}

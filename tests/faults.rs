@@ -1,0 +1,242 @@
+//! Whatever happens to a training, what it has saved is whole, and going on from there gives what it would have given.
+//!
+//! `CIFAR_ENGINE_TEST_KILLS` sets how often a run is killed (a few times otherwise), and `CIFAR_ENGINE_TEST_STRIDE`
+//! the distance in bytes between the places where a checkpoint is damaged.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cifar_engine::kernels::rng::{self, Stream};
+use cifar_engine::train::checkpoint::Checkpoint;
+use cifar_engine::weights;
+use common::program::{Bench, json};
+
+const TRAIN: &str = "train --data . --batch-size 32 --validation 40 --lr 0.02 --epochs 6 --quiet";
+
+fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |value| value.parse().unwrap())
+}
+
+fn start(bench: &Bench, command: &str) -> Child {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.current_dir(bench.dir.path()).args(command.split_whitespace());
+    program.env("CIFAR_ENGINE_OFFLINE", "1").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Waits until `ready` or the end of the child; whether it was ready.
+fn wait(child: &mut Child, mut ready: impl FnMut() -> bool) -> bool {
+    loop {
+        if ready() {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn checkpoint(run: &Path) -> Option<Checkpoint> {
+    let path = run.join("checkpoint.safetensors");
+    path.exists().then(|| Checkpoint::load(&path).unwrap())
+}
+
+/// How many steps a run has made, by its checkpoint.
+fn steps(checkpoint: &Option<Checkpoint>) -> usize {
+    const AN_EPOCH: usize = 8; // 280 pictures in batches of 32
+    checkpoint.as_ref().map_or(0, |c| c.progress.history.len() * AN_EPOCH + c.progress.step)
+}
+
+fn assert_same_outcome(bench: &Bench, one: &str, other: &str) {
+    for file in ["best.safetensors", "last.safetensors", "predictions.csv"] {
+        let bytes = |run: &str| fs::read(bench.path(run).join(file)).unwrap();
+        assert!(bytes(one) == bytes(other), "{file} of {one} and {other} differ");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_loses_nothing() {
+    let bench = Bench::new();
+    let begin = Instant::now();
+    bench.ok(&format!("{TRAIN} --out whole"));
+    let duration = begin.elapsed();
+    let folder = bench.path("run");
+    let (mut kills, mut while_writing, mut before) = (0, 0, 0);
+    for attempt in 0.. {
+        let begun = folder.join("settings.toml").exists();
+        let command = if begun { "train --resume run --quiet".into() } else { format!("{TRAIN} --out run") };
+        let mut child = start(&bench, &command);
+        let dice = rng::draw(11, Stream::Split, 0, attempt);
+        let killed = if kills == number("CIFAR_ENGINE_TEST_KILLS", 6) {
+            false
+        } else if dice[0].is_multiple_of(2) {
+            // In the middle of writing one of the files; of a large one, at some moment of it.
+            let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
+            let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
+            let length = u64::from(dice[2]) % 5_000_000;
+            wait(&mut child, || {
+                fs::metadata(&temporary).is_ok_and(|found| found.len() >= length.min(1 << (dice[3] % 23)))
+            })
+        } else {
+            let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
+            wait(&mut child, || Instant::now() >= moment)
+        };
+        if !killed {
+            assert!(child.wait().unwrap().success());
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        while_writing += usize::from(fs::read_dir(&folder).is_ok_and(|entries| {
+            entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".writing"))
+        }));
+        let after = steps(&checkpoint(&folder));
+        assert!(after >= before, "a kill took back {before} steps to {after}");
+        before = after;
+    }
+    println!("{kills} kills, {while_writing} of them while a file was written");
+    assert_same_outcome(&bench, "whole", "run");
+}
+
+#[test]
+fn a_run_can_be_taken_over_only_when_its_process_is_gone() {
+    let bench = Bench::new();
+    let mut child = start(&bench, &format!("{TRAIN} --epochs 5000 --out run"));
+    let folder = bench.path("run");
+    assert!(wait(&mut child, || folder.join("checkpoint.safetensors").exists()));
+    bench.fails(1, "train --resume run", &["run: another training is writing to it"]);
+    bench.fails(1, &format!("{TRAIN} --out run"), &["run: another training is writing to it"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let saved = steps(&checkpoint(&folder));
+    let mut child = start(&bench, "train --resume run");
+    assert!(wait(&mut child, || checkpoint(&folder)
+        .as_ref()
+        .is_some_and(|c| c.progress.history.len() * 8 > saved)));
+    // The second Ctrl-C does not wait for anything.
+    for _ in 0..2 {
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    checkpoint(&folder).unwrap();
+}
+
+/// A file may grow to this many blocks of 1 KiB: weights may, checkpoints may not. What a full disk does, without one.
+const LIMIT: usize = 3000;
+
+#[test]
+fn a_disk_that_fills_up_keeps_the_checkpoint_before() {
+    let bench = Bench::new();
+    bench.ok(&format!("{TRAIN} --out whole"));
+    let mut child = start(&bench, &format!("{TRAIN} --out run"));
+    let folder = bench.path("run");
+    assert!(wait(&mut child, || folder.join("checkpoint.safetensors").exists()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = checkpoint(&folder);
+
+    let program = env!("CARGO_BIN_EXE_cifar-engine");
+    let limited = format!("trap '' XFSZ; ulimit -f {LIMIT}; exec {program} train --resume run --quiet");
+    let output = Command::new("bash").current_dir(bench.dir.path()).args(["-c", &limited]).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("error: run/checkpoint.safetensors: ") && message.contains("free some space"),
+        "{message}"
+    );
+    assert!(checkpoint(&folder) == before);
+    assert!(!folder.join(".checkpoint.safetensors.writing").exists(), "half a file takes up the space");
+    bench.ok("train --resume run --quiet");
+    assert_same_outcome(&bench, "whole", "run");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_wherever_the_damage_is() {
+    let bench = Bench::new();
+    bench.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    let path = bench.path("run/checkpoint.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let good = Checkpoint::load(&path).unwrap();
+    let (mut places, mut harmless) = (0, 0);
+    for at in (0..whole.len()).step_by(number("CIFAR_ENGINE_TEST_STRIDE", 100_000)) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&path, &bytes).unwrap();
+        match Checkpoint::load(&path) {
+            Ok(loaded) => {
+                assert!(loaded == good, "damage at {at} went unseen");
+                harmless += 1;
+            }
+            Err(error) => assert!(error.to_string().contains("checkpoint.safetensors: "), "{error}"),
+        }
+        places += 1;
+    }
+    println!("{places} places, {harmless} of them without meaning");
+    assert!(harmless <= 1);
+    let last = fs::read(bench.path("run/last.safetensors")).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    bench.fails(1, "train --resume run", &["run/checkpoint.safetensors: ", "cut short"]);
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    bench.fails(1, "train --resume run", &["run/checkpoint.safetensors: ", "damaged", "last.safetensors"]);
+    assert!(fs::read(bench.path("run/last.safetensors")).unwrap() == last, "the weights are still there");
+    // Without the checkpoint the run begins again, which is better than not at all.
+    fs::remove_file(&path).unwrap();
+    assert_eq!(json(&bench.ok("train --resume run --json -q"))["epochs"], 1);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_explained() {
+    let bench = Bench::new();
+    bench.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    let good = weights::load(bench.path("run/best.safetensors")).unwrap();
+    let changed = |name: &str, change: &dyn Fn(&mut weights::WeightsFile)| {
+        let mut file = good.clone();
+        change(&mut file);
+        weights::save(bench.path(name), &file).unwrap();
+    };
+    changed("shape.safetensors", &|file| {
+        let tensor = file.tensors.get_mut("fc1.weight").unwrap();
+        tensor.shape = vec![64, 4096];
+    });
+    changed("missing.safetensors", &|file| {
+        file.tensors.remove("bn3.bias");
+    });
+    changed("classes.safetensors", &|file| {
+        file.metadata.insert("classes".into(), r#"["cat","dog"]"#.into());
+    });
+    changed("nan.safetensors", &|file| file.tensors.get_mut("fc2.bias").unwrap().data[3] = f32::NAN);
+    let bytes = fs::read(bench.path("run/best.safetensors")).unwrap();
+    fs::write(bench.path("cut.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
+    fs::write(bench.path("page.safetensors"), "<html>not found</html>").unwrap();
+    fs::write(bench.path("empty.safetensors"), "").unwrap();
+    for (name, parts) in [
+        ("shape", ["fc1.weight: [64, 4096]", "expected [128, 2048]"]),
+        ("missing", ["1 missing", "bn3.bias"]),
+        ("classes", ["fc2.weight: [10, 128]", "expected [2, 128]"]),
+        ("nan", ["not finite numbers", "damaged"]),
+        ("cut", ["cut short", "promises"]),
+        ("page", ["not a safetensors file", "damaged"]),
+        ("empty", ["empty or cut short", "again"]),
+    ] {
+        let parts = [parts[0], parts[1], &format!("{name}.safetensors: ")];
+        bench.fails(1, &format!("evaluate {name}.safetensors --data ."), &parts);
+        bench.fails(1, &format!("predict --sample 0 --data . --weights {name}.safetensors"), &parts);
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_before_the_training() {
+    let bench = Bench::new();
+    fs::write(bench.path("file"), "x").unwrap();
+    bench.fails(1, &format!("{TRAIN} --out file"), &["file", "not a folder"]);
+    bench.fails(1, &format!("{TRAIN} --out file/run"), &["file/run", "cannot be created"]);
+    bench.fails(1, &format!("{TRAIN} --out /proc/run"), &["/proc/run", "cannot be created"]);
+}
