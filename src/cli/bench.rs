@@ -100,7 +100,9 @@ impl Bench {
 
     /// Seconds between the starts of steps, as a training starts them.
     fn time(&self, device: &mut dyn Device, plan: PlanId) -> Result<Vec<f64>> {
-        device.record(plan, &["totals"])?;
+        // A training's steps end with the totals, an evaluation's with the logits.
+        let output = if self.mode == Mode::Train { "totals" } else { "logits" };
+        device.record(plan, &[output])?;
         let mut times = Vec::new();
         for step in 0..WARM_UP + self.steps as usize {
             if stopped() {
