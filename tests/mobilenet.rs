@@ -19,6 +19,7 @@ use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
+use cifar_engine::train::plans;
 use cifar_engine::weights::{self, layout};
 
 const BATCH: usize = 2;
@@ -283,5 +284,19 @@ fn real_weights_know_a_cat_and_an_espresso() {
         assert!(found > least, "{photo}: {found}");
         let wrong = Attributes { mean: Some([0.0; 3]), ..Attributes::default() };
         assert!(probability(&wrong) < found - 0.05, "{photo} is recognised whatever the pixels");
+    }
+}
+
+/// In inference the normalisations are folded once, and every depthwise convolution is one step with the pointwise one
+/// after it.
+#[test]
+fn inference_is_fused() {
+    for (name, blocks, convolutions) in [("mobilenet_v1_same", 13, 1), ("mobilenet_v2", 17, 18)] {
+        let plan = plans::evaluation(&spec(name), "test", 1, 1).unwrap().plan;
+        let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
+        assert_eq!([count("separable_conv2d"), count("conv2d")], [blocks, convolutions], "{name}");
+        assert_eq!([count("depthwise_conv2d"), count("batch_norm_infer")], [0, 0], "{name}");
+        assert_eq!(plan.constants, count("fold_batch_norm"), "{name}");
+        assert_eq!(plan.constants, 2 * blocks + convolutions, "{name}");
     }
 }

@@ -175,6 +175,8 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("relu_grad", "y < Value(6.0)", "y < Value(5.0)"),
     ("resize", "+ 0.5) *", ") *"),
     ("resize", "rows.share", "columns.share"),
+    ("separable_conv2d", "value += bias", "value -= bias"),
+    ("separable_conv2d", "value + shift", "value - shift"),
     ("sgd", "NESTEROV)", "!NESTEROV)"),
     ("softmax_cross_entropy", "largest_at[b] < largest_at[a]", "true"),
     ("softmax_cross_entropy", "label == IGNORE", "false"),

@@ -92,9 +92,9 @@ fn check_bindings(
         let writes = match operand.ok_or_else(|| format!("'{name}' is bound to nothing"))? {
             Operand::Input(_) | Operand::InputPiece(..) => false,
             Operand::Output(_) => true,
-            Operand::Scratch(i) => {
+            operand @ (Operand::Scratch(i) | Operand::ScratchInput(i)) => {
                 ensure(*i < scratch, || format!("'{name}' is scratch {i} of {scratch}"))?;
-                true
+                matches!(operand, Operand::Scratch(_))
             }
         };
         let expected = if writes { StorageAccess::LOAD | StorageAccess::STORE } else { StorageAccess::LOAD };

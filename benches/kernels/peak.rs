@@ -2,7 +2,7 @@
 //! memory. The kernels' figures are read as shares of these, from the same run.
 
 use cifar_engine::kernels::batch_norm::NO_CLAMP;
-use cifar_engine::kernels::matmul::{self, Product};
+use cifar_engine::kernels::matmul::{self, Product, Right};
 use cifar_engine::kernels::peak::{MultiplyAdds, copy};
 use cifar_engine::kernels::simd::Isa;
 use criterion::{Criterion, SamplingMode, Throughput};
@@ -28,7 +28,9 @@ pub fn bench(criterion: &mut Criterion, isa: Isa, threads: usize) {
     group.throughput(Throughput::Elements(2 * (SIDE * SIDE * SIDE) as u64));
     group.bench_function("matrix product", |timer| {
         timer.iter(|| {
-            pool.install(|| matmul::multiply(isa, &product, [&a, &b], None, NO_CLAMP, &mut c, &mut scratch))
+            pool.install(|| {
+                matmul::multiply(isa, &product, (&a, Right::Plain(&b)), None, NO_CLAMP, &mut c, &mut scratch)
+            })
         });
     });
 

@@ -1,5 +1,7 @@
 //! The profile of a plan: every step's time beside the least that the machine could need for it.
 
+use std::collections::BTreeMap;
+
 use super::bench::median;
 use super::stopped;
 use crate::console;
@@ -40,16 +42,13 @@ impl Row {
 
 /// Times every step of the plan by itself in `runs` runs, and prints the medians.
 pub fn print(device: &mut dyn Device, plan: PlanId, runs: u32, unprofiled: f64) -> Result<()> {
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
     for _ in 0..runs {
         if stopped() {
             return Err(Error::Interrupted);
         }
         device.profile(plan, &mut |index, step, seconds| {
-            if rows.len() == index {
-                rows.push(Row::new(step));
-            }
-            rows[index].times.push(seconds);
+            rows.entry(index).or_insert_with(|| Row::new(step)).times.push(seconds);
         })?;
     }
     let peak = device.peak();
@@ -62,7 +61,7 @@ pub fn print(device: &mut dyn Device, plan: PlanId, runs: u32, unprofiled: f64) 
     let of_floor = if peak.is_some() { "of floor" } else { "" };
     console::print(format_args!("{:<40} {:>9} {:>9} {:>9} {of_floor:>9}", "step", "ms", "GFLOP/s", "GB/s"))?;
     let (mut sum, mut floor) = (0.0, 0.0);
-    for row in &mut rows {
+    for row in rows.values_mut() {
         let time = median(&mut row.times);
         let least = peak.map_or(0.0, |peak| row.floor(peak));
         sum += time;

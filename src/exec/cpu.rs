@@ -22,11 +22,17 @@ pub struct Cpu {
     names: Names,
     plans: Vec<Loaded>,
     scratch: Buffer,
+    /// Rises whenever a state is written.
+    version: u64,
 }
 
 struct Loaded {
     plan: Plan,
     slots: Vec<Buffer>,
+    /// Of each step, its weights as it would rather have them, where they are constant.
+    prepared: Vec<Buffer>,
+    /// The version of the states that the constants were computed from; 0 before the first run.
+    constants_of: u64,
     /// The device's number for each of the plan's states.
     states: Vec<usize>,
     /// The outputs that every run records: where they are, and their elements.
@@ -44,7 +50,7 @@ impl Cpu {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::Failed(format!("cannot start {threads} threads: {error}")))?;
         let (states, names, plans) = (Vec::new(), Names::default(), Vec::new());
-        Ok(Cpu { isa, pool, states, names, plans, scratch: Buffer::default() })
+        Ok(Cpu { isa, pool, states, names, plans, scratch: Buffer::default(), version: 1 })
     }
 
     /// Number of threads that a run uses.
@@ -75,20 +81,34 @@ impl Cpu {
     /// # Errors
     /// None on the CPU.
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step) + Send) -> Result<()> {
-        let Loaded { plan, slots, states, recorded, records } = &mut self.plans[plan.0];
+        let Loaded { plan, slots, prepared, constants_of, states, recorded, records } =
+            &mut self.plans[plan.0];
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
-        let (isa, scratch) = (self.isa, &mut self.scratch);
+        let (isa, scratch, stale) = (self.isa, &mut self.scratch, *constants_of != self.version);
         self.pool.install(|| {
-            for (index, step) in plan.steps.iter().enumerate() {
-                memory.run(step, isa, scratch.f32_mut());
+            let first = if stale { 0 } else { plan.constants };
+            for (index, step) in plan.steps.iter().enumerate().skip(first) {
+                if stale && let Some((weights, _)) = step.op.cpu_prepared(&step.types, isa) {
+                    let weights = memory.get(step.inputs[weights]).f32();
+                    step.op.cpu_prepare(&step.types, isa, weights, prepared[index].f32_mut());
+                }
+                memory.run(step, isa, prepared[index].f32(), scratch.f32_mut());
                 visit(index, step);
             }
         });
+        self.version += u64::from(plan.written_states().next().is_some());
+        *constants_of = self.version;
         for (place, len) in recorded {
             records.extend_from_slice(&memory.get(*place).f32()[..*len]);
         }
         Ok(())
     }
+}
+
+/// Elements that a step of the plan keeps prepared weights in.
+fn prepared_len(plan: &Plan, step: &Step, isa: Isa) -> usize {
+    let prepared = step.op.cpu_prepared(&step.types, isa);
+    prepared.filter(|(weights, _)| plan.is_constant(step.inputs[*weights])).map_or(0, |(_, len)| len)
 }
 
 /// The buffers of one run.
@@ -115,7 +135,7 @@ impl Memory<'_> {
 
     /// The outputs' buffers are moved out for the call; an input that shares memory with an output is
     /// therefore seen empty, as `Op::in_place` says.
-    fn run(&mut self, step: &Step, isa: Isa, scratch: &mut [f32]) {
+    fn run(&mut self, step: &Step, isa: Isa, prepared: &[f32], scratch: &mut [f32]) {
         let mut outputs: [Buffer; MAX_OUTPUTS] = Default::default();
         for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*place));
@@ -125,7 +145,7 @@ impl Memory<'_> {
         for (buffer, place) in inputs.iter_mut().zip(&step.inputs) {
             *buffer = self.get(*place);
         }
-        let mut args = CpuArgs { isa, inputs, outputs, types: &step.types, scratch };
+        let mut args = CpuArgs { isa, inputs, outputs, types: &step.types, prepared, scratch };
         step.op.cpu(&step.types, &mut args);
         let mut outputs = args.outputs;
         for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
@@ -148,8 +168,10 @@ impl Device for Cpu {
             self.scratch = Buffer::zeroed(scratch);
         }
         let slots = plan.slots.iter().map(|&len| Buffer::zeroed(len)).collect();
-        let (recorded, records) = (Vec::new(), Vec::new());
-        self.plans.push(Loaded { plan, slots, states: states?, recorded, records });
+        let prepared = plan.steps.iter().map(|step| Buffer::zeroed(prepared_len(&plan, step, self.isa)));
+        let prepared = prepared.collect();
+        let (states, recorded, records) = (states?, Vec::new(), Vec::new());
+        self.plans.push(Loaded { plan, slots, prepared, constants_of: 0, states, recorded, records });
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -158,18 +180,19 @@ impl Device for Cpu {
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
-        plan.slot_bytes() + plan.state_bytes() + 4 * self.scratch_of(plan)
+        let prepared: usize = plan.steps.iter().map(|step| prepared_len(plan, step, self.isa)).sum();
+        plan.slot_bytes() + plan.state_bytes() + 4 * (prepared + self.scratch_of(plan))
     }
 
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
         let mut seconds = Vec::new();
         let mut last = Instant::now();
-        self.run_with(plan, |_, _| {
-            seconds.push(last.elapsed().as_secs_f64());
+        self.run_with(plan, |index, _| {
+            seconds.push((index, last.elapsed().as_secs_f64()));
             last = Instant::now();
         })?;
         let steps = &self.plans[plan.0].plan.steps;
-        steps.iter().zip(seconds).enumerate().for_each(|(i, (step, seconds))| visit(i, step, seconds));
+        seconds.into_iter().for_each(|(index, seconds)| visit(index, &steps[index], seconds));
         Ok(())
     }
 
@@ -214,6 +237,7 @@ impl Device for Cpu {
 
     fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
         let (index, ty) = self.names.find(name)?;
+        self.version += 1;
         copy_in(name, ty, &mut self.states[index], data)
     }
 

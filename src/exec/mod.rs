@@ -55,7 +55,8 @@ pub trait Device {
     /// Bytes that a plan's runs need: slots, state and scratch.
     fn planned_bytes(&self, plan: &Plan) -> usize;
 
-    /// Runs a plan once, one step after the other, and tells how many seconds each step took.
+    /// Runs a plan once, one step after the other, and tells how many seconds each step took; steps that need not run
+    /// again ([`Plan::constants`]) may be left out.
     ///
     /// # Errors
     /// If the device fails.

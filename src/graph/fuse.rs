@@ -1,7 +1,8 @@
 //! Fusion, after differentiation: an activation joins the batch normalisation before it, in both
 //! directions, so that the normalised values are read and written once instead of twice. A pooling that
 //! follows joins them too, and the normalised values are not stored at all. In inference normalisation
-//! and activation join the convolution before them, whose weights take up the normalisation.
+//! and activation join the convolution before them, whose weights take up the normalisation; then a depthwise
+//! convolution joins the pointwise one that follows it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
 use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
-use crate::ops::conv2d::Conv2d;
+use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::depthwise_conv2d::DepthwiseConv2d;
 use crate::ops::fold_batch_norm::FoldBatchNorm;
 use crate::ops::max_pool_grad::MaxPoolGrad;
 use crate::ops::relu::Relu;
 use crate::ops::relu_grad::ReluGrad;
+use crate::ops::separable_conv2d::SeparableConv2d;
 use crate::ops::{Activation, Op};
 
 /// Rewrites the graph; what it computes stays the same. Returns how many pairs of nodes were fused.
@@ -40,6 +42,9 @@ pub fn fuse(graph: &mut Graph) -> Result<usize> {
     while let Some(norm) = (0..graph.nodes.len()).find(|&index| convolution_before(graph, index).is_some()) {
         fold(graph, norm)?;
         fused += 1;
+    }
+    for index in 0..graph.nodes.len() {
+        fused += usize::from(fuse_separable(graph, index));
     }
     graph.remove_dead_nodes();
     Ok(fused)
@@ -207,4 +212,24 @@ fn fold(graph: &mut Graph, norm: usize) -> Result<()> {
     graph.nodes[convolution..].rotate_right(1);
     graph.remove_dead_nodes();
     Ok(())
+}
+
+/// `conv2d(depthwise_conv2d(x, w, b), w', b')` becomes one node, if the second looks at one pixel at a time and nothing
+/// else reads what is between.
+fn fuse_separable(graph: &mut Graph, index: usize) -> bool {
+    let node = &graph.nodes[index];
+    let (Some(&pointwise), &[middle, weights, bias]) = (downcast::<Conv2d>(node), &node.inputs[..]) else {
+        return false;
+    };
+    let Some(first) = producer(graph, middle) else { return false };
+    let Some(&depthwise) = downcast::<DepthwiseConv2d>(&graph.nodes[first]) else { return false };
+    let geometry = pointwise.geometry(graph.ty(middle).dims(), graph.ty(weights).dims());
+    let one_pixel = geometry.is_ok_and(|g| conv2d::pointwise(&g).is_some());
+    let inputs = &graph.nodes[first].inputs;
+    if !one_pixel || inputs.len() != 3 || !only_reader(graph, middle, index) {
+        return false;
+    }
+    graph.nodes[index].inputs = inputs.iter().copied().chain([weights, bias]).collect();
+    graph.nodes[index].op = Arc::new(SeparableConv2d { depthwise, pointwise });
+    true
 }

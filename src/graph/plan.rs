@@ -1,18 +1,19 @@
 //! Compilation of a graph into a [`Plan`]: a list of steps over numbered slots of memory, pure data.
 //!
-//! 1. Nodes that nothing depends on are dropped.
+//! 1. Nodes that nothing depends on are dropped. Those that depend on nothing but states which stay as they are,
+//!    such as folded weights, come first: they need not be computed in every run.
 //! 2. Every value gets a *storage*. A view shares its input's; an op that works in place takes over its
 //!    input's where nobody reads the old value later, and a copy of it otherwise.
 //! 3. Storages of temporary values get slots: the largest first, each into the first slot that is free for
 //!    as long as the storage lives (first-fit decreasing on intervals).
 //!
-//! Inputs, outputs and states keep their memory to themselves.
+//! Inputs, outputs, states and what is not computed in every run keep their memory to themselves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Graph, Source, Value};
+use super::{Graph, Node, Source, Value};
 use crate::error::Result;
 use crate::ops::copy::Copy;
 use crate::ops::{Op, Types};
@@ -58,6 +59,9 @@ pub struct Port {
 pub struct Plan {
     /// In the order in which they run.
     pub steps: Vec<Step>,
+    /// The first so many steps depend on nothing but states that the plan leaves as they are. What they wrote stays, so
+    /// that they need to run only in the first run after something else has written a state.
+    pub constants: usize,
     /// Size of every slot, in elements.
     pub slots: Vec<usize>,
     /// The device state the plan uses; `Place::State(i)` is `states[i]`.
@@ -76,7 +80,8 @@ impl Plan {
     pub fn compile(graph: &Graph) -> Result<Plan> {
         let mut graph = graph.clone();
         graph.remove_dead_nodes();
-        let storages = Storages::assign(&mut graph)?;
+        let constants = move_constants(&mut graph);
+        let storages = Storages::assign(&mut graph, constants)?;
         Ok(storages.into_plan(&graph))
     }
 
@@ -97,18 +102,42 @@ impl Plan {
         self.states.iter().enumerate().filter(move |(index, _)| written(*index)).map(|(_, state)| state)
     }
 
+    /// Whether what lies there is the same in every run until something else writes a state.
+    pub fn is_constant(&self, place: Place) -> bool {
+        let writes = |steps: &[Step]| steps.iter().any(|step| step.outputs.contains(&place));
+        match place {
+            Place::Slot(_) => writes(&self.steps[..self.constants]),
+            Place::State(_) => !writes(&self.steps),
+        }
+    }
+
     /// Multiplications and additions of one run.
     pub fn flops(&self) -> u64 {
         self.steps.iter().map(|step| step.op.flops(&step.types)).sum()
     }
 }
 
+/// Moves the nodes that depend on nothing but states without an update to the front; returns how many they are.
+fn move_constants(graph: &mut Graph) -> usize {
+    let updated = |value| graph.updates.iter().any(|(state, _)| *state == value);
+    let states = graph.values().filter(|&v| graph.source(v) == Source::State && !updated(v));
+    let mut constant: HashSet<Value> = states.collect();
+    let (first, rest): (Vec<_>, Vec<_>) = graph.nodes.drain(..).partition(|node| {
+        let is_constant = node.inputs.iter().all(|input| constant.contains(input));
+        constant.extend(node.outputs.iter().filter(|_| is_constant));
+        is_constant
+    });
+    let count = first.len();
+    graph.nodes.extend(first.into_iter().chain(rest));
+    count
+}
+
 /// A run of memory that one or more values live in, one after the other.
 struct Storage {
     len: usize,
     place: Option<Place>,
-    /// Written by the host: no op may overwrite it.
-    input: bool,
+    /// Written by the host, or not in every run: no op may overwrite it.
+    kept: bool,
     first: usize,
     last: usize,
 }
@@ -117,12 +146,15 @@ struct Storages {
     storages: Vec<Storage>,
     of: HashMap<Value, usize>,
     states: Vec<(String, TensorType)>,
+    /// How many nodes, the first ones, need not be computed in every run.
+    constants: usize,
 }
 
 impl Storages {
     /// Decides every value's storage, adding copies to the graph where an op may not work in place.
-    fn assign(graph: &mut Graph) -> Result<Storages> {
-        let mut storages = Storages { storages: Vec::new(), of: HashMap::new(), states: Vec::new() };
+    fn assign(graph: &mut Graph, constants: usize) -> Result<Storages> {
+        let mut storages =
+            Storages { storages: Vec::new(), of: HashMap::new(), states: Vec::new(), constants };
         for value in graph.values() {
             match graph.source(value) {
                 Source::Input => {
@@ -152,7 +184,7 @@ impl Storages {
         self.storages.push(Storage {
             len,
             place: None,
-            input: graph.source(value) == Source::Input,
+            kept: graph.source(value) == Source::Input || first < self.constants,
             first,
             last: first,
         });
@@ -167,6 +199,7 @@ impl Storages {
             if !self.may_overwrite(graph, index, input) {
                 let copy = insert_copy(graph, index, graph.nodes[index].inputs[input])?;
                 self.create(graph, copy, index);
+                self.constants += usize::from(index < self.constants);
                 index += 1;
                 graph.nodes[index].inputs[input] = copy;
             }
@@ -203,7 +236,7 @@ impl Storages {
                 let update = (node.inputs[input], node.outputs[output]);
                 from == input && graph.updates.contains(&update)
             }),
-            _ => self.storages[storage].input,
+            _ => self.storages[storage].kept,
         };
         !(read_later || read_twice || read_by_host || read_by_update || keeps)
     }
@@ -238,7 +271,8 @@ impl Storages {
         Ok(())
     }
 
-    /// A storage lives from its first write to its last use; an output's to the end.
+    /// A storage lives from its first write to its last use; an output's to the end, and what is kept from run to run
+    /// always.
     fn extend_lives(&mut self, graph: &Graph) {
         for (index, node) in graph.nodes.iter().enumerate() {
             for value in node.inputs.iter().chain(&node.outputs) {
@@ -247,7 +281,8 @@ impl Storages {
             }
         }
         let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
-        for value in inputs.chain(graph.outputs.iter().map(|o| o.1)) {
+        let constants = graph.nodes[..self.constants].iter().flat_map(|node| node.outputs.iter().copied());
+        for value in inputs.chain(constants).chain(graph.outputs.iter().map(|o| o.1)) {
             let storage = &mut self.storages[self.of[&value]];
             (storage.first, storage.last) = (0, usize::MAX);
         }
@@ -281,7 +316,8 @@ impl Storages {
             place.unwrap_or_else(|| unreachable!("{} was given no memory", graph.label(*value)))
         };
         let types = |values: &[Value]| values.iter().map(|&v| graph.ty(v).clone()).collect();
-        let steps = graph.nodes.iter().filter(|node| node.op.view_of().is_none()).map(|node| Step {
+        let computes = |node: &&Node| node.op.view_of().is_none();
+        let steps = graph.nodes.iter().filter(computes).map(|node| Step {
             op: node.op.clone(),
             types: Types { inputs: types(&node.inputs), outputs: types(&node.outputs) },
             inputs: node.inputs.iter().map(place).collect(),
@@ -296,6 +332,7 @@ impl Storages {
         let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
         Plan {
             steps: steps.collect(),
+            constants: graph.nodes[..self.constants].iter().filter(computes).count(),
             slots,
             inputs: inputs.map(|v| port(graph.name(v), v)).collect(),
             outputs: graph.outputs.iter().map(|(name, v)| port(name, *v)).collect(),
@@ -326,7 +363,9 @@ impl fmt::Display for Plan {
         }
         writeln!(
             f,
-            "{} slots, {} bytes; {} bytes of state",
+            "{} of {} steps not in every run; {} slots, {} bytes; {} bytes of state",
+            self.constants,
+            self.steps.len(),
             self.slots.len(),
             self.slot_bytes(),
             self.state_bytes()

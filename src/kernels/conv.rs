@@ -13,6 +13,7 @@ use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
 use super::{matmul, pointwise, winograd};
+use matmul::Right;
 
 /// The geometry of a convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,18 @@ impl Padded {
 /// Scratch elements: shared by all workers, and for each of them.
 pub type Scratch = (usize, usize);
 
+/// Elements of the form of the weights that [`forward`] would rather have; 0 if there is none.
+pub fn prepared_len(isa: Isa, g: &Geometry) -> usize {
+    pointwise::forward(g).map_or(0, |product| matmul::prepared_len(isa, &product))
+}
+
+/// Brings weights into that form.
+pub fn prepare(isa: Isa, g: &Geometry, w: &[f32], prepared: &mut [f32]) {
+    if let Some(product) = pointwise::forward(g) {
+        matmul::prepare(isa, &product, w, prepared);
+    }
+}
+
 /// Scratch of [`forward`].
 pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     if winograd::suits(g) {
@@ -131,11 +144,12 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (packed_len(isa, depth, g.out_channels), g.padded_input(g.forward_rows()).len())
 }
 
-/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`.
+/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what [`prepare`] made of w,
+/// or empty.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
-    [x, w]: [&[f32]; 2],
+    [x, w, prepared]: [&[f32]; 3],
     bias: Option<&[f32]>,
     clamp: Clamp,
     y: &mut [f32],
@@ -145,7 +159,7 @@ pub fn forward(
         return winograd::forward(isa, g, [x, w], bias, clamp, y, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
-        return matmul::multiply(isa, &product, [x, w], bias, clamp, y, scratch);
+        return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, y, scratch);
     }
     let (shared, each) = forward_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -282,7 +296,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f
         return winograd::input_gradient(isa, g, dy, w, dx, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
-        return matmul::multiply(isa, &product, [dy, w], None, NO_CLAMP, dx, scratch);
+        return matmul::multiply(isa, &product, (dy, Right::Plain(w)), None, NO_CLAMP, dx, scratch);
     }
     let (shared, each) = input_gradient_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -394,7 +408,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
-        return matmul::multiply(isa, &product, [x, dy], None, NO_CLAMP, dw, scratch);
+        return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw, scratch);
     }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);

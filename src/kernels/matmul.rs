@@ -1,9 +1,11 @@
 //! Matrix products C = A B (+ bias), either operand transposed.
 
+use std::ops::Range;
+
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
-use super::brgemm::{Axis, Start, Strips, Sum, pack_columns, packed_len};
+use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
 use super::parallel;
-use super::simd::Isa;
+use super::simd::{Isa, Kernel, Simd};
 
 /// `C [m, n] = A B`, where A is stored `[m, k]`, or `[k, m]` if `a_transposed`, and B `[k, n]`, or `[n, k]`
 /// if `b_transposed`; all row-major.
@@ -16,56 +18,52 @@ pub struct Product {
     pub b_transposed: bool,
 }
 
-/// Rows of C that one work item computes: a multiple of every tile height.
-const ROWS: usize = 24;
+/// Rows of a panel of a transposed A: a multiple of every tile height.
+const PANEL: usize = 12;
 
-impl Product {
-    /// Of a large product, an item takes more rows: fewer passes over B.
-    fn rows(&self) -> usize {
-        if !self.a_transposed && self.m >= 64 * ROWS { 4 * ROWS } else { ROWS }
+/// Panels of a work item, at most: every item passes over all of B.
+const PANELS: usize = 11;
+
+/// How much of K a transposed A is summed over at a time: a panel and a strip of B of this depth stay in the L1
+/// cache. C waits in memory between two depths, which changes no bit of the sums.
+const DEPTH: usize = 128;
+
+/// The right operand of a product.
+#[derive(Clone, Copy)]
+pub enum Right<'a> {
+    /// As it is stored.
+    Plain(&'a [f32]),
+    /// What [`prepare`] made of it.
+    Packed(&'a [f32]),
+}
+
+impl<'a> Right<'a> {
+    /// The packed form, where there is one.
+    pub fn of(plain: &'a [f32], packed: &'a [f32]) -> Right<'a> {
+        if packed.is_empty() { Right::Plain(plain) } else { Right::Packed(packed) }
     }
 }
 
-/// Elements of scratch that [`multiply`] needs: shared by all workers, and for each of them.
-pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
-    let panel = if p.a_transposed { p.k * p.rows() } else { 0 };
-    (packed_len(isa, p.k, p.n), panel)
+impl Product {
+    /// Rows of C in a work item: nearly equal ones, a few for every worker. Every item passes over all of B, so they
+    /// should be many; but the rows of A should stay in the L2 cache.
+    fn rows(&self) -> usize {
+        if self.a_transposed {
+            let panels = self.m.div_ceil(PANEL);
+            return panels.div_ceil(panels.div_ceil(PANELS).max(1)) * PANEL;
+        }
+        let most = self.m.div_ceil(2 * rayon::current_num_threads()).clamp(32, 96);
+        self.m.div_ceil(self.m.div_ceil(most).max(1))
+    }
 }
 
-/// Computes the product into `c` and clamps it; `bias` holds one value a column.
-pub fn multiply(
-    isa: Isa,
-    p: &Product,
-    [a, b]: [&[f32]; 2],
-    bias: Option<&[f32]>,
-    clamp: Clamp,
-    c: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let Product { m, n, k, .. } = *p;
-    let (shared, each) = self::scratch(isa, p);
-    let (packed, panels) = scratch.split_at_mut(shared);
-    pack(isa, p, b, packed);
-    let (packed, width) = (&*packed, isa.tile_columns());
-    let start = bias.map_or(Start::Zero, Start::Bias);
-    parallel::for_each(c.chunks_mut(p.rows() * n).enumerate(), panels, each, |(item, c), panel| {
-        let (first, rows) = (item * p.rows(), c.len() / n);
-        let (a, a_row, depth) = match p.a_transposed {
-            // Read in place, its columns would lie a whole row apart.
-            true => (gather(a, m, first, rows, panel), 1, rows),
-            false => (&a[first * k..], k, 1),
-        };
-        let sum =
-            Sum { a, b: packed, a_row, axes: [Axis::ONE, Axis::ONE, Axis { count: k, a: depth, b: width }] };
-        isa.run(Strips { sum, a_from: 0, strip: k * width, start, c: &mut *c, c_row: n, rows, columns: n });
-        if clamp != NO_CLAMP {
-            isa.run(ClampRow { clamp, y: c });
-        }
-    });
+/// Elements of B in the form that the kernel reads.
+pub fn prepared_len(isa: Isa, p: &Product) -> usize {
+    packed_len(isa, p.k, p.n)
 }
 
 /// Packs B, its strips in parallel.
-fn pack(isa: Isa, p: &Product, b: &[f32], packed: &mut [f32]) {
+pub fn prepare(isa: Isa, p: &Product, b: &[f32], packed: &mut [f32]) {
     let (Product { n, k, b_transposed, .. }, width) = (*p, isa.tile_columns());
     if packed.is_empty() {
         return;
@@ -81,10 +79,119 @@ fn pack(isa: Isa, p: &Product, b: &[f32], packed: &mut [f32]) {
     });
 }
 
-/// The columns `first..first + rows` of a matrix with rows of `m` elements, each row's by itself.
-fn gather<'a>(a: &[f32], m: usize, first: usize, rows: usize, panel: &'a mut [f32]) -> &'a [f32] {
-    for (to, from) in panel.chunks_exact_mut(rows).zip(a.chunks_exact(m)) {
-        to.copy_from_slice(&from[first..first + rows]);
+/// Elements of scratch that [`multiply`] needs: shared by all workers, and for each of them.
+pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
+    let panels = if p.a_transposed { p.k.min(DEPTH) * p.rows() } else { 0 };
+    (prepared_len(isa, p), panels)
+}
+
+/// Computes the product into `c` and clamps it; `bias` holds one value a column.
+pub fn multiply(
+    isa: Isa,
+    p: &Product,
+    (a, b): (&[f32], Right),
+    bias: Option<&[f32]>,
+    clamp: Clamp,
+    c: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let Product { n, k, .. } = *p;
+    let (shared, each) = self::scratch(isa, p);
+    let (space, panels) = scratch.split_at_mut(shared);
+    let packed = match b {
+        Right::Packed(packed) => packed,
+        Right::Plain(b) => {
+            prepare(isa, p, b, space);
+            &*space
+        }
+    };
+    let start = bias.map_or(Start::Zero, Start::Bias);
+    parallel::for_each(c.chunks_mut(p.rows() * n).enumerate(), panels, each, |(item, c), panels| {
+        let first = item * p.rows();
+        if p.a_transposed {
+            transposed_rows(isa, p, [a, packed], first, start, c, panels);
+        } else {
+            rows(isa, [&a[first * k..], packed], [k, n], start, c);
+        }
+        if clamp != NO_CLAMP {
+            isa.run(ClampRow { clamp, y: c });
+        }
+    });
+}
+
+/// `C [.., n] = A B` for the first rows of A `[.., k]`, as many as fit C; B is packed.
+pub(super) fn rows(isa: Isa, [a, packed]: [&[f32]; 2], [k, n]: [usize; 2], start: Start, c: &mut [f32]) {
+    let (rows, width) = (c.len() / n, isa.tile_columns());
+    let inner = Axis { count: k, a: 1, b: width };
+    let sum = Sum { a, b: packed, a_row: k, axes: [Axis::ONE, Axis::ONE, inner] };
+    isa.run(Strips { sum, a_from: 0, strip: k * width, start, c, c_row: n, rows, columns: n });
+}
+
+/// The rows of C from `first` on, as many as fit `c`, of a transposed A.
+fn transposed_rows(
+    isa: Isa,
+    p: &Product,
+    [a, packed]: [&[f32]; 2],
+    first: usize,
+    mut start: Start,
+    c: &mut [f32],
+    panels: &mut [f32],
+) {
+    let Product { m, n, k, .. } = *p;
+    for from in (0..k.max(1)).step_by(DEPTH) {
+        let depth = DEPTH.min(k - from);
+        gather(&a[from * m..][..depth * m], m, first..first + c.len() / n, panels);
+        isa.run(PanelRows { panels, packed, k, from, depth, start, c: &mut *c, n });
+        start = Start::Current;
     }
-    panel
+}
+
+/// Copies columns of a matrix with rows of `m` elements into panels of [`PANEL`] columns, each row-major by itself:
+/// read in place, one element of a column would lie a whole row behind the other.
+fn gather(a: &[f32], m: usize, columns: Range<usize>, panels: &mut [f32]) {
+    let depth = a.len() / m;
+    for (k, row) in a.chunks_exact(m).enumerate() {
+        let (whole, rest) = row[columns.clone()].as_chunks::<PANEL>();
+        for (panel, values) in whole.iter().enumerate() {
+            panels[(panel * depth + k) * PANEL..][..PANEL].copy_from_slice(values);
+        }
+        if !rest.is_empty() {
+            panels[(whole.len() * depth + k) * PANEL..][..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
+/// Adds the products of depth `from..from + depth` to rows of C.
+struct PanelRows<'a> {
+    panels: &'a [f32],
+    packed: &'a [f32],
+    k: usize,
+    from: usize,
+    depth: usize,
+    start: Start<'a>,
+    c: &'a mut [f32],
+    n: usize,
+}
+
+impl Kernel for PanelRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let PanelRows { panels, packed, k, from, depth, start, c, n } = self;
+        let (rows, width) = (c.len() / n, 2 * S::LANES);
+        let inner = Axis { count: depth, a: PANEL, b: width };
+        let sum = Sum { a: panels, b: packed, a_row: 1, axes: [Axis::ONE, Axis::ONE, inner] };
+        for (strip, column) in (0..n).step_by(width).enumerate() {
+            let start = match start {
+                Start::Bias(bias) => Start::Bias(&bias[column..]),
+                other => other,
+            };
+            let columns = width.min(n - column);
+            for (panel, row) in (0..rows).step_by(PANEL).enumerate() {
+                let c = &mut c[row * n + column..];
+                let block = Block { c, row: n, rows: PANEL.min(rows - row), columns };
+                sum.add_to(simd, panel * depth * PANEL, (strip * k + from) * width, start, block);
+            }
+        }
+    }
 }

@@ -15,5 +15,6 @@ pub mod pool;
 pub mod resize;
 pub mod rng;
 pub mod rows;
+pub mod separable;
 pub mod simd;
 pub mod winograd;

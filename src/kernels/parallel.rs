@@ -30,3 +30,16 @@ pub fn for_each<I>(
         scratch.par_chunks_exact_mut(scratch_each).for_each(worker);
     }
 }
+
+/// Images of `image` elements in blocks of `rows` rows of `row` elements, the last one of an image of what is left:
+/// (image, first row, the rows).
+pub fn row_blocks(
+    y: &mut [f32],
+    image: usize,
+    row: usize,
+    rows: usize,
+) -> impl Iterator<Item = (usize, usize, &mut [f32])> + Send {
+    y.chunks_exact_mut(image).enumerate().flat_map(move |(index, image)| {
+        image.chunks_mut(rows * row).enumerate().map(move |(block, y)| (index, block * rows, y))
+    })
+}

@@ -33,6 +33,9 @@ pub struct Augment {
     pub seed: u32,
 }
 
+/// Elements of an item of work, about.
+const BLOCK: usize = 1 << 13;
+
 /// What is done to one image.
 struct Change {
     flip: bool,
@@ -85,6 +88,26 @@ impl Augment {
             .collect()
     }
 
+    /// What becomes of a pixel's byte, for each channel.
+    fn table(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 - self.mean[c]) / self.std[c]))
+    }
+
+    /// Row `y` of the changed image.
+    fn row(&self, change: &Change, table: &[[f32; 256]; 3], pixels: &[u8], y: usize, row: &mut [f32]) {
+        for (x, out) in row.chunks_exact_mut(3).enumerate() {
+            match self.source(change, y, x) {
+                Some(from) => {
+                    let pixel = &pixels[3 * from..][..3];
+                    for c in 0..3 {
+                        out[c] = table[c][usize::from(pixel[c])];
+                    }
+                }
+                None => out.fill(0.0),
+            }
+        }
+    }
+
     /// The pixel of the original that lands at (y, x), if any does.
     fn source(&self, change: &Change, y: usize, x: usize) -> Option<usize> {
         let size = self.size as isize;
@@ -132,22 +155,16 @@ impl Op for Augment {
             *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
         }
         let (x, _) = args.output();
-        let images = x.chunks_exact_mut(3 * self.size * self.size).enumerate();
-        parallel::for_each(images, &mut [], 0, |(n, x), _| {
+        let table = self.table();
+        let row = 3 * self.size;
+        let blocks = parallel::row_blocks(x, row * self.size, row, (BLOCK / row).max(1));
+        parallel::for_each(blocks, &mut [], 0, |(n, first, rows), _| {
             let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
-                return x.fill(0.0);
+                return rows.fill(0.0);
             };
-            let change = self.change(step, n);
-            let pixels: &[u8] = bytemuck::cast_slice(words);
-            for (at, out) in x.chunks_exact_mut(3).enumerate() {
-                match self.source(&change, at / self.size, at % self.size) {
-                    Some(from) => {
-                        for c in 0..3 {
-                            out[c] = (f32::from(pixels[3 * from + c]) - self.mean[c]) / self.std[c];
-                        }
-                    }
-                    None => out.fill(0.0),
-                }
+            let (change, pixels) = (self.change(step, n), bytemuck::cast_slice(words));
+            for (y, row) in rows.chunks_exact_mut(row).enumerate() {
+                self.row(&change, &table, pixels, first + y, row);
             }
         });
     }

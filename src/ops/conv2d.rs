@@ -94,7 +94,7 @@ impl Conv2d {
         })
     }
 
-    fn planned(&self, types: &Types) -> Geometry {
+    pub(crate) fn planned(&self, types: &Types) -> Geometry {
         planned(self.geometry(types.inputs[0].dims(), types.inputs[1].dims()))
     }
 }
@@ -175,11 +175,19 @@ impl Op for Conv2d {
         shared + threads * each
     }
 
+    fn cpu_prepared(&self, types: &Types, isa: Isa) -> Option<(usize, usize)> {
+        Some((1, conv::prepared_len(isa, &self.planned(types))))
+    }
+
+    fn cpu_prepare(&self, types: &Types, isa: Isa, weights: &[f32], prepared: &mut [f32]) {
+        conv::prepare(isa, &self.planned(types), weights, prepared);
+    }
+
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x, w) = (args.isa, args.input(0), args.input(1));
+        let (isa, x, w, prepared) = (args.isa, args.input(0), args.input(1), args.prepared);
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        conv::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), y, scratch);
+        conv::forward(isa, &self.planned(types), [x, w, prepared], bias, self.activation.clamp(), y, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -4,7 +4,7 @@
 //!
 //! Conventions that every shader keeps, and that a test reflects it against:
 //!
-//! - Binding `i` of group 0 is `bindings[i]`: `read` for an input, `read_write` for an output or scratch.
+//! - Binding `i` of group 0 is `bindings[i]`: `read` for an input (or scratch that is read as one), `read_write` for an output or scratch.
 //! - Shapes and attributes are `override` constants, so that the compiler unrolls loops and drops divisions;
 //!   `constants` gives every one of them.
 //! - A binding is as long as its operand, rounded up to whole vectors: any can be read as `array<vec4<f32>>`.
@@ -73,6 +73,8 @@ pub enum Operand {
     Output(usize),
     /// One of the temporary buffers in [`Dispatches::scratch`].
     Scratch(usize),
+    /// One of these, to a shader that takes it for an input.
+    ScratchInput(usize),
 }
 
 /// One launch of a shader.
@@ -88,6 +90,14 @@ pub struct Dispatch {
     pub bindings: Vec<Operand>,
     /// Workgroups in x, y, z.
     pub groups: [u32; 3],
+}
+
+impl Dispatch {
+    /// The same launch on other operands.
+    pub fn with_operands(mut self, operand: impl Fn(Operand) -> Operand) -> Dispatch {
+        self.bindings.iter_mut().for_each(|binding| *binding = operand(*binding));
+        self
+    }
 }
 
 /// All launches of an op, in order; each sees what those before it wrote.

@@ -4,7 +4,7 @@ use super::case::{Case, Fill};
 use super::sum_rows::SumRows;
 use super::*;
 use crate::kernels::batch_norm::NO_CLAMP;
-use crate::kernels::matmul::{self, Product};
+use crate::kernels::matmul::{self, Product, Right};
 
 /// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and, if there
 /// is one, bias `[n]`.
@@ -119,7 +119,7 @@ impl Op for Matmul {
         let (isa, a, b) = (args.isa, args.input(0), args.input(1));
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        matmul::multiply(isa, &self.planned(types), [a, b], bias, NO_CLAMP, y, scratch);
+        matmul::multiply(isa, &self.planned(types), (a, Right::Plain(b)), bias, NO_CLAMP, y, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -47,6 +47,7 @@ pub mod relu;
 pub mod relu_grad;
 pub mod reshape;
 pub mod resize;
+pub mod separable_conv2d;
 pub mod sgd;
 pub mod softmax_cross_entropy;
 pub mod softmax_cross_entropy_grad;
@@ -84,6 +85,7 @@ pub fn cases() -> Vec<case::Case> {
         relu::cases,
         relu_grad::cases,
         resize::cases,
+        separable_conv2d::cases,
         sgd::cases,
         softmax_cross_entropy::cases,
         softmax_cross_entropy_grad::cases,
@@ -154,6 +156,15 @@ pub trait Op: Any + Debug + Send + Sync {
         0
     }
 
+    /// For an op that computes faster with its weights in a form of its own: which input they are, and the elements of that
+    /// form. It is kept from run to run where the weights stay the same.
+    fn cpu_prepared(&self, _types: &Types, _isa: Isa) -> Option<(usize, usize)> {
+        None
+    }
+
+    /// Brings the weights into that form.
+    fn cpu_prepare(&self, _types: &Types, _isa: Isa, _weights: &[f32], _prepared: &mut [f32]) {}
+
     /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
     fn cpu(&self, types: &Types, args: &mut CpuArgs);
 
@@ -179,6 +190,8 @@ pub struct CpuArgs<'a> {
     pub outputs: [Buffer; MAX_OUTPUTS],
     /// Of the operands.
     pub types: &'a Types,
+    /// What [`Op::cpu_prepare`] made of the weights; empty where they may change with every run.
+    pub prepared: &'a [f32],
     /// At least as many elements as [`Op::cpu_scratch`] asks for, with any values in them.
     pub scratch: &'a mut [f32],
 }

@@ -114,7 +114,7 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
     let id = gpu.load(whole.clone()).unwrap();
     let mut order = vec![id];
     if one_by_one {
-        let single = |step: &Step| Plan { steps: vec![step.clone()], ..whole.clone() };
+        let single = |step: &Step| Plan { steps: vec![step.clone()], constants: 0, ..whole.clone() };
         order = whole.steps.iter().map(|step| gpu.load(single(step)).unwrap()).collect();
     }
     training.prepare(&mut gpu, &program.parameters);

@@ -32,6 +32,7 @@ pub fn alone(step: &Step) -> Plan {
     Plan {
         inputs: inputs.map(|(i, operand)| port((format!("in{i}"), operand))).collect(),
         outputs: outputs.map(|(i, operand)| port((format!("out{i}"), operand))).collect(),
+        constants: 0,
         steps: vec![Step {
             inputs: step.inputs.iter().map(slot).collect(),
             outputs: step.outputs.iter().map(slot).collect(),
@@ -71,6 +72,7 @@ pub fn with_states(plan: &Plan) -> Plan {
     };
     Plan {
         steps: plan.steps.iter().map(step).collect(),
+        constants: plan.constants,
         slots: Vec::new(),
         states,
         inputs: plan.inputs.iter().map(port).collect(),

@@ -86,7 +86,7 @@ fn random_graphs_are_not_trivial() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut copies, mut in_place, mut shared, mut views, mut dead) = (0, 0, 0, 0, 0);
+    let (mut copies, mut in_place, mut shared, mut views, mut dead, mut constant) = (0, 0, 0, 0, 0, 0);
     for _ in 0..300 {
         let graph = random::build(&random::recipe().new_tree(&mut runner).unwrap().current());
         let plan = Plan::compile(&graph).unwrap();
@@ -101,9 +101,10 @@ fn random_graphs_are_not_trivial() {
         in_place += usize::from(plan.steps.iter().any(|s| !s.op.in_place().is_empty()));
         shared += usize::from(written_slots.count() > plan.slots.len());
         views += usize::from(graph.outputs().iter().any(|(_, v)| is_view(v)));
+        constant += usize::from(plan.constants > 0);
         dead += usize::from(live.nodes().len() < graph.nodes().len());
     }
-    let reached = [copies, in_place, shared, views, dead];
+    let reached = [copies, in_place, shared, views, dead, constant];
     assert!(reached.iter().all(|&graphs| graphs > 30), "{reached:?} of 300");
 }
 
@@ -190,6 +191,7 @@ fn by_hand(doubled: usize, copied: usize) -> (Graph, Plan) {
     let port = |name: &str, place| Port { name: name.into(), ty: ty.clone(), place };
     let plan = Plan {
         steps: operands.into_iter().zip(graph.nodes()).map(step).collect(),
+        constants: 0,
         slots: vec![6; 3],
         states: Vec::new(),
         inputs: vec![port("x", slot(0))],
@@ -214,6 +216,8 @@ fn the_checkers_notice_planted_bugs() {
     };
     // Another value lands on the doubled one before the sum reads it.
     assert!(broken(&|plan| plan.steps.insert(4, plan.steps[0].clone())).contains("output sum"));
+    // A step that depends on an input is taken for a constant one.
+    assert!(broken(&|plan| plan.constants = 1).contains("output sum"));
     // ReLU in the input's slot: right once, wrong when the input is not written again.
     let over_input = |plan: &mut Plan| {
         plan.steps.remove(2);

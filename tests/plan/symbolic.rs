@@ -14,7 +14,8 @@ type Symbol = usize;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Expression {
-    Input(String),
+    /// In which run.
+    Input(String, usize),
     State(String),
     /// Whatever was in a slot before the run.
     Unwritten(usize),
@@ -58,13 +59,17 @@ impl<'p> Memory<'p> {
         let unwritten: Vec<Symbol> = slots.map(|slot| symbols.of(Expression::Unwritten(slot))).collect();
         let mut held: HashMap<Place, Symbol> =
             unwritten.iter().enumerate().map(|(slot, &symbol)| (Place::Slot(slot), symbol)).collect();
-        for (index, (name, _)) in plan.states.iter().enumerate() {
-            held.insert(Place::State(index), symbols.of(Expression::State(name.clone())));
-        }
-        for port in &plan.inputs {
-            held.insert(port.place, symbols.of(Expression::Input(port.name.clone())));
-        }
         Memory { plan, symbols, held, unwritten }
+    }
+
+    /// New inputs, and the states as they were at the first.
+    fn begin(&mut self, run: usize) {
+        for port in &self.plan.inputs {
+            self.held.insert(port.place, self.symbols.of(Expression::Input(port.name.clone(), run)));
+        }
+        for (index, (name, _)) in self.plan.states.iter().enumerate() {
+            self.held.insert(Place::State(index), self.symbols.of(Expression::State(name.clone())));
+        }
     }
 
     fn fits(&self, place: Place, ty: &TensorType) -> Result<(), String> {
@@ -117,12 +122,12 @@ fn check_aliases(step: &Step) -> Result<(), String> {
 }
 
 /// The expressions of a graph's values, by the meaning of its nodes.
-fn meaning(graph: &Graph, symbols: &mut Symbols) -> HashMap<Value, Symbol> {
+fn meaning(graph: &Graph, symbols: &mut Symbols, run: usize) -> HashMap<Value, Symbol> {
     let mut meaning = HashMap::new();
     for value in graph.values() {
         let name = graph.name(value).to_string();
         match graph.source(value) {
-            Source::Input => meaning.insert(value, symbols.of(Expression::Input(name))),
+            Source::Input => meaning.insert(value, symbols.of(Expression::Input(name, run))),
             Source::State => meaning.insert(value, symbols.of(Expression::State(name))),
             Source::Node => None,
         };
@@ -137,20 +142,28 @@ fn meaning(graph: &Graph, symbols: &mut Symbols) -> HashMap<Value, Symbol> {
 }
 
 /// Checks that after a run of the plan every output and state holds what the graph says, and every input what
-/// the host wrote.
+/// the host wrote; and again after a second run, with other inputs and the same states, without the constant steps.
 pub fn check(graph: &Graph, plan: &Plan) -> Result<(), String> {
     let mut memory = Memory::new(plan);
-    for (index, step) in plan.steps.iter().enumerate() {
-        memory.run(step).map_err(|problem| format!("step {index}, {}: {problem}", step.op.name()))?;
+    for (run, first) in [0, plan.constants].into_iter().enumerate() {
+        memory.begin(run);
+        for (index, step) in plan.steps.iter().enumerate().skip(first) {
+            memory.run(step).map_err(|problem| format!("step {index}, {}: {problem}", step.op.name()))?;
+        }
+        check_results(graph, plan, &mut memory, run)?;
     }
-    let meaning = meaning(graph, &mut memory.symbols);
+    Ok(())
+}
+
+fn check_results(graph: &Graph, plan: &Plan, memory: &mut Memory, run: usize) -> Result<(), String> {
+    let meaning = meaning(graph, &mut memory.symbols, run);
     for (port, (name, value)) in plan.outputs.iter().zip(graph.outputs()) {
         if &port.name != name || port.ty != *graph.ty(*value) || memory.held[&port.place] != meaning[value] {
             return Err(format!("output {name} holds something else"));
         }
     }
     for port in &plan.inputs {
-        if memory.held[&port.place] != memory.symbols.of(Expression::Input(port.name.clone())) {
+        if memory.held[&port.place] != memory.symbols.of(Expression::Input(port.name.clone(), run)) {
             return Err(format!("input {} does not survive the run", port.name));
         }
     }

@@ -99,7 +99,7 @@ fn operand_demands<'a>(
     let (place, whole) = match operand {
         Operand::Input(i) | Operand::InputPiece(i, _) => (Some(step.inputs[i]), step.types.inputs[i].bytes()),
         Operand::Output(i) => (Some(step.outputs[i]), step.types.outputs[i].bytes()),
-        Operand::Scratch(i) => (None, 4 * work.scratch[i]),
+        Operand::Scratch(i) | Operand::ScratchInput(i) => (None, 4 * work.scratch[i]),
     };
     let scales = !matches!(place, Some(Place::State(_)));
     let demand = |kind, needed, limit: u64| Demand { step, kind, needed, limit: limit as usize, scales };

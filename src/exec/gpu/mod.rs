@@ -42,6 +42,8 @@ pub struct Gpu {
     states: Vec<wgpu::Buffer>,
     names: Names,
     programs: Vec<Program>,
+    /// Rises whenever a state is written.
+    version: u64,
     on_compile: Box<dyn Fn(usize, Duration)>,
 }
 
@@ -57,6 +59,7 @@ impl Gpu {
             states: Vec::new(),
             names: Names::default(),
             programs: Vec::new(),
+            version: 1,
             on_compile: Box::new(|_, _| ()),
         })
     }
@@ -150,7 +153,11 @@ impl Device for Gpu {
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
-        self.programs[plan.0].run(&self.context)
+        let program = &mut self.programs[plan.0];
+        let stale = program.constants_of != self.version;
+        self.version += u64::from(program.plan.written_states().next().is_some());
+        program.constants_of = self.version;
+        program.run(&self.context, stale)
     }
 
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
@@ -188,6 +195,7 @@ impl Device for Gpu {
     fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
         let (index, ty) = self.names.find(name)?;
         check(name, ty, data)?;
+        self.version += 1;
         self.context.write(&self.states[index], bytes(data))
     }
 

@@ -22,6 +22,8 @@ pub struct Program {
     /// Of each step.
     launches: Vec<Vec<Launch>>,
     pub readback: Readback,
+    /// The version of the states that the constants were computed from; 0 before the first run.
+    pub constants_of: u64,
 }
 
 /// One dispatch, with everything it needs.
@@ -53,13 +55,15 @@ impl Program {
             context.check()?;
         }
         let slots = memory.slots;
-        Ok(Program { plan, slots, states, launches, readback: Readback::default() })
+        let readback = Readback::default();
+        Ok(Program { plan, slots, states, launches, readback, constants_of: 0 })
     }
 
-    /// Submits all steps, without waiting for them.
-    pub fn run(&mut self, context: &Context) -> Result<()> {
+    /// Submits all steps, the constant ones only where they are asked for, without waiting for them.
+    pub fn run(&mut self, context: &Context, constants: bool) -> Result<()> {
+        let first = if constants { 0 } else { self.plan.constants };
         let mut encoder = context.device.create_command_encoder(&Default::default());
-        self.encode(&mut encoder.begin_compute_pass(&Default::default()), 0..self.launches.len());
+        self.encode(&mut encoder.begin_compute_pass(&Default::default()), first..self.launches.len());
         let staging = self.readback.encode(context, &mut encoder)?;
         let run = context.queue.submit([encoder.finish()]);
         if let Some(staging) = staging {
@@ -140,7 +144,7 @@ impl Memory<'_> {
         let buffer = match operand {
             Operand::Input(i) | Operand::InputPiece(i, _) => self.at(step.inputs[i]),
             Operand::Output(i) => self.at(step.outputs[i]),
-            Operand::Scratch(i) => &self.scratch[i],
+            Operand::Scratch(i) | Operand::ScratchInput(i) => &self.scratch[i],
         };
         let (offset, bytes) = extent(step, work, operand);
         BindingResource::Buffer(BufferBinding {
@@ -162,6 +166,6 @@ pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize
             (first, PIECE_BYTES.min(bytes - first))
         }
         Operand::Output(i) => (0, step.types.outputs[i].bytes()),
-        Operand::Scratch(i) => (0, 4 * work.scratch[i]),
+        Operand::Scratch(i) | Operand::ScratchInput(i) => (0, 4 * work.scratch[i]),
     }
 }

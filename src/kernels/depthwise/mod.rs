@@ -44,11 +44,11 @@ impl Geometry {
         self.kernel_height * self.kernel_width * self.channels
     }
 
-    fn in_row(&self) -> usize {
+    pub(super) fn in_row(&self) -> usize {
         self.in_width * self.channels
     }
 
-    fn out_row(&self) -> usize {
+    pub(super) fn out_row(&self) -> usize {
         self.out_width * self.channels
     }
 
@@ -83,12 +83,9 @@ impl Geometry {
 /// An item of work is about this many elements of the output, in whole rows.
 const ITEM: usize = 1 << 14;
 
-/// Rows of `image` elements in runs of about [`ITEM`] elements: (image, first row, the rows).
+/// Images of `image` elements in runs of about [`ITEM`] elements: (image, first row, the rows).
 fn items(y: &mut [f32], image: usize, row: usize) -> impl Iterator<Item = (usize, usize, &mut [f32])> + Send {
-    let rows = (ITEM / row).max(1);
-    y.chunks_exact_mut(image).enumerate().flat_map(move |(index, image)| {
-        image.chunks_mut(rows * row).enumerate().map(move |(item, y)| (index, item * rows, y))
-    })
+    parallel::row_blocks(y, image, row, (ITEM / row).max(1))
 }
 
 /// Scratch elements of [`forward`].
@@ -109,22 +106,36 @@ pub fn forward(
     let zeros = &mut scratch[..g.channels];
     zeros.fill(0.0);
     let zeros = &*zeros;
-    let image = g.in_height * g.in_row();
     let start = bias.unwrap_or(zeros);
     parallel::for_each(items(y, g.out_height * g.out_row(), g.out_row()), &mut [], 0, |(n, first, y), _| {
-        let x = &x[n * image..][..image];
-        for (row, y) in y.chunks_exact_mut(g.out_row()).enumerate() {
-            let p = first + row;
-            if g.has_blocks() {
-                isa.run(BlockRow { g, x, w, start, zeros, p, y });
-            } else {
-                isa.run(TapRow { gather: Gather::forward(g), from: x, w, start, row: p, to: y });
-            }
-            if clamp != NO_CLAMP {
-                isa.run(ClampRow { clamp, y });
-            }
-        }
+        forward_rows(isa, g, [x, w, start, zeros], clamp, n, first, y);
     });
+}
+
+/// The rows of image `n` of the output from row `first` on, as many as fit `y`. Beside x and w it takes what the sums
+/// begin with, and zeros, one of each a channel.
+pub(super) fn forward_rows(
+    isa: Isa,
+    g: &Geometry,
+    [x, w, start, zeros]: [&[f32]; 4],
+    clamp: Clamp,
+    n: usize,
+    first: usize,
+    y: &mut [f32],
+) {
+    let image = g.in_height * g.in_row();
+    let x = &x[n * image..][..image];
+    for (row, y) in y.chunks_exact_mut(g.out_row()).enumerate() {
+        let p = first + row;
+        if g.has_blocks() {
+            isa.run(BlockRow { g, x, w, start, zeros, p, y });
+        } else {
+            isa.run(TapRow { gather: Gather::forward(g), from: x, w, start, row: p, to: y });
+        }
+        if clamp != NO_CLAMP {
+            isa.run(ClampRow { clamp, y });
+        }
+    }
 }
 
 /// Scratch elements of [`input_gradient`].

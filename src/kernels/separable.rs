@@ -1,0 +1,98 @@
+//! A depthwise convolution and the pointwise one that follows it, in one pass: a worker computes a few rows of the
+//! depthwise output into its own scratch, small enough for the L2 cache, and multiplies them with the pointwise
+//! weights from there. What lies between the two is neither written to memory nor read from it.
+
+use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
+use super::brgemm::Start;
+use super::depthwise::{self, forward_rows};
+use super::matmul::{self, Product, Right};
+use super::parallel;
+use super::simd::Isa;
+
+/// The geometry of both convolutions.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    pub depthwise: depthwise::Geometry,
+    pub out_channels: usize,
+}
+
+/// Pixels that a worker computes at a time, about: as many rows as a matrix product takes.
+const PIXELS: usize = 98;
+
+impl Geometry {
+    /// The pointwise convolution.
+    fn product(&self) -> Product {
+        let depthwise::Geometry { batch, out_height, out_width, channels, .. } = self.depthwise;
+        let m = batch * out_height * out_width;
+        Product { m, n: self.out_channels, k: channels, a_transposed: false, b_transposed: false }
+    }
+
+    /// Rows of pixels in a work item; of a single image, no more than half.
+    fn rows(&self) -> usize {
+        let depthwise::Geometry { batch, out_height, out_width, .. } = self.depthwise;
+        let half = (batch * out_height).div_ceil(2);
+        (PIXELS / out_width).clamp(1, half.clamp(1, out_height))
+    }
+}
+
+/// Elements of the pointwise weights in the form that the kernel reads.
+pub fn prepared_len(isa: Isa, g: &Geometry) -> usize {
+    matmul::prepared_len(isa, &g.product())
+}
+
+/// Brings pointwise weights into that form.
+pub fn prepare(isa: Isa, g: &Geometry, w: &[f32], prepared: &mut [f32]) {
+    matmul::prepare(isa, &g.product(), w, prepared);
+}
+
+/// Elements of scratch that [`forward`] needs: shared by all workers, and for each of them.
+pub fn scratch(isa: Isa, g: &Geometry) -> (usize, usize) {
+    (g.depthwise.channels + prepared_len(isa, g), g.rows() * g.depthwise.out_row())
+}
+
+/// Weights and bias of the two convolutions.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    /// `[KH, KW, C]` and `[C]`.
+    pub depthwise: [&'a [f32]; 2],
+    /// `[C, O]`.
+    pub pointwise: Right<'a>,
+    /// `[O]`.
+    pub bias: &'a [f32],
+}
+
+/// `y [N, P, Q, O] = clamp_1(clamp_0(x [N, H, W, C] * depthwise) pointwise + bias)`.
+pub fn forward(
+    isa: Isa,
+    g: &Geometry,
+    x: &[f32],
+    weights: Weights,
+    clamps: [Clamp; 2],
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let (shared, each) = self::scratch(isa, g);
+    let (shared, middle) = scratch.split_at_mut(shared);
+    let (zeros, space) = shared.split_at_mut(g.depthwise.channels);
+    zeros.fill(0.0);
+    let packed = match weights.pointwise {
+        Right::Packed(packed) => packed,
+        Right::Plain(w) => {
+            prepare(isa, g, w, space);
+            &*space
+        }
+    };
+    let [w, bias] = weights.depthwise;
+    let operands = [x, w, bias, &*zeros];
+    let (k, n) = (g.depthwise.channels, g.out_channels);
+    let row = g.depthwise.out_width * n;
+    let items = parallel::row_blocks(y, g.depthwise.out_height * row, row, g.rows());
+    parallel::for_each(items, middle, each, |(image, first, y), middle| {
+        let middle = &mut middle[..y.len() / n * k];
+        forward_rows(isa, &g.depthwise, operands, clamps[0], image, first, middle);
+        matmul::rows(isa, [middle, packed], [k, n], Start::Bias(weights.bias), y);
+        if clamps[1] != NO_CLAMP {
+            isa.run(ClampRow { clamp: clamps[1], y });
+        }
+    });
+}
