@@ -19,7 +19,7 @@
 //! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes, [`graph::fuse`] merges them,
 //!    [`graph::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the one matrix
-//!    kernel; [`kernels::conv`], [`kernels::winograd`] and [`kernels::matmul`] are loops around it;
+//!    kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and [`kernels::separable`] are loops around it;
 //!    [`kernels::simd`] compiles each for every instruction set.
 //!    The shaders, one an op, are explained in `shaders/README.md`; [`ops::dispatch`] is how an op describes them.
 //! 4. [`exec`]: devices that run plans: [`exec::cpu`], and [`exec::gpu`], the only place that knows wgpu. State
@@ -54,6 +54,9 @@
 //!   has one form, not two, and no op can tell the difference.
 //! - There is no im2col: the matrix kernel sums over up to three nested indices, which makes the forward
 //!   convolution and both gradients one kernel with other strides.
+//! - What depends on nothing but weights that a plan leaves alone, such as weights with their normalisation folded in,
+//!   is computed once and kept until somebody writes a state ([`graph::plan::Plan::constants`]). The planner finds it; no
+//!   op and no model says so.
 //! - Gradient ops compute what they need again where that is cheaper than to read it: the fused batch
 //!   normalisation finds the sign of its output from its input.
 

@@ -94,7 +94,7 @@ fn unfreeze(text: &str) -> std::result::Result<usize, String> {
 pub fn describe(command: Command) -> Command {
     let texts = [
         ("model", "Which model [default: that of the weights]"),
-        ("epochs", "Passes over the training pictures, in all stages [default: 14]"),
+        ("epochs", "Passes over the training pictures, in all stages [default: 12]"),
         ("batch_size", "Pictures a step [default: 64]"),
         ("rate", "Highest learning rate of the last stage [default: 0.02]"),
         ("weight_decay", "Weight decay [default: 1e-4]"),
@@ -119,7 +119,7 @@ fn defaults() -> Settings {
     };
     Settings {
         model: Architecture::MobilenetV1,
-        epochs: 14,
+        epochs: 12,
         batch_size: 64,
         rate: 0.02,
         weight_decay: 1e-4,

@@ -14,6 +14,8 @@
 //! multiply-adds for 14 loads: arithmetic, not the load ports, is the limit. B must be packed so that a
 //! tile's columns are contiguous ([`pack_columns`]); A is read in place with any strides.
 
+use std::mem::MaybeUninit;
+
 use super::simd::{Isa, Kernel, Simd};
 
 /// One index of the sum: its count, and how far A and B move with it (in elements).
@@ -152,71 +154,53 @@ impl Tile<'_> {
         }
     }
 
-    /// # Safety
-    /// As for `run_height`.
-    #[inline(always)]
-    unsafe fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
-        // SAFETY: passed on from the caller; `add_to` checked that R rows of `columns` elements lie in C, and that
-        // a bias holds as many.
-        unsafe {
-            if self.columns == P * S::LANES {
-                let (start, c) = (self.start, self.c.as_mut_ptr());
-                self.sum::<S, R, P>(simd, start, c, self.row);
-            } else {
-                self.run_edge::<S, R, P>(simd);
-            }
-        }
-    }
-
-    /// A tile of fewer columns goes through a full-width copy of C. Apart from `run`, which has no use for the copy:
-    /// to clear it took a twentieth of the time of a product of little depth.
+    /// A tile of fewer columns goes through a full-width copy of C, which only such a tile clears: it would take a
+    /// twentieth of the time of a product of little depth.
     ///
     /// # Safety
     /// As for `run_height`.
     #[inline(always)]
-    unsafe fn run_edge<S: Simd, const R: usize, const P: usize>(self, simd: S) {
-        let width = P * S::LANES;
-        // ROWS x 2 x LANES is at most 12 x 32.
-        let mut edge = [0.0f32; 12 * 32];
-        let mut bias_edge = [0.0f32; 32];
-        let start = match self.start {
-            Start::Zero => Start::Zero,
-            Start::Bias(bias) => {
-                bias_edge[..self.columns].copy_from_slice(&bias[..self.columns]);
-                Start::Bias(&bias_edge[..width])
-            }
-            Start::Current => {
-                for i in 0..R {
-                    edge[i * width..][..self.columns]
-                        .copy_from_slice(&self.c[i * self.row..][..self.columns]);
-                }
-                Start::Current
+    unsafe fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
+        let Tile { a, b, a_row, axes, start, c, row, columns } = self;
+        let (mut copy, mut wide_bias) = (MaybeUninit::uninit(), [0.0f32; WIDEST]);
+        let mut edge = (columns < P * S::LANES).then(|| copy.write([0.0f32; HIGHEST * WIDEST]));
+        let (start, to, to_row) = match &mut edge {
+            // `add_to` checked that R rows of `columns` elements lie in C, and that a bias holds as many.
+            None => (start, c.as_mut_ptr(), row),
+            Some(edge) => {
+                copy_rows(c, row, &mut **edge, P * S::LANES, [R, columns]);
+                let start = match start {
+                    Start::Bias(bias) => {
+                        wide_bias[..columns].copy_from_slice(&bias[..columns]);
+                        Start::Bias(&wide_bias)
+                    }
+                    other => other,
+                };
+                (start, edge.as_mut_ptr(), P * S::LANES)
             }
         };
-        // SAFETY: passed on from the caller; `edge` holds R rows of `width` elements.
-        unsafe { self.sum::<S, R, P>(simd, start, edge.as_mut_ptr(), width) };
-        for i in 0..R {
-            self.c[i * self.row..][..self.columns].copy_from_slice(&edge[i * width..][..self.columns]);
+        let mut sums = [[simd.zero(); P]; R];
+        // SAFETY: passed on from the caller; `to` holds R rows of P vectors, and a bias P vectors.
+        unsafe {
+            start_sums::<S, R, P>(simd, &mut sums, start, to, to_row);
+            multiply::<S, R, P>(simd, &mut sums, a, b, a_row, &axes);
+            store_sums::<S, R, P>(simd, &sums, to, to_row);
+        }
+        if let Some(edge) = edge {
+            copy_rows(edge, P * S::LANES, c, row, [R, columns]);
         }
     }
+}
 
-    /// # Safety
-    /// As for `run_height`; R rows of P vectors, `row` elements apart, must be readable and writable at `c`.
-    #[inline(always)]
-    unsafe fn sum<S: Simd, const R: usize, const P: usize>(
-        &self,
-        simd: S,
-        start: Start,
-        c: *mut f32,
-        row: usize,
-    ) {
-        let mut sums = [[simd.zero(); P]; R];
-        // SAFETY: passed on from the caller.
-        unsafe {
-            start_sums::<S, R, P>(simd, &mut sums, start, c, row);
-            multiply::<S, R, P>(simd, &mut sums, self.a, self.b, self.a_row, &self.axes);
-            store_sums::<S, R, P>(simd, &sums, c, row);
-        }
+/// Rows and columns that no register tile exceeds.
+const HIGHEST: usize = 12;
+const WIDEST: usize = 32;
+
+/// Copies a block from rows `row` elements apart to rows `to_row` apart. Not inlined: it is for the edges only.
+#[inline(never)]
+fn copy_rows(from: &[f32], row: usize, to: &mut [f32], to_row: usize, [rows, columns]: [usize; 2]) {
+    for i in 0..rows {
+        to[i * to_row..][..columns].copy_from_slice(&from[i * row..][..columns]);
     }
 }
 

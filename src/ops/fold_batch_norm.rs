@@ -3,8 +3,8 @@
 //! `w'[.., o] = w[.., o] s[o]` and `b'[o] = beta[o] + (b[o] - mean[o]) s[o]`, where
 //! `s = gamma / sqrt(variance + epsilon)`
 //!
-//! so that `x * w' + b'` is the normalisation of `x * w + b`. The parameters are small beside the tensors
-//! that this saves a pass over; computed in every run, they follow whatever changes them.
+//! so that `x * w' + b'` is the normalisation of `x * w + b`. In a plan that leaves the parameters alone this is a
+//! constant step: it runs again only after they have changed.
 
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::case::{Case, Fill};
