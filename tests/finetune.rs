@@ -245,6 +245,8 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
     // Neither command takes the other's file, and a run goes on with its own settings.
     let train = "train --data pictures --validation 0 --batch-size 4 --epochs 1 --out scratch";
     run(train, &[]);
+    let black = "[finetune]\npretrained = 'pretrained.safetensors'\nattributes = { std = [0, 0, 0] }\n";
+    std::fs::write(setting.folder.path().join("black.toml"), black).unwrap();
     for (command, code, part) in [
         (
             "finetune --config scratch/settings.toml",
@@ -258,6 +260,7 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
         ("finetune --resume scratch", 1, "was begun by train"),
         ("finetune --resume first --config first/settings.toml", 2, "cannot be used with"),
         ("finetune --config nowhere.toml", 1, "nowhere.toml"),
+        ("finetune --config black.toml", 1, "pretrained.safetensors: the std given for it makes no sense"),
     ] {
         let (found, message) = program(&setting, command, &[]);
         assert!(found == code && message.contains(part), "{command}: {found} {message}");
