@@ -20,9 +20,9 @@ use common::mobilenet::write_weights;
 use common::program::{Bench, json};
 
 const TRAIN: &str = "train --data . --batch-size 32 --validation 40 --lr 0.02 --epochs 6 --quiet";
-/// As many steps an epoch; three epochs of the classifier, three of all layers.
+/// As many steps an epoch; one epoch of the classifier, five of all layers.
 const FINETUNE: &str = "finetune --pretrained pretrained.safetensors --data . --image-size 32 --batch-size 32 \
-                        --validation 40 --lr 0.02 --epochs 6 --quiet";
+                        --validation 40 --lr 0.02 --epochs 6 --head-epochs 1 --quiet";
 
 fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).map_or(otherwise, |value| value.parse().unwrap())
@@ -65,36 +65,33 @@ fn assert_same_outcome(bench: &Bench, one: &str, other: &str) {
     }
 }
 
-/// Kills a run again and again, goes on with it every time, and holds the outcome against that of a run in peace.
+/// Kills runs of a command at random moments, goes on with each every time until it ends, and holds the outcome
+/// against that of a run in peace; as many runs as it takes.
 fn kill_and_resume(bench: &Bench, command: &str) {
     let (subcommand, _) = command.split_once(' ').unwrap();
     let begin = Instant::now();
     bench.ok(&format!("{command} --out whole"));
     let duration = begin.elapsed();
     let folder = bench.path("run");
-    let (mut kills, mut while_writing, mut before) = (0, 0, 0);
-    for attempt in 0.. {
+    let (wanted, mut kills, mut while_writing, mut runs) = (number("CIFAR_ENGINE_TEST_KILLS", 6), 0, 0, 0);
+    let (mut before, mut attempt) = (0, 0);
+    loop {
         let begun = folder.join("settings.toml").exists();
         let resume = || format!("{subcommand} --resume run --quiet");
         let mut child = start(bench, &if begun { resume() } else { format!("{command} --out run") });
         let dice = rng::draw(11, Stream::Split, 0, attempt);
-        let killed = if kills == number("CIFAR_ENGINE_TEST_KILLS", 6) {
-            false
-        } else if dice[0].is_multiple_of(2) {
-            // In the middle of writing one of the files; of a large one, at some moment of it.
-            let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
-            let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
-            let length = u64::from(dice[2]) % 5_000_000;
-            wait(&mut child, || {
-                fs::metadata(&temporary).is_ok_and(|found| found.len() >= length.min(1 << (dice[3] % 23)))
-            })
-        } else {
-            let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
-            wait(&mut child, || Instant::now() >= moment)
-        };
+        attempt += 1;
+        let killed = kills < wanted && until_a_moment(&mut child, &folder, duration, dice);
         if !killed {
             assert!(child.wait().unwrap().success());
-            break;
+            assert_same_outcome(bench, "whole", "run");
+            runs += 1;
+            if kills == wanted {
+                break;
+            }
+            fs::remove_dir_all(&folder).unwrap();
+            before = 0;
+            continue;
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -106,8 +103,20 @@ fn kill_and_resume(bench: &Bench, command: &str) {
         assert!(after >= before, "a kill took back {before} steps to {after}");
         before = after;
     }
-    println!("{subcommand}: {kills} kills, {while_writing} of them while a file was written");
-    assert_same_outcome(bench, "whole", "run");
+    println!("{subcommand}: {kills} kills of {runs} runs, {while_writing} of them while a file was written");
+}
+
+/// Waits for a random moment: half of them any, half in the middle of writing one of the files; of a large one, at some
+/// moment of it. Whether it came before the end of the child.
+fn until_a_moment(child: &mut Child, folder: &Path, duration: Duration, dice: [u32; 4]) -> bool {
+    if !dice[0].is_multiple_of(2) {
+        let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
+        return wait(child, || Instant::now() >= moment);
+    }
+    let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
+    let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
+    let length = u64::from(dice[2]) % 5_000_000;
+    wait(child, || fs::metadata(&temporary).is_ok_and(|found| found.len() >= length.min(1 << (dice[3] % 23))))
 }
 
 #[test]
