@@ -51,6 +51,14 @@ impl Error {
         Error::File { path: path.as_ref().to_path_buf(), problem: problem.to_string() }
     }
 
+    /// The same with what else can be done, where it is about a file.
+    pub fn with_advice(self, advice: &str) -> Self {
+        match self {
+            Error::File { path, problem } => Error::File { path, problem: format!("{problem}; {advice}") },
+            other => other,
+        }
+    }
+
     /// The process exit code: 1 failure, 2 usage, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {

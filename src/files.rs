@@ -174,7 +174,7 @@ fn sync_folder(folder: &Path) {
     }
 }
 
-fn advice(error: &io::Error) -> String {
+pub(crate) fn advice(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "the folder does not exist; create it or choose another output path".into(),
         ErrorKind::NotADirectory => {

@@ -7,6 +7,8 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,9 +16,13 @@ use std::time::{Duration, Instant};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::train::checkpoint::Checkpoint;
 use cifar_engine::weights;
+use common::mobilenet::write_weights;
 use common::program::{Bench, json};
 
 const TRAIN: &str = "train --data . --batch-size 32 --validation 40 --lr 0.02 --epochs 6 --quiet";
+/// As many steps an epoch; one epoch of the classifier, five of all layers.
+const FINETUNE: &str = "finetune --pretrained pretrained.safetensors --data . --image-size 32 --batch-size 32 \
+                        --validation 40 --lr 0.02 --epochs 6 --head-epochs 1 --quiet";
 
 fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).map_or(otherwise, |value| value.parse().unwrap())
@@ -59,36 +65,33 @@ fn assert_same_outcome(bench: &Bench, one: &str, other: &str) {
     }
 }
 
-#[test]
-fn a_run_that_is_killed_again_and_again_loses_nothing() {
-    let bench = Bench::new();
+/// Kills runs of a command at random moments, goes on with each every time until it ends, and holds the outcome
+/// against that of a run in peace; as many runs as it takes.
+fn kill_and_resume(bench: &Bench, command: &str) {
+    let (subcommand, _) = command.split_once(' ').unwrap();
     let begin = Instant::now();
-    bench.ok(&format!("{TRAIN} --out whole"));
+    bench.ok(&format!("{command} --out whole"));
     let duration = begin.elapsed();
     let folder = bench.path("run");
-    let (mut kills, mut while_writing, mut before) = (0, 0, 0);
-    for attempt in 0.. {
+    let (wanted, mut kills, mut while_writing, mut runs) = (number("CIFAR_ENGINE_TEST_KILLS", 6), 0, 0, 0);
+    let (mut before, mut attempt) = (0, 0);
+    loop {
         let begun = folder.join("settings.toml").exists();
-        let command = if begun { "train --resume run --quiet".into() } else { format!("{TRAIN} --out run") };
-        let mut child = start(&bench, &command);
+        let resume = || format!("{subcommand} --resume run --quiet");
+        let mut child = start(bench, &if begun { resume() } else { format!("{command} --out run") });
         let dice = rng::draw(11, Stream::Split, 0, attempt);
-        let killed = if kills == number("CIFAR_ENGINE_TEST_KILLS", 6) {
-            false
-        } else if dice[0].is_multiple_of(2) {
-            // In the middle of writing one of the files; of a large one, at some moment of it.
-            let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
-            let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
-            let length = u64::from(dice[2]) % 5_000_000;
-            wait(&mut child, || {
-                fs::metadata(&temporary).is_ok_and(|found| found.len() >= length.min(1 << (dice[3] % 23)))
-            })
-        } else {
-            let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
-            wait(&mut child, || Instant::now() >= moment)
-        };
+        attempt += 1;
+        let killed = kills < wanted && until_a_moment(&mut child, &folder, duration, dice);
         if !killed {
             assert!(child.wait().unwrap().success());
-            break;
+            assert_same_outcome(bench, "whole", "run");
+            runs += 1;
+            if kills == wanted {
+                break;
+            }
+            fs::remove_dir_all(&folder).unwrap();
+            before = 0;
+            continue;
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -100,8 +103,32 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
         assert!(after >= before, "a kill took back {before} steps to {after}");
         before = after;
     }
-    println!("{kills} kills, {while_writing} of them while a file was written");
-    assert_same_outcome(&bench, "whole", "run");
+    println!("{subcommand}: {kills} kills of {runs} runs, {while_writing} of them while a file was written");
+}
+
+/// Waits for a random moment: half of them any, half in the middle of writing one of the files; of a large one, at some
+/// moment of it. Whether it came before the end of the child.
+fn until_a_moment(child: &mut Child, folder: &Path, duration: Duration, dice: [u32; 4]) -> bool {
+    if !dice[0].is_multiple_of(2) {
+        let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
+        return wait(child, || Instant::now() >= moment);
+    }
+    let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
+    let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
+    let length = u64::from(dice[2]) % 5_000_000;
+    wait(child, || fs::metadata(&temporary).is_ok_and(|found| found.len() >= length.min(1 << (dice[3] % 23))))
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_loses_nothing() {
+    kill_and_resume(&Bench::new(), TRAIN);
+}
+
+#[test]
+fn nor_does_a_fine_tuning_in_either_stage() {
+    let bench = Bench::new();
+    write_weights(&bench.path("pretrained.safetensors"));
+    kill_and_resume(&bench, FINETUNE);
 }
 
 #[test]
@@ -239,4 +266,46 @@ fn a_place_that_cannot_be_written_is_told_before_the_training() {
     bench.fails(1, &format!("{TRAIN} --out file"), &["file", "not a folder"]);
     bench.fails(1, &format!("{TRAIN} --out file/run"), &["file/run", "cannot be created"]);
     bench.fails(1, &format!("{TRAIN} --out /proc/run"), &["/proc/run", "cannot be created"]);
+}
+
+/// Permissions mean nothing to root, so there the program runs as another user. Where it lies, that one may not be
+/// allowed to look, so a copy is run.
+fn without_privileges(bench: &Bench, arguments: &str) -> (Option<i32>, String) {
+    const NOBODY: u32 = 65534;
+    let mut command = Command::new(bench.path("cifar-engine"));
+    command.current_dir(bench.dir.path()).args(arguments.split_whitespace()).env("CIFAR_ENGINE_OFFLINE", "1");
+    if fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0) {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_read_only_folder_keeps_what_it_has() {
+    let bench = Bench::new();
+    bench.ok(&format!("{TRAIN} --schedule constant --epochs 1 --out run"));
+    fs::copy(env!("CARGO_BIN_EXE_cifar-engine"), bench.path("cifar-engine")).unwrap();
+    let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (top, run) = (bench.path("."), bench.path("run"));
+    let before = checkpoint(&run);
+    fs::read_dir(&run).unwrap().for_each(|entry| allow(&entry.unwrap().path(), 0o444));
+    [&top, &run].into_iter().for_each(|folder| allow(folder, 0o555));
+    let resume = "train --resume run --epochs 2";
+    let refused = |command: &str, part: &str| {
+        let (code, message) = without_privileges(&bench, command);
+        assert!(code == Some(1) && message.contains(part), "{command}: {code:?} {message}");
+        assert!(checkpoint(&run) == before);
+    };
+    refused(resume, "error: run: no permission to write here; choose another");
+    refused(
+        "train --data . --epochs 1 --out run/inner",
+        "error: run/inner: cannot be created: no permission",
+    );
+    refused("train --data . --epochs 1", "error: runs: cannot be created: no permission");
+    // The folder may be claimed, but nothing can be saved in it.
+    allow(&run.join(".lock"), 0o666);
+    refused(resume, "error: run/settings.toml: no permission");
+    [&top, &run].into_iter().for_each(|folder| allow(folder, 0o755));
+    assert_eq!(json(&bench.ok("train --resume run --epochs 2 --json -q"))["epochs"], 2);
 }

@@ -1,6 +1,8 @@
 //! Fine-tuning: what is frozen stays as it was, features give what the whole model gives, a run that is stopped and
 //! continued is the run that never stopped, and the command line explains what does not fit.
 
+mod common;
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,17 +11,16 @@ use cifar_engine::data::{Dataset, shapes};
 use cifar_engine::error::{Error, Result};
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::Architecture;
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
-use cifar_engine::models::{self, Architecture, PaddingStyle, Spec, Variant};
-use cifar_engine::nn::Norm;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::{Manner, Trained};
 use cifar_engine::train::finetune::{Finetune, finetune};
-use cifar_engine::train::plans;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::train::{Observer, Outcome, StepProgress};
 use cifar_engine::weights;
+use common::mobilenet::write_weights;
 
 /// A MobileNet v1 of width 0.25 that knows five classes of nothing, in a folder that lives as long as it.
 struct Setting {
@@ -29,20 +30,7 @@ struct Setting {
 impl Setting {
     fn new() -> Setting {
         let setting = Setting { folder: tempfile::tempdir().unwrap() };
-        let spec = Spec {
-            architecture: Architecture::MobilenetV1,
-            classes: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
-            image_size: 32,
-            variant: Variant { input_size: 32, width: 0.25, padding: PaddingStyle::Same },
-            mean: [127.5; 3],
-            std: [127.5; 3],
-            norm: Norm { epsilon: 1e-3, momentum: 0.1 },
-            test_flip: false,
-            data: "nothing".into(),
-        };
-        let parameters = plans::evaluation(&spec, "test", 1, 1).unwrap().parameters;
-        let values = plans::initial_values(&parameters, 5);
-        models::save(&setting.weights(), &spec, &parameters, &values).unwrap();
+        write_weights(&setting.weights());
         setting
     }
 
@@ -203,5 +191,78 @@ fn what_does_not_fit_is_explained() {
     ] {
         let (found, message) = run(&[&["finetune", "--data", "shapes"], arguments].concat());
         assert!(found == code && message.contains(part), "{arguments:?}: {found} {message}");
+    }
+}
+
+/// A fine-tuning of one or two steps, of the program, in the folder of the setting.
+fn program(setting: &Setting, command: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.current_dir(setting.folder.path()).args(command.split_whitespace());
+    program.env("CIFAR_ENGINE_OFFLINE", "1").env("CIFAR_ENGINE_DEVICE", "cpu");
+    let output = program.envs(variables.iter().copied()).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Eight pictures to train on and four to test with, in two classes.
+fn write_pictures(folder: &Path) {
+    for (set, count) in [("train", 4), ("test", 2)] {
+        for class in ["bright", "dark"] {
+            let place = folder.join("pictures").join(set).join(class);
+            std::fs::create_dir_all(&place).unwrap();
+            for number in 0..count {
+                let level = if class == "dark" { 10 } else { 200 } + 8 * number as u8;
+                let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([level; 3]));
+                picture.save(place.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_come_from_a_file_and_options_and_variables_win() {
+    let setting = Setting::new();
+    write_pictures(setting.folder.path());
+    let settings = |run: &str| std::fs::read_to_string(setting.folder.path().join(run).join("settings.toml"));
+    let run = |command: &str, variables: &[(&str, &str)]| {
+        let (code, message) = program(&setting, command, variables);
+        assert_eq!(code, 0, "{command}: {message}");
+    };
+    let first = "finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+                 --validation 0 --epochs 2 --head-epochs 1 --unfreeze 2 --seed 3 --padding symmetric --out first";
+    run(first, &[]);
+    run("finetune --config first/settings.toml --out same", &[]);
+    assert_eq!(settings("same").unwrap(), settings("first").unwrap());
+    assert!(changed(&setting.last("first"), &setting.last("same")).is_empty());
+
+    let variables =
+        [("CIFAR_ENGINE_SEED", "7"), ("CIFAR_ENGINE_UNFREEZE", "1"), ("CIFAR_ENGINE_HEAD_LR", "0.5")];
+    run("finetune --config first/settings.toml --out other --head-lr 0.25", &variables);
+    let expected = settings("first").unwrap();
+    let expected = expected.replace("seed = 3", "seed = 7").replace("unfreeze = 2", "unfreeze = 1");
+    let old_rate = expected.lines().find(|line| line.starts_with("head_rate")).unwrap();
+    assert_eq!(settings("other").unwrap(), expected.replace(old_rate, "head_rate = 0.25"));
+
+    // Neither command takes the other's file, and a run goes on with its own settings.
+    let train = "train --data pictures --validation 0 --batch-size 4 --epochs 1 --out scratch";
+    run(train, &[]);
+    let black = "[finetune]\npretrained = 'pretrained.safetensors'\nattributes = { std = [0, 0, 0] }\n";
+    std::fs::write(setting.folder.path().join("black.toml"), black).unwrap();
+    for (command, code, part) in [
+        (
+            "finetune --config scratch/settings.toml",
+            2,
+            "scratch/settings.toml says nothing about fine-tuning",
+        ),
+        ("train --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
+        ("lr-find --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
+        ("finetune --resume first --head-lr 0.5", 2, "begun with other settings"),
+        ("finetune --resume first --padding same", 2, "begun with other settings"),
+        ("finetune --resume scratch", 1, "was begun by train"),
+        ("finetune --resume first --config first/settings.toml", 2, "cannot be used with"),
+        ("finetune --config nowhere.toml", 1, "nowhere.toml"),
+        ("finetune --config black.toml", 1, "pretrained.safetensors: the std given for it makes no sense"),
+    ] {
+        let (found, message) = program(&setting, command, &[]);
+        assert!(found == code && message.contains(part), "{command}: {found} {message}");
     }
 }

@@ -13,14 +13,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use cifar_engine::cli::choices::Choices;
+use cifar_engine::cli::compare::{self, Run};
+use cifar_engine::cli::finetune::defaults;
+use cifar_engine::cli::finetune_choices::FinetuneChoices;
+use cifar_engine::cli::predict::read_labels;
 use cifar_engine::data::picture::read_picture;
 use cifar_engine::data::{self, Images, Options, Source, shapes};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::checkpoint::{Checkpoint, Identity, Progress};
+use cifar_engine::train::finetune::Finetune;
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::settings::Recipe;
+use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::weights::{self, Tensor, WeightsFile};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -154,7 +160,7 @@ fn fuzz(name: &str, corpus: Vec<Vec<u8>>, bound: usize, read: impl Fn(&[u8]) -> 
     assert!(input > 0);
 }
 
-fn in_folder(files: &[(&str, &[u8])], read: impl FnOnce(&Path) -> bool) -> bool {
+fn in_folder<T>(files: &[(&str, &[u8])], read: impl FnOnce(&Path) -> T) -> T {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         fs::write(folder.path().join(name), bytes).unwrap();
@@ -310,14 +316,77 @@ fn tables_and_settings() {
     fuzz("metrics", vec![rows.into()], 64 * MIB, |bytes| {
         in_folder(&[("metrics.csv", bytes)], |folder| metrics::read_csv(folder.join("metrics.csv")).is_ok())
     });
-    let settings: Vec<Vec<u8>> = [Recipe::Default, Recipe::Keras]
-        .iter()
-        .map(|recipe| recipe.settings().to_toml().into_bytes())
-        .collect();
-    fuzz("settings", settings, 64 * MIB, |bytes| {
+    fuzz("settings", settings(), 64 * MIB, |bytes| {
         in_folder(&[("settings.toml", bytes)], |folder| {
             RunFolder::open(folder.to_path_buf()).and_then(|(_, settings)| settings.check()).is_ok()
         })
+    });
+}
+
+/// The settings of runs.
+fn settings() -> Vec<Vec<u8>> {
+    let finetune = Finetune {
+        pretrained: "weights.safetensors".into(),
+        input_size: 96,
+        unfreeze: 3,
+        head_epochs: 3,
+        head_rate: 2e-3,
+        backbone: 0.5,
+        attributes: Attributes { mean: Some([127.5; 3]), epsilon: Some(1e-3), ..Attributes::default() },
+    };
+    let finetune = Settings { finetune: Some(finetune), ..Recipe::Default.settings() };
+    [Recipe::Default.settings(), Recipe::Keras.settings(), finetune]
+        .iter()
+        .map(|settings| settings.to_toml().into_bytes())
+        .collect()
+}
+
+/// `--config`, in both commands that have it.
+#[test]
+fn files_of_choices() {
+    let mut corpus = settings();
+    corpus.push(b"recipe = 'keras'\nepochs = 3\noptimizer = 'adam'\n".to_vec());
+    corpus.push(b"epochs = 9\nimage_size = 64\n[finetune]\nunfreeze = 'all'\n".to_vec());
+    fuzz("choices", corpus, 64 * MIB, |bytes| {
+        in_folder(&[("mine.toml", bytes)], |folder| {
+            let path = folder.join("mine.toml");
+            let none = Choices::default();
+            let train = none.or_from(Some(&path)).map(|choices| choices.settings());
+            let checked = train.and_then(|settings| settings.check());
+            let own = FinetuneChoices::default().or_from(&none, Some(&path));
+            let over = own.and_then(|(choices, own)| own.over(&choices, &defaults()));
+            checked.is_ok() || over.is_ok()
+        })
+    });
+}
+
+#[test]
+fn runs_to_compare() {
+    let table =
+        b"epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds\n\
+                  1,2.5,0.1,,,0.1,1000,1\n2,1.5,0.5,1.25,0.5,0.05,1000.5,1.5\n";
+    let result = br#"{"test_accuracy": 0.5, "test_loss": 1.25, "parameters": 551466, "seconds": 2.5}"#;
+    let settings = settings().swap_remove(0);
+    fuzz("compare", vec![table.to_vec(), result.to_vec(), settings.clone()], 64 * MIB, |bytes| {
+        let mut files: [(&str, &[u8]); 3] =
+            [("metrics.csv", table), ("result.json", result), ("settings.toml", &settings)];
+        files[if bytes.starts_with(b"epoch,") { 0 } else { 2 - usize::from(bytes.starts_with(b"{")) }].1 =
+            bytes;
+        in_folder(&files, |folder| {
+            let Ok(run) = Run::read(folder) else { return false };
+            let other = in_folder(&[("settings.toml", b"")], |folder| Run::read(folder).unwrap());
+            let runs = [run, other];
+            assert!(compare::table(&runs).iter().all(|(_, cells)| cells.len() == 2));
+            compare::draw(&runs, &folder.join("compare.png")).is_ok()
+        })
+    });
+}
+
+#[test]
+fn names_of_classes() {
+    let corpus = vec![b"background\ncat\ndog\nbird\n".to_vec(), "kočka\r\npes\r\npták".into()];
+    fuzz("labels", corpus, 64 * MIB, |bytes| {
+        in_folder(&[("labels.txt", bytes)], |folder| read_labels(&folder.join("labels.txt"), 3).is_ok())
     });
 }
 

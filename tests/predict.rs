@@ -27,7 +27,11 @@ fn album(bench: &Bench) {
 fn the_built_in_weights_name_a_folder_of_pictures_in_every_format() {
     let bench = Bench::new();
     album(&bench);
-    bench.fails(1, "predict album", &["album/bad.jpg", "neither a PNG nor a JPEG"]);
+    bench.fails(
+        1,
+        "predict album",
+        &["album/bad.jpg", "neither a PNG nor a JPEG", "; --skip-bad leaves out"],
+    );
     let output = bench.run("predict album --skip-bad --format jsonl");
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(warning.contains("weights: built-in weights (cnn on cifar10)"), "{warning}");

@@ -239,7 +239,7 @@ fn runs_are_put_side_by_side() {
         let rest = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         rest.split_whitespace().map(String::from).collect()
     };
-    assert_eq!(row("epochs"), ["1", "2"]);
+    assert_eq!(row("epochs done"), ["1", "2"]);
     assert_eq!(row("optimizer"), ["sgd", "adam"]);
     assert_eq!(row("parameters"), ["551466", "551466"]);
     assert!(row("seed").is_empty(), "what is the same is not shown: {text}");

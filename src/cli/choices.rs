@@ -2,12 +2,14 @@
 //! all. An option wins over a variable, that over the file, and that over the recipe.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::finetune_choices::FinetuneChoices;
 use super::options::image_size;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -176,6 +178,9 @@ pub struct Choices {
     pub normalise: Option<Normalise>,
     #[arg(skip)]
     pub norm: Option<Norm>,
+    /// In a file for `finetune` only.
+    #[arg(skip)]
+    pub finetune: Option<FinetuneChoices>,
 }
 
 impl Choices {
@@ -183,7 +188,7 @@ impl Choices {
     ///
     /// # Errors
     /// If it cannot be read, is no TOML, or has an unknown name or a value of the wrong kind in it.
-    fn read(path: &Path) -> Result<Choices> {
+    pub fn read(path: &Path) -> Result<Choices> {
         let text = read_text(path, MOST_TEXT)?;
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
@@ -191,17 +196,18 @@ impl Choices {
         })
     }
 
-    /// These choices, and those of the file where there are none here.
+    /// The choices for a training from scratch: these, and those of the file where there are none here.
     ///
     /// # Errors
-    /// If the file is no file of choices.
-    pub fn or_from(&self, file: Option<&PathBuf>) -> Result<Choices> {
-        let mut merged = match file {
-            Some(path) => Choices::read(path)?.table(),
-            None => Table::new(),
-        };
-        merged.extend(self.table());
-        Ok(merged.try_into().unwrap_or_else(|error| unreachable!("choices are choices: {error}")))
+    /// If the file is no file of choices, or one for `finetune`.
+    pub fn or_from(&self, file: Option<&Path>) -> Result<Choices> {
+        let Some(path) = file else { return Ok(self.clone()) };
+        let read = Choices::read(path)?;
+        if read.finetune.is_some() {
+            let advice = "it is one for cifar-engine finetune; leave [finetune] away to use it here";
+            return Err(Error::Usage(format!("{} is about fine-tuning: {advice}", path.display())));
+        }
+        Ok(merged(self, &read))
     }
 
     /// The settings of the recipe, with every choice in place.
@@ -216,11 +222,7 @@ impl Choices {
 
     /// The settings with every choice in place.
     pub fn over(&self, settings: &Settings) -> Settings {
-        let mut chosen = self.table();
-        chosen.remove("recipe");
-        let mut merged = table(settings);
-        merged.extend(chosen);
-        merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the settings: {error}"))
+        merged(&Choices { recipe: None, finetune: None, ..self.clone() }, settings)
     }
 
     /// Completes what could not be known before the data and the other choices were.
@@ -233,10 +235,6 @@ impl Choices {
             settings.validation = settings.validation.min(data.train.len() / 10);
         }
     }
-
-    fn table(&self) -> Table {
-        table(self)
-    }
 }
 
 /// The source from which `data` was loaded, such that it gives the same data next time and from anywhere.
@@ -248,12 +246,21 @@ pub fn lasting_source(source: &str, data: &Dataset) -> String {
     }
 }
 
+/// `choices`, and the values of `others` where there are none.
+pub fn merged<T: Serialize + DeserializeOwned>(choices: &impl Serialize, others: &T) -> T {
+    let mut merged = table(others);
+    merged.extend(table(choices));
+    merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the others: {error}"))
+}
+
 fn table(value: &impl Serialize) -> Table {
     Table::try_from(value).unwrap_or_else(|error| unreachable!("plain values make a plain table: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {

@@ -35,7 +35,7 @@ pub struct Compare {
 }
 
 /// What a run folder says about its run.
-struct Run {
+pub struct Run {
     name: String,
     settings: Table,
     history: Vec<EpochMetrics>,
@@ -44,7 +44,11 @@ struct Run {
 }
 
 impl Run {
-    fn read(path: &Path) -> Result<Run> {
+    /// Reads a run folder.
+    ///
+    /// # Errors
+    /// If it holds no run, or one of its files is not what it should be.
+    pub fn read(path: &Path) -> Result<Run> {
         let file = path.join("settings.toml");
         if !file.is_file() {
             return Err(Error::file(path, "holds no run: there is no settings.toml in it"));
@@ -100,28 +104,42 @@ impl Run {
 }
 
 const ROWS: [&str; 7] =
-    ["test accuracy", "test loss", "best validation", "epochs", "time", "images/s", "parameters"];
+    ["test accuracy", "test loss", "best validation", "epochs done", "time", "images/s", "parameters"];
 
 impl Compare {
     pub fn run(self) -> Result<()> {
         let runs = self.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
-        let drawn = runs.iter().any(|run| !run.history.is_empty());
-        if drawn {
-            let lines: Vec<_> = runs.iter().map(|run| (run.name.clone(), run.history.clone())).collect();
-            comparison::draw(&self.out, &lines)?;
-        }
+        let drawn = draw(&runs, &self.out)?;
         if self.json {
             return console::print(Value::Array(runs.iter().map(Run::json).collect()));
         }
-        let mut table = vec![("".to_string(), runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>())];
-        let columns: Vec<_> = runs.iter().map(Run::column).collect();
-        for (row, name) in ROWS.iter().enumerate() {
-            table.push((name.to_string(), columns.iter().map(|column| column[row].clone()).collect()));
-        }
-        table.extend(differing_settings(&runs));
-        print_table(&table)?;
+        print_table(&table(&runs))?;
         if drawn { console::print(format_args!("{}", self.out.display())) } else { Ok(()) }
     }
+}
+
+/// Draws the accuracies, where there are any; whether there are.
+///
+/// # Errors
+/// If the picture cannot be written.
+pub fn draw(runs: &[Run], out: &Path) -> Result<bool> {
+    let drawn = runs.iter().any(|run| !run.history.is_empty());
+    if drawn {
+        let lines: Vec<_> = runs.iter().map(|run| (run.name.clone(), run.history.clone())).collect();
+        comparison::draw(out, &lines)?;
+    }
+    Ok(drawn)
+}
+
+/// Rows of what runs have come to and what they were told, each with its name and a cell for every run.
+pub fn table(runs: &[Run]) -> Vec<(String, Vec<String>)> {
+    let mut table = vec![("".to_string(), runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>())];
+    let columns: Vec<_> = runs.iter().map(Run::column).collect();
+    for (row, name) in ROWS.iter().enumerate() {
+        table.push((name.to_string(), columns.iter().map(|column| column[row].clone()).collect()));
+    }
+    table.extend(differing_settings(runs));
+    table
 }
 
 /// A row for each of the settings that are not the same in all runs.

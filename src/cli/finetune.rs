@@ -8,6 +8,7 @@ use clap::{Args, Command};
 
 use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
+use super::finetune_choices::{FinetuneChoices, lasting};
 use super::options::{WeightsOptions, load_data};
 use super::progress::Display;
 use super::train::{Report, quoted};
@@ -20,7 +21,7 @@ use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{Architecture, manifest};
 use crate::train::Outcome;
 use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
-use crate::train::finetune::{self, Finetune};
+use crate::train::finetune::{self, ALL, Finetune};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 
@@ -30,19 +31,28 @@ use crate::train::settings::Settings;
   cifar-engine finetune --model mobilenet-v2 --data pictures/
   cifar-engine finetune --pretrained FILE --unfreeze 0 --epochs 10      the classifier only
   cifar-engine finetune --pretrained FILE --unfreeze 3 --epochs 15      and the last three blocks
-  cifar-engine finetune --resume runs/mobilenet-v1-cifar10-1            go on where it was interrupted")]
+  cifar-engine finetune --resume runs/mobilenet-v1-cifar10-1            go on where it was interrupted
+  cifar-engine finetune --config runs/mobilenet-v1-cifar10-1/settings.toml --seed 1
+
+Settings may also come from environment variables (CIFAR_ENGINE_HEAD_LR for --head-lr), which
+options win over, and from a file (--config, with the names of settings.toml, those of
+fine-tuning alone under [finetune]), which both win over.")]
 pub struct FinetuneCommand {
     #[command(flatten)]
     choices: Choices,
 
     #[command(flatten)]
-    own: Own,
+    own: FinetuneChoices,
 
     #[command(flatten)]
     attributes: WeightsOptions,
 
+    /// Take settings from a file, such as the settings.toml of a run.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Go on with an interrupted run, with its settings.
-    #[arg(long, value_name = "RUN", conflicts_with = "out")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config"])]
     resume: Option<PathBuf>,
 
     /// Where to write the run [default: runs/MODEL-DATA-N].
@@ -55,39 +65,6 @@ pub struct FinetuneCommand {
 
     #[command(flatten)]
     device: DeviceOptions,
-}
-
-/// What `train` has no use for.
-#[derive(Args)]
-struct Own {
-    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for ImageNet's,
-    /// cached or downloaded [default: auto].
-    #[arg(long, value_name = "auto|PATH")]
-    pretrained: Option<PathBuf>,
-
-    /// Blocks before the classifier that are trained too, from the last, or all; 0 for the classifier only
-    /// [default: all].
-    #[arg(long, value_name = "N|all", value_parser = unfreeze)]
-    unfreeze: Option<usize>,
-
-    /// Of the epochs, those in which only the classifier is trained [default: 3; all with --unfreeze 0].
-    #[arg(long, value_name = "N")]
-    head_epochs: Option<usize>,
-
-    /// Highest rate of these epochs [default: 2e-3].
-    #[arg(long = "head-lr", value_name = "RATE", allow_negative_numbers = true)]
-    head_rate: Option<f32>,
-
-    /// Rate of the blocks, as a share of the classifier's [default: 0.5].
-    #[arg(long = "backbone-lr", value_name = "SHARE", allow_negative_numbers = true)]
-    backbone: Option<f32>,
-}
-
-fn unfreeze(text: &str) -> std::result::Result<usize, String> {
-    match text {
-        "all" => Ok(usize::from(u16::MAX)),
-        number => number.parse().map_err(|_| "must be a number of blocks, or all".into()),
-    }
 }
 
 /// Says in the help what the options that `train` has too mean here.
@@ -107,11 +84,11 @@ pub fn describe(command: Command) -> Command {
 }
 
 /// The settings to begin with.
-fn defaults() -> Settings {
+pub fn defaults() -> Settings {
     let finetune = Finetune {
         pretrained: String::new(),
         input_size: 96,
-        unfreeze: usize::from(u16::MAX),
+        unfreeze: ALL,
         head_epochs: 3,
         head_rate: 2e-3,
         backbone: 0.5,
@@ -157,27 +134,27 @@ impl FinetuneCommand {
 
     /// A new run, by the given options.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
-        let (mut settings, finetune) = self.over(&defaults())?;
-        let (path, known) = match self.own.pretrained.clone().filter(|path| path != Path::new("auto")) {
-            Some(path) => (path, Attributes::default()),
+        let (choices, own) = self.own()?.or_from(&self.choices, self.config.as_deref())?;
+        let (mut settings, finetune) = own.over(&choices, &defaults())?;
+        let (path, known) = match own.pretrained.filter(|path| path != "auto") {
+            Some(path) => (PathBuf::from(path), Attributes::default()),
             None => manifest::find(settings.model, &data_options())?,
         };
-        let attributes = self.attributes.attributes()?.or(known);
+        let attributes = finetune.attributes.clone().or(known);
         let pretrained = Pretrained::open(&path, &attributes)?;
         let model = pretrained.spec.architecture;
         if model == Architecture::Cnn {
             return Err(Error::file(&path, "holds a cnn; fine-tuning takes a MobileNet"));
         }
-        if self.choices.model.is_some_and(|wanted| wanted != model) {
+        if choices.model.is_some_and(|wanted| wanted != model) {
             return Err(Error::file(&path, format!("holds a {model}, not a {}", settings.model)));
         }
-        let lasting = fs::canonicalize(&path).unwrap_or(path);
         settings.model = model;
         settings.norm = pretrained.spec.norm;
-        let pretrained_path = lasting.to_string_lossy().into_owned();
+        let pretrained_path = lasting(&path.to_string_lossy());
         settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
         let data = load(&mut settings)?;
-        self.choices.settle(&mut settings, &data);
+        choices.settle(&mut settings, &data);
         settings.check_against(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         Ok((run, settings, data, pretrained))
@@ -192,34 +169,17 @@ impl FinetuneCommand {
                 "was begun by train; go on with: cifar-engine train --resume",
             ));
         }
-        let (mut settings, finetune) = self.over(&begun)?;
+        let (mut settings, finetune) = self.own()?.over(&self.choices, &begun)?;
         settings.check_resumes(&begun)?;
         let data = load(&mut settings)?;
         let pretrained = Pretrained::open(Path::new(&finetune.pretrained), &finetune.attributes)?;
         Ok((run, settings, data, pretrained))
     }
 
-    /// The settings with every given option in place, checked.
-    fn over(&self, settings: &Settings) -> Result<(Settings, Finetune)> {
-        let Own { pretrained, unfreeze, head_epochs, head_rate, backbone } = &self.own;
-        let mut settings = Choices { image_size: None, ..self.choices.clone() }.over(settings);
-        let Some(mut finetune) = settings.finetune.take() else {
-            return Err(Error::Usage("these are no settings of a fine-tuning".into()));
-        };
-        if let Some(path) = pretrained.as_ref().filter(|path| *path != Path::new("auto")) {
-            let lasting = fs::canonicalize(path).unwrap_or(path.clone());
-            finetune.pretrained = lasting.to_string_lossy().into_owned();
-        }
-        finetune.input_size = self.choices.image_size.unwrap_or(finetune.input_size);
-        finetune.unfreeze = unfreeze.unwrap_or(finetune.unfreeze);
-        let all = (finetune.unfreeze == 0).then_some(settings.epochs);
-        finetune.head_epochs = head_epochs.or(all).unwrap_or(finetune.head_epochs);
-        finetune.head_rate = head_rate.unwrap_or(finetune.head_rate);
-        finetune.backbone = backbone.unwrap_or(finetune.backbone);
-        finetune.check(settings.epochs)?;
-        settings.finetune = Some(finetune.clone());
-        settings.check()?;
-        Ok((settings, finetune))
+    /// What is chosen besides what `train` knows.
+    fn own(&self) -> Result<FinetuneChoices> {
+        let attributes = self.attributes.attributes()?;
+        Ok(FinetuneChoices { attributes, input_size: self.choices.image_size, ..self.own.clone() })
     }
 }
 

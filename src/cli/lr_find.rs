@@ -60,7 +60,7 @@ impl LrFind {
             let (from, to) = (self.from, self.to);
             return Err(Error::Usage(format!("--from {from} must be over 0 and below --to {to}")));
         }
-        let choices = self.choices.or_from(self.config.as_ref())?;
+        let choices = self.choices.or_from(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
         let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;

@@ -2,17 +2,18 @@
 //! error.
 
 mod bench;
-mod choices;
-mod compare;
+pub mod choices;
+pub mod compare;
 mod completions;
 mod device;
 mod devices;
 mod doctor;
 mod evaluate;
-mod finetune;
+pub mod finetune;
+pub mod finetune_choices;
 mod lr_find;
 mod options;
-mod predict;
+pub mod predict;
 mod profile;
 mod progress;
 mod summary;

@@ -13,7 +13,7 @@ use super::device::{DeviceOptions, Opened};
 use super::options::{DataOptions, FlipOption, WeightsOptions, image_size, same_classes};
 use super::stopped;
 use crate::console;
-use crate::data::picture::{load_picture, read_picture};
+use crate::data::picture::{SKIP, load_picture, read_picture};
 use crate::data::{Images, folder};
 use crate::error::{Error, Result, printable};
 use crate::files::read_text;
@@ -180,6 +180,7 @@ impl Predict {
                     images.labels.push(0);
                 }
                 Err(error) if self.skip_bad => console::note(format_args!("warning: left out {error}")),
+                Err(error) if files.len() > 1 => return Err(error.with_advice(SKIP)),
                 Err(error) => return Err(error),
             }
         }
@@ -224,7 +225,10 @@ impl Predict {
 
 /// The lines of a file, as many as there are classes. Lists made for TensorFlow begin with one for the
 /// background, which other models do not have.
-fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
+///
+/// # Errors
+/// If it cannot be read, or has more or fewer lines.
+pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
     const MOST: u64 = 4 << 20;
     let wrong = |problem: String| Error::file(path, problem);
     let text = read_text(path, MOST)?;

@@ -27,8 +27,8 @@ use crate::train::{self, Outcome};
   cifar-engine train --resume runs/mine           go on where it was interrupted
   cifar-engine train --config runs/mine/settings.toml --seed 1
 
-An option may also be given by an environment variable (CIFAR_ENGINE_EPOCHS for --epochs) or in a file
-(--config, with the names that settings.toml has). Options win over variables, variables over the file.")]
+Settings may also come from environment variables (CIFAR_ENGINE_EPOCHS for --epochs), which
+options win over, and from a file (--config, with the names of settings.toml), which both win over.")]
 pub struct Train {
     #[command(flatten)]
     choices: Choices,
@@ -84,7 +84,7 @@ impl Train {
 
     /// A new run, by the given choices.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset)> {
-        let choices = self.choices.or_from(self.config.as_ref())?;
+        let choices = self.choices.or_from(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
         let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
@@ -135,9 +135,9 @@ impl Report<'_> {
             return console::print(result);
         }
         console::print(format_args!(
-            "{data}: {}, after {} epochs in {}",
+            "{data}: {}, after {} in {}",
             headline(test),
-            history.len(),
+            counted(history.len(), "epoch"),
             duration(seconds)
         ))?;
         let files = "report.html, curves.png, metrics.csv, settings.toml, best.safetensors and more";
@@ -147,6 +147,11 @@ impl Report<'_> {
             "try: cifar-engine predict --sample 0 --data {source} --weights {weights}"
         ))
     }
+}
+
+/// `1 epoch`, `2 epochs`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A word as a shell takes it.

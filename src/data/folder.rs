@@ -185,7 +185,8 @@ fn decode(
     };
     let Some(skipped) = skipped else {
         // The first failure in order, not in time, so that the same folder always gives the same message.
-        return room.find_map_first(load).map_or(Ok(images), Err);
+        let failure = room.find_map_first(load);
+        return failure.map_or(Ok(images), |error| Err(error.with_advice(picture::SKIP)));
     };
     let failures: Vec<Option<Error>> = room.map(load).collect();
     let good: Vec<u32> = (0..files.len()).filter(|&i| failures[i].is_none()).map(|i| i as u32).collect();

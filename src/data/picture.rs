@@ -36,6 +36,9 @@ pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
     decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| Error::file(path, problem))
 }
 
+/// What else can be done about one of many pictures.
+pub const SKIP: &str = "--skip-bad leaves out what cannot be read";
+
 /// [`load_picture`] from anything that can be read, such as standard input; `name` is for messages.
 ///
 /// # Errors

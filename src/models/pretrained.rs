@@ -88,7 +88,10 @@ impl Pretrained {
         variant.padding = attributes.padding.unwrap_or(variant.padding);
         norm.epsilon = attributes.epsilon.unwrap_or(norm.epsilon);
         (*mean, *std) = (attributes.mean.unwrap_or(*mean), attributes.std.unwrap_or(*std));
-        Ok(pretrained)
+        match pretrained.spec.nonsense() {
+            Some(what) => Err(Error::file(path, format!("the {what} given for it makes no sense"))),
+            None => Ok(pretrained),
+        }
     }
 
     /// Whether the classifier is there too.

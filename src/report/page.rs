@@ -207,9 +207,10 @@ fn settings(body: &mut String, settings: &str) {
     if settings.is_empty() {
         return;
     }
+    let command = if settings.lines().any(|line| line == "[finetune]") { "finetune" } else { "train" };
     let _ = write!(
         body,
-        "<h2>Settings</h2><p class=\"muted\">Run again with <code>cifar-engine train --config settings.toml</code></p>\
+        "<h2>Settings</h2><p class=\"muted\">Run again with <code>cifar-engine {command} --config settings.toml</code></p>\
          <pre>{}</pre>",
         escape(settings)
     );
@@ -256,6 +257,10 @@ mod tests {
     use super::*;
 
     fn page(names: &[&str], logits: &[f32], labels: &[u32]) -> String {
+        page_with("seed = 1\n", names, logits, labels)
+    }
+
+    fn page_with(settings: &str, names: &[&str], logits: &[f32], labels: &[u32]) -> String {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let images = Images { labels: labels.to_vec(), ..Images::black(labels.len(), 8) };
         let report = RunReport {
@@ -268,7 +273,7 @@ mod tests {
             logits,
             images: &images,
             parameters: 1_551_466,
-            settings: "seed = 1\n",
+            settings,
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.html");
@@ -292,6 +297,14 @@ mod tests {
     fn a_perfect_model_has_no_mistakes_to_show() {
         let text = page(&["a", "b"], &[1.0, 0.0, 0.0, 1.0], &[0, 1]);
         assert!(!text.contains("Most wrong") && !text.contains("Most confused"));
+    }
+
+    #[test]
+    fn the_command_that_runs_it_again_is_the_one_that_ran() {
+        for (settings, command) in [("seed = 1\n", "train"), ("seed = 1\n\n[finetune]\n", "finetune")] {
+            let text = page_with(settings, &["a", "b"], &[1.0, 0.0], &[0]);
+            assert!(text.contains(&format!("cifar-engine {command} --config settings.toml")), "{text}");
+        }
     }
 
     #[test]

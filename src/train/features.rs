@@ -9,6 +9,7 @@ use super::plans;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
+use crate::files::advice;
 use crate::models::Spec;
 use crate::ops::augment::Augment;
 use crate::ops::softmax_cross_entropy::IGNORE;
@@ -141,7 +142,7 @@ impl Store {
         }
         let path = folder.join(format!("{name}-features.tmp"));
         let file = File::options().create(true).truncate(true).read(true).write(true).open(&path);
-        let file = file.map_err(|error| Error::file(&path, format!("cannot be created: {error}")))?;
+        let file = file.map_err(|error| Error::file(&path, advice(&error)))?;
         Ok(Store::File { path, file: Mutex::new(file) })
     }
 
@@ -151,7 +152,7 @@ impl Store {
             Store::File { path, file } => {
                 let file = file.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let written = file.write_all(bytemuck::cast_slice(values));
-                written.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
+                written.map_err(|error| Error::file(path, advice(&error)))?;
             }
         }
         Ok(())

@@ -48,6 +48,9 @@ pub struct Finetune {
     pub attributes: Attributes,
 }
 
+/// [`Finetune::unfreeze`] for all blocks of any model.
+pub const ALL: usize = u16::MAX as usize;
+
 /// For every picture so many differently augmented sets of features are computed.
 const COPIES: usize = 2;
 

@@ -143,7 +143,10 @@ fn note_end(ended: Ended, observer: &mut dyn Observer) {
     match ended {
         Ended::Complete => {}
         Ended::Stale(epochs) => {
-            observer.note(&format!("stopped: no better validation accuracy in {epochs} epochs"));
+            observer.note(&format!(
+                "stopped: no better validation accuracy in {epochs} epoch{}",
+                if epochs == 1 { "" } else { "s" }
+            ));
         }
         Ended::Target(accuracy) => {
             observer.note(&format!("stopped: the target is reached with {:.2} %", 100.0 * accuracy));

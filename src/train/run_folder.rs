@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::files::{read_text, write_atomic};
+use crate::files::{advice, read_text, write_atomic};
 use crate::report::{EpochMetrics, RunReport, curves, metrics};
 
 /// A run folder: `settings.toml`, `metrics.csv` and `.jsonl`, `curves.png`, `best.safetensors`, `last.safetensors`,
@@ -37,7 +37,7 @@ impl RunFolder {
                     return Err(Error::file(&path, "is not a folder; choose another with --out"));
                 }
                 fs::create_dir_all(&path)
-                    .map_err(|e| Error::file(&path, format!("cannot be created: {e}")))?;
+                    .map_err(|e| Error::file(&path, format!("cannot be created: {}", advice(&e))))?;
                 path
             }
             None => free_folder(&format!("{}-{data}", settings.model))?,
@@ -143,7 +143,7 @@ impl RunFolder {
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(".lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| Error::file(folder, format!("cannot be written: {error}")))?;
+    let file = file.map_err(|error| Error::file(folder, advice(&error)))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let problem = "another training is writing to it; wait for its end, or choose another folder";
@@ -160,13 +160,13 @@ fn free_folder(stem: &str) -> Result<PathBuf> {
     let plain = |c: char| if c.is_control() || "/\\:".contains(c) { '_' } else { c };
     let stem: String = stem.chars().take(60).map(plain).collect();
     let runs = Path::new("runs");
-    fs::create_dir_all(runs).map_err(|e| Error::file(runs, format!("cannot be created: {e}")))?;
+    fs::create_dir_all(runs).map_err(|e| Error::file(runs, format!("cannot be created: {}", advice(&e))))?;
     for number in 1u64.. {
         let path = runs.join(format!("{stem}-{number}"));
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::file(&path, format!("cannot be created: {error}"))),
+            Err(error) => return Err(Error::file(&path, format!("cannot be created: {}", advice(&error)))),
         }
     }
     unreachable!("there are more numbers than folders")

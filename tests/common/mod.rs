@@ -4,6 +4,7 @@
 pub mod cnn;
 pub mod gpu;
 pub mod hooked;
+pub mod mobilenet;
 pub mod program;
 
 use std::collections::HashMap;

@@ -1,0 +1,230 @@
+//! The settings of a fine-tuning as a user chooses them, besides those that any training has.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Args;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::choices::{Choices, merged};
+use crate::error::{Error, Result};
+use crate::models::pretrained::Attributes;
+use crate::train::finetune::{ALL, Finetune};
+use crate::train::settings::Settings;
+
+/// A choice for each of [`Finetune`]'s settings, under the same names.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinetuneChoices {
+    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for ImageNet's,
+    /// cached or downloaded [default: auto].
+    #[arg(long, value_name = "auto|PATH", env = "CIFAR_ENGINE_PRETRAINED", hide_env = true)]
+    pub pretrained: Option<String>,
+
+    /// `--image-size`, which `train` has too.
+    #[arg(skip)]
+    pub input_size: Option<usize>,
+
+    /// Blocks before the classifier that are trained too, from the last, or all; 0 for the classifier only
+    /// [default: all].
+    #[arg(
+        long,
+        value_name = "N|all",
+        value_parser = unfreeze,
+        env = "CIFAR_ENGINE_UNFREEZE",
+        hide_env = true
+    )]
+    #[serde(deserialize_with = "unfreeze_in_a_file")]
+    pub unfreeze: Option<usize>,
+
+    /// Of the epochs, those in which only the classifier is trained [default: 3; all with --unfreeze 0].
+    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
+    pub head_epochs: Option<usize>,
+
+    /// Highest rate of these epochs [default: 2e-3].
+    #[arg(
+        long = "head-lr",
+        value_name = "RATE",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_HEAD_LR",
+        hide_env = true
+    )]
+    pub head_rate: Option<f32>,
+
+    /// Rate of the blocks, as a share of the classifier's [default: 0.5].
+    #[arg(
+        long = "backbone-lr",
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        env = "CIFAR_ENGINE_BACKBONE_LR",
+        hide_env = true
+    )]
+    pub backbone: Option<f32>,
+
+    /// `--padding` and others, which `predict` has too.
+    #[arg(skip)]
+    pub attributes: Attributes,
+}
+
+fn unfreeze(text: &str) -> std::result::Result<usize, String> {
+    match text {
+        "all" => Ok(ALL),
+        number => number.parse().map_err(|_| "must be a number of blocks, or all".into()),
+    }
+}
+
+/// In a file, as in an option, `all` may be said for the number.
+fn unfreeze_in_a_file<'de, D: Deserializer<'de>>(file: D) -> std::result::Result<Option<usize>, D::Error> {
+    let problem = || serde::de::Error::custom("unfreeze must be a number of blocks, or \"all\"");
+    match toml::Value::deserialize(file)? {
+        toml::Value::Integer(number) => usize::try_from(number).map(Some).map_err(|_| problem()),
+        toml::Value::String(text) => unfreeze(&text).map(Some).map_err(|_| problem()),
+        _ => Err(problem()),
+    }
+}
+
+impl FinetuneChoices {
+    /// The choices of a whole fine-tuning: these and `choices`, and those of the file where there are none.
+    ///
+    /// # Errors
+    /// If the file is no file of choices, or one for `train`.
+    pub fn or_from(&self, choices: &Choices, file: Option<&Path>) -> Result<(Choices, FinetuneChoices)> {
+        let Some(path) = file else { return Ok((choices.clone(), self.clone())) };
+        let read = Choices::read(path)?;
+        let Some(mut own) = read.finetune.clone() else {
+            let advice = "it is one for train; to use it here, add a line [finetune] at its end";
+            return Err(Error::Usage(format!("{} says nothing about fine-tuning: {advice}", path.display())));
+        };
+        own.input_size = own.input_size.or(read.image_size);
+        // What is known about one file of weights says nothing about another.
+        if self.pretrained.is_some() && self.pretrained != own.pretrained {
+            own.attributes = Attributes::default();
+        }
+        // With the classifier only, the file's number of its epochs is that of all, and follows from the others.
+        if own.unfreeze == Some(0) && own.head_epochs == read.epochs {
+            own.head_epochs = None;
+        }
+        let attributes = self.attributes.clone().or(own.attributes.clone());
+        Ok((merged(choices, &read), FinetuneChoices { attributes, ..merged(self, &own) }))
+    }
+
+    /// The settings with every choice in place, checked.
+    ///
+    /// # Errors
+    /// If they make no sense, or are not those of a fine-tuning.
+    pub fn over(&self, choices: &Choices, settings: &Settings) -> Result<(Settings, Finetune)> {
+        if choices.recipe.is_some() {
+            return Err(Error::Usage("recipes are for train; fine-tuning takes single settings".into()));
+        }
+        let mut settings = Choices { image_size: None, ..choices.clone() }.over(settings);
+        let Some(begun) = settings.finetune.take() else {
+            return Err(Error::Usage("these are no settings of a fine-tuning".into()));
+        };
+        let all = (self.unfreeze.unwrap_or(begun.unfreeze) == 0).then_some(settings.epochs);
+        let chosen = FinetuneChoices {
+            pretrained: self.pretrained.as_deref().filter(|path| *path != "auto").map(lasting),
+            head_epochs: self.head_epochs.or(all),
+            ..self.clone()
+        };
+        let attributes = self.attributes.clone().or(begun.attributes.clone());
+        let finetune = Finetune { attributes, ..merged(&chosen, &begun) };
+        finetune.check(settings.epochs)?;
+        settings.finetune = Some(finetune.clone());
+        settings.check()?;
+        Ok((settings, finetune))
+    }
+}
+
+/// A path that is right from anywhere.
+pub fn lasting(path: &str) -> String {
+    fs::canonicalize(path).map_or(path.into(), |path| path.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::finetune::defaults;
+    use crate::models::PaddingStyle;
+
+    /// What comes out for `given` with a file of this text.
+    fn chosen(given: FinetuneChoices, choices: Choices, text: &str) -> Result<(Settings, Finetune)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        fs::write(&path, text).unwrap();
+        let (choices, own) = given.or_from(&choices, Some(&path))?;
+        own.over(&choices, &defaults())
+    }
+
+    fn in_file(text: &str) -> Result<(Settings, Finetune)> {
+        chosen(FinetuneChoices::default(), Choices::default(), text)
+    }
+
+    #[test]
+    fn options_win_over_the_file_and_the_file_over_the_defaults() {
+        let own = FinetuneChoices { head_rate: Some(0.5), input_size: Some(64), ..Default::default() };
+        let choices = Choices { epochs: Some(7), ..Default::default() };
+        let text = "epochs = 9\nseed = 4\n[finetune]\nhead_rate = 0.25\nbackbone = 0.125\ninput_size = 128\n";
+        let (settings, finetune) = chosen(own, choices, text).unwrap();
+        assert_eq!((settings.epochs, settings.seed, settings.batch_size), (7, 4, defaults().batch_size));
+        assert_eq!((finetune.head_rate, finetune.backbone, finetune.head_epochs), (0.5, 0.125, 3));
+        assert_eq!(finetune.input_size, 64);
+        assert_eq!(in_file(text).unwrap().1.input_size, 128);
+        assert_eq!(in_file("image_size = 48\n[finetune]\n").unwrap().1.input_size, 48);
+    }
+
+    #[test]
+    fn a_runs_settings_are_choices() {
+        let mut settings = defaults();
+        let mut finetune = settings.finetune.take().unwrap();
+        finetune.attributes = Attributes { epsilon: Some(1e-3), mean: Some([1.0; 3]), ..Default::default() };
+        (settings.seed, finetune.unfreeze) = (5, 3);
+        settings.finetune = Some(finetune);
+        assert_eq!(in_file(&settings.to_toml()).unwrap().0, settings);
+    }
+
+    #[test]
+    fn what_is_known_about_weights_goes_with_them() {
+        let text = "[finetune]\npretrained = 'a'\nattributes = { padding = 'same', epsilon = 0.5 }\n";
+        let with = |path: &str, padding| FinetuneChoices {
+            pretrained: Some(path.into()),
+            attributes: Attributes { padding, ..Default::default() },
+            ..Default::default()
+        };
+        let attributes = |given| chosen(given, Choices::default(), text).unwrap().1.attributes;
+        assert_eq!(attributes(with("a", None)).padding, Some(PaddingStyle::Same));
+        let symmetric = attributes(with("a", Some(PaddingStyle::Symmetric)));
+        assert_eq!((symmetric.padding, symmetric.epsilon), (Some(PaddingStyle::Symmetric), Some(0.5)));
+        assert_eq!(attributes(with("b", None)), Attributes::default());
+    }
+
+    #[test]
+    fn the_epochs_of_the_classifier_follow_where_it_is_all_that_is_trained() {
+        let text = "epochs = 10\n[finetune]\nunfreeze = 0\nhead_epochs = 10\n";
+        let with = |unfreeze, epochs| {
+            let own = FinetuneChoices { unfreeze, ..Default::default() };
+            chosen(own, Choices { epochs, ..Default::default() }, text).unwrap().1.head_epochs
+        };
+        assert_eq!((with(None, None), with(None, Some(6)), with(Some(2), None)), (10, 6, 3));
+    }
+
+    #[test]
+    fn all_may_be_said_in_a_file() {
+        assert_eq!(in_file("[finetune]\nunfreeze = 'all'\n").unwrap().1.unfreeze, ALL);
+        for value in ["'some'", "-1", "true"] {
+            let message = in_file(&format!("[finetune]\nunfreeze = {value}\n")).unwrap_err().to_string();
+            assert!(message.contains("line 2: unfreeze must be"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_for_train_is_refused() {
+        for (text, part) in [
+            ("epochs = 3\n", "mine.toml says nothing about fine-tuning"),
+            ("recipe = 'keras'\n[finetune]\n", "recipes are for train"),
+            ("[finetune]\nlayers = 3\n", "line 2: unknown field `layers`"),
+        ] {
+            let message = in_file(text).unwrap_err().to_string();
+            assert!(message.contains(part) && !message.contains('\n'), "{message}");
+        }
+    }
+}
