@@ -3,6 +3,8 @@
 //! they are committed, and these tests fail without them. Weights and pictures are seeded hashes, the same there
 //! and here. Then real weights, where `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
 use cifar_engine::train::plans;
 use cifar_engine::weights::{self, layout};
+use common::gpu;
 
 const BATCH: usize = 2;
 const SIZE: usize = 57;
@@ -260,7 +263,7 @@ fn real(variable: &str) -> Option<PathBuf> {
     folder
 }
 
-/// ImageNet's classes 285 and 967.
+/// ImageNet's classes 285 and 967, on the CPU and on a GPU.
 #[test]
 fn real_weights_know_a_cat_and_an_espresso() {
     let (Some(weights), Some(photos)) = (real("CIFAR_ENGINE_TEST_WEIGHTS"), real("CIFAR_ENGINE_TEST_PHOTOS"))
@@ -268,22 +271,28 @@ fn real_weights_know_a_cat_and_an_espresso() {
         return;
     };
     let path = weights.join("mobilenetv1_100_in1k.safetensors");
+    let wrong = Attributes { mean: Some([0.0; 3]), ..Attributes::default() };
+    let mut gpu = gpu::open();
     for (photo, class, least) in [("chelsea.png", 285, 0.85), ("coffee.png", 967, 0.95)] {
-        let probability = |attributes: &Attributes| {
+        let probability = |device: &mut dyn Device, attributes: &Attributes| {
             let trained = Trained::open_as(&path, attributes, Some(224)).unwrap();
             let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
             let images = cifar_engine::data::Images { pixels, labels: vec![0], size: 224 };
-            let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
-            let result = trained
-                .evaluate(&mut cpu, photo, &images, Manner { batch_size: 1, flip: false }, || true)
-                .unwrap();
+            let manner = Manner { batch_size: 1, flip: false };
+            let result = trained.evaluate(device, photo, &images, manner, || true).unwrap();
             probabilities(&result.logits)[class]
         };
-        let found = probability(&Attributes::default());
+        let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
+        let found = probability(&mut cpu, &Attributes::default());
         println!("{photo}: {found:.3}");
         assert!(found > least, "{photo}: {found}");
-        let wrong = Attributes { mean: Some([0.0; 3]), ..Attributes::default() };
-        assert!(probability(&wrong) < found - 0.05, "{photo} is recognised whatever the pixels");
+        let misled = probability(&mut Cpu::new(2, Isa::detect()).unwrap(), &wrong);
+        assert!(misled < found - 0.05, "{photo} is recognised whatever the pixels");
+        if let Some(gpu) = &mut gpu {
+            let same = probability(gpu, &Attributes::default());
+            println!("{photo}, on a GPU: {same:.6} beside {found:.6}");
+            assert!((same - found).abs() < 1e-3, "{photo}: {same} on a GPU, {found} on the CPU");
+        }
     }
 }
 

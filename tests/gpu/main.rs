@@ -9,7 +9,7 @@ mod steps;
 mod training;
 
 use cifar_engine::exec::Device;
-use cifar_engine::models::Spec;
+use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::nn::Parameter;
 use cifar_engine::tensor::DType;
 use cifar_engine::train::optimizer::Optimizer;
@@ -20,7 +20,7 @@ use cifar_engine::{data, train};
 /// Pictures on the device.
 const IMAGES: usize = 64;
 
-/// The real training of the CNN on a few built-in pictures.
+/// The real training of a model on a few built-in pictures.
 struct Training {
     settings: Settings,
     spec: Spec,
@@ -28,10 +28,20 @@ struct Training {
 }
 
 impl Training {
+    /// Of the CNN.
     fn new(optimizer: Optimizer, batch_size: usize) -> Training {
         let settings = Settings { batch_size, optimizer, ..Recipe::Default.settings() };
         let data = data::shapes::sized(IMAGES, 10, settings.image_size, 1).unwrap();
         Training { spec: train::spec(&settings, &data), settings, images: data.train }
+    }
+
+    /// Of a MobileNet, narrow, on pictures that are enlarged to 48 pixels: at stride 2 these become 24, 12, 6, 3 and 2.
+    fn mobilenet(model: Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
+        let mut training = Training::new(optimizer, batch_size);
+        training.settings.model = model;
+        training.spec.architecture = model;
+        training.spec.variant = Variant { input_size: 48, width: 0.25, ..training.spec.variant };
+        training
     }
 
     fn program(&self) -> Program {

@@ -8,6 +8,7 @@ use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::graph::plan::{Place, Plan, Step};
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::Architecture;
 use cifar_engine::tensor::DType;
 use cifar_engine::train::optimizer::Optimizer;
 
@@ -17,9 +18,13 @@ use super::{Training, steps};
 /// Of the largest value: sums of up to some ten thousand terms, in another order, that may cancel in part.
 const TOLERANCE: f32 = 1e-4;
 
-/// A classifier of zeros, as the recipe has it, would send no gradient back in the first step.
-fn random_classifier(optimizer: Optimizer) -> Training {
-    let mut training = Training::new(optimizer, 8);
+/// The trainings that are compared: of the CNN and of the MobileNets. A classifier of zeros, as the recipe has it,
+/// would send no gradient back in the first step.
+fn training(model: Architecture, optimizer: Optimizer) -> Training {
+    let mut training = match model {
+        Architecture::Cnn => Training::new(optimizer, 8),
+        _ => Training::mobilenet(model, optimizer, 8),
+    };
     training.settings.zero_classifier = false;
     training
 }
@@ -45,10 +50,20 @@ fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
     memory
 }
 
-/// The distance between two results of a step. A sum of rows may cancel down to the rounding of its terms, as the
-/// gradient of a bias before a batch norm does, and is measured by those.
-fn difference(step: &Step, inputs: &[Vec<f32>], found: &[f32], expected: &[f32]) -> f32 {
-    let terms: &[f32] = if step.op.name() == "sum_rows" { &inputs[0] } else { &[] };
+/// What a sum over rows adds up: it may cancel down to the rounding of these. So do the gradient of a bias before a
+/// batch norm; that of gamma before a depthwise convolution and a batch norm, which undo any scale; and the mean of what
+/// a linear layer makes of channels whose means are 0.
+fn terms<'a>(step: &Step, output: usize, inputs: &'a [Vec<f32>]) -> &'a [f32] {
+    match (step.op.name(), output) {
+        ("sum_rows", _)
+        | ("batch_norm" | "batch_norm_max_pool", 1)
+        | ("batch_norm_grad" | "batch_norm_max_pool_grad", 1 | 2) => &inputs[0],
+        _ => &[],
+    }
+}
+
+/// The distance between two results, relative to the largest value or term.
+fn difference(found: &[f32], expected: &[f32], terms: &[f32]) -> f32 {
     let scale = expected.iter().chain(terms).fold(f32::MIN_POSITIVE, |a, b| a.max(b.abs()));
     let largest = found.iter().zip(expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
     largest.fold(0.0f32, |a, b| if b.is_nan() { f32::INFINITY } else { a.max(b) }) / scale
@@ -73,7 +88,7 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
                 assert!(same, "{} differs", name());
                 continue;
             }
-            let difference = difference(step, &inputs, found, expected);
+            let difference = difference(found, expected, terms(step, i, &inputs));
             if difference > TOLERANCE {
                 return Err(format!("{} is off by {difference:e}", name()));
             }
@@ -87,23 +102,50 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
 
 #[test]
 fn every_step_of_a_training_agrees_with_the_cpu() {
-    let Some(mut gpu) = gpu::open() else { return };
-    let training = random_classifier(Optimizer::Sgd);
-    compare(&training, &training.program().plan, &mut gpu).unwrap();
+    for (model, kinds) in [
+        (Architecture::Cnn, ["conv2d_weight_grad", "batch_norm_max_pool_grad", "dropout"]),
+        (Architecture::MobilenetV1, ["resize", "depthwise_conv2d_weight_grad", "global_average_pool_grad"]),
+        (Architecture::MobilenetV2, ["depthwise_conv2d_input_grad", "batch_norm_grad", "add"]),
+    ] {
+        let Some(mut gpu) = gpu::open() else { return };
+        let training = training(model, Optimizer::Sgd);
+        let plan = training.program().plan;
+        let compared = |kind: &&str| plan.steps.iter().any(|step| step.op.name() == *kind);
+        assert!(kinds.iter().all(compared), "{model} has not all of {kinds:?}");
+        compare(&training, &plan, &mut gpu).unwrap_or_else(|error| panic!("{model}: {error}"));
+    }
 }
 
-/// The message names the step whose shader was corrupted, and none before it.
-#[test]
-fn the_first_wrong_step_is_named() {
+/// Corrupts the shader of a plan's `nth` step of a kind: the message names this step, and none before it.
+fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, to: &'static str) {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = random_classifier(Optimizer::Sgd);
+    let training = training(model, Optimizer::Sgd);
     let mut plan = training.program().plan;
-    let step = plan.steps.iter_mut().find(|step| step.layer == "bn3").unwrap();
-    let name = format!("{} 'bn3', output 0", step.op.name());
-    let (from, to) = ("- own.mean * scale", "+ own.mean * scale");
+    let mut steps = plan.steps.iter_mut().enumerate().filter(|(_, step)| step.op.name() == kind);
+    let (index, step) = steps.nth(nth).unwrap();
+    let name = format!("step {index}, {kind} '{}', output 0", step.layer);
     step.op = corrupted(step.op.clone(), from, to);
     let error = compare(&training, &plan, &mut gpu).unwrap_err();
     assert!(error.contains(&name) && error.contains("off by"), "{error}, planted in {name}");
+}
+
+#[test]
+fn the_first_wrong_step_is_named() {
+    check_named(Architecture::Cnn, "batch_norm", 1, "- own.mean * scale", "+ own.mean * scale");
+}
+
+#[test]
+fn a_wrong_depthwise_convolution_is_named() {
+    let v1 = Architecture::MobilenetV1;
+    check_named(v1, "depthwise_conv2d", 3, "at + j - first + 3u", "at + j - first + 2u");
+    check_named(
+        v1,
+        "depthwise_conv2d_input_grad",
+        3,
+        "(from_top - i) / STRIDE;",
+        "(from_top - i) / STRIDE + 1u;",
+    );
+    check_named(v1, "depthwise_conv2d_weight_grad", 3, "height + 2u, at", "height + 1u, at");
 }
 
 /// All memory of a plan after some runs, as bits.
@@ -137,8 +179,10 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
 /// A barrier that is missing between two dispatches would show.
 #[test]
 fn one_submission_gives_the_bits_of_one_step_at_a_time() {
-    let training = random_classifier(Optimizer::Adam);
-    let whole = bits_after(&training, false);
-    assert!(whole == bits_after(&training, true), "batched execution changes bits");
-    assert_eq!(whole, bits_after(&training, false), "two runs differ");
+    for model in [Architecture::Cnn, Architecture::MobilenetV1, Architecture::MobilenetV2] {
+        let training = training(model, Optimizer::Adam);
+        let whole = bits_after(&training, false);
+        assert!(whole == bits_after(&training, true), "{model}: batched execution changes bits");
+        assert!(whole == bits_after(&training, false), "{model}: two runs differ");
+    }
 }
