@@ -4,7 +4,8 @@
     python3 tools/timm_check.py WEIGHTS PICTURE.. [--program target/release/cifar-engine]
 
 Needs torch, timm, numpy, safetensors and Pillow. The pictures must have the size that the model was trained on (32 pixels for
-CIFAR-10), so that both sides see the same pixels. Probabilities are compared, which is what the program prints.
+CIFAR-10), so that both sides see the same pixels, and be png files: decoders
+of jpeg differ in the last bits. Probabilities are compared, which is what the program prints.
 """
 import argparse, json, subprocess
 
@@ -45,7 +46,8 @@ def main():
     options = parser.parse_args()
     model, metadata = load(options.weights)
     classes = json.loads(metadata["classes"])
-    command = [options.program, "predict", *options.pictures, "--weights", options.weights, "--json"]
+    command = [options.program, "predict", *options.pictures, "--weights", options.weights,
+               "--test-flip=false", "--json"]
     ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     worst = 0.0
     for entry in ours:
