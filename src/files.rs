@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use crate::error::{Error, Result};
 
 /// Writes `path` through a temporary file in the same folder: `fill` gets the buffered file, then
@@ -52,6 +54,21 @@ pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
         return Err(Error::file(path, format!("longer than {limit} bytes; this is another kind of file")));
     }
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
+}
+
+/// Reads a TOML file, as [`read_text`] does.
+///
+/// # Errors
+/// If it cannot be read, is no TOML, or says something else than a `T`; with the line.
+pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Result<T> {
+    let path = path.as_ref();
+    let text = read_text(path, limit)?;
+    // TOML's own integers are signed. What is larger than they are could be read here, but never be written again.
+    let parsed = toml::from_str::<toml::Table>(&text).and_then(|_| toml::from_str(&text));
+    parsed.map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        Error::file(path, format!("line {line}: {}", error.message()))
+    })
 }
 
 /// Whether the name stands for something that the system has opened already.

@@ -318,7 +318,8 @@ fn tables_and_settings() {
     });
     fuzz("settings", settings(), 64 * MIB, |bytes| {
         in_folder(&[("settings.toml", bytes)], |folder| {
-            RunFolder::open(folder.to_path_buf()).and_then(|(_, settings)| settings.check()).is_ok()
+            let settings = RunFolder::open(folder.to_path_buf()).map(|(_, settings)| settings);
+            settings.is_ok_and(|settings| !settings.to_toml().is_empty() && settings.check().is_ok())
         })
     });
 }

@@ -97,6 +97,7 @@ fn bad_options_are_usage_errors() {
     bench.fails(2, "train --data . --dropout 1", &["--dropout"]);
     bench.fails(2, "train --data . --isa abacus", &["abacus", "portable"]);
     bench.fails(2, "train --data . --ema 1", &["--ema"]);
+    bench.fails(2, "train --data . --early-stop 18446744073709551615", &["--early-stop", "no larger than"]);
     bench.fails(2, "train --data . --clip -1", &["--clip"]);
     bench.fails(2, "train --data . --target 0.9", &["--target", "per cent"]);
     bench.fails(2, "train --data . --plateau 3", &["--plateau", "--schedule constant"]);

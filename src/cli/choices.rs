@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::finetune_choices::FinetuneChoices;
-use super::options::image_size;
+use super::options::{count, image_size};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::read_toml;
 use crate::models::Architecture;
 use crate::nn::Norm;
 use crate::train::optimizer::Optimizer;
@@ -39,11 +39,11 @@ pub struct Choices {
     pub recipe: Option<Recipe>,
 
     /// Passes over the training pictures [default: 20].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_EPOCHS", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_EPOCHS", hide_env = true)]
     pub epochs: Option<usize>,
 
     /// Pictures a step [default: 128].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_BATCH_SIZE", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_BATCH_SIZE", hide_env = true)]
     pub batch_size: Option<usize>,
 
     /// Highest learning rate [default: 0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam].
@@ -109,7 +109,7 @@ pub struct Choices {
     pub image_size: Option<usize>,
 
     /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a tenth].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_VALIDATION", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_VALIDATION", hide_env = true)]
     pub validation: Option<usize>,
 
     /// Decides everything that is random [default: 0].
@@ -131,11 +131,11 @@ pub struct Choices {
     pub clip: Option<f32>,
 
     /// Stop after N epochs without a better validation accuracy [default: 0, never].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_EARLY_STOP", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_EARLY_STOP", hide_env = true)]
     pub early_stop: Option<usize>,
 
     /// A tenth of the rate after N epochs without a better validation accuracy [default: 0, never].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_PLATEAU", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_PLATEAU", hide_env = true)]
     pub plateau: Option<usize>,
 
     /// Stop at a validation accuracy of ACC per cent [default: 0, none].
@@ -189,11 +189,7 @@ impl Choices {
     /// # Errors
     /// If it cannot be read, is no TOML, or has an unknown name or a value of the wrong kind in it.
     pub fn read(path: &Path) -> Result<Choices> {
-        let text = read_text(path, MOST_TEXT)?;
-        toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            Error::file(path, format!("line {line}: {}", error.message()))
-        })
+        read_toml(path, MOST_TEXT)
     }
 
     /// The choices for a training from scratch: these, and those of the file where there are none here.
@@ -302,6 +298,7 @@ mod tests {
             ("epochs = 'many'\n", ["line 1", "expected usize"]),
             ("epochs = 3\n\nseed = -1\n", ["line 3", "-1"]),
             ("epochs", ["line 1", ""]),
+            ("\nearly_stop = 18446744073709551615\n", ["line 2", "too large"]),
         ] {
             let (_folder, path) = file(text);
             let message = Choices::default().or_from(Some(&path)).unwrap_err().to_string();

@@ -10,7 +10,7 @@ use toml::Table;
 use super::progress::duration;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::{read_text, read_toml};
 use crate::report::{EpochMetrics, comparison, metrics};
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::score;
@@ -53,8 +53,7 @@ impl Run {
         if !file.is_file() {
             return Err(Error::file(path, "holds no run: there is no settings.toml in it"));
         }
-        let settings =
-            toml::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e.message()))?;
+        let settings = read_toml(&file, MOST_TEXT)?;
         let table = path.join("metrics.csv");
         let history = if table.is_file() { metrics::read_csv(&table)? } else { Vec::new() };
         let file = path.join("result.json");

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::choices::{Choices, merged};
+use super::options::count;
 use crate::error::{Error, Result};
 use crate::models::pretrained::Attributes;
 use crate::train::finetune::{ALL, Finetune};
@@ -38,7 +39,7 @@ pub struct FinetuneChoices {
     pub unfreeze: Option<usize>,
 
     /// Of the epochs, those in which only the classifier is trained [default: 3; all with --unfreeze 0].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
+    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
     pub head_epochs: Option<usize>,
 
     /// Highest rate of these epochs [default: 2e-3].
@@ -69,7 +70,7 @@ pub struct FinetuneChoices {
 fn unfreeze(text: &str) -> std::result::Result<usize, String> {
     match text {
         "all" => Ok(ALL),
-        number => number.parse().map_err(|_| "must be a number of blocks, or all".into()),
+        number => count(number).map_err(|_| "must be a number of blocks, or all".into()),
     }
 }
 

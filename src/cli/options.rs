@@ -117,6 +117,13 @@ impl WeightsOptions {
     }
 }
 
+/// A number that a file of settings can hold.
+pub fn count(text: &str) -> std::result::Result<usize, String> {
+    const MOST: u64 = i64::MAX as u64;
+    let number = text.parse().ok().filter(|number| *number as u64 <= MOST);
+    number.ok_or_else(|| format!("must be a whole number, no larger than {MOST}"))
+}
+
 /// `--image-size`: a size that pictures can have.
 pub fn image_size(text: &str) -> std::result::Result<usize, String> {
     let size = text.parse().ok().filter(|size| data::SIZES.contains(size));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::files::{advice, read_text, write_atomic};
+use crate::files::{advice, read_toml, write_atomic};
 use crate::report::{EpochMetrics, RunReport, curves, metrics};
 
 /// A run folder: `settings.toml`, `metrics.csv` and `.jsonl`, `curves.png`, `best.safetensors`, `last.safetensors`,
@@ -64,8 +64,7 @@ impl RunFolder {
             return Err(Error::file(&path, format!("holds no run: there is no {SETTINGS} in it")));
         }
         let run = RunFolder { _lock: lock(&path)?, path };
-        let settings =
-            toml::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e.message()))?;
+        let settings = read_toml(&file, MOST_TEXT)?;
         Ok((run, settings))
     }
 
