@@ -106,8 +106,8 @@ fn kill_and_resume(bench: &Bench, command: &str) {
     println!("{subcommand}: {kills} kills of {runs} runs, {while_writing} of them while a file was written");
 }
 
-/// Waits for a random moment: half of them any, half in the middle of writing one of the files; of a large one, at some
-/// moment of it. Whether it came before the end of the child.
+/// Waits for a random moment: half of them any, half up to two epochs later in the middle of writing one of the files; of
+/// a large one, at some moment of it. Whether it came before the end of the child.
 fn until_a_moment(child: &mut Child, folder: &Path, duration: Duration, dice: [u32; 4]) -> bool {
     if !dice[0].is_multiple_of(2) {
         let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
@@ -116,7 +116,10 @@ fn until_a_moment(child: &mut Child, folder: &Path, duration: Duration, dice: [u
     let files = ["checkpoint.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"];
     let temporary = folder.join(format!(".{}.writing", files[dice[1] as usize % files.len()]));
     let length = u64::from(dice[2]) % 5_000_000;
-    wait(child, || fs::metadata(&temporary).is_ok_and(|found| found.len() >= length.min(1 << (dice[3] % 23))))
+    let epochs = || fs::read_to_string(folder.join("metrics.csv")).map_or(0, |rows| rows.lines().count());
+    let later = epochs() + dice[2] as usize % 3;
+    let length = length.min(1 << (dice[3] % 23));
+    wait(child, || epochs() >= later && fs::metadata(&temporary).is_ok_and(|found| found.len() >= length))
 }
 
 #[test]
