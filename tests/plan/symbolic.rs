@@ -57,7 +57,7 @@ impl<'p> Memory<'p> {
         let mut symbols = Symbols::default();
         let slots = 0..plan.slots.len();
         let unwritten: Vec<Symbol> = slots.map(|slot| symbols.of(Expression::Unwritten(slot))).collect();
-        let mut held: HashMap<Place, Symbol> =
+        let held: HashMap<Place, Symbol> =
             unwritten.iter().enumerate().map(|(slot, &symbol)| (Place::Slot(slot), symbol)).collect();
         Memory { plan, symbols, held, unwritten }
     }
