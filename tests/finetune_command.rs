@@ -1,0 +1,115 @@
+//! The command `finetune`: what does not fit is explained, and settings come from a file. Apart from `finetune.rs`, which
+//! trains in its own process: a program that is being started holds that process's locks of run folders for a moment.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::mobilenet::write_weights;
+
+const WEIGHTS: &str = "pretrained.safetensors";
+
+/// A folder with weights to begin with.
+fn pretrained() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_weights(&folder.path().join(WEIGHTS));
+    folder
+}
+
+fn run(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cifar-engine")).args(arguments).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_does_not_fit_is_explained() {
+    let folder = pretrained();
+    let weights = folder.path().join(WEIGHTS);
+    let weights = weights.to_str().unwrap();
+    for (arguments, code, part) in [
+        (&["--pretrained", "nowhere.safetensors"][..], 1, "does not exist"),
+        (&["--pretrained", weights, "--model", "mobilenet-v2"], 1, "holds a mobilenet-v1"),
+        (&["--pretrained", weights, "--head-epochs", "30"], 2, "--head-epochs 30 are more than --epochs"),
+        (&["--pretrained", weights, "--image-size", "16"], 2, "--image-size must lie in 32"),
+        (&["--pretrained", weights, "--unfreeze", "some"], 2, "a number of blocks, or all"),
+        (&["--pretrained", weights, "--mean", "0.5,0.5"], 2, "--mean takes three numbers"),
+    ] {
+        let (found, message) = run(&[&["finetune", "--data", "shapes"], arguments].concat());
+        assert!(found == code && message.contains(part), "{arguments:?}: {found} {message}");
+    }
+}
+
+/// A fine-tuning of one or two steps, of the program, in this folder.
+fn program(folder: &Path, command: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.current_dir(folder).args(command.split_whitespace());
+    program.env("CIFAR_ENGINE_OFFLINE", "1").env("CIFAR_ENGINE_DEVICE", "cpu");
+    let output = program.envs(variables.iter().copied()).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Eight pictures to train on and four to test with, in two classes.
+fn write_pictures(folder: &Path) {
+    for (set, count) in [("train", 4), ("test", 2)] {
+        for class in ["bright", "dark"] {
+            let place = folder.join("pictures").join(set).join(class);
+            std::fs::create_dir_all(&place).unwrap();
+            for number in 0..count {
+                let level = if class == "dark" { 10 } else { 200 } + 8 * number as u8;
+                let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([level; 3]));
+                picture.save(place.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_come_from_a_file_and_options_and_variables_win() {
+    let folder = pretrained();
+    write_pictures(folder.path());
+    let settings = |run: &str| std::fs::read_to_string(folder.path().join(run).join("settings.toml"));
+    let run = |command: &str, variables: &[(&str, &str)]| {
+        let (code, message) = program(folder.path(), command, variables);
+        assert_eq!(code, 0, "{command}: {message}");
+    };
+    let first = "finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+                 --validation 0 --epochs 2 --head-epochs 1 --unfreeze 2 --seed 3 --padding symmetric --out first";
+    run(first, &[]);
+    run("finetune --config first/settings.toml --out same", &[]);
+    assert_eq!(settings("same").unwrap(), settings("first").unwrap());
+    let last = |run: &str| std::fs::read(folder.path().join(run).join("last.safetensors")).unwrap();
+    assert!(last("first") == last("same"));
+
+    let variables =
+        [("CIFAR_ENGINE_SEED", "7"), ("CIFAR_ENGINE_UNFREEZE", "1"), ("CIFAR_ENGINE_HEAD_LR", "0.5")];
+    run("finetune --config first/settings.toml --out other --head-lr 0.25", &variables);
+    let expected = settings("first").unwrap();
+    let expected = expected.replace("seed = 3", "seed = 7").replace("unfreeze = 2", "unfreeze = 1");
+    let old_rate = expected.lines().find(|line| line.starts_with("head_rate")).unwrap();
+    assert_eq!(settings("other").unwrap(), expected.replace(old_rate, "head_rate = 0.25"));
+
+    // Neither command takes the other's file, and a run goes on with its own settings.
+    let train = "train --data pictures --validation 0 --batch-size 4 --epochs 1 --out scratch";
+    run(train, &[]);
+    let black = "[finetune]\npretrained = 'pretrained.safetensors'\nattributes = { std = [0, 0, 0] }\n";
+    std::fs::write(folder.path().join("black.toml"), black).unwrap();
+    for (command, code, part) in [
+        (
+            "finetune --config scratch/settings.toml",
+            2,
+            "scratch/settings.toml says nothing about fine-tuning",
+        ),
+        ("train --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
+        ("lr-find --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
+        ("finetune --resume first --head-lr 0.5", 2, "begun with other settings"),
+        ("finetune --resume first --padding same", 2, "begun with other settings"),
+        ("finetune --resume scratch", 1, "was begun by train"),
+        ("finetune --resume first --config first/settings.toml", 2, "cannot be used with"),
+        ("finetune --config nowhere.toml", 1, "nowhere.toml"),
+        ("finetune --config black.toml", 1, "pretrained.safetensors: the std given for it makes no sense"),
+    ] {
+        let (found, message) = program(folder.path(), command, &[]);
+        assert!(found == code && message.contains(part), "{command}: {found} {message}");
+    }
+}
