@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cifar_engine::ops;
 use cifar_engine::ops::case::Case;
@@ -143,12 +143,26 @@ fn every_shader_is_used_by_a_case() {
     let sources: String =
         works().iter().flat_map(|(_, work)| &work.list).map(|d| d.shader.sources.concat()).collect();
     for folder in [root.clone(), root.join("include")] {
-        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if file.extension().is_some_and(|extension| extension == "wgsl") {
-                let used = sources.contains(&fs::read_to_string(&file).unwrap());
-                assert!(used, "no case of an op runs {}", file.display());
-            }
+        for file in files(&folder) {
+            let used = sources.contains(&fs::read_to_string(&file).unwrap());
+            assert!(used, "no case of an op runs {}", file.display());
         }
+    }
+}
+
+/// The files of a folder of shaders.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "wgsl")).collect()
+}
+
+#[test]
+fn every_shader_has_a_chapter_in_the_kernel_book() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let book = fs::read_to_string(root.join("README.md")).unwrap();
+    for file in files(&root) {
+        let chapter = format!("## {}", file.file_stem().unwrap().to_string_lossy());
+        assert!(book.lines().any(|line| line == chapter), "the kernel book has no '{chapter}'");
     }
 }
 

@@ -1,9 +1,14 @@
 //! What fails ends with one clear message, and leaves on disk what was finished.
 
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use cifar_engine::data::{self, Dataset};
 use cifar_engine::error::Result;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::Gpu;
+use cifar_engine::exec::gpu::adapter::Adapter;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::Trained;
 use cifar_engine::train::optimizer::Optimizer;
@@ -14,6 +19,7 @@ use cifar_engine::train::{self, Observer, StepProgress};
 use super::Training;
 use super::common::gpu;
 use super::common::hooked::{Hook, Hooked};
+use super::common::program::Bench;
 
 /// The GPU is lost after so many runs.
 struct LostAfter(usize);
@@ -78,4 +84,53 @@ fn a_lost_gpu_answers_nothing() {
     for error in errors {
         assert!(error.to_string().contains("the GPU was lost"), "{error}");
     }
+}
+
+/// The program on a GPU that takes its memory from the system. One heap: others reserve address space as they please.
+fn on_software(name: &str, shell: &str) -> Command {
+    let mut program = Command::new("bash");
+    program.args(["-c", shell]).stdout(Stdio::null()).stderr(Stdio::piped());
+    program.envs([("WGPU_ADAPTER_NAME", name), ("CIFAR_ENGINE_DEVICE", "gpu"), ("MALLOC_ARENA_MAX", "1")]);
+    program
+}
+
+/// The most address space that a command ever had, in KiB.
+fn peak_kib(mut command: Command) -> usize {
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap_or_default();
+        peak = peak.max(line.trim().trim_end_matches(" kB").parse().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    peak
+}
+
+/// A driver that plays a GPU promises any amount of memory, unless the process may have no more than it has: here as
+/// much as a step of one picture takes, and half of what the batch needs besides.
+#[test]
+fn a_gpu_without_memory_ends_the_training_and_leaves_the_checkpoint() {
+    let limitable = |adapter: &Adapter| cfg!(target_os = "linux") && adapter.is_software();
+    let Some(gpu) = Adapter::all().into_iter().find(limitable) else {
+        return println!(
+            "not tested: only of a GPU that is played by a program, on Linux, is the memory limited"
+        );
+    };
+    const BATCH: usize = 320;
+    let (bench, program) = (Bench::new(), env!("CARGO_BIN_EXE_cifar-engine"));
+    let train = format!("--data . --batch-size {BATCH} --validation 0 --schedule constant --lr 0.01");
+    bench.ok(&format!("train {train} --epochs 1 --out run --quiet"));
+    let before = fs::read(bench.path("run/checkpoint.safetensors")).unwrap();
+
+    let small = format!("exec {program} bench --batch-size 1 --steps 1");
+    let needed = Training::new(Optimizer::Sgd, BATCH).program().plan.slot_bytes() >> 10;
+    let limit = peak_kib(on_software(&gpu.name(), &small)) + needed / 2;
+    let limited = format!("ulimit -v {limit}; exec {program} train --resume run --epochs 2 --quiet");
+    let output = on_software(&gpu.name(), &limited).current_dir(bench.dir.path()).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: the GPU is out of memory; choose a smaller batch"), "{message}");
+    assert!(fs::read(bench.path("run/checkpoint.safetensors")).unwrap() == before);
+    bench.ok("train --resume run --epochs 2 --quiet");
 }
