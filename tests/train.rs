@@ -261,6 +261,27 @@ fn shells_get_their_completions() {
     assert_eq!(bench.run("completions abacus").status.code(), Some(2));
 }
 
+/// As bash calls the function for a word and those before it.
+#[cfg(unix)]
+#[test]
+fn bash_completes_commands_and_their_options() {
+    let bench = Bench::new();
+    let script = bench.ok("completions bash");
+    for (words, expected) in [
+        ("cifar-engine tr", "train"),
+        ("cifar-engine finetune --con", "--config"),
+        ("cifar-engine lr-find --st", "--steps"),
+    ] {
+        let (before, word) = words.rsplit_once(' ').unwrap();
+        let (count, last) = (before.split(' ').count(), before.rsplit(' ').next().unwrap());
+        let call = format!(
+            "COMP_WORDS=({words}); COMP_CWORD={count}; _cifar__engine cifar-engine {word} {last}; echo ${{COMPREPLY[@]}}"
+        );
+        let output = Command::new("bash").args(["-c", &format!("{script}\n{call}")]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{words}");
+    }
+}
+
 /// A finished run can be made longer where the rate does not depend on its length.
 #[test]
 fn a_run_can_be_continued_from_the_command_line() {

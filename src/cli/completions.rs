@@ -1,9 +1,8 @@
 //! `cifar-engine completions`.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::{Shell, generate};
 
-use super::Cli;
 use crate::console;
 use crate::error::Result;
 
@@ -20,7 +19,9 @@ pub struct Completions {
 impl Completions {
     pub fn run(self) -> Result<()> {
         let mut text = Vec::new();
-        generate(self.shell, &mut Cli::command(), "cifar-engine", &mut text);
-        console::print(String::from_utf8_lossy(&text).trim_end())
+        generate(self.shell, &mut super::command(), "cifar-engine", &mut text);
+        // clap_complete spells a name with a hyphen in two ways, and then finds no subcommand (clap's issue 6421).
+        let text = String::from_utf8_lossy(&text).replace("cifar__subcmd__engine", "cifar__engine");
+        console::print(text.trim_end())
     }
 }

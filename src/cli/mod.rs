@@ -86,9 +86,14 @@ fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
+/// All options of all subcommands.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("finetune", finetune::describe)
+}
+
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().mut_subcommand("finetune", finetune::describe).get_matches();
+    let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     console::set_level(cli.level());
     let handler = ctrlc::set_handler(|| {
