@@ -209,6 +209,12 @@ pub(crate) fn geometries() -> Vec<(DepthwiseConv2d, Shape, Shape)> {
         conv([2, 7, 6, 3], [5, 5], 1, Padding::Same),
         conv([1, 6, 5, 1], [1, 2], 3, Padding::Symmetric(0)),
         conv([4, 12, 21, 20], [3, 3], 2, Padding::Same),
+        // Rows of several blocks of every size that there is, some of which touch no border.
+        conv([2, 4, 18, 35], [3, 3], 1, Padding::Same),
+        conv([1, 3, 21, 20], [3, 3], 1, Padding::Symmetric(1)),
+        conv([1, 3, 17, 18], [3, 3], 1, Padding::Same),
+        conv([1, 5, 36, 17], [3, 3], 2, Padding::Same),
+        conv([1, 4, 42, 19], [3, 3], 2, Padding::Symmetric(1)),
     ]
 }
 

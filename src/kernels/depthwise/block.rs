@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::Geometry;
 use crate::kernels::simd::{Kernel, Simd};
 
-/// Neighbouring outputs that are computed together: with three weights and the nine inputs that they read at
-/// stride 2, sixteen registers, all that AVX2 has.
+/// Neighbouring outputs whose weights' gradients are computed together: with their inputs, at stride 2, and the
+/// sums they fill the sixteen registers that AVX2 has.
 pub const BLOCK: usize = 4;
 
 /// The pixels of a row of channels that a block reads through one row of the kernel.
@@ -50,74 +50,98 @@ impl Kernel for BlockRow<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.g.stride {
-            1 => self.blocks::<S, 1, { BLOCK + 2 }>(simd),
-            _ => self.blocks::<S, 2, { 2 * BLOCK + 1 }>(simd),
+        // The block that fills the row, if one does: rows of pictures of 224, 96 and 128 pixels on a side, at every depth.
+        match (self.g.stride, self.g.out_width) {
+            (1, width) if width % 7 == 0 => self.blocks::<S, 1, 7, 9>(simd),
+            (1, width) if width % 6 == 0 => self.blocks::<S, 1, 6, 8>(simd),
+            (1, _) => self.blocks::<S, 1, 4, 6>(simd),
+            (_, width) if width % 7 == 0 => self.blocks::<S, 2, 7, 15>(simd),
+            (_, width) if width % 6 == 0 => self.blocks::<S, 2, 6, 13>(simd),
+            _ => self.blocks::<S, 2, 4, 9>(simd),
         }
     }
 }
 
 impl BlockRow<'_> {
+    /// Blocks of `OUTPUTS` outputs, which read `COLUMNS = STRIDE (OUTPUTS - 1) + 3` columns.
     #[inline(always)]
-    fn blocks<S: Simd, const STRIDE: usize, const COLUMNS: usize>(self, simd: S) {
+    fn blocks<S: Simd, const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize>(self, simd: S) {
         let BlockRow { g, x, w, start, zeros, p, y } = self;
         let (channels, rows) = (g.channels, g.kernel_rows(p));
-        for (block, y) in y.chunks_mut(BLOCK * channels).enumerate() {
-            let mut columns = [[zeros; COLUMNS]; 3];
-            for i in rows.clone() {
-                columns[i] = pixels(g, x, p * STRIDE + i - g.pad_top, block * BLOCK * STRIDE, zeros);
+        for (block, y) in y.chunks_mut(OUTPUTS * channels).enumerate() {
+            let first = block * OUTPUTS * STRIDE;
+            let sums = Block::<STRIDE, OUTPUTS, COLUMNS> { channels, rows: rows.clone(), w, start };
+            let row = |i: usize| p * STRIDE + i - g.pad_top;
+            if first >= g.pad_left && first - g.pad_left + COLUMNS <= g.in_width {
+                let mut starts = [zeros; 3];
+                for i in rows.clone() {
+                    let from = row(i) * g.in_row() + (first - g.pad_left) * channels;
+                    starts[i] = &x[from..from + COLUMNS * channels];
+                }
+                // SAFETY: each of the rows holds so many columns.
+                sums.run(simd, y, |i, column| unsafe { starts[i].as_ptr().add(column * channels) });
+            } else {
+                let mut columns = [[zeros; COLUMNS]; 3];
+                for i in rows.clone() {
+                    columns[i] = pixels(g, x, row(i), first, zeros);
+                }
+                sums.run(simd, y, |i, column| columns[i][column].as_ptr());
             }
-            Block::<STRIDE, COLUMNS> { channels, rows: rows.clone(), columns, w, start }.run(simd, y);
         }
     }
 }
 
 /// A few neighbouring outputs.
-struct Block<'a, const STRIDE: usize, const COLUMNS: usize> {
+struct Block<'a, const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize> {
     channels: usize,
     /// Of the kernel, those that meet the image.
     rows: Range<usize>,
-    columns: [Pixels<'a, COLUMNS>; 3],
     w: &'a [f32],
     start: &'a [f32],
 }
 
-impl<const STRIDE: usize, const COLUMNS: usize> Block<'_, STRIDE, COLUMNS> {
+impl<const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize> Block<'_, STRIDE, OUTPUTS, COLUMNS> {
+    /// `pixel(i, column)` gives the channels that kernel row i meets there.
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, y: &mut [f32]) {
+    fn run<S: Simd>(&self, simd: S, y: &mut [f32], pixel: impl Fn(usize, usize) -> *const f32) {
         let channels = self.channels;
         assert!(self.rows.end <= 3 && self.w.len() == 9 * channels && self.start.len() == channels);
-        assert!(self.columns.iter().flatten().all(|pixel| pixel.len() == channels));
-        assert!(y.len() <= BLOCK * channels);
+        assert!(y.len() <= OUTPUTS * channels);
         let whole = channels - channels % S::LANES;
         for c in (0..whole).step_by(S::LANES) {
             // SAFETY: the vector at c ends within `channels`, which all slices have been checked against.
-            unsafe { self.vector(simd, c, y) };
+            unsafe { self.vector(simd, c, y, &pixel) };
         }
         for c in whole..channels {
-            self.channel(c, y);
+            self.channel(c, y, &pixel);
         }
     }
 
     /// # Safety
     /// `c + LANES` must be at most `channels`, and the slices as long as `run` checks.
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, simd: S, c: usize, y: &mut [f32]) {
+    unsafe fn vector<S: Simd>(
+        &self,
+        simd: S,
+        c: usize,
+        y: &mut [f32],
+        pixel: impl Fn(usize, usize) -> *const f32,
+    ) {
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut sums = [simd.load(self.start.as_ptr().add(c)); BLOCK];
+            let mut sums = [simd.load(self.start.as_ptr().add(c)); OUTPUTS];
             for i in self.rows.clone() {
                 let mut w = [simd.zero(); 3];
                 for (j, w) in w.iter_mut().enumerate() {
                     *w = simd.load(self.w.as_ptr().add((3 * i + j) * self.channels + c));
                 }
-                let mut x = [simd.zero(); COLUMNS];
-                for (x, pixel) in x.iter_mut().zip(&self.columns[i]) {
-                    *x = simd.load(pixel.as_ptr().add(c));
-                }
-                for (q, sum) in sums.iter_mut().enumerate() {
+                for column in 0..COLUMNS {
+                    let x = simd.load(pixel(i, column).add(c));
                     for (j, w) in w.iter().enumerate() {
-                        *sum = simd.multiply_add(x[q * STRIDE + j], *w, *sum);
+                        if column >= j && (column - j) % STRIDE == 0 && (column - j) / STRIDE < OUTPUTS {
+                            let sum = &mut sums[(column - j) / STRIDE];
+                            *sum = simd.multiply_add(x, *w, *sum);
+                        }
                     }
                 }
             }
@@ -131,12 +155,14 @@ impl<const STRIDE: usize, const COLUMNS: usize> Block<'_, STRIDE, COLUMNS> {
 
     /// One channel by itself: what a whole vector leaves over.
     #[inline(always)]
-    fn channel(&self, c: usize, y: &mut [f32]) {
+    fn channel(&self, c: usize, y: &mut [f32], pixel: impl Fn(usize, usize) -> *const f32) {
         for (q, y) in y.iter_mut().skip(c).step_by(self.channels).enumerate() {
             *y = self.start[c];
             for i in self.rows.clone() {
                 for j in 0..3 {
-                    *y += self.columns[i][q * STRIDE + j][c] * self.w[(3 * i + j) * self.channels + c];
+                    // SAFETY: `pixel` gives as many elements as there are channels.
+                    *y +=
+                        unsafe { *pixel(i, q * STRIDE + j).add(c) } * self.w[(3 * i + j) * self.channels + c];
                 }
             }
         }

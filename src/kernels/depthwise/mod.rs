@@ -3,7 +3,8 @@
 //! There are nine multiply-adds an element and no reuse across channels, so memory sets the pace. A vector
 //! holds neighbouring channels. The 3x3 kernels of stride 1 and 2 compute blocks of neighbouring
 //! outputs, so that each input and each weight is loaded once a block; all others take one tap at a time. A
-//! pixel outside the image is read from a row of zeros, so that no inner loop tests a border.
+//! pixel outside the image is read from a row of zeros, so that no inner loop tests a border; a block that
+//! touches no border finds its pixels at fixed distances.
 
 mod block;
 mod gather;
