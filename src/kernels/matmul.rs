@@ -24,8 +24,8 @@ const PANEL: usize = 12;
 /// Panels of a work item, at most: every item passes over all of B.
 const PANELS: usize = 11;
 
-/// How much of K a transposed A is summed over at a time: a panel and a strip of B of this depth stay in the L1
-/// cache. C waits in memory between two depths, which changes no bit of the sums.
+/// How much of K a transposed A is summed over at a time: a panel of this depth stays in the L1 cache, and the rows of B
+/// in the L2 cache. C waits in memory between two depths, which changes no bit of the sums.
 const DEPTH: usize = 128;
 
 /// The right operand of a product.
@@ -45,6 +45,12 @@ impl<'a> Right<'a> {
 }
 
 impl Product {
+    /// Whether B is read where it lies. Only for a transposed A, of which a block of K is summed over at a time: the rows
+    /// of B that belong to it stay in the L2 cache, and packing them first would be a pass over memory more.
+    fn in_place(&self, isa: Isa) -> bool {
+        self.a_transposed && !self.b_transposed && self.n.is_multiple_of(isa.tile_columns())
+    }
+
     /// Rows of C in a work item: nearly equal ones, a few for every worker. Every item passes over all of B, so they
     /// should be many; but the rows of A should stay in the L2 cache.
     fn rows(&self) -> usize {
@@ -57,7 +63,16 @@ impl Product {
     }
 }
 
-/// Elements of B in the form that the kernel reads.
+/// B as the kernel reads it: a strip of a tile's columns begins `strip` elements after the one before it, and within it
+/// a row `row` elements after the one before.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    b: &'a [f32],
+    strip: usize,
+    row: usize,
+}
+
+/// Elements of B in the form that [`prepare`] gives it.
 pub fn prepared_len(isa: Isa, p: &Product) -> usize {
     packed_len(isa, p.k, p.n)
 }
@@ -82,7 +97,7 @@ pub fn prepare(isa: Isa, p: &Product, b: &[f32], packed: &mut [f32]) {
 /// Elements of scratch that [`multiply`] needs: shared by all workers, and for each of them.
 pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
     let panels = if p.a_transposed { p.k.min(DEPTH) * p.rows() } else { 0 };
-    (prepared_len(isa, p), panels)
+    (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)
 }
 
 /// Computes the product into `c` and clamps it; `bias` holds one value a column.
@@ -98,20 +113,23 @@ pub fn multiply(
     let Product { n, k, .. } = *p;
     let (shared, each) = self::scratch(isa, p);
     let (space, panels) = scratch.split_at_mut(shared);
-    let packed = match b {
-        Right::Packed(packed) => packed,
+    let width = isa.tile_columns();
+    let columns = |b| Columns { b, strip: k * width, row: width };
+    let b = match b {
+        Right::Packed(packed) => columns(packed),
+        Right::Plain(b) if p.in_place(isa) => Columns { b, strip: width, row: n },
         Right::Plain(b) => {
             prepare(isa, p, b, space);
-            &*space
+            columns(space)
         }
     };
     let start = bias.map_or(Start::Zero, Start::Bias);
     parallel::for_each(c.chunks_mut(p.rows() * n).enumerate(), panels, each, |(item, c), panels| {
         let first = item * p.rows();
         if p.a_transposed {
-            transposed_rows(isa, p, [a, packed], first, start, c, panels);
+            transposed_rows(isa, p, (a, b), first, start, c, panels);
         } else {
-            rows(isa, [&a[first * k..], packed], [k, n], start, c);
+            rows(isa, [&a[first * k..], b.b], [k, n], start, c);
         }
         if clamp != NO_CLAMP {
             isa.run(ClampRow { clamp, y: c });
@@ -131,7 +149,7 @@ pub(super) fn rows(isa: Isa, [a, packed]: [&[f32]; 2], [k, n]: [usize; 2], start
 fn transposed_rows(
     isa: Isa,
     p: &Product,
-    [a, packed]: [&[f32]; 2],
+    (a, b): (&[f32], Columns),
     first: usize,
     mut start: Start,
     c: &mut [f32],
@@ -141,7 +159,7 @@ fn transposed_rows(
     for from in (0..k.max(1)).step_by(DEPTH) {
         let depth = DEPTH.min(k - from);
         gather(&a[from * m..][..depth * m], m, first..first + c.len() / n, panels);
-        isa.run(PanelRows { panels, packed, k, from, depth, start, c: &mut *c, n });
+        isa.run(PanelRows { panels, b, from, depth, start, c: &mut *c, n });
         start = Start::Current;
     }
 }
@@ -164,8 +182,7 @@ fn gather(a: &[f32], m: usize, columns: Range<usize>, panels: &mut [f32]) {
 /// Adds the products of depth `from..from + depth` to rows of C.
 struct PanelRows<'a> {
     panels: &'a [f32],
-    packed: &'a [f32],
-    k: usize,
+    b: Columns<'a>,
     from: usize,
     depth: usize,
     start: Start<'a>,
@@ -177,10 +194,11 @@ impl Kernel for PanelRows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let PanelRows { panels, packed, k, from, depth, start, c, n } = self;
+        let PanelRows { panels, b: Columns { b, strip: strip_len, row: b_row }, from, depth, start, c, n } =
+            self;
         let (rows, width) = (c.len() / n, 2 * S::LANES);
-        let inner = Axis { count: depth, a: PANEL, b: width };
-        let sum = Sum { a: panels, b: packed, a_row: 1, axes: [Axis::ONE, Axis::ONE, inner] };
+        let inner = Axis { count: depth, a: PANEL, b: b_row };
+        let sum = Sum { a: panels, b, a_row: 1, axes: [Axis::ONE, Axis::ONE, inner] };
         for (strip, column) in (0..n).step_by(width).enumerate() {
             let start = match start {
                 Start::Bias(bias) => Start::Bias(&bias[column..]),
@@ -190,7 +208,7 @@ impl Kernel for PanelRows<'_> {
             for (panel, row) in (0..rows).step_by(PANEL).enumerate() {
                 let c = &mut c[row * n + column..];
                 let block = Block { c, row: n, rows: PANEL.min(rows - row), columns };
-                sum.add_to(simd, panel * depth * PANEL, (strip * k + from) * width, start, block);
+                sum.add_to(simd, panel * depth * PANEL, strip * strip_len + from * b_row, start, block);
             }
         }
     }
