@@ -54,6 +54,9 @@
 //!   has one form, not two, and no op can tell the difference.
 //! - There is no im2col: the matrix kernel sums over up to three nested indices, which makes the forward
 //!   convolution and both gradients one kernel with other strides.
+//! - A convolution hands each block of rows that it has written to an epilogue ([`kernels::parallel::Epilogue`]), which
+//!   finds it in the cache: that is how a normalisation after it gets its statistics, and one before it, in the
+//!   backward pass, its sums ([`ops::conv_batch_norm`], [`ops::conv_batch_norm_grad`]).
 //! - What depends on nothing but weights that a plan leaves alone, such as weights with their normalisation folded in,
 //!   is computed once and kept until somebody writes a state ([`graph::plan::Plan::constants`]). The planner finds it; no
 //!   op and no model says so.

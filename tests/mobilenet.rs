@@ -22,6 +22,7 @@ use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
 use cifar_engine::train::plans;
+use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::weights::{self, layout};
 use common::gpu;
 
@@ -307,5 +308,23 @@ fn inference_is_fused() {
         assert_eq!([count("depthwise_conv2d"), count("batch_norm_infer")], [0, 0], "{name}");
         assert_eq!(plan.constants, count("fold_batch_norm"), "{name}");
         assert_eq!(plan.constants, 2 * blocks + convolutions, "{name}");
+    }
+}
+
+/// In training every normalisation is one step with the convolution before it, and its gradient with that of the
+/// convolution after it. Not where it gets its own from the end of the network; nor, in v2, where its output is a term of
+/// one of the ten sums, or goes into one besides: that makes 10 more, and 5 for the last sum of a stage.
+#[test]
+fn training_is_fused() {
+    for (name, norms, alone) in [("mobilenet_v1_same", 27, 1), ("mobilenet_v2", 52, 16)] {
+        let settings = Settings { batch_size: 8, ..Recipe::Default.settings() };
+        let plan = plans::training(&spec(name), &settings, 16).unwrap().plan;
+        let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
+        assert_eq!([count("conv_batch_norm"), count("batch_norm")], [norms, 0], "{name}");
+        assert_eq!(
+            [count("conv_batch_norm_grad"), count("batch_norm_grad")],
+            [norms - alone, alone],
+            "{name}"
+        );
     }
 }

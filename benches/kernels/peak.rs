@@ -29,7 +29,15 @@ pub fn bench(criterion: &mut Criterion, isa: Isa, threads: usize) {
     group.bench_function("matrix product", |timer| {
         timer.iter(|| {
             pool.install(|| {
-                matmul::multiply(isa, &product, (&a, Right::Plain(&b)), None, NO_CLAMP, &mut c, &mut scratch)
+                matmul::multiply(
+                    isa,
+                    &product,
+                    (&a, Right::Plain(&b)),
+                    None,
+                    NO_CLAMP,
+                    c.as_mut_slice().into(),
+                    &mut scratch,
+                )
             })
         });
     });

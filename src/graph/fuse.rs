@@ -1,6 +1,7 @@
 //! Fusion, after differentiation: an activation joins the batch normalisation before it, in both
 //! directions, so that the normalised values are read and written once instead of twice. A pooling that
-//! follows joins them too, and the normalised values are not stored at all. In inference normalisation
+//! follows joins them too, and the normalised values are not stored at all. Where none does, the normalisation joins
+//! the convolution before it, and its gradient that of the convolution after it. In inference normalisation
 //! and activation join the convolution before them, whose weights take up the normalisation; then a depthwise
 //! convolution joins the pointwise one that follows it.
 
@@ -14,6 +15,8 @@ use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
 use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
+use crate::ops::conv_batch_norm::ConvBatchNorm;
+use crate::ops::conv_batch_norm_grad::ConvBatchNormGrad;
 use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::depthwise_conv2d::DepthwiseConv2d;
 use crate::ops::fold_batch_norm::FoldBatchNorm;
@@ -21,7 +24,7 @@ use crate::ops::max_pool_grad::MaxPoolGrad;
 use crate::ops::relu::Relu;
 use crate::ops::relu_grad::ReluGrad;
 use crate::ops::separable_conv2d::SeparableConv2d;
-use crate::ops::{Activation, Op};
+use crate::ops::{Activation, Op, Types};
 
 /// Rewrites the graph; what it computes stays the same. Returns how many pairs of nodes were fused.
 ///
@@ -39,6 +42,10 @@ pub fn fuse(graph: &mut Graph) -> Result<usize> {
     }
     graph.remove_dead_nodes();
     // Now that normalisations have their activations.
+    for index in (0..graph.nodes.len()).rev() {
+        fused += usize::from(fuse_statistics(graph, index) || fuse_gradient_sums(graph, index));
+    }
+    graph.remove_dead_nodes();
     while let Some(norm) = (0..graph.nodes.len()).find(|&index| convolution_before(graph, index).is_some()) {
         fold(graph, norm)?;
         fused += 1;
@@ -169,6 +176,48 @@ fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2
         && graph.nodes[gradient].inputs[1..4] == graph.nodes[norm].inputs[..3]
         && graph.nodes[gradient].inputs[0] == spread_values;
     (matches && only_reader(graph, spread_values, gradient)).then_some(gradient)
+}
+
+fn types(graph: &Graph, node: &Node) -> Types {
+    let types = |values: &[Value]| values.iter().map(|&value| graph.ty(value).clone()).collect();
+    Types { inputs: types(&node.inputs), outputs: types(&node.outputs) }
+}
+
+/// `batch_norm(conv(x, w))` becomes one node, in the place of the convolution. Removes node `norm`.
+fn fuse_statistics(graph: &mut Graph, norm: usize) -> bool {
+    let Some(&op) = downcast::<BatchNorm>(&graph.nodes[norm]) else { return false };
+    let x = graph.nodes[norm].inputs[0];
+    let Some(conv) = producer(graph, x) else { return false };
+    let node = &graph.nodes[conv];
+    let Some(fused) = ConvBatchNorm::new(node.op.clone(), types(graph, node), op) else { return false };
+    let line = &graph.nodes[norm].inputs[1..];
+    if line.iter().any(|&vector| producer(graph, vector).is_some_and(|later| later > conv)) {
+        return false;
+    }
+    let normalisation = graph.nodes.remove(norm);
+    let node = &mut graph.nodes[conv];
+    node.op = Arc::new(fused);
+    node.inputs.extend(&normalisation.inputs[1..]);
+    node.outputs.extend(normalisation.outputs);
+    true
+}
+
+/// `batch_norm_grad(conv_input_grad(dz, w), ..)` becomes one node, if nothing else needs what is between.
+fn fuse_gradient_sums(graph: &mut Graph, index: usize) -> bool {
+    let Some(&op) = downcast::<BatchNormGrad>(&graph.nodes[index]) else { return false };
+    let dy = graph.nodes[index].inputs[0];
+    let Some(conv) = producer(graph, dy) else { return false };
+    let node = &graph.nodes[conv];
+    let Some(fused) = ConvBatchNormGrad::new(node.op.clone(), types(graph, node), op) else { return false };
+    if !only_reader(graph, dy, index) {
+        return false;
+    }
+    // The convolution's gradient is left without a reader.
+    let inputs = node.inputs.iter().copied();
+    let inputs = inputs.chain(graph.nodes[index].inputs[1..].iter().copied()).collect();
+    graph.nodes[index].inputs = inputs;
+    graph.nodes[index].op = Arc::new(fused);
+    true
 }
 
 /// The convolution whose output node `norm` normalises, if it does so with stored statistics and nothing else

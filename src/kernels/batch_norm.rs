@@ -1,7 +1,7 @@
 //! Batch normalisation over the rows of `[rows, channels]`, with the activation that follows it.
 
 use super::parallel;
-use super::rows::{self, AddRows, BLOCK, partials};
+use super::rows::{self, AddRows, BLOCK, LANES, add_parts, partials};
 use super::simd::{Isa, Kernel, Simd};
 
 /// The range an activation clamps to: `(0, inf)` for ReLU, `(0, 6)` for ReLU6, everything for none.
@@ -24,27 +24,61 @@ impl Kernel for ClampRow<'_> {
     }
 }
 
-/// Mean and biased variance of every channel. Each block's own mean and squared deviations are merged as in
-/// Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances"
-/// (1979), in f64: no cancellation, however far the mean lies from zero.
+/// Elements of a block's part of the moments: means, sums of squared deviations, the number of rows. Vectors begin where
+/// cache lines do.
+pub fn moments_part(channels: usize) -> usize {
+    2 * channels + LANES
+}
+
+/// Scratch elements of [`moments`].
+pub fn moments_scratch(rows: usize, channels: usize) -> usize {
+    rows::scratch(rows, moments_part(channels), 1)
+}
+
+/// Mean and biased variance of every channel.
 pub fn moments(isa: Isa, x: &[f32], mean: &mut [f32], variance: &mut [f32], scratch: &mut [f32]) {
     let channels = mean.len();
     let rows = x.len() / channels;
-    let parts = partials(rows, 2 * channels, scratch, |index, partial| {
-        isa.run(BlockMoments { x: rows::block(x, channels, index), partial });
+    let parts = partials(rows, moments_part(channels), scratch, |index, part| {
+        block_moments(isa, rows::block(x, channels, index), channels, part);
     });
-    for channel in 0..channels {
-        let (mut count, mut center, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-        for (index, part) in parts.chunks_exact(2 * channels).enumerate() {
-            let more = BLOCK.min(rows - index * BLOCK) as f64;
-            let away = f64::from(part[channel]) - center;
-            let total = count + more;
-            squares += f64::from(part[channels + channel]) + away * away * count * more / total;
-            center += away * more / total;
-            count = total;
+    merge_moments(parts, mean, variance);
+}
+
+/// The part of one block of rows.
+pub fn block_moments(isa: Isa, x: &[f32], channels: usize, part: &mut [f32]) {
+    let (partial, count) = part.split_at_mut(2 * channels);
+    count[0] = (x.len() / channels) as f32;
+    partial.fill(0.0);
+    isa.run(BlockMoments { x, partial });
+}
+
+/// The moments of all blocks together, merged in order as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+/// Algorithm for Computing Sample Variances" (1979), in f64: no cancellation, however far the mean lies from zero.
+pub fn merge_moments(parts: &[f32], mean: &mut [f32], variance: &mut [f32]) {
+    let channels = mean.len();
+    let lanes = mean.chunks_mut(LANES).zip(variance.chunks_mut(LANES)).enumerate();
+    for (lanes, (mean, variance)) in lanes {
+        let (mut count, mut centers, mut squares) = (0.0f64, [0.0f64; LANES], [0.0f64; LANES]);
+        for part in parts.chunks_exact(moments_part(channels)) {
+            let more = f64::from(part[2 * channels]);
+            let (share, both) = (more / (count + more), count * more / (count + more));
+            let (means, deviations) = part[..2 * channels].split_at(channels);
+            let at = lanes * LANES..lanes * LANES + mean.len();
+            let values = means[at.clone()].iter().zip(&deviations[at]);
+            for ((center, squares), (mean, deviations)) in centers.iter_mut().zip(&mut squares).zip(values) {
+                let away = f64::from(*mean) - *center;
+                *squares += f64::from(*deviations) + away * away * both;
+                *center += away * share;
+            }
+            count += more;
         }
-        mean[channel] = center as f32;
-        variance[channel] = (squares / count) as f32;
+        for (mean, center) in mean.iter_mut().zip(centers) {
+            *mean = center as f32;
+        }
+        for (variance, squares) in variance.iter_mut().zip(squares) {
+            *variance = (squares / count) as f32;
+        }
     }
 }
 
@@ -137,21 +171,23 @@ fn passed(x: f32, dy: f32, scale: f32, shift: f32, clamp: Clamp) -> f32 {
 /// `dgamma = sum dy x_hat` and `dbeta = sum dy` of every channel.
 pub fn gradient_sums(isa: Isa, b: Backward, [dgamma, dbeta]: [&mut [f32]; 2], scratch: &mut [f32]) {
     let channels = dgamma.len();
-    let parts = partials(b.x.len() / channels, 2 * channels, scratch, |index, partial| {
-        isa.run(BlockGradientSums { b: b.block(index), partial });
+    let parts = partials(b.x.len() / channels, 2 * channels, scratch, |index, part| {
+        block_gradient_sums(isa, b.block(index), part);
     });
     totals(parts, dgamma, dbeta);
 }
 
-/// Adds up the blocks' partial dgamma and dbeta, in order.
-pub(super) fn totals(parts: &[f32], dgamma: &mut [f32], dbeta: &mut [f32]) {
+/// The sums of one block of rows: dgamma of all channels, then dbeta.
+pub fn block_gradient_sums(isa: Isa, b: Backward, part: &mut [f32]) {
+    part.fill(0.0);
+    isa.run(BlockGradientSums { b, partial: part });
+}
+
+/// Adds up the blocks' parts of dgamma and dbeta, in order.
+pub fn totals(parts: &[f32], dgamma: &mut [f32], dbeta: &mut [f32]) {
     let channels = dgamma.len();
-    let total =
-        |at: usize| parts.iter().skip(at).step_by(2 * channels).map(|&part| f64::from(part)).sum::<f64>();
-    for channel in 0..channels {
-        dgamma[channel] = total(channel) as f32;
-        dbeta[channel] = total(channels + channel) as f32;
-    }
+    add_parts(parts, 2 * channels, 0, dgamma);
+    add_parts(parts, 2 * channels, channels, dbeta);
 }
 
 struct BlockGradientSums<'a> {
@@ -186,6 +222,37 @@ pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &
     });
 }
 
+/// The same where `dx` holds dy; `b.dy` is not read.
+pub fn gradient_apply_in_place(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
+    let block = BLOCK * slope.len();
+    parallel::for_each(dx.chunks_mut(block).zip(b.x.chunks(block)), &mut [], 0, |(dx, x), _| {
+        isa.run(GradientApplyInPlace { b: Backward { x, ..b }, slope, offset, dx });
+    });
+}
+
+/// What a row of the gradient is computed with, cut to the number of channels.
+struct GradientLine<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
+    slope: &'a [f32],
+    offset: &'a [f32],
+    clamp: Clamp,
+}
+
+impl<'a> GradientLine<'a> {
+    #[inline(always)]
+    fn new(b: &Backward<'a>, slope: &'a [f32], offset: &'a [f32], channels: usize) -> Self {
+        let [scale, shift, slope, offset] = [b.scale, b.shift, slope, offset].map(|v| &v[..channels]);
+        GradientLine { scale, shift, slope, offset, clamp: b.clamp }
+    }
+
+    #[inline(always)]
+    fn at(&self, c: usize, x: f32, dy: f32) -> f32 {
+        let dy = passed(x, dy, self.scale[c], self.shift[c], self.clamp);
+        self.scale[c] * dy + (self.slope[c] * x + self.offset[c])
+    }
+}
+
 struct GradientApply<'a> {
     b: Backward<'a>,
     slope: &'a [f32],
@@ -197,15 +264,33 @@ impl Kernel for GradientApply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let b = self.b;
-        let channels = self.slope.len();
-        let [scale, shift, slope, offset] =
-            [b.scale, b.shift, self.slope, self.offset].map(|v| &v[..channels]);
+        let (b, channels) = (self.b, self.slope.len());
+        let line = GradientLine::new(&b, self.slope, self.offset, channels);
         let rows = b.x.chunks_exact(channels).zip(b.dy.chunks_exact(channels));
         for (dx, (x, dy)) in self.dx.chunks_exact_mut(channels).zip(rows) {
             for c in 0..channels {
-                let dy = passed(x[c], dy[c], scale[c], shift[c], b.clamp);
-                dx[c] = scale[c] * dy + (slope[c] * x[c] + offset[c]);
+                dx[c] = line.at(c, x[c], dy[c]);
+            }
+        }
+    }
+}
+
+struct GradientApplyInPlace<'a> {
+    b: Backward<'a>,
+    slope: &'a [f32],
+    offset: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for GradientApplyInPlace<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (b, channels) = (self.b, self.slope.len());
+        let line = GradientLine::new(&b, self.slope, self.offset, channels);
+        for (dx, x) in self.dx.chunks_exact_mut(channels).zip(b.x.chunks_exact(channels)) {
+            for c in 0..channels {
+                dx[c] = line.at(c, x[c], dx[c]);
             }
         }
     }

@@ -10,7 +10,7 @@
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
-use super::parallel;
+use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
 use super::{matmul, pointwise, winograd};
 use matmul::Right;
@@ -144,6 +144,21 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (packed_len(isa, depth, g.out_channels), g.padded_input(g.forward_rows()).len())
 }
 
+/// Blocks of rows of the output that an epilogue of [`forward`] gets to see; 0 where it has none.
+pub fn forward_blocks(g: &Geometry) -> usize {
+    if winograd::suits(g) {
+        return 0;
+    }
+    let direct = g.batch * g.out_height / g.forward_rows();
+    pointwise::forward(g).map_or(direct, |product| product.blocks())
+}
+
+/// The same of [`input_gradient`].
+pub fn input_gradient_blocks(g: &Geometry) -> usize {
+    let product = pointwise::input_gradient(g).filter(|_| !winograd::suits(g));
+    product.map_or(0, |product| product.blocks())
+}
+
 /// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what [`prepare`] made of w,
 /// or empty.
 pub fn forward(
@@ -152,14 +167,14 @@ pub fn forward(
     [x, w, prepared]: [&[f32]; 3],
     bias: Option<&[f32]>,
     clamp: Clamp,
-    y: &mut [f32],
+    out: Output,
     scratch: &mut [f32],
 ) {
     if winograd::suits(g) {
-        return winograd::forward(isa, g, [x, w], bias, clamp, y, scratch);
+        return winograd::forward(isa, g, [x, w], bias, clamp, out.y, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
-        return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, y, scratch);
+        return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, out, scratch);
     }
     let (shared, each) = forward_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -180,16 +195,18 @@ pub fn forward(
         out_pixel: g.out_channels,
         columns: g.out_channels,
     };
-    let items = y.chunks_exact_mut(g.out_image() / blocks).enumerate();
-    parallel::for_each(items, padded, each, |(item, y), padded| {
+    let block = g.out_image() / blocks;
+    let items = out.y.chunks_exact_mut(block).enumerate().zip(out.epilogue.blocks());
+    parallel::for_each(items, padded, each, |((item, y), finish), padded| {
         let (image, first) = (item / blocks, item % blocks * rows);
         let top = g.pad_top as isize - (first * g.stride) as isize;
         let image = &x[image * g.in_image()..][..g.in_image()];
         product.padded.fill(image, g.in_height, g.in_width, top, g.pad_left, padded);
         isa.run(DirectRun { direct: &product, image: padded, from: 0, y: &mut *y });
         if clamp != NO_CLAMP {
-            isa.run(ClampRow { clamp, y });
+            isa.run(ClampRow { clamp, y: &mut *y });
         }
+        finish(Written { from: item * block, rows: y });
     });
 }
 
@@ -291,9 +308,9 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 }
 
 /// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [KH, KW, I, O]`.
-pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
     if winograd::suits(g) {
-        return winograd::input_gradient(isa, g, dy, w, dx, scratch);
+        return winograd::input_gradient(isa, g, dy, w, dx.y, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
         return matmul::multiply(isa, &product, (dy, Right::Plain(w)), None, NO_CLAMP, dx, scratch);
@@ -307,7 +324,8 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f
     let packed = &*packed;
     let shape = padded_gradient(g);
     let (top, left) = (gradient_pad(g.kernel_height, g.stride), gradient_pad(g.kernel_width, g.stride));
-    parallel::for_each(dx.chunks_exact_mut(g.in_image()).enumerate(), padded, each, |(image, dx), padded| {
+    let images = dx.y.chunks_exact_mut(g.in_image()).enumerate();
+    parallel::for_each(images, padded, each, |(image, dx), padded| {
         let dy = &dy[image * g.out_image()..][..g.out_image()];
         shape.fill(dy, g.out_height, g.out_width, top as isize, left, padded);
         let mut at = 0;
@@ -408,7 +426,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
-        return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw, scratch);
+        return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw.into(), scratch);
     }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);

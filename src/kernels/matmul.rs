@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
-use super::parallel;
+use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
 
 /// `C [m, n] = A B`, where A is stored `[m, k]`, or `[k, m]` if `a_transposed`, and B `[k, n]`, or `[n, k]`
@@ -17,6 +17,9 @@ pub struct Product {
     pub a_transposed: bool,
     pub b_transposed: bool,
 }
+
+/// Rows of C in a work item, at most, of an A that is not transposed.
+const MOST_ROWS: usize = 96;
 
 /// Rows of a panel of a transposed A: a multiple of every tile height.
 const PANEL: usize = 12;
@@ -58,8 +61,18 @@ impl Product {
             let panels = self.m.div_ceil(PANEL);
             return panels.div_ceil(panels.div_ceil(PANELS).max(1)) * PANEL;
         }
-        let most = self.m.div_ceil(2 * rayon::current_num_threads()).clamp(32, 96);
+        let most = self.m.div_ceil(2 * rayon::current_num_threads()).clamp(32, MOST_ROWS);
         self.m.div_ceil(self.m.div_ceil(most).max(1))
+    }
+
+    /// The same for an epilogue, whose blocks must not depend on the number of workers.
+    fn block_rows(&self) -> usize {
+        self.m.div_ceil(self.blocks().max(1))
+    }
+
+    /// Blocks of rows that an epilogue gets to see.
+    pub fn blocks(&self) -> usize {
+        self.m.div_ceil(MOST_ROWS)
     }
 }
 
@@ -100,14 +113,15 @@ pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
     (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)
 }
 
-/// Computes the product into `c` and clamps it; `bias` holds one value a column.
+/// Computes the product into C and clamps it; `bias` holds one value a column. An epilogue is for an A that is not
+/// transposed.
 pub fn multiply(
     isa: Isa,
     p: &Product,
     (a, b): (&[f32], Right),
     bias: Option<&[f32]>,
     clamp: Clamp,
-    c: &mut [f32],
+    Output { y: c, epilogue }: Output,
     scratch: &mut [f32],
 ) {
     let Product { n, k, .. } = *p;
@@ -124,8 +138,10 @@ pub fn multiply(
         }
     };
     let start = bias.map_or(Start::Zero, Start::Bias);
-    parallel::for_each(c.chunks_mut(p.rows() * n).enumerate(), panels, each, |(item, c), panels| {
-        let first = item * p.rows();
+    let each_rows = if epilogue.is_some() { p.block_rows() } else { p.rows() };
+    let items = c.chunks_mut(each_rows * n).enumerate().zip(epilogue.blocks());
+    parallel::for_each(items, panels, each, |((item, c), finish), panels| {
+        let first = item * each_rows;
         if p.a_transposed {
             transposed_rows(isa, p, (a, b), first, start, c, panels);
         } else {
@@ -134,6 +150,7 @@ pub fn multiply(
         if clamp != NO_CLAMP {
             isa.run(ClampRow { clamp, y: c });
         }
+        finish(Written { from: first * n, rows: c });
     });
 }
 

@@ -43,3 +43,66 @@ pub fn row_blocks(
         image.chunks_mut(rows * row).enumerate().map(move |(block, y)| (index, block * rows, y))
     })
 }
+
+/// What is to be done with each block of rows of an output as soon as it is written, while it is in the cache: a
+/// reduction of the block into a part of its own. Blocks depend on the shape only, not on the number of threads.
+pub struct Epilogue<'a> {
+    parts: &'a mut [f32],
+    each: usize,
+    reduce: &'a (dyn Fn(Written, &mut [f32]) + Sync),
+}
+
+/// An output, and what is to be done with its blocks.
+pub struct Output<'a> {
+    pub y: &'a mut [f32],
+    pub epilogue: Epilogue<'a>,
+}
+
+impl<'a> From<&'a mut [f32]> for Output<'a> {
+    fn from(y: &'a mut [f32]) -> Self {
+        Output { y, epilogue: Epilogue::none() }
+    }
+}
+
+/// A block of rows of an output.
+pub struct Written<'a> {
+    /// Where it begins in the output, in elements.
+    pub from: usize,
+    pub rows: &'a [f32],
+}
+
+impl<'a> Epilogue<'a> {
+    /// Calls `reduce(block, part)` for every block, with parts of `each` elements that hold any values.
+    pub fn new(
+        parts: &'a mut [f32],
+        each: usize,
+        reduce: &'a (dyn Fn(Written, &mut [f32]) + Sync),
+    ) -> Epilogue<'a> {
+        Epilogue { parts, each, reduce }
+    }
+
+    /// Does nothing.
+    pub fn none() -> Epilogue<'a> {
+        Epilogue { parts: &mut [], each: 0, reduce: &|_, _| {} }
+    }
+
+    /// Whether there is something to do.
+    pub fn is_some(&self) -> bool {
+        self.each > 0
+    }
+
+    /// For one block after the other what is to be called when it is written.
+    pub fn blocks(self) -> impl Iterator<Item = impl FnOnce(Written) + Send> + Send {
+        let Epilogue { parts, each, reduce } = self;
+        let mut rest = parts;
+        std::iter::from_fn(move || {
+            let (part, more) = std::mem::take(&mut rest).split_at_mut_checked(each)?;
+            rest = more;
+            Some(move |block: Written| {
+                if each > 0 {
+                    reduce(block, part);
+                }
+            })
+        })
+    }
+}

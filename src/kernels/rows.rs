@@ -40,9 +40,25 @@ pub fn sum(isa: Isa, x: &[f32], out: &mut [f32], scratch: &mut [f32]) {
     let parts = partials(x.len() / columns, columns, scratch, |index, partial| {
         isa.run(AddRows { x: block(x, columns, index), sums: partial });
     });
-    for (column, out) in out.iter_mut().enumerate() {
-        let column = parts.iter().skip(column).step_by(columns);
-        *out = column.map(|&part| f64::from(part)).sum::<f64>() as f32;
+    add_parts(parts, columns, 0, out);
+}
+
+/// Columns that are summed up together: what lies side by side in memory is read side by side.
+pub const LANES: usize = 16;
+
+/// `out` = the sum, in f64 and in order, of what all parts of `each` elements hold from element `at` on.
+pub fn add_parts(parts: &[f32], each: usize, at: usize, out: &mut [f32]) {
+    for (lanes, out) in out.chunks_mut(LANES).enumerate() {
+        let at = at + lanes * LANES;
+        let mut sums = [0.0f64; LANES];
+        for part in parts.chunks_exact(each) {
+            for (sum, value) in sums.iter_mut().zip(&part[at..at + out.len()]) {
+                *sum += f64::from(*value);
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum as f32;
+        }
     }
 }
 

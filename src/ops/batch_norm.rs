@@ -8,7 +8,7 @@
 use super::batch_norm_grad::BatchNormGrad;
 use super::case::{Case, Fill, REDUCTIONS};
 use super::*;
-use crate::kernels::{batch_norm, rows};
+use crate::kernels::batch_norm;
 
 /// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[..., C]`,
 /// mean `[C]`, variance `[C]` (biased).
@@ -73,7 +73,7 @@ impl Op for BatchNorm {
 
     fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
         let channels = types.inputs[1].len();
-        2 * channels + rows::scratch(types.inputs[0].len() / channels, channels, 2)
+        2 * channels + batch_norm::moments_scratch(types.inputs[0].len() / channels, channels)
     }
 
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {

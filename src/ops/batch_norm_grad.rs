@@ -20,36 +20,54 @@ pub struct BatchNormGrad {
     pub activation: Activation,
 }
 
-impl BatchNormGrad {
-    /// Computes dx, dgamma and dbeta: `sums` finds the latter two, `apply` the first from the coefficients that
-    /// follow from them.
-    pub(crate) fn both_passes(
-        &self,
-        [dy, x, gamma, beta, mean, variance]: [&[f32]; 6],
-        [dx, dgamma, dbeta]: [&mut [f32]; 3],
-        scratch: &mut [f32],
-        sums: impl Fn(Backward, &mut [f32], &mut [f32], &mut [f32]),
-        apply: impl Fn(Backward, [&[f32]; 2], &mut [f32]),
-    ) {
+/// Vectors of coefficients in scratch, each an element a channel.
+const VECTORS: usize = 5;
+
+/// What the passes over dy and x need, and what the second one needs besides, once the sums are known.
+pub(crate) struct Passes<'a> {
+    pub backward: Backward<'a>,
+    slope: &'a mut [f32],
+    offset: &'a mut [f32],
+}
+
+impl<'a> Passes<'a> {
+    /// Scratch elements of [`Passes::new`].
+    pub fn scratch(channels: usize) -> usize {
+        VECTORS * channels
+    }
+
+    /// The coefficients that follow from the forward pass; returns what it left of the scratch, too.
+    pub fn new(
+        norm: &BatchNormGrad,
+        [dy, x, gamma, beta, mean, variance]: [&'a [f32]; 6],
+        scratch: &'a mut [f32],
+    ) -> (Self, &'a mut [f32]) {
         let channels = gamma.len();
-        let (vectors, rest) = scratch.split_at_mut(5 * channels);
+        let (vectors, rest) = scratch.split_at_mut(VECTORS * channels);
         let mut vectors = vectors.chunks_exact_mut(channels);
         let [scale, shift, inv_std, slope, offset] =
             std::array::from_fn(|_| vectors.next().unwrap_or_default());
-        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
+        scale_and_shift([gamma, beta, mean, variance], norm.epsilon, scale, shift);
         for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
-            *inv_std = 1.0 / (variance + self.epsilon).sqrt();
+            *inv_std = 1.0 / (variance + norm.epsilon).sqrt();
         }
-        let backward = Backward { x, dy, mean, inv_std, scale, shift, clamp: self.activation.clamp() };
-        sums(backward, dgamma, dbeta, rest);
-        let count = (x.len() / channels) as f32;
-        for c in 0..channels {
-            slope[c] = -scale[c] * inv_std[c] * dgamma[c] / count;
-            offset[c] = -scale[c] * dbeta[c] / count - mean[c] * slope[c];
-        }
-        apply(backward, [slope, offset], dx);
+        let backward = Backward { x, dy, mean, inv_std, scale, shift, clamp: norm.activation.clamp() };
+        (Passes { backward, slope, offset }, rest)
     }
 
+    /// Slope and offset of dx over x: `dx = scale g + slope x + offset`.
+    pub fn line(&mut self, dgamma: &[f32], dbeta: &[f32]) -> [&[f32]; 2] {
+        let Backward { x, mean, inv_std, scale, .. } = self.backward;
+        let count = (x.len() / mean.len()) as f32;
+        for c in 0..mean.len() {
+            self.slope[c] = -scale[c] * inv_std[c] * dgamma[c] / count;
+            self.offset[c] = -scale[c] * dbeta[c] / count - mean[c] * self.slope[c];
+        }
+        [self.slope, self.offset]
+    }
+}
+
+impl BatchNormGrad {
     /// The three launches, with a shader that [`gradient_shader`] gives, and its own constants.
     pub(crate) fn dispatches(
         &self,
@@ -112,20 +130,17 @@ impl Op for BatchNormGrad {
 
     fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
         let channels = types.inputs[2].len();
-        5 * channels + rows::scratch(types.inputs[1].len() / channels, channels, 2)
+        Passes::scratch(channels) + rows::scratch(types.inputs[1].len() / channels, channels, 2)
     }
 
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
         let isa = args.isa;
         let inputs = std::array::from_fn(|i| args.input(i));
-        let (outputs, scratch) = args.output_many();
-        self.both_passes(
-            inputs,
-            outputs,
-            scratch,
-            |b, dgamma, dbeta, scratch| gradient_sums(isa, b, [dgamma, dbeta], scratch),
-            |b, line, dx| gradient_apply(isa, b, line, dx),
-        );
+        let ([dx, dgamma, dbeta], scratch) = args.output_many();
+        let (mut passes, rest) = Passes::new(self, inputs, scratch);
+        gradient_sums(isa, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
+        let backward = passes.backward;
+        gradient_apply(isa, backward, passes.line(dgamma, dbeta), dx);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -10,8 +10,8 @@ use super::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
 use super::case::{Case, Fill};
 use super::max_pool::MaxPool;
 use super::*;
+use crate::kernels::batch_norm;
 use crate::kernels::batch_norm_pool::{self, Size};
-use crate::kernels::{batch_norm, rows};
 
 /// The pooling that is fused.
 pub const POOL: MaxPool = MaxPool { window: 2, stride: 2 };
@@ -60,7 +60,7 @@ impl Op for BatchNormMaxPool {
 
     fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
         let channels = types.inputs[1].len();
-        2 * channels + rows::scratch(types.inputs[0].len() / channels, channels, 2)
+        2 * channels + batch_norm::moments_scratch(types.inputs[0].len() / channels, channels)
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {

@@ -2,7 +2,7 @@
 //! normalised values is each window's dy at its first largest element, and 0 elsewhere.
 
 use super::batch_norm::per_channel;
-use super::batch_norm_grad::{BatchNormGrad, gradient_shader};
+use super::batch_norm_grad::{BatchNormGrad, Passes, gradient_shader};
 use super::batch_norm_infer::BatchNormInfer;
 use super::batch_norm_max_pool::{POOL, size};
 use super::case::{Case, Fill};
@@ -44,14 +44,11 @@ impl Op for BatchNormMaxPoolGrad {
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         let (isa, size) = (args.isa, size(&types.inputs[1]));
         let inputs = std::array::from_fn(|i| args.input(i));
-        let (outputs, scratch) = args.output_many();
-        self.norm().both_passes(
-            inputs,
-            outputs,
-            scratch,
-            |b, dgamma, dbeta, scratch| gradient_sums(isa, size, b, [dgamma, dbeta], scratch),
-            |b, line, dx| gradient_apply(isa, size, b, line, dx),
-        );
+        let ([dx, dgamma, dbeta], scratch) = args.output_many();
+        let (mut passes, rest) = Passes::new(&self.norm(), inputs, scratch);
+        gradient_sums(isa, size, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
+        let backward = passes.backward;
+        gradient_apply(isa, size, backward, passes.line(dgamma, dbeta), dx);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

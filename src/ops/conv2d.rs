@@ -184,10 +184,27 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        self.cpu_with(types, args, Epilogue::none());
+    }
+
+    fn cpu_blocks(&self, types: &Types) -> usize {
+        conv::forward_blocks(&self.planned(types))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
         let (isa, x, w, prepared) = (args.isa, args.input(0), args.input(1), args.prepared);
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        conv::forward(isa, &self.planned(types), [x, w, prepared], bias, self.activation.clamp(), y, scratch);
+        let out = Output { y, epilogue };
+        conv::forward(
+            isa,
+            &self.planned(types),
+            [x, w, prepared],
+            bias,
+            self.activation.clamp(),
+            out,
+            scratch,
+        );
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -110,10 +110,19 @@ impl Op for DepthwiseConv2d {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        self.cpu_with(types, args, Epilogue::none());
+    }
+
+    fn cpu_blocks(&self, types: &Types) -> usize {
+        depthwise::forward_blocks(&self.planned(types))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
         let (isa, x, w) = (args.isa, args.input(0), args.input(1));
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        depthwise::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), y, scratch);
+        let out = Output { y, epilogue };
+        depthwise::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), out, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

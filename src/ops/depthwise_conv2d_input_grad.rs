@@ -46,9 +46,18 @@ impl Op for DepthwiseConv2dInputGrad {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        self.cpu_with(types, args, Epilogue::none());
+    }
+
+    fn cpu_blocks(&self, types: &Types) -> usize {
+        depthwise::input_gradient_blocks(&self.geometry(types))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
         let (isa, dy, w) = (args.isa, args.input(0), args.input(1));
         let (dx, scratch) = args.output();
-        depthwise::input_gradient(isa, &self.geometry(types), dy, w, dx, scratch);
+        let out = Output { y: dx, epilogue };
+        depthwise::input_gradient(isa, &self.geometry(types), dy, w, out, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -71,9 +71,11 @@ pub enum Operand {
     InputPiece(usize, usize),
     /// One of the op's outputs; of an op that works in place, it holds the input.
     Output(usize),
+    /// One that an earlier dispatch wrote, to a shader that takes it for an input.
+    OutputInput(usize),
     /// One of the temporary buffers in [`Dispatches::scratch`].
     Scratch(usize),
-    /// One of these, to a shader that takes it for an input.
+    /// The same of one of these.
     ScratchInput(usize),
 }
 

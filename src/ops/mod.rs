@@ -9,6 +9,7 @@ use std::fmt::{Debug, Display};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
+use crate::kernels::parallel::{Epilogue, Output};
 use crate::kernels::simd::Isa;
 use crate::tensor::{Buffer, TensorType};
 use dispatch::{
@@ -30,6 +31,8 @@ pub mod clip;
 pub mod conv2d;
 pub mod conv2d_input_grad;
 pub mod conv2d_weight_grad;
+pub mod conv_batch_norm;
+pub mod conv_batch_norm_grad;
 pub mod copy;
 pub mod depthwise_conv2d;
 pub mod depthwise_conv2d_input_grad;
@@ -70,6 +73,8 @@ pub fn cases() -> Vec<case::Case> {
         conv2d::cases,
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
+        conv_batch_norm::cases,
+        conv_batch_norm_grad::cases,
         copy::cases,
         depthwise_conv2d::cases,
         depthwise_conv2d_input_grad::cases,
@@ -167,6 +172,16 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
     fn cpu(&self, types: &Types, args: &mut CpuArgs);
+
+    /// Blocks of rows of the first output that [`Op::cpu_with`] hands to an epilogue; 0 for an op without one.
+    fn cpu_blocks(&self, _types: &Types) -> usize {
+        0
+    }
+
+    /// As [`Op::cpu`], with an epilogue on each of [`Op::cpu_blocks`].
+    fn cpu_with(&self, _types: &Types, _args: &mut CpuArgs, _epilogue: Epilogue) {
+        unreachable!("{} has no epilogue", self.name())
+    }
 
     /// Describes the shaders that compute the outputs on a GPU.
     fn gpu(&self, types: &Types) -> Dispatches;

@@ -43,13 +43,15 @@ fn fusion_and_in_place_work_in_the_training_plan() {
         let update = if optimizer == Optimizer::Sgd { "sgd" } else { "adam" };
         let expected = [
             ("augment", 1),
-            ("batch_norm Relu", 3),
+            ("batch_norm Relu", 2),
             ("batch_norm_grad Relu", 3),
             ("batch_norm_max_pool Relu", 3),
             ("batch_norm_max_pool_grad Relu", 3),
-            ("conv2d None", 6),
+            ("conv2d None", 5),
             ("conv2d_input_grad None", 5),
             ("conv2d_weight_grad None", 6),
+            // Winograd's algorithm knows no epilogue; the first convolution is done directly.
+            ("conv_batch_norm None", 1),
             // Of the dense ReLU's output, which dropout would overwrite and ReLU's gradient still reads.
             ("copy", 1),
             ("dropout", 2),
@@ -87,14 +89,16 @@ fn traffic(plan: &Plan) -> usize {
 fn fusion_saves_traffic_and_costs_no_memory() {
     let network = || cnn::training(&Size::full(128), Optimizer::Adam);
     let (before, after) = (plan(&network()), plan(&fused(network())));
-    assert_eq!(before.steps.len() - after.steps.len(), 18);
+    assert_eq!(before.steps.len() - after.steps.len(), 19);
     assert!(after.slot_bytes() <= before.slot_bytes());
     let saved = traffic(&before) - traffic(&after);
     println!("fusion saves {saved} of {} bytes; slots {}", traffic(&before), after.slot_bytes());
     // Per fused pair, reading and writing once forward, and backward dy, y and the write of dx.
     let normalised = 4 * 128 * 2 * (32 * 32 * 32 + 16 * 16 * 64 + 8 * 8 * 128);
     // Per fused pooling, of the half that is pooled: forward two, and backward three and a quarter.
-    assert_eq!(saved, 5 * normalised + normalised / 2 * 21 / 4);
+    // Where statistics are gathered by the convolution, its output is read once less.
+    let gathered = 4 * 128 * 32 * 32 * 32;
+    assert_eq!(saved, 5 * normalised + normalised / 2 * 21 / 4 + gathered);
 }
 
 #[test]
@@ -133,8 +137,8 @@ fn numbers(len: usize, seed: u32) -> Vec<f32> {
     (0..len).map(|i| bits(i) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-/// A few training steps; returns the bits of every output and parameter.
-fn trained(network: &Network, size: &Size, isa: Isa, threads: usize) -> Vec<u32> {
+/// A few training steps; returns every output, step by step, and then the parameters.
+fn trained(network: &Network, size: &Size, isa: Isa, threads: usize) -> Vec<f32> {
     let mut cpu = Cpu::new(threads, isa).unwrap();
     let plan = cpu.load(plan(network)).unwrap();
     for (index, parameter) in network.parameters.iter().enumerate() {
@@ -156,7 +160,7 @@ fn trained(network: &Network, size: &Size, isa: Isa, threads: usize) -> Vec<u32>
         found.extend(cpu.read_state(&parameter.name).unwrap());
     }
     assert!(found.iter().all(|value| value.is_finite()));
-    found.into_iter().map(f32::to_bits).collect()
+    found
 }
 
 fn feed(cpu: &mut Cpu, plan: PlanId, size: &Size, step: u32) {
@@ -169,14 +173,22 @@ fn feed(cpu: &mut Cpu, plan: PlanId, size: &Size, step: u32) {
     cpu.write(plan, "one", Data::F32(&[1.0])).unwrap();
 }
 
+/// Fused, a convolution's statistics are summed in other blocks: the first step may differ in the last digits, and later
+/// ones by what an optimizer makes of that. Threads change nothing.
 #[test]
-fn fusion_changes_no_bit_and_neither_do_threads() {
+fn fusion_changes_nothing_but_rounding_and_threads_change_nothing() {
     let size = Size::narrow(12);
     let network = || cnn::training(&size, Optimizer::Adam);
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     for isa in Isa::available() {
-        let unfused = trained(&network(), &size, isa, 2);
-        assert!(trained(&fused(network()), &size, isa, 2) == unfused, "{isa}: fusion changes the result");
-        assert!(trained(&fused(network()), &size, isa, 1) == unfused, "{isa}: threads change the result");
-        assert!(trained(&fused(network()), &size, isa, 3) == unfused, "{isa}: threads change the result");
+        let fused = |threads| trained(&fused(network()), &size, isa, threads);
+        let (unfused, two) = (trained(&network(), &size, isa, 2), fused(2));
+        for threads in [1, 3] {
+            assert!(bits(&fused(threads)) == bits(&two), "{isa}: {threads} threads change the result");
+        }
+        let first_step = 2 + size.batch * CLASSES;
+        for (i, (a, b)) in two.iter().zip(&unfused).take(first_step).enumerate() {
+            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{isa}: output {i} is {a} when fused, not {b}");
+        }
     }
 }

@@ -98,7 +98,9 @@ fn operand_demands<'a>(
 ) -> [Demand<'a>; 2] {
     let (place, whole) = match operand {
         Operand::Input(i) | Operand::InputPiece(i, _) => (Some(step.inputs[i]), step.types.inputs[i].bytes()),
-        Operand::Output(i) => (Some(step.outputs[i]), step.types.outputs[i].bytes()),
+        Operand::Output(i) | Operand::OutputInput(i) => {
+            (Some(step.outputs[i]), step.types.outputs[i].bytes())
+        }
         Operand::Scratch(i) | Operand::ScratchInput(i) => (None, 4 * work.scratch[i]),
     };
     let scales = !matches!(place, Some(Place::State(_)));

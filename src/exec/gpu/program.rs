@@ -143,7 +143,7 @@ impl Memory<'_> {
     fn binding(&self, step: &Step, work: &Dispatches, operand: Operand) -> BindingResource<'_> {
         let buffer = match operand {
             Operand::Input(i) | Operand::InputPiece(i, _) => self.at(step.inputs[i]),
-            Operand::Output(i) => self.at(step.outputs[i]),
+            Operand::Output(i) | Operand::OutputInput(i) => self.at(step.outputs[i]),
             Operand::Scratch(i) | Operand::ScratchInput(i) => &self.scratch[i],
         };
         let (offset, bytes) = extent(step, work, operand);
@@ -165,7 +165,7 @@ pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize
             let first = piece * PIECE_BYTES;
             (first, PIECE_BYTES.min(bytes - first))
         }
-        Operand::Output(i) => (0, step.types.outputs[i].bytes()),
+        Operand::Output(i) | Operand::OutputInput(i) => (0, step.types.outputs[i].bytes()),
         Operand::Scratch(i) | Operand::ScratchInput(i) => (0, 4 * work.scratch[i]),
     }
 }

@@ -13,7 +13,7 @@ mod weights;
 use std::ops::Range;
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
-use super::parallel;
+use super::parallel::{self, Output, Written};
 use super::simd::Isa;
 use block::BlockRow;
 use gather::{Gather, TapRow};
@@ -86,7 +86,21 @@ const ITEM: usize = 1 << 14;
 
 /// Images of `image` elements in runs of about [`ITEM`] elements: (image, first row, the rows).
 fn items(y: &mut [f32], image: usize, row: usize) -> impl Iterator<Item = (usize, usize, &mut [f32])> + Send {
-    parallel::row_blocks(y, image, row, (ITEM / row).max(1))
+    parallel::row_blocks(y, image, row, item_rows(row))
+}
+
+fn item_rows(row: usize) -> usize {
+    (ITEM / row).max(1)
+}
+
+/// Blocks of rows of the output that an epilogue gets to see.
+pub fn forward_blocks(g: &Geometry) -> usize {
+    g.batch * g.out_height.div_ceil(item_rows(g.out_row()))
+}
+
+/// The same of the input's gradient.
+pub fn input_gradient_blocks(g: &Geometry) -> usize {
+    g.batch * g.in_height.div_ceil(item_rows(g.in_row()))
 }
 
 /// Scratch elements of [`forward`].
@@ -101,15 +115,17 @@ pub fn forward(
     [x, w]: [&[f32]; 2],
     bias: Option<&[f32]>,
     clamp: Clamp,
-    y: &mut [f32],
+    Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
     let zeros = &mut scratch[..g.channels];
     zeros.fill(0.0);
     let zeros = &*zeros;
     let start = bias.unwrap_or(zeros);
-    parallel::for_each(items(y, g.out_height * g.out_row(), g.out_row()), &mut [], 0, |(n, first, y), _| {
+    let items = items(y, g.out_height * g.out_row(), g.out_row()).zip(epilogue.blocks());
+    parallel::for_each(items, &mut [], 0, |((n, first, y), finish), _| {
         forward_rows(isa, g, [x, w, start, zeros], clamp, n, first, y);
+        finish(Written { from: (n * g.out_height + first) * g.out_row(), rows: y });
     });
 }
 
@@ -145,7 +161,7 @@ pub fn input_gradient_scratch(g: &Geometry) -> usize {
 }
 
 /// `dx [N, H, W, C]` from `dy [N, P, Q, C]` and `w [KH, KW, C]`.
-pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
     if let Some(mirrored) = g.mirrored() {
         let (flipped, rest) = scratch.split_at_mut(g.weights());
         for (to, from) in flipped.chunks_exact_mut(g.channels).zip(w.chunks_exact(g.channels).rev()) {
@@ -157,10 +173,12 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f
     zeros.fill(0.0);
     let (start, image) = (&*zeros, g.out_height * g.out_row());
     let gather = Gather::input_gradient(g);
-    parallel::for_each(items(dx, g.in_height * g.in_row(), g.in_row()), &mut [], 0, |(n, first, dx), _| {
+    let items = items(dx.y, g.in_height * g.in_row(), g.in_row()).zip(dx.epilogue.blocks());
+    parallel::for_each(items, &mut [], 0, |((n, first, dx), finish), _| {
         let from = &dy[n * image..][..image];
         for (row, to) in dx.chunks_exact_mut(g.in_row()).enumerate() {
             isa.run(TapRow { gather, from, w, start, row: first + row, to });
         }
+        finish(Written { from: (n * g.in_height + first) * g.in_row(), rows: dx });
     });
 }

@@ -1,0 +1,162 @@
+//! The gradient of a convolution's input and, through the batch normalisation that made that input, the gradient of what
+//! was normalised, as one op: [`super::batch_norm_grad`] of `dy = conv_input_grad(dz, w)`.
+//!
+//! [`crate::graph::fuse`] puts it there: on a CPU the sums that dx needs are gathered from each block of dy while it is in
+//! the cache, and dx takes the place of dy. On a GPU it is the two ops' shaders, one after the other.
+
+use std::sync::Arc;
+
+use super::batch_norm_grad::{BatchNormGrad, Passes};
+use super::case::{Case, Fill};
+use super::conv2d::Conv2d;
+use super::conv2d_input_grad::Conv2dInputGrad;
+use super::depthwise_conv2d::DepthwiseConv2d;
+use super::depthwise_conv2d_input_grad::DepthwiseConv2dInputGrad;
+use super::*;
+use crate::kernels::batch_norm::{Backward, block_gradient_sums, gradient_apply_in_place, totals};
+use crate::kernels::parallel::Written;
+use crate::tensor::Shape;
+
+/// See the module's documentation. Inputs: those of the convolution's gradient, dz and w; then x `[..., C]`, which was
+/// normalised, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
+#[derive(Clone, Debug)]
+pub struct ConvBatchNormGrad {
+    conv: Arc<dyn Op>,
+    /// Of the convolution's operands.
+    types: Types,
+    norm: BatchNormGrad,
+}
+
+impl ConvBatchNormGrad {
+    /// The two ops as one, if the convolution's gradient has an epilogue.
+    pub fn new(conv: Arc<dyn Op>, types: Types, norm: BatchNormGrad) -> Option<ConvBatchNormGrad> {
+        (conv.cpu_blocks(&types) > 0).then_some(ConvBatchNormGrad { conv, types, norm })
+    }
+
+    fn channels(&self) -> usize {
+        self.types.outputs[0].shape.last()
+    }
+
+    /// Elements of the blocks' sums.
+    fn parts(&self) -> usize {
+        self.conv.cpu_blocks(&self.types) * 2 * self.channels()
+    }
+
+    /// Of the normalisation's gradient.
+    fn norm_types(&self, types: &Types) -> Types {
+        let inputs = self.types.outputs.iter().chain(&types.inputs[self.types.inputs.len()..]);
+        Types { inputs: inputs.cloned().collect(), outputs: types.outputs.clone() }
+    }
+}
+
+impl Op for ConvBatchNormGrad {
+    fn name(&self) -> &'static str {
+        "conv_batch_norm_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+        let own = self.types.inputs.len();
+        require(inputs.len() == own + 5, "takes dz and w, then x, gamma, beta, mean and variance")?;
+        require(
+            inputs.iter().zip(&self.types.inputs).all(|(a, b)| *a == b),
+            "these are of another convolution",
+        )?;
+        self.norm.output_types(&[&[&self.types.outputs[0]], &inputs[own..]].concat())
+    }
+
+    fn flops(&self, _: &Types) -> u64 {
+        self.conv.flops(&self.types)
+    }
+
+    fn cpu_scratch(&self, _: &Types, isa: Isa, threads: usize) -> usize {
+        let conv = self.conv.cpu_scratch(&self.types, isa, threads);
+        Passes::scratch(self.channels()) + self.parts() + conv
+    }
+
+    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+        let (isa, channels, own) = (args.isa, self.channels(), self.types.inputs.len());
+        let [x, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(own + i));
+        let scratch = std::mem::take(&mut args.scratch);
+        let (mut passes, rest) = Passes::new(&self.norm, [&[], x, gamma, beta, mean, variance], scratch);
+        let (parts, rest) = rest.split_at_mut(self.parts());
+        args.scratch = rest;
+        let backward = passes.backward;
+        let reduce = |dy: Written, part: &mut [f32]| {
+            let x = &x[dy.from..][..dy.rows.len()];
+            block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
+        };
+        let epilogue = Epilogue::new(&mut *parts, 2 * channels, &reduce);
+        self.conv.cpu_with(&self.types, args, epilogue);
+        let ([dx, dgamma, dbeta], _) = args.output_many();
+        totals(parts, dgamma, dbeta);
+        gradient_apply_in_place(isa, backward, passes.line(dgamma, dbeta), dx);
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let (mut work, norm) = (self.conv.gpu(&self.types), self.norm.gpu(&self.norm_types(types)));
+        let inputs = self.types.inputs.len();
+        let dy = work.scratch.len();
+        work.scratch.push(self.types.outputs[0].len());
+        let own = work.scratch.len();
+        work.scratch.extend(norm.scratch);
+        let conv = work.list.into_iter().map(|dispatch| {
+            dispatch.with_operands(|operand| match operand {
+                Operand::Output(_) => Operand::Scratch(dy),
+                other => other,
+            })
+        });
+        let norm = norm.list.into_iter().map(|dispatch| {
+            dispatch.with_operands(|operand| match operand {
+                Operand::Input(0) => Operand::ScratchInput(dy),
+                Operand::Input(i) => Operand::Input(inputs + i - 1),
+                Operand::Scratch(i) => Operand::Scratch(own + i),
+                other => other,
+            })
+        });
+        Dispatches { list: conv.chain(norm).collect(), scratch: work.scratch }
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (own, rest) = inputs.split_at(self.types.inputs.len());
+        let dy = self.conv.reference(&self.types, own);
+        self.norm.reference(&self.norm_types(types), &[&dy, rest].concat())
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let whole = super::conv2d::geometries().into_iter().chain(super::conv2d::large_geometries());
+    let whole = whole.map(|(conv, shape, w): (Conv2d, Shape, Shape)| {
+        let dz = output(&conv, &shape, &w);
+        (Arc::new(Conv2dInputGrad { conv, shape }) as Arc<dyn Op>, [dz, TensorType::f32(w)])
+    });
+    let depthwise = super::depthwise_conv2d::geometries();
+    let depthwise = depthwise.into_iter().map(|(conv, shape, w): (DepthwiseConv2d, Shape, Shape)| {
+        let dz = output(&conv, &shape, &w);
+        (Arc::new(DepthwiseConv2dInputGrad { conv, shape }) as Arc<dyn Op>, [dz, TensorType::f32(w)])
+    });
+    whole.chain(depthwise).enumerate().filter_map(case).collect()
+}
+
+fn output(conv: &impl Op, x: &Shape, w: &Shape) -> TensorType {
+    let [x, w] = [x, w].map(|shape| TensorType::f32(shape.clone()));
+    conv.output_types(&[&x, &w]).unwrap_or_default().remove(0)
+}
+
+/// The gradient of a normalisation before a convolution, if that has an epilogue.
+fn case((i, (conv, inputs)): (usize, (Arc<dyn Op>, [TensorType; 2]))) -> Option<Case> {
+    let outputs = conv.output_types(&inputs.each_ref()).unwrap_or_default();
+    let (x, channels) = (outputs[0].clone(), TensorType::f32([outputs[0].shape.last()]));
+    let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
+    let norm_inputs = [
+        (x, Fill::Uniform(-1.0, 1.0)),
+        vector(0.5, 1.5),
+        vector(-1.0, 1.0),
+        vector(-0.1, 0.1),
+        vector(0.2, 0.5),
+    ];
+    let own = inputs.clone().map(|ty| (ty, Fill::Uniform(-1.0, 1.0)));
+    let norm = BatchNormGrad { epsilon: 1e-2, activation: [Activation::Relu, Activation::None][i % 2] };
+    let op = ConvBatchNormGrad::new(conv, Types { inputs: inputs.to_vec(), outputs }, norm)?;
+    Some(Case::new(op, own.into_iter().chain(norm_inputs).collect()))
+}
