@@ -52,7 +52,7 @@ fn train(cpu: &mut Cpu, plan: PlanId, step: u32, visit: impl FnMut() + Send) {
     cpu.write(plan, "rate", Data::F32(&[0.001])).unwrap();
     cpu.write(plan, "one", Data::F32(&[1.0])).unwrap();
     let mut visit = visit;
-    cpu.run_with(plan, |_, _| visit()).unwrap();
+    cpu.run_with(plan, |_, _, _| visit()).unwrap();
 }
 
 /// Allocations, and their bytes, of `STEPS` steps after a warm-up.

@@ -328,3 +328,53 @@ fn training_is_fused() {
         );
     }
 }
+
+/// Inference of a batch, and its parameters.
+fn inference(spec: &Spec, batch: usize) -> (Plan, Vec<Parameter>) {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([batch, SIZE, SIZE, 3]));
+    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
+    let logits = spec.build(&mut builder, x, Training::default()).unwrap();
+    let parameters = builder.parameters;
+    graph.output("logits", logits);
+    fuse(&mut graph).unwrap();
+    (Plan::compile(&graph).unwrap(), parameters)
+}
+
+/// The bits of the logits of these pictures, a batch at a time.
+fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32> {
+    let (plan, parameters) = inference(spec, batch);
+    let mut cpu = Cpu::new(threads, Isa::detect()).unwrap();
+    let plan = cpu.load(plan).unwrap();
+    for parameter in &parameters {
+        cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
+    }
+    let mut found = Vec::new();
+    for pictures in pictures.chunks_exact(batch * SIZE * SIZE * 3) {
+        cpu.write(plan, "x", pictures.into()).unwrap();
+        cpu.run(plan).unwrap();
+        found.extend(cpu.read(plan, "logits").unwrap().into_iter().map(f32::to_bits));
+    }
+    found
+}
+
+/// With threads that share a batch out evenly, each takes its pictures through the network by itself. With five, twelve
+/// pictures go through it step by step, and so does a single one.
+#[test]
+fn pictures_by_themselves_give_the_bits_of_a_batch() {
+    const PICTURES: usize = 12;
+    let pictures: Vec<f32> =
+        uniform("pictures", PICTURES * SIZE * SIZE * 3).into_iter().map(|u| 2.0 * u as f32 - 1.0).collect();
+    for name in ["mobilenet_v1_same", "mobilenet_v2"] {
+        let spec = spec(name);
+        let (plan, _) = inference(&spec, PICTURES);
+        let bytes = |threads| Cpu::new(threads, Isa::detect()).unwrap().planned_bytes(&plan);
+        assert!(bytes(2) < bytes(5), "{name}: no step is run picture by picture");
+        let expected = bits(&spec, &pictures, PICTURES, 5);
+        assert!(expected[..CLASSES] != expected[CLASSES..2 * CLASSES], "{name}: all pictures look the same");
+        for (batch, threads) in [(1, 2), (2, 2), (PICTURES, 1), (PICTURES, 2), (PICTURES, 3)] {
+            let found = bits(&spec, &pictures, batch, threads);
+            assert!(found == expected, "{name}: batches of {batch} and {threads} threads");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::by_image::{Shared, Stretch};
 use super::fit::check_memory;
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub struct Cpu {
 
 struct Loaded {
     plan: Plan,
+    /// The steps that run picture by picture, if there are such.
+    stretch: Option<Stretch>,
     slots: Vec<Buffer>,
     /// Of each step, its weights as it would rather have them, where they are constant.
     prepared: Vec<Buffer>,
@@ -63,9 +66,11 @@ impl Cpu {
         self.isa
     }
 
-    fn scratch_of(&self, plan: &Plan) -> usize {
-        let each = plan.steps.iter().map(|step| step.op.cpu_scratch(&step.types, self.isa, self.threads()));
-        each.max().unwrap_or(0)
+    /// Elements of scratch for the steps that all threads work on together.
+    fn scratch_of(&self, plan: &Plan, stretch: Option<&Stretch>) -> usize {
+        let together = |index: &usize| stretch.is_none_or(|stretch| !stretch.steps.contains(index));
+        let steps = (0..plan.steps.len()).filter(together).map(|index| &plan.steps[index]);
+        steps.map(|step| step.op.cpu_scratch(&step.types, self.isa, self.threads())).max().unwrap_or(0)
     }
 
     fn state_index(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
@@ -76,24 +81,37 @@ impl Cpu {
         Ok(index)
     }
 
-    /// Calls `visit` after every step of one run, with the step: for profiles and step-by-step checks.
+    /// Calls `visit` after every step of one run, with the step and the seconds it took: for profiles and step-by-step
+    /// checks. After steps that run picture by picture it is called once they are all done.
     ///
     /// # Errors
     /// None on the CPU.
-    pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step) + Send) -> Result<()> {
-        let Loaded { plan, slots, prepared, constants_of, states, recorded, records } =
+    pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
+        let Loaded { plan, stretch, slots, prepared, constants_of, states, recorded, records } =
             &mut self.plans[plan.0];
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         let (isa, scratch, stale) = (self.isa, &mut self.scratch, *constants_of != self.version);
         self.pool.install(|| {
-            let first = if stale { 0 } else { plan.constants };
-            for (index, step) in plan.steps.iter().enumerate().skip(first) {
-                if stale && let Some((weights, _)) = step.op.cpu_prepared(&step.types, isa) {
-                    let weights = memory.get(step.inputs[weights]).f32();
-                    step.op.cpu_prepare(&step.types, isa, weights, prepared[index].f32_mut());
+            let mut next = if stale { 0 } else { plan.constants };
+            while let Some(step) = plan.steps.get(next) {
+                if let Some(stretch) = stretch.as_mut().filter(|stretch| stretch.steps.start == next) {
+                    let steps = stretch.steps.clone();
+                    for index in steps.clone().filter(|_| stale) {
+                        memory.prepare(&plan.steps[index], isa, &mut prepared[index]);
+                    }
+                    stretch.run(plan, memory.shared(isa, prepared));
+                    stretch.leave(memory.slots);
+                    steps.clone().for_each(|index| visit(index, &plan.steps[index], stretch.seconds(index)));
+                    next = steps.end;
+                    continue;
                 }
-                memory.run(step, isa, prepared[index].f32(), scratch.f32_mut());
-                visit(index, step);
+                let begin = Instant::now();
+                if stale {
+                    memory.prepare(step, isa, &mut prepared[next]);
+                }
+                memory.run(step, isa, prepared[next].f32(), scratch.f32_mut());
+                visit(next, step, begin.elapsed().as_secs_f64());
+                next += 1;
             }
         });
         self.version += u64::from(plan.written_states().next().is_some());
@@ -109,6 +127,11 @@ impl Cpu {
 fn prepared_len(plan: &Plan, step: &Step, isa: Isa) -> usize {
     let prepared = step.op.cpu_prepared(&step.types, isa);
     prepared.filter(|(weights, _)| plan.is_constant(step.inputs[*weights])).map_or(0, |(_, len)| len)
+}
+
+/// Elements of each slot of a plan; those that only serve a stretch of it lie with its workers.
+fn slots(plan: &Plan, stretch: Option<&Stretch>) -> Vec<usize> {
+    stretch.map_or_else(|| plan.slots.clone(), |stretch| stretch.slots_outside(plan))
 }
 
 /// The buffers of one run.
@@ -130,6 +153,18 @@ impl Memory<'_> {
         match place {
             Place::Slot(slot) => &mut self.slots[slot],
             Place::State(state) => &mut self.states[self.of_plan[state]],
+        }
+    }
+
+    fn shared<'a>(&'a self, isa: Isa, prepared: &'a [Buffer]) -> Shared<'a> {
+        Shared { isa, slots: self.slots, states: self.states, of_plan: self.of_plan, prepared }
+    }
+
+    /// Brings a step's weights into the form that it would rather have, if they have room in it.
+    fn prepare(&self, step: &Step, isa: Isa, prepared: &mut Buffer) {
+        if let Some((weights, _)) = step.op.cpu_prepared(&step.types, isa) {
+            let weights = self.get(step.inputs[weights]).f32();
+            step.op.cpu_prepare(&step.types, isa, weights, prepared.f32_mut());
         }
     }
 
@@ -163,34 +198,38 @@ impl Device for Cpu {
         check_memory(&plan, self.planned_bytes(&plan))?;
         let states: Result<Vec<usize>> =
             plan.states.iter().map(|(name, ty)| self.state_index(name, ty)).collect();
-        let scratch = self.scratch_of(&plan);
+        let mut stretch = Stretch::find(&plan, self.threads());
+        let scratch = self.scratch_of(&plan, stretch.as_ref());
         if scratch > self.scratch.len() {
             self.scratch = Buffer::zeroed(scratch);
         }
-        let slots = plan.slots.iter().map(|&len| Buffer::zeroed(len)).collect();
+        if let Some(stretch) = &mut stretch {
+            stretch.allocate(&plan, self.isa, self.threads());
+        }
+        let slots = slots(&plan, stretch.as_ref()).into_iter().map(Buffer::zeroed).collect();
         let prepared = plan.steps.iter().map(|step| Buffer::zeroed(prepared_len(&plan, step, self.isa)));
         let prepared = prepared.collect();
         let (states, recorded, records) = (states?, Vec::new(), Vec::new());
-        self.plans.push(Loaded { plan, slots, prepared, constants_of: 0, states, recorded, records });
+        let loaded = Loaded { plan, stretch, slots, prepared, constants_of: 0, states, recorded, records };
+        self.plans.push(loaded);
         Ok(PlanId(self.plans.len() - 1))
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
-        self.run_with(plan, |_, _| {})
+        self.run_with(plan, |_, _, _| {})
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
         let prepared: usize = plan.steps.iter().map(|step| prepared_len(plan, step, self.isa)).sum();
-        plan.slot_bytes() + plan.state_bytes() + 4 * (prepared + self.scratch_of(plan))
+        let stretch = Stretch::find(plan, self.threads());
+        let workers = stretch.as_ref().map_or(0, |stretch| stretch.len(plan, self.isa, self.threads()));
+        let slots: usize = slots(plan, stretch.as_ref()).iter().sum();
+        plan.state_bytes() + 4 * (slots + workers + prepared + self.scratch_of(plan, stretch.as_ref()))
     }
 
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
         let mut seconds = Vec::new();
-        let mut last = Instant::now();
-        self.run_with(plan, |index, _| {
-            seconds.push((index, last.elapsed().as_secs_f64()));
-            last = Instant::now();
-        })?;
+        self.run_with(plan, |index, _, taken| seconds.push((index, taken)))?;
         let steps = &self.plans[plan.0].plan.steps;
         seconds.into_iter().for_each(|(index, seconds)| visit(index, &steps[index], seconds));
         Ok(())

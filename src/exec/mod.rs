@@ -1,6 +1,7 @@
 //! Devices that run plans. A device owns the state (parameters, moments, statistics, the data set), which
 //! all plans loaded on it share by name.
 
+mod by_image;
 pub mod cpu;
 mod fit;
 pub mod gpu;

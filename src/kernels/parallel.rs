@@ -1,9 +1,21 @@
 //! Work sharing whose results never depend on the number of threads: an item is computed wholly by one
 //! worker and writes only what it owns.
 
+use std::cell::Cell;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, and in it every [`for_each`] on the calling thread only: what runs is itself a share of the work.
+pub fn alone(work: impl FnOnce()) {
+    ALONE.set(true);
+    work();
+    ALONE.set(false);
+}
 
 /// Calls `work(item, scratch)` for every item, on as many workers as `scratch` holds runs of
 /// `scratch_each` elements (at least one). Items are handed out in order, one at a time, so uneven ones
@@ -24,7 +36,9 @@ pub fn for_each<I>(
             work(item, scratch);
         }
     };
-    if scratch_each == 0 {
+    if ALONE.get() {
+        worker(&mut scratch[..scratch_each]);
+    } else if scratch_each == 0 {
         (0..rayon::current_num_threads()).into_par_iter().for_each(|_| worker(&mut []));
     } else {
         scratch.par_chunks_exact_mut(scratch_each).for_each(worker);

@@ -27,6 +27,10 @@ impl Op for Add {
         &[(0, 0)]
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0, 1])
+    }
+
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
         let b = args.input(1);
         let (y, _) = args.output();

@@ -26,6 +26,10 @@ impl Op for BatchNormInfer {
         Ok(vec![x.clone()])
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
         2 * types.inputs[1].len()
     }

@@ -12,6 +12,7 @@ use super::sum_rows::SumRows;
 use super::*;
 use crate::kernels::conv::{self, Geometry};
 use crate::kernels::matmul::Product;
+use crate::kernels::winograd;
 use crate::tensor::{DType, Shape};
 
 /// How the borders are padded.
@@ -168,6 +169,11 @@ impl Op for Conv2d {
 
     fn flops(&self, types: &Types) -> u64 {
         self.planned(types).flops()
+    }
+
+    fn batched_inputs(&self, types: &Types) -> Option<&'static [usize]> {
+        // Winograd's algorithm transforms the weights in every call.
+        (!winograd::suits(&self.planned(types))).then_some(&[0])
     }
 
     fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {

@@ -105,6 +105,10 @@ impl Op for DepthwiseConv2d {
         self.planned(types).flops()
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
         depthwise::forward_scratch(&self.planned(types))
     }

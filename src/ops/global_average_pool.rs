@@ -29,6 +29,10 @@ impl Op for GlobalAveragePool {
         Ok(vec![dx.transpose()?])
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         let (isa, x) = (args.isa, args.input(0));
         pool::average(isa, x, types.inputs[0].shape.last(), args.output().0);

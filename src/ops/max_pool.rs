@@ -68,6 +68,10 @@ impl Op for MaxPool {
         Ok(vec![dx.transpose()?])
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         let (isa, x) = (args.isa, args.input(0));
         pool::forward(isa, self.planned(&types.inputs[0]), x, args.output().0);

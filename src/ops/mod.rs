@@ -173,6 +173,12 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
     fn cpu(&self, types: &Types, args: &mut CpuArgs);
 
+    /// For an op that treats every picture of a batch by itself, at no more cost for a few than its share: the inputs whose
+    /// first dimension is the batch, as it is that of all outputs. All others are the same for every picture.
+    fn batched_inputs(&self, _types: &Types) -> Option<&'static [usize]> {
+        None
+    }
+
     /// Blocks of rows of the first output that [`Op::cpu_with`] hands to an epilogue; 0 for an op without one.
     fn cpu_blocks(&self, _types: &Types) -> usize {
         0

@@ -33,6 +33,10 @@ impl Op for Relu {
         &[(0, 0)]
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
         let (low, high) = self.activation.clamp();
         let (y, _) = args.output();

@@ -40,6 +40,10 @@ impl Op for Resize {
         Ok(vec![TensorType::f32([batch, self.height, self.width, channels])])
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         let [size, out_size] = sizes(types);
         let (isa, x) = (args.isa, args.input(0));

@@ -65,6 +65,10 @@ impl Op for SeparableConv2d {
         self.depthwise.flops(&first) + self.pointwise.flops(&second)
     }
 
+    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
         let (shared, each) = separable::scratch(isa, &self.planned(types));
         shared + threads * each
