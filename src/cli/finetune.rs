@@ -76,7 +76,11 @@ pub fn describe(command: Command) -> Command {
         ("rate", "Highest learning rate of the last stage [default: 0.02]"),
         ("weight_decay", "Weight decay [default: 1e-4]"),
         ("dropout", "Dropout before the classifier [default: 0.2]"),
-        ("image_size", "Side in pixels to which pictures are enlarged [default: 96]"),
+        (
+            "image_size",
+            "Side in pixels to which pictures are enlarged. On CIFAR-10, with all layers, two cores reach 80 % at 32 in 5 \
+             minutes, 85 % at 64 in 10, 90 % at 96 in half an hour; 128 takes almost an hour [default: 96]",
+        ),
         ("validation", "Pictures of the training set held back for validation; 0 for none [default: 2500]"),
     ];
     let command = command.mut_arg("recipe", |arg| arg.hide(true));
