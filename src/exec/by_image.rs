@@ -3,6 +3,7 @@
 //! between the steps stays in the worker's own cache, and nobody waits for anybody. It changes no bit of the results.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -27,10 +28,10 @@ pub struct Stretch {
     groups: usize,
     /// Of each step, for one group.
     types: Vec<Types>,
-    /// What the stretch reads of what was there before: slots, and the elements of a group.
-    inputs: Vec<(usize, usize)>,
-    /// The same for what it leaves behind.
-    outputs: Vec<(usize, usize)>,
+    /// What the stretch reads of what was there before.
+    inputs: Vec<Portion>,
+    /// What it leaves behind.
+    outputs: Vec<Portion>,
     workers: Vec<Worker>,
     /// What all groups leave behind, one group after the other.
     results: Buffer,
@@ -61,7 +62,7 @@ fn batch_of(step: &Step) -> Option<usize> {
     let inputs = step.op.batched_inputs(&step.types)?;
     let mut places = inputs.iter().map(|&i| step.inputs[i]).chain(step.outputs.iter().copied());
     let in_slots = places.all(|place| matches!(place, Place::Slot(_)));
-    step.types.outputs[0].dims().first().copied().filter(|_| in_slots)
+    step.types.outputs[0].dims().first().copied().filter(|&batch| in_slots && batch > 1)
 }
 
 /// The longest run of steps that treat the same batch picture by picture, and the batch.
@@ -76,15 +77,25 @@ fn longest(plan: &Plan) -> Option<(Range<usize>, usize)> {
     runs.max_by_key(|(steps, _)| steps.len()).filter(|(steps, _)| steps.len() >= SHORTEST)
 }
 
+/// Whether a step takes for the same for every picture, such as weights, what the stretch itself computes picture by picture.
+fn reads_what_it_splits(steps: &[Step]) -> bool {
+    let computed: Vec<Place> = steps.iter().flat_map(|step| step.outputs.iter().copied()).collect();
+    steps.iter().any(|step| {
+        let own = step.op.batched_inputs(&step.types).unwrap_or_default();
+        let mut shared = step.inputs.iter().enumerate().filter(|(i, _)| !own.contains(i));
+        shared.any(|(_, place)| computed.contains(place))
+    })
+}
+
 /// Pictures of a group: as many as the caches hold, but not so few groups that workers would wait long for the last one.
 fn group_size(batch: usize, largest: usize, threads: usize) -> Option<usize> {
-    let sizes = (1..=batch).rev().filter(|size| batch.is_multiple_of(*size));
+    let mut sizes = (1..=batch).rev().filter(|size| batch.is_multiple_of(*size));
     let suits = |size: &usize| {
         let groups = batch / size;
         let balanced = groups >= 4 * threads || *size == 1 && groups.is_multiple_of(threads);
         balanced && (size * largest <= GROUP || *size == 1)
     };
-    sizes.filter(|_| batch > 1).find(suits)
+    sizes.find(suits)
 }
 
 fn resized(ty: &TensorType, group: usize) -> TensorType {
@@ -115,32 +126,41 @@ fn is_needed(plan: &Plan, after: usize, slot: usize) -> bool {
     plan.outputs.iter().any(|port| port.place == place)
 }
 
+/// A slot, and the elements of a group in it.
+type Portion = (usize, usize);
+
+/// What of a stretch with these types of a group comes from before it, and what it leaves behind.
+fn ends(plan: &Plan, steps: &Range<usize>, types: &[Types]) -> (Vec<Portion>, Vec<Portion>) {
+    let (mut inputs, mut outputs) = (Vec::new(), Vec::<Portion>::new());
+    for (step, types) in plan.steps[steps.clone()].iter().zip(types) {
+        for &i in step.op.batched_inputs(&step.types).unwrap_or_default() {
+            let Place::Slot(slot) = step.inputs[i] else { continue };
+            let known = outputs.iter().chain(&inputs).any(|(known, _)| *known == slot);
+            if !known {
+                inputs.push((slot, types.inputs[i].len()));
+            }
+        }
+        for (place, ty) in step.outputs.iter().zip(&types.outputs) {
+            let Place::Slot(slot) = *place else { continue };
+            outputs.retain(|(known, _)| *known != slot);
+            outputs.push((slot, ty.len()));
+        }
+    }
+    outputs.retain(|(slot, _)| is_needed(plan, steps.end, *slot));
+    (inputs, outputs)
+}
+
 impl Stretch {
     /// The stretch of a plan that is worth it, if there is one, for so many workers; without its memory.
     pub fn find(plan: &Plan, threads: usize) -> Option<Stretch> {
-        let (steps, batch) = longest(plan)?;
+        let (steps, batch) =
+            longest(plan).filter(|(steps, _)| !reads_what_it_splits(&plan.steps[steps.clone()]))?;
         let elements = |step: &Step| step.types.outputs[0].len() / batch;
         let largest = plan.steps[steps.clone()].iter().map(elements).max()?;
         let group = group_size(batch, largest, threads)?;
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::<(usize, usize)>::new());
-        let mut types = Vec::new();
-        for step in &plan.steps[steps.clone()] {
-            let of_group = group_types(step, group);
-            for &i in step.op.batched_inputs(&step.types).unwrap_or_default() {
-                let Place::Slot(slot) = step.inputs[i] else { continue };
-                let known = outputs.iter().chain(&inputs).any(|(known, _)| *known == slot);
-                if !known {
-                    inputs.push((slot, of_group.inputs[i].len()));
-                }
-            }
-            for (place, ty) in step.outputs.iter().zip(&of_group.outputs) {
-                let Place::Slot(slot) = *place else { continue };
-                outputs.retain(|(known, _)| *known != slot);
-                outputs.push((slot, ty.len()));
-            }
-            types.push(of_group);
-        }
-        outputs.retain(|(slot, _)| is_needed(plan, steps.end, *slot));
+        let types: Vec<Types> =
+            plan.steps[steps.clone()].iter().map(|step| group_types(step, group)).collect();
+        let (inputs, outputs) = ends(plan, &steps, &types);
         let seconds = vec![0.0; types.len()];
         let (workers, results) = (Vec::new(), Buffer::default());
         Some(Stretch { steps, groups: batch / group, types, inputs, outputs, workers, results, seconds })
@@ -220,7 +240,7 @@ impl Stretch {
         let Stretch { steps, groups, types, inputs, outputs, workers, results, seconds } = self;
         let each = outputs.iter().map(|(_, len)| len).sum::<usize>().max(1);
         let items = results.f32_mut().chunks_mut(each).enumerate().take(*groups);
-        let items = std::sync::Mutex::new(items);
+        let items = Mutex::new(items);
         let next = || items.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
         workers.par_iter_mut().for_each(|worker| {
             parallel::alone(|| {
@@ -311,7 +331,5 @@ mod tests {
         assert_eq!(group_size(64, 1, 2), Some(8), "eight groups, so that two workers end together");
         assert_eq!(group_size(12, 9 * mib, 3), Some(1), "larger than the caches, but alone");
         assert_eq!(group_size(12, 1, 5), None, "some workers would have two groups, others three");
-        assert_eq!(group_size(1, 1, 1), None);
-        assert_eq!(group_size(1, 1, 2), None);
     }
 }

@@ -214,49 +214,57 @@ impl Kernel for BlockGradientSums<'_> {
     }
 }
 
-/// `dx = scale (dy - mean(dy) - x_hat mean(dy x_hat))`, evaluated as `scale dy + slope x + offset`.
+/// `dx = scale (dy - mean(dy) - x_hat mean(dy x_hat))`, evaluated as `scale dy + slope x + offset`. Where `b.dy` is
+/// empty, dx holds dy.
 pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
-    let block = BLOCK * slope.len();
-    parallel::for_each(dx.chunks_mut(block).enumerate(), &mut [], 0, |(index, dx), _| {
-        isa.run(GradientApply { b: b.block(index), slope, offset, dx });
-    });
+    let channels = slope.len();
+    let block = BLOCK * channels;
+    let line = GradientLine::new(&b, [slope, offset]);
+    parallel::for_each(
+        dx.chunks_mut(block).zip(b.x.chunks(block)).enumerate(),
+        &mut [],
+        0,
+        |(i, (dx, x)), _| {
+            let dy = (!b.dy.is_empty()).then(|| rows::block(b.dy, channels, i));
+            isa.run(GradientApply { line, x, dy, dx });
+        },
+    );
 }
 
-/// The same where `dx` holds dy; `b.dy` is not read.
-pub fn gradient_apply_in_place(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
-    let block = BLOCK * slope.len();
-    parallel::for_each(dx.chunks_mut(block).zip(b.x.chunks(block)), &mut [], 0, |(dx, x), _| {
-        isa.run(GradientApplyInPlace { b: Backward { x, ..b }, slope, offset, dx });
-    });
-}
-
-/// What a row of the gradient is computed with, cut to the number of channels.
-struct GradientLine<'a> {
-    scale: &'a [f32],
-    shift: &'a [f32],
+/// What dx is computed with: vectors of one length, the number of channels.
+#[derive(Clone, Copy)]
+pub struct GradientLine<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub clamp: Clamp,
     slope: &'a [f32],
     offset: &'a [f32],
-    clamp: Clamp,
 }
 
 impl<'a> GradientLine<'a> {
-    #[inline(always)]
-    fn new(b: &Backward<'a>, slope: &'a [f32], offset: &'a [f32], channels: usize) -> Self {
-        let [scale, shift, slope, offset] = [b.scale, b.shift, slope, offset].map(|v| &v[..channels]);
-        GradientLine { scale, shift, slope, offset, clamp: b.clamp }
+    pub fn new(b: &Backward<'a>, [slope, offset]: [&'a [f32]; 2]) -> Self {
+        GradientLine { scale: b.scale, shift: b.shift, clamp: b.clamp, slope, offset }
     }
 
+    /// The same, of lengths that the compiler sees to be `channels`: no element needs a check.
     #[inline(always)]
-    fn at(&self, c: usize, x: f32, dy: f32) -> f32 {
-        let dy = passed(x, dy, self.scale[c], self.shift[c], self.clamp);
-        self.scale[c] * dy + (self.slope[c] * x + self.offset[c])
+    pub fn cut(self, channels: usize) -> Self {
+        let GradientLine { scale, shift, clamp, slope, offset } = self;
+        let [scale, shift, slope, offset] = [scale, shift, slope, offset].map(|v| &v[..channels]);
+        GradientLine { scale, shift, clamp, slope, offset }
+    }
+
+    /// dx from x and from the gradient that passed the clamp.
+    #[inline(always)]
+    pub fn at(&self, c: usize, x: f32, g: f32) -> f32 {
+        self.scale[c] * g + (self.slope[c] * x + self.offset[c])
     }
 }
 
 struct GradientApply<'a> {
-    b: Backward<'a>,
-    slope: &'a [f32],
-    offset: &'a [f32],
+    line: GradientLine<'a>,
+    x: &'a [f32],
+    dy: Option<&'a [f32]>,
     dx: &'a mut [f32],
 }
 
@@ -264,34 +272,27 @@ impl Kernel for GradientApply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let (b, channels) = (self.b, self.slope.len());
-        let line = GradientLine::new(&b, self.slope, self.offset, channels);
-        let rows = b.x.chunks_exact(channels).zip(b.dy.chunks_exact(channels));
-        for (dx, (x, dy)) in self.dx.chunks_exact_mut(channels).zip(rows) {
-            for c in 0..channels {
-                dx[c] = line.at(c, x[c], dy[c]);
+        let GradientApply { line, x, dy, dx } = self;
+        let channels = line.scale.len();
+        let rows = dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
+        match dy {
+            Some(dy) => {
+                for ((dx, x), dy) in rows.zip(dy.chunks_exact(channels)) {
+                    gradient_row(line, x, dx, |c, _| dy[c]);
+                }
             }
+            None => rows.for_each(|(dx, x)| gradient_row(line, x, dx, |_, held| held)),
         }
     }
 }
 
-struct GradientApplyInPlace<'a> {
-    b: Backward<'a>,
-    slope: &'a [f32],
-    offset: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Kernel for GradientApplyInPlace<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let (b, channels) = (self.b, self.slope.len());
-        let line = GradientLine::new(&b, self.slope, self.offset, channels);
-        for (dx, x) in self.dx.chunks_exact_mut(channels).zip(b.x.chunks_exact(channels)) {
-            for c in 0..channels {
-                dx[c] = line.at(c, x[c], dx[c]);
-            }
-        }
+/// One row of dx; `dy` is told the channel and what dx holds there.
+#[inline(always)]
+fn gradient_row(line: GradientLine, x: &[f32], dx: &mut [f32], dy: impl Fn(usize, f32) -> f32) {
+    let channels = dx.len();
+    let (line, x) = (line.cut(channels), &x[..channels]);
+    for c in 0..channels {
+        let g = passed(x[c], dy(c, dx[c]), line.scale[c], line.shift[c], line.clamp);
+        dx[c] = line.at(c, x[c], g);
     }
 }

@@ -4,7 +4,7 @@
 //! The gradient visits the rows of x in the blocks and the order of [`super::batch_norm`], so that a fused plan
 //! gives the same bits as one that is not.
 
-use super::batch_norm::{Backward, Clamp, totals};
+use super::batch_norm::{Backward, Clamp, GradientLine, totals};
 use super::parallel;
 use super::rows::{BLOCK, partials};
 use super::simd::{Isa, Kernel, Simd};
@@ -193,11 +193,12 @@ fn add<const TAP: usize>(b: &Backward, x: [&[f32]; 4], dy: &[f32], dgamma: &mut 
 }
 
 /// As [`super::batch_norm::gradient_apply`], of g.
-pub fn gradient_apply(isa: Isa, size: Size, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
-    let channels = slope.len();
+pub fn gradient_apply(isa: Isa, size: Size, b: Backward, line: [&[f32]; 2], dx: &mut [f32]) {
+    let channels = b.mean.len();
+    let line = GradientLine::new(&b, line);
     parallel::for_each(dx.chunks_mut(BLOCK * channels).enumerate(), &mut [], 0, |(index, dx), _| {
         let pixels = Pixels::new(size, index * BLOCK, dx.len() / channels);
-        isa.run(BlockApply { size, b, pixels, slope, offset, dx });
+        isa.run(BlockApply { size, b, pixels, line, dx });
     });
 }
 
@@ -205,8 +206,7 @@ struct BlockApply<'a> {
     size: Size,
     b: Backward<'a>,
     pixels: Pixels,
-    slope: &'a [f32],
-    offset: &'a [f32],
+    line: GradientLine<'a>,
     dx: &'a mut [f32],
 }
 
@@ -214,43 +214,35 @@ impl Kernel for BlockApply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let BlockApply { size, b, slope, offset, .. } = self;
-        let channels = slope.len();
+        let BlockApply { size, b, line, .. } = self;
+        let channels = b.mean.len();
         for (pixel, dx) in self.pixels.zip(self.dx.chunks_exact_mut(channels)) {
             let Some((tap, first, number)) = pixel.window else {
                 let x = &b.x[pixel.index * channels..][..channels];
                 for c in 0..channels {
-                    dx[c] = b.scale[c] * 0.0 + (slope[c] * x[c] + offset[c]);
+                    dx[c] = line.at(c, x[c], 0.0);
                 }
                 continue;
             };
             let x = window(b.x, first, size.width, channels);
             let dy = &b.dy[number * channels..][..channels];
             match tap {
-                0 => put::<0>(&b, x, dy, slope, offset, dx),
-                1 => put::<1>(&b, x, dy, slope, offset, dx),
-                2 => put::<2>(&b, x, dy, slope, offset, dx),
-                _ => put::<3>(&b, x, dy, slope, offset, dx),
+                0 => put::<0>(&line, x, dy, dx),
+                1 => put::<1>(&line, x, dy, dx),
+                2 => put::<2>(&line, x, dy, dx),
+                _ => put::<3>(&line, x, dy, dx),
             }
         }
     }
 }
 
 #[inline(always)]
-fn put<const TAP: usize>(
-    b: &Backward,
-    x: [&[f32]; 4],
-    dy: &[f32],
-    slope: &[f32],
-    offset: &[f32],
-    dx: &mut [f32],
-) {
+fn put<const TAP: usize>(line: &GradientLine, x: [&[f32]; 4], dy: &[f32], dx: &mut [f32]) {
     let channels = dy.len();
-    let [scale, shift, slope, offset] = [b.scale, b.shift, slope, offset].map(|v| &v[..channels]);
-    let (x, dx) = (x.map(|x| &x[..channels]), &mut dx[..channels]);
+    let (line, x, dx) = (line.cut(channels), x.map(|x| &x[..channels]), &mut dx[..channels]);
     for c in 0..channels {
         let window = [x[0][c], x[1][c], x[2][c], x[3][c]];
-        let g = passed::<TAP>(window, dy[c], scale[c], shift[c], b.clamp);
-        dx[c] = scale[c] * g + (slope[c] * window[TAP] + offset[c]);
+        let g = passed::<TAP>(window, dy[c], line.scale[c], line.shift[c], line.clamp);
+        dx[c] = line.at(c, window[TAP], g);
     }
 }

@@ -12,9 +12,16 @@ thread_local! {
 
 /// Runs `work`, and in it every [`for_each`] on the calling thread only: what runs is itself a share of the work.
 pub fn alone(work: impl FnOnce()) {
+    /// Also after a panic the thread works with the others again.
+    struct Together;
+    impl Drop for Together {
+        fn drop(&mut self) {
+            ALONE.set(false);
+        }
+    }
     ALONE.set(true);
+    let _together = Together;
     work();
-    ALONE.set(false);
 }
 
 /// Calls `work(item, scratch)` for every item, on as many workers as `scratch` holds runs of

@@ -17,7 +17,7 @@ pub fn input_gradient(g: &Geometry) -> Option<Product> {
 }
 
 /// dw = x' dy, where the weights are many: groups of images, each with a sum of its own, would take longer to add than
-/// to compute. The product packs all of dy, which must not be too large.
+/// to compute. Every work item of the product reads all of dy, which must not be too large.
 pub fn weight_gradient(g: &Geometry) -> Option<Product> {
     let Product { m, n, k, .. } = forward(g)?;
     let suits = n * k >= 1 << 14 && m * n <= 2 << 20;

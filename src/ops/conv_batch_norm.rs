@@ -16,35 +16,73 @@ use crate::kernels::batch_norm::{apply, block_moments, merge_moments, moments_pa
 use crate::kernels::parallel::Written;
 use crate::tensor::Shape;
 
+/// A convolution, or the gradient of one's input, that hands the blocks of its output to a normalisation.
+#[derive(Clone, Debug)]
+pub(crate) struct Convolution {
+    pub op: Arc<dyn Op>,
+    /// Of its operands.
+    pub types: Types,
+}
+
+impl Convolution {
+    /// If it has an epilogue.
+    pub fn new(op: Arc<dyn Op>, types: Types) -> Option<Convolution> {
+        (op.cpu_blocks(&types) > 0).then_some(Convolution { op, types })
+    }
+
+    pub fn channels(&self) -> usize {
+        self.types.outputs[0].shape.last()
+    }
+
+    /// Number of its inputs.
+    pub fn inputs(&self) -> usize {
+        self.types.inputs.len()
+    }
+
+    /// Elements of parts of `each` elements, one a block.
+    pub fn parts(&self, each: usize) -> usize {
+        self.op.cpu_blocks(&self.types) * each
+    }
+
+    /// The types of the normalisation's inputs, its own output first, if `inputs` begin with the convolution's.
+    pub fn norm_inputs<'a>(
+        &'a self,
+        inputs: &[&'a TensorType],
+    ) -> std::result::Result<Vec<&'a TensorType>, String> {
+        let fits =
+            inputs.len() >= self.inputs() && inputs.iter().zip(&self.types.inputs).all(|(a, b)| *a == b);
+        require(fits, "these are the inputs of another convolution")?;
+        Ok(std::iter::once(&self.types.outputs[0]).chain(inputs[self.inputs()..].iter().copied()).collect())
+    }
+
+    /// The normalisation's types, of both together.
+    pub fn norm_types(&self, types: &Types, outputs: &[TensorType]) -> Types {
+        let inputs: Vec<&TensorType> = types.inputs.iter().collect();
+        let inputs = planned(self.norm_inputs(&inputs)).into_iter().cloned().collect();
+        Types { inputs, outputs: outputs.to_vec() }
+    }
+}
+
 /// See the module's documentation. Inputs: those of the convolution, then gamma and beta `[C]`; outputs: x and y
 /// `[..., C]`, mean and variance `[C]` (biased).
 #[derive(Clone, Debug)]
 pub struct ConvBatchNorm {
-    conv: Arc<dyn Op>,
-    /// Of the convolution's operands.
-    types: Types,
+    conv: Convolution,
     norm: BatchNorm,
 }
 
 impl ConvBatchNorm {
     /// The two ops as one, if the convolution has an epilogue.
     pub fn new(conv: Arc<dyn Op>, types: Types, norm: BatchNorm) -> Option<ConvBatchNorm> {
-        (conv.cpu_blocks(&types) > 0).then_some(ConvBatchNorm { conv, types, norm })
+        Convolution::new(conv, types).map(|conv| ConvBatchNorm { conv, norm })
     }
 
-    fn channels(&self) -> usize {
-        self.types.outputs[0].shape.last()
-    }
-
-    /// Elements of the blocks' moments.
     fn parts(&self) -> usize {
-        self.conv.cpu_blocks(&self.types) * moments_part(self.channels())
+        self.conv.parts(moments_part(self.conv.channels()))
     }
 
-    /// Of the normalisation's operands.
     fn norm_types(&self, types: &Types) -> Types {
-        let inputs = self.types.outputs.iter().chain(&types.inputs[self.types.inputs.len()..]);
-        Types { inputs: inputs.cloned().collect(), outputs: types.outputs[1..].to_vec() }
+        self.conv.norm_types(types, &types.outputs[1..])
     }
 }
 
@@ -54,34 +92,28 @@ impl Op for ConvBatchNorm {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
-        let own = self.types.inputs.len();
-        require(inputs.len() == own + 2, "takes the convolution's inputs, gamma and beta")?;
-        require(
-            inputs.iter().zip(&self.types.inputs).all(|(a, b)| *a == b),
-            "these are of another convolution",
-        )?;
-        let x = &self.types.outputs[0];
-        let normal = self.norm.output_types(&[x, inputs[own], inputs[own + 1]])?;
-        Ok(std::iter::once(x.clone()).chain(normal).collect())
+        let normal = self.norm.output_types(&self.conv.norm_inputs(inputs)?)?;
+        Ok(self.conv.types.outputs.iter().cloned().chain(normal).collect())
     }
 
     fn flops(&self, _: &Types) -> u64 {
-        self.conv.flops(&self.types)
+        self.conv.op.flops(&self.conv.types)
     }
 
     fn cpu_scratch(&self, _: &Types, isa: Isa, threads: usize) -> usize {
-        2 * self.channels() + self.parts() + self.conv.cpu_scratch(&self.types, isa, threads)
+        let conv = self.conv.op.cpu_scratch(&self.conv.types, isa, threads);
+        2 * self.conv.channels() + self.parts() + conv
     }
 
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (isa, channels, own) = (args.isa, self.channels(), self.types.inputs.len());
+        let (isa, channels, own) = (args.isa, self.conv.channels(), self.conv.inputs());
         let (gamma, beta) = (args.input(own), args.input(own + 1));
         let (line, rest) = std::mem::take(&mut args.scratch).split_at_mut(2 * channels);
         let (parts, rest) = rest.split_at_mut(self.parts());
         args.scratch = rest;
         let reduce = |x: Written, part: &mut [f32]| block_moments(isa, x.rows, channels, part);
         let epilogue = Epilogue::new(&mut *parts, moments_part(channels), &reduce);
-        self.conv.cpu_with(&self.types, args, epilogue);
+        self.conv.op.cpu_with(&self.conv.types, args, epilogue);
         let ([x, y, mean, variance], _) = args.output_many();
         merge_moments(parts, mean, variance);
         let (scale, shift) = line.split_at_mut(channels);
@@ -90,27 +122,20 @@ impl Op for ConvBatchNorm {
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let (mut work, norm) = (self.conv.gpu(&self.types), self.norm.gpu(&self.norm_types(types)));
-        let (inputs, scratch) = (self.types.inputs.len(), work.scratch.len());
-        work.scratch.extend(norm.scratch);
-        work.list.extend(norm.list.into_iter().map(|dispatch| {
-            dispatch.with_operands(|operand| match operand {
-                Operand::Input(0) => Operand::OutputInput(0),
-                Operand::Input(i) => Operand::Input(inputs + i - 1),
-                Operand::Output(i) => Operand::Output(i + 1),
-                Operand::Scratch(i) => Operand::Scratch(scratch + i),
-                other => other,
-            })
-        }));
-        work
+        let norm = self.norm.gpu(&self.norm_types(types));
+        self.conv.op.gpu(&self.conv.types).then(norm, |operand| match operand {
+            Operand::Input(0) => Operand::OutputInput(0),
+            Operand::Input(i) => Operand::Input(self.conv.inputs() + i - 1),
+            Operand::Output(i) => Operand::Output(i + 1),
+            other => other,
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (own, rest) = inputs.split_at(self.types.inputs.len());
-        let x = self.conv.reference(&self.types, own).remove(0);
-        let normal = [std::slice::from_ref(&x), rest].concat();
-        let normal = self.norm.reference(&self.norm_types(types), &normal);
-        std::iter::once(x).chain(normal).collect()
+        let (own, rest) = inputs.split_at(self.conv.inputs());
+        let x = self.conv.op.reference(&self.conv.types, own);
+        let normal = self.norm.reference(&self.norm_types(types), &[&x, rest].concat());
+        x.into_iter().chain(normal).collect()
     }
 }
 

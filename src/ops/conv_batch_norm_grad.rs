@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::batch_norm_grad::{BatchNormGrad, Passes};
 use super::case::{Case, Fill};
+use super::conv_batch_norm::Convolution;
 use super::conv2d::Conv2d;
 use super::conv2d_input_grad::Conv2dInputGrad;
 use super::depthwise_conv2d::DepthwiseConv2d;
 use super::depthwise_conv2d_input_grad::DepthwiseConv2dInputGrad;
 use super::*;
-use crate::kernels::batch_norm::{Backward, block_gradient_sums, gradient_apply_in_place, totals};
+use crate::kernels::batch_norm::{Backward, block_gradient_sums, gradient_apply, totals};
 use crate::kernels::parallel::Written;
 use crate::tensor::Shape;
 
@@ -21,31 +22,22 @@ use crate::tensor::Shape;
 /// normalised, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
 #[derive(Clone, Debug)]
 pub struct ConvBatchNormGrad {
-    conv: Arc<dyn Op>,
-    /// Of the convolution's operands.
-    types: Types,
+    conv: Convolution,
     norm: BatchNormGrad,
 }
 
 impl ConvBatchNormGrad {
     /// The two ops as one, if the convolution's gradient has an epilogue.
     pub fn new(conv: Arc<dyn Op>, types: Types, norm: BatchNormGrad) -> Option<ConvBatchNormGrad> {
-        (conv.cpu_blocks(&types) > 0).then_some(ConvBatchNormGrad { conv, types, norm })
+        Convolution::new(conv, types).map(|conv| ConvBatchNormGrad { conv, norm })
     }
 
-    fn channels(&self) -> usize {
-        self.types.outputs[0].shape.last()
-    }
-
-    /// Elements of the blocks' sums.
     fn parts(&self) -> usize {
-        self.conv.cpu_blocks(&self.types) * 2 * self.channels()
+        self.conv.parts(2 * self.conv.channels())
     }
 
-    /// Of the normalisation's gradient.
     fn norm_types(&self, types: &Types) -> Types {
-        let inputs = self.types.outputs.iter().chain(&types.inputs[self.types.inputs.len()..]);
-        Types { inputs: inputs.cloned().collect(), outputs: types.outputs.clone() }
+        self.conv.norm_types(types, &types.outputs)
     }
 }
 
@@ -55,28 +47,23 @@ impl Op for ConvBatchNormGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
-        let own = self.types.inputs.len();
-        require(inputs.len() == own + 5, "takes dz and w, then x, gamma, beta, mean and variance")?;
-        require(
-            inputs.iter().zip(&self.types.inputs).all(|(a, b)| *a == b),
-            "these are of another convolution",
-        )?;
-        self.norm.output_types(&[&[&self.types.outputs[0]], &inputs[own..]].concat())
+        self.norm.output_types(&self.conv.norm_inputs(inputs)?)
     }
 
     fn flops(&self, _: &Types) -> u64 {
-        self.conv.flops(&self.types)
+        self.conv.op.flops(&self.conv.types)
     }
 
     fn cpu_scratch(&self, _: &Types, isa: Isa, threads: usize) -> usize {
-        let conv = self.conv.cpu_scratch(&self.types, isa, threads);
-        Passes::scratch(self.channels()) + self.parts() + conv
+        let conv = self.conv.op.cpu_scratch(&self.conv.types, isa, threads);
+        Passes::scratch(self.conv.channels()) + self.parts() + conv
     }
 
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (isa, channels, own) = (args.isa, self.channels(), self.types.inputs.len());
+        let (isa, own) = (args.isa, self.conv.inputs());
         let [x, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(own + i));
         let scratch = std::mem::take(&mut args.scratch);
+        // Of dy there are only blocks, and in the end it lies where dx will.
         let (mut passes, rest) = Passes::new(&self.norm, [&[], x, gamma, beta, mean, variance], scratch);
         let (parts, rest) = rest.split_at_mut(self.parts());
         args.scratch = rest;
@@ -85,40 +72,26 @@ impl Op for ConvBatchNormGrad {
             let x = &x[dy.from..][..dy.rows.len()];
             block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
         };
-        let epilogue = Epilogue::new(&mut *parts, 2 * channels, &reduce);
-        self.conv.cpu_with(&self.types, args, epilogue);
+        let epilogue = Epilogue::new(&mut *parts, 2 * self.conv.channels(), &reduce);
+        self.conv.op.cpu_with(&self.conv.types, args, epilogue);
         let ([dx, dgamma, dbeta], _) = args.output_many();
         totals(parts, dgamma, dbeta);
-        gradient_apply_in_place(isa, backward, passes.line(dgamma, dbeta), dx);
+        gradient_apply(isa, backward, passes.line(dgamma, dbeta), dx);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let (mut work, norm) = (self.conv.gpu(&self.types), self.norm.gpu(&self.norm_types(types)));
-        let inputs = self.types.inputs.len();
-        let dy = work.scratch.len();
-        work.scratch.push(self.types.outputs[0].len());
-        let own = work.scratch.len();
-        work.scratch.extend(norm.scratch);
-        let conv = work.list.into_iter().map(|dispatch| {
-            dispatch.with_operands(|operand| match operand {
-                Operand::Output(_) => Operand::Scratch(dy),
-                other => other,
-            })
-        });
-        let norm = norm.list.into_iter().map(|dispatch| {
-            dispatch.with_operands(|operand| match operand {
-                Operand::Input(0) => Operand::ScratchInput(dy),
-                Operand::Input(i) => Operand::Input(inputs + i - 1),
-                Operand::Scratch(i) => Operand::Scratch(own + i),
-                other => other,
-            })
-        });
-        Dispatches { list: conv.chain(norm).collect(), scratch: work.scratch }
+        let conv = self.conv.op.gpu(&self.conv.types);
+        let (conv, dy) = conv.into_scratch(self.conv.types.outputs[0].len());
+        conv.then(self.norm.gpu(&self.norm_types(types)), |operand| match operand {
+            Operand::Input(0) => Operand::ScratchInput(dy),
+            Operand::Input(i) => Operand::Input(self.conv.inputs() + i - 1),
+            other => other,
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (own, rest) = inputs.split_at(self.types.inputs.len());
-        let dy = self.conv.reference(&self.types, own);
+        let (own, rest) = inputs.split_at(self.conv.inputs());
+        let dy = self.conv.op.reference(&self.conv.types, own);
         self.norm.reference(&self.norm_types(types), &[&dy, rest].concat())
     }
 }

@@ -111,6 +111,34 @@ pub struct Dispatches {
     pub list: Vec<Dispatch>,
 }
 
+impl Dispatches {
+    /// These launches, with their one output of `len` elements in temporary memory; and its number.
+    pub fn into_scratch(mut self, len: usize) -> (Dispatches, usize) {
+        let to = self.scratch.len();
+        self.scratch.push(len);
+        let operand = |operand| match operand {
+            Operand::Output(_) => Operand::Scratch(to),
+            other => other,
+        };
+        self.list = self.list.into_iter().map(|dispatch| dispatch.with_operands(operand)).collect();
+        (self, to)
+    }
+
+    /// These launches and then those of another op, which has temporary memory of its own and gets `operand` of its inputs
+    /// and outputs.
+    pub fn then(mut self, next: Dispatches, operand: impl Fn(Operand) -> Operand) -> Dispatches {
+        let own = self.scratch.len();
+        self.scratch.extend(next.scratch);
+        let operand = |of_next| match of_next {
+            Operand::Scratch(i) => Operand::Scratch(own + i),
+            Operand::ScratchInput(i) => Operand::ScratchInput(own + i),
+            other => operand(other),
+        };
+        self.list.extend(next.list.into_iter().map(|dispatch| dispatch.with_operands(operand)));
+        self
+    }
+}
+
 impl From<Dispatch> for Dispatches {
     fn from(dispatch: Dispatch) -> Self {
         Dispatches { scratch: Vec::new(), list: vec![dispatch] }

@@ -94,26 +94,12 @@ impl Op for SeparableConv2d {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let [first, second] = self.parts(types);
-        let (mut work, rest) = (self.depthwise.gpu(&first), self.pointwise.gpu(&second));
-        let middle = work.scratch.len();
-        work.scratch.push(first.outputs[0].len());
-        let own = work.scratch.len();
-        work.scratch.extend(rest.scratch);
-        let first = work.list.into_iter().map(|dispatch| {
-            dispatch.with_operands(|operand| match operand {
-                Operand::Output(_) => Operand::Scratch(middle),
-                other => other,
-            })
-        });
-        let second = rest.list.into_iter().map(|dispatch| {
-            dispatch.with_operands(|operand| match operand {
-                Operand::Input(0) => Operand::ScratchInput(middle),
-                Operand::Input(i) => Operand::Input(i + 2),
-                Operand::Scratch(i) => Operand::Scratch(own + i),
-                other => other,
-            })
-        });
-        Dispatches { list: first.chain(second).collect(), scratch: work.scratch }
+        let (depthwise, middle) = self.depthwise.gpu(&first).into_scratch(first.outputs[0].len());
+        depthwise.then(self.pointwise.gpu(&second), |operand| match operand {
+            Operand::Input(0) => Operand::ScratchInput(middle),
+            Operand::Input(i) => Operand::Input(i + 2),
+            other => other,
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

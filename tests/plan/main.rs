@@ -14,6 +14,7 @@ use cifar_engine::graph::plan::{Place, Plan, Port, Step};
 use cifar_engine::graph::{Graph, Node, Source, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
+use cifar_engine::ops::conv2d::{Conv2d, Padding};
 use cifar_engine::ops::copy::Copy;
 use cifar_engine::ops::moving_average::MovingAverage;
 use cifar_engine::ops::relu::Relu;
@@ -160,6 +161,21 @@ fn dead_nodes_vanish() {
     let names: Vec<&str> = plan.steps.iter().map(|step| step.op.name()).collect();
     assert_eq!(names, ["copy", "relu"], "the input may not be overwritten, the rest is dead");
     assert_eq!(plan.slots.len(), 2);
+}
+
+/// The CPU may take each of two pictures through a plan by itself, but not half of the weights with it, even if they are
+/// computed there and have two rows.
+#[test]
+fn weights_with_as_many_rows_as_there_are_pictures_are_not_shared_out() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([2, 4, 4, 3]));
+    let w = graph.input("w", TensorType::f32([2, 1, 3, 4]));
+    let twice = graph.apply1(Add, &[w, w]).unwrap();
+    let conv = Conv2d { stride: 1, padding: Padding::Symmetric(0), activation: Activation::None };
+    let y = graph.apply1(conv, &[x, twice]).unwrap();
+    let y = relu(&mut graph, y);
+    graph.output("y", y);
+    check_numbers(&graph, &Plan::compile(&graph).unwrap()).unwrap();
 }
 
 /// `sum = (x + x) column by column`, `y = relu of a copy of x`, as a plan whose slots the caller chooses.

@@ -1,0 +1,144 @@
+//! The gradient of the weights.
+
+use super::{Geometry, Scratch};
+use crate::kernels::batch_norm::NO_CLAMP;
+use crate::kernels::brgemm::{Axis, Block, Start, Sum};
+use crate::kernels::matmul::{self, Right};
+use crate::kernels::simd::{Isa, Kernel, Simd};
+use crate::kernels::{parallel, pointwise, winograd};
+
+/// The batch is cut into this many groups (or fewer), each summing its own gradient, which are then
+/// added in order: the result does not depend on which worker took which group.
+const GROUPS: usize = 16;
+
+/// Images of a group that are summed in registers before a tile goes back to memory: enough for 256
+/// pixels, so that loading and storing the tile stays under a tenth of the work.
+fn images_at_once(g: &Geometry) -> usize {
+    256usize.div_ceil(g.out_height * g.out_width).min(g.batch.div_ceil(GROUPS))
+}
+
+/// Scratch of [`weight_gradient`].
+pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
+    if winograd::suits(g) {
+        return winograd::weight_gradient_scratch(isa, g);
+    }
+    if let Some(product) = pointwise::weight_gradient(g) {
+        return matmul::scratch(isa, &product);
+    }
+    let columns = g.out_channels.next_multiple_of(isa.tile_columns());
+    let image = g.padded_input(g.out_height).len() + g.out_height * g.out_width * columns;
+    (GROUPS.min(g.batch) * g.weights(), images_at_once(g) * image)
+}
+
+/// `dw [KH, KW, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
+pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    if winograd::suits(g) {
+        return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
+    }
+    if let Some(product) = pointwise::weight_gradient(g) {
+        return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw.into(), scratch);
+    }
+    let (shared, each) = weight_gradient_scratch(isa, g);
+    let (partial, images) = scratch.split_at_mut(shared);
+    let groups = GROUPS.min(g.batch);
+    let items = partial.chunks_exact_mut(g.weights()).enumerate();
+    parallel::for_each(items, images, each, |(group, partial), images| {
+        let (begin, end) = (g.batch * group / groups, g.batch * (group + 1) / groups);
+        let mut start = Start::Zero;
+        for first in (begin..end).step_by(images_at_once(g)) {
+            let count = images_at_once(g).min(end - first);
+            let x = &x[first * g.in_image()..][..count * g.in_image()];
+            let dy = &dy[first * g.out_image()..][..count * g.out_image()];
+            isa.run(WeightRun { g, count, x, dy, start, images, partial });
+            start = Start::Current;
+        }
+    });
+    add_partials(isa, partial, dw);
+}
+
+/// The weight gradient of a few images.
+struct WeightRun<'a> {
+    g: &'a Geometry,
+    count: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    start: Start<'a>,
+    images: &'a mut [f32],
+    partial: &'a mut [f32],
+}
+
+impl Kernel for WeightRun<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let g = self.g;
+        let padded = g.padded_input(g.out_height);
+        let (inputs, outputs) = self.images.split_at_mut(self.count * padded.len());
+        for (to, x) in inputs.chunks_exact_mut(padded.len()).zip(self.x.chunks_exact(g.in_image())) {
+            padded.fill(x, g.in_height, g.in_width, g.pad_top as isize, g.pad_left, to);
+        }
+        // A tile reads whole vectors of columns, so rows of odd length are copied apart.
+        let width = 2 * S::LANES;
+        let columns = g.out_channels.next_multiple_of(width);
+        let dy = if columns == g.out_channels {
+            self.dy
+        } else {
+            spread(self.dy, g.out_channels, columns, outputs)
+        };
+        let pixels = g.out_height * g.out_width;
+        let sum = Sum {
+            a: inputs,
+            b: dy,
+            a_row: 1,
+            axes: [
+                Axis { count: self.count, a: padded.len(), b: pixels * columns },
+                Axis { count: g.out_height, a: g.stride * padded.row(), b: g.out_width * columns },
+                Axis { count: g.out_width, a: g.stride * g.in_channels, b: columns },
+            ],
+        };
+        let rows = g.kernel_width * g.in_channels;
+        for down in 0..g.kernel_height {
+            let dw = &mut self.partial[down * rows * g.out_channels..][..rows * g.out_channels];
+            for from in (0..g.out_channels).step_by(width) {
+                let columns = width.min(g.out_channels - from);
+                let block = Block { c: &mut dw[from..], row: g.out_channels, rows, columns };
+                sum.add_to(simd, down * padded.row(), from, self.start, block);
+            }
+        }
+    }
+}
+
+/// Copies rows of `from` elements to rows of `to` elements; what lies between is never used.
+#[inline(always)]
+fn spread<'a>(rows: &[f32], from: usize, to: usize, out: &'a mut [f32]) -> &'a [f32] {
+    for (row, out) in rows.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
+        out[..from].copy_from_slice(row);
+    }
+    out
+}
+
+/// `dw` = the sum of the groups' gradients, added in order.
+pub fn add_partials(isa: Isa, partial: &[f32], dw: &mut [f32]) {
+    isa.run(AddPartials { partial, dw });
+}
+
+struct AddPartials<'a> {
+    partial: &'a [f32],
+    dw: &'a mut [f32],
+}
+
+impl Kernel for AddPartials<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let mut partials = self.partial.chunks_exact(self.dw.len());
+        if let Some(first) = partials.next() {
+            self.dw.copy_from_slice(first);
+        }
+        for partial in partials {
+            for (sum, value) in self.dw.iter_mut().zip(partial) {
+                *sum += value;
+            }
+        }
+    }
+}
