@@ -332,7 +332,7 @@ fn training_is_fused() {
 /// Inference of a batch, and its parameters.
 fn inference(spec: &Spec, batch: usize) -> (Plan, Vec<Parameter>) {
     let mut graph = Graph::new();
-    let x = graph.input("x", TensorType::f32([batch, SIZE, SIZE, 3]));
+    let x = graph.input("x", TensorType::f32([batch, spec.image_size, spec.image_size, 3]));
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
     let logits = spec.build(&mut builder, x, Training::default()).unwrap();
     let parameters = builder.parameters;
@@ -350,7 +350,7 @@ fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32>
         cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
     }
     let mut found = Vec::new();
-    for pictures in pictures.chunks_exact(batch * SIZE * SIZE * 3) {
+    for pictures in pictures.chunks_exact(batch * spec.image_size * spec.image_size * 3) {
         cpu.write(plan, "x", pictures.into()).unwrap();
         cpu.run(plan).unwrap();
         found.extend(cpu.read(plan, "logits").unwrap().into_iter().map(f32::to_bits));
@@ -375,6 +375,24 @@ fn pictures_by_themselves_give_the_bits_of_a_batch() {
         for (batch, threads) in [(1, 2), (2, 2), (PICTURES, 1), (PICTURES, 2), (PICTURES, 3)] {
             let found = bits(&spec, &pictures, batch, threads);
             assert!(found == expected, "{name}: batches of {batch} and {threads} threads");
+        }
+    }
+}
+
+/// A single picture that is large goes through the first layers in bands of rows; of two pictures, three threads together
+/// take every step for all rows.
+#[test]
+fn bands_of_rows_give_the_bits_of_a_whole_picture() {
+    const LARGE: usize = 225;
+    let pictures: Vec<f32> =
+        uniform("pictures", 2 * LARGE * LARGE * 3).into_iter().map(|u| 2.0 * u as f32 - 1.0).collect();
+    for name in ["mobilenet_v1_same", "mobilenet_v1_symmetric", "mobilenet_v2"] {
+        let variant = Variant { input_size: LARGE, width: 1.0, ..spec(name).variant };
+        let spec = Spec { image_size: LARGE, variant, ..spec(name) };
+        let expected = bits(&spec, &pictures, 2, 3);
+        assert!(expected[..CLASSES] != expected[CLASSES..], "{name}: both pictures look the same");
+        for threads in [1, 2, 5] {
+            assert!(bits(&spec, &pictures, 1, threads) == expected, "{name}: {threads} threads");
         }
     }
 }

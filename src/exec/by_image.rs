@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::together::{Shared, Together, is_needed};
 use crate::graph::plan::{Place, Plan, Step};
 use crate::kernels::parallel;
 use crate::kernels::simd::Isa;
@@ -23,7 +24,7 @@ const GROUP: usize = 3 << 18;
 
 /// Part of a plan that is run picture by picture.
 pub struct Stretch {
-    pub steps: Range<usize>,
+    steps: Range<usize>,
     /// How many groups of pictures there are.
     groups: usize,
     /// Of each step, for one group.
@@ -45,16 +46,6 @@ struct Worker {
     slots: Vec<Buffer>,
     scratch: Buffer,
     seconds: Vec<f64>,
-}
-
-/// What all workers read: the plan's whole memory.
-#[derive(Clone, Copy)]
-pub struct Shared<'a> {
-    pub isa: Isa,
-    pub slots: &'a [Buffer],
-    pub states: &'a [Buffer],
-    pub of_plan: &'a [usize],
-    pub prepared: &'a [Buffer],
 }
 
 /// The batch of a step that treats every picture by itself, if what belongs to the batch lies in slots.
@@ -110,20 +101,6 @@ fn group_types(step: &Step, group: usize) -> Types {
     own.iter().for_each(|&i| types.inputs[i] = resized(&types.inputs[i], group));
     types.outputs.iter_mut().for_each(|ty| *ty = resized(ty, group));
     types
-}
-
-/// Whether what lies in a slot is read after the stretch before something else is written there.
-fn is_needed(plan: &Plan, after: usize, slot: usize) -> bool {
-    let place = Place::Slot(slot);
-    for step in &plan.steps[after..] {
-        if step.inputs.contains(&place) {
-            return true;
-        }
-        if step.outputs.contains(&place) {
-            return false;
-        }
-    }
-    plan.outputs.iter().any(|port| port.place == place)
 }
 
 /// A slot, and the elements of a group in it.
@@ -191,24 +168,6 @@ impl Stretch {
         self.groups * self.outputs.iter().map(|(_, len)| len).sum::<usize>()
     }
 
-    /// Elements of memory that so many workers need, besides the plan's.
-    pub fn len(&self, plan: &Plan, isa: Isa, threads: usize) -> usize {
-        let worker = self.worker_slots(plan).iter().sum::<usize>() + self.worker_scratch(plan, isa);
-        threads * worker + self.result_len()
-    }
-
-    /// Gives the workers their memory.
-    pub fn allocate(&mut self, plan: &Plan, isa: Isa, threads: usize) {
-        let (slots, scratch) = (self.worker_slots(plan), self.worker_scratch(plan, isa));
-        let worker = |_| Worker {
-            slots: slots.iter().map(|&len| Buffer::zeroed(len)).collect(),
-            scratch: Buffer::zeroed(scratch),
-            seconds: vec![0.0; self.types.len()],
-        };
-        self.workers = (0..threads).map(worker).collect();
-        self.results = Buffer::zeroed(self.result_len());
-    }
-
     /// Elements of each of the plan's slots that are needed outside the stretch.
     pub fn slots_outside(&self, plan: &Plan) -> Vec<usize> {
         let mut sizes = vec![0; plan.slots.len()];
@@ -234,9 +193,30 @@ impl Stretch {
         ends.for_each(|(slot, len)| need(&Place::Slot(*slot), len * self.groups));
         sizes
     }
+}
 
-    /// Takes all groups through the steps; [`Stretch::leave`] must follow.
-    pub fn run(&mut self, plan: &Plan, shared: Shared) {
+impl Together for Stretch {
+    fn steps(&self) -> Range<usize> {
+        self.steps.clone()
+    }
+
+    fn elements(&self, plan: &Plan, _: &[usize], isa: Isa, threads: usize) -> usize {
+        let worker = self.worker_slots(plan).iter().sum::<usize>() + self.worker_scratch(plan, isa);
+        threads * worker + self.result_len()
+    }
+
+    fn allocate(&mut self, plan: &Plan, _: &[usize], isa: Isa, threads: usize) {
+        let (slots, scratch) = (self.worker_slots(plan), self.worker_scratch(plan, isa));
+        let worker = |_| Worker {
+            slots: slots.iter().map(|&len| Buffer::zeroed(len)).collect(),
+            scratch: Buffer::zeroed(scratch),
+            seconds: vec![0.0; self.types.len()],
+        };
+        self.workers = (0..threads).map(worker).collect();
+        self.results = Buffer::zeroed(self.result_len());
+    }
+
+    fn run(&mut self, plan: &Plan, shared: Shared) {
         let Stretch { steps, groups, types, inputs, outputs, workers, results, seconds } = self;
         let each = outputs.iter().map(|(_, len)| len).sum::<usize>().max(1);
         let items = results.f32_mut().chunks_mut(each).enumerate().take(*groups);
@@ -271,8 +251,7 @@ impl Stretch {
         }
     }
 
-    /// Puts what the groups left behind where the plan expects it.
-    pub fn leave(&self, slots: &mut [Buffer]) {
+    fn leave(&mut self, slots: &mut [Buffer]) {
         let each = self.outputs.iter().map(|(_, len)| len).sum::<usize>().max(1);
         for (group, mut results) in self.results.f32().chunks_exact(each).enumerate() {
             for &(slot, len) in &self.outputs {
@@ -283,8 +262,7 @@ impl Stretch {
         }
     }
 
-    /// The time that a step took of the last run, as if all workers had taken it together.
-    pub fn seconds(&self, index: usize) -> f64 {
+    fn seconds(&self, index: usize) -> f64 {
         self.seconds[index - self.steps.start] / self.workers.len() as f64
     }
 }
@@ -292,26 +270,24 @@ impl Stretch {
 impl Worker {
     fn run(&mut self, step: &Step, types: &Types, shared: Shared, prepared: &[f32]) {
         let own = step.op.batched_inputs(&step.types).unwrap_or_default();
-        let mut outputs: [Buffer; MAX_OUTPUTS] = Default::default();
-        for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
+        let mut buffers: [Buffer; MAX_OUTPUTS] = Default::default();
+        for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
             if let Place::Slot(slot) = *place {
                 std::mem::swap(buffer, &mut self.slots[slot]);
             }
         }
-        let none = Buffer::default();
-        let mut inputs: [&Buffer; MAX_INPUTS] = [&none; MAX_INPUTS];
-        for (i, (buffer, place)) in inputs.iter_mut().zip(&step.inputs).enumerate() {
-            *buffer = match *place {
-                Place::Slot(slot) if own.contains(&i) => &self.slots[slot],
-                Place::Slot(slot) => &shared.slots[slot],
-                Place::State(state) => &shared.states[shared.of_plan[state]],
+        let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+        for (i, (values, place)) in inputs.iter_mut().zip(&step.inputs).enumerate() {
+            *values = match *place {
+                Place::Slot(slot) if own.contains(&i) => self.slots[slot].f32(),
+                place => shared.get(place),
             };
         }
         let (isa, scratch) = (shared.isa, self.scratch.f32_mut());
+        let outputs = buffers.each_mut().map(Buffer::f32_mut);
         let mut args = CpuArgs { isa, inputs, outputs, types, prepared, scratch };
         step.op.cpu(types, &mut args);
-        let mut outputs = args.outputs;
-        for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
+        for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
             if let Place::Slot(slot) = *place {
                 std::mem::swap(buffer, &mut self.slots[slot]);
             }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::by_image::{Shared, Stretch};
 use super::fit::check_memory;
+use super::together::{self, Shared, Together};
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
@@ -29,8 +29,8 @@ pub struct Cpu {
 
 struct Loaded {
     plan: Plan,
-    /// The steps that run picture by picture, if there are such.
-    stretch: Option<Stretch>,
+    /// The steps that run picture by picture, or band by band, if there are such.
+    together: Vec<Box<dyn Together>>,
     slots: Vec<Buffer>,
     /// Of each step, its weights as it would rather have them, where they are constant.
     prepared: Vec<Buffer>,
@@ -66,10 +66,10 @@ impl Cpu {
         self.isa
     }
 
-    /// Elements of scratch for the steps that all threads work on together.
-    fn scratch_of(&self, plan: &Plan, stretch: Option<&Stretch>) -> usize {
-        let together = |index: &usize| stretch.is_none_or(|stretch| !stretch.steps.contains(index));
-        let steps = (0..plan.steps.len()).filter(together).map(|index| &plan.steps[index]);
+    /// Elements of scratch for the steps that run one after the other.
+    fn scratch_of(&self, plan: &Plan, together: &[Box<dyn Together>]) -> usize {
+        let alone = |index: &usize| !together.iter().any(|part| part.steps().contains(index));
+        let steps = (0..plan.steps.len()).filter(alone).map(|index| &plan.steps[index]);
         steps.map(|step| step.op.cpu_scratch(&step.types, self.isa, self.threads())).max().unwrap_or(0)
     }
 
@@ -82,36 +82,33 @@ impl Cpu {
     }
 
     /// Calls `visit` after every step of one run, with the step and the seconds it took: for profiles and step-by-step
-    /// checks. After steps that run picture by picture it is called once they are all done.
+    /// checks. After steps that run together it is called once they are all done.
     ///
     /// # Errors
     /// None on the CPU.
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
-        let Loaded { plan, stretch, slots, prepared, constants_of, states, recorded, records } =
+        let Loaded { plan, together, slots, prepared, constants_of, states, recorded, records } =
             &mut self.plans[plan.0];
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         let (isa, scratch, stale) = (self.isa, &mut self.scratch, *constants_of != self.version);
         self.pool.install(|| {
             let mut next = if stale { 0 } else { plan.constants };
             while let Some(step) = plan.steps.get(next) {
-                if let Some(stretch) = stretch.as_mut().filter(|stretch| stretch.steps.start == next) {
-                    let steps = stretch.steps.clone();
-                    for index in steps.clone().filter(|_| stale) {
-                        memory.prepare(&plan.steps[index], isa, &mut prepared[index]);
-                    }
-                    stretch.run(plan, memory.shared(isa, prepared));
-                    stretch.leave(memory.slots);
-                    steps.clone().for_each(|index| visit(index, &plan.steps[index], stretch.seconds(index)));
-                    next = steps.end;
-                    continue;
-                }
+                let part = together.iter_mut().find(|part| part.steps().start == next);
+                let steps = part.as_ref().map_or(next..next + 1, |part| part.steps());
                 let begin = Instant::now();
-                if stale {
-                    memory.prepare(step, isa, &mut prepared[next]);
+                for index in steps.clone().filter(|_| stale) {
+                    memory.prepare(&plan.steps[index], isa, &mut prepared[index]);
                 }
-                memory.run(step, isa, prepared[next].f32(), scratch.f32_mut());
-                visit(next, step, begin.elapsed().as_secs_f64());
-                next += 1;
+                if let Some(part) = part {
+                    part.run(plan, memory.shared(isa, prepared));
+                    part.leave(memory.slots);
+                    steps.clone().for_each(|index| visit(index, &plan.steps[index], part.seconds(index)));
+                } else {
+                    memory.run(step, isa, prepared[next].f32(), scratch.f32_mut());
+                    visit(next, step, begin.elapsed().as_secs_f64());
+                }
+                next = steps.end;
             }
         });
         self.version += u64::from(plan.written_states().next().is_some());
@@ -127,11 +124,6 @@ impl Cpu {
 fn prepared_len(plan: &Plan, step: &Step, isa: Isa) -> usize {
     let prepared = step.op.cpu_prepared(&step.types, isa);
     prepared.filter(|(weights, _)| plan.is_constant(step.inputs[*weights])).map_or(0, |(_, len)| len)
-}
-
-/// Elements of each slot of a plan; those that only serve a stretch of it lie with its workers.
-fn slots(plan: &Plan, stretch: Option<&Stretch>) -> Vec<usize> {
-    stretch.map_or_else(|| plan.slots.clone(), |stretch| stretch.slots_outside(plan))
 }
 
 /// The buffers of one run.
@@ -171,19 +163,18 @@ impl Memory<'_> {
     /// The outputs' buffers are moved out for the call; an input that shares memory with an output is
     /// therefore seen empty, as `Op::in_place` says.
     fn run(&mut self, step: &Step, isa: Isa, prepared: &[f32], scratch: &mut [f32]) {
-        let mut outputs: [Buffer; MAX_OUTPUTS] = Default::default();
-        for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
+        let mut buffers: [Buffer; MAX_OUTPUTS] = Default::default();
+        for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*place));
         }
-        let none = Buffer::default();
-        let mut inputs: [&Buffer; MAX_INPUTS] = [&none; MAX_INPUTS];
-        for (buffer, place) in inputs.iter_mut().zip(&step.inputs) {
-            *buffer = self.get(*place);
+        let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+        for (values, place) in inputs.iter_mut().zip(&step.inputs) {
+            *values = self.get(*place).f32();
         }
+        let outputs = buffers.each_mut().map(Buffer::f32_mut);
         let mut args = CpuArgs { isa, inputs, outputs, types: &step.types, prepared, scratch };
         step.op.cpu(&step.types, &mut args);
-        let mut outputs = args.outputs;
-        for (buffer, place) in outputs.iter_mut().zip(&step.outputs) {
+        for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*place));
         }
     }
@@ -198,19 +189,17 @@ impl Device for Cpu {
         check_memory(&plan, self.planned_bytes(&plan))?;
         let states: Result<Vec<usize>> =
             plan.states.iter().map(|(name, ty)| self.state_index(name, ty)).collect();
-        let mut stretch = Stretch::find(&plan, self.threads());
-        let scratch = self.scratch_of(&plan, stretch.as_ref());
+        let (mut together, slots) = together::find(&plan, self.threads());
+        let scratch = self.scratch_of(&plan, &together);
         if scratch > self.scratch.len() {
             self.scratch = Buffer::zeroed(scratch);
         }
-        if let Some(stretch) = &mut stretch {
-            stretch.allocate(&plan, self.isa, self.threads());
-        }
-        let slots = slots(&plan, stretch.as_ref()).into_iter().map(Buffer::zeroed).collect();
+        together.iter_mut().for_each(|part| part.allocate(&plan, &slots, self.isa, self.threads()));
+        let slots = slots.into_iter().map(Buffer::zeroed).collect();
         let prepared = plan.steps.iter().map(|step| Buffer::zeroed(prepared_len(&plan, step, self.isa)));
         let prepared = prepared.collect();
         let (states, recorded, records) = (states?, Vec::new(), Vec::new());
-        let loaded = Loaded { plan, stretch, slots, prepared, constants_of: 0, states, recorded, records };
+        let loaded = Loaded { plan, together, slots, prepared, constants_of: 0, states, recorded, records };
         self.plans.push(loaded);
         Ok(PlanId(self.plans.len() - 1))
     }
@@ -221,10 +210,10 @@ impl Device for Cpu {
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
         let prepared: usize = plan.steps.iter().map(|step| prepared_len(plan, step, self.isa)).sum();
-        let stretch = Stretch::find(plan, self.threads());
-        let workers = stretch.as_ref().map_or(0, |stretch| stretch.len(plan, self.isa, self.threads()));
-        let slots: usize = slots(plan, stretch.as_ref()).iter().sum();
-        plan.state_bytes() + 4 * (slots + workers + prepared + self.scratch_of(plan, stretch.as_ref()))
+        let (together, slots) = together::find(plan, self.threads());
+        let workers = together.iter().map(|part| part.elements(plan, &slots, self.isa, self.threads()));
+        let elements = slots.iter().sum::<usize>() + workers.sum::<usize>() + prepared;
+        plan.state_bytes() + 4 * (elements + self.scratch_of(plan, &together))
     }
 
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {

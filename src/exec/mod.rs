@@ -2,10 +2,12 @@
 //! all plans loaded on it share by name.
 
 mod by_image;
+mod by_rows;
 pub mod cpu;
 mod fit;
 pub mod gpu;
 pub mod probe;
+mod together;
 
 use std::collections::HashMap;
 

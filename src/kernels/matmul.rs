@@ -25,7 +25,7 @@ const MOST_ROWS: usize = 96;
 const PANEL: usize = 12;
 
 /// Panels of a work item, at most: every item passes over all of B.
-const PANELS: usize = 11;
+const PANELS: usize = 22;
 
 /// How much of K a transposed A is summed over at a time: a panel of this depth stays in the L1 cache, and the rows of B
 /// in the L2 cache. C waits in memory between two depths, which changes no bit of the sums.
@@ -59,7 +59,8 @@ impl Product {
     fn rows(&self) -> usize {
         if self.a_transposed {
             let panels = self.m.div_ceil(PANEL);
-            return panels.div_ceil(panels.div_ceil(PANELS).max(1)) * PANEL;
+            let most = panels.div_ceil(rayon::current_num_threads()).clamp(1, PANELS);
+            return panels.div_ceil(panels.div_ceil(most).max(1)) * PANEL;
         }
         let most = self.m.div_ceil(2 * rayon::current_num_threads()).clamp(32, MOST_ROWS);
         self.m.div_ceil(self.m.div_ceil(most).max(1))

@@ -12,15 +12,14 @@ thread_local! {
 
 /// Runs `work`, and in it every [`for_each`] on the calling thread only: what runs is itself a share of the work.
 pub fn alone(work: impl FnOnce()) {
-    /// Also after a panic the thread works with the others again.
-    struct Together;
-    impl Drop for Together {
+    /// Also after a panic the thread works with the others again, if it did before.
+    struct Before(bool);
+    impl Drop for Before {
         fn drop(&mut self) {
-            ALONE.set(false);
+            ALONE.set(self.0);
         }
     }
-    ALONE.set(true);
-    let _together = Together;
+    let _before = Before(ALONE.replace(true));
     work();
 }
 

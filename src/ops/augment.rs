@@ -150,7 +150,7 @@ impl Op for Augment {
         let (data, labels) = (args.input_u32(0), args.input_u32(1));
         let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
         let record = types.inputs[0].shape.last();
-        let out_labels = args.outputs[1].u32_mut();
+        let out_labels: &mut [u32] = bytemuck::cast_slice_mut(args.outputs[1]);
         for (out, &index) in out_labels.iter_mut().zip(indices) {
             *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
         }

@@ -23,15 +23,18 @@ pub enum Padding {
     Same,
     /// As PyTorch does: this many zeros on every side.
     Symmetric(usize),
+    /// Output size and padding in front, along both dimensions, as a band of another convolution has them ([`Op::band`]).
+    Exact { size: [usize; 2], before: [usize; 2] },
 }
 
 impl Padding {
-    /// Output size, and padding in front, along one dimension.
+    /// Output size, and padding in front, along one dimension: 0 down, 1 across.
     ///
     /// # Errors
     /// If the kernel does not fit the padded input.
     pub fn apply(
         self,
+        dimension: usize,
         size: usize,
         kernel: usize,
         stride: usize,
@@ -49,8 +52,21 @@ impl Padding {
                 )?;
                 Ok(((size + 2 * pad - kernel) / stride + 1, pad))
             }
+            Padding::Exact { size, before } => Ok((size[dimension], before[dimension])),
         }
     }
+}
+
+/// Along a dimension: the part of an input of `size` that part of the output needs, and the padding in front of it.
+pub(crate) fn needed(
+    part: &Range<usize>,
+    [size, before]: [usize; 2],
+    kernel: usize,
+    stride: usize,
+) -> Option<(Range<usize>, usize)> {
+    let (first, last) = (part.start * stride, part.end.checked_sub(1)? * stride);
+    let input = first.saturating_sub(before)..(last + kernel).saturating_sub(before).min(size);
+    (!input.is_empty()).then_some((input, before.saturating_sub(first)))
 }
 
 /// See the module's documentation. Inputs: x `[N, H, W, C]`, w `[KH, KW, C, O]` and, if there is one, bias
@@ -77,8 +93,8 @@ impl Conv2d {
             depth == in_channels,
             format_args!("the weights want {depth} channels, the input has {in_channels}"),
         )?;
-        let (out_height, pad_top) = self.padding.apply(in_height, kernel_height, self.stride)?;
-        let (out_width, pad_left) = self.padding.apply(in_width, kernel_width, self.stride)?;
+        let (out_height, pad_top) = self.padding.apply(0, in_height, kernel_height, self.stride)?;
+        let (out_width, pad_left) = self.padding.apply(1, in_width, kernel_width, self.stride)?;
         Ok(Geometry {
             batch,
             in_height,
@@ -191,6 +207,16 @@ impl Op for Conv2d {
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         self.cpu_with(types, args, Epilogue::none());
+    }
+
+    fn band(&self, types: &Types, rows: Range<usize>) -> Option<Band> {
+        let g = self.planned(types);
+        if g.batch > 1 || winograd::suits(&g) {
+            return None;
+        }
+        let (input, top) = needed(&rows, [g.in_height, g.pad_top], g.kernel_height, g.stride)?;
+        let padding = Padding::Exact { size: [rows.len(), g.out_width], before: [top, g.pad_left] };
+        Some(Band::new(Conv2d { padding, ..*self }, types, input, rows))
     }
 
     fn cpu_blocks(&self, types: &Types) -> usize {

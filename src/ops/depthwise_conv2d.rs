@@ -37,8 +37,8 @@ impl DepthwiseConv2d {
             depth == channels && channels > 0,
             format_args!("the weights have {depth} channels, the input has {channels}"),
         )?;
-        let (out_height, pad_top) = self.padding.apply(in_height, kernel_height, self.stride)?;
-        let (out_width, pad_left) = self.padding.apply(in_width, kernel_width, self.stride)?;
+        let (out_height, pad_top) = self.padding.apply(0, in_height, kernel_height, self.stride)?;
+        let (out_width, pad_left) = self.padding.apply(1, in_width, kernel_width, self.stride)?;
         let stride = self.stride;
         Ok(Geometry {
             batch,

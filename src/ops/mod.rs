@@ -6,12 +6,14 @@
 
 use std::any::Any;
 use std::fmt::{Debug, Display};
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::parallel::{Epilogue, Output};
 use crate::kernels::simd::Isa;
-use crate::tensor::{Buffer, TensorType};
+use crate::tensor::TensorType;
 use dispatch::{
     Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
     width,
@@ -179,6 +181,12 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// For an op whose output's rows (the second dimension) each need few rows of input 0: the same op for `rows` of a
+    /// single picture's output alone. It computes the same bits.
+    fn band(&self, _types: &Types, _rows: Range<usize>) -> Option<Band> {
+        None
+    }
+
     /// Blocks of rows of the first output that [`Op::cpu_with`] hands to an epilogue; 0 for an op without one.
     fn cpu_blocks(&self, _types: &Types) -> usize {
         0
@@ -196,19 +204,42 @@ pub trait Op: Any + Debug + Send + Sync {
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
 }
 
+/// An op for a few rows of its output: see [`Op::band`].
+pub struct Band {
+    /// It takes those rows of input 0, everything else as it is, and puts out those rows.
+    pub op: Arc<dyn Op>,
+    /// Of its operands.
+    pub types: Types,
+    /// The rows of input 0.
+    pub input: Range<usize>,
+}
+
+impl Band {
+    /// The band of an op with these types from its rows of the input to its rows of the output.
+    pub(crate) fn new(op: impl Op, types: &Types, input: Range<usize>, rows: Range<usize>) -> Band {
+        let mut types = types.clone();
+        for (ty, rows) in [(&mut types.inputs[0], &input), (&mut types.outputs[0], &rows)] {
+            let mut dims = ty.dims().to_vec();
+            dims[1] = rows.len();
+            ty.shape = dims.as_slice().into();
+        }
+        Band { op: Arc::new(op), types, input }
+    }
+}
+
 /// No op takes more inputs.
 pub const MAX_INPUTS: usize = 8;
 /// No op has more outputs.
 pub const MAX_OUTPUTS: usize = 4;
 
-/// The memory a CPU kernel works on. Slices have exactly the length of their types.
+/// The memory a CPU kernel works on. What the methods give has exactly the length of its type.
 pub struct CpuArgs<'a> {
     /// The instruction set to compute with.
     pub isa: Isa,
-    /// Empty beyond the op's inputs, and for an input that shares memory with an output.
-    pub inputs: [&'a Buffer; MAX_INPUTS],
+    /// Empty beyond the op's inputs, and for an input that shares memory with an output. Integers lie in them bit by bit.
+    pub inputs: [&'a [f32]; MAX_INPUTS],
     /// Not zeroed: they hold whatever was there before, or, for in-place ops, the input.
-    pub outputs: [Buffer; MAX_OUTPUTS],
+    pub outputs: [&'a mut [f32]; MAX_OUTPUTS],
     /// Of the operands.
     pub types: &'a Types,
     /// What [`Op::cpu_prepare`] made of the weights; empty where they may change with every run.
@@ -223,27 +254,26 @@ impl<'a> CpuArgs<'a> {
     /// # Panics
     /// If the op has no such input.
     pub fn input(&self, index: usize) -> &'a [f32] {
-        let buffer = self.inputs[index];
-        &buffer.f32()[..buffer.len().min(self.types.inputs[index].len())]
+        let values = self.inputs[index];
+        &values[..values.len().min(self.types.inputs[index].len())]
     }
 
     /// Input `index` as `u32`; see [`CpuArgs::input`].
     pub fn input_u32(&self, index: usize) -> &'a [u32] {
-        let buffer = self.inputs[index];
-        &buffer.u32()[..buffer.len().min(self.types.inputs[index].len())]
+        bytemuck::cast_slice(self.input(index))
     }
 
     /// The first output, and the scratch.
     pub fn output(&mut self) -> (&mut [f32], &mut [f32]) {
         let len = self.types.outputs[0].len();
-        (&mut self.outputs[0].f32_mut()[..len], self.scratch)
+        (&mut self.outputs[0][..len], self.scratch)
     }
 
     /// The first `N` outputs, and the scratch.
     pub fn output_many<const N: usize>(&mut self) -> ([&mut [f32]; N], &mut [f32]) {
         let mut outputs = self.outputs.iter_mut().zip(&self.types.outputs);
         let outputs = std::array::from_fn(|_| match outputs.next() {
-            Some((buffer, ty)) => &mut buffer.f32_mut()[..ty.len()],
+            Some((values, ty)) => &mut values[..ty.len()],
             None => Default::default(),
         });
         (outputs, self.scratch)

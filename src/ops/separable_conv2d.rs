@@ -7,7 +7,7 @@
 //! shaders, one after the other.
 
 use super::case::{Case, Fill};
-use super::conv2d::{Conv2d, Padding, pointwise};
+use super::conv2d::{Conv2d, Padding, needed, pointwise};
 use super::depthwise_conv2d::{self, DepthwiseConv2d};
 use super::*;
 use crate::kernels::matmul::Right;
@@ -67,6 +67,17 @@ impl Op for SeparableConv2d {
 
     fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
         Some(&[0])
+    }
+
+    fn band(&self, types: &Types, rows: Range<usize>) -> Option<Band> {
+        let g = self.planned(types).depthwise;
+        if g.batch > 1 {
+            return None;
+        }
+        let (input, top) = needed(&rows, [g.in_height, g.pad_top], g.kernel_height, g.stride)?;
+        let padding = Padding::Exact { size: [rows.len(), g.out_width], before: [top, g.pad_left] };
+        let depthwise = DepthwiseConv2d { padding, ..self.depthwise };
+        Some(Band::new(SeparableConv2d { depthwise, ..*self }, types, input, rows))
     }
 
     fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
