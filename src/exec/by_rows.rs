@@ -15,7 +15,7 @@ use crate::ops::{Band, CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
 use crate::tensor::Buffer;
 
 /// What lies between two steps is worth the rows computed twice if it has at least this many elements (1 MB).
-const LARGE: usize = 1 << 18;
+const LARGE: usize = 1 << 17;
 
 /// Elements of what lies between two steps that a worker has at a time, at most (512 KB).
 const BAND: usize = 1 << 17;

@@ -24,7 +24,7 @@ const MOST_ROWS: usize = 96;
 /// Rows of a panel of a transposed A: a multiple of every tile height.
 const PANEL: usize = 12;
 
-/// Panels of a work item, at most: every item passes over all of B.
+/// Panels of a work item, at most: every item passes over all of B, but its rows of C should stay in the L2 cache.
 const PANELS: usize = 22;
 
 /// How much of K a transposed A is summed over at a time: a panel of this depth stays in the L1 cache, and the rows of B
@@ -59,10 +59,10 @@ impl Product {
     fn rows(&self) -> usize {
         if self.a_transposed {
             let panels = self.m.div_ceil(PANEL);
-            let most = panels.div_ceil(rayon::current_num_threads()).clamp(1, PANELS);
+            let most = panels.div_ceil(parallel::workers()).clamp(1, PANELS);
             return panels.div_ceil(panels.div_ceil(most).max(1)) * PANEL;
         }
-        let most = self.m.div_ceil(2 * rayon::current_num_threads()).clamp(32, MOST_ROWS);
+        let most = self.m.div_ceil(2 * parallel::workers()).clamp(32, MOST_ROWS);
         self.m.div_ceil(self.m.div_ceil(most).max(1))
     }
 
@@ -110,7 +110,8 @@ pub fn prepare(isa: Isa, p: &Product, b: &[f32], packed: &mut [f32]) {
 
 /// Elements of scratch that [`multiply`] needs: shared by all workers, and for each of them.
 pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
-    let panels = if p.a_transposed { p.k.min(DEPTH) * p.rows() } else { 0 };
+    let rows = p.m.next_multiple_of(PANEL).min(PANELS * PANEL);
+    let panels = if p.a_transposed { p.k.min(DEPTH) * rows } else { 0 };
     (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)
 }
 

@@ -23,6 +23,11 @@ pub fn alone(work: impl FnOnce()) {
     work();
 }
 
+/// How many threads [`for_each`] runs on from here.
+pub fn workers() -> usize {
+    if ALONE.get() { 1 } else { rayon::current_num_threads() }
+}
+
 /// Calls `work(item, scratch)` for every item, on as many workers as `scratch` holds runs of
 /// `scratch_each` elements (at least one). Items are handed out in order, one at a time, so uneven ones
 /// balance; `scratch` arrives with whatever the last item left in it.

@@ -16,7 +16,8 @@ pub struct Geometry {
     pub out_channels: usize,
 }
 
-/// Pixels that a worker computes at a time, about: as many rows as a matrix product takes.
+/// Pixels that a worker computes at a time, at most: as many rows as a matrix product takes, or twice as many where that
+/// shares them out more evenly.
 const PIXELS: usize = 98;
 
 impl Geometry {
@@ -27,11 +28,20 @@ impl Geometry {
         Product { m, n: self.out_channels, k: channels, a_transposed: false, b_transposed: false }
     }
 
-    /// Rows of pixels in a work item; of a single image, no more than half.
+    /// Rows of pixels in a work item, at most.
+    fn most_rows(&self, pixels: usize) -> usize {
+        (pixels / self.depthwise.out_width).clamp(1, self.depthwise.out_height)
+    }
+
+    /// Rows of pixels in a work item: of several workers, the one with the most rows should have as few as possible.
     fn rows(&self) -> usize {
-        let depthwise::Geometry { batch, out_height, out_width, .. } = self.depthwise;
-        let half = (batch * out_height).div_ceil(2);
-        (PIXELS / out_width).clamp(1, half.clamp(1, out_height))
+        let depthwise::Geometry { batch, out_height, .. } = self.depthwise;
+        let workers = parallel::workers();
+        if workers == 1 {
+            return self.most_rows(PIXELS);
+        }
+        let most = |rows: &usize| (batch * out_height.div_ceil(*rows)).div_ceil(workers) * rows;
+        (1..=self.most_rows(2 * PIXELS)).rev().min_by_key(most).unwrap_or(1)
     }
 }
 
@@ -47,7 +57,7 @@ pub fn prepare(isa: Isa, g: &Geometry, w: &[f32], prepared: &mut [f32]) {
 
 /// Elements of scratch that [`forward`] needs: shared by all workers, and for each of them.
 pub fn scratch(isa: Isa, g: &Geometry) -> (usize, usize) {
-    (g.depthwise.channels + prepared_len(isa, g), g.rows() * g.depthwise.out_row())
+    (g.depthwise.channels + prepared_len(isa, g), g.most_rows(2 * PIXELS) * g.depthwise.out_row())
 }
 
 /// Weights and bias of the two convolutions.
