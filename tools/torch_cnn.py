@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The `cnn` of cifar-engine in PyTorch: the peer that its accuracy and speed are held against.
 
-    python3 tools/torch_cnn.py train --data BATCHES_DIR --recipe keras|default [--epochs 20] [--threads 2]
+    python3 tools/torch_cnn.py train --data BATCHES_DIR --recipe keras|default [--epochs 20] [--threads 2] [--init FILE]
     python3 tools/torch_cnn.py bench --mode train|infer [--batch-size 128] [--threads 2]
 
-`train` prints a line an epoch and the test accuracy at the end; `bench` prints one JSON object.
-Needs torch and numpy. For the fair peer (glibc returns no memory between steps), set
+`train` prints a line an epoch, with the test accuracy, and at the end the mean over the last five; with `--init` it begins
+with the weights in a file of cifar-engine (its running statistics stay as they are). `bench` prints one JSON object.
+Needs torch and numpy, and for `--init` safetensors. For the fair peer (glibc returns no memory between steps), set
 MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864.
 """
 import argparse, json, pathlib, statistics, time
@@ -33,6 +34,19 @@ def cnn(classes=10, dropout=0.5, zero_classifier=False):
     if zero_classifier:
         nn.init.zeros_(net[-1].weight)
     return net.to(memory_format=torch.channels_last)
+
+
+def begin_with(net, path):
+    """Gives the network the weights in a file of cifar-engine, which has PyTorch's layouts."""
+    from safetensors.torch import load_file
+    tensors, count = load_file(path), {}
+    for m in net:
+        kind = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.Linear: "fc"}.get(type(m))
+        if kind:
+            count[kind] = count.get(kind, 0) + 1
+            with torch.no_grad():
+                m.weight.copy_(tensors[f"{kind}{count[kind]}.weight"])
+                m.bias.copy_(tensors[f"{kind}{count[kind]}.bias"])
 
 
 def load(folder):
@@ -69,6 +83,8 @@ def train(args):
     std = torch.full((3,), 255.0) if keras else torch.tensor([63.0, 62.1, 66.7])
     prepare = lambda b: (b.float() - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
     net = cnn(dropout=args.dropout, zero_classifier=not keras)
+    if args.init:
+        begin_with(net, args.init)
     steps = len(x) // args.batch_size * args.epochs
     if keras:
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, eps=1e-7)
@@ -95,7 +111,7 @@ def train(args):
             out = torch.cat(out)
         return F.cross_entropy(out, yt).item(), (out.argmax(1) == yt).float().mean().item()
 
-    step = 0
+    step, tests = 0, []
     for epoch in range(args.epochs):
         net.train()
         start, order, losses, right = time.time(), torch.randperm(len(x)), 0.0, 0
@@ -112,9 +128,12 @@ def train(args):
             optimizer.step()
             losses, right, step = losses + loss.item(), right + (logits.argmax(1) == y[index]).sum().item(), step + 1
         n = len(x) // args.batch_size
+        loss, accuracy = test()
+        tests.append(accuracy)
         print(f"epoch {epoch + 1}: loss {losses / n:.4f} accuracy {right / n / args.batch_size:.4f} "
-              f"test {test()[0]:.4f} {test()[1]:.4f}  {time.time() - start:.0f} s", flush=True)
-    print(f"test accuracy {test()[1]:.4f}, with flips {test(True)[1]:.4f}")
+              f"test {loss:.4f} {accuracy:.4f}  {time.time() - start:.0f} s", flush=True)
+    print(f"test accuracy {tests[-1]:.4f}, with flips {test(True)[1]:.4f}; "
+          f"mean of the last five epochs {statistics.mean(tests[-5:]):.4f}")
 
 
 def bench(args):
@@ -148,6 +167,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["train", "bench"])
     parser.add_argument("--data")
+    parser.add_argument("--init", help="weights to begin with")
     parser.add_argument("--recipe", choices=["keras", "default"], default="keras")
     parser.add_argument("--mode", choices=["train", "infer"], default="train")
     parser.add_argument("--epochs", type=int, default=20)
