@@ -79,7 +79,7 @@ pub fn describe(command: Command) -> Command {
         (
             "image_size",
             "Side in pixels to which pictures are enlarged. On CIFAR-10, with all layers, two cores reach 80 % at 32 in 5 \
-             minutes, 85 % at 64 in 10, 90 % at 96 in half an hour; 128 takes almost an hour [default: 96]",
+             minutes, 85 % at 64 in 10, 90 % at 96 in half an hour, 91 % at 128 in almost an hour [default: 96]",
         ),
         ("validation", "Pictures of the training set held back for validation; 0 for none [default: 2500]"),
     ];
