@@ -58,7 +58,8 @@
 //!   finds it in the cache: that is how a normalisation after it gets its statistics, and one before it, in the
 //!   backward pass, its sums ([`ops::conv_batch_norm`], [`ops::conv_batch_norm_grad`]).
 //! - In inference the threads share out the pictures of a batch, not the rows of one step after the other: each takes a few
-//!   pictures through all steps that treat pictures by themselves ([`ops::Op::batched_inputs`]), in its own cache.
+//!   pictures through all steps that treat pictures by themselves ([`ops::Op::batched_inputs`]), in its own cache. Of a large
+//!   picture alone, each takes bands of rows through the first layers ([`ops::Op::band`]).
 //! - What depends on nothing but weights that a plan leaves alone, such as weights with their normalisation folded in,
 //!   is computed once and kept until somebody writes a state ([`graph::plan::Plan::constants`]). The planner finds it; no
 //!   op and no model says so.
