@@ -1,5 +1,5 @@
 //! Inference in bands of rows. Where convolutions of a single picture follow each other and what lies between them is
-//! larger than a core's cache, a worker computes a few rows of the last one's output, and for them the few rows of each
+//! large for a core's cache, a worker computes a few rows of the last one's output, and for them the few rows of each
 //! output before it that they need: what lies between never leaves the cache. Neighbouring bands compute the rows at their
 //! common border twice. It changes no bit of the results.
 
@@ -14,7 +14,7 @@ use crate::kernels::simd::Isa;
 use crate::ops::{Band, CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
 use crate::tensor::Buffer;
 
-/// What lies between two steps is worth the rows computed twice if it has at least this many elements (1 MB).
+/// What lies between two steps is worth the rows computed twice if it has at least this many elements (512 KB).
 const LARGE: usize = 1 << 17;
 
 /// Elements of what lies between two steps that a worker has at a time, at most (512 KB).
@@ -268,8 +268,12 @@ mod tests {
 
     #[test]
     fn large_layers_run_in_bands() {
-        let first = ["conv_stem", "blocks.0.0.conv_pw", "blocks.1.0.conv_pw"];
-        assert_eq!(chains(224), [&first[..], &["blocks.1.1.conv_pw", "blocks.2.0.conv_pw"]]);
-        assert!(chains(96).is_empty());
+        let expected = [
+            &["conv_stem", "blocks.0.0.conv_pw", "blocks.1.0.conv_pw"][..],
+            &["blocks.1.1.conv_pw", "blocks.2.0.conv_pw"],
+            &["blocks.2.1.conv_pw", "blocks.3.0.conv_pw"],
+        ];
+        assert_eq!(chains(224), expected);
+        assert!(chains(64).is_empty());
     }
 }
