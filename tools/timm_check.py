@@ -44,6 +44,9 @@ def main():
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--program", default="target/release/cifar-engine")
     options = parser.parse_args()
+    lossy = [picture for picture in options.pictures if not picture.lower().endswith(".png")]
+    if lossy:
+        parser.error(f"{lossy[0]} is no png file; convert it first")
     model, metadata = load(options.weights)
     classes = json.loads(metadata["classes"])
     command = [options.program, "predict", *options.pictures, "--weights", options.weights,
