@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::device::{DeviceOptions, Opened};
 use super::options::image_size;
-use super::summary::bare_spec;
 use super::{profile, stopped};
 use crate::console;
 use crate::data::{DEFAULT_SIZE, Images};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::Architecture;
+use crate::train::bare_spec;
 use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
 use crate::train::settings::{Recipe, Settings};
 

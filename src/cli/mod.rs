@@ -16,7 +16,7 @@ mod options;
 pub mod predict;
 mod profile;
 mod progress;
-pub(crate) mod summary;
+mod summary;
 mod train;
 
 use std::process::ExitCode;

@@ -7,8 +7,9 @@ use super::options::image_size;
 use crate::console;
 use crate::data::{CLASSES, DEFAULT_SIZE};
 use crate::error::Result;
-use crate::models::{Architecture, Spec, Variant};
+use crate::models::Architecture;
 use crate::ops::Types;
+use crate::train::bare_spec;
 use crate::train::plans::{self, Program};
 use crate::train::settings::{Recipe, Settings};
 
@@ -39,21 +40,6 @@ pub struct Summary {
 fn classes(text: &str) -> std::result::Result<usize, String> {
     let number = text.parse().ok().filter(|number| CLASSES.contains(number));
     number.ok_or_else(|| format!("must lie between {} and {}", CLASSES.start(), CLASSES.end()))
-}
-
-/// A model without data: for tables and timings.
-pub fn bare_spec(architecture: Architecture, image_size: usize, classes: usize) -> Spec {
-    Spec {
-        architecture,
-        classes: (0..classes).map(|class| class.to_string()).collect(),
-        image_size,
-        variant: Variant::plain(image_size),
-        mean: [128.0; 3],
-        std: [64.0; 3],
-        norm: Recipe::Default.settings().norm,
-        test_flip: false,
-        data: "none".into(),
-    }
 }
 
 impl Summary {

@@ -197,11 +197,11 @@ fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::summary::bare_spec;
     use crate::models::Architecture;
     use crate::ops::case::Case;
     use crate::ops::{Types, conv2d, separable_conv2d};
     use crate::tensor::{DType, TensorType};
+    use crate::train::bare_spec;
     use crate::train::plans;
 
     /// The op's output for these inputs.

@@ -110,6 +110,7 @@ pub fn prepare(isa: Isa, p: &Product, b: &[f32], packed: &mut [f32]) {
 
 /// Elements of scratch that [`multiply`] needs: shared by all workers, and for each of them.
 pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
+    // Of the largest item: this is asked before it is known how many workers there will be.
     let rows = p.m.next_multiple_of(PANEL).min(PANELS * PANEL);
     let panels = if p.a_transposed { p.k.min(DEPTH) * rows } else { 0 };
     (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)

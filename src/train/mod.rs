@@ -22,14 +22,14 @@ pub mod stage;
 use crate::data::{Dataset, Images};
 use crate::error::Result;
 use crate::exec::Device;
-use crate::models::{Spec, Variant};
+use crate::models::{Architecture, Spec, Variant};
 use crate::report::{EpochMetrics, RunReport};
 use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
 use features::Feed;
 use run_folder::RunFolder;
 use session::Session;
-use settings::{Normalise, Settings};
+use settings::{Normalise, Recipe, Settings};
 use stage::{Ended, Stage};
 
 /// Where a training is, after each step.
@@ -66,6 +66,21 @@ pub struct Outcome {
     pub history: Vec<EpochMetrics>,
     /// Of the best weights, on the test set.
     pub test: Evaluation,
+}
+
+/// A model without data: for tables and timings.
+pub fn bare_spec(architecture: Architecture, image_size: usize, classes: usize) -> Spec {
+    Spec {
+        architecture,
+        classes: (0..classes).map(|class| class.to_string()).collect(),
+        image_size,
+        variant: Variant::plain(image_size),
+        mean: [128.0; 3],
+        std: [64.0; 3],
+        norm: Recipe::Default.settings().norm,
+        test_flip: false,
+        data: "none".into(),
+    }
 }
 
 /// The description of the model that these settings train on this data.
