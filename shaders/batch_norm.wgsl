@@ -1,18 +1,11 @@
-// Batch normalisation in training: moments of each block of rows, their merger, then the normalisation.
+// Moments of each block of rows, then their merger; batch_norm_infer normalises with them.
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 // Means of each block, then their sums of squared deviations.
 @group(0) @binding(1) var<storage, read_write> partial: array<Value>;
 
 @group(0) @binding(0) var<storage, read_write> parts: array<Value>;
-@group(0) @binding(1) var<storage, read> gamma: array<Value>;
-@group(0) @binding(2) var<storage, read> beta: array<Value>;
-@group(0) @binding(3) var<storage, read_write> mean: array<Value>;
-@group(0) @binding(4) var<storage, read_write> variance: array<Value>;
-// Scales of all columns, then their shifts.
-@group(0) @binding(5) var<storage, read_write> scale_and_shift: array<Value>;
-
-@group(0) @binding(1) var<storage, read_write> line: array<Value>;
-@group(0) @binding(2) var<storage, read_write> y: array<Value>;
+@group(0) @binding(1) var<storage, read_write> mean: array<Value>;
+@group(0) @binding(2) var<storage, read_write> variance: array<Value>;
 
 // Mean and sum of squared deviations of `count` rows.
 struct Moments {
@@ -106,20 +99,7 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     }
     own = tree_merge(local, own, 1u);
     if local == 0u {
-        let biased = own.squares / own.count;
-        let scale = gamma[column] * inverse_deviation(biased);
         mean[column] = own.mean;
-        variance[column] = biased;
-        scale_and_shift[column] = scale;
-        scale_and_shift[COLUMNS + column] = beta[column] - own.mean * scale;
-    }
-}
-
-@compute @workgroup_size(256)
-fn apply(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let i = linear_index(id, groups, 256u);
-    if i < ROWS * COLUMNS {
-        let column = i % COLUMNS;
-        y[i] = activate(normalise(x[i], line[column], line[COLUMNS + column]));
+        variance[column] = own.squares / own.count;
     }
 }

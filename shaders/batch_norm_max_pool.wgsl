@@ -1,5 +1,4 @@
-// y = the largest of a window of 2x2 normalised and activated values, whose scales and shifts are in `line`; one
-// invocation a value of y.
+// y = the largest of a window of 2x2 normalised and activated values; one invocation a value of y.
 override LENGTH: u32;
 // Values of a pixel.
 override COLUMNS: u32;
@@ -8,8 +7,11 @@ override HEIGHT: u32;
 override WIDTH: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read_write> line: array<Value>;
-@group(0) @binding(2) var<storage, read_write> y: array<Value>;
+@group(0) @binding(1) var<storage, read> gamma: array<Value>;
+@group(0) @binding(2) var<storage, read> beta: array<Value>;
+@group(0) @binding(3) var<storage, read> mean: array<Value>;
+@group(0) @binding(4) var<storage, read> variance: array<Value>;
+@group(0) @binding(5) var<storage, read_write> y: array<Value>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -22,8 +24,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let p = at / COLUMNS / (WIDTH / 2u) % (HEIGHT / 2u);
     let n = at / COLUMNS / (WIDTH / 2u) / (HEIGHT / 2u);
     let first = ((n * HEIGHT + 2u * p) * WIDTH + 2u * q) * COLUMNS + column;
-    let scale = line[column];
-    let shift = line[COLUMNS + column];
+    let scale = gamma[column] * inverse_deviation(variance[column]);
+    let shift = beta[column] - mean[column] * scale;
     var largest = activate(normalise(x[first], scale, shift));
     for (var tap = 1u; tap < 4u; tap++) {
         let value = activate(normalise(x[first + (tap / 2u * WIDTH + tap % 2u) * COLUMNS], scale, shift));

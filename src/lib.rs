@@ -56,7 +56,9 @@
 //!   convolution and both gradients one kernel with other strides.
 //! - A convolution hands each block of rows that it has written to an epilogue ([`kernels::parallel::Epilogue`]), which
 //!   finds it in the cache: that is how a normalisation after it gets its statistics, and one before it, in the
-//!   backward pass, its sums ([`ops::conv_batch_norm`], [`ops::conv_batch_norm_grad`]).
+//!   backward pass, its sums ([`ops::conv_moments`], [`ops::conv_batch_norm_grad`]).
+//! - A convolution, and the gradient of its weights, can normalise their input as they read it, in the cache
+//!   ([`kernels::input`]): what a normalisation in training puts out is not stored ([`ops::normalised_conv`]).
 //! - In inference the threads share out the pictures of a batch, not the rows of one step after the other: each takes a few
 //!   pictures through all steps that treat pictures by themselves ([`ops::Op::batched_inputs`]), in its own cache. Of a large
 //!   picture alone, each takes bands of rows through the first layers ([`ops::Op::band`]).

@@ -311,16 +311,23 @@ fn inference_is_fused() {
     }
 }
 
-/// In training every normalisation is one step with the convolution before it, and its gradient with that of the
-/// convolution after it. Not where it gets its own from the end of the network; nor, in v2, where its output is a term of
-/// one of the ten sums, or goes into one besides: that makes 10 more, and 5 for the last sum of a stage.
+/// In training every normalisation gets its statistics from the convolution before it and is done by what reads it, and its
+/// gradient is one step with that of the convolution after it. Not where it gets its own from the end of the network; nor,
+/// in v2, where its output is a term of one of the ten sums, or goes into one besides: that makes 10 more, and 5 for the
+/// last sum of a stage.
 #[test]
 fn training_is_fused() {
     for (name, norms, alone) in [("mobilenet_v1_same", 27, 1), ("mobilenet_v2", 52, 16)] {
         let settings = Settings { batch_size: 8, ..Recipe::Default.settings() };
         let plan = plans::training(&spec(name), &settings, 16).unwrap().plan;
         let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
-        assert_eq!([count("conv_batch_norm"), count("batch_norm")], [norms, 0], "{name}");
+        let gathered = plan.steps.iter().filter(|step| step.op.title() == "conv_moments").count();
+        assert_eq!([gathered, count("batch_norm")], [norms, 0], "{name}");
+        assert_eq!(
+            [count("normalised_conv"), count("batch_norm_infer")],
+            [2 * (norms - alone), alone],
+            "{name}"
+        );
         assert_eq!(
             [count("conv_batch_norm_grad"), count("batch_norm_grad")],
             [norms - alone, alone],

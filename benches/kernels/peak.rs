@@ -32,7 +32,7 @@ pub fn bench(criterion: &mut Criterion, isa: Isa, threads: usize) {
                 matmul::multiply(
                     isa,
                     &product,
-                    (&a, Right::Plain(&b)),
+                    (a.as_slice().into(), Right::Plain(&b)),
                     None,
                     NO_CLAMP,
                     c.as_mut_slice().into(),

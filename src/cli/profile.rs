@@ -27,7 +27,7 @@ impl Row {
             _ => step.types.inputs.iter().map(|ty| ty.bytes()).sum(),
         };
         Row {
-            name: format!("{:<26} {}", step.op.name(), step.layer),
+            name: format!("{:<26} {}", step.op.title(), step.layer),
             flops: step.op.flops(&step.types) as f64,
             bytes: (inputs + outputs) as f64,
             times: Vec::new(),

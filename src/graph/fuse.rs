@@ -1,9 +1,9 @@
 //! Fusion, after differentiation: an activation joins the batch normalisation before it, in both
 //! directions, so that the normalised values are read and written once instead of twice. A pooling that
-//! follows joins them too, and the normalised values are not stored at all. Where none does, the normalisation joins
-//! the convolution before it, and its gradient that of the convolution after it. In inference normalisation
-//! and activation join the convolution before them, whose weights take up the normalisation; then a depthwise
-//! convolution joins the pointwise one that follows it.
+//! follows joins them too, and the normalised values are not stored at all. Where none does, the convolution before the
+//! normalisation gathers its statistics, the convolutions after it normalise what they read, and the gradient joins
+//! that of the convolution after it. In inference normalisation and activation join the convolution before them, whose
+//! weights take up the normalisation; then a depthwise convolution joins the pointwise one that follows it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
 use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
-use crate::ops::conv_batch_norm::ConvBatchNorm;
 use crate::ops::conv_batch_norm_grad::ConvBatchNormGrad;
+use crate::ops::conv_moments::ConvMoments;
 use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::depthwise_conv2d::DepthwiseConv2d;
 use crate::ops::fold_batch_norm::FoldBatchNorm;
 use crate::ops::max_pool_grad::MaxPoolGrad;
+use crate::ops::normalised_conv::NormalisedConv;
 use crate::ops::relu::Relu;
 use crate::ops::relu_grad::ReluGrad;
 use crate::ops::separable_conv2d::SeparableConv2d;
@@ -52,6 +53,10 @@ pub fn fuse(graph: &mut Graph) -> Result<usize> {
     }
     for index in 0..graph.nodes.len() {
         fused += usize::from(fuse_separable(graph, index));
+    }
+    graph.remove_dead_nodes();
+    for index in 0..graph.nodes.len() {
+        fused += usize::from(fuse_normalisation(graph, index));
     }
     graph.remove_dead_nodes();
     Ok(fused)
@@ -183,22 +188,42 @@ fn types(graph: &Graph, node: &Node) -> Types {
     Types { inputs: types(&node.inputs), outputs: types(&node.outputs) }
 }
 
-/// `batch_norm(conv(x, w))` becomes one node, in the place of the convolution. Removes node `norm`.
+/// Of `batch_norm(conv(x, w))` the statistics join the convolution; what is left is to normalise with them.
 fn fuse_statistics(graph: &mut Graph, norm: usize) -> bool {
     let Some(&op) = downcast::<BatchNorm>(&graph.nodes[norm]) else { return false };
     let x = graph.nodes[norm].inputs[0];
     let Some(conv) = producer(graph, x) else { return false };
     let node = &graph.nodes[conv];
-    let Some(fused) = ConvBatchNorm::new(node.op.clone(), types(graph, node), op) else { return false };
-    let line = &graph.nodes[norm].inputs[1..];
-    if line.iter().any(|&vector| producer(graph, vector).is_some_and(|later| later > conv)) {
+    let Some(fused) = ConvMoments::new(node.op.clone(), types(graph, node)) else { return false };
+    graph.nodes[conv].op = Arc::new(fused);
+    let moments = graph.nodes[norm].outputs.split_off(1);
+    graph.nodes[conv].outputs.extend(&moments);
+    graph.nodes[norm].op = Arc::new(op.apply());
+    graph.nodes[norm].inputs.extend(moments);
+    true
+}
+
+/// All nodes that read `batch_norm_infer(x, ..)` normalise what they read instead, if all of them can.
+fn fuse_normalisation(graph: &mut Graph, norm: usize) -> bool {
+    let Some(&op) = downcast::<BatchNormInfer>(&graph.nodes[norm]) else { return false };
+    let y = graph.nodes[norm].outputs[0];
+    let fused = |reader| {
+        let node: &Node = &graph.nodes[reader];
+        let reads_once = node.inputs[0] == y && !node.inputs[1..].contains(&y);
+        let fused = NormalisedConv::new(op, node.op.clone(), types(graph, node));
+        fused.filter(|_| reads_once).map(|fused| (reader, fused))
+    };
+    let Some(fused) = readers(graph, y).map(fused).collect::<Option<Vec<_>>>() else { return false };
+    if is_result(graph, y) {
         return false;
     }
-    let normalisation = graph.nodes.remove(norm);
-    let node = &mut graph.nodes[conv];
-    node.op = Arc::new(fused);
-    node.inputs.extend(&normalisation.inputs[1..]);
-    node.outputs.extend(normalisation.outputs);
+    let inputs = graph.nodes[norm].inputs.clone();
+    for (reader, fused) in fused {
+        let node = &mut graph.nodes[reader];
+        node.op = Arc::new(fused);
+        node.inputs[0] = inputs[0];
+        node.inputs.extend(&inputs[1..]);
+    }
     true
 }
 

@@ -1,5 +1,7 @@
 //! Batch normalisation over the rows of `[rows, channels]`, with the activation that follows it.
 
+use std::ops::Range;
+
 use super::parallel;
 use super::rows::{self, AddRows, BLOCK, LANES, add_parts, partials};
 use super::simd::{Isa, Kernel, Simd};
@@ -107,30 +109,45 @@ impl Kernel for BlockMoments<'_> {
     }
 }
 
-/// `y = clamp(x * scale + shift)`, a scale and a shift for every channel.
-pub fn apply(isa: Isa, x: &[f32], scale: &[f32], shift: &[f32], clamp: Clamp, y: &mut [f32]) {
-    let block = BLOCK * scale.len();
+/// What becomes of x: `clamp(x * scale + shift)`, a scale and a shift for every channel.
+#[derive(Clone, Copy)]
+pub struct Line<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub clamp: Clamp,
+}
+
+impl<'a> Line<'a> {
+    /// Of these channels alone.
+    pub fn channels(self, range: Range<usize>) -> Line<'a> {
+        Line { scale: &self.scale[range.clone()], shift: &self.shift[range], ..self }
+    }
+}
+
+/// `y = clamp(x * scale + shift)`.
+pub fn apply(isa: Isa, x: &[f32], line: Line, y: &mut [f32]) {
+    let block = BLOCK * line.scale.len();
     parallel::for_each(x.chunks(block).zip(y.chunks_mut(block)), &mut [], 0, |(x, y), _| {
-        isa.run(Apply { x, scale, shift, clamp, y });
+        isa.run(Apply { x, line, y });
     });
 }
 
-struct Apply<'a> {
-    x: &'a [f32],
-    scale: &'a [f32],
-    shift: &'a [f32],
-    clamp: Clamp,
-    y: &'a mut [f32],
+/// The same of a few rows.
+pub struct Apply<'a> {
+    pub x: &'a [f32],
+    pub line: Line<'a>,
+    pub y: &'a mut [f32],
 }
 
 impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let channels = self.scale.len();
+        let Line { scale, shift, clamp } = self.line;
+        let channels = scale.len();
         for (x, y) in self.x.chunks_exact(channels).zip(self.y.chunks_exact_mut(channels)) {
-            for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(self.scale).zip(self.shift) {
-                *y = (x * scale + shift).clamp(self.clamp.0, self.clamp.1);
+            for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
+                *y = (x * scale + shift).clamp(clamp.0, clamp.1);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! The gradient visits the rows of x in the blocks and the order of [`super::batch_norm`], so that a fused plan
 //! gives the same bits as one that is not.
 
-use super::batch_norm::{Backward, Clamp, GradientLine, totals};
+use super::batch_norm::{Backward, Clamp, GradientLine, Line, totals};
 use super::parallel;
 use super::rows::{BLOCK, partials};
 use super::simd::{Isa, Kernel, Simd};
@@ -17,23 +17,21 @@ pub struct Size {
 }
 
 /// `y [N, H/2, W/2, C]` = the largest `clamp(x * scale + shift)` of every window of `x [N, H, W, C]`.
-pub fn apply(isa: Isa, size: Size, x: &[f32], [scale, shift]: [&[f32]; 2], clamp: Clamp, y: &mut [f32]) {
-    let channels = scale.len();
+pub fn apply(isa: Isa, size: Size, x: &[f32], line: Line, y: &mut [f32]) {
+    let channels = line.scale.len();
     let image = size.height * size.width * channels;
     let out_row = size.width / 2 * channels;
     let rows = y.chunks_exact_mut(size.height / 2 * out_row).zip(x.chunks_exact(image));
     let pairs =
         rows.flat_map(|(y, x)| y.chunks_exact_mut(out_row).zip(x.chunks_exact(2 * size.width * channels)));
-    parallel::for_each(pairs, &mut [], 0, |(y, x), _| isa.run(Apply { size, x, scale, shift, clamp, y }));
+    parallel::for_each(pairs, &mut [], 0, |(y, x), _| isa.run(Apply { size, x, line, y }));
 }
 
 /// One row of windows.
 struct Apply<'a> {
     size: Size,
     x: &'a [f32],
-    scale: &'a [f32],
-    shift: &'a [f32],
-    clamp: Clamp,
+    line: Line<'a>,
     y: &'a mut [f32],
 }
 
@@ -41,12 +39,13 @@ impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let channels = self.scale.len();
-        let (scale, shift) = (self.scale, &self.shift[..channels]);
+        let Line { scale, shift, clamp } = self.line;
+        let channels = scale.len();
+        let shift = &shift[..channels];
         for (q, y) in self.y.chunks_exact_mut(channels).enumerate() {
             let taps = window(self.x, 2 * q, self.size.width, channels);
             for c in 0..channels {
-                let value = |x: f32| (x * scale[c] + shift[c]).clamp(self.clamp.0, self.clamp.1);
+                let value = |x: f32| (x * scale[c] + shift[c]).clamp(clamp.0, clamp.1);
                 let mut largest = value(taps[0][c]);
                 for tap in &taps[1..] {
                     let value = value(tap[c]);

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
+use super::batch_norm::{Clamp, ClampRow, Line, NO_CLAMP};
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
+use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
 
@@ -116,20 +117,27 @@ pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
     (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)
 }
 
+/// What it takes of each worker's scratch besides, for an A that is normalised as it is read: the rows of an item; panels
+/// are normalised where they are.
+pub fn line_scratch(p: &Product) -> usize {
+    if p.a_transposed { 0 } else { MOST_ROWS * p.k }
+}
+
 /// Computes the product into C and clamps it; `bias` holds one value a column. An epilogue is for an A that is not
 /// transposed.
 pub fn multiply(
     isa: Isa,
     p: &Product,
-    (a, b): (&[f32], Right),
+    (a, b): (Input, Right),
     bias: Option<&[f32]>,
     clamp: Clamp,
     Output { y: c, epilogue }: Output,
     scratch: &mut [f32],
 ) {
     let Product { n, k, .. } = *p;
-    let (shared, each) = self::scratch(isa, p);
-    let (space, panels) = scratch.split_at_mut(shared);
+    let (shared, panels) = self::scratch(isa, p);
+    let each = panels + a.line.map_or(0, |_| line_scratch(p));
+    let (space, workers) = scratch.split_at_mut(shared);
     let width = isa.tile_columns();
     let columns = |b| Columns { b, strip: k * width, row: width };
     let b = match b {
@@ -143,12 +151,13 @@ pub fn multiply(
     let start = bias.map_or(Start::Zero, Start::Bias);
     let each_rows = if epilogue.is_some() { p.block_rows() } else { p.rows() };
     let items = c.chunks_mut(each_rows * n).enumerate().zip(epilogue.blocks());
-    parallel::for_each(items, panels, each, |((item, c), finish), panels| {
+    parallel::for_each(items, workers, each, |((item, c), finish), own| {
         let first = item * each_rows;
         if p.a_transposed {
-            transposed_rows(isa, p, (a, b), first, start, c, panels);
+            transposed_rows(isa, p, (a, b), first, start, c, own);
         } else {
-            rows(isa, [&a[first * k..], b.b], [k, n], start, c);
+            let a = a.read(isa, first * k..first * k + c.len() / n * k, own);
+            rows(isa, [a, b.b], [k, n], start, c);
         }
         if clamp != NO_CLAMP {
             isa.run(ClampRow { clamp, y: c });
@@ -169,16 +178,22 @@ pub(super) fn rows(isa: Isa, [a, packed]: [&[f32]; 2], [k, n]: [usize; 2], start
 fn transposed_rows(
     isa: Isa,
     p: &Product,
-    (a, b): (&[f32], Columns),
+    (a, b): (Input, Columns),
     first: usize,
     mut start: Start,
     c: &mut [f32],
     panels: &mut [f32],
 ) {
     let Product { m, n, k, .. } = *p;
+    let columns = first..first + c.len() / n;
+    let line = a.line.map(|line| line.channels(columns.clone()));
     for from in (0..k.max(1)).step_by(DEPTH) {
         let depth = DEPTH.min(k - from);
-        gather(&a[from * m..][..depth * m], m, first..first + c.len() / n, panels);
+        let a = &a.x[from * m..][..depth * m];
+        gather(a, m, columns.clone(), panels);
+        if let Some(line) = line {
+            isa.run(NormalisePanels { line, depth, panels: &mut *panels });
+        }
         isa.run(PanelRows { panels, b, from, depth, start, c: &mut *c, n });
         start = Start::Current;
     }
@@ -197,6 +212,42 @@ fn gather(a: &[f32], m: usize, columns: Range<usize>, panels: &mut [f32]) {
             panels[(whole.len() * depth + k) * PANEL..][..rest.len()].copy_from_slice(rest);
         }
     }
+}
+
+/// Normalises what lies in panels.
+struct NormalisePanels<'a> {
+    /// Of their columns.
+    line: Line<'a>,
+    depth: usize,
+    panels: &'a mut [f32],
+}
+
+/// Rows of a panel that are whole vectors together, of any instruction set.
+const ROWS: usize = 4;
+
+impl Kernel for NormalisePanels<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let NormalisePanels { line: Line { scale, shift, clamp }, depth, panels } = self;
+        let lines = scale.chunks(PANEL).zip(shift.chunks(PANEL));
+        for (panel, (scale, shift)) in panels.chunks_exact_mut(depth * PANEL).zip(lines) {
+            let (scale, shift) = (repeated(scale), repeated(shift));
+            let normalise = |(x, (scale, shift)): (&mut f32, (&f32, &f32))| {
+                *x = (*x * scale + shift).clamp(clamp.0, clamp.1);
+            };
+            let line = || scale.iter().zip(&shift);
+            let (whole, rest) = panel.as_chunks_mut::<{ ROWS * PANEL }>();
+            whole.iter_mut().for_each(|rows| rows.iter_mut().zip(line()).for_each(normalise));
+            rest.iter_mut().zip(line()).for_each(normalise);
+        }
+    }
+}
+
+/// At most [`PANEL`] values, for each of [`ROWS`]; zeros for the columns that a last panel lacks.
+#[inline(always)]
+fn repeated(values: &[f32]) -> [f32; ROWS * PANEL] {
+    std::array::from_fn(|i| values.get(i % PANEL).copied().unwrap_or_default())
 }
 
 /// Adds the products of depth `from..from + depth` to rows of C.

@@ -6,6 +6,7 @@
 //! puts it there: it saves a pass over memory in both directions.
 
 use super::batch_norm_grad::BatchNormGrad;
+use super::batch_norm_infer::BatchNormInfer;
 use super::case::{Case, Fill, REDUCTIONS};
 use super::*;
 use crate::kernels::batch_norm;
@@ -34,7 +35,36 @@ pub(crate) fn scale_and_shift(
     }
 }
 
-/// The constants of the shaders of both passes.
+/// The launches that find mean and variance of input 0, and where they put them.
+pub(crate) fn moments_on_gpu(x: &TensorType, outputs: [usize; 2]) -> Dispatches {
+    let channels = x.shape.last();
+    let reduction = Reduction::new(x);
+    let stage = |entry, bindings, groups| Dispatch {
+        shader: wide_shader!(channels, "batch_norm", "rows"),
+        entry,
+        constants: reduction.constants(),
+        bindings,
+        groups,
+    };
+    let (partial, [mean, variance]) = (Operand::Scratch(0), outputs.map(Operand::Output));
+    let list = vec![
+        stage("blocks", vec![Operand::Input(0), partial], reduction.block_groups()),
+        stage("total", vec![partial, mean, variance], reduction.total_groups()),
+    ];
+    Dispatches { scratch: vec![reduction.partial(2, channels)], list }
+}
+
+/// Mean and biased variance of every channel, naively.
+pub(crate) fn moments_reference(x: &[f64], channels: usize) -> [Vec<f64>; 2] {
+    let column = |c: usize| x.iter().skip(c).step_by(channels);
+    let count = (x.len() / channels) as f64;
+    let mean: Vec<f64> = (0..channels).map(|c| column(c).sum::<f64>() / count).collect();
+    let variance =
+        (0..channels).map(|c| column(c).map(|x| (x - mean[c]).powi(2)).sum::<f64>() / count).collect();
+    [mean, variance]
+}
+
+/// The constants of the gradient's shaders.
 pub(crate) fn constants(
     reduction: &Reduction,
     epsilon: f32,
@@ -49,6 +79,13 @@ pub(crate) fn per_channel(x: &TensorType, vectors: &[&TensorType]) -> std::resul
     let channels = x.shape.last();
     require(!x.is_empty() && !x.dims().is_empty(), "x must have elements and channels")?;
     require(vectors.iter().all(|v| v.dims() == [channels]), format!("all parameters must be [{channels}]"))
+}
+
+impl BatchNorm {
+    /// What is left to do when mean and variance are known.
+    pub(crate) fn apply(self) -> BatchNormInfer {
+        BatchNormInfer { epsilon: self.epsilon, activation: self.activation }
+    }
 }
 
 impl Op for BatchNorm {
@@ -79,42 +116,25 @@ impl Op for BatchNorm {
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
         let (isa, x, gamma, beta) = (args.isa, args.input(0), args.input(1), args.input(2));
         let ([y, mean, variance], scratch) = args.output_many();
-        let (scale, rest) = scratch.split_at_mut(gamma.len());
-        let (shift, rest) = rest.split_at_mut(gamma.len());
+        let (line, rest) = scratch.split_at_mut(2 * gamma.len());
         batch_norm::moments(isa, x, mean, variance, rest);
-        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
-        batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
+        batch_norm::apply(isa, x, self.apply().line([gamma, beta, mean, variance], line), y);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        use Operand::{Input, Output, Scratch};
-        let channels = types.inputs[1].len();
-        let reduction = Reduction::new(&types.inputs[0]);
-        let stage = |entry, bindings, groups| Dispatch {
-            shader: wide_shader!(channels, "batch_norm", "index", "nan", "activation", "batch_norm", "rows"),
-            entry,
-            constants: constants(&reduction, self.epsilon, self.activation),
-            bindings,
-            groups,
-        };
-        let (partial, line) = (Scratch(0), Scratch(1));
-        let total = vec![partial, Input(1), Input(2), Output(1), Output(2), line];
-        let list = vec![
-            stage("blocks", vec![Input(0), partial], reduction.block_groups()),
-            stage("total", total, reduction.total_groups()),
-            stage("apply", vec![Input(0), line, Output(0)], reduction.value_groups()),
-        ];
-        Dispatches { scratch: vec![reduction.partial(2, channels), 2 * channels], list }
+        let [x, vectors @ ..] = &types.inputs[..] else { return Dispatches::default() };
+        let inputs = [std::slice::from_ref(x), vectors, &types.outputs[1..]].concat();
+        let apply = Types { inputs, outputs: vec![x.clone()] };
+        moments_on_gpu(x, [1, 2]).then(self.apply().gpu(&apply), |operand| match operand {
+            Operand::Input(i @ 3..) => Operand::OutputInput(i - 2),
+            other => other,
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let channels = types.inputs[1].len();
         let (low, high) = self.activation.clamp_f64();
-        let column = |c: usize| inputs[0].iter().skip(c).step_by(channels);
-        let count = (inputs[0].len() / channels) as f64;
-        let mean: Vec<f64> = (0..channels).map(|c| column(c).sum::<f64>() / count).collect();
-        let variance: Vec<f64> =
-            (0..channels).map(|c| column(c).map(|x| (x - mean[c]).powi(2)).sum::<f64>() / count).collect();
+        let [mean, variance] = moments_reference(&inputs[0], channels);
         let element = |(i, x): (usize, &f64)| {
             let c = i % channels;
             let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();

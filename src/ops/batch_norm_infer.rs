@@ -15,6 +15,16 @@ pub struct BatchNormInfer {
     pub activation: Activation,
 }
 
+impl BatchNormInfer {
+    /// What becomes of x by gamma, beta, mean and variance; it takes two elements a channel of `space`.
+    pub(crate) fn line<'a>(&self, vectors: [&[f32]; 4], space: &'a mut [f32]) -> Line<'a> {
+        let channels = vectors[0].len();
+        let (scale, shift) = space[..2 * channels].split_at_mut(channels);
+        scale_and_shift(vectors, self.epsilon, scale, shift);
+        Line { scale, shift, clamp: self.activation.clamp() }
+    }
+}
+
 impl Op for BatchNormInfer {
     fn name(&self) -> &'static str {
         "batch_norm_infer"
@@ -35,13 +45,10 @@ impl Op for BatchNormInfer {
     }
 
     fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let isa = args.isa;
-        let [x, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(i));
+        let (isa, x) = (args.isa, args.input(0));
+        let vectors = std::array::from_fn(|i| args.input(1 + i));
         let (y, scratch) = args.output();
-        let (scale, rest) = scratch.split_at_mut(gamma.len());
-        let shift = &mut rest[..gamma.len()];
-        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
-        batch_norm::apply(isa, x, scale, shift, self.activation.clamp(), y);
+        batch_norm::apply(isa, x, self.line(vectors, scratch), y);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -5,7 +5,7 @@
 //! [`crate::graph::fuse`] makes it of the two, which saves half of the traffic, in both directions: the
 //! normalised values are neither stored nor read.
 
-use super::batch_norm::{BatchNorm, scale_and_shift};
+use super::batch_norm::{BatchNorm, moments_on_gpu};
 use super::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
 use super::case::{Case, Fill};
 use super::max_pool::MaxPool;
@@ -66,25 +66,16 @@ impl Op for BatchNormMaxPool {
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
         let (isa, x, gamma, beta) = (args.isa, args.input(0), args.input(1), args.input(2));
         let ([y, mean, variance], scratch) = args.output_many();
-        let (scale, rest) = scratch.split_at_mut(gamma.len());
-        let (shift, rest) = rest.split_at_mut(gamma.len());
+        let (line, rest) = scratch.split_at_mut(2 * gamma.len());
         batch_norm::moments(isa, x, mean, variance, rest);
-        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, shift);
-        let clamp = self.activation.clamp();
-        batch_norm_pool::apply(isa, size(&types.inputs[0]), x, [scale, shift], clamp, y);
+        let line = self.norm().apply().line([gamma, beta, mean, variance], line);
+        batch_norm_pool::apply(isa, size(&types.inputs[0]), x, line, y);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        use Operand::{Input, Output, Scratch};
-        // The moments are those of a batch normalisation, whose last stage is exchanged.
+        use Operand::{Input, Output, OutputInput};
         let x = &types.inputs[0];
         let channels = x.shape.last();
-        let all = Types {
-            outputs: vec![x.clone(), types.outputs[1].clone(), types.outputs[2].clone()],
-            ..types.clone()
-        };
-        let mut work = self.norm().gpu(&all);
-        work.list.pop();
         let values = types.outputs[0].len() / width(channels);
         let named =
             [("COLUMNS", channels / width(channels)), ("HEIGHT", size(x).height), ("WIDTH", size(x).width)];
@@ -92,8 +83,8 @@ impl Op for BatchNormMaxPool {
         constants.extend([("EPSILON", f64::from(self.epsilon)), ("ACTIVATION", self.activation.number())]);
         let shader =
             wide_shader!(channels, "batch_norm_max_pool", "index", "nan", "activation", "batch_norm");
-        work.list.extend(each_value(shader, values, &constants, vec![Input(0), Scratch(1), Output(0)]).list);
-        work
+        let bindings = vec![Input(0), Input(1), Input(2), OutputInput(1), OutputInput(2), Output(0)];
+        moments_on_gpu(x, [1, 2]).then(each_value(shader, values, &constants, bindings), |operand| operand)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

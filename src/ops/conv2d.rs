@@ -10,7 +10,7 @@ use super::conv2d_input_grad::Conv2dInputGrad;
 use super::conv2d_weight_grad::Conv2dWeightGrad;
 use super::sum_rows::SumRows;
 use super::*;
-use crate::kernels::conv::{self, Geometry};
+use crate::kernels::conv::{self, Geometry, needed};
 use crate::kernels::matmul::Product;
 use crate::kernels::winograd;
 use crate::tensor::{DType, Shape};
@@ -55,18 +55,6 @@ impl Padding {
             Padding::Exact { size, before } => Ok((size[dimension], before[dimension])),
         }
     }
-}
-
-/// Along a dimension: the part of an input of `size` that part of the output needs, and the padding in front of it.
-pub(crate) fn needed(
-    part: &Range<usize>,
-    [size, before]: [usize; 2],
-    kernel: usize,
-    stride: usize,
-) -> Option<(Range<usize>, usize)> {
-    let (first, last) = (part.start * stride, part.end.checked_sub(1)? * stride);
-    let input = first.saturating_sub(before)..(last + kernel).saturating_sub(before).min(size);
-    (!input.is_empty()).then_some((input, before.saturating_sub(first)))
 }
 
 /// See the module's documentation. Inputs: x `[N, H, W, C]`, w `[KH, KW, C, O]` and, if there is one, bias
@@ -206,7 +194,7 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        self.cpu_with(types, args, Epilogue::none());
+        self.cpu_with(types, args, None, Epilogue::none());
     }
 
     fn band(&self, types: &Types, rows: Range<usize>) -> Option<Band> {
@@ -223,15 +211,21 @@ impl Op for Conv2d {
         conv::forward_blocks(&self.planned(types))
     }
 
-    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
-        let (isa, x, w, prepared) = (args.isa, args.input(0), args.input(1), args.prepared);
+    fn cpu_line_scratch(&self, types: &Types) -> Option<usize> {
+        let g = self.planned(types);
+        conv::takes_line(&g).then(|| conv::forward_line_scratch(&g))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, line: Option<Line>, epilogue: Epilogue) {
+        let (isa, w, prepared) = (args.isa, args.input(1), args.prepared);
+        let x = Input { x: args.input(0), line };
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
         let out = Output { y, epilogue };
         conv::forward(
             isa,
             &self.planned(types),
-            [x, w, prepared],
+            (x, [w, prepared]),
             bias,
             self.activation.clamp(),
             out,

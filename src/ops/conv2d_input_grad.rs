@@ -48,14 +48,14 @@ impl Op for Conv2dInputGrad {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        self.cpu_with(types, args, Epilogue::none());
+        self.cpu_with(types, args, None, Epilogue::none());
     }
 
     fn cpu_blocks(&self, types: &Types) -> usize {
         conv::input_gradient_blocks(&self.geometry(types))
     }
 
-    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, _: Option<Line>, epilogue: Epilogue) {
         let (isa, dy, w) = (args.isa, args.input(0), args.input(1));
         let (dx, scratch) = args.output();
         let out = Output { y: dx, epilogue };

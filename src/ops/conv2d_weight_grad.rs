@@ -48,7 +48,16 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x, dy) = (args.isa, args.input(0), args.input(1));
+        self.cpu_with(types, args, None, Epilogue::none());
+    }
+
+    fn cpu_line_scratch(&self, types: &Types) -> Option<usize> {
+        let g = self.geometry(types);
+        conv::takes_line(&g).then(|| conv::weight_gradient_line_scratch(&g))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, line: Option<Line>, _: Epilogue) {
+        let (isa, x, dy) = (args.isa, Input { x: args.input(0), line }, args.input(1));
         let (dw, scratch) = args.output();
         conv::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
     }

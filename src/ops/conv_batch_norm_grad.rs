@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::batch_norm_grad::{BatchNormGrad, Passes};
 use super::case::{Case, Fill};
-use super::conv_batch_norm::Convolution;
+use super::conv_moments::Convolution;
 use super::conv2d::Conv2d;
 use super::conv2d_input_grad::Conv2dInputGrad;
 use super::depthwise_conv2d::DepthwiseConv2d;
@@ -73,7 +73,7 @@ impl Op for ConvBatchNormGrad {
             block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
         };
         let epilogue = Epilogue::new(&mut *parts, 2 * self.conv.channels(), &reduce);
-        self.conv.op.cpu_with(&self.conv.types, args, epilogue);
+        self.conv.op.cpu_with(&self.conv.types, args, None, epilogue);
         let ([dx, dgamma, dbeta], _) = args.output_many();
         totals(parts, dgamma, dbeta);
         gradient_apply(isa, backward, passes.line(dgamma, dbeta), dx);
@@ -98,13 +98,13 @@ impl Op for ConvBatchNormGrad {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let whole = super::conv2d::geometries().into_iter().chain(super::conv2d::large_geometries());
+    let whole = conv2d::geometries().into_iter().chain(conv2d::large_geometries());
     let whole = whole.map(|(conv, shape, w): (Conv2d, Shape, Shape)| {
         let dz = output(&conv, &shape, &w);
         (Arc::new(Conv2dInputGrad { conv, shape }) as Arc<dyn Op>, [dz, TensorType::f32(w)])
     });
-    let depthwise = super::depthwise_conv2d::geometries();
-    let depthwise = depthwise.into_iter().map(|(conv, shape, w): (DepthwiseConv2d, Shape, Shape)| {
+    let depthwise = depthwise_conv2d::geometries().into_iter().chain(depthwise_conv2d::large_geometries());
+    let depthwise = depthwise.map(|(conv, shape, w): (DepthwiseConv2d, Shape, Shape)| {
         let dz = output(&conv, &shape, &w);
         (Arc::new(DepthwiseConv2dInputGrad { conv, shape }) as Arc<dyn Op>, [dz, TensorType::f32(w)])
     });

@@ -114,19 +114,23 @@ impl Op for DepthwiseConv2d {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        self.cpu_with(types, args, Epilogue::none());
+        self.cpu_with(types, args, None, Epilogue::none());
     }
 
     fn cpu_blocks(&self, types: &Types) -> usize {
         depthwise::forward_blocks(&self.planned(types))
     }
 
-    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
-        let (isa, x, w) = (args.isa, args.input(0), args.input(1));
+    fn cpu_line_scratch(&self, types: &Types) -> Option<usize> {
+        Some(depthwise::forward_line_scratch(&self.planned(types)))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, line: Option<Line>, epilogue: Epilogue) {
+        let (isa, x, w) = (args.isa, Input { x: args.input(0), line }, args.input(1));
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
         let out = Output { y, epilogue };
-        depthwise::forward(isa, &self.planned(types), [x, w], bias, self.activation.clamp(), out, scratch);
+        depthwise::forward(isa, &self.planned(types), (x, w), bias, self.activation.clamp(), out, scratch);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
@@ -205,10 +209,6 @@ pub(crate) fn each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usi
 /// are no multiple of a block, channels that are no multiple of a vector, one channel, channels equal to size,
 /// strides with leftover pixels, kernels smaller than the stride, padding wider than the kernel.
 pub(crate) fn geometries() -> Vec<(DepthwiseConv2d, Shape, Shape)> {
-    let conv = |x: [usize; 4], kernel: [usize; 2], stride: usize, padding| {
-        let op = DepthwiseConv2d { stride, padding, activation: Activation::None };
-        (op, Shape::from(x), Shape::from([kernel[0], kernel[1], x[3]]))
-    };
     vec![
         conv([2, 8, 8, 8], [3, 3], 1, Padding::Same),
         conv([3, 5, 7, 19], [3, 3], 1, Padding::Symmetric(1)),
@@ -231,6 +231,25 @@ pub(crate) fn geometries() -> Vec<(DepthwiseConv2d, Shape, Shape)> {
     ]
 }
 
+/// Convolutions too large for numerical gradients: images that are work for several on a CPU.
+pub(crate) fn large_geometries() -> Vec<(DepthwiseConv2d, Shape, Shape)> {
+    vec![
+        conv([2, 7, 40, 163], [3, 3], 1, Padding::Symmetric(1)),
+        conv([1, 14, 41, 331], [3, 3], 2, Padding::Same),
+        conv([1, 9, 37, 180], [5, 4], 1, Padding::Symmetric(2)),
+    ]
+}
+
+fn conv(
+    x: [usize; 4],
+    kernel: [usize; 2],
+    stride: usize,
+    padding: Padding,
+) -> (DepthwiseConv2d, Shape, Shape) {
+    let op = DepthwiseConv2d { stride, padding, activation: Activation::None };
+    (op, Shape::from(x), Shape::from([kernel[0], kernel[1], x[3]]))
+}
+
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
     let case = |(op, x, w): (DepthwiseConv2d, Shape, Shape), bias: bool| {
@@ -251,5 +270,6 @@ pub fn cases() -> Vec<Case> {
         let activation = if i % 2 == 0 { Activation::Relu6 } else { Activation::Relu };
         case((DepthwiseConv2d { activation, ..op }, x, w), true)
     });
-    linear.chain(fused.take(4)).collect()
+    let large = large_geometries().into_iter().map(|geometry| case(geometry, true));
+    linear.chain(fused.take(4)).chain(large).collect()
 }

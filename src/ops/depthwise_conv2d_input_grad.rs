@@ -2,7 +2,7 @@
 //! notation of [`super::depthwise_conv2d`].
 
 use super::case::{Case, Fill};
-use super::depthwise_conv2d::{DepthwiseConv2d, constants, each_product, geometries};
+use super::depthwise_conv2d::{DepthwiseConv2d, constants, each_product, geometries, large_geometries};
 use super::*;
 use crate::kernels::depthwise::{self, Geometry};
 use crate::tensor::Shape;
@@ -46,14 +46,14 @@ impl Op for DepthwiseConv2dInputGrad {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        self.cpu_with(types, args, Epilogue::none());
+        self.cpu_with(types, args, None, Epilogue::none());
     }
 
     fn cpu_blocks(&self, types: &Types) -> usize {
         depthwise::input_gradient_blocks(&self.geometry(types))
     }
 
-    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, epilogue: Epilogue) {
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, _: Option<Line>, epilogue: Epilogue) {
         let (isa, dy, w) = (args.isa, args.input(0), args.input(1));
         let (dx, scratch) = args.output();
         let out = Output { y: dx, epilogue };
@@ -86,5 +86,5 @@ pub fn cases() -> Vec<Case> {
         let fill = Fill::Uniform(-1.0, 1.0);
         Case::new(DepthwiseConv2dInputGrad { conv, shape }, vec![(dy, fill), (w, fill)])
     };
-    geometries().into_iter().map(case).collect()
+    geometries().into_iter().chain(large_geometries()).map(case).collect()
 }

@@ -2,7 +2,7 @@
 //! notation of [`super::depthwise_conv2d`].
 
 use super::case::{Case, Fill};
-use super::depthwise_conv2d::{DepthwiseConv2d, each_product, geometries};
+use super::depthwise_conv2d::{DepthwiseConv2d, each_product, geometries, large_geometries};
 use super::tile::sum_partials;
 use super::*;
 use crate::kernels::depthwise::{self, Geometry};
@@ -47,7 +47,15 @@ impl Op for DepthwiseConv2dWeightGrad {
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x, dy) = (args.isa, args.input(0), args.input(1));
+        self.cpu_with(types, args, None, Epilogue::none());
+    }
+
+    fn cpu_line_scratch(&self, types: &Types) -> Option<usize> {
+        Some(depthwise::weight_gradient_line_scratch(&self.geometry(types)))
+    }
+
+    fn cpu_with(&self, types: &Types, args: &mut CpuArgs, line: Option<Line>, _: Epilogue) {
+        let (isa, x, dy) = (args.isa, Input { x: args.input(0), line }, args.input(1));
         let (dw, scratch) = args.output();
         depthwise::weight_gradient(isa, &self.geometry(types), x, dy, dw, scratch);
     }
@@ -92,5 +100,5 @@ pub fn cases() -> Vec<Case> {
         let fill = Fill::Uniform(-1.0, 1.0);
         Case::new(DepthwiseConv2dWeightGrad { conv, shape }, vec![(x, fill), (dy, fill)])
     };
-    geometries().into_iter().map(case).collect()
+    geometries().into_iter().chain(large_geometries()).map(case).collect()
 }

@@ -112,29 +112,34 @@ pub struct Dispatches {
 }
 
 impl Dispatches {
+    /// The same launches on other operands.
+    pub fn with_operands(mut self, operand: impl Fn(Operand) -> Operand) -> Dispatches {
+        self.list = self.list.into_iter().map(|dispatch| dispatch.with_operands(&operand)).collect();
+        self
+    }
+
     /// These launches, with their one output of `len` elements in temporary memory; and its number.
     pub fn into_scratch(mut self, len: usize) -> (Dispatches, usize) {
         let to = self.scratch.len();
         self.scratch.push(len);
-        let operand = |operand| match operand {
+        let work = self.with_operands(|operand| match operand {
             Operand::Output(_) => Operand::Scratch(to),
             other => other,
-        };
-        self.list = self.list.into_iter().map(|dispatch| dispatch.with_operands(operand)).collect();
-        (self, to)
+        });
+        (work, to)
     }
 
     /// These launches and then those of another op, which has temporary memory of its own and gets `operand` of its inputs
     /// and outputs.
     pub fn then(mut self, next: Dispatches, operand: impl Fn(Operand) -> Operand) -> Dispatches {
         let own = self.scratch.len();
-        self.scratch.extend(next.scratch);
-        let operand = |of_next| match of_next {
+        self.scratch.extend(&next.scratch);
+        let next = next.with_operands(|of_next| match of_next {
             Operand::Scratch(i) => Operand::Scratch(own + i),
             Operand::ScratchInput(i) => Operand::ScratchInput(own + i),
             other => operand(other),
-        };
-        self.list.extend(next.list.into_iter().map(|dispatch| dispatch.with_operands(operand)));
+        });
+        self.list.extend(next.list);
         self
     }
 }

@@ -46,7 +46,7 @@ impl Op for FoldBatchNorm {
         for (bias, (old, scale)) in bias.iter_mut().zip(old_bias.unwrap_or(zero).iter().zip(&*scale)) {
             *bias += old * scale;
         }
-        batch_norm::apply(isa, w, scale, zero, NO_CLAMP, folded);
+        batch_norm::apply(isa, w, Line { scale, shift: zero, clamp: NO_CLAMP }, folded);
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

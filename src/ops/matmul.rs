@@ -119,7 +119,15 @@ impl Op for Matmul {
         let (isa, a, b) = (args.isa, args.input(0), args.input(1));
         let bias = (types.inputs.len() == 3).then(|| args.input(2));
         let (y, scratch) = args.output();
-        matmul::multiply(isa, &self.planned(types), (a, Right::Plain(b)), bias, NO_CLAMP, y.into(), scratch);
+        matmul::multiply(
+            isa,
+            &self.planned(types),
+            (a.into(), Right::Plain(b)),
+            bias,
+            NO_CLAMP,
+            y.into(),
+            scratch,
+        );
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

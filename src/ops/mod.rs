@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
+use crate::kernels::batch_norm::Line;
+use crate::kernels::input::Input;
 use crate::kernels::parallel::{Epilogue, Output};
 use crate::kernels::simd::Isa;
 use crate::tensor::TensorType;
@@ -33,8 +35,8 @@ pub mod clip;
 pub mod conv2d;
 pub mod conv2d_input_grad;
 pub mod conv2d_weight_grad;
-pub mod conv_batch_norm;
 pub mod conv_batch_norm_grad;
+pub mod conv_moments;
 pub mod copy;
 pub mod depthwise_conv2d;
 pub mod depthwise_conv2d_input_grad;
@@ -48,6 +50,7 @@ pub mod matmul;
 pub mod max_pool;
 pub mod max_pool_grad;
 pub mod moving_average;
+pub mod normalised_conv;
 pub mod relu;
 pub mod relu_grad;
 pub mod reshape;
@@ -75,8 +78,8 @@ pub fn cases() -> Vec<case::Case> {
         conv2d::cases,
         conv2d_input_grad::cases,
         conv2d_weight_grad::cases,
-        conv_batch_norm::cases,
         conv_batch_norm_grad::cases,
+        conv_moments::cases,
         copy::cases,
         depthwise_conv2d::cases,
         depthwise_conv2d_input_grad::cases,
@@ -89,6 +92,7 @@ pub fn cases() -> Vec<case::Case> {
         max_pool::cases,
         max_pool_grad::cases,
         moving_average::cases,
+        normalised_conv::cases,
         relu::cases,
         relu_grad::cases,
         resize::cases,
@@ -118,8 +122,13 @@ pub type Gradients = Result<Vec<Option<Value>>>;
 
 /// An operation on tensors: a pure function of its inputs.
 pub trait Op: Any + Debug + Send + Sync {
-    /// What messages and profiles call it: the name of its file.
+    /// What messages call it: the name of its file.
     fn name(&self) -> &'static str;
+
+    /// What profiles call it: for an op around another, whose time it takes, that one's name.
+    fn title(&self) -> &'static str {
+        self.name()
+    }
 
     /// The shape rule.
     ///
@@ -192,9 +201,16 @@ pub trait Op: Any + Debug + Send + Sync {
         0
     }
 
-    /// As [`Op::cpu`], with an epilogue on each of [`Op::cpu_blocks`].
-    fn cpu_with(&self, _types: &Types, _args: &mut CpuArgs, _epilogue: Epilogue) {
-        unreachable!("{} has no epilogue", self.name())
+    /// For an op whose [`Op::cpu_with`] can normalise input 0 as it reads it: the elements of scratch that each thread needs
+    /// for that, besides [`Op::cpu_scratch`].
+    fn cpu_line_scratch(&self, _types: &Types) -> Option<usize> {
+        None
+    }
+
+    /// As [`Op::cpu`], with input 0 normalised first, for an op with [`Op::cpu_line_scratch`], and with an epilogue on each of
+    /// [`Op::cpu_blocks`].
+    fn cpu_with(&self, _types: &Types, _args: &mut CpuArgs, _line: Option<Line>, _epilogue: Epilogue) {
+        unreachable!("{} cannot be computed with what surrounds it", self.name())
     }
 
     /// Describes the shaders that compute the outputs on a GPU.

@@ -7,9 +7,10 @@
 //! shaders, one after the other.
 
 use super::case::{Case, Fill};
-use super::conv2d::{Conv2d, Padding, needed, pointwise};
+use super::conv2d::{Conv2d, Padding, pointwise};
 use super::depthwise_conv2d::{self, DepthwiseConv2d};
 use super::*;
+use crate::kernels::conv::needed;
 use crate::kernels::matmul::Right;
 use crate::kernels::separable::{self, Geometry, Weights};
 use crate::tensor::{DType, Shape};

@@ -66,6 +66,10 @@ impl<F: Fn(&Types) -> Dispatches + Send + Sync + 'static> Op for Altered<F> {
         self.op.name()
     }
 
+    fn title(&self) -> &'static str {
+        self.op.title()
+    }
+
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
         self.op.output_types(inputs)
     }

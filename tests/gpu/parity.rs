@@ -54,8 +54,8 @@ fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
 /// batch norm; that of gamma before a depthwise convolution and a batch norm, which undo any scale; and the mean of what
 /// a linear layer makes of channels whose means are 0.
 fn terms<'a>(step: &Step, output: usize, inputs: &'a [Vec<f32>], outputs: &'a [Vec<f32>]) -> &'a [f32] {
-    match (step.op.name(), output) {
-        ("conv_batch_norm", 2) => &outputs[0],
+    match (step.op.title(), output) {
+        ("conv_moments", 1) => &outputs[0],
         ("sum_rows", _)
         | ("conv_batch_norm_grad", 1 | 2)
         | ("batch_norm" | "batch_norm_max_pool", 1)
@@ -84,7 +84,7 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
         let expected = steps::run(&mut cpu, ids[0], step, &inputs);
         let found = steps::run(gpu, ids[1], step, &inputs);
         for (i, (found, value)) in found.iter().zip(&expected).enumerate() {
-            let name = || format!("step {index}, {} '{}', output {i}", step.op.name(), step.layer);
+            let name = || format!("step {index}, {} '{}', output {i}", step.op.title(), step.layer);
             if step.types.outputs[i].dtype == DType::U32 {
                 let same = found.iter().map(|v| v.to_bits()).eq(value.iter().map(|v| v.to_bits()));
                 assert!(same, "{} differs", name());
@@ -112,7 +112,7 @@ fn every_step_of_a_training_agrees_with_the_cpu() {
         let Some(mut gpu) = gpu::open() else { return };
         let training = training(model, Optimizer::Sgd);
         let plan = training.program().plan;
-        let compared = |kind: &&str| plan.steps.iter().any(|step| step.op.name() == *kind);
+        let compared = |kind: &&str| plan.steps.iter().any(|step| step.op.title() == *kind);
         assert!(kinds.iter().all(compared), "{model} has not all of {kinds:?}");
         compare(&training, &plan, &mut gpu).unwrap_or_else(|error| panic!("{model}: {error}"));
     }
@@ -123,7 +123,7 @@ fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, 
     let Some(mut gpu) = gpu::open() else { return };
     let training = training(model, Optimizer::Sgd);
     let mut plan = training.program().plan;
-    let mut steps = plan.steps.iter_mut().enumerate().filter(|(_, step)| step.op.name() == kind);
+    let mut steps = plan.steps.iter_mut().enumerate().filter(|(_, step)| step.op.title() == kind);
     let (index, step) = steps.nth(nth).unwrap();
     let name = format!("step {index}, {kind} '{}', output 0", step.layer);
     step.op = corrupted(step.op.clone(), from, to);
@@ -133,14 +133,14 @@ fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, 
 
 #[test]
 fn the_first_wrong_step_is_named() {
-    check_named(Architecture::Cnn, "batch_norm", 1, "- own.mean * scale", "+ own.mean * scale");
+    check_named(Architecture::Cnn, "batch_norm", 1, "- mean[column] * scale", "+ mean[column] * scale");
 }
 
 #[test]
 fn a_wrong_depthwise_convolution_is_named() {
     let v1 = Architecture::MobilenetV1;
     // Depthwise and pointwise convolutions take turns: this is the fourth depthwise one.
-    check_named(v1, "conv_batch_norm", 7, "at + j - first + 3u", "at + j - first + 2u");
+    check_named(v1, "conv_moments", 7, "at + j - first + 3u", "at + j - first + 2u");
     check_named(v1, "conv_batch_norm_grad", 7, "(from_top - i) / STRIDE;", "(from_top - i) / STRIDE + 1u;");
     check_named(v1, "depthwise_conv2d_weight_grad", 3, "height + 2u, at", "height + 1u, at");
 }

@@ -10,13 +10,18 @@
 
 mod weight_gradient;
 
+use std::ops::Range;
+
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::{Axis, Start, Strips, Sum, pack_columns, packed_len};
+use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
 use super::{matmul, pointwise, winograd};
 use matmul::Right;
-pub use weight_gradient::{add_partials, weight_gradient, weight_gradient_scratch};
+pub use weight_gradient::{
+    add_partials, weight_gradient, weight_gradient_line_scratch, weight_gradient_scratch,
+};
 
 /// The geometry of a convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,18 @@ impl Geometry {
     }
 }
 
+/// Along a dimension: the part of an input of `size` that part of the output needs, if any, and the padding in front of it.
+pub fn needed(
+    part: &Range<usize>,
+    [size, before]: [usize; 2],
+    kernel: usize,
+    stride: usize,
+) -> Option<(Range<usize>, usize)> {
+    let (first, last) = (part.start * stride, part.end.checked_sub(1)? * stride);
+    let input = first.saturating_sub(before)..(last + kernel).saturating_sub(before).min(size);
+    (!input.is_empty()).then_some((input, before.saturating_sub(first)))
+}
+
 /// A zero-padded image in scratch.
 #[derive(Clone, Copy)]
 struct Padded {
@@ -103,8 +120,15 @@ impl Padded {
         self.width * self.channels
     }
 
-    /// Copies an image of the given size in; `top` may be negative where only a lower part is wanted.
-    fn fill(&self, image: &[f32], height: usize, width: usize, top: isize, left: usize, to: &mut [f32]) {
+    /// Has `copy` write the pixels of an image of the given size, from an element of it on; `top` may be negative where
+    /// only a lower part is wanted.
+    fn fill(
+        &self,
+        [height, width]: [usize; 2],
+        (top, left): (isize, usize),
+        to: &mut [f32],
+        copy: impl Fn(usize, &mut [f32]),
+    ) {
         let row = width * self.channels;
         let (begin, end) = (left * self.channels, ((left + width) * self.channels).min(self.row()));
         for (y, to) in to[..self.len()].chunks_exact_mut(self.row()).enumerate() {
@@ -114,7 +138,7 @@ impl Padded {
                 continue;
             }
             to[..begin].fill(0.0);
-            to[begin..end].copy_from_slice(&image[from as usize * row..][..end - begin]);
+            copy(from as usize * row, &mut to[begin..end]);
             to[end..].fill(0.0);
         }
     }
@@ -162,19 +186,29 @@ pub fn input_gradient_blocks(g: &Geometry) -> usize {
     product.map_or(0, |product| product.blocks())
 }
 
+/// Whether [`forward`] and [`weight_gradient`] normalise their input if it is to be.
+pub fn takes_line(g: &Geometry) -> bool {
+    !winograd::suits(g)
+}
+
+/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it is read.
+pub fn forward_line_scratch(g: &Geometry) -> usize {
+    pointwise::forward(g).map_or(0, |product| matmul::line_scratch(&product))
+}
+
 /// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what [`prepare`] made of w,
 /// or empty.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
-    [x, w, prepared]: [&[f32]; 3],
+    (x, [w, prepared]): (Input, [&[f32]; 2]),
     bias: Option<&[f32]>,
     clamp: Clamp,
     out: Output,
     scratch: &mut [f32],
 ) {
     if winograd::suits(g) {
-        return winograd::forward(isa, g, [x, w], bias, clamp, out.y, scratch);
+        return winograd::forward(isa, g, [x.x, w], bias, clamp, out.y, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
         return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, out, scratch);
@@ -203,8 +237,9 @@ pub fn forward(
     parallel::for_each(items, padded, each, |((item, y), finish), padded| {
         let (image, first) = (item / blocks, item % blocks * rows);
         let top = g.pad_top as isize - (first * g.stride) as isize;
-        let image = &x[image * g.in_image()..][..g.in_image()];
-        product.padded.fill(image, g.in_height, g.in_width, top, g.pad_left, padded);
+        product.padded.fill([g.in_height, g.in_width], (top, g.pad_left), padded, |from, to| {
+            x.copy(isa, image * g.in_image() + from, to);
+        });
         isa.run(DirectRun { direct: &product, image: padded, from: 0, y: &mut *y });
         if clamp != NO_CLAMP {
             isa.run(ClampRow { clamp, y: &mut *y });
@@ -316,7 +351,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
         return winograd::input_gradient(isa, g, dy, w, dx.y, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
-        return matmul::multiply(isa, &product, (dy, Right::Plain(w)), None, NO_CLAMP, dx, scratch);
+        return matmul::multiply(isa, &product, (dy.into(), Right::Plain(w)), None, NO_CLAMP, dx, scratch);
     }
     let (shared, each) = input_gradient_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -330,7 +365,9 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
     let images = dx.y.chunks_exact_mut(g.in_image()).enumerate();
     parallel::for_each(images, padded, each, |(image, dx), padded| {
         let dy = &dy[image * g.out_image()..][..g.out_image()];
-        shape.fill(dy, g.out_height, g.out_width, top as isize, left, padded);
+        shape.fill([g.out_height, g.out_width], (top as isize, left), padded, |from, to| {
+            to.copy_from_slice(&dy[from..from + to.len()]);
+        });
         let mut at = 0;
         each_phase(g, |vertical, horizontal| {
             let len = packed_len(isa, vertical.taps * horizontal.taps * g.out_channels, g.in_channels);

@@ -3,6 +3,7 @@
 use super::{Geometry, Scratch};
 use crate::kernels::batch_norm::NO_CLAMP;
 use crate::kernels::brgemm::{Axis, Block, Start, Sum};
+use crate::kernels::input::Input;
 use crate::kernels::matmul::{self, Right};
 use crate::kernels::simd::{Isa, Kernel, Simd};
 use crate::kernels::{parallel, pointwise, winograd};
@@ -30,16 +31,22 @@ pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (GROUPS.min(g.batch) * g.weights(), images_at_once(g) * image)
 }
 
+/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised as it is read.
+pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
+    pointwise::weight_gradient(g).map_or(0, |product| matmul::line_scratch(&product))
+}
+
 /// `dw [KH, KW, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
-pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     if winograd::suits(g) {
-        return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
+        return winograd::weight_gradient(isa, g, x.x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
         return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw.into(), scratch);
     }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);
+    let padded = g.padded_input(g.out_height);
     let groups = GROUPS.min(g.batch);
     let items = partial.chunks_exact_mut(g.weights()).enumerate();
     parallel::for_each(items, images, each, |(group, partial), images| {
@@ -47,9 +54,15 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
         let mut start = Start::Zero;
         for first in (begin..end).step_by(images_at_once(g)) {
             let count = images_at_once(g).min(end - first);
-            let x = &x[first * g.in_image()..][..count * g.in_image()];
             let dy = &dy[first * g.out_image()..][..count * g.out_image()];
-            isa.run(WeightRun { g, count, x, dy, start, images, partial });
+            let (inputs, outputs) = images.split_at_mut(count * padded.len());
+            for (image, to) in (first..).zip(inputs.chunks_exact_mut(padded.len())) {
+                let corner = (g.pad_top as isize, g.pad_left);
+                padded.fill([g.in_height, g.in_width], corner, to, |from, to| {
+                    x.copy(isa, image * g.in_image() + from, to);
+                });
+            }
+            isa.run(WeightRun { g, inputs, dy, start, outputs, partial });
             start = Start::Current;
         }
     });
@@ -59,11 +72,12 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
 /// The weight gradient of a few images.
 struct WeightRun<'a> {
     g: &'a Geometry,
-    count: usize,
-    x: &'a [f32],
+    /// The padded images.
+    inputs: &'a [f32],
     dy: &'a [f32],
     start: Start<'a>,
-    images: &'a mut [f32],
+    /// For the gradients of the images' outputs, in rows of whole vectors.
+    outputs: &'a mut [f32],
     partial: &'a mut [f32],
 }
 
@@ -71,27 +85,22 @@ impl Kernel for WeightRun<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let g = self.g;
-        let padded = g.padded_input(g.out_height);
-        let (inputs, outputs) = self.images.split_at_mut(self.count * padded.len());
-        for (to, x) in inputs.chunks_exact_mut(padded.len()).zip(self.x.chunks_exact(g.in_image())) {
-            padded.fill(x, g.in_height, g.in_width, g.pad_top as isize, g.pad_left, to);
-        }
+        let (g, padded) = (self.g, self.g.padded_input(self.g.out_height));
         // A tile reads whole vectors of columns, so rows of odd length are copied apart.
         let width = 2 * S::LANES;
         let columns = g.out_channels.next_multiple_of(width);
         let dy = if columns == g.out_channels {
             self.dy
         } else {
-            spread(self.dy, g.out_channels, columns, outputs)
+            spread(self.dy, g.out_channels, columns, self.outputs)
         };
         let pixels = g.out_height * g.out_width;
         let sum = Sum {
-            a: inputs,
+            a: self.inputs,
             b: dy,
             a_row: 1,
             axes: [
-                Axis { count: self.count, a: padded.len(), b: pixels * columns },
+                Axis { count: self.inputs.len() / padded.len(), a: padded.len(), b: pixels * columns },
                 Axis { count: g.out_height, a: g.stride * padded.row(), b: g.out_width * columns },
                 Axis { count: g.out_width, a: g.stride * g.in_channels, b: columns },
             ],

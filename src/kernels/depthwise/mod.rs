@@ -13,11 +13,13 @@ mod weights;
 use std::ops::Range;
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
+use super::conv::needed;
+use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::Isa;
 use block::BlockRow;
 use gather::{Gather, TapRow};
-pub use weights::{weight_gradient, weight_gradient_scratch};
+pub use weights::{weight_gradient, weight_gradient_line_scratch, weight_gradient_scratch};
 
 /// The geometry of a depthwise convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ impl Geometry {
 }
 
 /// An item of work is about this many elements of the output, in whole rows.
-const ITEM: usize = 1 << 14;
+const ITEM: usize = 1 << 15;
 
 /// Images of `image` elements in runs of about [`ITEM`] elements: (image, first row, the rows).
 fn items(y: &mut [f32], image: usize, row: usize) -> impl Iterator<Item = (usize, usize, &mut [f32])> + Send {
@@ -108,23 +110,38 @@ pub fn forward_scratch(g: &Geometry) -> usize {
     g.channels
 }
 
+/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it is read: the rows that an
+/// item needs.
+pub fn forward_line_scratch(g: &Geometry) -> usize {
+    let rows = (item_rows(g.out_row()) - 1) * g.stride + g.kernel_height;
+    rows.min(g.in_height) * g.in_row()
+}
+
 /// `y [N, P, Q, C] = clamp(x [N, H, W, C] * w [KH, KW, C] + bias [C])`.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
-    [x, w]: [&[f32]; 2],
+    (x, w): (Input, &[f32]),
     bias: Option<&[f32]>,
     clamp: Clamp,
     Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
-    let zeros = &mut scratch[..g.channels];
+    let (zeros, workers) = scratch.split_at_mut(g.channels);
     zeros.fill(0.0);
     let zeros = &*zeros;
     let start = bias.unwrap_or(zeros);
     let items = items(y, g.out_height * g.out_row(), g.out_row()).zip(epilogue.blocks());
-    parallel::for_each(items, &mut [], 0, |((n, first, y), finish), _| {
-        forward_rows(isa, g, [x, w, start, zeros], clamp, n, first, y);
+    let each = x.line.map_or(0, |_| forward_line_scratch(g));
+    parallel::for_each(items, workers, each, |((n, first, y), finish), own| {
+        let rows = first..first + y.len() / g.out_row();
+        let needed = needed(&rows, [g.in_height, g.pad_top], g.kernel_height, g.stride);
+        let (input, pad_top) = needed.unwrap_or_default();
+        let band = Geometry { in_height: input.len(), pad_top, ..*g };
+        let image = n * g.in_height;
+        let input = (image + input.start) * g.in_row()..(image + input.end) * g.in_row();
+        let x = x.read(isa, input, own);
+        forward_rows(isa, &band, [x, w, start, zeros], clamp, 0, 0, y);
         finish(Written { from: (n * g.out_height + first) * g.out_row(), rows: y });
     });
 }
@@ -167,7 +184,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
         for (to, from) in flipped.chunks_exact_mut(g.channels).zip(w.chunks_exact(g.channels).rev()) {
             to.copy_from_slice(from);
         }
-        return forward(isa, &mirrored, [dy, flipped], None, NO_CLAMP, dx, rest);
+        return forward(isa, &mirrored, (dy.into(), flipped), None, NO_CLAMP, dx, rest);
     }
     let zeros = &mut scratch[..g.channels];
     zeros.fill(0.0);

@@ -4,6 +4,7 @@ use super::Geometry;
 use super::block::{BLOCK, Pixels, pixels};
 use super::gather::Gather;
 use crate::kernels::conv::add_partials;
+use crate::kernels::input::Input;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Isa, Kernel, Simd};
 
@@ -16,23 +17,35 @@ pub fn weight_gradient_scratch(g: &Geometry) -> usize {
     g.channels + GROUPS.min(g.batch) * g.weights()
 }
 
+/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised as it is read.
+pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
+    g.in_height * g.in_row()
+}
+
 /// `dw [KH, KW, C]` from `x [N, H, W, C]` and `dy [N, P, Q, C]`.
-pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     let groups = GROUPS.min(g.batch);
-    let (zeros, partial) = scratch.split_at_mut(g.channels);
-    let partial = &mut partial[..groups * g.weights()];
+    let (zeros, rest) = scratch.split_at_mut(g.channels);
+    let (partial, workers) = rest.split_at_mut(groups * g.weights());
     zeros.fill(0.0);
     let zeros = &*zeros;
     let (image, out_image) = (g.in_height * g.in_row(), g.out_height * g.out_row());
-    parallel::for_each(partial.chunks_exact_mut(g.weights()).enumerate(), &mut [], 0, |(group, dw), _| {
-        dw.fill(0.0);
-        for n in g.batch * group / groups..g.batch * (group + 1) / groups {
-            let (x, dy) = (&x[n * image..][..image], &dy[n * out_image..][..out_image]);
-            for (p, dy) in dy.chunks_exact(g.out_row()).enumerate() {
-                isa.run(WeightRow { g, x, zeros, p, dy, dw });
+    let each = x.line.map_or(0, |_| weight_gradient_line_scratch(g));
+    parallel::for_each(
+        partial.chunks_exact_mut(g.weights()).enumerate(),
+        workers,
+        each,
+        |(group, dw), own| {
+            dw.fill(0.0);
+            for n in g.batch * group / groups..g.batch * (group + 1) / groups {
+                let x = x.read(isa, n * image..(n + 1) * image, own);
+                let dy = &dy[n * out_image..][..out_image];
+                for (p, dy) in dy.chunks_exact(g.out_row()).enumerate() {
+                    isa.run(WeightRow { g, x, zeros, p, dy, dw });
+                }
             }
-        }
-    });
+        },
+    );
     add_partials(isa, partial, dw);
 }
 

@@ -1,18 +1,17 @@
-//! A convolution and the batch normalisation of what it puts out, in training, as one op:
-//!
-//! `x = conv(input, w, b)`, `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
+//! A convolution, and of what it puts out the mean and the biased variance of every channel, as one op: the first half of
+//! a batch normalisation in training.
 //!
 //! [`crate::graph::fuse`] puts it there: on a CPU the statistics are gathered from each block of x while it is in the
-//! cache, which saves a pass over memory. On a GPU it is the two ops' shaders, one after the other.
+//! cache, which saves a pass over memory. On a GPU it is the convolution's shader and then [`super::batch_norm`]'s.
 
 use std::sync::Arc;
 
-use super::batch_norm::{BatchNorm, scale_and_shift};
+use super::batch_norm::moments_on_gpu;
 use super::case::{Case, Fill};
 use super::conv2d::Conv2d;
 use super::depthwise_conv2d::DepthwiseConv2d;
 use super::*;
-use crate::kernels::batch_norm::{apply, block_moments, merge_moments, moments_part};
+use crate::kernels::batch_norm::{block_moments, merge_moments, moments_part};
 use crate::kernels::parallel::Written;
 use crate::tensor::Shape;
 
@@ -63,37 +62,31 @@ impl Convolution {
     }
 }
 
-/// See the module's documentation. Inputs: those of the convolution, then gamma and beta `[C]`; outputs: x and y
-/// `[..., C]`, mean and variance `[C]` (biased).
+/// See the module's documentation. Inputs: those of the convolution; outputs: x `[..., C]`, mean and variance `[C]`.
 #[derive(Clone, Debug)]
-pub struct ConvBatchNorm {
+pub struct ConvMoments {
     conv: Convolution,
-    norm: BatchNorm,
 }
 
-impl ConvBatchNorm {
-    /// The two ops as one, if the convolution has an epilogue.
-    pub fn new(conv: Arc<dyn Op>, types: Types, norm: BatchNorm) -> Option<ConvBatchNorm> {
-        Convolution::new(conv, types).map(|conv| ConvBatchNorm { conv, norm })
+impl ConvMoments {
+    /// If the convolution has an epilogue.
+    pub fn new(conv: Arc<dyn Op>, types: Types) -> Option<ConvMoments> {
+        Convolution::new(conv, types).map(|conv| ConvMoments { conv })
     }
 
     fn parts(&self) -> usize {
         self.conv.parts(moments_part(self.conv.channels()))
     }
-
-    fn norm_types(&self, types: &Types) -> Types {
-        self.conv.norm_types(types, &types.outputs[1..])
-    }
 }
 
-impl Op for ConvBatchNorm {
+impl Op for ConvMoments {
     fn name(&self) -> &'static str {
-        "conv_batch_norm"
+        "conv_moments"
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
-        let normal = self.norm.output_types(&self.conv.norm_inputs(inputs)?)?;
-        Ok(self.conv.types.outputs.iter().cloned().chain(normal).collect())
+        let channels = TensorType::f32([self.conv.channels()]);
+        Ok([self.conv.op.output_types(inputs)?, vec![channels.clone(), channels]].concat())
     }
 
     fn flops(&self, _: &Types) -> u64 {
@@ -101,66 +94,61 @@ impl Op for ConvBatchNorm {
     }
 
     fn cpu_scratch(&self, _: &Types, isa: Isa, threads: usize) -> usize {
-        let conv = self.conv.op.cpu_scratch(&self.conv.types, isa, threads);
-        2 * self.conv.channels() + self.parts() + conv
+        self.parts() + self.conv.op.cpu_scratch(&self.conv.types, isa, threads)
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (isa, channels, own) = (args.isa, self.conv.channels(), self.conv.inputs());
-        let (gamma, beta) = (args.input(own), args.input(own + 1));
-        let (line, rest) = std::mem::take(&mut args.scratch).split_at_mut(2 * channels);
-        let (parts, rest) = rest.split_at_mut(self.parts());
+    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+        self.cpu_with(types, args, None, Epilogue::none());
+    }
+
+    fn cpu_line_scratch(&self, _: &Types) -> Option<usize> {
+        self.conv.op.cpu_line_scratch(&self.conv.types)
+    }
+
+    fn cpu_with(&self, _: &Types, args: &mut CpuArgs, line: Option<Line>, _: Epilogue) {
+        let (isa, channels) = (args.isa, self.conv.channels());
+        let (parts, rest) = std::mem::take(&mut args.scratch).split_at_mut(self.parts());
         args.scratch = rest;
         let reduce = |x: Written, part: &mut [f32]| block_moments(isa, x.rows, channels, part);
         let epilogue = Epilogue::new(&mut *parts, moments_part(channels), &reduce);
-        self.conv.op.cpu_with(&self.conv.types, args, epilogue);
-        let ([x, y, mean, variance], _) = args.output_many();
+        self.conv.op.cpu_with(&self.conv.types, args, line, epilogue);
+        let ([_, mean, variance], _) = args.output_many();
         merge_moments(parts, mean, variance);
-        let (scale, shift) = line.split_at_mut(channels);
-        scale_and_shift([gamma, beta, mean, variance], self.norm.epsilon, scale, shift);
-        apply(isa, x, scale, shift, self.norm.activation.clamp(), y);
     }
 
-    fn gpu(&self, types: &Types) -> Dispatches {
-        let norm = self.norm.gpu(&self.norm_types(types));
-        self.conv.op.gpu(&self.conv.types).then(norm, |operand| match operand {
+    fn gpu(&self, _: &Types) -> Dispatches {
+        let moments = moments_on_gpu(&self.conv.types.outputs[0], [1, 2]);
+        self.conv.op.gpu(&self.conv.types).then(moments, |operand| match operand {
             Operand::Input(0) => Operand::OutputInput(0),
-            Operand::Input(i) => Operand::Input(self.conv.inputs() + i - 1),
-            Operand::Output(i) => Operand::Output(i + 1),
             other => other,
         })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (own, rest) = inputs.split_at(self.conv.inputs());
-        let x = self.conv.op.reference(&self.conv.types, own);
-        let normal = self.norm.reference(&self.norm_types(types), &[&x, rest].concat());
-        x.into_iter().chain(normal).collect()
+        let mut outputs = self.conv.op.reference(&self.conv.types, inputs);
+        let [mean, variance] = batch_norm::moments_reference(&outputs[0], types.outputs[1].len());
+        outputs.extend([mean, variance]);
+        outputs
     }
 }
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let whole = super::conv2d::geometries().into_iter().chain(super::conv2d::large_geometries());
+    let whole = conv2d::geometries().into_iter().chain(conv2d::large_geometries());
     let whole = whole.map(|(op, x, w): (Conv2d, Shape, Shape)| (Arc::new(op) as Arc<dyn Op>, [x, w]));
-    let depthwise = super::depthwise_conv2d::geometries().into_iter();
+    let depthwise = depthwise_conv2d::geometries().into_iter().chain(depthwise_conv2d::large_geometries());
     let depthwise =
         depthwise.map(|(op, x, w): (DepthwiseConv2d, Shape, Shape)| (Arc::new(op) as Arc<dyn Op>, [x, w]));
     whole.chain(depthwise).enumerate().filter_map(case).collect()
 }
 
-/// A normalisation after a convolution, if it has an epilogue; every other one has a bias.
+/// A convolution, if it has an epilogue; every other one has a bias.
 fn case((i, (conv, shapes)): (usize, (Arc<dyn Op>, [Shape; 2]))) -> Option<Case> {
     let mut inputs = shapes.map(TensorType::f32).to_vec();
     if i % 2 == 1 {
         inputs.push(TensorType::f32([inputs[1].shape.last()]));
     }
     let outputs = conv.output_types(&inputs.iter().collect::<Vec<_>>()).unwrap_or_default();
-    let channels = TensorType::f32([outputs[0].shape.last()]);
-    let own: Vec<_> = inputs.iter().map(|ty| (ty.clone(), Fill::Uniform(-1.0, 1.0))).collect();
-    let line = [(channels.clone(), Fill::Uniform(0.5, 1.5)), (channels, Fill::Uniform(-1.0, 1.0))];
-    let activation = [Activation::Relu6, Activation::None, Activation::Relu][i % 3];
-    let norm = BatchNorm { epsilon: 1e-2, activation };
-    let op = ConvBatchNorm::new(conv, Types { inputs, outputs }, norm)?;
-    Some(Case::new(op, own.into_iter().chain(line).collect()))
+    let filled = inputs.iter().map(|ty| (ty.clone(), Fill::Uniform(-1.0, 1.0))).collect();
+    Some(Case::new(ConvMoments::new(conv, Types { inputs, outputs })?, filled))
 }
