@@ -11,11 +11,12 @@ use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::graph::plan::Plan;
-use cifar_engine::models::{Architecture, Spec, Variant};
+use cifar_engine::models::Architecture;
 use cifar_engine::ops::copy::Copy;
 use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::ops::{Op, Types};
 use cifar_engine::tensor::TensorType;
+use cifar_engine::train::bare_spec;
 use cifar_engine::train::optimizer::Optimizer;
 use cifar_engine::train::plans;
 use cifar_engine::train::settings::{Recipe, Settings};
@@ -70,17 +71,7 @@ const SOFTWARE: Scale = Scale {
 fn programs(model: &Model) -> Vec<Plan> {
     let Model { name, image_size, batch_size, images } = *model;
     let model: Architecture = name.parse().unwrap();
-    let spec = Spec {
-        architecture: model,
-        classes: (0..CLASSES).map(|class| class.to_string()).collect(),
-        image_size,
-        variant: Variant::plain(image_size),
-        mean: [128.0; 3],
-        std: [64.0; 3],
-        norm: Recipe::Default.settings().norm,
-        test_flip: false,
-        data: "none".into(),
-    };
+    let spec = bare_spec(model, image_size, CLASSES);
     let training = |optimizer| {
         let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };
         plans::training(&spec, &settings, images).unwrap().plan

@@ -31,21 +31,17 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f
     let zeros = &*zeros;
     let (image, out_image) = (g.in_height * g.in_row(), g.out_height * g.out_row());
     let each = x.line.map_or(0, |_| weight_gradient_line_scratch(g));
-    parallel::for_each(
-        partial.chunks_exact_mut(g.weights()).enumerate(),
-        workers,
-        each,
-        |(group, dw), own| {
-            dw.fill(0.0);
-            for n in g.batch * group / groups..g.batch * (group + 1) / groups {
-                let x = x.read(isa, n * image..(n + 1) * image, own);
-                let dy = &dy[n * out_image..][..out_image];
-                for (p, dy) in dy.chunks_exact(g.out_row()).enumerate() {
-                    isa.run(WeightRow { g, x, zeros, p, dy, dw });
-                }
+    let items = partial.chunks_exact_mut(g.weights()).enumerate();
+    parallel::for_each(items, workers, each, |(group, dw), own| {
+        dw.fill(0.0);
+        for n in g.batch * group / groups..g.batch * (group + 1) / groups {
+            let x = x.read(isa, n * image..(n + 1) * image, own);
+            let dy = &dy[n * out_image..][..out_image];
+            for (p, dy) in dy.chunks_exact(g.out_row()).enumerate() {
+                isa.run(WeightRow { g, x, zeros, p, dy, dw });
             }
-        },
-    );
+        }
+    });
     add_partials(isa, partial, dw);
 }
 
