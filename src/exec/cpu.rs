@@ -3,12 +3,11 @@
 
 use std::time::Instant;
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
-
+use super::crew::Crew;
 use super::fit::check_memory;
 use super::together::{self, Shared, Together};
 use super::{Data, Device, Names, PlanId, check, port};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
@@ -18,7 +17,7 @@ use crate::tensor::{Buffer, TensorType};
 /// The CPU as a device.
 pub struct Cpu {
     isa: Isa,
-    pool: ThreadPool,
+    crew: Crew,
     states: Vec<Buffer>,
     names: Names,
     plans: Vec<Loaded>,
@@ -50,15 +49,14 @@ impl Cpu {
     /// # Errors
     /// If the operating system gives no threads.
     pub fn new(threads: usize, isa: Isa) -> Result<Cpu> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|error| Error::Failed(format!("cannot start {threads} threads: {error}")))?;
+        let crew = Crew::new(threads)?;
         let (states, names, plans) = (Vec::new(), Names::default(), Vec::new());
-        Ok(Cpu { isa, pool, states, names, plans, scratch: Buffer::default(), version: 1 })
+        Ok(Cpu { isa, crew, states, names, plans, scratch: Buffer::default(), version: 1 })
     }
 
     /// Number of threads that a run uses.
     pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.crew.threads()
     }
 
     /// The instruction set that the kernels were chosen for.
@@ -91,7 +89,7 @@ impl Cpu {
             &mut self.plans[plan.0];
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         let (isa, scratch, stale) = (self.isa, &mut self.scratch, *constants_of != self.version);
-        self.pool.install(|| {
+        self.crew.run(|| {
             let mut next = if stale { 0 } else { plan.constants };
             while let Some(step) = plan.steps.get(next) {
                 let part = together.iter_mut().find(|part| part.steps().start == next);
@@ -181,8 +179,9 @@ impl Memory<'_> {
 }
 
 impl Device for Cpu {
-    fn peak(&self) -> Option<Peak> {
-        Some(self.pool.install(|| Peak::measure(self.isa)))
+    fn peak(&mut self) -> Option<Peak> {
+        let isa = self.isa;
+        Some(self.crew.run(|| Peak::measure(isa)))
     }
 
     fn load(&mut self, plan: Plan) -> Result<PlanId> {

@@ -4,6 +4,7 @@
 mod by_image;
 mod by_rows;
 pub mod cpu;
+mod crew;
 mod fit;
 pub mod gpu;
 pub mod probe;
@@ -67,7 +68,7 @@ pub trait Device {
 
     /// The limits of the machine that a step's time can be compared with, measured, where that is known how to do:
     /// half a second.
-    fn peak(&self) -> Option<Peak> {
+    fn peak(&mut self) -> Option<Peak> {
         None
     }
 

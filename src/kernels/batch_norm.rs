@@ -59,28 +59,37 @@ pub fn block_moments(isa: Isa, x: &[f32], channels: usize, part: &mut [f32]) {
 /// Algorithm for Computing Sample Variances" (1979), in f64: no cancellation, however far the mean lies from zero.
 pub fn merge_moments(parts: &[f32], mean: &mut [f32], variance: &mut [f32]) {
     let channels = mean.len();
-    let lanes = mean.chunks_mut(LANES).zip(variance.chunks_mut(LANES)).enumerate();
-    for (lanes, (mean, variance)) in lanes {
-        let (mut count, mut centers, mut squares) = (0.0f64, [0.0f64; LANES], [0.0f64; LANES]);
-        for part in parts.chunks_exact(moments_part(channels)) {
-            let more = f64::from(part[2 * channels]);
-            let (share, both) = (more / (count + more), count * more / (count + more));
-            let (means, deviations) = part[..2 * channels].split_at(channels);
-            let at = lanes * LANES..lanes * LANES + mean.len();
-            let values = means[at.clone()].iter().zip(&deviations[at]);
-            for ((center, squares), (mean, deviations)) in centers.iter_mut().zip(&mut squares).zip(values) {
-                let away = f64::from(*mean) - *center;
-                *squares += f64::from(*deviations) + away * away * both;
-                *center += away * share;
-            }
-            count += more;
+    let share = parallel::share(channels, LANES);
+    let shares = mean.chunks_mut(share).zip(variance.chunks_mut(share)).enumerate();
+    parallel::for_each(shares, &mut [], 0, |(index, (mean, variance)), _| {
+        let lanes = mean.chunks_mut(LANES).zip(variance.chunks_mut(LANES)).enumerate();
+        for (lanes, (mean, variance)) in lanes {
+            merge_lanes(parts, channels, index * share + lanes * LANES, mean, variance);
         }
-        for (mean, center) in mean.iter_mut().zip(centers) {
-            *mean = center as f32;
+    });
+}
+
+/// The same of a few channels, from channel `first` on.
+fn merge_lanes(parts: &[f32], channels: usize, first: usize, mean: &mut [f32], variance: &mut [f32]) {
+    let (mut count, mut centers, mut squares) = (0.0f64, [0.0f64; LANES], [0.0f64; LANES]);
+    for part in parts.chunks_exact(moments_part(channels)) {
+        let more = f64::from(part[2 * channels]);
+        let (share, both) = (more / (count + more), count * more / (count + more));
+        let (means, deviations) = part[..2 * channels].split_at(channels);
+        let at = first..first + mean.len();
+        let values = means[at.clone()].iter().zip(&deviations[at]);
+        for ((center, squares), (mean, deviations)) in centers.iter_mut().zip(&mut squares).zip(values) {
+            let away = f64::from(*mean) - *center;
+            *squares += f64::from(*deviations) + away * away * both;
+            *center += away * share;
         }
-        for (variance, squares) in variance.iter_mut().zip(squares) {
-            *variance = (squares / count) as f32;
-        }
+        count += more;
+    }
+    for (mean, center) in mean.iter_mut().zip(centers) {
+        *mean = center as f32;
+    }
+    for (variance, squares) in variance.iter_mut().zip(squares) {
+        *variance = (squares / count) as f32;
     }
 }
 

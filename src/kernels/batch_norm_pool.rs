@@ -9,6 +9,10 @@ use super::parallel;
 use super::rows::{BLOCK, partials};
 use super::simd::{Isa, Kernel, Simd};
 
+/// Elements of x that a work item of [`apply`] normalises, at least: enough that workers do not wait for each other to take
+/// the next one.
+const ITEM: usize = 1 << 14;
+
 /// Of the images that are normalised; a last odd row or column lies in no window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -19,12 +23,15 @@ pub struct Size {
 /// `y [N, H/2, W/2, C]` = the largest `clamp(x * scale + shift)` of every window of `x [N, H, W, C]`.
 pub fn apply(isa: Isa, size: Size, x: &[f32], line: Line, y: &mut [f32]) {
     let channels = line.scale.len();
-    let image = size.height * size.width * channels;
+    let (image, row) = (size.height * size.width * channels, 2 * size.width * channels);
     let out_row = size.width / 2 * channels;
-    let rows = y.chunks_exact_mut(size.height / 2 * out_row).zip(x.chunks_exact(image));
-    let pairs =
-        rows.flat_map(|(y, x)| y.chunks_exact_mut(out_row).zip(x.chunks_exact(2 * size.width * channels)));
-    parallel::for_each(pairs, &mut [], 0, |(y, x), _| isa.run(Apply { size, x, line, y }));
+    let blocks = parallel::row_blocks(y, size.height / 2 * out_row, out_row, ITEM.div_ceil(row));
+    parallel::for_each(blocks, &mut [], 0, |(index, first, y), _| {
+        let x = &x[index * image + first * row..];
+        for (y, x) in y.chunks_exact_mut(out_row).zip(x.chunks_exact(row)) {
+            isa.run(Apply { size, x, line, y });
+        }
+    });
 }
 
 /// One row of windows.

@@ -3,11 +3,19 @@
 
 use std::cell::Cell;
 use std::sync::Mutex;
-
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A flag that is set when this goes, also by a panic.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Runs `work`, and in it every [`for_each`] on the calling thread only: what runs is itself a share of the work.
@@ -26,6 +34,12 @@ pub fn alone(work: impl FnOnce()) {
 /// How many threads [`for_each`] runs on from here.
 pub fn workers() -> usize {
     if ALONE.get() { 1 } else { rayon::current_num_threads() }
+}
+
+/// Elements of a worker's share of `len`, where each is worked out for itself and that takes next to no time: a multiple of
+/// `lanes`.
+pub fn share(len: usize, lanes: usize) -> usize {
+    len.div_ceil(workers()).next_multiple_of(lanes)
 }
 
 /// Calls `work(item, scratch)` for every item, on as many workers as `scratch` holds runs of
@@ -47,13 +61,32 @@ pub fn for_each<I>(
             work(item, scratch);
         }
     };
-    if ALONE.get() {
-        worker(&mut scratch[..scratch_each]);
-    } else if scratch_each == 0 {
-        (0..rayon::current_num_threads()).into_par_iter().for_each(|_| worker(&mut []));
-    } else {
-        scratch.par_chunks_exact_mut(scratch_each).for_each(worker);
+    let room = scratch.len().checked_div(scratch_each).unwrap_or(usize::MAX);
+    each_worker(workers().min(room), scratch, scratch_each, &worker);
+}
+
+/// Calls `worker` on `count` threads (at least one), each with its own run of the scratch.
+fn each_worker(count: usize, scratch: &mut [f32], each: usize, worker: &(impl Fn(&mut [f32]) + Sync)) {
+    if count <= 1 {
+        return worker(&mut scratch[..each]);
     }
+    let (begun, done) = (&AtomicBool::new(false), &AtomicBool::new(false));
+    let half = count / 2;
+    let (own, others) = scratch.split_at_mut(half * each);
+    rayon::join(
+        || {
+            each_worker(half, own, each, worker);
+            // Awake, where `join` would soon sleep. What nobody has begun by now is left to it: this thread runs it.
+            while begun.load(Ordering::Acquire) && !done.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+        },
+        || {
+            begun.store(true, Ordering::Release);
+            let _done = SetAtEnd(done);
+            each_worker(count - half, others, each, worker);
+        },
+    );
 }
 
 /// Images of `image` elements in blocks of `rows` rows of `row` elements, the last one of an image of what is left:

@@ -48,18 +48,21 @@ pub const LANES: usize = 16;
 
 /// `out` = the sum, in f64 and in order, of what all parts of `each` elements hold from element `at` on.
 pub fn add_parts(parts: &[f32], each: usize, at: usize, out: &mut [f32]) {
-    for (lanes, out) in out.chunks_mut(LANES).enumerate() {
-        let at = at + lanes * LANES;
-        let mut sums = [0.0f64; LANES];
-        for part in parts.chunks_exact(each) {
-            for (sum, value) in sums.iter_mut().zip(&part[at..at + out.len()]) {
-                *sum += f64::from(*value);
+    let share = parallel::share(out.len(), LANES);
+    parallel::for_each(out.chunks_mut(share).enumerate(), &mut [], 0, |(index, out), _| {
+        for (lanes, out) in out.chunks_mut(LANES).enumerate() {
+            let at = at + index * share + lanes * LANES;
+            let mut sums = [0.0f64; LANES];
+            for part in parts.chunks_exact(each) {
+                for (sum, value) in sums.iter_mut().zip(&part[at..at + out.len()]) {
+                    *sum += f64::from(*value);
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum as f32;
             }
         }
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = sum as f32;
-        }
-    }
+    });
 }
 
 /// Adds rows to `sums`.

@@ -5,6 +5,7 @@ use crate::kernels::batch_norm::NO_CLAMP;
 use crate::kernels::brgemm::{Axis, Block, Start, Sum};
 use crate::kernels::input::Input;
 use crate::kernels::matmul::{self, Right};
+use crate::kernels::rows::AddRows;
 use crate::kernels::simd::{Isa, Kernel, Simd};
 use crate::kernels::{parallel, pointwise, winograd};
 
@@ -126,28 +127,17 @@ fn spread<'a>(rows: &[f32], from: usize, to: usize, out: &'a mut [f32]) -> &'a [
     out
 }
 
+/// Elements of the gradient that are added up at a time.
+const SUMS: usize = 8192;
+
 /// `dw` = the sum of the groups' gradients, added in order.
 pub fn add_partials(isa: Isa, partial: &[f32], dw: &mut [f32]) {
-    isa.run(AddPartials { partial, dw });
-}
-
-struct AddPartials<'a> {
-    partial: &'a [f32],
-    dw: &'a mut [f32],
-}
-
-impl Kernel for AddPartials<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let mut partials = self.partial.chunks_exact(self.dw.len());
-        if let Some(first) = partials.next() {
-            self.dw.copy_from_slice(first);
+    let len = dw.len();
+    parallel::for_each(dw.chunks_mut(SUMS).enumerate(), &mut [], 0, |(index, dw), _| {
+        dw.fill(0.0);
+        for partial in partial.chunks_exact(len) {
+            let x = &partial[index * SUMS..][..dw.len()];
+            isa.run(AddRows { x, sums: &mut *dw });
         }
-        for partial in partials {
-            for (sum, value) in self.dw.iter_mut().zip(partial) {
-                *sum += value;
-            }
-        }
-    }
+    });
 }
