@@ -12,7 +12,7 @@ use super::transform::{G, Place, transform_gradient, transform_input};
 use super::{IN, LINE, OUT, POINTS, suits};
 
 /// Input and output channels of a block: its sums are 295 KB.
-const INPUTS: usize = 32;
+const INPUTS: usize = 64;
 const OUTPUTS: usize = 64;
 /// Tiles that are transformed and multiplied at a time: 442 KB of a whole block's channels, and enough that
 /// loading and storing the sums takes less time than the multiplications between.
@@ -65,17 +65,24 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [
     parallel::for_each(items, scratch, each, |(item, partial), scratch| {
         isa.run(Item { g, cut, item, x, dy, partial, scratch });
     });
-    let partials = &*partials;
-    parallel::for_each(dw.chunks_exact_mut(g.out_channels).enumerate(), &mut [], 0, |(row, dw), _| {
-        let (tap, c) = (row / g.in_channels, row % g.in_channels);
-        for (block, dw) in dw.chunks_mut(OUTPUTS).enumerate() {
-            let block = (c / INPUTS) * cut.outputs + block;
-            dw.fill(0.0);
-            for share in 0..cut.shares {
-                let item = share * cut.inputs * cut.outputs + block;
-                let partial = &partials[item * PARTIAL + (tap * INPUTS + c % INPUTS) * OUTPUTS..];
-                for (sum, value) in dw.iter_mut().zip(partial) {
-                    *sum += value;
+    add_shares(g, cut, partials, dw);
+}
+
+/// Adds up the shares' gradients, in order, the rows of one tap and one block of input channels at a time.
+fn add_shares(g: &Geometry, cut: Cut, partials: &[f32], dw: &mut [f32]) {
+    let blocks = dw.chunks_exact_mut(g.in_channels * g.out_channels).enumerate().flat_map(|(tap, dw)| {
+        dw.chunks_mut(INPUTS * g.out_channels).enumerate().map(move |block| (tap, block))
+    });
+    parallel::for_each(blocks, &mut [], 0, |(tap, (inputs, dw)), _| {
+        for (c, dw) in dw.chunks_exact_mut(g.out_channels).enumerate() {
+            for (outputs, dw) in dw.chunks_mut(OUTPUTS).enumerate() {
+                dw.fill(0.0);
+                for share in 0..cut.shares {
+                    let item = (share * cut.inputs + inputs) * cut.outputs + outputs;
+                    let partial = &partials[item * PARTIAL + (tap * INPUTS + c) * OUTPUTS..];
+                    for (sum, value) in dw.iter_mut().zip(partial) {
+                        *sum += value;
+                    }
                 }
             }
         }
