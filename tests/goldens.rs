@@ -102,7 +102,7 @@ fn training() -> Network {
     for (name, &gradient) in names.iter().zip(&network.gradients) {
         network.graph.output(name, gradient);
     }
-    assert_eq!(fuse(&mut network.graph).unwrap(), 21);
+    assert_eq!(fuse(&mut network.graph).unwrap(), 30);
     network
 }
 

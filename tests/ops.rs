@@ -198,6 +198,7 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("sum_squares", "x[i] * x[i]", "x[i]"),
     ("sum_squares", "i += GROUPS * 256u", "i += LENGTH"),
     ("sum_squares", "i < GROUPS", "i < 1u"),
+    ("zeros", "vec4<f32>()", "vec4<f32>(1.0)"),
 ];
 
 /// A product computed in given tiles: with vectors, or transposed, without them, in slices of the depth.

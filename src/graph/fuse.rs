@@ -1,9 +1,10 @@
 //! Fusion, after differentiation: an activation joins the batch normalisation before it, in both
-//! directions, so that the normalised values are read and written once instead of twice. A pooling that
-//! follows joins them too, and the normalised values are not stored at all. Where none does, the convolution before the
-//! normalisation gathers its statistics, the convolutions after it normalise what they read, and the gradient joins
-//! that of the convolution after it. In inference normalisation and activation join the convolution before them, whose
-//! weights take up the normalisation; then a depthwise convolution joins the pointwise one that follows it.
+//! directions, so that the normalised values are read and written once instead of twice. The convolution before the
+//! normalisation gathers its statistics. A pooling that follows joins what is left, and the normalised values are not stored
+//! at all; where none does, the convolutions after it normalise what they read if they can, and the gradient joins that of
+//! the convolution after it. In inference normalisation and activation join the convolution before them, whose
+//! weights take up the normalisation; then a depthwise convolution joins the pointwise one that follows it. The gradient of
+//! a bias that a normalisation takes away again is not computed: it is zero.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::ops::normalised_conv::NormalisedConv;
 use crate::ops::relu::Relu;
 use crate::ops::relu_grad::ReluGrad;
 use crate::ops::separable_conv2d::SeparableConv2d;
+use crate::ops::sum_rows::SumRows;
+use crate::ops::zeros::Zeros;
 use crate::ops::{Activation, Op, Types};
 
 /// Rewrites the graph; what it computes stays the same. Returns how many pairs of nodes were fused.
@@ -35,16 +38,22 @@ pub fn fuse(graph: &mut Graph) -> Result<usize> {
     graph.remove_dead_nodes();
     let mut fused = 0;
     for index in 0..graph.nodes.len() {
+        fused += usize::from(drop_zero_sum(graph, index));
+    }
+    for index in 0..graph.nodes.len() {
         fused += usize::from(fuse_forward(graph, index) || fuse_backward(graph, index));
     }
     graph.remove_dead_nodes();
+    // Now that normalisations have their activations.
+    for index in 0..graph.nodes.len() {
+        fused += usize::from(fuse_statistics(graph, index));
+    }
     for index in 0..graph.nodes.len() {
         fused += usize::from(fuse_pool(graph, index));
     }
     graph.remove_dead_nodes();
-    // Now that normalisations have their activations.
     for index in (0..graph.nodes.len()).rev() {
-        fused += usize::from(fuse_statistics(graph, index) || fuse_gradient_sums(graph, index));
+        fused += usize::from(fuse_gradient_sums(graph, index));
     }
     graph.remove_dead_nodes();
     while let Some(norm) = (0..graph.nodes.len()).find(|&index| convolution_before(graph, index).is_some()) {
@@ -84,6 +93,30 @@ fn is_result(graph: &Graph, value: Value) -> bool {
 /// Whether node `reader` is the only one that needs `value`.
 fn only_reader(graph: &Graph, value: Value, reader: usize) -> bool {
     readers(graph, value).all(|index| index == reader) && !is_result(graph, value)
+}
+
+/// `sum_rows(batch_norm_grad(dy, x, ..))` is zero, whatever dy is: a normalisation takes away the mean of x, so nothing
+/// depends on what is added to all rows of x. Computed, the sum is what rounding leaves of a pass over all of dx.
+fn drop_zero_sum(graph: &mut Graph, index: usize) -> bool {
+    let node = &graph.nodes[index];
+    let (Some(SumRows), &[dx], &[sum]) = (downcast(node), &node.inputs[..], &node.outputs[..]) else {
+        return false;
+    };
+    let Some(gradient) = producer(graph, dx).map(|gradient| &graph.nodes[gradient]) else { return false };
+    let (Some(BatchNormGrad { .. }), true) = (downcast(gradient), gradient.outputs[0] == dx) else {
+        return false;
+    };
+    let &[_, x, _, _, mean, variance] = &gradient.inputs[..] else { return false };
+    // Only where x has this mean.
+    let of_x = producer(graph, mean).map(|norm| &graph.nodes[norm]).is_some_and(|norm| {
+        downcast::<BatchNorm>(norm).is_some() && norm.inputs[0] == x && norm.outputs[1..] == [mean, variance]
+    });
+    if of_x {
+        let shape = graph.ty(sum).shape.clone();
+        graph.nodes[index].op = Arc::new(Zeros { shape });
+        graph.nodes[index].inputs.clear();
+    }
+    of_x
 }
 
 /// `relu(batch_norm(x))` becomes one node, if nothing else reads the normalised values.
@@ -136,14 +169,19 @@ fn fuse_backward(graph: &mut Graph, index: usize) -> bool {
     true
 }
 
-/// `max_pool(batch_norm(x))` becomes one node, and so do their gradients, if nothing else reads what is between.
+/// `max_pool(batch_norm_infer(x, ..))` becomes one node where x has these statistics, and so do their gradients, if nothing
+/// else reads what is between.
 fn fuse_pool(graph: &mut Graph, index: usize) -> bool {
     if downcast(&graph.nodes[index]) != Some(&POOL) {
         return false;
     }
     let normalised = graph.nodes[index].inputs[0];
     let Some(norm) = producer(graph, normalised) else { return false };
-    let Some(&BatchNorm { epsilon, activation }) = downcast(&graph.nodes[norm]) else { return false };
+    let Some(&op) = downcast::<BatchNormInfer>(&graph.nodes[norm]) else { return false };
+    let moments = producer(graph, graph.nodes[norm].inputs[3]).map(|moments| &graph.nodes[moments]);
+    if moments.and_then(downcast::<ConvMoments>).is_none() || is_result(graph, normalised) {
+        return false;
+    }
     let pooled = graph.nodes[index].outputs[0];
     let backward = match readers(graph, normalised).filter(|&reader| reader != index).collect::<Vec<_>>()[..]
     {
@@ -154,14 +192,12 @@ fn fuse_pool(graph: &mut Graph, index: usize) -> bool {
         },
         _ => return false,
     };
-    if is_result(graph, normalised) {
-        return false;
-    }
     // The pooling is left without a reader, and so is its gradient.
-    graph.nodes[norm].op = Arc::new(BatchNormMaxPool { epsilon, activation });
+    graph.nodes[norm].op = Arc::new(BatchNormMaxPool { norm: op });
     graph.nodes[norm].outputs[0] = pooled;
     graph.nodes[index].outputs[0] = normalised;
     if let Some((spread, gradient)) = backward {
+        let BatchNormInfer { epsilon, activation } = op;
         graph.nodes[gradient].op = Arc::new(BatchNormMaxPoolGrad { epsilon, activation });
         graph.nodes[gradient].inputs[0] = graph.nodes[spread].inputs[2];
     }
@@ -174,11 +210,11 @@ fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2
     let spread_values = graph.nodes[spread].outputs[0];
     let gradient = readers(graph, spread_values).next()?;
     let &BatchNormGrad { activation, .. } = downcast(&graph.nodes[gradient])?;
-    let &BatchNorm { activation: forward, .. } = downcast(&graph.nodes[norm])?;
+    let &BatchNormInfer { activation: forward, .. } = downcast(&graph.nodes[norm])?;
     let matches = pool == POOL
         && graph.nodes[spread].inputs[..2] == [x, y]
         && activation == forward
-        && graph.nodes[gradient].inputs[1..4] == graph.nodes[norm].inputs[..3]
+        && graph.nodes[gradient].inputs[1..] == graph.nodes[norm].inputs[..]
         && graph.nodes[gradient].inputs[0] == spread_values;
     (matches && only_reader(graph, spread_values, gradient)).then_some(gradient)
 }

@@ -62,6 +62,7 @@ pub mod softmax_cross_entropy_grad;
 pub mod sum_rows;
 pub mod sum_squares;
 pub mod tile;
+pub mod zeros;
 
 /// The test cases of every op.
 pub fn cases() -> Vec<case::Case> {
@@ -102,6 +103,7 @@ pub fn cases() -> Vec<case::Case> {
         softmax_cross_entropy_grad::cases,
         sum_rows::cases,
         sum_squares::cases,
+        zeros::cases,
     ]
     .iter()
     .flat_map(|cases| cases())

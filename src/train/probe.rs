@@ -45,6 +45,12 @@ impl Stage {
                 without.push(parameter.name.clone());
             }
         }
+        // A bias may be without one alone: where a normalisation takes it away again, nothing depends on it.
+        let layers: Vec<_> =
+            without.iter().filter_map(|name| name.strip_suffix(".weight")).map(String::from).collect();
+        without.retain(|name| {
+            name.strip_suffix(".bias").is_none_or(|layer| layers.iter().any(|dead| dead == layer))
+        });
         for (name, values) in names.into_iter().zip(&kept) {
             device.write_state(name, values.as_slice().into())?;
         }

@@ -50,16 +50,13 @@ fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
     memory
 }
 
-/// What a sum over rows adds up: it may cancel down to the rounding of these. So do the gradient of a bias before a
-/// batch norm; that of gamma before a depthwise convolution and a batch norm, which undo any scale; and the mean of what
-/// a linear layer makes of channels whose means are 0.
+/// What a sum over rows adds up: it may cancel down to the rounding of these. So do the gradient of gamma before a depthwise
+/// convolution and a batch norm, which undo any scale; and the mean of what a linear layer makes of channels whose means
+/// are 0.
 fn terms<'a>(step: &Step, output: usize, inputs: &'a [Vec<f32>], outputs: &'a [Vec<f32>]) -> &'a [f32] {
     match (step.op.title(), output) {
         ("conv_moments", 1) => &outputs[0],
-        ("sum_rows", _)
-        | ("conv_batch_norm_grad", 1 | 2)
-        | ("batch_norm" | "batch_norm_max_pool", 1)
-        | ("batch_norm_grad" | "batch_norm_max_pool_grad", 1 | 2) => &inputs[0],
+        ("conv_batch_norm_grad" | "batch_norm_grad" | "batch_norm_max_pool_grad", 1 | 2) => &inputs[0],
         _ => &[],
     }
 }
@@ -133,7 +130,7 @@ fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, 
 
 #[test]
 fn the_first_wrong_step_is_named() {
-    check_named(Architecture::Cnn, "batch_norm", 1, "- mean[column] * scale", "+ mean[column] * scale");
+    check_named(Architecture::Cnn, "batch_norm_infer", 1, "- mean[column] * scale", "+ mean[column] * scale");
 }
 
 #[test]

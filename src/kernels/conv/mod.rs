@@ -171,19 +171,21 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (packed_len(isa, depth, g.out_channels), g.padded_input(g.forward_rows()).len())
 }
 
-/// Blocks of rows of the output that an epilogue of [`forward`] gets to see; 0 where it has none.
+/// Blocks of rows of the output that an epilogue of [`forward`] gets to see.
 pub fn forward_blocks(g: &Geometry) -> usize {
     if winograd::suits(g) {
-        return 0;
+        return winograd::forward_blocks(g);
     }
     let direct = g.batch * g.out_height / g.forward_rows();
     pointwise::forward(g).map_or(direct, |product| product.blocks())
 }
 
-/// The same of [`input_gradient`].
+/// The same of [`input_gradient`]; 0 where it has none.
 pub fn input_gradient_blocks(g: &Geometry) -> usize {
-    let product = pointwise::input_gradient(g).filter(|_| !winograd::suits(g));
-    product.map_or(0, |product| product.blocks())
+    if winograd::suits(g) {
+        return winograd::forward_blocks(&g.reversed());
+    }
+    pointwise::input_gradient(g).map_or(0, |product| product.blocks())
 }
 
 /// Whether [`forward`] and [`weight_gradient`] normalise their input if it is to be.
@@ -208,7 +210,7 @@ pub fn forward(
     scratch: &mut [f32],
 ) {
     if winograd::suits(g) {
-        return winograd::forward(isa, g, [x.x, w], bias, clamp, out.y, scratch);
+        return winograd::forward(isa, g, [x.x, w], bias, clamp, out, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
         return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, out, scratch);
@@ -348,7 +350,7 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 /// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [KH, KW, I, O]`.
 pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
     if winograd::suits(g) {
-        return winograd::input_gradient(isa, g, dy, w, dx.y, scratch);
+        return winograd::input_gradient(isa, g, dy, w, dx, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
         return matmul::multiply(isa, &product, (dy.into(), Right::Plain(w)), None, NO_CLAMP, dx, scratch);

@@ -3,7 +3,7 @@
 use super::super::batch_norm::{Clamp, NO_CLAMP};
 use super::super::brgemm::{Axis, Start, Strips, Sum};
 use super::super::conv::{Geometry, Scratch};
-use super::super::parallel;
+use super::super::parallel::{self, Output, Written};
 use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{Finish, G, Place, transform_input, transform_output};
 use super::{IN, LINE, OUT, POINTS, suits, whole_vectors};
@@ -44,6 +44,11 @@ impl Items {
         self.down.div_ceil(self.rows)
     }
 
+    /// How many there are.
+    fn count(&self, g: &Geometry) -> usize {
+        g.batch.div_ceil(self.images) * self.of_image()
+    }
+
     /// The output, cut.
     fn cut<'a>(&self, g: &Geometry, y: &'a mut [f32]) -> impl Iterator<Item = &'a mut [f32]> + Send {
         let images = self.images * g.out_image();
@@ -69,6 +74,11 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (transformed_len(isa, g), POINTS * point_strides(isa, g).iter().sum::<usize>())
 }
 
+/// Blocks of rows of the output that an epilogue of [`forward`] gets to see.
+pub fn forward_blocks(g: &Geometry) -> usize {
+    Items::new(g).count(g)
+}
+
 /// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [3, 3, I, O] + bias [O])`.
 pub fn forward(
     isa: Isa,
@@ -76,7 +86,7 @@ pub fn forward(
     [x, w]: [&[f32]; 2],
     bias: Option<&[f32]>,
     clamp: Clamp,
-    y: &mut [f32],
+    Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
     assert!(suits(g) && x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
@@ -87,16 +97,19 @@ pub fn forward(
     });
     let (u, items) = (&*u, Items::new(g));
     let strides = point_strides(isa, g);
-    parallel::for_each(items.cut(g, y).enumerate(), scratch, each, |(index, y), scratch| {
+    let outputs = items.cut(g, y).zip(epilogue.blocks()).enumerate();
+    parallel::for_each(outputs, scratch, each, |(index, (y, finish)), scratch| {
         let first_row = index % items.of_image() * items.rows;
         let images = y.len().div_ceil(g.out_image());
         let height = y.len() / images / (g.out_width * g.out_channels);
         let item = Item { g, images, height, first_row, across: items.across, strides };
         let first = index / items.of_image() * items.images;
+        let from = first * g.out_image() + first_row * OUT * g.out_width * g.out_channels;
         let (v, m) = scratch.split_at_mut(POINTS * strides[0]);
         isa.run(Inputs { item, x: &x[first * g.in_image()..][..images * g.in_image()], v });
         multiply(isa, &item, u, v, m);
-        isa.run(Outputs { item, m, bias, clamp, y });
+        isa.run(Outputs { item, m, bias, clamp, y: &mut *y });
+        finish(Written { from, rows: y });
     });
 }
 
@@ -108,7 +121,7 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 
 /// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [3, 3, I, O]`: a convolution with the weights turned by half
 /// a circle and their channels exchanged.
-pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
     let (turned, scratch) = scratch.split_at_mut(g.weights());
     let (i, o) = (g.in_channels, g.out_channels);
     let taps = turned.chunks_exact_mut(i * o).zip(w.chunks_exact(i * o).rev());

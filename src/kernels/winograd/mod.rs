@@ -28,7 +28,7 @@ mod tests;
 mod transform;
 mod weight_gradient;
 
-pub use forward::{forward, forward_scratch, input_gradient, input_gradient_scratch};
+pub use forward::{forward, forward_blocks, forward_scratch, input_gradient, input_gradient_scratch};
 pub use weight_gradient::{weight_gradient, weight_gradient_scratch};
 
 use super::conv::Geometry;
