@@ -263,8 +263,8 @@ pub struct GradientLine<'a> {
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     pub clamp: Clamp,
-    slope: &'a [f32],
-    offset: &'a [f32],
+    pub slope: &'a [f32],
+    pub offset: &'a [f32],
 }
 
 impl<'a> GradientLine<'a> {

@@ -1,16 +1,14 @@
 //! Batch normalisation, activation and max pooling over windows of 2x2 in one pass each way: the normalised
 //! values are never stored, and the gradient finds each window's largest again.
 //!
-//! The gradient visits the rows of x in the blocks and the order of [`super::batch_norm`], so that a fused plan
-//! gives the same bits as one that is not.
+//! A work item is some rows of windows of one image. The vectors are explicit, because compilers leave half of such a loop
+//! to scalar instructions, or all of it.
 
 use super::batch_norm::{Backward, Clamp, GradientLine, Line, totals};
 use super::parallel;
-use super::rows::{BLOCK, partials};
 use super::simd::{Isa, Kernel, Simd};
 
-/// Elements of x that a work item of [`apply`] normalises, at least: enough that workers do not wait for each other to take
-/// the next one.
+/// Elements of x in a work item, at least: enough that workers do not wait for each other to take the next one.
 const ITEM: usize = 1 << 14;
 
 /// Of the images that are normalised; a last odd row or column lies in no window.
@@ -20,15 +18,32 @@ pub struct Size {
     pub width: usize,
 }
 
+impl Size {
+    /// Elements of the two rows of x under a row of windows.
+    fn two_rows(&self, channels: usize) -> usize {
+        2 * self.width * channels
+    }
+
+    /// Elements of a row of windows.
+    fn out_row(&self, channels: usize) -> usize {
+        self.width / 2 * channels
+    }
+
+    /// Rows of windows in a work item.
+    fn item_rows(&self, channels: usize) -> usize {
+        ITEM.div_ceil(self.two_rows(channels))
+    }
+}
+
 /// `y [N, H/2, W/2, C]` = the largest `clamp(x * scale + shift)` of every window of `x [N, H, W, C]`.
 pub fn apply(isa: Isa, size: Size, x: &[f32], line: Line, y: &mut [f32]) {
     let channels = line.scale.len();
-    let (image, row) = (size.height * size.width * channels, 2 * size.width * channels);
-    let out_row = size.width / 2 * channels;
-    let blocks = parallel::row_blocks(y, size.height / 2 * out_row, out_row, ITEM.div_ceil(row));
+    let (image, two_rows, out_row) =
+        (size.height * size.width * channels, size.two_rows(channels), size.out_row(channels));
+    let blocks = parallel::row_blocks(y, size.height / 2 * out_row, out_row, size.item_rows(channels));
     parallel::for_each(blocks, &mut [], 0, |(index, first, y), _| {
-        let x = &x[index * image + first * row..];
-        for (y, x) in y.chunks_exact_mut(out_row).zip(x.chunks_exact(row)) {
+        let x = &x[index * image + first * two_rows..];
+        for (y, x) in y.chunks_exact_mut(out_row).zip(x.chunks_exact(two_rows)) {
             isa.run(Apply { size, x, line, y });
         }
     });
@@ -45,98 +60,104 @@ struct Apply<'a> {
 impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Line { scale, shift, clamp } = self.line;
         let channels = scale.len();
-        let shift = &shift[..channels];
         for (q, y) in self.y.chunks_exact_mut(channels).enumerate() {
-            let taps = window(self.x, 2 * q, self.size.width, channels);
-            for c in 0..channels {
-                let value = |x: f32| (x * scale[c] + shift[c]).clamp(clamp.0, clamp.1);
-                let mut largest = value(taps[0][c]);
-                for tap in &taps[1..] {
-                    let value = value(tap[c]);
+            let x = window(self.x, q, self.size.width, channels);
+            for c in (0..channels).step_by(S::LANES) {
+                let line = Lanes::new(simd, scale, shift, clamp, c);
+                let [first, others @ ..] = read(simd, x, c);
+                let mut largest = line.activated(simd, line.of(simd, first));
+                for x in others {
+                    let value = line.activated(simd, line.of(simd, x));
                     // NaN wins, as in `super::pool`.
-                    largest = if value > largest || value.is_nan() { value } else { largest };
+                    let larger = simd.where_greater(largest, value, largest, value);
+                    largest = simd.where_at_least(largest, largest, larger, largest);
                 }
-                y[c] = largest;
+                simd.write(&mut y[c..], largest);
             }
         }
     }
 }
 
-/// The four pixels of the window whose first is `first`.
+/// A vector of channels of the forward pass's line.
+struct Lanes<S: Simd> {
+    scale: S::Vector,
+    shift: S::Vector,
+    low: S::Vector,
+    high: S::Vector,
+}
+
+impl<S: Simd> Lanes<S> {
+    /// Of the channels from `c` on.
+    #[inline(always)]
+    fn new(simd: S, scale: &[f32], shift: &[f32], clamp: Clamp, c: usize) -> Self {
+        let (low, high) = (simd.splat(clamp.0), simd.splat(clamp.1));
+        Lanes { scale: simd.read(&scale[c..]), shift: simd.read(&shift[c..]), low, high }
+    }
+
+    /// `x * scale + shift`.
+    #[inline(always)]
+    fn of(&self, simd: S, x: S::Vector) -> S::Vector {
+        simd.multiply_add(x, self.scale, self.shift)
+    }
+
+    /// Its activation.
+    #[inline(always)]
+    fn activated(&self, simd: S, line: S::Vector) -> S::Vector {
+        simd.clamp(line, self.low, self.high)
+    }
+
+    /// What each of a window's elements x receives of its dy: the first largest all of it, if it passes the clamp. Computed
+    /// exactly as in the forward pass.
+    #[inline(always)]
+    fn received(&self, simd: S, x: [S::Vector; 4], dy: S::Vector) -> [S::Vector; 4] {
+        let (zero, mut lines, mut values) = (simd.zero(), x, x);
+        for tap in 0..4 {
+            lines[tap] = self.of(simd, x[tap]);
+            values[tap] = self.activated(simd, lines[tap]);
+        }
+        let mut received = [dy; 4];
+        for tap in 0..4 {
+            let (line, mine) = (lines[tap], values[tap]);
+            let mut g = simd.where_greater(line, self.low, dy, zero);
+            g = simd.where_greater(self.high, line, g, zero);
+            for (other, &value) in values.iter().enumerate() {
+                if other < tap {
+                    g = simd.where_greater(mine, value, g, zero);
+                } else if other > tap {
+                    g = simd.where_at_least(mine, value, g, zero);
+                }
+            }
+            received[tap] = g;
+        }
+        received
+    }
+}
+
+/// The vectors of a window's four pixels from channel `c` on.
 #[inline(always)]
-fn window(x: &[f32], first: usize, width: usize, channels: usize) -> [&[f32]; 4] {
+fn read<S: Simd>(simd: S, x: [&[f32]; 4], c: usize) -> [S::Vector; 4] {
+    let [a, b, c, d] = [&x[0][c..], &x[1][c..], &x[2][c..], &x[3][c..]];
+    [simd.read(a), simd.read(b), simd.read(c), simd.read(d)]
+}
+
+/// The four pixels of window `q` of two rows.
+#[inline(always)]
+fn window(x: &[f32], q: usize, width: usize, channels: usize) -> [&[f32]; 4] {
+    let first = 2 * q;
     [first, first + 1, first + width, first + width + 1].map(|pixel| &x[pixel * channels..][..channels])
 }
 
-/// A pixel of x, and the window it lies in: which of its four it is, the window's first pixel, and its number.
-struct Pixel {
-    index: usize,
-    window: Option<(usize, usize, usize)>,
+/// Parts of [`gradient_sums`], of a batch of so many images.
+fn parts(size: Size, batch: usize, channels: usize) -> usize {
+    batch * (size.height / 2).div_ceil(size.item_rows(channels))
 }
 
-/// A range of pixels in order.
-struct Pixels {
-    size: Size,
-    index: usize,
-    end: usize,
-    image: usize,
-    row: usize,
-    column: usize,
-}
-
-impl Pixels {
-    #[inline(always)]
-    fn new(size: Size, index: usize, count: usize) -> Pixels {
-        let (row, column) = (index / size.width, index % size.width);
-        Pixels { size, index, end: index + count, image: row / size.height, row: row % size.height, column }
-    }
-}
-
-impl Iterator for Pixels {
-    type Item = Pixel;
-    #[inline(always)]
-    fn next(&mut self) -> Option<Pixel> {
-        if self.index == self.end {
-            return None;
-        }
-        let Size { height, width } = self.size;
-        let (index, row, column) = (self.index, self.row, self.column);
-        let inside = row / 2 < height / 2 && column / 2 < width / 2;
-        let window = inside.then(|| {
-            let first = index - row % 2 * width - column % 2;
-            (
-                row % 2 * 2 + column % 2,
-                first,
-                (self.image * (height / 2) + row / 2) * (width / 2) + column / 2,
-            )
-        });
-        self.index += 1;
-        self.column += 1;
-        if self.column == width {
-            (self.column, self.row) = (0, row + 1);
-        }
-        if self.row == height {
-            (self.row, self.image) = (0, self.image + 1);
-        }
-        Some(Pixel { index, window })
-    }
-}
-
-/// The part of a window's dy that pixel `TAP` of its four receives: all of it, if it is the first largest and
-/// passes the clamp.
-#[inline(always)]
-fn passed<const TAP: usize>(x: [f32; 4], dy: f32, scale: f32, shift: f32, clamp: Clamp) -> f32 {
-    let line = x[TAP] * scale + shift;
-    let mine = line.clamp(clamp.0, clamp.1);
-    let mut passes = (line > clamp.0) & (line < clamp.1);
-    for (tap, x) in x.into_iter().enumerate() {
-        let other = (x * scale + shift).clamp(clamp.0, clamp.1);
-        passes &= if tap < TAP { mine > other } else { tap == TAP || mine >= other };
-    }
-    if passes { dy } else { 0.0 }
+/// Scratch elements of [`gradient_sums`].
+pub fn gradient_scratch(size: Size, batch: usize, channels: usize) -> usize {
+    parts(size, batch, channels) * 2 * channels
 }
 
 /// `dgamma = sum g x_hat` and `dbeta = sum g` of every channel, where g is the gradient before the pooling;
@@ -149,69 +170,94 @@ pub fn gradient_sums(
     scratch: &mut [f32],
 ) {
     let channels = dgamma.len();
-    let rows = b.x.len() / channels;
-    let parts = partials(rows, 2 * channels, scratch, |index, partial| {
-        let pixels = Pixels::new(size, index * BLOCK, BLOCK.min(rows - index * BLOCK));
-        isa.run(BlockSums { size, b, pixels, partial });
+    let (image, out_row) = (size.height * size.width * channels, size.out_row(channels));
+    let blocks = b.dy.chunks_exact(size.height / 2 * out_row).enumerate().flat_map(|(index, dy)| {
+        let rows = size.item_rows(channels);
+        dy.chunks(rows * out_row).enumerate().map(move |(block, dy)| (index, block * rows, dy))
+    });
+    let parts = &mut scratch[..gradient_scratch(size, b.x.len() / image, channels)];
+    let items = blocks.zip(parts.chunks_exact_mut(2 * channels));
+    parallel::for_each(items, &mut [], 0, |((index, first, dy), part), _| {
+        part.fill(0.0);
+        let x = &b.x[index * image + first * size.two_rows(channels)..];
+        isa.run(BlockSums { size, b: Backward { x, dy, ..b }, part });
     });
     totals(parts, dgamma, dbeta);
 }
 
+/// Some rows of windows.
 struct BlockSums<'a> {
     size: Size,
     b: Backward<'a>,
-    pixels: Pixels,
-    partial: &'a mut [f32],
+    part: &'a mut [f32],
 }
 
 impl Kernel for BlockSums<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let channels = self.b.mean.len();
-        let (dgamma, dbeta) = self.partial.split_at_mut(channels);
-        for pixel in self.pixels {
-            let Some((tap, first, number)) = pixel.window else { continue };
-            let x = window(self.b.x, first, self.size.width, channels);
-            let dy = &self.b.dy[number * channels..][..channels];
-            match tap {
-                0 => add::<0>(&self.b, x, dy, dgamma, dbeta),
-                1 => add::<1>(&self.b, x, dy, dgamma, dbeta),
-                2 => add::<2>(&self.b, x, dy, dgamma, dbeta),
-                _ => add::<3>(&self.b, x, dy, dgamma, dbeta),
+    fn run<S: Simd>(self, simd: S) {
+        let BlockSums { size, b, part } = self;
+        let channels = b.mean.len();
+        let (dgamma, dbeta) = part.split_at_mut(channels);
+        let rows = b.dy.chunks_exact(size.out_row(channels)).zip(b.x.chunks_exact(size.two_rows(channels)));
+        for (dy, x) in rows {
+            for (q, dy) in dy.chunks_exact(channels).enumerate() {
+                let x = window(x, q, size.width, channels);
+                for c in (0..channels).step_by(S::LANES) {
+                    let line = Lanes::new(simd, b.scale, b.shift, b.clamp, c);
+                    let x = read(simd, x, c);
+                    let received = line.received(simd, x, simd.read(&dy[c..]));
+                    let [sum, product] = window_sums(simd, &b, c, x, received);
+                    let [dgamma, dbeta] = [&mut dgamma[c..], &mut dbeta[c..]];
+                    simd.write(
+                        dgamma,
+                        simd.multiply_add(product, simd.read(&b.inv_std[c..]), simd.read(dgamma)),
+                    );
+                    simd.write(dbeta, simd.multiply_add(sum, simd.splat(1.0), simd.read(dbeta)));
+                }
             }
         }
     }
 }
 
+/// Of the vector of channels from `c` on of a window: the sums of g and of `g (x - mean)`.
 #[inline(always)]
-fn add<const TAP: usize>(b: &Backward, x: [&[f32]; 4], dy: &[f32], dgamma: &mut [f32], dbeta: &mut [f32]) {
-    let channels = dy.len();
-    let (dgamma, dbeta) = (&mut dgamma[..channels], &mut dbeta[..channels]);
-    let [mean, inv_std, scale, shift] = [b.mean, b.inv_std, b.scale, b.shift].map(|v| &v[..channels]);
-    let x = x.map(|x| &x[..channels]);
-    for c in 0..channels {
-        let window = [x[0][c], x[1][c], x[2][c], x[3][c]];
-        let g = passed::<TAP>(window, dy[c], scale[c], shift[c], b.clamp);
-        dgamma[c] += g * ((window[TAP] - mean[c]) * inv_std[c]);
-        dbeta[c] += g;
+fn window_sums<S: Simd>(
+    simd: S,
+    b: &Backward,
+    c: usize,
+    x: [S::Vector; 4],
+    received: [S::Vector; 4],
+) -> [S::Vector; 2] {
+    let (mean, minus, one) = (simd.read(&b.mean[c..]), simd.splat(-1.0), simd.splat(1.0));
+    let mut sums = [simd.zero(); 2];
+    for (x, g) in x.into_iter().zip(received) {
+        let centered = simd.multiply_add(mean, minus, x);
+        sums = [simd.multiply_add(g, one, sums[0]), simd.multiply_add(g, centered, sums[1])];
     }
+    sums
 }
 
 /// As [`super::batch_norm::gradient_apply`], of g.
 pub fn gradient_apply(isa: Isa, size: Size, b: Backward, line: [&[f32]; 2], dx: &mut [f32]) {
     let channels = b.mean.len();
     let line = GradientLine::new(&b, line);
-    parallel::for_each(dx.chunks_mut(BLOCK * channels).enumerate(), &mut [], 0, |(index, dx), _| {
-        let pixels = Pixels::new(size, index * BLOCK, dx.len() / channels);
-        isa.run(BlockApply { size, b, pixels, line, dx });
+    let (image, row) = (size.height * size.width * channels, size.width * channels);
+    let out_image = size.height / 2 * size.out_row(channels);
+    // Whole rows of windows, but for a last odd row of the image.
+    let blocks = parallel::row_blocks(dx, image, row, 2 * size.item_rows(channels));
+    parallel::for_each(blocks, &mut [], 0, |(index, first, dx), _| {
+        let x = &b.x[index * image + first * row..][..dx.len()];
+        let dy = &b.dy[index * out_image + first / 2 * size.out_row(channels)..];
+        isa.run(BlockApply { size, x, dy, line, dx });
     });
 }
 
+/// Some rows of x.
 struct BlockApply<'a> {
     size: Size,
-    b: Backward<'a>,
-    pixels: Pixels,
+    x: &'a [f32],
+    dy: &'a [f32],
     line: GradientLine<'a>,
     dx: &'a mut [f32],
 }
@@ -219,36 +265,56 @@ struct BlockApply<'a> {
 impl Kernel for BlockApply<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let BlockApply { size, b, line, .. } = self;
-        let channels = b.mean.len();
-        for (pixel, dx) in self.pixels.zip(self.dx.chunks_exact_mut(channels)) {
-            let Some((tap, first, number)) = pixel.window else {
-                let x = &b.x[pixel.index * channels..][..channels];
-                for c in 0..channels {
-                    dx[c] = line.at(c, x[c], 0.0);
-                }
+    fn run<S: Simd>(self, simd: S) {
+        let BlockApply { size, x, dy, line, dx } = self;
+        let (width, channels) = (size.width, line.scale.len());
+        let mut dys = dy.chunks_exact(channels);
+        let two_rows = size.two_rows(channels);
+        for (x, dx) in x.chunks(two_rows).zip(dx.chunks_mut(two_rows)) {
+            if dx.len() < two_rows {
+                no_window(line, x, dx);
                 continue;
-            };
-            let x = window(b.x, first, size.width, channels);
-            let dy = &b.dy[number * channels..][..channels];
-            match tap {
-                0 => put::<0>(&line, x, dy, dx),
-                1 => put::<1>(&line, x, dy, dx),
-                2 => put::<2>(&line, x, dy, dx),
-                _ => put::<3>(&line, x, dy, dx),
+            }
+            let (upper, lower) = dx.split_at_mut(width * channels);
+            let windows = upper.chunks_exact_mut(2 * channels).zip(lower.chunks_exact_mut(2 * channels));
+            for ((q, (upper, lower)), dy) in windows.enumerate().zip(&mut dys) {
+                put(simd, line, window(x, q, width, channels), dy, [upper, lower]);
+            }
+            if width % 2 == 1 {
+                for (from, dx) in [(width - 1, upper), (2 * width - 1, lower)] {
+                    no_window(line, &x[from * channels..][..channels], &mut dx[(width - 1) * channels..]);
+                }
             }
         }
     }
 }
 
+/// Pixels without a window, which receive no dy.
 #[inline(always)]
-fn put<const TAP: usize>(line: &GradientLine, x: [&[f32]; 4], dy: &[f32], dx: &mut [f32]) {
+fn no_window(line: GradientLine, x: &[f32], dx: &mut [f32]) {
+    let channels = line.scale.len();
+    for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
+        let (line, x) = (line.cut(dx.len()), &x[..dx.len()]);
+        for c in 0..dx.len() {
+            dx[c] = line.at(c, x[c], 0.0);
+        }
+    }
+}
+
+/// dx of a window: two pixels of each row.
+#[inline(always)]
+fn put<S: Simd>(simd: S, line: GradientLine, x: [&[f32]; 4], dy: &[f32], [upper, lower]: [&mut [f32]; 2]) {
     let channels = dy.len();
-    let (line, x, dx) = (line.cut(channels), x.map(|x| &x[..channels]), &mut dx[..channels]);
-    for c in 0..channels {
-        let window = [x[0][c], x[1][c], x[2][c], x[3][c]];
-        let g = passed::<TAP>(window, dy[c], line.scale[c], line.shift[c], line.clamp);
-        dx[c] = line.at(c, window[TAP], g);
+    let [(a, b), (c, d)] = [upper, lower].map(|row| row.split_at_mut(channels));
+    let mut dx = [a, b, c, d];
+    for c in (0..channels).step_by(S::LANES) {
+        let x = read(simd, x, c);
+        let forward = Lanes::new(simd, line.scale, line.shift, line.clamp, c);
+        let received = forward.received(simd, x, simd.read(&dy[c..]));
+        let (slope, offset) = (simd.read(&line.slope[c..]), simd.read(&line.offset[c..]));
+        for ((x, g), dx) in x.into_iter().zip(received).zip(&mut dx) {
+            let away = simd.multiply_add(slope, x, offset);
+            simd.write(&mut dx[c..], simd.multiply_add(forward.scale, g, away));
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::batch_norm_max_pool::{POOL, size};
 use super::case::{Case, Fill};
 use super::max_pool_grad::MaxPoolGrad;
 use super::*;
-use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_sums};
+use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_scratch, gradient_sums};
 
 /// Inputs: dy `[N, H / 2, W / 2, C]`, x `[N, H, W, C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,9 @@ impl Op for BatchNormMaxPoolGrad {
         Ok(vec![x.clone(), gamma.clone(), beta.clone()])
     }
 
-    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
-        self.norm().cpu_scratch(types, isa, threads)
+    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+        let (x, channels) = (&types.inputs[1], types.inputs[2].len());
+        Passes::scratch(channels) + gradient_scratch(size(x), x.dims()[0], channels)
     }
 
     fn cpu(&self, types: &Types, args: &mut CpuArgs) {

@@ -3,7 +3,8 @@
 //! A kernel is written once, as a [`Kernel`] generic over [`Simd`]; [`Isa::run`] compiles it for every
 //! instruction set and calls the one in force. Everything a kernel calls must be `#[inline(always)]`,
 //! so that it is compiled inside the function that enables the instruction set: plain loops are then
-//! vectorised for it as well, and only the matrix kernel needs the explicit vectors of [`Simd`].
+//! vectorised for it as well. The explicit vectors of [`Simd`] are for the matrix kernel, and for loops that a compiler
+//! would not vectorise.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,7 +19,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// A vector register of `f32` and the few operations the matrix kernel needs.
+/// A vector register of `f32` and the few operations that kernels with explicit vectors need.
 pub trait Simd: Copy + Send + Sync {
     type Vector: Copy;
     /// Elements in a vector.
@@ -32,6 +33,22 @@ pub trait Simd: Copy + Send + Sync {
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `low` or `high` for what lies outside of them; NaN stays NaN.
     fn clamp(self, value: Self::Vector, low: Self::Vector, high: Self::Vector) -> Self::Vector;
+    /// `yes` where `a > b`, `no` elsewhere and where one of them is NaN.
+    fn where_greater(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        yes: Self::Vector,
+        no: Self::Vector,
+    ) -> Self::Vector;
+    /// `yes` where `a >= b`, `no` elsewhere and where one of them is NaN.
+    fn where_at_least(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        yes: Self::Vector,
+        no: Self::Vector,
+    ) -> Self::Vector;
     /// # Safety
     /// `from` must be readable for `LANES` elements; no alignment is needed.
     unsafe fn load(self, from: *const f32) -> Self::Vector;
@@ -52,6 +69,20 @@ pub trait Simd: Copy + Send + Sync {
             }
             self.load(widened(from, count).as_ptr())
         }
+    }
+
+    /// The vector at the beginning of `values`, filled up with zeros if they are fewer.
+    #[inline(always)]
+    fn read(self, values: &[f32]) -> Self::Vector {
+        // SAFETY: the slice holds as many elements as are loaded.
+        unsafe { self.load_first(values.as_ptr(), values.len().min(Self::LANES)) }
+    }
+
+    /// Stores a vector at the beginning of `values`, as much of it as fits.
+    #[inline(always)]
+    fn write(self, values: &mut [f32], vector: Self::Vector) {
+        // SAFETY: the slice holds as many elements as are stored.
+        unsafe { self.store_first(values.as_mut_ptr(), values.len().min(Self::LANES), vector) }
     }
 
     /// Stores the first `count` elements, at most `LANES`.

@@ -36,6 +36,24 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn where_greater(self, a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `splat`.
+        unsafe { vbslq_f32(vcgtq_f32(a, b), yes, no) }
+    }
+
+    #[inline(always)]
+    fn where_at_least(
+        self,
+        a: float32x4_t,
+        b: float32x4_t,
+        yes: float32x4_t,
+        no: float32x4_t,
+    ) -> float32x4_t {
+        // SAFETY: as in `splat`.
+        unsafe { vbslq_f32(vcgeq_f32(a, b), yes, no) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> float32x4_t {
         // SAFETY: as in `splat`; the caller vouches for the memory.
         unsafe { vld1q_f32(from) }

@@ -32,6 +32,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn where_greater(self, a: [f32; 4], b: [f32; 4], yes: [f32; 4], no: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if a[i] > b[i] { yes[i] } else { no[i] })
+    }
+
+    #[inline(always)]
+    fn where_at_least(self, a: [f32; 4], b: [f32; 4], yes: [f32; 4], no: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if a[i] >= b[i] { yes[i] } else { no[i] })
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; 4] {
         // SAFETY: the caller vouches for four readable elements.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }
