@@ -97,10 +97,12 @@ impl<S: Simd> Lanes<S> {
         Lanes { scale: simd.read(&scale[c..]), shift: simd.read(&shift[c..]), low, high }
     }
 
-    /// `x * scale + shift`.
+    /// `x * scale + shift`, rounded twice, as in [`super::batch_norm`] and on a GPU: which element is the largest, or passes
+    /// the clamp, must not depend on who computes it.
     #[inline(always)]
     fn of(&self, simd: S, x: S::Vector) -> S::Vector {
-        simd.multiply_add(x, self.scale, self.shift)
+        let product = simd.multiply_add(x, self.scale, simd.zero());
+        simd.multiply_add(simd.splat(1.0), product, self.shift)
     }
 
     /// Its activation.

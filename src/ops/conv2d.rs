@@ -213,7 +213,7 @@ impl Op for Conv2d {
 
     fn cpu_line_scratch(&self, types: &Types) -> Option<usize> {
         let g = self.planned(types);
-        conv::takes_line(&g).then(|| conv::forward_line_scratch(&g))
+        Some(conv::forward_line_scratch(&g))
     }
 
     fn cpu_with(&self, types: &Types, args: &mut CpuArgs, line: Option<Line>, epilogue: Epilogue) {

@@ -53,7 +53,7 @@ impl Op for Conv2dWeightGrad {
 
     fn cpu_line_scratch(&self, types: &Types) -> Option<usize> {
         let g = self.geometry(types);
-        conv::takes_line(&g).then(|| conv::weight_gradient_line_scratch(&g))
+        Some(conv::weight_gradient_line_scratch(&g))
     }
 
     fn cpu_with(&self, types: &Types, args: &mut CpuArgs, line: Option<Line>, _: Epilogue) {

@@ -130,7 +130,13 @@ fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, 
 
 #[test]
 fn the_first_wrong_step_is_named() {
-    check_named(Architecture::Cnn, "batch_norm_infer", 1, "- mean[column] * scale", "+ mean[column] * scale");
+    check_named(
+        Architecture::Cnn,
+        "batch_norm_max_pool",
+        1,
+        "- mean[column] * scale",
+        "+ mean[column] * scale",
+    );
 }
 
 #[test]

@@ -188,11 +188,6 @@ pub fn input_gradient_blocks(g: &Geometry) -> usize {
     pointwise::input_gradient(g).map_or(0, |product| product.blocks())
 }
 
-/// Whether [`forward`] and [`weight_gradient`] normalise their input if it is to be.
-pub fn takes_line(g: &Geometry) -> bool {
-    !winograd::suits(g)
-}
-
 /// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it is read.
 pub fn forward_line_scratch(g: &Geometry) -> usize {
     pointwise::forward(g).map_or(0, |product| matmul::line_scratch(&product))
@@ -210,7 +205,7 @@ pub fn forward(
     scratch: &mut [f32],
 ) {
     if winograd::suits(g) {
-        return winograd::forward(isa, g, [x.x, w], bias, clamp, out, scratch);
+        return winograd::forward(isa, g, (x, w), bias, clamp, out, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
         return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, out, scratch);

@@ -40,7 +40,7 @@ pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
 /// `dw [KH, KW, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
 pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     if winograd::suits(g) {
-        return winograd::weight_gradient(isa, g, x.x, dy, dw, scratch);
+        return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
         return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw.into(), scratch);

@@ -3,6 +3,7 @@
 use super::super::batch_norm::{Clamp, NO_CLAMP};
 use super::super::brgemm::{Axis, Start, Strips, Sum};
 use super::super::conv::{Geometry, Scratch};
+use super::super::input::Input;
 use super::super::parallel::{self, Output, Written};
 use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{Finish, G, Place, transform_input, transform_output};
@@ -71,7 +72,8 @@ fn point_strides(isa: Isa, g: &Geometry) -> [usize; 2] {
 
 /// Scratch of [`forward`].
 pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
-    (transformed_len(isa, g), POINTS * point_strides(isa, g).iter().sum::<usize>())
+    let points = POINTS * point_strides(isa, g).iter().sum::<usize>();
+    (transformed_len(isa, g), points + POINTS * g.in_channels)
 }
 
 /// Blocks of rows of the output that an epilogue of [`forward`] gets to see.
@@ -83,13 +85,13 @@ pub fn forward_blocks(g: &Geometry) -> usize {
 pub fn forward(
     isa: Isa,
     g: &Geometry,
-    [x, w]: [&[f32]; 2],
+    (x, w): (Input, &[f32]),
     bias: Option<&[f32]>,
     clamp: Clamp,
     Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
-    assert!(suits(g) && x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
+    assert!(suits(g) && x.x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
     let (shared, each) = forward_scratch(isa, g);
     let (u, scratch) = scratch.split_at_mut(shared);
     parallel::for_each(u.chunks_exact_mut(shared / IN).enumerate(), &mut [], 0, |(row, u), _| {
@@ -105,8 +107,10 @@ pub fn forward(
         let item = Item { g, images, height, first_row, across: items.across, strides };
         let first = index / items.of_image() * items.images;
         let from = first * g.out_image() + first_row * OUT * g.out_width * g.out_channels;
-        let (v, m) = scratch.split_at_mut(POINTS * strides[0]);
-        isa.run(Inputs { item, x: &x[first * g.in_image()..][..images * g.in_image()], v });
+        let (v, rest) = scratch.split_at_mut(POINTS * strides[0]);
+        let (m, patch) = rest.split_at_mut(POINTS * strides[1]);
+        let x = Input { x: &x.x[first * g.in_image()..][..images * g.in_image()], ..x };
+        isa.run(Inputs { item, x, v, patch });
         multiply(isa, &item, u, v, m);
         isa.run(Outputs { item, m, bias, clamp, y: &mut *y });
         finish(Written { from, rows: y });
@@ -132,7 +136,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
             }
         }
     });
-    forward(isa, &g.reversed(), [dy, turned], None, NO_CLAMP, dx, scratch);
+    forward(isa, &g.reversed(), (dy.into(), turned), None, NO_CLAMP, dx, scratch);
 }
 
 /// `G w G^T` at the six points of one row.
@@ -191,8 +195,10 @@ struct Item<'a> {
 struct Inputs<'a> {
     item: Item<'a>,
     /// The item's images.
-    x: &'a [f32],
+    x: Input<'a>,
     v: &'a mut [f32],
+    /// For one tile.
+    patch: &'a mut [f32],
 }
 
 impl Kernel for Inputs<'_> {
@@ -202,17 +208,18 @@ impl Kernel for Inputs<'_> {
         let Item { g, height, first_row, across, strides: [stride, _], .. } = self.item;
         let channels = g.in_channels.next_multiple_of(S::LANES);
         let mut to = 0;
-        for x in self.x.chunks_exact(g.in_image()) {
+        for x in self.x.x.chunks_exact(g.in_image()) {
+            let x = Input { x, ..self.x };
             for (i, j) in tiles(height, across) {
                 let top = (first_row + i) * OUT;
                 let at = (top as isize - g.pad_top as isize, (j * OUT) as isize - g.pad_left as isize);
                 let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
+                let tile = place.source(simd, x, 0..g.in_channels, self.patch);
                 for c in (0..g.in_channels).step_by(S::LANES) {
-                    let lanes = S::LANES.min(g.in_channels - c);
+                    let tile = tile.channels::<S>(c, g.in_channels);
                     let to = &mut self.v[to + c..][..(POINTS - 1) * stride + S::LANES];
-                    // SAFETY: x is a whole image, of which `lanes` channels from c on are read; `to` holds
-                    // the vectors of 36 points.
-                    unsafe { transform_input(simd, &place, x[c..].as_ptr(), lanes, to.as_mut_ptr(), stride) };
+                    // SAFETY: `to` holds the vectors of 36 points.
+                    unsafe { transform_input(simd, &tile, to.as_mut_ptr(), stride) };
                 }
                 to += channels;
             }

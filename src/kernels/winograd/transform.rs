@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
-use super::super::simd::Simd;
+use super::super::batch_norm::Apply;
+use super::super::input::Input;
+use super::super::simd::{Kernel, Simd};
 use super::{IN, OUT};
 
 /// The points are 0, P, -P, Q, -Q and infinity.
@@ -93,6 +95,7 @@ pub struct Place {
     pixel: usize,
     rows: Range<usize>,
     columns: Range<usize>,
+    side: usize,
 }
 
 impl Place {
@@ -110,12 +113,13 @@ impl Place {
             pixel: channels,
             rows: inside(top, size.0),
             columns: inside(left, size.1),
+            side,
         }
     }
 
     #[inline(always)]
-    fn is_whole(&self, side: usize) -> bool {
-        self.rows == (0..side) && self.columns == (0..side)
+    fn is_whole(&self) -> bool {
+        self.rows == (0..self.side) && self.columns == (0..self.side)
     }
 
     /// How far pixel (i, j) is from the image's first.
@@ -124,131 +128,140 @@ impl Place {
         self.at + (i * self.row + j * self.pixel) as isize
     }
 
-    /// Column `j` of the tile, `lanes` channels of it, zero outside the image. `WHOLE` says that there is
-    /// no outside, and that `lanes` is a whole vector.
-    ///
-    /// # Safety
-    /// `image` must point to that many readable channels of a whole image.
+    /// Some channels of the tile's pixels, where they lie in the image; if some are outside, or are to be normalised first,
+    /// from `patch`, with zeros outside. A test of every pixel for every vector of channels would take longer than the copy.
     #[inline(always)]
-    unsafe fn column<S: Simd, const N: usize, const WHOLE: bool>(
+    pub fn source<'a, S: Simd>(
         &self,
         simd: S,
-        image: *const f32,
-        j: usize,
-        lanes: usize,
-    ) -> [S::Vector; N] {
+        image: Input<'a>,
+        channels: Range<usize>,
+        patch: &'a mut [f32],
+    ) -> Source<'a> {
+        if self.is_whole() && image.line.is_none() {
+            let pixels = &image.x[self.at as usize + channels.start..];
+            return Source { pixels, row: self.row, pixel: self.pixel, side: self.side };
+        }
+        let pixel = channels.len();
+        let patch = &mut patch[..self.side * self.side * pixel];
+        if !self.is_whole() {
+            patch.fill(0.0);
+        }
+        let line = image.line.map(|line| line.channels(channels.clone()));
+        // Of all channels, the pixels of a row lie side by side.
+        let run = if pixel == self.pixel { self.columns.len() } else { 1 };
+        for i in self.rows.clone() {
+            for j in self.columns.clone().step_by(run.max(1)) {
+                let x = &image.x[self.offset(i, j) as usize + channels.start..][..run * pixel];
+                let y = &mut patch[(i * self.side + j) * pixel..][..run * pixel];
+                match line {
+                    Some(line) => Apply { x, line, y }.run(simd),
+                    None => y.copy_from_slice(x),
+                }
+            }
+        }
+        Source { pixels: patch, row: self.side * pixel, pixel, side: self.side }
+    }
+}
+
+/// A whole tile, its pixels some elements apart.
+pub struct Source<'a> {
+    pixels: &'a [f32],
+    row: usize,
+    pixel: usize,
+    side: usize,
+}
+
+impl Source<'_> {
+    /// The vectors of channels from `c` on, as many as there are.
+    #[inline(always)]
+    pub fn channels<S: Simd>(&self, c: usize, count: usize) -> Channels<'_> {
+        let (last, lanes) = (self.side - 1, S::LANES.min(count - c));
+        let len = last * (self.row + self.pixel) + lanes;
+        Channels { pixels: &self.pixels[c..][..len], row: self.row, pixel: self.pixel, lanes }
+    }
+}
+
+/// A vector of channels of a whole tile: the slice ends with that of its last pixel.
+pub struct Channels<'a> {
+    pixels: &'a [f32],
+    row: usize,
+    pixel: usize,
+    lanes: usize,
+}
+
+impl Channels<'_> {
+    /// Column `j` of the tile. `WHOLE` says that `lanes` is a whole vector.
+    #[inline(always)]
+    fn column<S: Simd, const N: usize, const WHOLE: bool>(&self, simd: S, j: usize) -> [S::Vector; N] {
         let mut column = [simd.zero(); N];
         for (i, value) in column.iter_mut().enumerate() {
-            // SAFETY: the pixel is inside the image, whose channels the caller vouches for.
+            // SAFETY: `Source::channels` cut the slice so that it holds `lanes` elements of every pixel.
             unsafe {
-                if WHOLE {
-                    *value = simd.load(image.offset(self.offset(i, j)));
-                } else if self.rows.contains(&i) && self.columns.contains(&j) {
-                    *value = simd.load_first(image.offset(self.offset(i, j)), lanes);
-                }
+                let pixel = self.pixels.as_ptr().add(i * self.row + j * self.pixel);
+                *value = if WHOLE { simd.load(pixel) } else { simd.load_first(pixel, self.lanes) };
             }
         }
         column
     }
 
     /// The tile's columns, transformed; written out, because a loop would first fill them with zeros.
-    ///
-    /// # Safety
-    /// As for [`Place::column`].
     #[inline(always)]
-    unsafe fn input_columns<S: Simd, const WHOLE: bool>(
-        &self,
-        simd: S,
-        image: *const f32,
-        lanes: usize,
-    ) -> [[S::Vector; IN]; IN] {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            [
-                input(simd, self.column::<S, IN, WHOLE>(simd, image, 0, lanes)),
-                input(simd, self.column::<S, IN, WHOLE>(simd, image, 1, lanes)),
-                input(simd, self.column::<S, IN, WHOLE>(simd, image, 2, lanes)),
-                input(simd, self.column::<S, IN, WHOLE>(simd, image, 3, lanes)),
-                input(simd, self.column::<S, IN, WHOLE>(simd, image, 4, lanes)),
-                input(simd, self.column::<S, IN, WHOLE>(simd, image, 5, lanes)),
-            ]
-        }
+    fn input_columns<S: Simd, const WHOLE: bool>(&self, simd: S) -> [[S::Vector; IN]; IN] {
+        [
+            input(simd, self.column::<S, IN, WHOLE>(simd, 0)),
+            input(simd, self.column::<S, IN, WHOLE>(simd, 1)),
+            input(simd, self.column::<S, IN, WHOLE>(simd, 2)),
+            input(simd, self.column::<S, IN, WHOLE>(simd, 3)),
+            input(simd, self.column::<S, IN, WHOLE>(simd, 4)),
+            input(simd, self.column::<S, IN, WHOLE>(simd, 5)),
+        ]
     }
 
-    /// As [`Place::input_columns`], of the output's gradient.
-    ///
-    /// # Safety
-    /// As for [`Place::column`].
+    /// As [`Channels::input_columns`], of the output's gradient.
     #[inline(always)]
-    unsafe fn gradient_columns<S: Simd, const WHOLE: bool>(
-        &self,
-        simd: S,
-        image: *const f32,
-        lanes: usize,
-    ) -> [[S::Vector; IN]; OUT] {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            [
-                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 0, lanes)),
-                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 1, lanes)),
-                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 2, lanes)),
-                gradient(simd, self.column::<S, OUT, WHOLE>(simd, image, 3, lanes)),
-            ]
-        }
+    fn gradient_columns<S: Simd, const WHOLE: bool>(&self, simd: S) -> [[S::Vector; IN]; OUT] {
+        [
+            gradient(simd, self.column::<S, OUT, WHOLE>(simd, 0)),
+            gradient(simd, self.column::<S, OUT, WHOLE>(simd, 1)),
+            gradient(simd, self.column::<S, OUT, WHOLE>(simd, 2)),
+            gradient(simd, self.column::<S, OUT, WHOLE>(simd, 3)),
+        ]
     }
 }
 
-/// `B^T d B` of a tile: its 36 vectors go to `to`, `point` elements apart.
+/// `B^T d B` of a tile of [`IN`] x [`IN`]: its 36 vectors go to `to`, `point` elements apart.
 ///
 /// # Safety
-/// `image` must point to `lanes` readable channels of the image that `place` was made for, and a vector must be
-/// writable at each of the 36 places.
+/// A vector must be writable at each of the 36 places.
 #[inline(always)]
-pub unsafe fn transform_input<S: Simd>(
-    simd: S,
-    place: &Place,
-    image: *const f32,
-    lanes: usize,
-    to: *mut f32,
-    point: usize,
-) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let rows = match place.is_whole(IN) && lanes >= S::LANES {
-            true => place.input_columns::<S, true>(simd, image, lanes),
-            false => place.input_columns::<S, false>(simd, image, lanes),
-        };
-        for (i, row) in turned(simd, rows).into_iter().enumerate() {
-            for (j, value) in input(simd, row).into_iter().enumerate() {
-                simd.store(to.add((i * IN + j) * point), value);
-            }
+pub unsafe fn transform_input<S: Simd>(simd: S, tile: &Channels, to: *mut f32, point: usize) {
+    let rows = match tile.lanes >= S::LANES {
+        true => tile.input_columns::<S, true>(simd),
+        false => tile.input_columns::<S, false>(simd),
+    };
+    for (i, row) in turned(simd, rows).into_iter().enumerate() {
+        for (j, value) in input(simd, row).into_iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { simd.store(to.add((i * IN + j) * point), value) };
         }
     }
 }
 
-/// `A dy A^T` of a tile of the output's gradient, written as [`transform_input`] does.
+/// `A dy A^T` of a tile of [`OUT`] x [`OUT`] of the output's gradient, written as [`transform_input`] does.
 ///
 /// # Safety
 /// As for [`transform_input`].
 #[inline(always)]
-pub unsafe fn transform_gradient<S: Simd>(
-    simd: S,
-    place: &Place,
-    image: *const f32,
-    lanes: usize,
-    to: *mut f32,
-    point: usize,
-) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let rows = match place.is_whole(OUT) && lanes >= S::LANES {
-            true => place.gradient_columns::<S, true>(simd, image, lanes),
-            false => place.gradient_columns::<S, false>(simd, image, lanes),
-        };
-        for (i, row) in turned(simd, rows).into_iter().enumerate() {
-            for (j, value) in gradient(simd, row).into_iter().enumerate() {
-                simd.store(to.add((i * IN + j) * point), value);
-            }
+pub unsafe fn transform_gradient<S: Simd>(simd: S, tile: &Channels, to: *mut f32, point: usize) {
+    let rows = match tile.lanes >= S::LANES {
+        true => tile.gradient_columns::<S, true>(simd),
+        false => tile.gradient_columns::<S, false>(simd),
+    };
+    for (i, row) in turned(simd, rows).into_iter().enumerate() {
+        for (j, value) in gradient(simd, row).into_iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { simd.store(to.add((i * IN + j) * point), value) };
         }
     }
 }
@@ -286,7 +299,7 @@ pub unsafe fn transform_output<S: Simd>(
         }
         *half = output(simd, column);
     }
-    let whole = place.is_whole(OUT) && lanes >= S::LANES;
+    let whole = place.is_whole() && lanes >= S::LANES;
     for (i, row) in turned(simd, half).into_iter().enumerate() {
         for (j, value) in output(simd, row).into_iter().enumerate() {
             let value = simd.multiply_add(simd.splat(1.0), value, finish.bias);

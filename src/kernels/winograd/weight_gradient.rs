@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::super::brgemm::{Axis, Block, Start, Sum};
 use super::super::conv::{Geometry, Scratch};
+use super::super::input::Input;
 use super::super::parallel;
 use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{G, Place, transform_gradient, transform_input};
@@ -51,13 +52,13 @@ const PARTIAL: usize = 9 * INPUTS * OUTPUTS;
 /// Scratch of [`weight_gradient`].
 pub fn weight_gradient_scratch(_: Isa, g: &Geometry) -> Scratch {
     let cut = Cut::new(g);
-    let each = POINTS * (INPUTS * OUTPUTS + STRIDES[0] + STRIDES[1]);
+    let each = POINTS * (INPUTS * OUTPUTS + STRIDES[0] + STRIDES[1] + INPUTS.max(OUTPUTS));
     (cut.shares * cut.inputs * cut.outputs * PARTIAL, each)
 }
 
 /// `dw [3, 3, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
-pub fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-    assert!(suits(g) && x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
+pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    assert!(suits(g) && x.x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partials, scratch) = scratch.split_at_mut(shared);
     let cut = Cut::new(g);
@@ -94,7 +95,7 @@ struct Item<'a> {
     g: &'a Geometry,
     cut: Cut,
     item: usize,
-    x: &'a [f32],
+    x: Input<'a>,
     dy: &'a [f32],
     partial: &'a mut [f32],
     scratch: &'a mut [f32],
@@ -110,14 +111,15 @@ impl Kernel for Item<'_> {
         let (c, o) = (block / cut.outputs * INPUTS, block % cut.outputs * OUTPUTS);
         let (inputs, outputs) = (INPUTS.min(g.in_channels - c), OUTPUTS.min(g.out_channels - o));
         let (sums, rest) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * INPUTS * OUTPUTS);
-        let (v, w) = rest.split_at_mut(POINTS * STRIDES[0]);
+        let (v, rest) = rest.split_at_mut(POINTS * STRIDES[0]);
+        let (w, patch) = rest.split_at_mut(POINTS * STRIDES[1]);
         let (begin, end) = (cut.tiles * share / cut.shares, cut.tiles * (share + 1) / cut.shares);
         let mut start = Start::Zero;
         for first in (begin..end).step_by(TILES) {
             let tiles = first..end.min(first + TILES);
             for (t, tile) in tiles.clone().enumerate() {
-                self.transform_x(simd, tile, c..c + inputs, &mut v[t * INPUTS..]);
-                self.transform_dy(simd, tile, o..o + outputs, &mut w[t * OUTPUTS..]);
+                self.transform_x(simd, tile, c..c + inputs, [&mut v[t * INPUTS..], patch]);
+                self.transform_dy(simd, tile, o..o + outputs, [&mut w[t * OUTPUTS..], patch]);
             }
             multiply(simd, v, w, sums, [inputs, outputs, tiles.len()], start);
             start = Start::Current;
@@ -136,31 +138,47 @@ impl Item<'_> {
     }
 
     #[inline(always)]
-    fn transform_x<S: Simd>(&self, simd: S, tile: usize, channels: Range<usize>, v: &mut [f32]) {
+    fn transform_x<S: Simd>(
+        &self,
+        simd: S,
+        tile: usize,
+        channels: Range<usize>,
+        [v, patch]: [&mut [f32]; 2],
+    ) {
         let g = self.g;
         let (image, (top, left)) = self.tile(tile);
-        let image = &self.x[image * g.in_image()..][..g.in_image()];
+        let image = Input { x: &self.x.x[image * g.in_image()..][..g.in_image()], ..self.x };
         let at = (top - g.pad_top as isize, left - g.pad_left as isize);
         let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
-        for (lane, c) in channels.clone().enumerate().step_by(S::LANES) {
-            let to = &mut v[lane..][..(POINTS - 1) * STRIDES[0] + S::LANES];
-            let (image, lanes) = (image[c..].as_ptr(), S::LANES.min(channels.end - c));
-            // SAFETY: of a whole image, `lanes` channels from c on are read; `to` holds the vectors of 36 points.
-            unsafe { transform_input(simd, &place, image, lanes, to.as_mut_ptr(), STRIDES[0]) };
+        let tile = place.source(simd, image, channels.clone(), patch);
+        for c in (0..channels.len()).step_by(S::LANES) {
+            let to = &mut v[c..][..(POINTS - 1) * STRIDES[0] + S::LANES];
+            // SAFETY: `to` holds the vectors of 36 points.
+            unsafe {
+                transform_input(simd, &tile.channels::<S>(c, channels.len()), to.as_mut_ptr(), STRIDES[0])
+            };
         }
     }
 
     #[inline(always)]
-    fn transform_dy<S: Simd>(&self, simd: S, tile: usize, channels: Range<usize>, w: &mut [f32]) {
+    fn transform_dy<S: Simd>(
+        &self,
+        simd: S,
+        tile: usize,
+        channels: Range<usize>,
+        [w, patch]: [&mut [f32]; 2],
+    ) {
         let g = self.g;
         let (image, at) = self.tile(tile);
-        let image = &self.dy[image * g.out_image()..][..g.out_image()];
+        let image = self.dy[image * g.out_image()..][..g.out_image()].into();
         let place = Place::new(OUT, at, (g.out_height, g.out_width), g.out_channels);
-        for (lane, o) in channels.clone().enumerate().step_by(S::LANES) {
-            let to = &mut w[lane..][..(POINTS - 1) * STRIDES[1] + S::LANES];
-            let (image, lanes) = (image[o..].as_ptr(), S::LANES.min(channels.end - o));
+        let tile = place.source(simd, image, channels.clone(), patch);
+        for c in (0..channels.len()).step_by(S::LANES) {
+            let to = &mut w[c..][..(POINTS - 1) * STRIDES[1] + S::LANES];
             // SAFETY: as in `transform_x`.
-            unsafe { transform_gradient(simd, &place, image, lanes, to.as_mut_ptr(), STRIDES[1]) };
+            unsafe {
+                transform_gradient(simd, &tile.channels::<S>(c, channels.len()), to.as_mut_ptr(), STRIDES[1])
+            };
         }
     }
 }
