@@ -89,7 +89,8 @@ pub fn cases() -> Vec<Case> {
         case([2, 2, 3, 16], Activation::Relu6),
         case([2, 17, 18, 12], Activation::Relu),
         case([5, 12, 9, 33], Activation::Relu),
-        // Rows that are more than a work item of the CPU's.
+        // Several work items of the CPU's an image, of one row of windows and of two.
         case([2, 6, 9, 1000], Activation::Relu),
+        case([2, 11, 18, 300], Activation::Relu),
     ]
 }

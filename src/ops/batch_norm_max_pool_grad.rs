@@ -99,5 +99,8 @@ pub fn cases() -> Vec<Case> {
         case([1, 2, 2, 1], Activation::Relu6),
         case([2, 17, 18, 12], Activation::Relu),
         case([5, 12, 9, 33], Activation::Relu6),
+        // Several work items of the CPU's an image, of one row of windows and of two.
+        case([2, 6, 9, 1000], Activation::Relu),
+        case([2, 11, 18, 300], Activation::Relu),
     ]
 }
