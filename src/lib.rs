@@ -65,6 +65,9 @@
 //! - What depends on nothing but weights that a plan leaves alone, such as weights with their normalisation folded in,
 //!   is computed once and kept until somebody writes a state ([`graph::plan::Plan::constants`]). The planner finds it; no
 //!   op and no model says so.
+//! - Between two steps of a plan threads look for work instead of falling asleep: waking them would take longer than many
+//!   a step. While no plan runs, they sleep.
+//! - What is known to be zero is not computed: the gradient of a bias that a normalisation takes away again.
 //! - Gradient ops compute what they need again where that is cheaper than to read it: the fused batch
 //!   normalisation finds the sign of its output from its input.
 
