@@ -325,7 +325,8 @@ pub(crate) fn geometries() -> Vec<(Conv2d, Shape, Shape)> {
 }
 
 /// Convolutions too large for numerical gradients: on a GPU, several tiles in both directions of one of the three
-/// products and two slices of its depth, with and without vectors; on a CPU, two blocks of input channels.
+/// products and two slices of its depth, with and without vectors; on a CPU, two blocks of input channels, and weights that
+/// are added up in two parts.
 pub(crate) fn large_geometries() -> Vec<(Conv2d, Shape, Shape)> {
     vec![
         conv([2, 9, 11, 32], [3, 3], 36, 1, Padding::Same),
@@ -333,6 +334,7 @@ pub(crate) fn large_geometries() -> Vec<(Conv2d, Shape, Shape)> {
         conv([2, 25, 24, 3], [3, 3], 9, 2, Padding::Same),
         conv([2, 12, 12, 34], [1, 1], 17, 1, Padding::Same),
         conv([2, 5, 6, 70], [3, 3], 20, 1, Padding::Same),
+        conv([2, 5, 5, 40], [3, 3], 24, 2, Padding::Same),
     ]
 }
 

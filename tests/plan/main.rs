@@ -10,10 +10,13 @@ mod symbolic;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::{Data, Device};
+use cifar_engine::graph::fuse::fuse;
 use cifar_engine::graph::plan::{Place, Plan, Port, Step};
 use cifar_engine::graph::{Graph, Node, Source, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
+use cifar_engine::ops::batch_norm::BatchNorm;
+use cifar_engine::ops::batch_norm_grad::BatchNormGrad;
 use cifar_engine::ops::conv2d::{Conv2d, Padding};
 use cifar_engine::ops::copy::Copy;
 use cifar_engine::ops::moving_average::MovingAverage;
@@ -161,6 +164,27 @@ fn dead_nodes_vanish() {
     let names: Vec<&str> = plan.steps.iter().map(|step| step.op.name()).collect();
     assert_eq!(names, ["copy", "relu"], "the input may not be overwritten, the rest is dead");
     assert_eq!(plan.slots.len(), 2);
+}
+
+/// The sum of the gradient that a normalisation passes on is zero only with the moments of what was normalised.
+#[test]
+fn a_sum_is_left_out_only_where_it_is_zero() {
+    let ops = |own_moments: bool| -> Vec<&str> {
+        let mut graph = Graph::new();
+        let [x, other, dy] = ["x", "other", "dy"].map(|name| graph.input(name, TensorType::f32([6, 4])));
+        let [gamma, beta] = ["gamma", "beta"].map(|name| graph.input(name, TensorType::f32([4])));
+        let activation = Activation::None;
+        let of = if own_moments { x } else { other };
+        let moments = graph.apply(BatchNorm { epsilon: 1e-3, activation }, &[of, gamma, beta]).unwrap();
+        let inputs = [dy, x, gamma, beta, moments[1], moments[2]];
+        let gradients = graph.apply(BatchNormGrad { epsilon: 1e-3, activation }, &inputs).unwrap();
+        let sum = graph.apply1(SumRows, &[gradients[0]]).unwrap();
+        graph.output("sum", sum);
+        fuse(&mut graph).unwrap();
+        Plan::compile(&graph).unwrap().steps.iter().map(|step| step.op.name()).collect()
+    };
+    assert_eq!(ops(true), ["zeros"]);
+    assert_eq!(ops(false), ["batch_norm", "batch_norm_grad", "sum_rows"]);
 }
 
 /// The CPU may take each of two pictures through a plan by itself, but not half of the weights with it, even if they are
