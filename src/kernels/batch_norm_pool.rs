@@ -320,3 +320,30 @@ fn put<S: Simd>(simd: S, line: GradientLine, x: [&[f32]; 4], dy: &[f32], [upper,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of one window of 3 channels.
+    fn pooled(isa: Isa, x: &[f32; 12]) -> [f32; 3] {
+        let line = Line { scale: &[1.0; 3], shift: &[0.0; 3], clamp: (0.0, 6.0) };
+        let mut y = [0.0; 3];
+        apply(isa, Size { height: 2, width: 2 }, x, line, &mut y);
+        y
+    }
+
+    #[test]
+    fn nan_wins_wherever_it_is() {
+        for isa in Isa::available() {
+            let x = std::array::from_fn(|i| i as f32 * 0.5);
+            assert_eq!(pooled(isa, &x), [4.5, 5.0, 5.5]);
+            for at in [1, 4, 7, 10] {
+                let mut x = x;
+                x[at] = f32::NAN;
+                let y = pooled(isa, &x);
+                assert!(y[1].is_nan() && [y[0], y[2]] == [4.5, 5.5], "{isa}: NaN at {at}: {y:?}");
+            }
+        }
+    }
+}
