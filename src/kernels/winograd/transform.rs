@@ -173,7 +173,7 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The vectors of channels from `c` on, as many as there are.
+    /// A vector of the channels from `c` on, or as many as there are of `count`.
     #[inline(always)]
     pub fn channels<S: Simd>(&self, c: usize, count: usize) -> Channels<'_> {
         let (last, lanes) = (self.side - 1, S::LANES.min(count - c));
@@ -191,12 +191,13 @@ pub struct Channels<'a> {
 }
 
 impl Channels<'_> {
-    /// Column `j` of the tile. `WHOLE` says that `lanes` is a whole vector.
+    /// Column `j` of the tile, of N pixels. `WHOLE` says that `lanes` is a whole vector.
     #[inline(always)]
     fn column<S: Simd, const N: usize, const WHOLE: bool>(&self, simd: S, j: usize) -> [S::Vector; N] {
         let mut column = [simd.zero(); N];
         for (i, value) in column.iter_mut().enumerate() {
-            // SAFETY: `Source::channels` cut the slice so that it holds `lanes` elements of every pixel.
+            // SAFETY: `Source::channels` cut the slice so that it holds `lanes` elements of every pixel; that N is the tile's
+            // side, the callers of the transforms vouch for.
             unsafe {
                 let pixel = self.pixels.as_ptr().add(i * self.row + j * self.pixel);
                 *value = if WHOLE { simd.load(pixel) } else { simd.load_first(pixel, self.lanes) };
@@ -233,7 +234,7 @@ impl Channels<'_> {
 /// `B^T d B` of a tile of [`IN`] x [`IN`]: its 36 vectors go to `to`, `point` elements apart.
 ///
 /// # Safety
-/// A vector must be writable at each of the 36 places.
+/// The tile must have that side, and a vector must be writable at each of the 36 places.
 #[inline(always)]
 pub unsafe fn transform_input<S: Simd>(simd: S, tile: &Channels, to: *mut f32, point: usize) {
     let rows = match tile.lanes >= S::LANES {
