@@ -113,3 +113,18 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
         assert!(found == code && message.contains(part), "{command}: {found} {message}");
     }
 }
+
+/// A run in the way is nobody's business: once the newest cnn in runs/ was evaluated at the end, unasked, and where its
+/// tensors did not fit the MobileNet's, the command failed after a good training.
+#[test]
+fn a_cnn_on_the_same_pictures_is_left_alone() {
+    let folder = pretrained();
+    write_pictures(folder.path());
+    let train = "train --data pictures --image-size 40 --validation 0 --batch-size 4 --epochs 1";
+    let finetune = "finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+                    --validation 0 --epochs 1 --head-epochs 1 --unfreeze 0";
+    for command in [train, finetune] {
+        let (code, message) = program(folder.path(), command, &[]);
+        assert!(code == 0 && !message.contains("error"), "{command}: {message}");
+    }
+}

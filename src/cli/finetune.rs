@@ -1,26 +1,22 @@
 //! `cifar-engine finetune`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Command};
 
+use super::STOP;
 use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
 use super::finetune_choices::{FinetuneChoices, lasting};
 use super::options::{WeightsOptions, load_data};
 use super::progress::Display;
 use super::train::{Report, quoted};
-use super::{STOP, stopped};
 use crate::console::{self, Level};
 use crate::data::{self, DEFAULT_SIZE, Dataset};
 use crate::error::{Error, Result};
-use crate::exec::Device;
 use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{Architecture, manifest};
-use crate::train::Outcome;
-use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
 use crate::train::finetune::{self, ALL, Finetune};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
@@ -132,8 +128,7 @@ impl FinetuneCommand {
         let (outcome, seconds) = (outcome?, begin.elapsed().as_secs_f64());
         let (name, classes) = (&data.name, &data.classes);
         Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run, seconds }
-            .print(self.json)?;
-        if self.json { Ok(()) } else { compare(device.as_mut(), &outcome, &data) }
+            .print(self.json)
     }
 
     /// A new run, by the given options.
@@ -201,28 +196,4 @@ fn load(settings: &mut Settings) -> Result<Dataset> {
     let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
     settings.data = lasting_source(&settings.data, &data);
     Ok(data)
-}
-
-/// Holds the result against the newest `cnn` that was trained from scratch on this data, if there is one.
-fn compare(device: &mut dyn Device, outcome: &Outcome, data: &Dataset) -> Result<()> {
-    let folders = fs::read_dir("runs").into_iter().flatten().flatten();
-    let files = folders.map(|entry| entry.path().join("best.safetensors"));
-    let dated = files.filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)));
-    let mut dated: Vec<_> = dated.collect();
-    dated.sort();
-    let cnns = dated.iter().rev().filter_map(|(_, path)| Trained::open(path).ok());
-    let same = |trained: &Trained| {
-        let spec = &trained.spec;
-        (spec.architecture, &spec.data, &spec.classes) == (Architecture::Cnn, &data.name, &data.classes)
-            && spec.image_size == data.test.size
-    };
-    let Some(cnn) = cnns.into_iter().find(same) else { return Ok(()) };
-    let manner = Manner { batch_size: BATCH_SIZE, flip: cnn.spec.test_flip };
-    let result = cnn.evaluate(device, "comparison", &data.test, manner, || !stopped())?;
-    let difference = 100.0 * (outcome.test.accuracy - result.accuracy);
-    let path = cnn.path.display();
-    console::print(format_args!(
-        "the cnn from scratch ({path}) reaches {:.2} %: {difference:+.2} points",
-        100.0 * result.accuracy
-    ))
 }
