@@ -1,23 +1,73 @@
 //! Standard output and standard error, neither of which may end a training: a reader that goes away or a full
-//! disk behind a log is no reason to panic.
+//! disk behind a log is no reason to panic. What is printed may hold names and paths from elsewhere, so every
+//! line is [`escaped`] here, once for all.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::error::{Error, Result};
+use serde_json::Value;
+
+use crate::error::{Error, Result, acts, escaped};
 
 /// Prints a line of results on standard output. A reader that has seen enough (`| head -1`) is no error.
 ///
 /// # Errors
 /// If it cannot be written: results must not be lost silently.
 pub fn print(text: impl Display) -> Result<()> {
+    print_own(escaped(&text.to_string()))
+}
+
+/// Prints a result as JSON, in one line. What would act on a terminal is escaped as JSON does it, so that a
+/// program reads the same text.
+///
+/// # Errors
+/// As for [`print`].
+pub fn print_json(value: &Value) -> Result<()> {
+    print_own(escaped_json(&value.to_string()))
+}
+
+/// Prints text as it is: lines that the program alone has made, with colours and completions for a shell.
+///
+/// # Errors
+/// As for [`print`].
+pub fn print_own(text: impl Display) -> Result<()> {
     let mut out = stdout();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => {
             written.map_err(|error| Error::file("standard output", format!("cannot be written: {error}")))
         }
+    }
+}
+
+/// How many columns the terminal has that standard output is; none elsewhere.
+pub fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(stdout()).map(|(width, _)| usize::from(width.0))
+}
+
+/// JSON text whose strings hold nothing that acts on a terminal.
+fn escaped_json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if acts(c) => {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().for_each(|unit| shown += &format!("\\u{unit:04x}"));
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// `text` in a colour of the terminal, where standard output is one and `NO_COLOR` does not forbid it. For
+/// [`print_own`].
+pub fn coloured(text: &str, colour: u8) -> String {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    match wanted && stdout().is_terminal() {
+        true => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+        false => text.to_string(),
     }
 }
 
@@ -45,9 +95,9 @@ pub fn says(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as u8
 }
 
-/// Prints a warning or an error on standard error, if it can be printed.
+/// Prints a warning or an error, one line, on standard error, if it can be printed.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{text}");
+    let _ = writeln!(stderr(), "{}", escaped(&text.to_string()));
 }
 
 /// Prints a line on standard error, unless it is to be quiet.
@@ -61,5 +111,18 @@ pub fn info(text: impl Display) {
 pub fn detail(text: impl Display) {
     if says(Level::Verbose) {
         note(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_for_a_terminal_says_the_same_to_a_program() {
+        let value = Value::from("a\u{1b}[2J\u{9b}\u{202e}\n\"b\\ 猫");
+        let shown = escaped_json(&value.to_string());
+        assert!(!shown.contains(acts), "{shown}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
     }
 }

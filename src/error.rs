@@ -69,28 +69,45 @@ impl Error {
     }
 }
 
-/// `text` made safe to print: characters that move the cursor, break the line or turn the direction of
-/// writing are shown as escapes, and very long text is cut. File names, downloaded files and servers can
-/// put anything into a message. Printing twice changes nothing more.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    const MOST: usize = 4000;
-    // Characters that are no control characters in the narrow sense, but act on the text around them.
-    let acts = |c: char| {
-        let format = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        c.is_control() || format
-    };
-    if text.len() <= MOST && !text.contains(acts) {
+/// Whether a character acts on the text around it: moves the cursor, breaks the line or turns the direction
+/// of writing.
+pub fn acts(c: char) -> bool {
+    let turns = '\u{2028}'..='\u{202e}';
+    c.is_control()
+        || turns.contains(&c)
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` made safe to print, in one line: characters that [`acts`] tells of are shown as escapes. Escaping
+/// twice changes nothing more.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    escaped_where(text, acts)
+}
+
+/// `text` with the characters that `is` tells of shown as escapes: `\u{202e}`.
+pub fn escaped_where(text: &str, is: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is) {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::new();
+    let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if shown.len() >= MOST {
-            shown.push_str("...");
-            break;
+        match c {
+            '\t' | '\n' | '\r' if is(c) => shown.extend(c.escape_default()),
+            c if is(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
         }
-        if acts(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
     }
     Cow::Owned(shown)
+}
+
+/// [`escaped`], and cut where it is very long: file names, downloaded files and servers can put anything into a
+/// message.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 4000;
+    match text.char_indices().nth(MOST) {
+        None => escaped(text),
+        Some((end, _)) => Cow::Owned(format!("{}...", escaped(&text[..end]))),
+    }
 }
 
 #[cfg(test)]

@@ -236,19 +236,23 @@ fn runs_are_put_side_by_side() {
     bench.ok(&format!("{QUICK} --epochs 1 --out a"));
     bench.ok(&format!("{QUICK} --epochs 2 --optimizer adam --out b"));
     let text = bench.ok("compare a b");
-    let row = |name: &str| -> Vec<String> {
-        let rest = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        rest.split_whitespace().map(String::from).collect()
-    };
-    assert_eq!(row("epochs done"), ["1", "2"]);
-    assert_eq!(row("optimizer"), ["sgd", "adam"]);
-    assert_eq!(row("parameters"), ["551466", "551466"]);
-    assert!(row("seed").is_empty(), "what is the same is not shown: {text}");
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows[0].starts_with(&["test", "accuracy", "to", "first", "loss"]), "{text}");
+    assert!(rows[0].ends_with(&["epochs", "optimizer", "weight_decay", "run"]), "{text}");
+    assert!(rows[1].ends_with(&["1", "sgd", "0.001", "a"]), "{text}");
+    assert!(rows[2].ends_with(&["2", "adam", "0.0", "b"]), "{text}");
+    assert!(!text.contains("seed"), "what is the same is not shown: {text}");
+    let accuracy = |row: &[&str]| row[0].parse::<f64>().unwrap();
+    let sorted = bench.ok("compare a b --sort accuracy");
+    let rows: Vec<Vec<&str>> = sorted.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(accuracy(&rows[1]) >= accuracy(&rows[2]), "{sorted}");
+    let difference = rows[2][2].parse::<f64>().unwrap();
+    assert!((difference - (accuracy(&rows[2]) - accuracy(&rows[1]))).abs() < 0.011, "{sorted}");
     assert!(bench.path("compare.png").metadata().unwrap().len() > 10_000);
     let list = json(&bench.ok("compare a b --json --out other.png"));
     let accuracy = json(&fs::read_to_string(bench.path("b/result.json")).unwrap())["test_accuracy"].clone();
     assert_eq!((&list[1]["test_accuracy"], list[1]["epochs"].as_u64()), (&accuracy, Some(2)));
-    bench.fails(1, "compare a nothing", &["nothing", "holds no run"]);
+    bench.fails(1, "compare a nothing", &["nothing", "not a run folder"]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Bench {
             });
             let about = json.as_object().into_iter().flatten();
             about.for_each(|(key, value)| result[key] = value.clone());
-            console::print(result)?;
+            console::print_json(&result)?;
         } else {
             let mib = planned as f64 / f64::from(1 << 20);
             let ms = step * 1e3;

@@ -1,13 +1,13 @@
 //! `cifar-engine compare`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use toml::Table;
 
 use super::progress::duration;
+use super::table::{Side, Table};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::files::{read_text, read_toml};
@@ -19,11 +19,16 @@ use crate::train::score;
 #[command(after_help = "Examples:
   cifar-engine compare runs/*
   cifar-engine compare runs/a runs/b --out a-b.png
+  cifar-engine compare runs/* --sort accuracy
   cifar-engine compare runs/* --json | jq '.[].test_accuracy'")]
 pub struct Compare {
     /// Run folders.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
+
+    /// Which run comes first; the others are held against it.
+    #[arg(long, value_enum, default_value_t, value_name = "BY")]
+    sort: Sort,
 
     /// Where to draw the accuracies over the epochs.
     #[arg(long, default_value = "compare.png", value_name = "FILE")]
@@ -34,10 +39,26 @@ pub struct Compare {
     json: bool,
 }
 
+/// An order of runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    /// As they are named.
+    #[default]
+    Given,
+    /// By test accuracy, the best first.
+    Accuracy,
+    /// By test loss, the lowest first.
+    Loss,
+    /// By the best validation accuracy, the best first.
+    Validation,
+    /// By training time, the shortest first.
+    Time,
+}
+
 /// What a run folder says about its run.
 pub struct Run {
     name: String,
-    settings: Table,
+    settings: toml::Table,
     history: Vec<EpochMetrics>,
     /// `result.json`; null for a run that is not finished.
     result: Value,
@@ -51,7 +72,7 @@ impl Run {
     pub fn read(path: &Path) -> Result<Run> {
         let file = path.join("settings.toml");
         if !file.is_file() {
-            return Err(Error::file(path, "holds no run: there is no settings.toml in it"));
+            return Err(Error::file(path, "is not a run folder: it has no settings.toml"));
         }
         let settings = read_toml(&file, MOST_TEXT)?;
         let table = path.join("metrics.csv");
@@ -82,39 +103,63 @@ impl Run {
         })
     }
 
-    /// The cells of its column, in the order of [`ROWS`].
-    fn column(&self) -> [String; ROWS.len()] {
-        let unknown = || "–".to_string();
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-        let number = |key: &str| self.result[key].as_f64();
+    /// A figure of `result.json`.
+    fn figure(&self, name: &str) -> Option<f64> {
+        self.result[name].as_f64()
+    }
+
+    /// The cells under [`COLUMNS`]; `first` is what it is held against.
+    fn cells(&self, first: &Run) -> Vec<String> {
+        let accuracy = |run: &Run| Some(100.0 * run.figure("test_accuracy")?);
         let best = score::best_accuracy(&self.history);
+        let difference = accuracy(self).zip(accuracy(first)).filter(|_| !std::ptr::eq(self, first));
         [
-            number("test_accuracy").map_or_else(unknown, percent),
-            number("test_loss").map_or_else(unknown, |loss| format!("{loss:.4}")),
-            best.map_or_else(unknown, |b| {
-                format!("{} (epoch {})", percent(b), score::best_epoch(&self.history))
-            }),
-            self.history.len().to_string(),
-            duration(self.seconds()),
-            self.history.last().map_or_else(unknown, |row| format!("{:.0}", row.images_per_s)),
-            number("parameters").map_or_else(unknown, |n| format!("{n}")),
+            accuracy(self).map(|accuracy| format!("{accuracy:.2} %")),
+            difference.map(|(own, first)| format!("{:+.2}", own - first)),
+            self.figure("test_loss").map(|loss| format!("{loss:.4}")),
+            best.map(|best| format!("{:.2} %", 100.0 * best)),
+            best.map(|_| score::best_epoch(&self.history).to_string()),
+            Some(self.history.len().to_string()),
+            Some(duration(self.seconds())),
+            self.history.last().map(|row| format!("{:.0}", row.images_per_s)),
         ]
+        .map(|cell| cell.unwrap_or_else(unknown))
+        .to_vec()
     }
 }
 
-const ROWS: [&str; 7] =
-    ["test accuracy", "test loss", "best validation", "epochs done", "time", "images/s", "parameters"];
+/// What every run has, whatever it was told.
+const COLUMNS: [&str; 8] =
+    ["test accuracy", "to first", "loss", "validation", "at epoch", "of", "time", "images/s"];
+
+/// How a cell says that there is nothing.
+fn unknown() -> String {
+    "–".to_string()
+}
 
 impl Compare {
     pub fn run(self) -> Result<()> {
-        let runs = self.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
+        let mut runs = self.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
+        sort(&mut runs, self.sort);
         let drawn = draw(&runs, &self.out)?;
         if self.json {
-            return console::print(Value::Array(runs.iter().map(Run::json).collect()));
+            return console::print_json(&Value::Array(runs.iter().map(Run::json).collect()));
         }
-        print_table(&table(&runs))?;
-        if drawn { console::print(format_args!("{}", self.out.display())) } else { Ok(()) }
+        table(&runs).print()?;
+        if drawn { console::print(self.out.display()) } else { Ok(()) }
     }
+}
+
+/// Sorts runs, the best first; those that lack the figure come last.
+fn sort(runs: &mut [Run], by: Sort) {
+    let key = |run: &Run| match by {
+        Sort::Given => None,
+        Sort::Accuracy => run.figure("test_accuracy").map(|accuracy| -accuracy),
+        Sort::Loss => run.figure("test_loss"),
+        Sort::Validation => score::best_accuracy(&run.history).map(|accuracy| -accuracy),
+        Sort::Time => Some(run.seconds()),
+    };
+    runs.sort_by(|a, b| key(a).unwrap_or(f64::MAX).total_cmp(&key(b).unwrap_or(f64::MAX)));
 }
 
 /// Draws the accuracies, where there are any; whether there are.
@@ -130,50 +175,38 @@ pub fn draw(runs: &[Run], out: &Path) -> Result<bool> {
     Ok(drawn)
 }
 
-/// Rows of what runs have come to and what they were told, each with its name and a cell for every run.
-pub fn table(runs: &[Run]) -> Vec<(String, Vec<String>)> {
-    let mut table = vec![("".to_string(), runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>())];
-    let columns: Vec<_> = runs.iter().map(Run::column).collect();
-    for (row, name) in ROWS.iter().enumerate() {
-        table.push((name.to_string(), columns.iter().map(|column| column[row].clone()).collect()));
+/// A row for each run: what it has come to, what it was told where that is not the same in all, and its name.
+pub fn table(runs: &[Run]) -> Table {
+    let settings: Vec<_> = runs.iter().map(told).collect();
+    let names: BTreeSet<&String> = settings.iter().flat_map(BTreeMap::keys).collect();
+    let differs = |name: &&String| settings.iter().any(|run| run.get(*name) != settings[0].get(*name));
+    let names: Vec<&String> = names.into_iter().filter(differs).collect();
+    let titles = COLUMNS.into_iter().chain(names.iter().map(|name| name.as_str()));
+    let mut table = Table::new(titles.map(|title| (title, Side::Right)).chain([("run", Side::Left)]));
+    for (run, told) in runs.iter().zip(&settings) {
+        let told = names.iter().map(|name| told.get(*name).cloned().unwrap_or_else(unknown));
+        table.push(run.cells(&runs[0]).into_iter().chain(told).chain([run.name.clone()]));
     }
-    table.extend(differing_settings(runs));
     table
 }
 
-/// A row for each of the settings that are not the same in all runs.
-fn differing_settings(runs: &[Run]) -> Vec<(String, Vec<String>)> {
-    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
-    let row = |name: &String| {
-        let value = |run: &Run| run.settings.get(name).map_or("–".to_string(), short);
-        (name.clone(), runs.iter().map(value).collect::<Vec<_>>())
-    };
-    names.into_iter().map(row).filter(|(_, cells)| cells.iter().any(|cell| *cell != cells[0])).collect()
+/// The settings of a run by name, those in a table below as `finetune.head_rate`, and its number of parameters.
+fn told(run: &Run) -> BTreeMap<String, String> {
+    let mut told = BTreeMap::new();
+    flatten("", &run.settings, &mut told);
+    if let Some(parameters) = run.result["parameters"].as_u64() {
+        told.insert("parameters".into(), parameters.to_string());
+    }
+    told
 }
 
-/// A setting as a cell shows it.
-fn short(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Float(number) => format!("{number}"),
-        toml::Value::Table(table) => {
-            table.iter().map(|(name, value)| format!("{name}={}", short(value))).collect::<Vec<_>>().join(",")
+fn flatten(before: &str, table: &toml::Table, told: &mut BTreeMap<String, String>) {
+    for (name, value) in table {
+        let name = format!("{before}{name}");
+        match value {
+            toml::Value::Table(table) => flatten(&format!("{name}."), table, told),
+            toml::Value::String(text) => drop(told.insert(name, text.clone())),
+            other => drop(told.insert(name, other.to_string())),
         }
-        other => other.to_string(),
     }
-}
-
-fn print_table(table: &[(String, Vec<String>)]) -> Result<()> {
-    let length = |text: &String| text.chars().count();
-    let first = table.iter().map(|(name, _)| length(name)).max().unwrap_or(0);
-    let columns = table.first().map_or(0, |(_, cells)| cells.len());
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| table.iter().map(|(_, cells)| length(&cells[column])).max().unwrap_or(0))
-        .collect();
-    for (name, cells) in table {
-        let cells: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        console::print(format_args!("{name:first$}  {}", cells.join("  ")))?;
-    }
-    Ok(())
 }

@@ -22,6 +22,6 @@ impl Completions {
         generate(self.shell, &mut super::command(), "cifar-engine", &mut text);
         // clap_complete spells a name with a hyphen in two ways, and then finds no subcommand (clap's issue 6421).
         let text = String::from_utf8_lossy(&text).replace("cifar__subcmd__engine", "cifar__engine");
-        console::print(text.trim_end())
+        console::print_own(text.trim_end())
     }
 }

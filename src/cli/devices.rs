@@ -26,7 +26,7 @@ impl Devices {
         let isa = Isa::detect().to_string();
         if self.json {
             let auto = taken.as_ref().map_or("cpu".into(), |gpu| format!("gpu:{}", gpu.name));
-            return console::print(json!({"cpu": {"isa": isa}, "gpus": gpus, "auto": auto}));
+            return console::print_json(&json!({"cpu": {"isa": isa}, "gpus": gpus, "auto": auto}));
         }
         let mark = |auto: bool| if auto { "  <- auto" } else { "" };
         console::print(format_args!("cpu: {isa}{}", mark(taken.is_none())))?;

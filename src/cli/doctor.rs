@@ -1,7 +1,6 @@
 //! `cifar-engine doctor`: is what the device computes right?
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, stdout};
 
 use clap::Args;
 
@@ -88,19 +87,12 @@ impl Finding {
     }
 
     fn print(&self, op: &str) -> Result<()> {
-        let verdict = if self.is_right() { coloured("ok", 32) } else { coloured("WRONG", 31) };
+        let verdict =
+            if self.is_right() { console::coloured("ok", 32) } else { console::coloured("WRONG", 31) };
         let problem = self.problem.as_deref().unwrap_or_default();
-        console::print(format_args!(
+        console::print_own(format_args!(
             "{op:<28} {:>5}  {:>13.1e}  {verdict} {problem}",
             self.cases, self.largest
         ))
-    }
-}
-
-/// In a colour of the terminal, where there is one.
-fn coloured(text: &str, colour: u8) -> String {
-    match stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        true => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
-        false => text.to_string(),
     }
 }

@@ -79,7 +79,7 @@ impl Evaluate {
                 json!({"accuracy": accuracy, "loss": loss, "data": data.name, "test_flip": flip});
             result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
             result["per_class"] = per_class.into();
-            return console::print(result);
+            return console::print_json(&result);
         }
         console::print(format_args!("{}: {}", data.name, headline(&result)))?;
         let width = spec.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);

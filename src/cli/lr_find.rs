@@ -76,7 +76,9 @@ impl LrFind {
         write_table(&table, &trials)?;
         if self.json {
             let out = self.out.to_string_lossy();
-            return console::print(json!({"suggested": suggested, "steps": trials.len(), "picture": out}));
+            return console::print_json(
+                &json!({"suggested": suggested, "steps": trials.len(), "picture": out}),
+            );
         }
         match suggested {
             Some(rate) => console::print(format_args!("suggested: --lr {rate:.1e}"))?,

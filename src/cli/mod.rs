@@ -17,6 +17,7 @@ pub mod predict;
 mod profile;
 mod progress;
 mod summary;
+mod table;
 mod train;
 
 use std::process::ExitCode;

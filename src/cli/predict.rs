@@ -18,7 +18,7 @@ use crate::data::{Images, folder};
 use crate::error::{Error, Result, printable};
 use crate::files::read_text;
 use crate::models::Spec;
-use crate::report::run::cell;
+use crate::report::csv::cell;
 use crate::report::{Sample, samples};
 use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
 
@@ -207,14 +207,20 @@ impl Predict {
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
-        let sample =
-            Sample { pixels: &image.pixels, size: image.size, predicted, probability, label: Some(label) };
-        samples::draw(&out, &[sample], 1)?;
+        let sample = Sample {
+            pixels: &image.pixels,
+            size: image.size,
+            predicted,
+            probability,
+            label: Some(label),
+            label_probability: None,
+        };
+        samples::draw(&out, None, &[sample], 1)?;
         if self.json {
             let predictions = predictions(&top, &spec.classes);
             let result =
                 json!({"sample": index, "predicted": predicted, "label": label, "predictions": predictions});
-            return console::print(result);
+            return console::print_json(&result);
         }
         console::print(format_args!("predicted label: {predicted}"))?;
         console::print(format_args!("original label:  {label}"))?;
@@ -269,10 +275,10 @@ impl Printer<'_> {
         let entry = || json!({"image": image, "predictions": predictions(top, self.classes)});
         match self.format {
             Format::Text => {
-                console::print(printable(image))?;
+                console::print(image)?;
                 print_top(top, self.classes)
             }
-            Format::Jsonl => console::print(entry()),
+            Format::Jsonl => console::print_json(&entry()),
             Format::Csv => {
                 let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&self.classes[class])));
                 console::print(format_args!("{}{}", cell(image), cells.collect::<String>()))
@@ -285,7 +291,7 @@ impl Printer<'_> {
     }
 
     fn end(self) -> Result<()> {
-        if self.format == Format::Json { console::print(Value::Array(self.entries)) } else { Ok(()) }
+        if self.format == Format::Json { console::print_json(&Value::Array(self.entries)) } else { Ok(()) }
     }
 }
 

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stopped;
 use crate::console::{self, Level};
+use crate::error::escaped;
 use crate::report::EpochMetrics;
 use crate::train::{Observer, StepProgress};
 
@@ -96,7 +97,7 @@ impl Observer for Display {
 
     fn warn(&mut self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(format!("warning: {text}")),
+            Some(bar) => bar.println(escaped(&format!("warning: {text}"))),
             None => console::note(format_args!("warning: {text}")),
         }
     }
@@ -106,7 +107,7 @@ impl Display {
     /// A line above the bar.
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.println(escaped(line)),
             None => console::info(line),
         }
     }

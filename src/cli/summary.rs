@@ -52,7 +52,8 @@ impl Summary {
         print_layers(&training, batch_size)?;
         let device = self.device.open()?.device;
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        console::print(format_args!("\nAt batch {batch_size}:"))?;
+        console::print("")?;
+        console::print(format_args!("At batch {batch_size}:"))?;
         for (name, Program { plan, .. }) in [("training", &training), ("inference", &inference)] {
             console::print(format_args!(
                 "  {name:9}  {} steps, {:.2} GFLOP, peak memory {:.1} MiB (activations and gradients {:.1}, state {:.1})",
@@ -98,8 +99,9 @@ fn print_layers(program: &Program, batch_size: usize) -> Result<()> {
     let count = |trainable: bool| -> usize {
         parameters.iter().filter(|p| p.trainable == trainable).map(|p| p.shape.len()).sum()
     };
+    console::print("")?;
     console::print(format_args!(
-        "\n{} parameters: {} trained, {} running statistics; {total:.1} MFLOP an image forward",
+        "{} parameters: {} trained, {} running statistics; {total:.1} MFLOP an image forward",
         count(true) + count(false),
         count(true),
         count(false)

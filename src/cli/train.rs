@@ -132,7 +132,7 @@ impl Report<'_> {
                 "seconds": seconds,
                 "run": run.path().to_string_lossy(),
             });
-            return console::print(result);
+            return console::print_json(&result);
         }
         console::print(format_args!(
             "{data}: {}, after {} in {}",

@@ -354,7 +354,7 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),
             Err(why) => {
-                crate::console::note(fallback_warning(&why, options));
+                fallback_warning(&why, options).lines().for_each(crate::console::note);
                 let note =
                     "CIFAR-10 could not be had; built-in synthetic shapes are used instead".to_string();
                 Ok(Dataset { note: Some(note), ..shapes()? })

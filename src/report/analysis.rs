@@ -75,11 +75,26 @@ impl Analysis {
         wrong
     }
 
-    /// At most so many predictions, spread evenly over the set, which may be sorted by class.
+    /// At most so many predictions, as many of each class as of any other where it has them, spread evenly over the
+    /// class; in the order of the pictures.
     pub fn spread(&self, most: usize) -> Vec<Prediction> {
-        let len = self.predictions.len();
-        let shown = len.min(most);
-        (0..shown).map(|i| self.predictions[i * len / shown]).collect()
+        let mut classes: Vec<Vec<Prediction>> = vec![Vec::new(); self.classes.len()];
+        self.predictions.iter().for_each(|p| classes[p.label].push(*p));
+        classes.retain(|class| !class.is_empty());
+        if classes.len() > most {
+            classes = (0..most).map(|i| classes[i * classes.len() / most].clone()).collect();
+        }
+        let mut shares = vec![0; classes.len()];
+        for _ in 0..most {
+            let open = (0..classes.len()).filter(|&class| shares[class] < classes[class].len());
+            open.min_by_key(|&class| shares[class]).into_iter().for_each(|class| shares[class] += 1);
+        }
+        let even = |(class, &share): (&Vec<Prediction>, &usize)| -> Vec<Prediction> {
+            (0..share).map(|i| class[i * class.len() / share]).collect()
+        };
+        let mut spread: Vec<Prediction> = classes.iter().zip(&shares).flat_map(even).collect();
+        spread.sort_by_key(|p| p.index);
+        spread
     }
 
     /// (label, predicted, pictures) of the classes that are taken for others, the most frequent first.
@@ -151,6 +166,19 @@ mod tests {
         let at = |most| analysis().spread(most).iter().map(|p| p.index).collect::<Vec<_>>();
         assert_eq!((at(3), at(6), at(100)), (vec![0, 2, 4], vec![0, 1, 2, 3, 4, 5], vec![0, 1, 2, 3, 4, 5]));
         assert!(Analysis::of(&[], &[], 2).spread(5).is_empty());
+    }
+
+    /// Labels that come round and round, as those of the built-in pictures do, must not meet the stride of the spread.
+    #[test]
+    fn every_class_is_shown() {
+        for (pictures, classes, most) in [(2000, 10, 24), (2000, 24, 24), (2000, 100, 24), (90, 3, 24)] {
+            let labels: Vec<u32> = (0..pictures).map(|i| i % classes).collect();
+            let logits = vec![0.0; (pictures * classes) as usize];
+            let shown = Analysis::of(&logits, &labels, classes as usize).spread(most);
+            let seen: std::collections::BTreeSet<usize> = shown.iter().map(|p| p.label).collect();
+            assert_eq!((shown.len(), seen.len()), (most, most.min(classes as usize)));
+            assert!(shown.is_sorted_by_key(|p| p.index));
+        }
     }
 
     #[test]

@@ -50,14 +50,14 @@ impl Face {
         self.font(FINE).box_size(text).map_or(0.0, |(width, _)| f64::from(width) / FINE)
     }
 
-    /// `text` cut to `width` points, with an ellipsis where something is left out.
+    /// `text` as it can be drawn ([`font::drawable`]), cut to `width` points, with an ellipsis where something is left out.
     pub(super) fn fit(self, text: &str, width: f64) -> String {
         // No text of more letters than this fits a picture; what comes from a file may be long.
-        let mut kept: Vec<char> =
-            text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let whole: String = kept.iter().collect();
-        if self.width(&whole) <= width && text.chars().nth(300).is_none() {
-            return whole;
+        const MOST: usize = 300;
+        let text = font::drawable(text);
+        let mut kept: Vec<char> = text.chars().take(MOST).collect();
+        if text.chars().nth(MOST).is_none() && self.width(&text) <= width {
+            return text.into_owned();
         }
         while kept.pop().is_some() {
             let cut = format!("{}…", kept.iter().collect::<String>().trim_end());

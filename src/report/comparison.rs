@@ -5,9 +5,9 @@ use std::path::Path;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::Axis;
-use super::canvas::{self, Face, INK};
+use super::canvas::{self, Canvas, Face, INK};
 use super::metrics::EpochMetrics;
-use super::panel::{COLORS, LABEL, LINE, Panel, Series};
+use super::panel::{COLORS, LABEL, Panel, Series, Stroke};
 use crate::error::{Error, Result};
 
 const WIDTH: f64 = 1200.0;
@@ -29,7 +29,8 @@ pub fn draw(path: impl AsRef<Path>, runs: &[(String, Vec<EpochMetrics>)]) -> Res
     let Some(last) = runs.iter().flat_map(|(_, epochs)| epochs).map(|row| row.epoch).max() else {
         return Err(Error::Failed("no epoch has ended yet, so there is nothing to draw".into()));
     };
-    let top = 80.0 + ROW * runs.len() as f64 + 50.0;
+    let legend = Legend::of(runs);
+    let top = 80.0 + ROW * legend.rows as f64 + 50.0;
     let height = top + PANEL + 72.0;
     let panel = Panel {
         left: MARGIN + 58.0,
@@ -44,22 +45,52 @@ pub fn draw(path: impl AsRef<Path>, runs: &[(String, Vec<EpochMetrics>)]) -> Res
     let picture = canvas::paint((WIDTH as u32, height as u32), 3, |canvas| {
         canvas.text((MARGIN, 48.0), HPos::Left, TITLE, INK, "Validation accuracy")?;
         panel.draw_axes(canvas)?;
-        for (index, ((name, epochs), line)) in runs.iter().zip(&lines).enumerate() {
-            let (color, y) = (COLORS[index % COLORS.len()], 84.0 + ROW * index as f64);
-            canvas.line((MARGIN + 2.0, y - 6.0), (MARGIN + 36.0, y - 6.0), LINE, color)?;
-            let validated = epochs.iter().any(|row| row.validation_accuracy.is_some());
-            let text =
-                if validated { name.clone() } else { format!("{name} (training; it had no validation)") };
-            canvas.text(
-                (MARGIN + 48.0, y),
-                HPos::Left,
-                LABEL,
-                INK,
-                &LABEL.fit(&text, WIDTH - 2.0 * MARGIN - 48.0),
-            )?;
-            panel.draw_line(canvas, line, color)?;
-        }
-        Ok(())
+        legend.draw(canvas)?;
+        lines.iter().enumerate().try_for_each(|(index, line)| panel.draw_line(canvas, line, style(index)))
     })?;
     canvas::save(path, &picture)
+}
+
+/// Each run has a colour, and when these are used up another kind of dashes.
+fn style(index: usize) -> Stroke {
+    const DASHES: [f64; 4] = [0.0, 16.0, 7.0, 2.0];
+    let dash = DASHES[index / COLORS.len() % DASHES.len()];
+    Stroke { dash, ..Stroke::of(COLORS[index % COLORS.len()]) }
+}
+
+/// The names of the runs, in as many columns as they have room in.
+struct Legend {
+    names: Vec<String>,
+    rows: usize,
+    /// Of a column, in points.
+    width: f64,
+}
+
+impl Legend {
+    const SAMPLE: f64 = 48.0;
+    const GAP: f64 = 24.0;
+
+    fn of(runs: &[(String, Vec<EpochMetrics>)]) -> Legend {
+        let name = |(name, epochs): &(String, Vec<EpochMetrics>)| {
+            let validated = epochs.iter().any(|row| row.validation_accuracy.is_some());
+            if validated { name.clone() } else { format!("{name} (training; it had no validation)") }
+        };
+        let room = WIDTH - 2.0 * MARGIN;
+        let names: Vec<String> =
+            runs.iter().map(|run| LABEL.fit(&name(run), room - Self::SAMPLE - Self::GAP)).collect();
+        let widest = names.iter().map(|name| LABEL.width(name)).fold(0.0, f64::max);
+        let columns = (room / (Self::SAMPLE + widest + Self::GAP)).floor().max(1.0);
+        let rows = names.len().div_ceil(columns as usize);
+        Legend { names, rows, width: room / columns }
+    }
+
+    fn draw(&self, canvas: &Canvas<'_>) -> Result<()> {
+        for (index, name) in self.names.iter().enumerate() {
+            let x = MARGIN + (index / self.rows) as f64 * self.width;
+            let y = 84.0 + (index % self.rows) as f64 * ROW;
+            style(index).draw(canvas, &[(x + 2.0, y - 6.0), (x + 36.0, y - 6.0)])?;
+            canvas.text((x + Self::SAMPLE, y), HPos::Left, LABEL, INK, name)?;
+        }
+        Ok(())
+    }
 }

@@ -8,7 +8,7 @@ use plotters::style::text_anchor::HPos;
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Canvas, Face, INK};
 use super::metrics::EpochMetrics;
-use super::panel::{COLORS, LABEL, LINE, MUTED, Panel, Series, ring};
+use super::panel::{COLORS, LABEL, LINE, MUTED, Panel, Series, Stroke, ring};
 use crate::error::{Error, Result};
 
 /// Size of the picture in pixels.
@@ -64,8 +64,8 @@ pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Res
             if let Some(best) = &best {
                 panel.mark(canvas, best.epoch as f64)?;
             }
-            panel.draw_line(canvas, &lines.train, TRAIN)?;
-            panel.draw_line(canvas, &lines.validation, VALIDATION)?;
+            panel.draw_line(canvas, &lines.train, Stroke::of(TRAIN))?;
+            panel.draw_line(canvas, &lines.validation, Stroke::of(VALIDATION))?;
             if let Some(best) = &best {
                 panel.ring(canvas, &lines.validation, best.epoch as f64, VALIDATION)?;
             }

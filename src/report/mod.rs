@@ -3,7 +3,7 @@
 //! - [`metrics`]: one row an epoch, as CSV and as JSON lines.
 //! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs; [`rates`]: the loss
 //!   over the learning rate.
-//! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables and pictures ([`confusion`],
+//! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`]) and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything.
 
 pub mod analysis;
@@ -12,6 +12,7 @@ mod canvas;
 mod chart;
 pub mod comparison;
 pub mod confusion;
+pub mod csv;
 pub mod curves;
 mod font;
 pub mod metrics;

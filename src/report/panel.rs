@@ -18,14 +18,59 @@ pub(super) const LINE: f64 = 3.0;
 
 /// Colours of Okabe and Ito: told apart with every kind of colour blindness, the first two also by their lightness in
 /// a grey print.
-pub(super) const COLORS: [RGBColor; 6] = [
+pub(super) const COLORS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(120, 120, 120),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 0, 0),
 ];
+
+/// How a line is drawn.
+#[derive(Clone, Copy)]
+pub(super) struct Stroke {
+    pub color: RGBColor,
+    /// Length of its dashes in points; 0 for none.
+    pub dash: f64,
+}
+
+impl Stroke {
+    /// A line without dashes.
+    pub fn of(color: RGBColor) -> Stroke {
+        Stroke { color, dash: 0.0 }
+    }
+
+    /// Joins the points; dashes go on around the corners.
+    pub fn draw(self, canvas: &Canvas<'_>, points: &[Point]) -> Result<()> {
+        const GAP: f64 = 8.0;
+        let period = self.dash + GAP;
+        let mut done = 0.0;
+        for pair in points.windows(2) {
+            let (from, to) = (pair[0], pair[1]);
+            let length = (to.0 - from.0).hypot(to.1 - from.1);
+            if self.dash == 0.0 || length == 0.0 {
+                canvas.line(from, to, LINE, self.color)?;
+                continue;
+            }
+            let at = |way: f64| {
+                let share = way.clamp(0.0, length) / length;
+                (from.0 + share * (to.0 - from.0), from.1 + share * (to.1 - from.1))
+            };
+            let mut begin = -(done % period);
+            while begin < length {
+                if begin + self.dash > 0.0 {
+                    canvas.line(at(begin), at(begin + self.dash), LINE, self.color)?;
+                }
+                begin += period;
+            }
+            done += length;
+        }
+        Ok(())
+    }
+}
 
 /// One line: (x, value) in order, without a value where it cannot be drawn.
 pub(super) type Series = Vec<(f64, Option<f64>)>;
@@ -76,18 +121,18 @@ impl Panel {
 
     /// Joins the values; a value that cannot be drawn breaks the line. Values get dots where they are
     /// few enough to be told apart, and where they have no neighbour to be joined to.
-    pub fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, color: RGBColor) -> Result<()> {
+    pub fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, stroke: Stroke) -> Result<()> {
         let radius = if series.len() <= 30 { 4.5 } else { LINE / 2.0 };
-        for (index, (x, value)) in series.iter().enumerate() {
-            let Some(value) = value else { continue };
-            let here = self.at(*x, *value);
-            let next = series.get(index + 1).and_then(|(x, value)| Some(self.at(*x, (*value)?)));
-            let before = index.checked_sub(1).and_then(|index| series.get(index)?.1);
-            if let Some(next) = next {
-                canvas.line(here, next, LINE, color)?;
-            }
-            let alone = next.is_none() && before.is_none();
-            canvas.dot(here, if alone { 4.5 } else { radius }, color)?;
+        for part in series.split(|(_, value)| value.is_none()) {
+            let points: Vec<Point> =
+                part.iter().filter_map(|(x, value)| Some(self.at(*x, (*value)?))).collect();
+            stroke.draw(canvas, &points)?;
+            let radius = if points.len() == 1 { 4.5 } else { radius };
+            let dotted = stroke.dash == 0.0 || radius > LINE;
+            points
+                .iter()
+                .filter(|_| dotted)
+                .try_for_each(|point| canvas.dot(*point, radius, stroke.color))?;
         }
         Ok(())
     }

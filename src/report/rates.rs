@@ -6,7 +6,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Face, INK};
-use super::panel::{COLORS, GRID, LABEL, Panel, Series};
+use super::panel::{COLORS, GRID, LABEL, Panel, Series, Stroke};
 use crate::error::{Error, Result};
 
 const SIZE: (u32, u32) = (1000, 640);
@@ -70,8 +70,8 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
         if let Some(rate) = suggested {
             panel.mark(canvas, exponent(rate))?;
         }
-        panel.draw_line(canvas, &raw, GRID)?;
-        panel.draw_line(canvas, &smooth, COLORS[0])
+        panel.draw_line(canvas, &raw, Stroke::of(GRID))?;
+        panel.draw_line(canvas, &smooth, Stroke::of(COLORS[0]))
     })?;
     canvas::save(path, &picture)
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::analysis::{Analysis, Prediction};
 use super::confusion::{self, Cells};
+use super::csv::{self, cell};
 use super::{EpochMetrics, Sample, page, samples};
 use crate::data::Images;
 use crate::error::{Error, Result};
@@ -43,6 +44,9 @@ pub const FILES: [&str; 9] = [
     "predictions.csv",
 ];
 
+/// How the worst mistakes are chosen.
+pub(super) const HIGHEST_LOSS: &str = "highest loss: the label got the least probability";
+
 /// Pictures on a sheet.
 const SHOWN: usize = 24;
 const COLUMNS: usize = 6;
@@ -65,9 +69,11 @@ impl RunReport<'_> {
                 confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells)?;
             }
         }
-        self.draw_sheet(&folder.join("samples.png"), &analysis.spread(SHOWN))?;
+        let title = format!("{}: test images, some of each class", self.title);
+        self.draw_sheet(&folder.join("samples.png"), &title, &analysis.spread(SHOWN))?;
         let mistakes = analysis.mistakes();
-        self.draw_sheet(&folder.join("mistakes.png"), &mistakes[..mistakes.len().min(SHOWN)])?;
+        let title = format!("{}: {HIGHEST_LOSS}", self.title);
+        self.draw_sheet(&folder.join("mistakes.png"), &title, &mistakes[..mistakes.len().min(SHOWN)])?;
         page::write(folder.join("report.html"), self, &analysis)
     }
 
@@ -78,17 +84,17 @@ impl RunReport<'_> {
             let (precision, recall) = (optional(f.precision), optional(f.recall));
             format!("{},{},{precision},{recall},{}", cell(class), f.images, optional(f.f1()))
         });
-        write_csv(&folder.join("classes.csv"), "class,images,precision,recall,f1", rows)?;
+        csv::write(&folder.join("classes.csv"), "class,images,precision,recall,f1", rows)?;
         let rows = analysis.confused().into_iter().map(|(label, predicted, count)| {
             let share = count as f64 / analysis.classes[label].images as f64;
             format!("{},{},{count},{share}", name(label), name(predicted))
         });
-        write_csv(&folder.join("confused.csv"), "label,predicted,images,share_of_label", rows)?;
+        csv::write(&folder.join("confused.csv"), "label,predicted,images,share_of_label", rows)?;
         let rows = analysis.predictions.iter().map(|p| {
             let Prediction { index, label, predicted, probability, .. } = *p;
             format!("{index},{},{},{probability},{}", name(label), name(predicted), p.loss())
         });
-        write_csv(&folder.join("predictions.csv"), "index,label,predicted,probability,loss", rows)?;
+        csv::write(&folder.join("predictions.csv"), "index,label,predicted,probability,loss", rows)?;
         if self.classes.len() > MOST_IN_MATRIX {
             return Ok(());
         }
@@ -97,11 +103,12 @@ impl RunReport<'_> {
             let counts: String = row.iter().map(|count| format!(",{count}")).collect();
             format!("{}{counts}", cell(class))
         });
-        write_csv(&folder.join("confusion.csv"), &format!("label{header}"), rows)
+        csv::write(&folder.join("confusion.csv"), &format!("label{header}"), rows)
     }
 
-    fn draw_sheet(&self, path: &Path, predictions: &[Prediction]) -> Result<()> {
+    fn draw_sheet(&self, path: &Path, title: &str, predictions: &[Prediction]) -> Result<()> {
         let sample = |p: &Prediction| Sample {
+            label_probability: (!p.is_right()).then_some(p.label_probability),
             pixels: self.images.image(p.index),
             size: self.images.size,
             predicted: &self.classes[p.predicted],
@@ -109,7 +116,7 @@ impl RunReport<'_> {
             label: Some(&self.classes[p.label]),
         };
         let samples: Vec<Sample<'_>> = predictions.iter().map(sample).collect();
-        if samples.is_empty() { Ok(()) } else { samples::draw(path, &samples, COLUMNS) }
+        if samples.is_empty() { Ok(()) } else { samples::draw(path, Some(title), &samples, COLUMNS) }
     }
 
     /// Writes `result.json`: the figures that runs are compared by.
@@ -129,20 +136,5 @@ impl RunReport<'_> {
         });
         let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
         write_atomic(path, |file| writeln!(file, "{text}"))
-    }
-}
-
-fn write_csv(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> Result<()> {
-    write_atomic(path, |file| {
-        writeln!(file, "{header}")?;
-        rows.into_iter().try_for_each(|row| writeln!(file, "{row}"))
-    })
-}
-
-/// A cell of a CSV table (RFC 4180).
-pub fn cell(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_string(),
     }
 }

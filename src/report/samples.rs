@@ -22,6 +22,8 @@ pub struct Sample<'a> {
     pub probability: f32,
     /// Name of the true class, where it is known.
     pub label: Option<&'a str>,
+    /// The model's probability for the label, where that is to be shown.
+    pub label_probability: Option<f32>,
 }
 
 // A green and a red that differ in lightness too; the marks say the same without colour.
@@ -29,6 +31,7 @@ const RIGHT: RGBColor = RGBColor(0, 122, 84);
 const WRONG: RGBColor = RGBColor(190, 24, 40);
 const MUTED: RGBColor = RGBColor(95, 95, 95);
 
+const TITLE: Face = Face::bold(24.0);
 const PREDICTED: Face = Face::bold(16.0);
 const LABEL: Face = Face::plain(16.0);
 
@@ -37,23 +40,39 @@ const SHOWN: u32 = 192;
 /// A cell: the picture, room for long names on both sides, and two lines of text.
 const CELL: (u32, u32) = (256, 256);
 const MARGIN: u32 = 12;
+/// Room for the title.
+const HEAD: u32 = 48;
 /// Sheets of more pixels than this are refused: they would take gigabytes to draw.
 const MOST_PIXELS: u64 = 100_000_000;
 
 /// Draws the samples row by row, `columns` to a row (fewer where there are fewer samples), to a
-/// PNG. Small pictures are enlarged without smoothing, so that their true pixels are seen; large
+/// PNG, under a title if there is one. Small pictures are enlarged without smoothing, so that their true pixels are seen; large
 /// ones are reduced. The prediction is green with a tick when it agrees with the label, red with
 /// a cross when not, black where no label is known.
 ///
 /// # Errors
 /// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no sample, no
 /// column, a picture's bytes do not fill its size, or the sheet would be too large.
-pub fn draw(path: impl AsRef<Path>, samples: &[Sample<'_>], columns: usize) -> Result<()> {
+pub fn draw(
+    path: impl AsRef<Path>,
+    title: Option<&str>,
+    samples: &[Sample<'_>],
+    columns: usize,
+) -> Result<()> {
     let (columns, width, height) = sheet_size(samples.len(), columns)?;
-    let mut sheet = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
+    let above = if title.is_some() { HEAD } else { 0 };
+    let mut sheet = RgbImage::from_pixel(width, height + above, image::Rgb([255; 3]));
+    if let Some(title) = title {
+        let room = f64::from(width - 2 * MARGIN);
+        let head = canvas::paint((width, above), 3, |canvas| {
+            let text = TITLE.fit(title, room);
+            canvas.text((f64::from(MARGIN), 38.0), HPos::Left, TITLE, INK, &text)
+        })?;
+        imageops::replace(&mut sheet, &head, 0, 0);
+    }
     for (index, sample) in samples.iter().enumerate() {
         let left = MARGIN + (index % columns) as u32 * CELL.0;
-        let top = MARGIN + (index / columns) as u32 * CELL.1;
+        let top = above + MARGIN + (index / columns) as u32 * CELL.1;
         let picture = shown(sample)?;
         let x = left + (CELL.0 - picture.width()) / 2;
         let y = top + (SHOWN - picture.height()) / 2;
@@ -125,21 +144,22 @@ fn caption(canvas: &Canvas<'_>, sample: &Sample<'_>) -> Result<()> {
         Some(label) if label == sample.predicted => (RIGHT, " ✓"),
         Some(_) => (WRONG, " ✗"),
     };
-    let text = prediction(sample.predicted, &format!(" {}{mark}", percent(sample.probability)), room);
+    let figure = format!(" {}{mark}", percent(sample.probability));
+    let text = named(PREDICTED, "predicted: ", sample.predicted, &figure, room);
     canvas.text((middle, BASELINE), HPos::Center, PREDICTED, color, &text)?;
     match sample.label {
         None => Ok(()),
         Some(label) => {
-            let text = LABEL.fit(&format!("label: {label}"), room);
+            let figure = sample.label_probability.map(|p| format!(" {}", percent(p))).unwrap_or_default();
+            let text = named(LABEL, "label: ", label, &figure, room);
             canvas.text((middle, BASELINE + 22.0), HPos::Center, LABEL, MUTED, &text)
         }
     }
 }
 
-/// `figure` is always shown whole; a long name gives way.
-fn prediction(name: &str, figure: &str, room: f64) -> String {
-    let before = "predicted: ";
-    let name = PREDICTED.fit(name, room - PREDICTED.width(before) - PREDICTED.width(figure));
+/// `before` and `figure` are always shown whole; a long name gives way.
+fn named(face: Face, before: &str, name: &str, figure: &str, room: f64) -> String {
+    let name = face.fit(name, room - face.width(before) - face.width(figure));
     format!("{before}{name}{figure}")
 }
 
@@ -165,14 +185,14 @@ mod tests {
     }
 
     fn sample<'a>(pixels: &'a [u8], size: usize, label: Option<&'a str>) -> Sample<'a> {
-        Sample { pixels, size, predicted: "cat", probability: 0.974, label }
+        Sample { pixels, size, predicted: "cat", probability: 0.974, label, label_probability: None }
     }
 
     fn drawn(name: &str, samples: &[Sample<'_>], columns: usize) -> RgbImage {
         let kept = std::env::var_os("CIFAR_ENGINE_TEST_PICTURES").map(std::path::PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
         let path = kept.as_deref().unwrap_or(folder.path()).join(format!("samples-{name}.png"));
-        draw(&path, samples, columns).unwrap();
+        draw(&path, None, samples, columns).unwrap();
         image::open(&path).unwrap().into_rgb8()
     }
 
@@ -195,6 +215,22 @@ mod tests {
         }
         assert!(count(&sheet, RIGHT) > 50);
         assert_eq!(count(&sheet, WRONG), 0);
+    }
+
+    #[test]
+    fn a_title_stands_above_the_samples() {
+        let pixels = ramp(32);
+        let one = sample(&pixels, 32, Some("cat"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("titled.png");
+        draw(&path, Some("Test images"), &[one], 1).unwrap();
+        let titled = image::open(&path).unwrap().into_rgb8();
+        let plain = drawn("plain", &[sample(&pixels, 32, Some("cat"))], 1);
+        assert_eq!(titled.height(), plain.height() + HEAD);
+        let head = imageops::crop_imm(&titled, 0, 0, titled.width(), HEAD).to_image();
+        assert!(count(&head, INK) > 50);
+        let below = imageops::crop_imm(&titled, 0, HEAD, titled.width(), plain.height()).to_image();
+        assert_eq!(below, plain);
     }
 
     #[test]
@@ -221,7 +257,7 @@ mod tests {
     #[test]
     fn every_cifar_class_is_shown_whole() {
         crate::report::font::register().unwrap();
-        let text = prediction("automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
+        let text = named(PREDICTED, "predicted: ", "automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
         assert_eq!(text, "predicted: automobile >99 % ✗");
     }
 
@@ -239,12 +275,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, pixels) = (folder.path().join("s.png"), ramp(32));
         let one = || sample(&pixels, 32, None);
-        assert!(matches!(draw(folder.path().join("no/s.png"), &[one()], 1), Err(Error::File { .. })));
+        assert!(matches!(draw(folder.path().join("no/s.png"), None, &[one()], 1), Err(Error::File { .. })));
         for (samples, columns) in [(vec![], 1), (vec![one()], 0)] {
-            assert!(draw(&path, &samples, columns).is_err());
+            assert!(draw(&path, None, &samples, columns).is_err());
         }
         for size in [0, 31, 33, usize::MAX] {
-            assert!(draw(&path, &[sample(&pixels, size, None)], 1).is_err());
+            assert!(draw(&path, None, &[sample(&pixels, size, None)], 1).is_err());
         }
         assert!(sheet_size(100_000, 10).is_err() && sheet_size(usize::MAX, usize::MAX).is_err());
         assert!(sheet_size(1000, 10).is_ok());

@@ -1,0 +1,56 @@
+//! Tables as CSV (RFC 4180), harmless wherever they are opened.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Result, escaped};
+use crate::files::write_atomic;
+
+/// Writes a table: its header, then its rows, each a line of cells.
+///
+/// # Errors
+/// If `path` cannot be written.
+pub fn write(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> Result<()> {
+    write_atomic(path, |file| {
+        writeln!(file, "{header}")?;
+        rows.into_iter().try_for_each(|row| writeln!(file, "{row}"))
+    })
+}
+
+/// A cell that holds a text, in one line. A spreadsheet would take some texts for formulas and compute them: an
+/// apostrophe before these, and before texts that have one of their own, keeps them texts. Take the first
+/// apostrophe away to get the text back. Numbers need no such cell.
+pub fn cell(text: &str) -> String {
+    let mut text = escaped(text).into_owned();
+    if text.starts_with(['=', '+', '-', '@', '\'']) {
+        text.insert(0, '\'');
+    }
+    match text.contains([',', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_one_line_and_no_formulas() {
+        for (text, expected) in [
+            ("cat", "cat"),
+            ("a \"b\", c", "\"a \"\"b\"\", c\""),
+            ("=1+1", "'=1+1"),
+            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
+            ("+1", "'+1"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("'s", "''s"),
+            ("\t=1", r"\t=1"),
+            ("a\nb\r\u{1b}[2J", r"a\nb\r\u{1b}[2J"),
+            ("1e5", "1e5"),
+        ] {
+            assert_eq!(cell(text), expected);
+        }
+    }
+}
