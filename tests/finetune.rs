@@ -140,7 +140,7 @@ fn features_give_what_the_whole_model_gives() {
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
     let trained = Trained::open(&setting.last("run")).unwrap();
     let manner = Manner { batch_size: 24, flip: trained.spec.test_flip };
-    let whole = trained.evaluate(&mut device, "test", &validation, manner, || true).unwrap();
+    let whole = trained.evaluate(&mut device, "test", &validation, manner, |_, _| true).unwrap();
     let last = &outcome.history[3];
     assert_eq!(last.validation_accuracy, Some(whole.accuracy));
     assert!((last.validation_loss.unwrap() - whole.loss).abs() < 1e-5 * whole.loss, "{last:?} {whole:?}");

@@ -104,6 +104,7 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
         ("lr-find --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
         ("finetune --resume first --head-lr 0.5", 2, "begun with other settings"),
         ("finetune --resume first --padding same", 2, "begun with other settings"),
+        ("finetune --resume first --head-epochs 2", 2, "finetune.head_epochs = 1, now 2"),
         ("finetune --resume scratch", 1, "was begun by train"),
         ("finetune --resume first --config first/settings.toml", 2, "cannot be used with"),
         ("finetune --config nowhere.toml", 1, "nowhere.toml"),
@@ -127,4 +128,22 @@ fn a_cnn_on_the_same_pictures_is_left_alone() {
         let (code, message) = program(folder.path(), command, &[]);
         assert!(code == 0 && !message.contains("error"), "{command}: {message}");
     }
+}
+
+/// Under a constant rate a run may be made longer, also where all epochs are those of the classifier.
+#[test]
+fn a_run_of_the_classifier_only_can_be_made_longer() {
+    let folder = pretrained();
+    write_pictures(folder.path());
+    let run = |command: &str| {
+        let (code, message) = program(folder.path(), command, &[]);
+        assert_eq!(code, 0, "{command}: {message}");
+    };
+    run("finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+         --validation 0 --unfreeze 0 --schedule constant --epochs 1 --out run");
+    run("finetune --resume run --epochs 2");
+    let text = |file: &str| std::fs::read_to_string(folder.path().join("run").join(file)).unwrap();
+    assert_eq!(text("metrics.csv").lines().count(), 3);
+    let settings = text("settings.toml");
+    assert!(settings.contains("head_epochs = 2") && !settings.contains("attributes"), "{settings}");
 }

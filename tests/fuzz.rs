@@ -355,7 +355,7 @@ fn files_of_choices() {
             let train = none.or_from(Some(&path)).map(|choices| choices.settings());
             let checked = train.and_then(|settings| settings.check());
             let own = FinetuneChoices::default().or_from(&none, Some(&path));
-            let over = own.and_then(|(choices, own)| own.over(&choices, &defaults()));
+            let over = own.and_then(|(choices, own)| own.over(&choices, &defaults(None)));
             checked.is_ok() || over.is_ok()
         })
     });

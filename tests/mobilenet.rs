@@ -280,7 +280,7 @@ fn real_weights_know_a_cat_and_an_espresso() {
             let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
             let images = cifar_engine::data::Images { pixels, labels: vec![0], size: 224 };
             let manner = Manner { batch_size: 1, flip: false };
-            let result = trained.evaluate(device, photo, &images, manner, || true).unwrap();
+            let result = trained.evaluate(device, photo, &images, manner, |_, _| true).unwrap();
             probabilities(&result.logits)[class]
         };
         let mut cpu = Cpu::new(2, Isa::detect()).unwrap();

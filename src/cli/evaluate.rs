@@ -55,7 +55,7 @@ impl Evaluate {
         same_classes(&self.weights, &spec.classes, &data)?;
         let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
         let manner = Manner { batch_size: self.batch_size as usize, flip };
-        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, || !stopped())?;
+        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, |_, _| !stopped())?;
         if let Some(folder) = &self.report {
             fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
             RunReport {

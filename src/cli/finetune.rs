@@ -83,20 +83,21 @@ pub fn describe(command: Command) -> Command {
     texts.into_iter().fold(command, |command, (name, text)| command.mut_arg(name, |arg| arg.help(text)))
 }
 
-/// The settings to begin with.
-pub fn defaults() -> Settings {
+/// The settings to begin with, where so many epochs are chosen.
+pub fn defaults(epochs: Option<usize>) -> Settings {
+    let epochs = epochs.unwrap_or(12);
     let finetune = Finetune {
         pretrained: String::new(),
         input_size: 96,
         unfreeze: ALL,
-        head_epochs: 3,
+        head_epochs: epochs.div_ceil(4).min(3),
         head_rate: 2e-3,
         backbone: 0.5,
         attributes: Attributes::default(),
     };
     Settings {
         model: Architecture::MobilenetV1,
-        epochs: 12,
+        epochs,
         batch_size: 64,
         rate: 0.02,
         weight_decay: 1e-4,
@@ -134,7 +135,7 @@ impl FinetuneCommand {
     /// A new run, by the given options.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
         let (choices, own) = self.own()?.or_from(&self.choices, self.config.as_deref())?;
-        let (mut settings, finetune) = own.over(&choices, &defaults())?;
+        let (mut settings, finetune) = own.over(&choices, &defaults(choices.epochs))?;
         let (path, known) = match own.pretrained.filter(|path| path != "auto") {
             Some(path) => (PathBuf::from(path), Attributes::default()),
             None => manifest::find(settings.model, &data_options())?,

@@ -10,7 +10,7 @@ use super::choices::{Choices, merged};
 use super::options::count;
 use crate::error::{Error, Result};
 use crate::models::pretrained::Attributes;
-use crate::train::finetune::{ALL, Finetune};
+use crate::train::finetune::{ALL, Finetune, read_blocks};
 use crate::train::settings::Settings;
 
 /// A choice for each of [`Finetune`]'s settings, under the same names.
@@ -38,7 +38,8 @@ pub struct FinetuneChoices {
     #[serde(deserialize_with = "unfreeze_in_a_file")]
     pub unfreeze: Option<usize>,
 
-    /// Of the epochs, those in which only the classifier is trained [default: 3; all with --unfreeze 0].
+    /// Of the epochs, those in which only the classifier is trained [default: a quarter, at most 3; all
+    /// with --unfreeze 0].
     #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
     pub head_epochs: Option<usize>,
 
@@ -64,6 +65,7 @@ pub struct FinetuneChoices {
 
     /// `--padding` and others, which `predict` has too.
     #[arg(skip)]
+    #[serde(skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
 }
 
@@ -76,12 +78,7 @@ fn unfreeze(text: &str) -> std::result::Result<usize, String> {
 
 /// In a file, as in an option, `all` may be said for the number.
 fn unfreeze_in_a_file<'de, D: Deserializer<'de>>(file: D) -> std::result::Result<Option<usize>, D::Error> {
-    let problem = || serde::de::Error::custom("unfreeze must be a number of blocks, or \"all\"");
-    match toml::Value::deserialize(file)? {
-        toml::Value::Integer(number) => usize::try_from(number).map(Some).map_err(|_| problem()),
-        toml::Value::String(text) => unfreeze(&text).map(Some).map_err(|_| problem()),
-        _ => Err(problem()),
-    }
+    read_blocks(file).map(Some)
 }
 
 impl FinetuneChoices {
@@ -153,7 +150,7 @@ mod tests {
         let path = folder.path().join("mine.toml");
         fs::write(&path, text).unwrap();
         let (choices, own) = given.or_from(&choices, Some(&path))?;
-        own.over(&choices, &defaults())
+        own.over(&choices, &defaults(choices.epochs))
     }
 
     fn in_file(text: &str) -> Result<(Settings, Finetune)> {
@@ -166,8 +163,8 @@ mod tests {
         let choices = Choices { epochs: Some(7), ..Default::default() };
         let text = "epochs = 9\nseed = 4\n[finetune]\nhead_rate = 0.25\nbackbone = 0.125\ninput_size = 128\n";
         let (settings, finetune) = chosen(own, choices, text).unwrap();
-        assert_eq!((settings.epochs, settings.seed, settings.batch_size), (7, 4, defaults().batch_size));
-        assert_eq!((finetune.head_rate, finetune.backbone, finetune.head_epochs), (0.5, 0.125, 3));
+        assert_eq!((settings.epochs, settings.seed, settings.batch_size), (7, 4, defaults(None).batch_size));
+        assert_eq!((finetune.head_rate, finetune.backbone, finetune.head_epochs), (0.5, 0.125, 2));
         assert_eq!(finetune.input_size, 64);
         assert_eq!(in_file(text).unwrap().1.input_size, 128);
         assert_eq!(in_file("image_size = 48\n[finetune]\n").unwrap().1.input_size, 48);
@@ -175,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_runs_settings_are_choices() {
-        let mut settings = defaults();
+        let mut settings = defaults(None);
         let mut finetune = settings.finetune.take().unwrap();
         finetune.attributes = Attributes { epsilon: Some(1e-3), mean: Some([1.0; 3]), ..Default::default() };
         (settings.seed, finetune.unfreeze) = (5, 3);
@@ -206,6 +203,15 @@ mod tests {
             chosen(own, Choices { epochs, ..Default::default() }, text).unwrap().1.head_epochs
         };
         assert_eq!((with(None, None), with(None, Some(6)), with(Some(2), None)), (10, 6, 3));
+    }
+
+    #[test]
+    fn few_epochs_leave_room_for_both_stages() {
+        let head_epochs = |epochs| {
+            let choices = Choices { epochs: Some(epochs), ..Default::default() };
+            chosen(FinetuneChoices::default(), choices, "[finetune]\n").unwrap().1.head_epochs
+        };
+        assert_eq!([1, 2, 4, 5, 8, 12, 40].map(head_epochs), [1, 1, 1, 2, 2, 3, 3]);
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Attributes::default()
+    }
+
     /// These, and those of `other` where there are none here.
     pub fn or(self, other: Attributes) -> Attributes {
         Attributes {

@@ -5,12 +5,13 @@
 //! saved that follows from these: the order of the pictures, dropout and augmentation are functions of the seed
 //! and the step ([`crate::kernels::rng`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::plans::Totals;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::report::EpochMetrics;
 use crate::weights::{self, Tensor, WeightsFile};
@@ -146,15 +147,38 @@ pub fn check_same(begun: &str, now: &str) -> Result<()> {
 
 /// `NAME = OLD, now NEW`, for each setting that differs.
 fn differences(old: &str, new: &str) -> Vec<String> {
-    let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
-    let (old, new) = (parse(old), parse(new));
-    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-    names.sort();
-    names.dedup();
-    let differs = |name: &&String| !FREE.contains(&name.as_str()) && old.get(*name) != new.get(*name);
-    let shown = |table: &toml::Table, name: &str| table.get(name).map_or("unset".into(), |v| v.to_string());
+    let (old, new) = (flat(old), flat(new));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let value = |settings: &BTreeMap<String, String>, name: &str| settings.get(name).cloned();
+    // Where only the classifier is trained, all epochs are its own.
+    let only_head = [&old, &new].map(|settings| value(settings, "finetune.unfreeze") == Some("0".into()));
+    let is_free =
+        |name: &str| FREE.contains(&name) || name == "finetune.head_epochs" && only_head == [true; 2];
+    let differs = |name: &&String| !is_free(name) && value(&old, name) != value(&new, name);
+    let shown = |settings, name: &str| value(settings, name).unwrap_or("unset".into());
     let line = |name: &String| format!("{name} = {}, now {}", shown(&old, name), shown(&new, name));
     names.into_iter().filter(differs).map(line).collect()
+}
+
+/// Settings by their full names, such as `finetune.unfreeze`. Those that an older version wrote are as this one
+/// would write them.
+fn flat(settings: &str) -> BTreeMap<String, String> {
+    let rewritten = toml::from_str::<Settings>(settings).map(|settings| settings.to_toml());
+    let table: toml::Table = rewritten.as_deref().unwrap_or(settings).parse().unwrap_or_default();
+    let mut flat = BTreeMap::new();
+    for (name, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                flat.extend(
+                    inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value.to_string())),
+                );
+            }
+            value => {
+                flat.insert(name, value.to_string());
+            }
+        }
+    }
+    flat
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ impl Trained {
         Ok(Trained { path: path.to_path_buf(), spec, file, trained_parameters })
     }
 
-    /// Evaluates the model on images; `name` is the device's name for them.
+    /// Evaluates the model on images; `name` is the device's name for them. `goes_on` is asked before each batch, with
+    /// how many are done, of how many.
     ///
     /// # Errors
     /// As for [`Evaluator`]; and if the model's outputs are not finite.
@@ -96,15 +97,18 @@ impl Trained {
         name: &str,
         images: &Images,
         manner: Manner,
-        keep_going: impl Fn() -> bool,
+        mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Evaluation> {
         let evaluator = Evaluator::new(device, &self.spec, name, images, manner.batch_size)?;
         let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
         plans::write_parameters(device, &evaluator.parameters, &values)?;
-        let mut result = evaluator.run(device, &keep_going)?;
+        let once = evaluator.batches();
+        let all = if manner.flip { 2 * once } else { once };
+        let mut result = evaluator.run(device, |done, _| goes_on(done, all))?;
         if manner.flip {
             plans::upload(device, name, &images.mirrored())?;
-            result = evaluator.averaged(&result, &evaluator.run(device, &keep_going)?);
+            let mirrored = evaluator.run(device, |done, _| goes_on(once + done, all))?;
+            result = evaluator.averaged(&result, &mirrored);
         }
         self.check(&result)?;
         Ok(result)
@@ -157,10 +161,10 @@ impl Predictor<'_> {
         batch.labels.resize(self.evaluator.batch_size, 0);
         batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
         plans::upload(device, PREDICTED, &batch)?;
-        let mut result = self.evaluator.run(device, || true)?;
+        let mut result = self.evaluator.run(device, |_, _| true)?;
         if self.flip {
             plans::upload(device, PREDICTED, &batch.mirrored())?;
-            result = self.evaluator.averaged(&result, &self.evaluator.run(device, || true)?);
+            result = self.evaluator.averaged(&result, &self.evaluator.run(device, |_, _| true)?);
         }
         let classes = self.evaluator.classes;
         result.logits.truncate(pictures.len() * classes);
@@ -249,18 +253,28 @@ impl Evaluator {
         Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }
 
-    /// Runs over all images with the parameters the device holds.
+    /// Batches of a run.
+    pub fn batches(&self) -> usize {
+        self.labels.len().div_ceil(self.batch_size)
+    }
+
+    /// Runs over all images with the parameters the device holds. `goes_on` is asked before each batch, with how many
+    /// are done, of how many.
     ///
     /// # Errors
-    /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
-    pub fn run(&self, device: &mut dyn Device, keep_going: impl Fn() -> bool) -> Result<Evaluation> {
+    /// If the device fails, or `goes_on` says no: [`Error::Interrupted`].
+    pub fn run(
+        &self,
+        device: &mut dyn Device,
+        mut goes_on: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Evaluation> {
         let mut logits = Vec::new();
         let mut add = |batch: &[f32]| logits.extend_from_slice(batch);
         // An evaluation that was interrupted may have left some.
         device.collect(self.plan, true, &mut |_| ())?;
         let count = self.labels.len();
-        for first in (0..count).step_by(self.batch_size) {
-            if !keep_going() {
+        for (batch, first) in (0..count).step_by(self.batch_size).enumerate() {
+            if !goes_on(batch, self.batches()) {
                 return Err(Error::Interrupted);
             }
             let used = self.batch_size.min(count - first);

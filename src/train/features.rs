@@ -81,13 +81,13 @@ impl Features {
     /// Computes the features by the parameters that the device holds.
     ///
     /// # Errors
-    /// If the image size does not suit the model, memory or disk do not suffice, or `keep_going` says no:
-    /// [`Error::Interrupted`].
+    /// If the image size does not suit the model, memory or disk do not suffice, or `goes_on` says no, which is asked
+    /// before each batch with how many are done, of how many: [`Error::Interrupted`].
     pub fn compute(
         device: &mut dyn Device,
         spec: &Spec,
         request: &Request,
-        keep_going: impl Fn() -> bool,
+        mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Features> {
         let Request { name, images, augment, copies, until, folder } = *request;
         let batch_size = BATCH_SIZE.min(images.len());
@@ -96,17 +96,18 @@ impl Features {
         let plan = device.load(plan)?;
         plans::upload(device, name, images)?;
         let mut store = Store::new(copies * images.len() * shape.len(), folder, name)?;
+        let batches = images.len().div_ceil(batch_size);
         for copy in 0..copies {
             for (batch, first) in (0..images.len()).step_by(batch_size).enumerate() {
-                if !keep_going() {
+                let step = copy * batches + batch;
+                if !goes_on(step, copies * batches) {
                     return Err(Error::Interrupted);
                 }
                 let used = batch_size.min(images.len() - first);
                 let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
                 let indices: Vec<u32> = (0..batch_size).map(index).collect();
-                let step = (copy * images.len().div_ceil(batch_size) + batch) as u32;
                 device.write(plan, "indices", indices.as_slice().into())?;
-                device.write(plan, "step", [step].as_slice().into())?;
+                device.write(plan, "step", [step as u32].as_slice().into())?;
                 device.run(plan)?;
                 store.append(&device.read(plan, "features")?[..used * shape.len()])?;
             }

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::checkpoint::Identity;
 use super::evaluate::{BATCH_SIZE, Evaluator};
@@ -18,7 +18,7 @@ use super::run_folder::RunFolder;
 use super::session::Session;
 use super::settings::{Settings, usage};
 use super::stage::{Course, Ended, Stage};
-use super::{Observer, Outcome, finish, note_end};
+use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -35,7 +35,8 @@ pub struct Finetune {
     pub pretrained: String,
     /// Side of the pictures that the model sees, in pixels.
     pub input_size: usize,
-    /// How many blocks are trained besides the classifier; more than there are means all.
+    /// How many blocks are trained besides the classifier; [`ALL`] or more than there are means all.
+    #[serde(serialize_with = "write_blocks", deserialize_with = "read_blocks")]
     pub unfreeze: usize,
     /// Epochs of the first stage.
     pub head_epochs: usize,
@@ -44,12 +45,30 @@ pub struct Finetune {
     /// The rate of the blocks, as a share of the classifier's.
     pub backbone: f32,
     /// What is known about the weights besides what their file says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
 }
 
 /// [`Finetune::unfreeze`] for all blocks of any model.
 pub const ALL: usize = u16::MAX as usize;
+
+/// [`Finetune::unfreeze`] as a file of settings has it.
+fn write_blocks<S: Serializer>(blocks: &usize, file: S) -> std::result::Result<S::Ok, S::Error> {
+    if *blocks == ALL { file.serialize_str("all") } else { file.serialize_u64(*blocks as u64) }
+}
+
+/// Reads a number of blocks, or `"all"`.
+///
+/// # Errors
+/// If the file says something else.
+pub fn read_blocks<'de, D: Deserializer<'de>>(file: D) -> std::result::Result<usize, D::Error> {
+    let number = match toml::Value::deserialize(file)? {
+        toml::Value::Integer(number) => usize::try_from(number).ok(),
+        toml::Value::String(text) => (text == "all").then_some(ALL),
+        _ => None,
+    };
+    number.ok_or_else(|| serde::de::Error::custom("unfreeze must be a number of blocks, or \"all\""))
+}
 
 /// For every picture so many differently augmented sets of features are computed.
 const COPIES: usize = 2;
@@ -157,7 +176,7 @@ pub fn finetune(
     for part in parts.iter().skip(session.progress().stage) {
         let workshop = Workshop { settings, spec: &spec, run, images: &images, validation: &validation };
         let stage = workshop.stage(device, part, &parameters, observer)?;
-        let ended = session.fit(device, &stage, observer)?;
+        let ended = session.fit(device, &stage, parts.len(), observer)?;
         note_end(ended, observer);
         if let Ended::Target(_) = ended {
             break;
@@ -221,9 +240,9 @@ impl Workshop<'_> {
         (name, images): (&str, &Images),
         (augment, copies): (Augment, usize),
         until: usize,
-        observer: &dyn Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Features> {
         let request = Request { name, images, augment, copies, until, folder: self.run.path() };
-        Features::compute(device, self.spec, &request, || observer.keep_going())
+        Features::compute(device, self.spec, &request, |done, of| observer.goes_on(Phase::Features, done, of))
     }
 }

@@ -44,12 +44,33 @@ pub struct StepProgress {
     pub loss: f64,
     pub accuracy: f64,
     pub images_per_s: f64,
+    /// The stage under way, from 1, of so many; only fine-tuning has several.
+    pub stage: usize,
+    pub stages: usize,
+    /// Steps of the stage that were made since it was begun or, in this process, resumed; what time they took,
+    /// validation and saving included; and how many are left of it.
+    pub stage_done: usize,
+    pub stage_seconds: f64,
+    pub stage_left: usize,
+}
+
+/// What a training does where it does not train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Computes what the frozen layers put out, for the training or the validation set.
+    Features,
+    /// Measures the accuracy on the validation set, after an epoch.
+    Validation,
+    /// Measures the accuracy on the test set, at the end.
+    Test,
 }
 
 /// Watches a training, and may stop it.
 pub trait Observer {
     /// After every step.
     fn step(&mut self, progress: &StepProgress);
+    /// Before every batch of a phase between the steps: so many of its batches are done, of so many.
+    fn phase(&mut self, _phase: Phase, _done: usize, _of: usize) {}
     /// Asked often; false stops the training at the next safe point.
     fn keep_going(&self) -> bool;
     /// After every epoch.
@@ -58,6 +79,14 @@ pub trait Observer {
     fn note(&mut self, _text: &str) {}
     /// What is probably wrong.
     fn warn(&mut self, _text: &str) {}
+}
+
+impl dyn Observer + '_ {
+    /// Tells of a batch of a phase; whether to go on with it.
+    fn goes_on(&mut self, phase: Phase, done: usize, of: usize) -> bool {
+        self.phase(phase, done, of);
+        self.keep_going()
+    }
 }
 
 /// What a training ends with.
@@ -149,7 +178,7 @@ pub fn train(
     plans::upload(device, "train", &images)?;
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
-    note_end(session.fit(device, &stage, observer)?, observer);
+    note_end(session.fit(device, &stage, 1, observer)?, observer);
     finish(device, run, settings, session.progress().history.clone(), &test, observer)
 }
 
@@ -176,12 +205,13 @@ fn finish(
     settings: &Settings,
     history: Vec<EpochMetrics>,
     test: &Images,
-    observer: &dyn Observer,
+    observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     // From the file, which thereby is known to be good.
     let trained = Trained::open(&run.best())?;
     let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
-    let result = trained.evaluate(device, "test", test, manner, || observer.keep_going())?;
+    let result =
+        trained.evaluate(device, "test", test, manner, |done, of| observer.goes_on(Phase::Test, done, of))?;
     run.write_report(&RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
         classes: &trained.spec.classes,

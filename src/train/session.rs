@@ -12,7 +12,7 @@ use super::plans::{self, Totals};
 use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
-use super::{Observer, StepProgress};
+use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::models::{self, Spec};
@@ -28,6 +28,23 @@ pub struct Session<'a> {
     progress: Progress,
     /// What the device is to hold again, until a stage has taken it over.
     saved: Option<BTreeMap<String, Vec<f32>>>,
+    pace: Pace,
+}
+
+/// How fast this process trains the stage under way.
+struct Pace {
+    /// When it began with it.
+    begin: Instant,
+    /// Steps since then.
+    steps: usize,
+    /// Of how many stages.
+    stages: usize,
+}
+
+impl Pace {
+    fn new(stages: usize) -> Pace {
+        Pace { begin: Instant::now(), steps: 0, stages }
+    }
 }
 
 impl<'a> Session<'a> {
@@ -42,8 +59,8 @@ impl<'a> Session<'a> {
         parameters: Vec<Parameter>,
         identity: Identity,
     ) -> Result<Self> {
-        let mut session =
-            Session { run, spec, parameters, identity, progress: Progress::default(), saved: None };
+        let (progress, pace) = (Progress::default(), Pace::new(1));
+        let mut session = Session { run, spec, parameters, identity, progress, saved: None, pace };
         if let Some(Checkpoint { identity, progress, states }) = run.checkpoint()? {
             session.identity.check(&identity)?;
             (session.progress, session.saved) = (progress, Some(states));
@@ -56,7 +73,7 @@ impl<'a> Session<'a> {
         &self.progress
     }
 
-    /// Trains to the end of a stage; call it for the stages from `progress().stage` on. After every epoch the
+    /// Trains to the end of a stage, of so many; call it for the stages from `progress().stage` on. After every epoch the
     /// run folder holds the history, the weights and a checkpoint, which survive whatever ends the training.
     ///
     /// # Errors
@@ -66,8 +83,10 @@ impl<'a> Session<'a> {
         &mut self,
         device: &mut dyn Device,
         stage: &Stage,
+        stages: usize,
         observer: &mut dyn Observer,
     ) -> Result<Ended> {
+        self.pace = Pace::new(stages);
         stage.clear(device)?;
         if let Some(saved) = self.saved.take() {
             self.restore(device, stage, &saved)?;
@@ -152,6 +171,7 @@ impl<'a> Session<'a> {
             epoch.run(device, step)?;
             let known = self.progress.step;
             self.collect(device, stage, epoch, step + 1 == epoch.steps())?;
+            self.pace.steps += self.progress.step - known;
             // No clock is so coarse that this is no time at all, but nothing here may be infinite.
             self.progress.seconds = (before + begin.elapsed().as_secs_f64()).max(1e-9);
             if self.progress.step > known {
@@ -184,6 +204,7 @@ impl<'a> Session<'a> {
 
     fn step_progress(&self, stage: &Stage, epoch: &Epoch) -> StepProgress {
         let Progress { step, stage_epochs, totals, seconds, .. } = self.progress;
+        let (all, done) = (stage.course.epochs * epoch.steps(), stage_epochs * epoch.steps() + step);
         StepProgress {
             epoch: epoch.number,
             epochs: epoch.number - stage_epochs - 1 + stage.course.epochs,
@@ -192,6 +213,11 @@ impl<'a> Session<'a> {
             loss: totals.mean_loss(),
             accuracy: totals.accuracy(),
             images_per_s: totals.count / seconds,
+            stage: self.progress.stage + 1,
+            stages: self.pace.stages,
+            stage_done: self.pace.steps,
+            stage_seconds: self.pace.begin.elapsed().as_secs_f64(),
+            stage_left: all - done,
         }
     }
 
@@ -221,13 +247,12 @@ impl<'a> Session<'a> {
         device: &mut dyn Device,
         stage: &Stage,
         validation: &Evaluator,
-        observer: &dyn Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Evaluation> {
+        let goes_on = |done, of| observer.goes_on(Phase::Validation, done, of);
         let result = match stage.course.ema > 0.0 {
-            true => {
-                self.with_averages(device, stage, |device| validation.run(device, || observer.keep_going()))
-            }
-            false => validation.run(device, || observer.keep_going()),
+            true => self.with_averages(device, stage, |device| validation.run(device, goes_on)),
+            false => validation.run(device, goes_on),
         };
         if let Err(Error::Interrupted) = result {
             self.save(device, stage)?;

@@ -107,7 +107,7 @@ fn memory_is_flat_over_three_epochs() {
             start(&mut gpu, plan, &training, 4 * epoch + step);
             gpu.collect(plan, step == 3, &mut |_| ()).unwrap();
         }
-        validation.run(&mut gpu, || true).unwrap();
+        validation.run(&mut gpu, |_, _| true).unwrap();
         for parameter in &parameters {
             gpu.read_state(&parameter.name).unwrap();
         }
