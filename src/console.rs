@@ -43,7 +43,16 @@ pub fn print_own(text: impl Display) -> Result<()> {
 
 /// How many columns the terminal has that standard output is; none elsewhere.
 pub fn width() -> Option<usize> {
-    terminal_size::terminal_size_of(stdout()).map(|(width, _)| usize::from(width.0))
+    columns(terminal_size::terminal_size_of(stdout()))
+}
+
+/// How many columns the terminal has that standard error is; none elsewhere.
+pub fn error_width() -> Option<usize> {
+    columns(terminal_size::terminal_size_of(stderr()))
+}
+
+fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>) -> Option<usize> {
+    size.map(|(width, _)| usize::from(width.0))
 }
 
 /// JSON text whose strings hold nothing that acts on a terminal.

@@ -66,7 +66,7 @@ fn a_software_gpu_is_taken_only_when_asked_for() {
     assert_eq!(device(&run(&format!("{bench} auto"), &only_it)), "cpu");
     let output = run(&format!("{bench} gpu"), &only_it);
     assert_eq!(device(&output), "gpu");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is no GPU but a program that plays one"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is a software renderer, not a GPU"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `cifar-engine bench`: times a plan on made-up pictures.
+//! `cifar-engine bench`: times a plan on made-up images.
 
 use std::time::Instant;
 
@@ -7,12 +7,15 @@ use serde_json::json;
 
 use super::device::{DeviceOptions, Opened};
 use super::options::image_size;
-use super::{profile, stopped};
+use super::profile::Profile;
+use super::stopped;
+use super::values::{known, read};
 use crate::console;
-use crate::data::{DEFAULT_SIZE, Images};
+use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::Architecture;
+use crate::text::bytes;
 use crate::train::bare_spec;
 use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
 use crate::train::settings::{Recipe, Settings};
@@ -22,19 +25,20 @@ use crate::train::settings::{Recipe, Settings};
   cifar-engine bench --mode train --batch-size 128 --threads 2 --json
   cifar-engine bench --mode infer --profile")]
 pub struct Bench {
-    /// Which model.
-    #[arg(long, default_value = "cnn")]
+    /// Which model: cnn, mobilenet-v1 or mobilenet-v2.
+    #[arg(long, default_value = "cnn", value_name = "NAME", hide_possible_values = true,
+        value_parser = known(Architecture::names(), read::<Architecture>))]
     model: Architecture,
 
     /// What to time.
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
 
-    /// Side of the pictures in pixels.
-    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS", value_parser = image_size)]
-    image_size: usize,
+    /// Side of the images in pixels [default: 32 for the cnn, 96 for MobileNets].
+    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    image_size: Option<usize>,
 
-    /// Pictures a step.
+    /// Images a step.
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
 
@@ -43,7 +47,7 @@ pub struct Bench {
     steps: u32,
 
     /// Print the time of every step of the plan, its rates and, of a CPU, its share of the measured peak.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     profile: bool,
 
     /// Print the result as JSON.
@@ -78,7 +82,7 @@ impl Bench {
             let mut result = json!({
                 "model": self.model,
                 "mode": if self.mode == Mode::Train { "train" } else { "infer" },
-                "image_size": self.image_size,
+                "image_size": self.image_size(),
                 "batch_size": self.batch_size,
                 "images_per_s": rate,
                 "step_ms": step * 1e3,
@@ -86,16 +90,21 @@ impl Bench {
             });
             let about = json.as_object().into_iter().flatten();
             about.for_each(|(key, value)| result[key] = value.clone());
-            console::print_json(&result)?;
-        } else {
-            let mib = planned as f64 / f64::from(1 << 20);
-            let ms = step * 1e3;
-            console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {mib:.1} MiB planned"))?;
+            if self.profile {
+                result["profile"] = Profile::measure(device, plan, self.steps)?.json();
+            }
+            return console::print_json(&result);
         }
-        if self.profile {
-            profile::print(device, plan, self.steps, step)?;
+        let (ms, memory) = (step * 1e3, bytes(planned as u64));
+        console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {memory} planned"))?;
+        match self.profile {
+            true => Profile::measure(device, plan, self.steps)?.print(step),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size.unwrap_or(self.model.usual_size())
     }
 
     /// Seconds between the starts of steps, as a training starts them.
@@ -121,7 +130,8 @@ impl Bench {
     /// Loads the plan with a made-up batch; returns the bytes it was planned to need.
     fn prepare(&self, device: &mut dyn Device) -> Result<(PlanId, usize)> {
         let batch_size = self.batch_size as usize;
-        let spec = bare_spec(self.model, self.image_size, 10);
+        let size = self.image_size();
+        let spec = bare_spec(self.model, size, 10);
         let settings = Settings { batch_size, model: self.model, ..Recipe::Default.settings() };
         let (name, program) = match self.mode {
             Mode::Train => ("train", plans::training(&spec, &settings, batch_size)?),
@@ -130,9 +140,9 @@ impl Bench {
         let Program { plan, parameters, .. } = program;
         let planned = device.planned_bytes(&plan);
         let id = device.load(plan)?;
-        let pixels = (0..batch_size * 3 * self.image_size * self.image_size).map(|i| (i * 7919 % 251) as u8);
+        let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
         let labels = (0..self.batch_size).map(|i| i % 10).collect();
-        upload(device, name, &Images { pixels: pixels.collect(), labels, size: self.image_size })?;
+        upload(device, name, &Images { pixels: pixels.collect(), labels, size })?;
         write_parameters(device, &parameters, &initial_values(&parameters, 0))?;
         let indices: Vec<u32> = (0..self.batch_size).collect();
         device.write(id, "indices", indices.as_slice().into())?;

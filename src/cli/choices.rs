@@ -4,13 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::finetune_choices::FinetuneChoices;
 use super::options::{count, image_size};
+use super::values::{known, read};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::read_toml;
@@ -27,11 +28,12 @@ use crate::train::settings::{Augmentation, Normalise, Recipe, Settings, usual_de
 pub struct Choices {
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
     /// of pictures train/CLASS/* and test/CLASS/* [default: auto].
-    #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true)]
+    #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
 
-    /// Which model [default: cnn].
-    #[arg(long, env = "CIFAR_ENGINE_MODEL", hide_env = true)]
+    /// cnn, mobilenet-v1 or mobilenet-v2 [default: cnn].
+    #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_MODEL", hide_env = true, hide_possible_values = true,
+        value_parser = known(Architecture::names(), read::<Architecture>))]
     pub model: Option<Architecture>,
 
     /// Settings to begin with; every other option overrides one [default: default].
@@ -61,7 +63,8 @@ pub struct Choices {
     pub schedule: Option<Schedule>,
 
     /// sgd, adam or keras-adam [default: sgd].
-    #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_OPTIMIZER", hide_env = true)]
+    #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_OPTIMIZER", hide_env = true,
+        hide_possible_values = true, value_parser = known(Optimizer::names(), read::<Optimizer>))]
     pub optimizer: Option<Optimizer>,
 
     /// Weight decay [default: 1e-3 for sgd, else 0].
@@ -200,7 +203,7 @@ impl Choices {
         let Some(path) = file else { return Ok(self.clone()) };
         let read = Choices::read(path)?;
         if read.finetune.is_some() {
-            let advice = "it is one for cifar-engine finetune; leave [finetune] away to use it here";
+            let advice = "it is one for cifar-engine finetune; leave out [finetune] to use it here";
             return Err(Error::Usage(format!("{} is about fine-tuning: {advice}", path.display())));
         }
         Ok(merged(self, &read))

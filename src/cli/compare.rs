@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::progress::duration;
 use super::table::{Side, Table};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::files::{read_text, read_toml};
 use crate::report::{EpochMetrics, comparison, metrics};
+use crate::text::duration;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::score;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::values::{known, read};
 use crate::console;
 use crate::error::Result;
 use crate::exec::Device;
@@ -13,13 +14,14 @@ use crate::exec::cpu::Cpu;
 use crate::exec::gpu::Gpu;
 use crate::exec::gpu::adapter::{Adapter, Choice};
 use crate::kernels::simd::Isa;
+use crate::text::counted;
 
 /// Where the computation runs.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceOptions {
     /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:NAME, a part of the name of one of
     /// `cifar-engine devices`.
-    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true)]
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true, hide_possible_values = true, value_parser = known(["auto", "cpu", "gpu"], read::<Wanted>))]
     pub device: Wanted,
 
     /// Threads of the CPU; 0 for one a core.
@@ -27,7 +29,9 @@ pub struct DeviceOptions {
     pub threads: u16,
 
     /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest there is].
-    #[arg(long, env = "CIFAR_ENGINE_ISA", value_name = "NAME")]
+    #[arg(long, env = "CIFAR_ENGINE_ISA", hide_env = true, value_name = "NAME",
+        hide_possible_values = true,
+        value_parser = known(["avx512", "avx2", "neon", "portable"], |text| Ok(text.to_string())))]
     pub isa: Option<String>,
 }
 
@@ -90,10 +94,21 @@ impl DeviceOptions {
         }
     }
 
+    /// A device for plans that are only measured, not run: no GPU is looked for unless one is named.
+    ///
+    /// # Errors
+    /// As for [`DeviceOptions::open`].
+    pub fn planner(&self) -> Result<Box<dyn Device>> {
+        match self.device {
+            Wanted::Auto | Wanted::Cpu => Ok(Box::new(self.cpu()?)),
+            Wanted::Gpu(_) => Ok(self.open()?.device),
+        }
+    }
+
     fn open_cpu(&self) -> Result<Opened> {
         let cpu = self.cpu()?;
         let (threads, isa) = (cpu.threads(), cpu.isa().to_string());
-        let name = format!("cpu, {threads} threads, {isa}");
+        let name = format!("cpu, {}, {isa}", counted(threads, "thread"));
         let json = json!({"device": "cpu", "threads": threads, "isa": isa});
         Ok(Opened { device: Box::new(cpu), is_gpu: false, name, json })
     }
@@ -114,7 +129,7 @@ impl DeviceOptions {
 fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<Opened> {
     if adapter.is_software() {
         console::note(format_args!(
-            "warning: {} is no GPU but a program that plays one, far slower than --device cpu",
+            "warning: {} is a software renderer, not a GPU: far slower than --device cpu",
             adapter.name()
         ));
     }

@@ -3,14 +3,16 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::console;
+use super::system::{self, Processor};
+use crate::console::{self, Level};
 use crate::error::Result;
 use crate::exec::gpu::adapter::{Adapter, Choice, Description};
-use crate::kernels::simd::Isa;
+use crate::text::{bytes, counted};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine devices
+  cifar-engine devices --verbose                with the features of the GPUs
   WGPU_BACKEND=dx12 cifar-engine devices --json")]
 pub struct Devices {
     /// Print the result as JSON.
@@ -23,13 +25,13 @@ impl Devices {
         let gpus: Vec<Description> = Adapter::all().iter().map(Adapter::description).collect();
         let taken = Adapter::choose(&Choice::Real).ok().map(|adapter| adapter.description());
         let auto = |gpu: &Description| taken.as_ref().is_some_and(|taken| taken.name == gpu.name);
-        let isa = Isa::detect().to_string();
+        let cpu = system::processor();
         if self.json {
             let auto = taken.as_ref().map_or("cpu".into(), |gpu| format!("gpu:{}", gpu.name));
-            return console::print_json(&json!({"cpu": {"isa": isa}, "gpus": gpus, "auto": auto}));
+            return console::print_json(&json!({"cpu": cpu, "gpus": gpus, "auto": auto}));
         }
         let mark = |auto: bool| if auto { "  <- auto" } else { "" };
-        console::print(format_args!("cpu: {isa}{}", mark(taken.is_none())))?;
+        print_cpu(&cpu, mark(taken.is_none()))?;
         for gpu in &gpus {
             print_gpu(gpu, mark(auto(gpu)))?;
         }
@@ -40,16 +42,24 @@ impl Devices {
     }
 }
 
+fn print_cpu(cpu: &Processor, mark: &str) -> Result<()> {
+    let name = cpu.name.as_deref().unwrap_or(std::env::consts::ARCH);
+    console::print(format_args!("cpu: {name}{mark}"))?;
+    let memory = cpu.memory_bytes.map(|memory| format!("; memory {}", bytes(memory))).unwrap_or_default();
+    let sets = cpu.isas.join(", ");
+    console::print(format_args!("  {}; instruction sets {sets}{memory}", counted(cpu.threads, "thread")))
+}
+
 fn print_gpu(gpu: &Description, mark: &str) -> Result<()> {
     let Description { name, kind, interface, driver, .. } = gpu;
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     console::print(format_args!("gpu:{name}: {kind}, {interface}, driver {driver}{mark}"))?;
-    console::print(format_args!(
-        "  buffers up to {:.1} GiB, {:.1} GiB of them in a shader; workgroups of {}, sharing {} KiB",
-        gib(gpu.buffer_bytes),
-        gib(gpu.binding_bytes),
-        gpu.invocations,
-        gpu.workgroup_bytes >> 10
-    ))?;
-    console::print(format_args!("  features: {}", gpu.features.join(", ")))
+    let (buffer, binding) = (bytes(gpu.buffer_bytes), bytes(gpu.binding_bytes));
+    console::print(format_args!("  buffers up to {buffer}, of which a shader sees {binding} at once"))?;
+    let shared = bytes(u64::from(gpu.workgroup_bytes));
+    console::print(format_args!("  workgroups of {} invocations, sharing {shared}", gpu.invocations))?;
+    if !console::says(Level::Verbose) {
+        return Ok(());
+    }
+    let features: Vec<&str> = gpu.features.iter().map(String::as_str).collect();
+    features.chunks(4).try_for_each(|some| console::print(format_args!("  feature {}", some.join(", "))))
 }

@@ -1,23 +1,25 @@
-//! `cifar-engine doctor`: is what the device computes right?
+//! `cifar-engine doctor`: is what the device computes right, and what does it run on?
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 
 use super::device::{DeviceOptions, Opened};
-use super::stopped;
+use super::{progress, stopped, system};
 use crate::console;
+use crate::data;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::probe::{distance, run_case};
 use crate::ops;
 use crate::ops::case::Case;
 use crate::tensor::TensorType;
+use crate::text::{bytes, counted};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine doctor                  the device that auto takes
-  cifar-engine doctor --device gpu")]
+  cifar-engine doctor --device gpu     each op against the CPU")]
 pub struct Doctor {
     #[command(flatten)]
     device: DeviceOptions,
@@ -30,36 +32,69 @@ const TOLERANCE: f64 = 2e-5;
 /// What came out for an op.
 #[derive(Default)]
 struct Finding {
-    cases: usize,
     largest: f64,
     problem: Option<String>,
 }
 
 impl Doctor {
-    /// Runs the test cases of every op, those of the backward pass and the optimizers included. A GPU is held against
-    /// the CPU, the CPU against the definitions of the ops in double precision.
+    /// Runs the test cases of every op, those of the backward pass and the optimizers included, and prints each op as it
+    /// is done. A GPU is held against the CPU, the CPU against the definitions of the ops in double precision.
     pub fn run(self) -> Result<()> {
-        let Opened { mut device, is_gpu, name, .. } = self.device.open_with(|_, _| ())?;
+        let Opened { mut device, is_gpu, name, json } = self.device.open_with(|_, _| ())?;
         let mut cpu = self.device.cpu()?;
-        console::info(format_args!("device: {name}"));
-        let mut findings: BTreeMap<&str, Finding> = BTreeMap::new();
-        for case in ops::cases() {
-            if stopped() {
-                return Err(Error::Interrupted);
-            }
-            let expected = if is_gpu { run_case(&mut cpu, &case, 1)? } else { reference(&case)? };
-            findings.entry(case.op.name()).or_default().examine(device.as_mut(), &case, &expected);
+        print_machine()?;
+        console::print(format_args!("device:   {name}"))?;
+        if let Some(driver) = json["driver"].as_str() {
+            console::print(format_args!("driver:   {driver}"))?;
         }
+        let mut ops: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
+        ops::cases().into_iter().for_each(|case| ops.entry(case.op.name()).or_default().push(case));
+        console::print("")?;
         console::print(format_args!("{:<28} {:>5}  {:>13}", "op", "cases", "largest error"))?;
-        for (op, finding) in &findings {
-            finding.print(op)?;
+        let mut wrong = 0;
+        for (op, cases) in &ops {
+            // On a GPU some ops take minutes.
+            let bar = progress::bar(op, cases.len());
+            let mut finding = Finding::default();
+            for case in cases {
+                if stopped() {
+                    bar.finish_and_clear();
+                    return Err(Error::Interrupted);
+                }
+                let expected = if is_gpu { run_case(&mut cpu, case, 1)? } else { reference(case)? };
+                finding.examine(device.as_mut(), case, &expected);
+                bar.inc(1);
+            }
+            bar.finish_and_clear();
+            finding.print(op, cases.len())?;
+            wrong += usize::from(!finding.is_right());
         }
-        let wrong = findings.values().filter(|finding| !finding.is_right()).count();
         match wrong {
-            0 => console::print(format_args!("all {} ops are right on: {name}", findings.len())),
-            _ => Err(Error::Failed(format!("{wrong} of {} ops are wrong on: {name}", findings.len()))),
+            0 => console::print(format_args!("all {} ops are right on: {name}", ops.len())),
+            _ => Err(Error::Failed(format!("{wrong} of {} ops are wrong on: {name}", ops.len()))),
         }
     }
+}
+
+/// What the program runs on, and where it keeps what it downloads.
+fn print_machine() -> Result<()> {
+    let (version, system, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    console::print(format_args!("program:  cifar-engine {version}, {system}, {arch}"))?;
+    let cpu = system::processor();
+    let name = cpu.name.as_deref().unwrap_or(arch);
+    let sets = cpu.isas.join(", ");
+    console::print(format_args!("cpu:      {name}, {}, {sets}", counted(cpu.threads, "thread")))?;
+    if let Some((free, all)) = system::free_memory().zip(cpu.memory_bytes) {
+        console::print(format_args!("memory:   {} free of {}", bytes(free), bytes(all)))?;
+    }
+    let options = data::Options::default();
+    let held = if options.cache.is_dir() { "" } else { " (not there yet)" };
+    console::print(format_args!("cache:    {}{held}", options.cache.display()))?;
+    let network = match options.offline {
+        true => "off: CIFAR_ENGINE_OFFLINE is set",
+        false => "may be used for downloads (CIFAR_ENGINE_OFFLINE=1 forbids it)",
+    };
+    console::print(format_args!("network:  {network}"))
 }
 
 fn reference(case: &Case) -> Result<Vec<Vec<f64>>> {
@@ -72,7 +107,6 @@ fn reference(case: &Case) -> Result<Vec<Vec<f64>>> {
 
 impl Finding {
     fn examine(&mut self, device: &mut dyn Device, case: &Case, expected: &[Vec<f64>]) {
-        self.cases += 1;
         match run_case(device, case, 1) {
             Ok(found) => {
                 let errors = found.iter().zip(expected).map(|(found, expected)| distance(found, expected));
@@ -86,13 +120,11 @@ impl Finding {
         self.problem.is_none() && self.largest <= TOLERANCE
     }
 
-    fn print(&self, op: &str) -> Result<()> {
+    fn print(&self, op: &str, cases: usize) -> Result<()> {
         let verdict =
             if self.is_right() { console::coloured("ok", 32) } else { console::coloured("WRONG", 31) };
-        let problem = self.problem.as_deref().unwrap_or_default();
-        console::print_own(format_args!(
-            "{op:<28} {:>5}  {:>13.1e}  {verdict} {problem}",
-            self.cases, self.largest
-        ))
+        let problem = self.problem.as_ref().map(|problem| format!(" {problem}")).unwrap_or_default();
+        let largest = self.largest;
+        console::print_own(format_args!("{op:<28} {cases:>5}  {largest:>13.1e}  {verdict}{problem}"))
     }
 }

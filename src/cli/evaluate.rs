@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::device::{DeviceOptions, Opened};
 use super::options::{DataOptions, FlipOption, same_classes};
-use super::stopped;
+use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::report::RunReport;
@@ -55,7 +55,15 @@ impl Evaluate {
         same_classes(&self.weights, &spec.classes, &data)?;
         let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
         let manner = Manner { batch_size: self.batch_size as usize, flip };
-        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, |_, _| !stopped())?;
+        let bar = progress::bar("test", 0);
+        let goes_on = |done: usize, of: usize| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+            !stopped()
+        };
+        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, goes_on);
+        bar.finish_and_clear();
+        let result = result?;
         if let Some(folder) = &self.report {
             fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
             RunReport {
@@ -71,6 +79,7 @@ impl Evaluate {
                 settings: "",
             }
             .write(folder)?;
+            console::info(format_args!("report: {}", folder.join("report.html").display()));
         }
         if self.json {
             let per_class = per_class(&result, &spec.classes);
@@ -100,7 +109,7 @@ pub fn headline(result: &Evaluation) -> String {
     match result.plain_accuracy {
         None => format!("test accuracy {accuracy:.2} %, loss {loss:.4}"),
         Some(plain) => {
-            let plain = format!("(pictures with their mirror images; {:.2} % without)", 100.0 * plain);
+            let plain = format!("(averaged with mirrored copies; {:.2} % without)", 100.0 * plain);
             format!("test accuracy {accuracy:.2} % {plain}, loss {loss:.4}")
         }
     }

@@ -23,16 +23,17 @@ use crate::train::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine finetune                                                 ImageNet's MobileNet v1 learns CIFAR-10
-  cifar-engine finetune --model mobilenet-v2 --data pictures/
-  cifar-engine finetune --pretrained FILE --unfreeze 0 --epochs 10      the classifier only
-  cifar-engine finetune --pretrained FILE --unfreeze 3 --epochs 15      and the last three blocks
-  cifar-engine finetune --resume runs/mobilenet-v1-cifar10-1            go on where it was interrupted
-  cifar-engine finetune --config runs/mobilenet-v1-cifar10-1/settings.toml --seed 1
+  cifar-engine finetune                          MobileNet v1 learns CIFAR-10
+  cifar-engine finetune --model mobilenet-v2 --data images/
+  cifar-engine finetune --unfreeze 0 --epochs 10          the classifier only
+  cifar-engine finetune --unfreeze 3 --epochs 15          and the last blocks
+  cifar-engine finetune --resume runs/mine                go on with a run
+  cifar-engine finetune --config runs/mine/settings.toml --seed 1
 
-Settings may also come from environment variables (CIFAR_ENGINE_HEAD_LR for --head-lr), which
-options win over, and from a file (--config, with the names of settings.toml, those of
-fine-tuning alone under [finetune]), which both win over.")]
+Settings also come from environment variables (CIFAR_ENGINE_HEAD_LR is
+--head-lr), which options win over, and from a file (--config, with the names of
+settings.toml, those of fine-tuning alone under [finetune]), which both win
+over.")]
 pub struct FinetuneCommand {
     #[command(flatten)]
     choices: Choices,
@@ -66,7 +67,7 @@ pub struct FinetuneCommand {
 /// Says in the help what the options that `train` has too mean here.
 pub fn describe(command: Command) -> Command {
     let texts = [
-        ("model", "Which model [default: that of the weights]"),
+        ("model", "mobilenet-v1 or mobilenet-v2 [default: that of the weights]"),
         ("epochs", "Passes over the training pictures, in all stages [default: 12]"),
         ("batch_size", "Pictures a step [default: 64]"),
         ("rate", "Highest learning rate of the last stage [default: 0.02]"),

@@ -1,21 +1,25 @@
 //! `cifar-engine lr-find`.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Command};
 use serde_json::json;
 
 use super::choices::Choices;
 use super::device::{DeviceOptions, Opened};
 use super::options::load_data;
-use super::stopped;
+use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::report::csv;
 use crate::report::rates::{self, Trial};
 use crate::train::lr_find::{find, suggest};
+use crate::train::schedule::Schedule;
 
+/// Find a learning rate: train a few steps at rates that rise, and see where the loss is lowest.
+///
+/// Suggested is the rate at which the smoothed loss is lowest: a schedule that only passes its highest rate can
+/// take it. With --schedule constant it is a tenth of that.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine lr-find                            for the default recipe
@@ -53,6 +57,12 @@ pub struct LrFind {
     device: DeviceOptions,
 }
 
+/// Leaves out of the help what `train` has and a search does not heed.
+pub fn describe(command: Command) -> Command {
+    let idle = ["rate", "epochs", "validation", "ema", "early_stop", "plateau", "target", "test_flip"];
+    idle.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
+}
+
 impl LrFind {
     pub fn run(self) -> Result<()> {
         let rising = self.from > 0.0 && self.from < self.to && self.to.is_finite();
@@ -68,29 +78,41 @@ impl LrFind {
         let Opened { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}"));
         let range = (self.from, self.to);
-        let trials = find(device.as_mut(), &settings, &data, range, self.steps.into(), || !stopped())?;
+        let bar = progress::bar("learning rates", self.steps.into());
+        let goes_on = |done: usize, _of: usize| {
+            bar.set_position(done as u64);
+            !stopped()
+        };
+        let trials = find(device.as_mut(), &settings, &data, range, self.steps.into(), goes_on);
+        bar.finish_and_clear();
+        let trials = trials?;
         let suggested = suggest(&trials, settings.schedule);
         let title = format!("{} on {}, {}", settings.model, data.name, settings.optimizer);
         rates::draw(&self.out, &title, &trials, suggested)?;
         let table = self.out.with_extension("csv");
         write_table(&table, &trials)?;
+        let Some(rate) = suggested else {
+            let picture = self.out.display();
+            return Err(Error::Failed(format!(
+                "no learning rate lowered the loss in {} steps; try --steps 200, a lower --from, or another \
+                 --optimizer (the picture is {picture})",
+                trials.len()
+            )));
+        };
         if self.json {
             let out = self.out.to_string_lossy();
-            return console::print_json(
-                &json!({"suggested": suggested, "steps": trials.len(), "picture": out}),
-            );
+            return console::print_json(&json!({"suggested": rate, "steps": trials.len(), "picture": out}));
         }
-        match suggested {
-            Some(rate) => console::print(format_args!("suggested: --lr {rate:.1e}"))?,
-            None => console::print("no rate makes the loss fall; try other settings, or a lower --from")?,
-        }
+        let why = match settings.schedule {
+            Schedule::Constant => "a tenth of the rate with the lowest loss, for a constant rate",
+            _ => "where the smoothed loss is lowest",
+        };
+        console::print(format_args!("suggested: --lr {rate:.1e} ({why})"))?;
         console::print(format_args!("{}, {}", self.out.display(), table.display()))
     }
 }
 
-fn write_table(path: &PathBuf, trials: &[Trial]) -> Result<()> {
-    write_atomic(path, |file| {
-        writeln!(file, "rate,loss,smooth")?;
-        trials.iter().try_for_each(|Trial { rate, loss, smooth }| writeln!(file, "{rate},{loss},{smooth}"))
-    })
+fn write_table(path: &Path, trials: &[Trial]) -> Result<()> {
+    let rows = trials.iter().map(|Trial { rate, loss, smooth }| format!("{rate},{loss},{smooth}"));
+    csv::write(path, "rate,loss,smooth", rows)
 }

@@ -11,14 +11,17 @@ mod doctor;
 mod evaluate;
 pub mod finetune;
 pub mod finetune_choices;
+mod headings;
 mod lr_find;
 mod options;
 pub mod predict;
 mod profile;
 mod progress;
 mod summary;
+mod system;
 mod table;
 mod train;
+mod values;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +67,6 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Name what is on pictures.
     Predict(predict::Predict),
-    /// Find a learning rate.
     LrFind(lr_find::LrFind),
     /// Put runs side by side.
     Compare(compare::Compare),
@@ -89,7 +91,8 @@ fn stopped() -> bool {
 
 /// All options of all subcommands.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("finetune", finetune::describe)
+    let command = Cli::command().mut_subcommand("finetune", finetune::describe);
+    headings::arranged(command.mut_subcommand("lr-find", lr_find::describe))
 }
 
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.

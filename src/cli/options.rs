@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{STOP, stopped};
 use crate::console::{self, Level};
@@ -17,7 +17,8 @@ use crate::models::pretrained::Attributes;
 pub struct DataOptions {
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
     /// of pictures train/CLASS/* and test/CLASS/*.
-    #[arg(long, default_value = "auto", value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true)]
+    #[arg(long, default_value = "auto", value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true,
+        value_hint = ValueHint::AnyPath)]
     pub data: String,
 
     /// Leave out pictures that cannot be read, and list them.

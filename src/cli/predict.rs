@@ -24,12 +24,12 @@ use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine predict cat.jpg dog.png            with the newest weights in runs/, else the built-in ones
-  cifar-engine predict holiday/ --format csv      all pictures in a folder and below
+  cifar-engine predict cat.jpg dog.png         newest weights in runs/, or built-in
+  cifar-engine predict holiday/ --format csv   all images in a folder and below
   curl -s https://example.org/cat.jpg | cifar-engine predict -
   cifar-engine predict photo.jpg --weights best.safetensors --json
-  cifar-engine predict photo.jpg --weights mobilenetv1_100.safetensors --labels imagenet.txt
-  cifar-engine predict --sample 7                 test picture 7, with its label, as sample-7.png")]
+  cifar-engine predict photo.jpg --weights mobilenet.safetensors --labels names.txt
+  cifar-engine predict --sample 7              test image 7, with its label")]
 pub struct Predict {
     /// Pictures, png or jpeg, of any size; folders of them; - for a picture from standard input.
     #[arg(required_unless_present = "sample", value_name = "IMAGE")]

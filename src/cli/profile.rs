@@ -1,9 +1,12 @@
-//! The profile of a plan: every step's time beside the least that the machine could need for it.
+//! The profile of a plan: every step's time beside what the machine could do at most.
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use super::bench::median;
 use super::stopped;
+use super::table::{Side, Table};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
@@ -12,10 +15,13 @@ use crate::kernels::peak::Peak;
 
 /// One step of the plan.
 struct Row {
-    name: String,
+    op: &'static str,
+    layer: String,
     flops: f64,
     bytes: f64,
     times: Vec<f64>,
+    /// The median of the times, in seconds.
+    time: f64,
 }
 
 impl Row {
@@ -27,10 +33,12 @@ impl Row {
             _ => step.types.inputs.iter().map(|ty| ty.bytes()).sum(),
         };
         Row {
-            name: format!("{:<26} {}", step.op.title(), step.layer),
+            op: step.op.title(),
+            layer: step.layer.clone(),
             flops: step.op.flops(&step.types) as f64,
             bytes: (inputs + outputs) as f64,
             times: Vec::new(),
+            time: 0.0,
         }
     }
 
@@ -40,43 +48,99 @@ impl Row {
     }
 }
 
-/// Times every step of the plan by itself in `runs` runs, and prints the medians.
-pub fn print(device: &mut dyn Device, plan: PlanId, runs: u32, unprofiled: f64) -> Result<()> {
-    let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
-    for _ in 0..runs {
-        if stopped() {
-            return Err(Error::Interrupted);
-        }
-        device.profile(plan, &mut |index, step, seconds| {
-            rows.entry(index).or_insert_with(|| Row::new(step)).times.push(seconds);
-        })?;
-    }
-    let peak = device.peak();
-    if let Some(peak) = peak {
-        let (gflops, gbs) = (peak.flops / 1e9, peak.bytes / 1e9);
-        console::print(format_args!(
-            "peak: {gflops:.0} GFLOP/s, {gbs:.1} GB/s; floor: the time of the nearer of the two"
-        ))?;
-    }
-    let of_floor = if peak.is_some() { "of floor" } else { "" };
-    console::print(format_args!("{:<40} {:>9} {:>9} {:>9} {of_floor:>9}", "step", "ms", "GFLOP/s", "GB/s"))?;
-    let (mut sum, mut floor) = (0.0, 0.0);
-    for row in rows.values_mut() {
-        let time = median(&mut row.times);
-        let least = peak.map_or(0.0, |peak| row.floor(peak));
-        sum += time;
-        floor += least;
-        let gflops = if row.flops > 0.0 { format!("{:.1}", row.flops / time / 1e9) } else { String::new() };
-        let (name, ms, gbs) = (&row.name, time * 1e3, row.bytes / time / 1e9);
-        let share = percent(least / time);
-        console::print(format_args!("{name:<40} {ms:>9.3} {gflops:>9} {gbs:>9.1} {share:>9}"))?;
-    }
-    let (ms, share, unprofiled) = (sum * 1e3, percent(floor / sum), unprofiled * 1e3);
-    console::print(format_args!("{:<40} {ms:>9.3} {:>9} {:>9} {share:>9}", "sum", "", ""))?;
-    console::print(format_args!("{:<40} {unprofiled:>9.3}", "unprofiled step"))
+/// What every step of a plan takes.
+pub struct Profile {
+    rows: Vec<Row>,
+    /// Of a CPU, where it is measured.
+    peak: Option<Peak>,
 }
 
-/// Nothing, where the floor is not known.
-fn percent(share: f64) -> String {
-    if share > 0.0 { format!("{:.0} %", share * 100.0) } else { String::new() }
+impl Profile {
+    /// Times every step of the plan by itself in `runs` runs.
+    ///
+    /// # Errors
+    /// If the device fails, or the user interrupts.
+    pub fn measure(device: &mut dyn Device, plan: PlanId, runs: u32) -> Result<Profile> {
+        let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
+        for _ in 0..runs {
+            if stopped() {
+                return Err(Error::Interrupted);
+            }
+            device.profile(plan, &mut |index, step, seconds| {
+                rows.entry(index).or_insert_with(|| Row::new(step)).times.push(seconds);
+            })?;
+        }
+        let mut rows: Vec<Row> = rows.into_values().collect();
+        rows.iter_mut().for_each(|row| row.time = median(&mut row.times));
+        Ok(Profile { rows, peak: device.peak() })
+    }
+
+    /// The share of the peak that is reached in `time`, of which the peaks would need `floor`.
+    fn share(&self, floor: impl Fn(Peak) -> f64, time: f64) -> Option<f64> {
+        self.peak.map(|peak| floor(peak) / time).filter(|share| *share > 0.0)
+    }
+
+    /// Prints the medians; `unprofiled` is the time in seconds of a step as a whole.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn print(&self, unprofiled: f64) -> Result<()> {
+        if let Some(peak) = self.peak {
+            let (gflops, gbs) = (peak.flops / 1e9, peak.bytes / 1e9);
+            console::print(format_args!("peak: {gflops:.0} GFLOP/s, {gbs:.1} GB/s from memory"))?;
+            console::print(
+                "of peak: of whichever of the two binds; over 100 % from the cache, or by fewer products",
+            )?;
+        }
+        let right = |title| (title, Side::Right);
+        let of_peak = if self.peak.is_some() { "of peak" } else { "" };
+        let mut table = Table::new([
+            ("op", Side::Left),
+            ("layer", Side::Left),
+            right("ms"),
+            right("GFLOP/s"),
+            right("GB/s"),
+            right(of_peak),
+        ]);
+        let percent =
+            |share: Option<f64>| share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
+        for row in &self.rows {
+            let gflops =
+                if row.flops > 0.0 { format!("{:.1}", row.flops / row.time / 1e9) } else { String::new() };
+            table.push([
+                row.op.to_string(),
+                row.layer.clone(),
+                format!("{:.3}", row.time * 1e3),
+                gflops,
+                format!("{:.1}", row.bytes / row.time / 1e9),
+                percent(self.share(|peak| row.floor(peak), row.time)),
+            ]);
+        }
+        let sum: f64 = self.rows.iter().map(|row| row.time).sum();
+        let share = percent(self.share(|peak| self.rows.iter().map(|row| row.floor(peak)).sum(), sum));
+        for (name, seconds, share) in [("sum", sum, share), ("unprofiled step", unprofiled, String::new())] {
+            let ms = format!("{:.3}", seconds * 1e3);
+            table.push([name.to_string(), String::new(), ms, String::new(), String::new(), share]);
+        }
+        table.print()
+    }
+
+    /// The same for programs.
+    pub fn json(&self) -> Value {
+        let row = |row: &Row| {
+            json!({
+                "op": row.op,
+                "layer": row.layer,
+                "ms": row.time * 1e3,
+                "flop": row.flops,
+                "bytes": row.bytes,
+                "share_of_peak": self.share(|peak| row.floor(peak), row.time),
+            })
+        };
+        json!({
+            "peak_flop_per_s": self.peak.map(|peak| peak.flops),
+            "peak_bytes_per_s": self.peak.map(|peak| peak.bytes),
+            "steps": self.rows.iter().map(row).collect::<Vec<_>>(),
+        })
+    }
 }

@@ -1,6 +1,6 @@
-//! What a training shows while it runs: a bar on a terminal, a line an epoch elsewhere.
+//! What is shown while work goes on: a bar on a terminal, a line an epoch elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stderr};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,62 +9,124 @@ use super::stopped;
 use crate::console::{self, Level};
 use crate::error::escaped;
 use crate::report::EpochMetrics;
-use crate::train::{Observer, StepProgress};
+use crate::text::{duration, figure, grouped};
+use crate::train::{Observer, Phase, StepProgress};
+
+/// A bar on standard error, of `length` steps of what `prefix` says; hidden where nobody watches.
+pub fn bar(prefix: &str, length: usize) -> ProgressBar {
+    if !console::says(Level::Normal) || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let target = ProgressDrawTarget::stderr_with_hz(5);
+    let style = ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} {wide_msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(length as u64), target).with_style(style);
+    bar.with_prefix(prefix.to_string())
+}
 
 /// Shows a training on standard error.
 pub struct Display {
-    bar: Option<ProgressBar>,
+    bar: ProgressBar,
     epochs: usize,
+    /// When the phase between steps began that is under way.
     begin: Instant,
+    /// Whether lines are to fit 80 columns.
+    narrow: bool,
 }
 
 impl Display {
     pub fn new(epochs: usize) -> Self {
-        let bar = (console::says(Level::Normal) && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
-            let template = "{prefix} {bar:24} {pos}/{len} {msg}";
-            bar.set_style(
-                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
-            bar
-        });
-        Display { bar, epochs, begin: Instant::now() }
+        /// What a line of an epoch takes with all that it has to say.
+        const WIDE: usize = 116;
+        let narrow = console::error_width().is_some_and(|width| width < WIDE);
+        let bar = bar("", 0);
+        Display { bar, epochs, begin: Instant::now(), narrow }
     }
 
     /// Ends the bar, so that what follows begins on a line of its own.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        self.bar.finish_and_clear();
+    }
+
+    /// A line above the bar.
+    fn line(&self, line: &str) {
+        if console::says(Level::Normal) {
+            self.print(line);
+        }
+    }
+
+    fn print(&self, line: &str) {
+        match self.bar.is_hidden() {
+            true => console::note(line),
+            false => self.bar.println(escaped(line)),
         }
     }
 }
 
-/// `3m05s`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round().max(0.0) as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s:02}s"),
-        (h, m, _) => format!("{h}h{m:02}m"),
+/// The time left, of the stage where there are several: others may be a hundred times faster.
+fn time_left(p: &StepProgress) -> String {
+    let left = duration(p.stage_seconds / p.stage_done.max(1) as f64 * p.stage_left as f64);
+    match p.stages {
+        0..=1 => format!("{left} left"),
+        stages => format!("{left} left of stage {}/{stages}", p.stage),
+    }
+}
+
+/// The figures of an epoch in a line.
+fn epoch_line(m: &EpochMetrics, epochs: usize, narrow: bool) -> String {
+    let figures = |loss: f64, accuracy: f64| match narrow {
+        true => format!("{loss:.4} {:.2} %", 100.0 * accuracy),
+        false => format!("loss {loss:.4} accuracy {:.2} %", 100.0 * accuracy),
+    };
+    let train = figures(m.train_loss, m.train_accuracy);
+    let validation = match (m.validation_loss, m.validation_accuracy) {
+        (Some(loss), Some(accuracy)) => format!("  validation {}", figures(loss, accuracy)),
+        _ => String::new(),
+    };
+    let (epoch, rate, time) = (m.epoch, figure(m.rate), duration(m.seconds));
+    match narrow {
+        true => format!("epoch {epoch:>2}/{epochs}  loss {train}{validation}  {time}"),
+        false => {
+            let speed = grouped(m.images_per_s.min(1e15) as usize);
+            format!("epoch {epoch:>2}/{epochs}  {train}{validation}  rate {rate}  {speed} images/s  {time}")
+        }
     }
 }
 
 impl Observer for Display {
     fn step(&mut self, p: &StepProgress) {
-        if let Some(bar) = &self.bar {
-            let done = (p.epoch - 1) as f64 + p.step as f64 / p.steps as f64;
-            let left = self.begin.elapsed().as_secs_f64() / done * (p.epochs as f64 - done);
-            bar.set_length(p.steps as u64);
-            bar.set_position(p.step as u64);
-            bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
-            bar.set_message(format!(
-                "loss {:.4} acc {:.2} % {:.0} images/s, {} left",
-                p.loss,
-                100.0 * p.accuracy,
-                p.images_per_s,
-                duration(left)
-            ));
+        if self.bar.is_hidden() {
+            return;
         }
+        self.bar.set_length(p.steps as u64);
+        self.bar.set_position(p.step as u64);
+        self.bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
+        // What does not fit the terminal is cut at the end.
+        self.bar.set_message(format!(
+            "{}, loss {:.4} accuracy {:.2} %, {} images/s",
+            time_left(p),
+            p.loss,
+            100.0 * p.accuracy,
+            grouped(p.images_per_s as usize),
+        ));
+    }
+
+    fn phase(&mut self, phase: Phase, done: usize, of: usize) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        if done == 0 {
+            self.begin = Instant::now();
+        }
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_prefix(match phase {
+            Phase::Features => "features of the frozen layers",
+            Phase::Validation => "validation",
+            Phase::Test => "test",
+        });
+        let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64 * (of - done) as f64;
+        self.bar.set_message(if done > 0 { format!("{} left", duration(left)) } else { String::new() });
     }
 
     fn keep_going(&self) -> bool {
@@ -72,23 +134,7 @@ impl Observer for Display {
     }
 
     fn epoch(&mut self, m: &EpochMetrics) {
-        let validation = match (m.validation_loss, m.validation_accuracy) {
-            (Some(loss), Some(accuracy)) => {
-                format!("  validation loss {loss:.4} accuracy {:.2} %", 100.0 * accuracy)
-            }
-            _ => String::new(),
-        };
-        let line = format!(
-            "epoch {:>2}/{}  loss {:.4} accuracy {:.2} %{validation}  rate {:.2e}  {:.0} images/s  {}",
-            m.epoch,
-            self.epochs,
-            m.train_loss,
-            100.0 * m.train_accuracy,
-            m.rate,
-            m.images_per_s,
-            duration(m.seconds)
-        );
-        self.line(&line);
+        self.line(&epoch_line(m, self.epochs, self.narrow));
     }
 
     fn note(&mut self, text: &str) {
@@ -96,19 +142,54 @@ impl Observer for Display {
     }
 
     fn warn(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(escaped(&format!("warning: {text}"))),
-            None => console::note(format_args!("warning: {text}")),
-        }
+        self.print(&format!("warning: {text}"));
     }
 }
 
-impl Display {
-    /// A line above the bar.
-    fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(escaped(line)),
-            None => console::info(line),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that was resumed near its end, in the second of two stages.
+    #[test]
+    fn the_time_left_follows_from_what_this_process_did() {
+        let p = StepProgress {
+            epoch: 16,
+            epochs: 20,
+            step: 10,
+            steps: 100,
+            loss: 1.0,
+            accuracy: 0.5,
+            images_per_s: 100.0,
+            stage: 1,
+            stages: 1,
+            stage_done: 10,
+            stage_seconds: 5.0,
+            stage_left: 490,
+        };
+        assert_eq!(time_left(&p), "4m05s left");
+        assert_eq!(time_left(&StepProgress { stage: 2, stages: 2, ..p }), "4m05s left of stage 2/2");
+    }
+
+    #[test]
+    fn a_line_of_an_epoch_fits_the_terminal() {
+        let m = EpochMetrics {
+            epoch: 100,
+            train_loss: 2.2495,
+            train_accuracy: 1.0,
+            validation_loss: Some(2.0783),
+            validation_accuracy: Some(1.0),
+            rate: 0.00671,
+            images_per_s: 1_234_567.8,
+            seconds: 3599.0,
+        };
+        let (wide, narrow) = (epoch_line(&m, 100, false), epoch_line(&m, 100, true));
+        assert!(narrow.len() < 80, "{narrow}");
+        assert!(
+            wide.contains("validation loss 2.0783 accuracy 100.00 %  rate 0.00671  1,234,567 images/s"),
+            "{wide}"
+        );
+        let unvalidated = EpochMetrics { validation_loss: None, validation_accuracy: None, ..m };
+        assert!(!epoch_line(&unvalidated, 100, true).contains("validation"));
     }
 }

@@ -1,37 +1,57 @@
 //! `cifar-engine summary`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::device::DeviceOptions;
 use super::options::image_size;
+use super::table::{Side, Table};
+use super::values::known;
 use crate::console;
-use crate::data::{CLASSES, DEFAULT_SIZE};
-use crate::error::Result;
-use crate::models::Architecture;
+use crate::data::CLASSES;
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::models::pretrained::Attributes;
+use crate::models::{Architecture, Spec};
+use crate::nn::Layer;
 use crate::ops::Types;
+use crate::text::{bytes, grouped};
 use crate::train::bare_spec;
+use crate::train::evaluate::Trained;
 use crate::train::plans::{self, Program};
 use crate::train::settings::{Recipe, Settings};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine summary cnn
-  cifar-engine summary cnn --image-size 64 --batch-size 32")]
+  cifar-engine summary mobilenet-v2 --image-size 224 --classes 1000
+  cifar-engine summary runs/cnn-cifar10-1
+  cifar-engine summary best.safetensors --json")]
 pub struct Summary {
-    /// Which model.
-    model: Architecture,
+    /// Which model: cnn, mobilenet-v1 or mobilenet-v2; or the model of a file of weights or of a run folder.
+    #[arg(value_name = "MODEL|WEIGHTS|RUN", hide_possible_values = true,
+        value_parser = known(Architecture::names(), |text| Ok(text.to_string())))]
+    model: String,
 
-    /// Side of the pictures in pixels.
-    #[arg(long, default_value_t = DEFAULT_SIZE, value_name = "PIXELS", value_parser = image_size)]
-    image_size: usize,
+    /// Side of the images in pixels [default: what the weights were trained with; without weights 32 for the
+    /// cnn and 96 for MobileNets, as in finetune].
+    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    image_size: Option<usize>,
 
-    /// Number of classes.
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = classes)]
-    classes: usize,
+    /// Number of classes [default: that of the weights, else 10].
+    #[arg(long, value_name = "N", value_parser = classes)]
+    classes: Option<usize>,
 
-    /// Pictures a step, for the memory of a step.
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Images a step, for the memory of a step.
+    #[arg(long, default_value_t = 128, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
 
     #[command(flatten)]
     device: DeviceOptions,
@@ -44,66 +64,194 @@ fn classes(text: &str) -> std::result::Result<usize, String> {
 
 impl Summary {
     pub fn run(self) -> Result<()> {
-        let spec = bare_spec(self.model, self.image_size, self.classes);
+        let spec = self.spec()?;
         let batch_size = self.batch_size as usize;
-        let settings = Settings { batch_size, model: self.model, ..Recipe::Default.settings() };
+        let settings = Settings { batch_size, model: spec.architecture, ..Recipe::Default.settings() };
         let training = plans::training(&spec, &settings, batch_size)?;
         let inference = plans::evaluation(&spec, "test", batch_size, batch_size)?;
-        print_layers(&training, batch_size)?;
-        let device = self.device.open()?.device;
-        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let device = self.device.planner()?;
+        let rows: Vec<Row> =
+            training.layers.iter().map(|layer| Row::of(layer, &training, batch_size)).collect();
+        let memory = [&training, &inference].map(|program| Memory::of(program, device.as_ref()));
+        if self.json {
+            return console::print_json(&as_json(&spec, batch_size, &rows, &training, &memory));
+        }
+        let (model, size, classes) = (spec.architecture, spec.image_size, spec.classes.len());
+        console::print(format_args!("{model}, images of {size} x {size}, {classes} classes"))?;
+        print_layers(&rows, &training)?;
         console::print("")?;
         console::print(format_args!("At batch {batch_size}:"))?;
-        for (name, Program { plan, .. }) in [("training", &training), ("inference", &inference)] {
-            console::print(format_args!(
-                "  {name:9}  {} steps, {:.2} GFLOP, peak memory {:.1} MiB (activations and gradients {:.1}, state {:.1})",
-                plan.steps.len(),
-                plan.flops() as f64 / 1e9,
-                mib(device.planned_bytes(plan)),
-                mib(plan.slot_bytes()),
-                mib(plan.state_bytes()),
-            ))?;
+        memory.iter().zip(["training", "inference"]).try_for_each(|(memory, name)| memory.print(name))
+    }
+
+    /// The model that is meant.
+    fn spec(&self) -> Result<Spec> {
+        if let Ok(model) = self.model.parse::<Architecture>() {
+            let size = self.image_size.unwrap_or(model.usual_size());
+            return Ok(bare_spec(model, size, self.classes.unwrap_or(10)));
         }
-        Ok(())
+        let path = Path::new(&self.model);
+        if !path.exists() {
+            let names = Architecture::names().join(", ");
+            let problem =
+                format!("there is no model, file or folder '{}'; the models are: {names}", self.model);
+            return Err(Error::Usage(problem));
+        }
+        if self.classes.is_some() {
+            return Err(Error::Usage("--classes is for models by name; weights have theirs".into()));
+        }
+        Ok(Trained::open_as(&weights_in(path), &Attributes::default(), self.image_size)?.spec)
     }
 }
 
-fn print_layers(program: &Program, batch_size: usize) -> Result<()> {
-    let Program { layers, parameters, forward, .. } = program;
-    console::print(format_args!(
-        "{:<10} {:<11} {:<18} {:>10} {:>9} {:>15}",
-        "layer", "kind", "output", "parameters", "MFLOP", "activation KiB"
-    ))?;
-    let mut total = 0.0;
-    for layer in layers {
+/// The weights of a run folder, or the file itself.
+fn weights_in(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("best.safetensors") } else { path.to_path_buf() }
+}
+
+/// A layer, by what one image costs in it.
+struct Row<'a> {
+    layer: &'a Layer,
+    output: Vec<usize>,
+    mflop: f64,
+}
+
+impl Row<'_> {
+    fn of<'a>(layer: &'a Layer, program: &Program, batch_size: usize) -> Row<'a> {
+        let forward = &program.forward;
         let nodes = forward.nodes().iter().filter(|node| node.layer == layer.name);
-        let flops: u64 = nodes
-            .map(|node| {
-                let types = |values: &[_]| values.iter().map(|&v| forward.ty(v).clone()).collect();
-                node.op.flops(&Types { inputs: types(&node.inputs), outputs: types(&node.outputs) })
-            })
-            .sum();
-        let mflop = flops as f64 / 1e6 / batch_size as f64;
-        total += mflop;
-        let dims: Vec<String> = layer.output.dims()[1..].iter().map(usize::to_string).collect();
-        let kib = layer.output.len() as f64 / batch_size as f64 * 4.0 / 1024.0;
-        let mflop = if flops > 0 { format!("{mflop:.3}") } else { String::new() };
-        console::print(format_args!(
-            "{:<10} {:<11} {:<18} {:>10} {mflop:>9} {kib:>15.1}",
-            layer.name,
-            layer.kind,
-            dims.join(" x "),
-            layer.parameters
-        ))?;
+        let flops = nodes.map(|node| {
+            let types = |values: &[_]| values.iter().map(|&v| forward.ty(v).clone()).collect();
+            node.op.flops(&Types { inputs: types(&node.inputs), outputs: types(&node.outputs) })
+        });
+        Row {
+            layer,
+            output: layer.output.dims()[1..].to_vec(),
+            mflop: flops.sum::<u64>() as f64 / 1e6 / batch_size as f64,
+        }
     }
-    let count = |trainable: bool| -> usize {
-        parameters.iter().filter(|p| p.trainable == trainable).map(|p| p.shape.len()).sum()
-    };
+}
+
+/// What a plan needs.
+struct Memory {
+    steps: usize,
+    gflop: f64,
+    peak: usize,
+    slots: usize,
+    state: usize,
+}
+
+impl Memory {
+    fn of(program: &Program, device: &dyn Device) -> Memory {
+        let plan = &program.plan;
+        let (peak, state) = (device.planned_bytes(plan), plan.state_bytes());
+        Memory {
+            steps: plan.steps.len(),
+            gflop: plan.flops() as f64 / 1e9,
+            peak,
+            // A device that takes a few images at a time through all steps needs less than the whole batch does.
+            slots: plan.slot_bytes().min(peak.saturating_sub(state)),
+            state,
+        }
+    }
+
+    /// What kernels need besides, and the room between what must lie at round addresses.
+    fn workspace(&self) -> usize {
+        self.peak.saturating_sub(self.slots + self.state)
+    }
+
+    fn print(&self, name: &str) -> Result<()> {
+        let size = |count: usize| bytes(count as u64);
+        console::print(format_args!("  {name:9}  {} steps, {:.2} GFLOP", self.steps, self.gflop))?;
+        console::print(format_args!(
+            "             memory {}: activations and gradients {}, state {}, workspace {}",
+            size(self.peak),
+            size(self.slots),
+            size(self.state),
+            size(self.workspace()),
+        ))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "steps": self.steps,
+            "gflop": self.gflop,
+            "peak_bytes": self.peak,
+            "activation_bytes": self.slots,
+            "state_bytes": self.state,
+            "workspace_bytes": self.workspace(),
+        })
+    }
+}
+
+/// How many numbers of the parameters are trained, or are not: running statistics.
+fn parameters(program: &Program, trained: bool) -> usize {
+    program.parameters.iter().filter(|p| p.trainable == trained).map(|p| p.shape.len()).sum()
+}
+
+fn print_layers(rows: &[Row<'_>], program: &Program) -> Result<()> {
+    let left = |title| (title, Side::Left);
+    let right = |title| (title, Side::Right);
+    let mut table = Table::new([
+        left("layer"),
+        left("kind"),
+        left("kernel"),
+        left("output"),
+        right("parameters"),
+        right("MFLOP"),
+    ]);
+    for row in rows {
+        let window = row.layer.window.map(|(kernel, stride)| format!("{kernel}x{kernel}/{stride}"));
+        let output: Vec<String> = row.output.iter().map(usize::to_string).collect();
+        let parameters = Some(row.layer.parameters).filter(|count| *count > 0).map(grouped);
+        table.push([
+            row.layer.name.clone(),
+            row.layer.kind.to_string(),
+            window.unwrap_or_default(),
+            output.join("x"),
+            parameters.unwrap_or_default(),
+            if row.mflop > 0.0 { format!("{:.3}", row.mflop) } else { String::new() },
+        ]);
+    }
+    let (trained, statistics) = (parameters(program, true), parameters(program, false));
+    let mflop: f64 = rows.iter().map(|row| row.mflop).sum();
+    let empty = String::new;
+    let total = grouped(trained + statistics);
+    table.push(["total".into(), empty(), empty(), empty(), total, format!("{mflop:.1}")]);
+    table.print()?;
     console::print("")?;
-    console::print(format_args!(
-        "{} parameters: {} trained, {} running statistics; {total:.1} MFLOP an image forward",
-        count(true) + count(false),
-        count(true),
-        count(false)
-    ))
+    let (trained, statistics) = (grouped(trained), grouped(statistics));
+    console::print(format_args!("parameters: {trained} trained, {statistics} running statistics"))?;
+    console::print("kernel: size/stride; MFLOP: of one image, forward")
+}
+
+fn as_json(
+    spec: &Spec,
+    batch_size: usize,
+    rows: &[Row<'_>],
+    training: &Program,
+    memory: &[Memory; 2],
+) -> Value {
+    let layer = |row: &Row<'_>| {
+        json!({
+            "name": row.layer.name,
+            "kind": row.layer.kind,
+            "kernel": row.layer.window.map(|(kernel, _)| kernel),
+            "stride": row.layer.window.map(|(_, stride)| stride),
+            "output": row.output,
+            "parameters": row.layer.parameters,
+            "mflop": row.mflop,
+        })
+    };
+    json!({
+        "model": spec.architecture,
+        "image_size": spec.image_size,
+        "classes": spec.classes.len(),
+        "batch_size": batch_size,
+        "trained_parameters": parameters(training, true),
+        "running_statistics": parameters(training, false),
+        "layers": rows.iter().map(layer).collect::<Vec<_>>(),
+        "training": memory[0].json(),
+        "inference": memory[1].json(),
+    })
 }

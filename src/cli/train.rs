@@ -10,25 +10,27 @@ use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
 use super::evaluate::headline;
 use super::options::load_data;
-use super::progress::{Display, duration};
+use super::progress::Display;
 use crate::console;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::text::{counted, duration};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 use crate::train::{self, Outcome};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine train                              CIFAR-10, 20 epochs, the default recipe
-  cifar-engine train --data shapes --epochs 2     built-in pictures: no download, a minute
-  cifar-engine train --recipe keras               the plain notebook's settings
-  cifar-engine train --data pictures/ --image-size 64 --out runs/mine
-  cifar-engine train --resume runs/mine           go on where it was interrupted
+  cifar-engine train                            CIFAR-10, the default recipe
+  cifar-engine train --data shapes --epochs 2   built-in images: no download
+  cifar-engine train --recipe keras             the plain notebook's settings
+  cifar-engine train --data images/ --image-size 64 --out runs/mine
+  cifar-engine train --resume runs/mine         go on where it was interrupted
   cifar-engine train --config runs/mine/settings.toml --seed 1
 
-Settings may also come from environment variables (CIFAR_ENGINE_EPOCHS for --epochs), which
-options win over, and from a file (--config, with the names of settings.toml), which both win over.")]
+Settings also come from environment variables (CIFAR_ENGINE_EPOCHS is --epochs),
+which options win over, and from a file (--config, with the names of
+settings.toml), which both win over.")]
 pub struct Train {
     #[command(flatten)]
     choices: Choices,
@@ -147,11 +149,6 @@ impl Report<'_> {
             "try: cifar-engine predict --sample 0 --data {source} --weights {weights}"
         ))
     }
-}
-
-/// `1 epoch`, `2 epochs`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A word as a shell takes it.

@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::DEFAULT_SIZE;
 use crate::error::{Error, Result};
 use crate::nn::Parameter;
 use crate::ops::conv2d::Padding;
@@ -48,6 +49,19 @@ impl Architecture {
             Architecture::MobilenetV2 => mobilenet_v2::UNITS,
         }
     }
+
+    /// The names of all models.
+    pub fn names() -> [&'static str; NAMES.len()] {
+        NAMES.map(|(_, name)| name)
+    }
+
+    /// The side in pixels of the images that a model is at home with: what `train` and `finetune` take by default.
+    pub fn usual_size(self) -> usize {
+        match self {
+            Architecture::Cnn => DEFAULT_SIZE,
+            Architecture::MobilenetV1 | Architecture::MobilenetV2 => 96,
+        }
+    }
 }
 
 impl fmt::Display for Architecture {
@@ -62,7 +76,7 @@ impl FromStr for Architecture {
     fn from_str(name: &str) -> Result<Self> {
         let found = NAMES.iter().find(|(_, known)| *known == name).map(|(architecture, _)| *architecture);
         found.ok_or_else(|| {
-            let names = NAMES.map(|(_, name)| name).join(", ");
+            let names = Architecture::names().join(", ");
             Error::Usage(format!("there is no model '{name}'; the models are: {names}"))
         })
     }

@@ -41,6 +41,8 @@ pub struct Parameter {
 pub struct Layer {
     pub name: String,
     pub kind: &'static str,
+    /// Side and stride of its window in pixels, where it has one.
+    pub window: Option<(usize, usize)>,
     /// With the batch as first dimension.
     pub output: Shape,
     pub parameters: usize,
@@ -107,12 +109,23 @@ impl<'g> Builder<'g> {
         kind: &'static str,
         build: impl FnOnce(&mut Self) -> Result<Value>,
     ) -> Result<Value> {
+        self.layer_of_window(name, kind, None, build)
+    }
+
+    /// [`Builder::layer`] with a window of some side and stride.
+    fn layer_of_window(
+        &mut self,
+        name: &str,
+        kind: &'static str,
+        window: Option<(usize, usize)>,
+        build: impl FnOnce(&mut Self) -> Result<Value>,
+    ) -> Result<Value> {
         let before = self.parameters.len();
         self.graph.set_layer(name);
         let y = build(self)?;
         let parameters = self.parameters[before..].iter().map(|p| p.shape.len()).sum();
         let output = self.graph.ty(y).shape.clone();
-        self.layers.push(Layer { name: name.to_string(), kind, output, parameters });
+        self.layers.push(Layer { name: name.to_string(), kind, window, output, parameters });
         Ok(y)
     }
 
@@ -126,7 +139,7 @@ impl<'g> Builder<'g> {
         stride: usize,
         padding: Padding,
     ) -> Result<Value> {
-        self.layer(name, "conv2d", |b| {
+        self.layer_of_window(name, "conv2d", Some((kernel, stride)), |b| {
             let w = b.conv2d_weight(name, x, channels, kernel)?;
             let bias = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
             b.graph.apply1(Conv2d { stride, padding, activation: Activation::None }, &[x, w, bias])
@@ -143,7 +156,7 @@ impl<'g> Builder<'g> {
         stride: usize,
         padding: Padding,
     ) -> Result<Value> {
-        self.layer(name, "conv2d", |b| {
+        self.layer_of_window(name, "conv2d", Some((kernel, stride)), |b| {
             let w = b.conv2d_weight(name, x, channels, kernel)?;
             b.graph.apply1(Conv2d { stride, padding, activation: Activation::None }, &[x, w])
         })
@@ -165,7 +178,7 @@ impl<'g> Builder<'g> {
         stride: usize,
         padding: Padding,
     ) -> Result<Value> {
-        self.layer(name, "depthwise", |b| {
+        self.layer_of_window(name, "depthwise", Some((kernel, stride)), |b| {
             let channels = b.graph.ty(x).shape.last();
             let init = Init::GlorotUniform { fan_in: kernel * kernel, fan_out: kernel * kernel };
             let shape = [kernel, kernel, channels];
@@ -221,7 +234,9 @@ impl<'g> Builder<'g> {
 
     /// Max pooling with a stride equal to its window.
     pub fn max_pool(&mut self, name: &str, x: Value, window: usize) -> Result<Value> {
-        self.layer(name, "max_pool", |b| b.graph.apply1(MaxPool { window, stride: window }, &[x]))
+        self.layer_of_window(name, "max_pool", Some((window, window)), |b| {
+            b.graph.apply1(MaxPool { window, stride: window }, &[x])
+        })
     }
 
     /// `[N, ...]` to `[N, features]`.

@@ -131,6 +131,11 @@ impl Op for Augment {
         "augment"
     }
 
+    fn title(&self) -> &'static str {
+        let changes = self.flip || self.shift > 0 || self.cutout > 0;
+        if changes { "augment" } else { "normalise" }
+    }
+
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
         let [data, labels, indices, step] = expect(inputs)?;
         let &[count, words] = data.dims() else {

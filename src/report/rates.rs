@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Face, INK};
-use super::panel::{COLORS, GRID, LABEL, Panel, Series, Stroke};
+use super::panel::{COLORS, LABEL, Panel, Series, Stroke};
 use crate::error::{Error, Result};
 
 const SIZE: (u32, u32) = (1000, 640);
+/// Of single steps, behind the smoothed line.
+const FAINT: RGBColor = RGBColor(176, 176, 176);
+
 const TITLE: Face = Face::bold(30.0);
 const MARGIN: f64 = 40.0;
 
@@ -37,8 +41,7 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
         trials.iter().map(|trial| (exponent(trial.rate), Some(loss(trial)).filter(drawable))).collect()
     };
     let (raw, smooth) = (series(|trial| trial.loss), series(|trial| trial.smooth));
-    // The smoothed loss decides what is shown: single batches may lie far off.
-    let values = smooth.iter().filter_map(|(_, loss)| *loss);
+    let values = raw.iter().chain(&smooth).filter_map(|(_, loss)| *loss);
     let panel = Panel {
         left: MARGIN + 58.0,
         right: f64::from(SIZE.0) - MARGIN,
@@ -49,10 +52,6 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
         x: Axis::of_decades(exponent(first.rate), exponent(last.rate)),
         y: Axis::of_values(values, (0.0, f64::INFINITY)),
     };
-    let shown = |(_, loss): &(f64, Option<f64>)| {
-        loss.is_some_and(|loss| (panel.y.low..=panel.y.high).contains(&loss))
-    };
-    let raw = raw.into_iter().map(|point| (point.0, point.1.filter(|_| shown(&point)))).collect();
     let picture = canvas::paint(SIZE, 3, |canvas| {
         canvas.text(
             (MARGIN, 48.0),
@@ -62,15 +61,15 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
             &TITLE.fit(title, f64::from(SIZE.0) - 2.0 * MARGIN),
         )?;
         let text = match suggested {
-            Some(rate) => format!("suggested: {rate:.1e} (dashed)"),
-            None => "no rate makes the loss fall".to_string(),
+            Some(rate) => format!("suggested: {rate:.1e} (dashed); blue: smoothed, grey: each step"),
+            None => "no learning rate lowered the loss; blue: smoothed, grey: each step".to_string(),
         };
         canvas.text((MARGIN, 88.0), HPos::Left, LABEL, INK, &text)?;
         panel.draw_axes(canvas)?;
         if let Some(rate) = suggested {
             panel.mark(canvas, exponent(rate))?;
         }
-        panel.draw_line(canvas, &raw, Stroke::of(GRID))?;
+        panel.draw_line(canvas, &raw, Stroke::of(FAINT))?;
         panel.draw_line(canvas, &smooth, Stroke::of(COLORS[0]))
     })?;
     canvas::save(path, &picture)

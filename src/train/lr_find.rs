@@ -20,14 +20,15 @@ const WINDOW: usize = 5;
 /// No weights are kept.
 ///
 /// # Errors
-/// If the settings do not fit the data, the device fails or `keep_going` says no ([`Error::Interrupted`]).
+/// If the settings do not fit the data, the device fails, or `goes_on`, which hears how many steps are done of how
+/// many, says no ([`Error::Interrupted`]).
 pub fn find(
     device: &mut dyn Device,
     settings: &Settings,
     data: &Dataset,
     range: (f32, f32),
     steps: usize,
-    keep_going: impl Fn() -> bool,
+    mut goes_on: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<Trial>> {
     settings.check()?;
     settings.check_against(data.train.len())?;
@@ -41,7 +42,7 @@ pub fn find(
     plans::write_parameters(device, &program.parameters, &values)?;
     let mut trials: Vec<Trial> = Vec::new();
     for step in 0..steps {
-        if !keep_going() {
+        if !goes_on(step, steps) {
             return Err(Error::Interrupted);
         }
         let epoch = (step / course.steps()) as u32;

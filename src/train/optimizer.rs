@@ -37,6 +37,13 @@ impl fmt::Display for Optimizer {
     }
 }
 
+impl Optimizer {
+    /// The names of all optimizers.
+    pub fn names() -> [&'static str; NAMES.len()] {
+        NAMES.map(|(_, name)| name)
+    }
+}
+
 impl FromStr for Optimizer {
     type Err = Error;
 

@@ -1,0 +1,88 @@
+//! Numbers and words as people read them: one way for each, wherever they are printed or drawn.
+
+/// `1 image`, `2 images`, `45,000 images`.
+pub fn counted(count: usize, what: &str) -> String {
+    let ending = match (count, what) {
+        (1, _) => "",
+        (_, what) if what.ends_with('s') || what.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {what}{ending}", grouped(count))
+}
+
+/// `551,466`.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let first = (digits.len() - 1) % 3 + 1;
+    let (head, tail) = digits.split_at(first);
+    let mut text = head.to_string();
+    for (index, digit) in tail.chars().enumerate() {
+        if index % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A small number with three digits that count: `0.0892`, `0.002`; `4.76e-5` where it is smaller.
+pub fn figure(number: f64) -> String {
+    if number != 0.0 && number.abs() < 1e-3 {
+        return format!("{number:.2e}");
+    }
+    let digits = (2.0 - number.abs().max(1e-3).log10().floor()).clamp(0.0, 5.0) as usize;
+    let text = format!("{number:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
+/// `12s`, `3m05s`, `2h07m`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round().max(0.0) as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+/// An amount of memory or of a file, in powers of ten: `512 B`, `24.6 kB`, `170.5 MB`, `2.1 GB`.
+pub fn bytes(bytes: u64) -> String {
+    let value = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
+        _ => format!("{:.1} GB", value / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_are_counted() {
+        let cases = [(0, "image"), (1, "image"), (2, "class"), (1, "class"), (45_000, "image"), (3, "batch")];
+        let texts = cases.map(|(count, what)| counted(count, what));
+        assert_eq!(texts, ["0 images", "1 image", "2 classes", "1 class", "45,000 images", "3 batches"]);
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let texts = [0, 12, 123, 1234, 12_345, 1_000_000].map(grouped);
+        assert_eq!(texts, ["0", "12", "123", "1,234", "12,345", "1,000,000"]);
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        let texts = [0.08921, 0.1, 0.002, 4.76e-5, 0.0, 12.5, 1234.5, 0.00671].map(figure);
+        assert_eq!(texts, ["0.0892", "0.1", "0.002", "4.76e-5", "0", "12.5", "1234", "0.00671"]);
+    }
+
+    #[test]
+    fn times_and_sizes_are_short() {
+        assert_eq!([0.4, 12.0, 185.0, 7620.0].map(duration), ["0s", "12s", "3m05s", "2h07m"]);
+        let texts = [999, 24_600, 170_498_071, 2_147_483_648].map(bytes);
+        assert_eq!(texts, ["999 B", "24.6 kB", "170.5 MB", "2.1 GB"]);
+    }
+}

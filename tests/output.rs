@@ -1,0 +1,129 @@
+//! What the program says: tables whose columns hold, help, completions, and results that are none.
+
+mod common;
+
+use std::process::Command;
+
+use common::program::{Bench, json};
+
+const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/cnn-cifar10.safetensors");
+const COMMANDS: [&str; 11] = [
+    "train",
+    "finetune",
+    "evaluate",
+    "predict",
+    "lr-find",
+    "compare",
+    "summary",
+    "bench",
+    "completions",
+    "devices",
+    "doctor",
+];
+
+#[test]
+fn the_columns_of_a_summary_hold_for_long_names() {
+    let bench = Bench::new();
+    for model in ["cnn", "mobilenet-v1", "mobilenet-v2"] {
+        let text = bench.ok(&format!("summary {model} --batch-size 4"));
+        let rows: Vec<&str> = text.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+        assert!(rows[0].starts_with("layer ") && rows.last().unwrap().starts_with("total "), "{text}");
+        for title in ["kind", "kernel", "output"] {
+            let at = rows[0].find(title).unwrap();
+            assert!(rows.iter().all(|row| row.get(at - 2..at) == Some("  ")), "{title}: {text}");
+        }
+        assert!(rows.iter().all(|row| row.chars().count() <= 80), "{text}");
+    }
+}
+
+#[test]
+fn a_summary_is_of_a_model_of_weights_or_of_a_run() {
+    let bench = Bench::new();
+    let cnn = json(&bench.ok("summary cnn --json"));
+    let of_weights = json(&bench.ok(&format!("summary {BUILT_IN} --json")));
+    assert_eq!(cnn, of_weights);
+    let sum = |key: &str| {
+        cnn["layers"].as_array().unwrap().iter().map(|layer| layer[key].as_u64().unwrap()).sum::<u64>()
+    };
+    let all = cnn["trained_parameters"].as_u64().unwrap() + cnn["running_statistics"].as_u64().unwrap();
+    assert_eq!(sum("parameters"), all);
+    assert_eq!(cnn["layers"][0]["kernel"], 3);
+    std::fs::create_dir(bench.path("run")).unwrap();
+    std::fs::copy(BUILT_IN, bench.path("run/best.safetensors")).unwrap();
+    assert_eq!(json(&bench.ok("summary run --json")), cnn);
+    // Models have the size that they are trained at.
+    assert_eq!(json(&bench.ok("summary mobilenet-v1 --json --batch-size 1"))["image_size"], 96);
+    bench.fails(2, "summary resnet", &["resnet", "cnn, mobilenet-v1, mobilenet-v2"]);
+    bench.fails(2, "summary run --classes 3", &["--classes"]);
+}
+
+#[test]
+fn a_profile_is_printed_as_json_too() {
+    let bench = Bench::new();
+    let command = "bench --batch-size 2 --steps 1 --mode infer --profile";
+    let result = json(&bench.ok(&format!("{command} --json")));
+    let steps = result["profile"]["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["ms"].as_f64().unwrap() >= 0.0) && steps.len() > 3, "{result}");
+    assert!(steps.iter().all(|step| step["op"] != "augment"), "inference augments nothing: {result}");
+    let text = bench.ok(command);
+    assert!(text.contains("of peak") && text.contains("unprofiled step"), "{text}");
+}
+
+#[test]
+fn a_search_without_a_suggestion_is_an_error() {
+    let bench = Bench::new();
+    let command = "lr-find --data . --batch-size 32 --steps 10 --from 1e-12 --to 2e-12 --json";
+    assert_eq!(bench.run(command).stdout, b"");
+    bench.fails(1, command, &["no learning rate lowered the loss", "--steps 200", "lr-find.png"]);
+    assert!(bench.path("lr-find.png").exists(), "the picture shows why");
+}
+
+#[test]
+fn help_has_headings_and_examples_fit_80_columns() {
+    let bench = Bench::new();
+    for command in COMMANDS {
+        let text = bench.ok(&format!("{command} --help"));
+        assert!(text.contains("\nOutput:\n"), "{command} has no headings: {text}");
+        let after = text.split_once("\nExamples:\n").unwrap().1;
+        let wide: Vec<&str> = after.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{command}: {wide:?}");
+    }
+    let search = bench.ok("lr-find --help");
+    for idle in ["--epochs", "--early-stop", "--test-flip", "--lr "] {
+        assert!(!search.contains(idle), "lr-find does not heed {idle}");
+    }
+    assert!(search.contains("a tenth"), "lr-find does not say what it suggests");
+}
+
+/// In a shell that completes as a user's does.
+#[test]
+fn completions_know_the_values() {
+    let bench = Bench::new();
+    let script = bench.path("complete.bash");
+    std::fs::write(&script, bench.ok("completions bash")).unwrap();
+    let complete = |words: &str| -> Option<String> {
+        let line = format!(
+            "source {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _cifar__engine cifar-engine \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; \
+             echo \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let output = Command::new("bash").args(["-c", &line]).output().ok()?;
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_string())
+    };
+    let Some(models) = complete("cifar-engine train --model ''") else {
+        return println!("there is no bash");
+    };
+    assert_eq!(models, "cnn mobilenet-v1 mobilenet-v2");
+    for (words, value) in [
+        ("train --optimizer ''", "keras-adam"),
+        ("train --device ''", "auto cpu gpu"),
+        ("bench --isa ''", "portable"),
+        ("bench --model m", "mobilenet-v1 mobilenet-v2"),
+        ("summary ''", "mobilenet-v2"),
+        ("compare --sort ''", "accuracy"),
+    ] {
+        let found = complete(&format!("cifar-engine {words}")).unwrap();
+        assert!(found.contains(value), "{words}: {found}");
+    }
+}
