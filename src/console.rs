@@ -123,6 +123,46 @@ pub fn detail(text: impl Display) {
     }
 }
 
+/// Does something during which libraries of others print on standard error, as graphics drivers do while they are looked
+/// for: that is kept from the terminal, unless details are wanted. What was printed before a panic is shown all the same.
+///
+/// Only on Linux, whose drivers do so.
+pub fn hushed<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_os = "linux")]
+    let _hush = if says(Level::Verbose) { None } else { Hush::begin().ok() };
+    work()
+}
+
+/// Standard error goes to memory until this is dropped.
+#[cfg(target_os = "linux")]
+struct Hush {
+    terminal: std::os::fd::OwnedFd,
+    heard: std::fs::File,
+}
+
+#[cfg(target_os = "linux")]
+impl Hush {
+    fn begin() -> std::io::Result<Hush> {
+        use rustix::fs::{MemfdFlags, memfd_create};
+        let heard = std::fs::File::from(memfd_create("stderr", MemfdFlags::CLOEXEC)?);
+        let terminal = rustix::io::dup(stderr())?;
+        rustix::stdio::dup2_stderr(&heard)?;
+        Ok(Hush { terminal, heard })
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Hush {
+    fn drop(&mut self) {
+        use std::io::{Seek, copy};
+        // Nothing can be said about a failure here: this is where it would be said.
+        let _ = rustix::stdio::dup2_stderr(&self.terminal);
+        if std::thread::panicking() {
+            let _ = self.heard.rewind().and_then(|()| copy(&mut self.heard, &mut stderr()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

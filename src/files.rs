@@ -3,12 +3,13 @@
 //! A run that is killed, or a disk that fills up, leaves the previous checkpoint or curve as it
 //! was; a reader never sees half a file.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 ///
 /// When `fill` fails nothing is left behind and an older file at `path` stays as it was. When the
 /// process is killed, the older file stays too, and so may the temporary one, which is called
-/// `.NAME.writing`; the next save of the same file uses it up. While it is written it is locked:
+/// `.NAME.writing` (a digest where that is too long for a name); the next save of the same file uses it up. While it is written it is locked:
 /// a second process that saves the same file waits, and the later one wins.
 ///
 /// A link is followed, also to where nothing is yet, so it goes on pointing at the new file. What
@@ -71,6 +72,46 @@ pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Res
     })
 }
 
+/// Opens a plain file for reading and writing, and creates it where there is none. A name in a folder that others can
+/// write to may be taken by something else: a link is not followed, the other end of a pipe not waited for.
+///
+/// # Errors
+/// If it is no plain file, or cannot be opened.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+    }
+    let is_plain = |found: fs::Metadata| found.is_file();
+    match options.open(path) {
+        Ok(file) if file.metadata().is_ok_and(is_plain) => Ok(file),
+        Err(error) if fs::symlink_metadata(path).map_or(true, is_plain) => Err(error),
+        _ => {
+            Err(io::Error::other("is a link, a pipe or a folder, where a plain file was expected; delete it"))
+        }
+    }
+}
+
+/// Whether another user could have put `path` where it is: it is not this user's nor the system's, and lies in a folder
+/// that others can write to.
+#[cfg(unix)]
+pub(crate) fn is_foreign(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let own = |found: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
+    let owned = [fs::symlink_metadata(path), fs::metadata(path)].into_iter().flatten().all(own);
+    let shared = fs::metadata(folder_of(path)).is_ok_and(|folder| folder.mode() & 0o022 != 0);
+    shared && !owned
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_foreign(_path: &Path) -> bool {
+    false
+}
+
 /// Whether the name stands for something that the system has opened already.
 fn is_special(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc")) && !path.starts_with("/dev/shm")
@@ -108,8 +149,12 @@ fn write_and_rename(
 ) -> io::Result<()> {
     let name = target.file_name().ok_or(ErrorKind::InvalidFilename)?;
     let folder = folder_of(target);
-    let temporary = folder.join(temporary_name(name.to_os_string()));
+    let temporary = folder.join(temporary_name(name));
     let file = open_temporary(&temporary)?;
+    if let Ok(before) = fs::metadata(target) {
+        // What a user has kept from others, or opened to them, stays so; where that cannot be, permissions mean nothing.
+        let _ = file.set_permissions(before.permissions());
+    }
     let written = fill_and_sync(&file, fill).and_then(|()| fs::rename(&temporary, target));
     if written.is_err() {
         let _ = fs::remove_file(&temporary); // the first error is the one to tell
@@ -129,21 +174,28 @@ fn fill_and_sync(file: &File, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Re
     file.sync_all()
 }
 
-fn temporary_name(name: OsString) -> OsString {
+/// `.NAME.writing`; of a name so long that this would be none, a digest of it.
+fn temporary_name(name: &OsStr) -> OsString {
+    const LONGEST: usize = 255; // bytes of a name, by most file systems
     let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(".writing");
-    hidden
+    if hidden.len() <= LONGEST {
+        return hidden;
+    }
+    let digest = Sha256::digest(name.as_encoded_bytes());
+    let short: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!(".{short}.writing").into()
 }
 
-/// The empty temporary file, locked until it is closed. It has the permissions of any other new file.
+/// The empty temporary file, locked until it is closed.
 fn open_temporary(path: &Path) -> io::Result<File> {
     loop {
         // Anything but a plain file, a link above all, has no business under this name.
         if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
             fs::remove_file(path)?;
         }
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        let file = open_plain(path)?;
         match file.lock() {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             // Some network file systems know no locks; two processes there must not share a file.
@@ -315,6 +367,56 @@ mod tests {
         write_atomic(&atomic, |file| file.write_all(b"x")).unwrap();
         let mode = |path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&plain), mode(&atomic));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_of_a_file_that_was_there_stay() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "x").unwrap();
+        for mode in [0o600, 0o640, 0o664] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            write_atomic(&path, |file| file.write_all(b"new")).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
+    }
+
+    #[test]
+    fn names_of_any_length_that_a_file_can_have_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [245, 246, 247, 255] {
+            let path = folder.path().join("x".repeat(length));
+            write_atomic(&path, |file| file.write_all(b"new")).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        }
+        assert_eq!(entries(folder.path()), 4);
+        assert_ne!(
+            temporary_name(OsStr::new(&"x".repeat(250))),
+            temporary_name(OsStr::new(&"x".repeat(251)))
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_plain_file_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("precious"), "old").unwrap();
+        std::os::unix::fs::symlink("precious", at("link")).unwrap();
+        std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status();
+        let pipes: &[&str] = if made.is_ok_and(|status| status.success()) { &["pipe"] } else { &[] };
+        for name in ["link", "dangling", "folder"].iter().chain(pipes) {
+            let error = open_plain(&at(name)).unwrap_err().to_string();
+            assert!(error.contains("plain file was expected"), "{name}: {error}");
+        }
+        assert!(!at("nothing").exists());
+        assert_eq!(fs::read_to_string(at("precious")).unwrap(), "old");
+        open_plain(&at("new")).unwrap();
+        open_plain(&at("new")).unwrap();
     }
 
     #[cfg(unix)]

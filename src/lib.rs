@@ -27,8 +27,8 @@
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two stages of it;
 //!    [`report`] draws what came out.
-//! 7. [`data`], [`weights`], [`files`], [`console`], [`text`]: everything that comes from or goes to a disk, a
-//!    network or a terminal.
+//! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`text`]: everything that comes from or goes to
+//!    a disk, a network or a terminal.
 //! 8. [`cli`]: one file a subcommand.
 //!
 //! Imports run one way: cli, train and report, models, nn, graph, ops, kernels; exec beside graph.
@@ -74,6 +74,7 @@
 pub mod cli;
 pub mod console;
 pub mod data;
+pub mod environment;
 pub mod error;
 pub mod exec;
 pub mod files;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cifar_engine::data::download::{Remote, Watch, fetch};
+use cifar_engine::data::download::{self, Remote, Watch, fetch};
 use cifar_engine::data::{self, Options, Source};
 use cifar_engine::error::Error;
 use sha2::{Digest, Sha256};
@@ -35,6 +35,8 @@ enum Mode {
     Stalls,
     /// A few bytes at a time.
     Slow,
+    /// The same, for ever so long, a byte at a time.
+    Drips,
 }
 
 struct Server {
@@ -116,6 +118,10 @@ fn answer(
             std::thread::sleep(Duration::from_secs(20));
             Ok(())
         }
+        Mode::Drips => body.chunks(1).try_for_each(|byte| {
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(byte)
+        }),
         Mode::Slow => body.chunks(1 + body.len() / 50).try_for_each(|chunk| {
             std::thread::sleep(Duration::from_millis(20));
             stream.write_all(chunk)
@@ -259,6 +265,59 @@ fn a_stalled_server_is_left_for_the_next() {
 }
 
 #[test]
+fn a_server_that_drips_is_left_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (drips, good) = (Server::start(Mode::Drips, &content()), Server::start(Mode::Good, &content()));
+    assert_fetches(&[&drips, &good], dir.path());
+    assert!(good.ranges()[0].starts_with("bytes="), "what came is kept");
+}
+
+#[test]
+fn passwords_and_tokens_in_addresses_are_in_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(Mode::NotFound, &content());
+    let secret = server.url.replace("http://", "http://user:opensesame@") + "?token=opensesame";
+    let addresses =
+        [secret.as_str(), "https://user:open/sesame@127.0.0.1:1/x", "http://127.0.0.1:1/x?opensesame"];
+    let mut remote = remote(&[], &content());
+    remote.urls = addresses.map(String::from).to_vec();
+    let error = fetch(&remote, dir.path(), &QUIET).unwrap_err().to_string();
+    assert!(error.contains(&server.url) && !error.contains("sesame"), "{error}");
+    let error = download::length(&secret, &remote).unwrap_err().to_string();
+    assert!(error.contains("HTTP 404") && !error.contains("sesame"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_under_the_names_of_the_cache_are_not_written_through() {
+    for name in ["file.bin", "file.bin.part"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, link) = (dir.path().join("victim"), dir.path().join("cache").join(name));
+        fs::create_dir(dir.path().join("cache")).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, link).unwrap();
+        assert_fetches(&[&Server::start(Mode::Good, &content())], &dir.path().join("cache"));
+        assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_is_a_link_or_a_pipe_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = dir.path().join("file.bin.lock");
+    let good = Server::start(Mode::Good, &content());
+    let refused = || fetch(&remote(&[&good], &content()), dir.path(), &QUIET).unwrap_err().to_string();
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &lock).unwrap();
+    assert!(refused().contains("file.bin.lock: is a link, a pipe or a folder"));
+    assert!(!dir.path().join("elsewhere").exists());
+    fs::remove_file(&lock).unwrap();
+    if std::process::Command::new("mkfifo").arg(&lock).status().is_ok_and(|made| made.success()) {
+        assert!(refused().contains("file.bin.lock: is a link, a pipe or a folder"));
+    }
+}
+
+#[test]
 fn every_bad_mirror_before_a_good_one_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let modes =
@@ -323,7 +382,8 @@ fn archive() -> Vec<u8> {
 fn loading_fetches_once_and_falls_back_only_where_that_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let (good, bad) = (Server::start(Mode::Good, &archive()), Server::start(Mode::NotFound, &archive()));
-    let mut options = Options { cache: dir.path().into(), quiet: true, offline: false, ..Options::default() };
+    let mut options =
+        Options { cache: Some(dir.path().into()), quiet: true, offline: false, ..Options::default() };
     options.remote = Remote { file_name: "cifar-10-binary.tar.gz".into(), ..remote(&[&bad], &archive()) };
     let error = data::load(&Source::Cifar10, &options).unwrap_err().to_string();
     assert!(error.contains("HTTP 404") && error.contains("place cifar-10-binary.tar.gz in"), "{error}");
@@ -334,7 +394,7 @@ fn loading_fetches_once_and_falls_back_only_where_that_is_allowed() {
     fs::write(&archive_path, "half").unwrap();
     let error = data::load(&Source::Auto, &options).unwrap_err().to_string();
     assert!(error.contains("has 4 bytes, expected") && error.contains("HTTP 404"), "{error}");
-    let blocked = Options { cache: archive_path.join("cache"), ..options.clone() };
+    let blocked = Options { cache: Some(archive_path.join("cache")), ..options.clone() };
     let error = data::load(&Source::Auto, &blocked).unwrap_err().to_string();
     assert!(error.contains("CIFAR-10 could not be had") && !error.contains("HTTP 404"), "{error}");
     options.remote.urls = vec![good.url.clone()];

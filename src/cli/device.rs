@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::values::{known, read};
 use crate::console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::cpu::Cpu;
 use crate::exec::gpu::Gpu;
@@ -85,7 +85,7 @@ impl DeviceOptions {
     pub fn open_with(&self, compiled: fn(usize, Duration)) -> Result<Opened> {
         let adapter = match &self.device {
             Wanted::Cpu => None,
-            Wanted::Auto => Adapter::choose(&Choice::Real).ok(),
+            Wanted::Auto => real_gpu(),
             Wanted::Gpu(choice) => Some(Adapter::choose(choice)?),
         };
         match adapter {
@@ -118,11 +118,23 @@ impl DeviceOptions {
     /// # Errors
     /// If the instruction set is unknown or not there.
     pub fn cpu(&self) -> Result<Cpu> {
-        let isa = match self.isa.as_deref().filter(|name| !name.is_empty()) {
+        let isa = match self.isa.as_deref() {
             Some(name) => name.parse()?,
             None => Isa::detect(),
         };
         Cpu::new(self.threads.into(), isa)
+    }
+}
+
+/// The GPU that `auto` takes. That there is none needs no word; that none could be looked for does.
+fn real_gpu() -> Option<Adapter> {
+    match Adapter::choose(&Choice::Real) {
+        Ok(adapter) => Some(adapter),
+        Err(Error::Failed(_)) => None,
+        Err(error) => {
+            console::note(format_args!("warning: no GPU is looked for: {error}"));
+            None
+        }
     }
 }
 

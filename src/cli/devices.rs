@@ -22,7 +22,7 @@ pub struct Devices {
 
 impl Devices {
     pub fn run(self) -> Result<()> {
-        let gpus: Vec<Description> = Adapter::all().iter().map(Adapter::description).collect();
+        let gpus: Vec<Description> = Adapter::all()?.iter().map(Adapter::description).collect();
         let taken = Adapter::choose(&Choice::Real).ok().map(|adapter| adapter.description());
         let auto = |gpu: &Description| taken.as_ref().is_some_and(|taken| taken.name == gpu.name);
         let cpu = system::processor();

@@ -88,8 +88,12 @@ fn print_machine() -> Result<()> {
         console::print(format_args!("memory:   {} free of {}", bytes(free), bytes(all)))?;
     }
     let options = data::Options::default();
-    let held = if options.cache.is_dir() { "" } else { " (not there yet)" };
-    console::print(format_args!("cache:    {}{held}", options.cache.display()))?;
+    let cache = match &options.cache {
+        Some(cache) if cache.is_dir() => cache.display().to_string(),
+        Some(cache) => format!("{} (not there yet)", cache.display()),
+        None => "none (there is no home folder; set CIFAR_ENGINE_CACHE)".into(),
+    };
+    console::print(format_args!("cache:    {cache}"))?;
     let network = match options.offline {
         true => "off: CIFAR_ENGINE_OFFLINE is set",
         false => "may be used for downloads (CIFAR_ENGINE_OFFLINE=1 forbids it)",

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
+use crate::environment;
 use crate::error::Error;
 
 /// Trains image classifiers on CIFAR-10, or on your own pictures, on any GPU or CPU.
@@ -92,7 +93,7 @@ fn stopped() -> bool {
 /// All options of all subcommands.
 fn command() -> clap::Command {
     let command = Cli::command().mut_subcommand("finetune", finetune::describe);
-    headings::arranged(command.mut_subcommand("lr-find", lr_find::describe))
+    environment::without_blank(headings::arranged(command.mut_subcommand("lr-find", lr_find::describe)))
 }
 
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.

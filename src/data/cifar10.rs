@@ -63,6 +63,11 @@ pub fn find_folder(dir: &Path) -> Option<PathBuf> {
         .find(|d| BATCHES.iter().any(|name| d.join(name).is_file()))
 }
 
+/// Where the files of such a folder are, if they are there.
+pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    BATCHES.iter().chain([&META]).map(move |name| folder.join(name))
+}
+
 /// Reads the six batch files (and the class names, if they are there) of `dir`; of the five with training pictures
 /// only the sizes, if `test_only`.
 ///

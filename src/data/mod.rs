@@ -14,9 +14,11 @@ use std::sync::atomic::AtomicBool;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::environment;
 use crate::error::{Error, Result, printable};
 use crate::kernels::rng::{self, Stream};
 
+pub(crate) mod cache;
 pub mod cifar10;
 pub mod download;
 pub mod folder;
@@ -272,12 +274,13 @@ impl fmt::Display for Source {
 pub struct Options<'a> {
     /// Side of the pictures in pixels; `None` is [`DEFAULT_SIZE`].
     pub image_size: Option<usize>,
-    /// Where downloads are kept. Default: `CIFAR_ENGINE_CACHE`, or the user's cache folder.
-    pub cache: PathBuf,
+    /// Where downloads are kept. Default: `CIFAR_ENGINE_CACHE`, or the user's cache folder, if there is one.
+    pub cache: Option<PathBuf>,
     /// Where to fetch CIFAR-10 from and what it must look like. `CIFAR_ENGINE_MIRRORS` (URLs apart by
     /// spaces or commas; one that ends in `/` gets the file name appended) replaces the addresses.
     pub remote: download::Remote,
-    /// Make no network attempt. Default: whether `CIFAR_ENGINE_OFFLINE` is set to anything but `0`.
+    /// Make no network attempt. Default: whether `CIFAR_ENGINE_OFFLINE` is on, that is, set to anything but `0`,
+    /// `false`, `no` or `off`.
     pub offline: bool,
     /// No progress display. The warning about a fallback is printed all the same.
     pub quiet: bool,
@@ -293,16 +296,15 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        let set = |name| std::env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
         let mut remote = cifar10::remote();
-        if let Some(list) = set("CIFAR_ENGINE_MIRRORS") {
+        if let Some(list) = environment::text("CIFAR_ENGINE_MIRRORS") {
             remote.urls = mirrors(&list, &remote.file_name);
         }
         Options {
             image_size: None,
-            cache: set("CIFAR_ENGINE_CACHE").map_or_else(default_cache, PathBuf::from),
+            cache: cache::default_folder(),
             remote,
-            offline: set("CIFAR_ENGINE_OFFLINE").is_some_and(|value| value.trim() != "0"),
+            offline: environment::is_on("CIFAR_ENGINE_OFFLINE"),
             quiet: false,
             shapes_seed: 0,
             test_only: false,
@@ -310,11 +312,6 @@ impl Default for Options<'_> {
             stop: None,
         }
     }
-}
-
-fn default_cache() -> PathBuf {
-    directories::ProjectDirs::from("", "", "cifar-engine")
-        .map_or_else(|| std::env::temp_dir().join("cifar-engine"), |dirs| dirs.cache_dir().to_path_buf())
 }
 
 fn mirrors(list: &str, file_name: &str) -> Vec<String> {
@@ -369,10 +366,13 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
 /// [`Error::File`] where something on this machine is wrong: a broken archive that the network does not
 /// replace, a cache that cannot be written. [`Error::Failed`] where CIFAR-10 is just not to be had.
 fn locate_cifar10(options: &Options) -> Result<PathBuf> {
-    if let Some(folder) = cifar10::find_folder(&options.cache) {
+    let cache = cache::folder(&options.cache)?;
+    if let Some(folder) = cifar10::find_folder(cache) {
+        cifar10::files(&folder).chain([folder.clone()]).try_for_each(|path| cache::check_own(&path))?;
         return Ok(folder);
     }
-    let archive = options.cache.join(&options.remote.file_name);
+    let archive = cache.join(&options.remote.file_name);
+    cache::check_own(&archive)?;
     if options.remote.is_complete(&archive) {
         return Ok(archive);
     }
@@ -380,7 +380,7 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
         Err(Error::Failed("not in the cache, and offline mode is on (CIFAR_ENGINE_OFFLINE)".into()))
     } else {
         let watch = download::Watch { quiet: options.quiet, stop: options.stop };
-        download::fetch(&options.remote, &options.cache, &watch)
+        download::fetch(&options.remote, cache, &watch)
     };
     match (fetched, std::fs::symlink_metadata(&archive)) {
         // A half-copied file: who put it there wants CIFAR-10 and must learn that this is not it.
@@ -409,12 +409,23 @@ fn from_path(path: &Path, size: usize, options: &Options) -> Result<Dataset> {
 }
 
 fn unavailable(why: &Error, options: &Options) -> Error {
+    // What is wrong with the cache itself has its own remedy, and is not mended by placing more there.
+    let place = match why {
+        Error::File { .. } => String::new(),
+        _ => format!("{}, or ", placing(options)),
+    };
     Error::Failed(format!(
-        "CIFAR-10 could not be had ({why}): place {} in {}, or use --data PATH (the archive, its folder, or a folder \
-         of pictures), or --data shapes (built-in synthetic pictures)",
-        options.remote.file_name,
-        options.cache.display(),
+        "CIFAR-10 could not be had ({why}): {place}use --data PATH (the archive, its folder, or a folder of pictures), \
+         or --data shapes (built-in synthetic pictures)"
     ))
+}
+
+/// How CIFAR-10 gets into the cache without a network.
+fn placing(options: &Options) -> String {
+    match &options.cache {
+        Some(cache) => format!("place {} in {}", options.remote.file_name, cache.display()),
+        None => "set CIFAR_ENGINE_CACHE".into(),
+    }
 }
 
 /// Boxed, so that nobody mistakes the figures of a synthetic run for those of CIFAR-10.
@@ -426,10 +437,9 @@ fn fallback_warning(why: &Error, options: &Options) -> String {
          **  CIFAR-10 could not be had:\n**    {why}\n**\n\
          **  Going on with \"shapes\", synthetic pictures drawn by this program. They are\n\
          **  easier than CIFAR-10; an accuracy on them says nothing about CIFAR-10.\n**\n\
-         **  To train on CIFAR-10, place {} in\n**    {}\n\
+         **  To train on CIFAR-10, {}\n\
          **  or give --data PATH; --data shapes silences this warning.\n**\n{rule}\n",
-        options.remote.file_name,
-        options.cache.display(),
+        placing(options).replace(" in ", " in\n**    "),
     )
 }
 

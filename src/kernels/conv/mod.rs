@@ -50,6 +50,15 @@ impl Geometry {
         self.kernel_height * self.kernel_width * self.in_channels * self.out_channels
     }
 
+    /// Whether its tensors' sizes are numbers at all: a product that wraps around could pass for a small one.
+    pub(super) fn is_countable(&self) -> bool {
+        let kernel = [self.kernel_height, self.kernel_width, self.in_channels, self.out_channels];
+        let input = [self.batch, self.in_height, self.in_width, self.in_channels];
+        let output = [self.batch, self.out_height, self.out_width, self.out_channels];
+        let counts = |sizes: [usize; 4]| sizes.into_iter().try_fold(1, usize::checked_mul).is_some();
+        [kernel, input, output].into_iter().all(counts)
+    }
+
     pub(super) fn in_image(&self) -> usize {
         self.in_height * self.in_width * self.in_channels
     }

@@ -67,6 +67,7 @@ impl BlockRow<'_> {
     fn blocks<S: Simd, const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize>(self, simd: S) {
         let BlockRow { g, x, w, start, zeros, p, y } = self;
         let (channels, rows) = (g.channels, g.kernel_rows(p));
+        assert!(zeros.len() >= channels && y.len().is_multiple_of(channels));
         for (block, y) in y.chunks_mut(OUTPUTS * channels).enumerate() {
             let first = block * OUTPUTS * STRIDE;
             let sums = Block::<STRIDE, OUTPUTS, COLUMNS> { channels, rows: rows.clone(), w, start };
@@ -77,7 +78,7 @@ impl BlockRow<'_> {
                     let from = row(i) * g.in_row() + (first - g.pad_left) * channels;
                     starts[i] = &x[from..from + COLUMNS * channels];
                 }
-                // SAFETY: each of the rows holds so many columns.
+                // SAFETY: each of the rows that are asked for holds so many columns.
                 sums.run(simd, y, |i, column| unsafe { starts[i].as_ptr().add(column * channels) });
             } else {
                 let mut columns = [[zeros; COLUMNS]; 3];

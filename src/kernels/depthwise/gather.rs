@@ -117,9 +117,10 @@ impl Pixel<'_> {
     fn run<S: Simd>(&self, simd: S, to: &mut [f32]) {
         let channels = self.gather.channels;
         assert!(self.start.len() == channels && to.len() == channels);
-        self.each_tap(|from, w| {
-            assert!(from + channels <= self.from.len() && w + channels <= self.w.len());
-        });
+        assert!(channels <= self.from.len() && channels <= self.w.len());
+        // The last places where so many channels fit: unlike `from + channels`, these cannot wrap around.
+        let (last_from, last_w) = (self.from.len() - channels, self.w.len() - channels);
+        self.each_tap(|from, w| assert!(from <= last_from && w <= last_w));
         let whole = channels - channels % S::LANES;
         for c in (0..whole).step_by(S::LANES) {
             // SAFETY: the vector at c ends within `channels`, for which all operands have been checked.

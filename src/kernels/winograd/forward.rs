@@ -91,7 +91,8 @@ pub fn forward(
     Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
-    assert!(suits(g) && x.x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
+    assert!(suits(g) && g.is_countable());
+    assert!(x.x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
     let (shared, each) = forward_scratch(isa, g);
     let (u, scratch) = scratch.split_at_mut(shared);
     parallel::for_each(u.chunks_exact_mut(shared / IN).enumerate(), &mut [], 0, |(row, u), _| {

@@ -58,7 +58,8 @@ pub fn weight_gradient_scratch(_: Isa, g: &Geometry) -> Scratch {
 
 /// `dw [3, 3, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
 pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-    assert!(suits(g) && x.x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
+    assert!(suits(g) && g.is_countable());
+    assert!(x.x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partials, scratch) = scratch.split_at_mut(shared);
     let cut = Cut::new(g);

@@ -3,7 +3,7 @@
 //! Bytes go to `NAME.part`, which a later run continues where the server allows it. Only a file of the
 //! right length and SHA-256 is renamed to `NAME`, in one step; so whoever sees `NAME` sees all of it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,17 @@ use sha2::{Digest, Sha256};
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
+use super::cache;
 use crate::error::{Error, Result};
+use crate::files::open_plain;
+
+mod address;
+mod trust;
+
+pub use address::without_secrets;
+
+/// A connection that brings fewer bytes a second than this, over the longest wait, counts as stalled.
+const LEAST_RATE: f64 = 1024.0;
 
 /// A file on the network, known by content.
 #[derive(Clone, Debug)]
@@ -29,7 +39,7 @@ pub struct Remote {
     pub sha256: Option<String>,
     /// Longest wait for the name lookup, and again for the connection.
     pub connect_timeout: Duration,
-    /// Longest wait for the next bytes of an open connection.
+    /// Longest wait for the next bytes of an open connection, and for as many as they must be (1 KB/s).
     pub stall_timeout: Duration,
 }
 
@@ -97,7 +107,7 @@ pub fn fetch(remote: &Remote, into: &Path, watch: &Watch) -> Result<PathBuf> {
     if remote.is_complete(&target) {
         return Ok(target);
     }
-    fs::create_dir_all(into).map_err(|e| Error::file(into, e))?;
+    fs::create_dir_all(into).map_err(|e| Error::file(into, cache::advice(&e)))?;
     let _lock = lock(&into.join(format!("{}.lock", remote.file_name)), watch)?;
     // Whoever held the lock before may have done the work.
     if remote.is_complete(&target) {
@@ -106,18 +116,23 @@ pub fn fetch(remote: &Remote, into: &Path, watch: &Watch) -> Result<PathBuf> {
     let part = into.join(format!("{}.part", remote.file_name));
     let mut reasons = Vec::new();
     for url in &remote.urls {
-        watch.say(&format!("downloading {} ({} MB) from {url}", remote.file_name, remote.bytes / 1_000_000));
+        let shown = without_secrets(url);
+        watch.say(&format!(
+            "downloading {} ({} MB) from {shown}",
+            remote.file_name,
+            remote.bytes / 1_000_000
+        ));
         let started = Instant::now();
         match from_mirror(remote, url, &part, watch) {
             Ok(()) => {
-                fs::rename(&part, &target).map_err(|e| Error::file(&target, e))?;
+                fs::rename(&part, &target).map_err(|e| Error::file(&target, cache::advice(&e)))?;
                 watch.say(&format!("downloaded and verified in {:.0} s", started.elapsed().as_secs_f32()));
                 return Ok(target);
             }
             Err(Trouble::Here(error)) => return Err(error),
             Err(Trouble::Mirror(reason)) => {
                 watch.say(&format!("  failed: {reason}"));
-                reasons.push(format!("{url}: {reason}"));
+                reasons.push(format!("{shown}: {reason}"));
             }
         }
     }
@@ -132,8 +147,8 @@ pub fn fetch(remote: &Remote, into: &Path, watch: &Watch) -> Result<PathBuf> {
 /// # Errors
 /// If it does not answer, or not with a length.
 pub fn length(url: &str, timeouts: &Remote) -> Result<u64> {
-    let failed = |problem: String| Error::Failed(format!("{url}: {problem}"));
-    let response = agent(timeouts, url).head(url).call().map_err(|error| failed(error.to_string()))?;
+    let failed = |problem: String| Error::Failed(without_secrets(&format!("{url}: {problem}")));
+    let response = agent(timeouts, url)?.head(url).call().map_err(|error| failed(error.to_string()))?;
     if response.status() != StatusCode::OK {
         return Err(failed(format!("HTTP {}", response.status())));
     }
@@ -144,12 +159,7 @@ pub fn length(url: &str, timeouts: &Remote) -> Result<u64> {
 /// The lock lives in a file of its own, which stays: deleting or renaming a locked file would let two
 /// processes lock two different files of one name.
 fn lock(path: &Path, watch: &Watch) -> Result<File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(|e| Error::file(path, e))?;
+    let file = open_plain(path).map_err(|e| Error::file(path, cache::advice(&e)))?;
     let mut announced = false;
     loop {
         match file.try_lock() {
@@ -170,7 +180,7 @@ fn lock(path: &Path, watch: &Watch) -> Result<File> {
 
 /// Brings `part` to the full length and the right hash, reconnecting as long as that gets anywhere.
 fn from_mirror(remote: &Remote, url: &str, part: &Path, watch: &Watch) -> Attempt<()> {
-    let agent = agent(remote, url);
+    let agent = agent(remote, url)?;
     // What an earlier run or mirror left may be what spoils the hash, so it earns this mirror a second go.
     let mut inherited = part_length(remote, part)? > 0;
     loop {
@@ -200,19 +210,19 @@ fn from_mirror(remote: &Remote, url: &str, part: &Path, watch: &Watch) -> Attemp
     }
 }
 
-/// Length of the partial file, 0 if there is none. One that is too long is of no use and goes.
+/// Length of the partial file, 0 if there is none. One that is too long is of no use and goes; so does what is no plain
+/// file, such as a link to one of another purpose.
 fn part_length(remote: &Remote, part: &Path) -> Result<u64> {
-    match fs::metadata(part) {
-        Ok(meta) if meta.len() <= remote.bytes => Ok(meta.len()),
+    match fs::symlink_metadata(part) {
+        Ok(meta) if meta.is_file() && meta.len() <= remote.bytes => Ok(meta.len()),
         Ok(_) => fs::remove_file(part).map(|()| 0).map_err(|e| Error::file(part, e)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(e) => Err(Error::file(part, e)),
     }
 }
 
-fn agent(remote: &Remote, url: &str) -> Agent {
-    let local =
-        ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|host| url.starts_with(host));
+fn agent(remote: &Remote, url: &str) -> Result<Agent> {
+    let secure = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_resolve(Some(remote.connect_timeout))
@@ -220,9 +230,12 @@ fn agent(remote: &Remote, url: &str) -> Agent {
         .timeout_recv_response(Some(remote.stall_timeout))
         .timeout_per_read(Some(remote.stall_timeout))
         .user_agent(concat!("cifar-engine/", env!("CARGO_PKG_VERSION")))
-        .accept_encoding("identity");
+        .accept_encoding("identity")
+        .https_only(secure); // also where it redirects to
+    let config = if secure { config.tls_config(trust::roots()?) } else { config };
     // A proxy cannot reach this machine's own addresses.
-    if local { config.proxy(None).build().new_agent() } else { config.build().new_agent() }
+    let config = if address::is_local(url) { config.proxy(None) } else { config };
+    Ok(config.build().new_agent())
 }
 
 /// One connection's worth: asks for what is missing after `have` bytes and appends what comes.
@@ -243,7 +256,7 @@ fn transfer(remote: &Remote, url: &str, agent: &Agent, part: &Path, have: u64, w
 fn request(agent: &Agent, url: &str, have: u64) -> Attempt<Response<Body>> {
     let request = agent.get(url);
     let request = if have > 0 { request.header(header::RANGE, format!("bytes={have}-")) } else { request };
-    request.call().map_err(|e| Trouble::Mirror(e.to_string()))
+    request.call().map_err(|e| Trouble::Mirror(without_secrets(&e.to_string())))
 }
 
 /// Where in the file the answer begins: `have`, or 0 from a server that knows no ranges. `None` if the
@@ -281,8 +294,8 @@ fn check_headers(response: &Response<Body>, expected: u64) -> Attempt<()> {
 
 /// Writes the body at `start` of `part` and never past the expected length, whatever the server sends.
 fn receive(body: &mut impl Read, remote: &Remote, part: &Path, start: u64, watch: &Watch) -> Attempt<()> {
-    let here = |e: io::Error| Trouble::Here(Error::file(part, e));
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(part).map_err(here)?;
+    let here = |e: io::Error| Trouble::Here(Error::file(part, cache::advice(&e)));
+    let mut file = open_plain(part).map_err(here)?;
     file.set_len(start).map_err(here)?;
     file.seek(SeekFrom::Start(start)).map_err(here)?;
     let bar = watch.bar(remote.bytes);
@@ -290,8 +303,16 @@ fn receive(body: &mut impl Read, remote: &Remote, part: &Path, start: u64, watch
     bar.reset_eta();
     let mut buffer = vec![0; 64 << 10];
     let mut have = start;
+    let least = (LEAST_RATE * remote.stall_timeout.as_secs_f64()) as u64;
+    let (mut since, mut had) = (Instant::now(), have);
     while have < remote.bytes {
         watch.check()?;
+        if since.elapsed() >= remote.stall_timeout {
+            if have - had < least {
+                return Err(Trouble::Mirror(format!("stalled after {have} of {} bytes", remote.bytes)));
+            }
+            (since, had) = (Instant::now(), have);
+        }
         let room = buffer.len().min((remote.bytes - have) as usize);
         let n = match body.read(&mut buffer[..room]) {
             Ok(0) => {
