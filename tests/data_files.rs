@@ -42,7 +42,7 @@ fn load(path: &Path) -> cifar_engine::error::Result<Dataset> {
 }
 
 fn options(cache: &Path, image_size: Option<usize>) -> Options<'static> {
-    Options { image_size, cache: cache.to_path_buf(), offline: true, quiet: true, ..Options::default() }
+    Options { image_size, cache: Some(cache.to_path_buf()), offline: true, quiet: true, ..Options::default() }
 }
 
 /// The message, which must be one line.
