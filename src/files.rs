@@ -211,7 +211,7 @@ fn open_temporary(path: &Path) -> io::Result<File> {
 
 /// Whether `path` still names the open `file`.
 #[cfg(unix)]
-fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+pub(crate) fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let opened = file.metadata()?;
     match fs::symlink_metadata(path) {
@@ -222,7 +222,7 @@ fn is_still(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(not(unix))]
-fn is_still(_file: &File, path: &Path) -> io::Result<bool> {
+pub(crate) fn is_still(_file: &File, path: &Path) -> io::Result<bool> {
     Ok(path.exists())
 }
 

@@ -105,7 +105,11 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
         ("finetune --resume first --head-lr 0.5", 2, "begun with other settings"),
         ("finetune --resume first --padding same", 2, "begun with other settings"),
         ("finetune --resume first --head-epochs 2", 2, "finetune.head_epochs = 1, now 2"),
-        ("finetune --resume scratch", 1, "was begun by train"),
+        (
+            "finetune --resume scratch",
+            1,
+            "scratch: was begun by train; go on with: cifar-engine resume scratch",
+        ),
         ("finetune --resume first --config first/settings.toml", 2, "cannot be used with"),
         ("finetune --config nowhere.toml", 1, "nowhere.toml"),
         ("finetune --config black.toml", 1, "pretrained.safetensors: the std given for it makes no sense"),
@@ -146,4 +150,23 @@ fn a_run_of_the_classifier_only_can_be_made_longer() {
     assert_eq!(text("metrics.csv").lines().count(), 3);
     let settings = text("settings.toml");
     assert!(settings.contains("head_epochs = 2") && !settings.contains("attributes"), "{settings}");
+
+    // train would go on with it as if it were its own; and other weights at the same place are other features.
+    let fails = |command: &str, code, part: &str| {
+        let (found, message) = program(folder.path(), command, &[]);
+        assert!(found == code && message.contains(part), "{command}: {found} {message}");
+    };
+    let bytes = |file: &str| std::fs::read(folder.path().join("run").join(file)).unwrap();
+    let before = ["last.safetensors", "checkpoint.safetensors", "metrics.csv"].map(bytes);
+    fails("train --resume run", 1, "run: was begun by finetune; go on with: cifar-engine resume run");
+    let weights = folder.path().join(WEIGHTS);
+    let mut other = std::fs::read(&weights).unwrap();
+    let last = other.len() - 2;
+    other[last] ^= 1;
+    std::fs::rename(&weights, folder.path().join("moved.safetensors")).unwrap();
+    std::fs::write(&weights, other).unwrap();
+    fails("resume run --epochs 3", 2, "pretrained.safetensors\": these are not the weights");
+    assert!(before == ["last.safetensors", "checkpoint.safetensors", "metrics.csv"].map(bytes));
+    run("resume run --epochs 3 --pretrained moved.safetensors");
+    assert_eq!(text("metrics.csv").lines().count(), 4);
 }

@@ -279,7 +279,12 @@ fn checkpoints() {
         seconds: 2.0,
     };
     let checkpoint = Checkpoint {
-        identity: Identity { settings: Recipe::Default.settings().to_toml(), pictures: "abc".into() },
+        identity: Identity {
+            settings: Recipe::Default.settings().to_toml(),
+            pictures: "abc".into(),
+            test: Some("def".into()),
+            pretrained: None,
+        },
         progress: Progress { stage_epochs: 1, history: vec![row], ..Progress::default() },
         states: [("conv1.weight".to_string(), vec![0.5; 30])].into(),
     };

@@ -62,7 +62,7 @@ fn left_in(folder: &Path) -> (Checkpoint, Vec<u8>, Vec<u8>) {
     for row in &mut checkpoint.progress.history {
         (row.images_per_s, row.seconds) = (0.0, 0.0);
     }
-    checkpoint.progress.seconds = 0.0;
+    (checkpoint.progress.seconds, checkpoint.progress.elapsed) = (0.0, 0.0);
     checkpoint.identity.settings.clear();
     let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
     (checkpoint, bytes("best.safetensors"), bytes("last.safetensors"))
@@ -144,5 +144,7 @@ fn a_folder_belongs_to_one_training_at_a_time() {
         assert!(message.contains("another training is writing to it"), "{message}");
     }
     drop(run);
-    RunFolder::open(folder).unwrap();
+    // A run that saved nothing leaves nothing.
+    assert!(!folder.exists());
+    RunFolder::create(Some(folder), &settings(), "shapes").unwrap();
 }

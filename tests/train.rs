@@ -90,7 +90,6 @@ fn training_learns() {
 #[test]
 fn bad_options_are_usage_errors() {
     let bench = Bench::new();
-    bench.fails(2, "train --data . --batch-size 400 --out run", &["batch of 400", "--batch-size"]);
     bench.fails(2, "train --data . --validation 320 --out run", &["validation"]);
     bench.fails(2, "train --data . --lr -1", &["--lr", "-1"]);
     bench.fails(2, "train --data . --epochs 0", &["--epochs"]);
@@ -104,7 +103,7 @@ fn bad_options_are_usage_errors() {
     bench.fails(2, "train --data . --early-stop 3 --validation 0", &["--early-stop", "validation"]);
     bench.fails(2, "lr-find --data . --from 1 --to 0.1", &["--from 1", "--to 0.1"]);
     bench.fails(2, "train --data . --augment shift=32", &["shift=32", "32 pixels"]);
-    bench.fails(2, "train --data . --epochs 99999999999", &["99999999999", "steps"]);
+    bench.fails(2, "train --data . --epochs 99999999999", &["99999999999", "20000"]);
     // What is wrong with the options alone shows before the data is even looked for.
     bench.fails(2, "train --data nowhere --epochs 0", &["--epochs"]);
     assert_eq!(bench.run("summary cnn --image-size 4").status.code(), Some(2));
@@ -121,6 +120,111 @@ fn an_output_folder_that_cannot_be_used_fails_before_the_training() {
     bench.fails(1, &format!("{QUICK} --out file/run"), &["file/run", "cannot be created"]);
     bench.ok(&format!("{QUICK} --epochs 1 --out run"));
     bench.fails(1, &format!("{QUICK} --out run"), &["holds a run already", "--out"]);
+
+    // Files of something else are not overwritten, and the folder stays as it was.
+    fs::create_dir(bench.path("mine")).unwrap();
+    fs::write(bench.path("mine/predictions.csv"), "precious").unwrap();
+    bench.fails(1, &format!("{QUICK} --out mine"), &["mine: ", "predictions.csv", "--out"]);
+    assert_eq!(fs::read(bench.path("mine/predictions.csv")).unwrap(), b"precious");
+    assert_eq!(fs::read_dir(bench.path("mine")).unwrap().count(), 1);
+}
+
+/// A run that fails before it has saved anything is in nobody's way.
+#[test]
+fn a_failed_start_leaves_nothing() {
+    let bench = Bench::new();
+    bench.fails(1, &format!("{QUICK} --lr 1e30 --schedule constant --out run"), &["no epoch was finished"]);
+    assert!(!bench.path("run").exists());
+    bench.fails(1, &format!("{QUICK} --lr 1e30 --schedule constant"), &["no epoch was finished"]);
+    assert_eq!(fs::read_dir(bench.path("runs")).unwrap().count(), 0);
+    // As one leaves it that is killed before its first epoch.
+    fs::create_dir(bench.path("run")).unwrap();
+    fs::write(bench.path("run/settings.toml"), "seed = 1").unwrap();
+    bench.fails(1, &format!("{QUICK} --out run"), &["holds a run already (settings.toml)"]);
+    fs::write(bench.path("run/.lock"), "").unwrap();
+    bench.ok(&format!("{QUICK} --epochs 1 --out run"));
+}
+
+/// Neither the picture of the curves nor one of the report may cost what was trained.
+#[test]
+fn a_picture_that_cannot_be_drawn_is_only_warned_of() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("run/curves.png")).unwrap();
+    fs::create_dir_all(bench.path("run/samples.png")).unwrap();
+    let output = bench.run(&format!("{QUICK} --out run"));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{message}");
+    for file in ["curves.png", "samples.png"] {
+        let warned = |line: &&str| line.starts_with("warning: ") && line.contains(file);
+        assert_eq!(message.lines().filter(warned).count(), 1, "{message}");
+    }
+    for file in ["best.safetensors", "checkpoint.safetensors", "metrics.csv", "result.json", "report.html"] {
+        assert!(bench.path("run").join(file).is_file(), "{file}");
+    }
+}
+
+/// The default batch, and an explicit one that is larger than the data, shrink; the rate follows the batch.
+#[test]
+fn the_batch_fits_the_data() {
+    let bench = Bench::new();
+    for (run, options, batch, rate) in [
+        ("usual", "", "batch_size = 16", "rate = 0.0125"),
+        ("all", "--batch-size 400", "batch_size = 288", "rate = 0.1"),
+    ] {
+        let output = bench.run(&format!("train --data . --epochs 1 {options} --out {run}"));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && message.contains("note: batches of"), "{message}");
+        let settings = fs::read_to_string(bench.path(run).join("settings.toml")).unwrap();
+        assert!(settings.contains(batch) && settings.contains(rate), "{settings}");
+    }
+}
+
+/// The seconds of the epochs are all the time that the training took.
+#[test]
+fn every_clock_says_the_same() {
+    let bench = Bench::new();
+    let result = json(&bench.ok(&format!("{QUICK} --out run --json")));
+    let table = fs::read_to_string(bench.path("run/metrics.csv")).unwrap();
+    let seconds = |row: &str| row.rsplit(',').next().unwrap().parse::<f64>().unwrap();
+    let sum: f64 = table.lines().skip(1).map(seconds).sum();
+    assert_eq!(result["seconds"].as_f64(), Some(sum));
+    let saved = json(&fs::read_to_string(bench.path("run/result.json")).unwrap());
+    assert_eq!(saved["seconds"], result["seconds"]);
+}
+
+#[test]
+fn settings_in_a_file_are_checked_as_options_are() {
+    let bench = Bench::new();
+    for (text, part) in [
+        ("norm = { epsilon = 0.0, momentum = 0.1 }", "norm.epsilon"),
+        ("norm = { epsilon = 1e-5, momentum = nan }", "norm.momentum"),
+        ("rate = nan", "--lr"),
+    ] {
+        fs::write(bench.path("mine.toml"), text).unwrap();
+        bench.fails(2, "train --data . --config mine.toml --out run", &[part]);
+    }
+    assert!(!bench.path("run").exists());
+    // What no version wrote is no setting of the run.
+    bench.ok(&format!("{QUICK} --epochs 1 --out run"));
+    let path = bench.path("run/settings.toml");
+    fs::write(&path, format!("surprise = 1\n{}", fs::read_to_string(&path).unwrap())).unwrap();
+    bench.fails(1, "resume run", &["settings.toml: line 1", "surprise"]);
+}
+
+#[test]
+fn other_test_images_are_told_when_a_run_goes_on() {
+    let bench = Bench::new();
+    bench.ok(&format!("{QUICK} --schedule constant --epochs 1 --out run"));
+    let path = bench.path("test_batch.bin");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let output = bench.run("resume run --epochs 2");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && message.contains("warning: the test images are not those"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -170,22 +274,45 @@ fn standard_output_may_be_closed_or_full() {
     assert_eq!(shell(&format!("{QUICK} --out run 2> /dev/full")).status.code(), Some(0));
 }
 
+/// A training of many epochs that has saved its first, and the signal that ends it, begun by `shell`, which replaces
+/// itself by the program.
+#[cfg(unix)]
+fn ended_by(bench: &Bench, signal: &str, shell: &str) -> std::process::ExitStatus {
+    let program = env!("CARGO_BIN_EXE_cifar-engine");
+    let train = "train --data . --epochs 5000 --batch-size 32 --lr 0.1 --out run";
+    let mut bash = Command::new("bash");
+    bash.current_dir(bench.dir.path()).args(["-c", &format!("{shell} exec {program} {train}")]);
+    let mut child = bash.stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_for(&bench.path("run/checkpoint.safetensors"));
+    fs::remove_file(bench.path("run/last.safetensors")).unwrap();
+    for signal in signal.split(' ') {
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        if signal == "-HUP" && shell.contains("trap") {
+            wait_for(&bench.path("run/last.safetensors")); // of an epoch after it
+        }
+    }
+    child.wait().unwrap()
+}
+
+/// A container, a batch system and a terminal that closes end a training as Ctrl-C does.
+#[cfg(target_os = "linux")]
+#[test]
+fn other_signals_save_as_an_interrupt_does() {
+    for (signal, shell) in [("-TERM", ""), ("-HUP", ""), ("-HUP -TERM", "trap '' HUP;")] {
+        let bench = Bench::new();
+        assert_eq!(ended_by(&bench, signal, shell).code(), Some(130), "{signal}");
+        assert!(bench.path("run/last.safetensors").exists(), "{signal}");
+    }
+}
+
 /// Ctrl-C: the weights are saved and the exit code says so.
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_the_weights() {
     use std::os::unix::process::ExitStatusExt;
     let bench = Bench::new();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
-    program
-        .current_dir(bench.dir.path())
-        .args("train --data . --epochs 5000 --batch-size 32 --out run".split(' '));
-    let mut child = program.stderr(std::process::Stdio::null()).spawn().unwrap();
-    wait_for(&bench.path("run/checkpoint.safetensors"));
-    fs::remove_file(bench.path("run/last.safetensors")).unwrap();
-    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(signal.success());
-    let status = child.wait().unwrap();
+    let status = ended_by(&bench, "-INT", "");
     assert_eq!((status.code(), status.signal()), (Some(130), None));
     assert!(bench.path("run/last.safetensors").exists());
 
@@ -193,7 +320,7 @@ fn an_interrupt_saves_the_weights() {
     bench.fails(2, "train --resume run --lr 0.5", &["rate = 0.1, now 0.5"]);
     bench.fails(2, "train --resume run --epochs 5001", &["--epochs 5000, not 5001", "constant"]);
     bench.fails(2, "train --resume run --data shapes", &["pictures are not those", "--data"]);
-    bench.fails(1, "train --resume elsewhere", &["elsewhere", "holds no run"]);
+    bench.fails(1, "train --resume elsewhere", &["elsewhere", "is not a run folder"]);
     bench.fails(1, "train --data . --out run", &["holds a run already", "--resume"]);
 }
 
@@ -293,7 +420,7 @@ fn a_run_can_be_continued_from_the_command_line() {
     let constant = format!("{QUICK} --schedule constant --json");
     let whole = json(&bench.ok(&format!("{constant} --out whole")));
     bench.ok(&format!("{constant} --out parts --epochs 1"));
-    let parts = json(&bench.ok("train --resume parts --epochs 2 --threads 1 --json"));
+    let parts = json(&bench.ok("resume parts --epochs 2 --threads 1 --json"));
     assert_eq!(parts["epochs"], 2);
     assert_eq!((&parts["test_loss"], &parts["per_class"]), (&whole["test_loss"], &whole["per_class"]));
     let weights = |run: &str| fs::read(bench.path(run).join("best.safetensors")).unwrap();

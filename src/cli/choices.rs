@@ -20,7 +20,10 @@ use crate::nn::Norm;
 use crate::train::optimizer::Optimizer;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::schedule::Schedule;
-use crate::train::settings::{Augmentation, Normalise, Recipe, Settings, usual_decay, usual_rate};
+use crate::train::settings::{
+    Augmentation, Normalise, Recipe, Settings, USUAL_BATCH, rate_in_batches, usual_batch, usual_decay,
+    usual_rate,
+};
 
 /// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file of choices.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
@@ -49,6 +52,7 @@ pub struct Choices {
     pub batch_size: Option<usize>,
 
     /// Highest learning rate [default: 0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam].
+    #[serde(alias = "lr")]
     #[arg(
         long = "lr",
         value_name = "RATE",
@@ -224,8 +228,9 @@ impl Choices {
         merged(&Choices { recipe: None, finetune: None, ..self.clone() }, settings)
     }
 
-    /// Completes what could not be known before the data and the other choices were.
-    pub fn settle(&self, settings: &mut Settings, data: &Dataset) {
+    /// Completes what could not be known before the data and the other choices were. Returns what the size of the data
+    /// changed, to be told.
+    pub fn settle(&self, settings: &mut Settings, data: &Dataset) -> Vec<String> {
         settings.data = lasting_source(&settings.data, data);
         // Only a model that was trained on mirror images is at home with them.
         settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
@@ -233,6 +238,35 @@ impl Choices {
         if self.validation.is_none() {
             settings.validation = settings.validation.min(data.train.len() / 10);
         }
+        self.fit_batch(settings, data.train.len().saturating_sub(settings.validation))
+    }
+
+    /// Makes the batch one that so many training images can fill, and the rate one for this batch.
+    fn fit_batch(&self, settings: &mut Settings, images: usize) -> Vec<String> {
+        let (asked, mut notes) = (settings.batch_size, Vec::new());
+        let from_scratch = settings.finetune.is_none();
+        if self.batch_size.is_none() && from_scratch {
+            settings.batch_size = usual_batch(images);
+        }
+        // Without images the settings are refused anyway.
+        settings.batch_size = settings.batch_size.min(images.max(1));
+        let batch = settings.batch_size;
+        if batch != asked {
+            notes.push(format!(
+                "batches of {batch} images instead of {asked}: there are {images} to train on"
+            ));
+        }
+        if self.rate.is_none() && from_scratch {
+            let usual = settings.rate;
+            settings.rate = rate_in_batches(usual, settings.optimizer, batch);
+            if settings.rate != usual {
+                let rate = settings.rate;
+                notes.push(format!(
+                    "--lr {rate}: {usual} is for batches of {USUAL_BATCH}, these are of {batch}"
+                ));
+            }
+        }
+        notes
     }
 }
 
@@ -241,8 +275,15 @@ pub fn lasting_source(source: &str, data: &Dataset) -> String {
     match source {
         // What was loaded, not what was asked for: auto may have fallen back.
         "auto" | "cifar10" | "shapes" => data.name.clone(),
-        path => fs::canonicalize(path).map_or(path.into(), |path| path.to_string_lossy().into_owned()),
+        path => lasting(path),
     }
+}
+
+/// A path that is right from anywhere; where the full path is no text, which settings could not hold, it stays as
+/// it was given.
+pub fn lasting(path: &str) -> String {
+    let full = fs::canonicalize(path).ok().and_then(|path| path.into_os_string().into_string().ok());
+    full.unwrap_or_else(|| path.into())
 }
 
 /// `choices`, and the values of `others` where there are none.
@@ -271,7 +312,7 @@ mod tests {
 
     #[test]
     fn options_win_over_the_file_and_the_file_over_the_recipe() {
-        let (_folder, path) = file("recipe = 'keras'\nrate = 0.5\nepochs = 7\n");
+        let (_folder, path) = file("recipe = 'keras'\nlr = 0.5\nepochs = 7\n");
         let given = Choices { epochs: Some(3), ..Choices::default() };
         let settings = given.or_from(Some(&path)).unwrap().settings();
         assert_eq!((settings.epochs, settings.rate), (3, 0.5));
@@ -292,6 +333,24 @@ mod tests {
         let adam = Choices { optimizer: Some(Optimizer::Adam), ..Choices::default() };
         assert_eq!((adam.settings().rate, adam.settings().weight_decay), (4e-3, 0.0));
         assert_eq!(Choices { rate: Some(0.5), ..adam }.settings().rate, 0.5);
+    }
+
+    #[test]
+    fn the_batch_fits_the_data_and_the_rate_the_batch() {
+        let fitted = |choices: &Choices, images| {
+            let mut settings = choices.settings();
+            let notes = choices.fit_batch(&mut settings, images);
+            (settings.batch_size, settings.rate, notes.len())
+        };
+        let none = Choices::default();
+        assert_eq!(fitted(&none, 45_000), (128, 0.1, 0));
+        assert_eq!(fitted(&none, 81), (8, 0.00625, 2));
+        assert_eq!(fitted(&none, 5), (5, 0.1 * 5.0 / 128.0, 2));
+        let batch = Choices { batch_size: Some(64), ..Choices::default() };
+        assert_eq!(fitted(&batch, 45_000), (64, 0.05, 1));
+        assert_eq!(fitted(&batch, 32), (32, 0.025, 2));
+        let both = Choices { rate: Some(0.3), ..batch };
+        assert_eq!(fitted(&both, 45_000), (64, 0.3, 0));
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! `cifar-engine finetune`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clap::{Args, Command};
 
 use super::STOP;
-use super::choices::{Choices, lasting_source};
+use super::choices::{Choices, lasting, lasting_source};
 use super::device::{DeviceOptions, Opened};
-use super::finetune_choices::{FinetuneChoices, lasting};
+use super::finetune_choices::FinetuneChoices;
 use super::options::{WeightsOptions, load_data};
 use super::progress::Display;
-use super::train::{Report, quoted};
+use super::resume::{check_begun_by, tell_interrupted};
+use super::train::Report;
 use crate::console::{self, Level};
 use crate::data::{self, DEFAULT_SIZE, Dataset};
 use crate::error::{Error, Result};
@@ -110,6 +110,19 @@ pub fn defaults(epochs: Option<usize>) -> Settings {
 }
 
 impl FinetuneCommand {
+    /// The command that goes on with a run.
+    pub fn resuming(
+        run: PathBuf,
+        choices: Choices,
+        pretrained: Option<String>,
+        json: bool,
+        device: DeviceOptions,
+    ) -> FinetuneCommand {
+        let own = FinetuneChoices { pretrained, ..FinetuneChoices::default() };
+        let attributes = WeightsOptions::default();
+        FinetuneCommand { choices, own, attributes, config: None, resume: Some(run), out: None, json, device }
+    }
+
     pub fn run(self) -> Result<()> {
         let (run, settings, data, pretrained) = match &self.resume {
             Some(path) => self.open(path.clone())?,
@@ -120,17 +133,14 @@ impl FinetuneCommand {
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
         console::info(format_args!("device: {device_name}; run folder: {folder}"));
         let mut display = Display::new(settings.epochs);
-        let begin = Instant::now();
         let outcome = finetune::finetune(device.as_mut(), &settings, pretrained, &data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
-            let folder = quoted(&run.path().to_string_lossy());
-            console::note(format_args!("interrupted; go on with: cifar-engine finetune --resume {folder}"));
+            tell_interrupted(&run);
         }
-        let (outcome, seconds) = (outcome?, begin.elapsed().as_secs_f64());
+        let outcome = outcome?;
         let (name, classes) = (&data.name, &data.classes);
-        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run, seconds }
-            .print(self.json)
+        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run }.print(self.json)
     }
 
     /// A new run, by the given options.
@@ -152,10 +162,18 @@ impl FinetuneCommand {
         }
         settings.model = model;
         settings.norm = pretrained.spec.norm;
-        let pretrained_path = lasting(&path.to_string_lossy());
+        let Some(text) = path.to_str() else {
+            let problem = "its path is no UTF-8 text, which settings.toml could not hold";
+            return Err(Error::file(
+                &path,
+                format!("{problem}; rename it, or give a copy with --pretrained"),
+            ));
+        };
+        let pretrained_path = lasting(text);
         settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
         let data = load(&mut settings)?;
-        choices.settle(&mut settings, &data);
+        let notes = choices.settle(&mut settings, &data);
+        notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
         settings.check_against(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         Ok((run, settings, data, pretrained))
@@ -163,13 +181,8 @@ impl FinetuneCommand {
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
     fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+        check_begun_by("finetune", &path)?;
         let (run, begun) = RunFolder::open(path)?;
-        if begun.finetune.is_none() {
-            return Err(Error::file(
-                run.path(),
-                "was begun by train; go on with: cifar-engine train --resume",
-            ));
-        }
         let (mut settings, finetune) = self.own()?.over(&self.choices, &begun)?;
         settings.check_resumes(&begun)?;
         let data = load(&mut settings)?;

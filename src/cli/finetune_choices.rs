@@ -1,12 +1,11 @@
 //! The settings of a fine-tuning as a user chooses them, besides those that any training has.
 
-use std::fs;
 use std::path::Path;
 
 use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::choices::{Choices, merged};
+use super::choices::{Choices, lasting, merged};
 use super::options::count;
 use crate::error::{Error, Result};
 use crate::models::pretrained::Attributes;
@@ -44,6 +43,7 @@ pub struct FinetuneChoices {
     pub head_epochs: Option<usize>,
 
     /// Highest rate of these epochs [default: 2e-3].
+    #[serde(alias = "head_lr")]
     #[arg(
         long = "head-lr",
         value_name = "RATE",
@@ -54,6 +54,7 @@ pub struct FinetuneChoices {
     pub head_rate: Option<f32>,
 
     /// Rate of the blocks, as a share of the classifier's [default: 0.5].
+    #[serde(alias = "backbone_lr")]
     #[arg(
         long = "backbone-lr",
         value_name = "SHARE",
@@ -126,20 +127,16 @@ impl FinetuneChoices {
         };
         let attributes = self.attributes.clone().or(begun.attributes.clone());
         let finetune = Finetune { attributes, ..merged(&chosen, &begun) };
-        finetune.check(settings.epochs)?;
         settings.finetune = Some(finetune.clone());
         settings.check()?;
         Ok((settings, finetune))
     }
 }
 
-/// A path that is right from anywhere.
-pub fn lasting(path: &str) -> String {
-    fs::canonicalize(path).map_or(path.into(), |path| path.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::cli::finetune::defaults;
     use crate::models::PaddingStyle;

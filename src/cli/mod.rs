@@ -17,6 +17,8 @@ mod options;
 pub mod predict;
 mod profile;
 mod progress;
+mod resume;
+mod signals;
 mod summary;
 mod system;
 mod table;
@@ -24,13 +26,13 @@ mod train;
 mod values;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
 use crate::environment;
 use crate::error::Error;
+use signals::{STOP, stopped};
 
 /// Trains image classifiers on CIFAR-10, or on your own pictures, on any GPU or CPU.
 #[derive(Parser)]
@@ -64,6 +66,8 @@ enum Command {
     Train(train::Train),
     /// Train a MobileNet that knows ImageNet on other pictures.
     Finetune(finetune::FinetuneCommand),
+    /// Go on with a training or a fine-tuning that was interrupted.
+    Resume(resume::Resume),
     /// Measure the accuracy of trained weights.
     Evaluate(evaluate::Evaluate),
     /// Name what is on pictures.
@@ -83,13 +87,6 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-/// Set by Ctrl-C; the work in progress stops at the next safe point.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-fn stopped() -> bool {
-    STOP.load(Ordering::Relaxed)
-}
-
 /// All options of all subcommands.
 fn command() -> clap::Command {
     let command = Cli::command().mut_subcommand("finetune", finetune::describe);
@@ -101,18 +98,13 @@ pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     console::set_level(cli.level());
-    let handler = ctrlc::set_handler(|| {
-        // The second one does not wait.
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    if let Err(error) = handler {
+    if let Err(error) = signals::listen() {
         console::note(format_args!("warning: Ctrl-C will not save: {error}"));
     }
     let result = match cli.command {
         Command::Train(train) => train.run(),
         Command::Finetune(finetune) => finetune.run(),
+        Command::Resume(resume) => resume.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Predict(predict) => predict.run(),
         Command::LrFind(lr_find) => lr_find.run(),

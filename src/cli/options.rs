@@ -1,6 +1,7 @@
 //! Options that several subcommands share.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::{Args, ValueHint};
@@ -37,7 +38,7 @@ impl DataOptions {
 pub fn load_data(source: &str, image_size: usize, test_only: bool, skip_bad: bool) -> Result<Dataset> {
     let source: Source = source.parse()?;
     let quiet = !console::says(Level::Normal);
-    let (image_size, stop) = (Some(image_size), Some(&STOP));
+    let (image_size, stop): (_, Option<&AtomicBool>) = (Some(image_size), Some(&STOP));
     let options = data::Options { image_size, quiet, test_only, skip_bad, stop, ..data::Options::default() };
     let begin = Instant::now();
     let dataset = data::load(&source, &options)?;
@@ -69,7 +70,7 @@ pub struct FlipOption {
 }
 
 /// What weights from elsewhere may not say about themselves.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct WeightsOptions {
     /// How the weights' convolutions are padded: same (TensorFlow, Keras) or symmetric (PyTorch) [default: what
     /// the file says, else symmetric].

@@ -1,7 +1,6 @@
 //! `cifar-engine train`.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
@@ -11,6 +10,7 @@ use super::device::{DeviceOptions, Opened};
 use super::evaluate::headline;
 use super::options::load_data;
 use super::progress::Display;
+use super::resume::{check_begun_by, tell_interrupted};
 use crate::console;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -56,6 +56,11 @@ pub struct Train {
 }
 
 impl Train {
+    /// The command that goes on with a run.
+    pub fn resuming(run: PathBuf, choices: Choices, json: bool, device: DeviceOptions) -> Train {
+        Train { choices, config: None, resume: Some(run), out: None, json, device }
+    }
+
     pub fn run(self) -> Result<()> {
         let (run, settings, data) = match &self.resume {
             Some(path) => self.open(path.clone())?,
@@ -65,23 +70,13 @@ impl Train {
         console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);
-        let begin = Instant::now();
         let outcome = train::train(device.as_mut(), &settings, data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
-            let folder = quoted(&run.path().to_string_lossy());
-            console::note(format_args!("interrupted; go on with: cifar-engine train --resume {folder}"));
+            tell_interrupted(&run);
         }
-        let seconds = begin.elapsed().as_secs_f64();
-        Report {
-            outcome: &outcome?,
-            data: &name,
-            source: &settings.data,
-            classes: &classes,
-            run: &run,
-            seconds,
-        }
-        .print(self.json)
+        Report { outcome: &outcome?, data: &name, source: &settings.data, classes: &classes, run: &run }
+            .print(self.json)
     }
 
     /// A new run, by the given choices.
@@ -90,7 +85,8 @@ impl Train {
         let mut settings = choices.settings();
         settings.check()?;
         let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
-        choices.settle(&mut settings, &data);
+        let notes = choices.settle(&mut settings, &data);
+        notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
         settings.check_against(data.train.len())?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         Ok((run, settings, data))
@@ -98,6 +94,7 @@ impl Train {
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
     fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset)> {
+        check_begun_by("train", &path)?;
         let (run, settings) = RunFolder::open(path)?;
         let wanted = self.choices.over(&settings);
         wanted.check()?;
@@ -116,12 +113,12 @@ pub struct Report<'a> {
     pub source: &'a str,
     pub classes: &'a [String],
     pub run: &'a RunFolder,
-    pub seconds: f64,
 }
 
 impl Report<'_> {
     pub fn print(&self, as_json: bool) -> Result<()> {
-        let Report { outcome: Outcome { history, test }, data, source, classes, run, seconds } = *self;
+        let Report { outcome: Outcome { history, test }, data, source, classes, run } = *self;
+        let seconds: f64 = history.iter().map(|row| row.seconds).sum();
         let folder = run.path().display();
         if as_json {
             let result = json!({

@@ -18,7 +18,7 @@ use crate::weights::{self, WeightsFile};
 
 /// What a user says about a file's weights, against what it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Attributes {
     /// How convolutions are padded.
     pub padding: Option<PaddingStyle>,

@@ -133,6 +133,19 @@ impl Spec {
 }
 
 impl Spec {
+    /// Whether weights with this description can be read again: to be asked before the training that writes them.
+    ///
+    /// # Errors
+    /// A usage error that names what makes no sense.
+    pub fn check(&self) -> Result<()> {
+        match self.nonsense() {
+            None => Ok(()),
+            Some(key) => Err(Error::Usage(format!(
+                "the model's {key} make no sense: weights that say so would be refused when they are read"
+            ))),
+        }
+    }
+
     /// The metadata entry that makes no sense, if any: the file may come from anywhere.
     pub(super) fn nonsense(&self) -> Option<&'static str> {
         let name_is_fine = |name: &String| name.len() <= 100 && !name.contains(char::is_control);

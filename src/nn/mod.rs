@@ -50,6 +50,7 @@ pub struct Layer {
 
 /// Batch normalisation's constants.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Norm {
     pub epsilon: f32,
     /// Weight of the new batch in the running statistics (PyTorch's convention).

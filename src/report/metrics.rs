@@ -29,7 +29,8 @@ pub struct EpochMetrics {
     pub rate: f64,
     /// Training throughput.
     pub images_per_s: f64,
-    /// Wall-clock time of the epoch, validation included.
+    /// Wall-clock time since the end of the epoch before, or since the training was begun or resumed: preparation of
+    /// its stage, validation, and saving included.
     pub seconds: f64,
 }
 

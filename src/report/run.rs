@@ -58,23 +58,27 @@ impl RunReport<'_> {
     /// left out.
     ///
     /// # Errors
-    /// If one cannot be written.
+    /// The first, if some cannot be written; the others are written all the same.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let analysis = Analysis::of(self.logits, &self.images.labels, self.classes.len());
-        self.write_tables(folder, &analysis)?;
-        if self.classes.len() <= MOST_IN_MATRIX {
-            for (name, cells) in
-                [("confusion.png", Cells::Counts), ("confusion-normalised.png", Cells::Shares)]
-            {
-                confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells)?;
-            }
-        }
+        let matrix = |name: &str, cells: Cells| match self.classes.len() <= MOST_IN_MATRIX {
+            true => confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells),
+            false => Ok(()),
+        };
         let title = format!("{}: test images, some of each class", self.title);
-        self.draw_sheet(&folder.join("samples.png"), &title, &analysis.spread(SHOWN))?;
+        let samples = self.draw_sheet(&folder.join("samples.png"), &title, &analysis.spread(SHOWN));
         let mistakes = analysis.mistakes();
         let title = format!("{}: {HIGHEST_LOSS}", self.title);
-        self.draw_sheet(&folder.join("mistakes.png"), &title, &mistakes[..mistakes.len().min(SHOWN)])?;
-        page::write(folder.join("report.html"), self, &analysis)
+        let shown = &mistakes[..mistakes.len().min(SHOWN)];
+        let results = [
+            self.write_tables(folder, &analysis),
+            matrix("confusion.png", Cells::Counts),
+            matrix("confusion-normalised.png", Cells::Shares),
+            samples,
+            self.draw_sheet(&folder.join("mistakes.png"), &title, shown),
+            page::write(folder.join("report.html"), self, &analysis),
+        ];
+        results.into_iter().collect()
     }
 
     fn write_tables(&self, folder: &Path, analysis: &Analysis) -> Result<()> {

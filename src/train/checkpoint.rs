@@ -29,6 +29,9 @@ pub struct Progress {
     pub totals: Totals,
     /// Time that these steps took.
     pub seconds: f64,
+    /// Wall-clock time since the end of the epoch before: these steps and all else, such as saving.
+    #[serde(default)]
+    pub elapsed: f64,
     /// The finished epochs of all stages.
     pub history: Vec<EpochMetrics>,
 }
@@ -46,8 +49,12 @@ impl Progress {
 pub struct Identity {
     /// The run's settings, as its `settings.toml` has them.
     pub settings: String,
-    /// Digest of the training pictures.
+    /// Digest of the training images.
     pub pictures: String,
+    /// Digest of the test images; none in a checkpoint of an older version.
+    pub test: Option<String>,
+    /// In fine-tuning, digest of the weights to begin with.
+    pub pretrained: Option<String>,
 }
 
 /// A state of a training.
@@ -59,7 +66,9 @@ pub struct Checkpoint {
     pub states: BTreeMap<String, Vec<f32>>,
 }
 
-const FORMAT: &str = "cifar-engine checkpoint 1";
+const FORMAT: &str = "cifar-engine checkpoint 2";
+/// Had no digests but that of the training images, which are then all that is compared.
+const OLD_FORMAT: &str = "cifar-engine checkpoint 1";
 const DAMAGED: &str = "is no checkpoint of this version, or damaged; the weights in last.safetensors beside it may be \
                        whole, and without the checkpoint --resume begins the run again";
 
@@ -71,17 +80,23 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let progress = serde_json::to_string(&self.progress);
         let progress = progress.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
+        let Identity { settings, pictures, test, pretrained } = self.identity.clone();
         let entries = [
-            ("format", FORMAT.to_string()),
-            ("settings", self.identity.settings.clone()),
-            ("pictures", self.identity.pictures.clone()),
-            ("progress", progress),
+            ("format", Some(FORMAT.to_string())),
+            ("settings", Some(settings)),
+            ("pictures", Some(pictures)),
+            ("test", test),
+            ("pretrained", pretrained),
+            ("progress", Some(progress)),
         ];
         let tensor = |(name, data): (&String, &Vec<f32>)| {
             (name.clone(), Tensor { shape: vec![data.len()], data: data.clone() })
         };
         let mut file = WeightsFile {
-            metadata: entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect(),
+            metadata: entries
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_string(), value?)))
+                .collect(),
             tensors: self.states.iter().map(tensor).collect(),
         };
         file.metadata.insert("digest".into(), weights::digest(&file)?);
@@ -96,11 +111,14 @@ impl Checkpoint {
         let mut file = weights::load(path)?;
         let damaged = || Error::file(path, DAMAGED);
         let digest = file.metadata.remove("digest").ok_or_else(damaged)?;
-        let entry = |key: &str| file.metadata.get(key).cloned().ok_or_else(damaged);
-        if entry("format")? != FORMAT || weights::digest(&file)? != digest {
+        let optional = |key: &str| file.metadata.get(key).cloned();
+        let entry = |key: &str| optional(key).ok_or_else(damaged);
+        if ![FORMAT, OLD_FORMAT].contains(&entry("format")?.as_str()) || weights::digest(&file)? != digest {
             return Err(damaged());
         }
-        let identity = Identity { settings: entry("settings")?, pictures: entry("pictures")? };
+        let (settings, pictures) = (entry("settings")?, entry("pictures")?);
+        let identity =
+            Identity { settings, pictures, test: optional("test"), pretrained: optional("pretrained") };
         let progress: Progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
         let counted = progress.history.iter().enumerate().all(|(i, row)| row.epoch == i + 1);
         if !counted || progress.stage_epochs > progress.history.len() {
@@ -115,9 +133,15 @@ impl Identity {
     /// Checks that a run with this identity may go on from a checkpoint with that of `saved`.
     ///
     /// # Errors
-    /// A usage error that names the settings that differ, with both values.
+    /// A usage error that names the settings that differ, with both values, or what else does.
     pub fn check(&self, saved: &Identity) -> Result<()> {
         check_same(&saved.settings, &self.settings)?;
+        if saved.pretrained.is_some() && self.pretrained != saved.pretrained {
+            let file = flat(&self.settings).remove("finetune.pretrained").unwrap_or_default();
+            let advice = "put those back, give their place with --pretrained, or start another run";
+            let problem = "are not the weights that this run was begun with";
+            return Err(Error::Usage(format!("{file}: these {problem}; {advice}")));
+        }
         if self.pictures != saved.pictures {
             let problem = "the training pictures are not those that this run was begun with";
             return Err(Error::Usage(format!(
@@ -126,11 +150,17 @@ impl Identity {
         }
         Ok(())
     }
+
+    /// Whether the test images are others than those of `saved`. That changes no weights, only what the run's
+    /// accuracy means.
+    pub fn has_other_test(&self, saved: &Identity) -> bool {
+        saved.test.is_some() && self.test != saved.test
+    }
 }
 
-/// The settings that may differ between a run and its continuation: where the pictures are (their content is
+/// The settings that may differ between a run and its continuation: where images and weights are (their content is
 /// checked apart), and how many epochs there are. Whoever resumes checks that the schedule allows for those.
-const FREE: [&str; 2] = ["data", "epochs"];
+const FREE: [&str; 3] = ["data", "epochs", "finetune.pretrained"];
 
 /// Checks that two texts of settings say the same, but for the free ones.
 ///
@@ -185,6 +215,11 @@ fn flat(settings: &str) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
+    fn identity(settings: &str, pictures: &str) -> Identity {
+        let (test, pretrained) = (Some("t".into()), Some("w".into()));
+        Identity { settings: settings.into(), pictures: pictures.into(), test, pretrained }
+    }
+
     fn checkpoint() -> Checkpoint {
         let row = EpochMetrics {
             epoch: 1,
@@ -198,7 +233,7 @@ mod tests {
         };
         let totals = Totals { loss: 100.0 / 7.0, correct: 12.0, count: 64.0 };
         Checkpoint {
-            identity: Identity { settings: "seed = 1\n".into(), pictures: "abc".into() },
+            identity: identity("seed = 1\n", "abc"),
             progress: Progress { step: 2, totals, history: vec![row], ..Progress::default() },
             states: [
                 ("a.weight".to_string(), vec![0.1, -0.0, f32::MIN_POSITIVE]),
@@ -245,13 +280,24 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_with_both_values() {
-        let old = Identity { settings: "rate = 0.1\nseed = 1\nepochs = 5\n".into(), pictures: "x".into() };
-        let same = Identity { settings: "epochs = 9\nseed = 1\nrate = 0.1\n".into(), pictures: "x".into() };
+        let old = identity("rate = 0.1\nseed = 1\nepochs = 5\n", "x");
+        let same = identity("epochs = 9\nseed = 1\nrate = 0.1\n", "x");
         same.check(&old).unwrap();
-        let new = Identity { settings: "rate = 0.2\nema = 0.9\nseed = 1\n".into(), pictures: "x".into() };
+        let new = identity("rate = 0.2\nema = 0.9\nseed = 1\n", "x");
         let message = new.check(&old).unwrap_err().to_string();
         assert!(message.contains("ema = unset, now 0.9, rate = 0.1, now 0.2;"), "{message}");
-        let other = Identity { pictures: "y".into(), ..same };
+        let other = Identity { pictures: "y".into(), ..same.clone() };
         assert!(other.check(&old).unwrap_err().to_string().contains("pictures are not those"));
+        let other = Identity {
+            settings: format!("{}[finetune]\npretrained = \"p.safetensors\"\n", same.settings),
+            pretrained: Some("v".into()),
+            ..same.clone()
+        };
+        let message = other.check(&old).unwrap_err().to_string();
+        assert!(message.contains("p.safetensors") && message.contains("not the weights"), "{message}");
+        // What an older version did not save is not compared.
+        other.check(&Identity { pretrained: None, test: None, ..old.clone() }).unwrap();
+        let other = Identity { test: Some("u".into()), ..same.clone() };
+        assert!(other.has_other_test(&old) && !same.has_other_test(&old));
     }
 }

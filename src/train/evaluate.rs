@@ -188,7 +188,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    fn of(logits: Vec<f32>, labels: &[u32], classes: usize) -> Evaluation {
+    /// The figures of these logits, `[images, classes]`.
+    pub(super) fn of(logits: Vec<f32>, labels: &[u32], classes: usize) -> Evaluation {
         let mut per_class = vec![(0, 0); classes];
         let mut loss = 0.0;
         for (logits, &label) in logits.chunks_exact(classes).zip(labels) {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::advice::Sample;
 use super::checkpoint::Identity;
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::{Features, Feed, Request};
@@ -26,10 +27,12 @@ use crate::models::pretrained::{Attributes, CLASSIFIER, Pretrained};
 use crate::models::{self, Architecture, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
+use crate::weights;
 
 /// What fine-tuning is told besides the settings of any training. There the epochs are those of both stages, and the
 /// rate is the second stage's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Finetune {
     /// The file of weights to begin with.
     pub pretrained: String,
@@ -158,19 +161,26 @@ pub fn finetune(
     let Some(finetune) = &settings.finetune else {
         return Err(Error::Usage("these are no settings of a fine-tuning".into()));
     };
+    settings.check()?;
     settings.check_against(data.train.len())?;
     let path = Path::new(&finetune.pretrained);
     let spec = spec(&pretrained.spec, settings, finetune, data);
+    spec.check()?;
     let Program { plan, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
+    let identity = Identity {
+        settings: settings.to_toml(),
+        pictures: data.train.digest(),
+        test: Some(data.test.digest()),
+        pretrained: Some(weights::digest(&pretrained.file)?),
+    };
+    let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
     // Of all plans, this one holds every parameter.
     device.load(plan)?;
     let values = initial_values(pretrained, &parameters, settings, path)?;
     plans::write_parameters(device, &parameters, &values)?;
     drop(values);
     let mut images = data.train.clone();
-    let identity = Identity { settings: settings.to_toml(), pictures: images.digest() };
     let validation = images.split_validation(settings.validation, settings.seed)?;
-    let mut session = Session::begin(run, &spec, parameters.clone(), identity)?;
     run.write_settings(settings)?;
     let parts = parts(settings, finetune, images.len());
     for part in parts.iter().skip(session.progress().stage) {
@@ -182,7 +192,8 @@ pub fn finetune(
             break;
         }
     }
-    finish(device, run, settings, session.progress().history.clone(), &data.test, observer)
+    let sample = Sample::of(&images, spec.classes.len());
+    finish(device, run, settings, session.progress().history.clone(), &sample, &data.test, observer)
 }
 
 /// What stages are made from.

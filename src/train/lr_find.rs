@@ -8,7 +8,6 @@ use super::stage::{Moment, Stage};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::kernels::rng::{self, Stream};
 use crate::report::rates::Trial;
 
 /// The test ends where a loss is so many times the first.
@@ -45,8 +44,7 @@ pub fn find(
         if !goes_on(step, steps) {
             return Err(Error::Interrupted);
         }
-        let epoch = (step / course.steps()) as u32;
-        let order = rng::permutation(pictures, settings.seed, Stream::Shuffle, epoch);
+        let order = course.order(step / course.steps());
         let batch = &order[step % course.steps() * course.batch_size..][..course.batch_size];
         let rate = range.0 * (range.1 / range.0).powf(step as f32 / (steps.max(2) - 1) as f32);
         stage.run(device, batch, Moment { epoch: 1, step, rate })?;

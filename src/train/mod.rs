@@ -4,6 +4,7 @@
 //! training step, [`session`] is the loop around the steps, and [`checkpoint`] what the loop can be continued
 //! from. [`train`] puts them together for a model that is trained from scratch.
 
+pub mod advice;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod features;
@@ -24,6 +25,7 @@ use crate::error::Result;
 use crate::exec::Device;
 use crate::models::{Architecture, Spec, Variant};
 use crate::report::{EpochMetrics, RunReport};
+use advice::Sample;
 use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
 use features::Feed;
@@ -163,11 +165,17 @@ pub fn train(
     settings.check_against(data.train.len())?;
     let spec = spec(settings, &data);
     let Dataset { test, train: mut images, .. } = data;
-    let identity = Identity { settings: settings.to_toml(), pictures: images.digest() };
+    spec.check()?;
+    let identity = Identity {
+        settings: settings.to_toml(),
+        pictures: images.digest(),
+        test: Some(test.digest()),
+        pretrained: None,
+    };
     let validation = images.split_validation(settings.validation, settings.seed)?;
     let program = plans::training(&spec, settings, images.len())?;
     let parameters = program.parameters;
-    let mut session = Session::begin(run, &spec, parameters.clone(), identity)?;
+    let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
     run.write_settings(settings)?;
     let validation = match validation.is_empty() {
         true => None,
@@ -176,10 +184,11 @@ pub fn train(
     let course = settings.course(images.len());
     let stage = Stage::load(device, program.plan, &parameters, Feed::Pictures, course, validation)?;
     plans::upload(device, "train", &images)?;
+    let sample = Sample::of(&images, spec.classes.len());
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
     note_end(session.fit(device, &stage, 1, observer)?, observer);
-    finish(device, run, settings, session.progress().history.clone(), &test, observer)
+    finish(device, run, settings, session.progress().history.clone(), &sample, &test, observer)
 }
 
 /// Says why a training ended, where that is before its last epoch.
@@ -198,12 +207,14 @@ fn note_end(ended: Ended, observer: &mut dyn Observer) {
     }
 }
 
-/// Evaluates the best weights of a run on the test set, and writes the run's report.
+/// Evaluates the best weights of a run on the test set, and writes its result and its report. Weights and result are
+/// what a run is for; a page or picture that cannot be written is only warned of.
 fn finish(
     device: &mut dyn Device,
     run: &RunFolder,
     settings: &Settings,
     history: Vec<EpochMetrics>,
+    sample: &Sample,
     test: &Images,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
@@ -212,7 +223,7 @@ fn finish(
     let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
     let result =
         trained.evaluate(device, "test", test, manner, |done, of| observer.goes_on(Phase::Test, done, of))?;
-    run.write_report(&RunReport {
+    let report = RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
         classes: &trained.spec.classes,
         history: &history,
@@ -223,6 +234,33 @@ fn finish(
         images: test,
         parameters: trained.trained_parameters,
         settings: &settings.to_toml(),
-    })?;
+    };
+    run.write_result(&report)?;
+    if let Err(error) = run.write_report(&report) {
+        observer.warn(&format!("the report is incomplete: {error}"));
+    }
+    advise(device, &trained, settings, &history, sample, observer);
+    advice::mirrored(settings, &trained.spec.classes, &result, &test.labels)
+        .iter()
+        .for_each(|warning| observer.warn(warning));
     Ok(Outcome { history, test: result })
+}
+
+/// Warns of a training that learnt nothing, or whose model knows less than it did in training.
+fn advise(
+    device: &mut dyn Device,
+    trained: &Trained,
+    settings: &Settings,
+    history: &[EpochMetrics],
+    sample: &Sample,
+    observer: &mut dyn Observer,
+) {
+    if let Some(warning) = sample.at_chance(history) {
+        return observer.warn(&warning);
+    }
+    let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let again = trained.evaluate(device, "sample", &sample.images, manner, |_, _| observer.keep_going());
+    // All results are there; where this one cannot be had, there is nothing to warn of.
+    let warning = again.ok().and_then(|again| sample.lag(history, again.accuracy));
+    warning.into_iter().for_each(|warning| observer.warn(&warning));
 }

@@ -7,19 +7,41 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::files::{advice, open_plain, read_toml, write_atomic};
+use crate::files::{advice, is_still, open_plain, read_toml, write_atomic};
+use crate::report::run::FILES;
 use crate::report::{EpochMetrics, RunReport, curves, metrics};
 
-/// A run folder: `settings.toml`, `metrics.csv` and `.jsonl`, `curves.png`, `best.safetensors`, `last.safetensors`,
-/// `checkpoint.safetensors`, and at the end `result.json` and the files of [`RunReport`]. It is locked as long as this value lives; the lock ends with the process, however
-/// that ends.
+/// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked as long as this
+/// value lives; the lock ends with the process, however that ends. A new run that ends before it has saved anything
+/// takes its files with it, so that they are in nobody's way.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     _lock: File,
+    begun: Begun,
+}
+
+/// What is new about a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Begun {
+    /// Nothing: it is continued, or refused.
+    Before,
+    /// The run, in a folder that was there.
+    Here,
+    /// The folder too.
+    WithFolder,
 }
 
 const SETTINGS: &str = "settings.toml";
+const LOCK: &str = ".lock";
+const BEST: &str = "best.safetensors";
+const LAST: &str = "last.safetensors";
+const CHECKPOINT: &str = "checkpoint.safetensors";
+
+/// The files that a run cannot do without, besides its settings.
+pub const NEEDED: [&str; 6] = [BEST, LAST, CHECKPOINT, "metrics.csv", "metrics.jsonl", "result.json"];
+/// The picture that is drawn during the training, and those of the report, are missed by nobody but the eye.
+pub const SHOWN: &str = "curves.png";
 
 /// Settings and results are no larger than this.
 pub const MOST_TEXT: u64 = 1 << 20;
@@ -29,27 +51,30 @@ impl RunFolder {
     /// into it: what cannot be written shows before the training, not after.
     ///
     /// # Errors
-    /// If it cannot be written, or holds a run already.
+    /// If it cannot be written, holds a run already, or a file that the run would overwrite. Settings beside a lock are
+    /// what is left of a run that was killed before it had saved anything: they are in nobody's way.
     pub fn create(path: Option<PathBuf>, settings: &Settings, data: &str) -> Result<RunFolder> {
-        let path = match path {
+        let (path, begun) = match path {
             Some(path) => {
+                let begun = if path.exists() { Begun::Here } else { Begun::WithFolder };
                 if path.exists() && !path.is_dir() {
                     return Err(Error::file(&path, "is not a folder; choose another with --out"));
                 }
                 fs::create_dir_all(&path)
                     .map_err(|e| Error::file(&path, format!("cannot be created: {}", advice(&e))))?;
-                path
+                (path, begun)
             }
-            None => free_folder(&format!("{}-{data}", settings.model))?,
+            None => (free_folder(&format!("{}-{data}", settings.model))?, Begun::WithFolder),
         };
-        let run = RunFolder { _lock: lock(&path)?, path };
-        if [SETTINGS, "metrics.csv", "best.safetensors", "last.safetensors"]
-            .iter()
-            .any(|file| run.path.join(file).exists())
-        {
-            let advice = "go on with it by --resume, or choose another folder with --out";
-            return Err(Error::file(&run.path, format!("holds a run already; {advice}")));
+        let was_a_run = path.join(LOCK).exists();
+        let mut run = RunFolder { _lock: lock(&path)?, path, begun: Begun::Before };
+        if let Err(error) = check_free(&run.path, was_a_run) {
+            if !was_a_run {
+                let _ = fs::remove_file(run.path.join(LOCK)); // the folder stays as it was
+            }
+            return Err(error);
         }
+        run.begun = begun;
         run.write_settings(settings)?;
         Ok(run)
     }
@@ -59,13 +84,25 @@ impl RunFolder {
     /// # Errors
     /// If it holds no run, its settings cannot be read, or another process is writing to it.
     pub fn open(path: PathBuf) -> Result<(RunFolder, Settings)> {
+        let settings = RunFolder::settings(&path)?;
+        Ok((RunFolder { _lock: lock(&path)?, path, begun: Begun::Before }, settings))
+    }
+
+    /// The settings of the run in a folder.
+    ///
+    /// # Errors
+    /// If it holds no run, or they cannot be read.
+    pub fn settings(path: &Path) -> Result<Settings> {
         let file = path.join(SETTINGS);
         if !file.is_file() {
-            return Err(Error::file(&path, format!("holds no run: there is no {SETTINGS} in it")));
+            return Err(Error::file(path, format!("is not a run folder: it has no {SETTINGS}")));
         }
-        let run = RunFolder { _lock: lock(&path)?, path };
-        let settings = read_toml(&file, MOST_TEXT)?;
-        Ok((run, settings))
+        read_toml(&file, MOST_TEXT)
+    }
+
+    /// Whether there is anything to go on from, or to use.
+    pub fn has_saved(&self) -> bool {
+        [BEST, LAST, CHECKPOINT].iter().any(|file| self.path.join(file).exists())
     }
 
     /// Writes `settings.toml`.
@@ -82,16 +119,16 @@ impl RunFolder {
 
     /// The weights with the best validation accuracy.
     pub fn best(&self) -> PathBuf {
-        self.path.join("best.safetensors")
+        self.path.join(BEST)
     }
 
     /// The newest weights: of the last epoch, or of the moment of an interrupt.
     pub fn last(&self) -> PathBuf {
-        self.path.join("last.safetensors")
+        self.path.join(LAST)
     }
 
     fn checkpoint_path(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+        self.path.join(CHECKPOINT)
     }
 
     /// The state that the run goes on from; none before the first epoch's end.
@@ -105,7 +142,8 @@ impl RunFolder {
 
     /// The error of a checkpoint that is whole, but not one of this training.
     pub(super) fn not_its_checkpoint(&self) -> Error {
-        let problem = "does not belong to this run; delete it to begin the run again";
+        let problem =
+            "was written by another command or with other settings; delete it to begin the run again";
         Error::file(self.checkpoint_path(), problem)
     }
 
@@ -117,38 +155,87 @@ impl RunFolder {
         checkpoint.save(&self.checkpoint_path())
     }
 
+    /// Writes the figures that a finished run ends with.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_result(&self, report: &RunReport<'_>) -> Result<()> {
+        report.write_result(&self.path.join("result.json"))
+    }
+
     /// Writes what a finished run leaves to look at.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn write_report(&self, report: &RunReport<'_>) -> Result<()> {
-        report.write(&self.path)?;
-        report.write_result(&self.path.join("result.json"))
+        report.write(&self.path)
     }
 
-    /// Writes the history so far, as tables and as a picture.
+    /// Writes the history so far as tables.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn write_history(&self, title: &str, history: &[EpochMetrics]) -> Result<()> {
+    pub fn write_tables(&self, history: &[EpochMetrics]) -> Result<()> {
         metrics::write_csv(self.path.join("metrics.csv"), history)?;
-        metrics::write_jsonl(self.path.join("metrics.jsonl"), history)?;
-        curves::draw(self.path.join("curves.png"), title, history)
+        metrics::write_jsonl(self.path.join("metrics.jsonl"), history)
+    }
+
+    /// Draws the history so far.
+    ///
+    /// # Errors
+    /// If the picture cannot be written.
+    pub fn draw_curves(&self, title: &str, history: &[EpochMetrics]) -> Result<()> {
+        curves::draw(self.path.join(SHOWN), title, history)
     }
 }
 
-/// Claims a folder for this process. The file stays when the lock goes: to delete it would let two processes
-/// lock two files of one name.
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(".lock");
-    let file = open_plain(&path).map_err(|error| Error::file(&path, advice(&error)))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            let problem = "another training is writing to it; wait for its end, or choose another folder";
-            Err(Error::file(folder, problem))
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if self.begun == Begun::Before || self.has_saved() {
+            return;
         }
-        // Some network file systems know no locks.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        // Whatever cannot be removed is in the way no more than it was.
+        for file in [SETTINGS, LOCK] {
+            let _ = fs::remove_file(self.path.join(file));
+        }
+        if self.begun == Begun::WithFolder {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Refuses a folder with something in it that a new run would overwrite. A folder in the place of a picture is not: it
+/// only keeps the picture from being drawn.
+fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
+    let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
+    let settings = (!was_a_run).then_some(SETTINGS);
+    if let Some(file) = NEEDED.into_iter().chain(settings).find(|file| found(file)) {
+        let advice = "go on with it by --resume, or choose another folder with --out";
+        return Err(Error::file(folder, format!("holds a run already ({file}); {advice}")));
+    }
+    let mut pictures = FILES.into_iter().chain([SHOWN]);
+    match pictures.find(|file| found(file) && !folder.join(file).is_dir()) {
+        None => Ok(()),
+        Some(file) => {
+            let problem = format!("holds a file {file}, which the run would overwrite");
+            Err(Error::file(folder, format!("{problem}; choose another folder with --out")))
+        }
+    }
+}
+
+/// Claims a folder for this process. The file stays when the lock goes, unless nothing else does.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    loop {
+        let file = open_plain(&path).map_err(|error| Error::file(&path, advice(&error)))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let problem = "another training is writing to it; wait for its end, or choose another folder";
+            return Err(Error::file(folder, problem));
+        }
+        // Some network file systems know no locks. A file that is gone was that of a run that left nothing.
+        if is_still(&file, &path).map_err(|error| Error::file(&path, advice(&error)))? {
+            return Ok(file);
+        }
     }
 }
 

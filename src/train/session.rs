@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Identity, Progress};
 use super::evaluate::{Evaluation, Evaluator};
@@ -29,7 +29,21 @@ pub struct Session<'a> {
     /// What the device is to hold again, until a stage has taken it over.
     saved: Option<BTreeMap<String, Vec<f32>>>,
     pace: Pace,
+    /// Up to when `progress.elapsed` is counted.
+    clock: Instant,
+    curves: Curves,
 }
+
+/// The picture of the history, for which no training waits: it is drawn now and then, and at the end.
+#[derive(Default)]
+struct Curves {
+    drawn: Option<Instant>,
+    /// It is warned of once.
+    failed: bool,
+}
+
+/// Time between two pictures of the history.
+const BETWEEN_CURVES: Duration = Duration::from_secs(2);
 
 /// How fast this process trains the stage under way.
 struct Pace {
@@ -52,17 +66,27 @@ impl<'a> Session<'a> {
     /// of them are trained.
     ///
     /// # Errors
-    /// If there is a checkpoint that is damaged or belongs to other settings or pictures.
+    /// If there is a checkpoint that is damaged or belongs to other settings, images or pretrained weights. Other test
+    /// images are only warned of.
     pub fn begin(
         run: &'a RunFolder,
         spec: &'a Spec,
         parameters: Vec<Parameter>,
         identity: Identity,
+        observer: &mut dyn Observer,
     ) -> Result<Self> {
         let (progress, pace) = (Progress::default(), Pace::new(1));
-        let mut session = Session { run, spec, parameters, identity, progress, saved: None, pace };
+        let (clock, curves) = (Instant::now(), Curves::default());
+        let mut session =
+            Session { run, spec, parameters, identity, progress, saved: None, pace, clock, curves };
         if let Some(Checkpoint { identity, progress, states }) = run.checkpoint()? {
             session.identity.check(&identity)?;
+            if session.identity.has_other_test(&identity) {
+                observer.warn(
+                    "the test images are not those that this run was begun with: its test accuracy will be \
+                     that on the new ones",
+                );
+            }
             (session.progress, session.saved) = (progress, Some(states));
         }
         Ok(session)
@@ -97,6 +121,7 @@ impl<'a> Session<'a> {
                 None => self.epoch(device, stage, observer)?,
             }
         };
+        self.write_history(observer, true)?;
         self.progress.stage += 1;
         self.progress.stage_epochs = 0;
         Ok(ended)
@@ -128,7 +153,6 @@ impl<'a> Session<'a> {
     fn epoch(&mut self, device: &mut dyn Device, stage: &Stage, observer: &mut dyn Observer) -> Result<()> {
         let epoch = stage.epoch(&self.progress);
         self.steps(device, stage, &epoch, observer)?;
-        let begin = Instant::now();
         let rate = shortest(epoch.rate(epoch.steps() - 1));
         let validation = match &stage.validation {
             Some(validation) => Some(self.validate(device, stage, validation, observer)?),
@@ -142,7 +166,8 @@ impl<'a> Session<'a> {
         if !finite {
             return Err(self.diverged(&epoch, epoch.steps()));
         }
-        let Progress { totals, seconds, .. } = self.progress;
+        self.count_time();
+        let Progress { totals, seconds, elapsed, .. } = self.progress;
         let metrics = EpochMetrics {
             epoch: epoch.number,
             train_loss: totals.mean_loss(),
@@ -151,9 +176,9 @@ impl<'a> Session<'a> {
             validation_accuracy: validation.as_ref().map(|result| result.accuracy),
             rate,
             images_per_s: totals.count / seconds,
-            seconds: seconds + begin.elapsed().as_secs_f64(),
+            seconds: elapsed,
         };
-        self.finish_epoch(device, stage, metrics)?;
+        self.finish_epoch(device, stage, metrics, observer)?;
         self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
         Ok(())
     }
@@ -243,7 +268,7 @@ impl<'a> Session<'a> {
 
     /// Runs the validation, on the weights that are saved; if it is interrupted, everything is saved first.
     fn validate(
-        &self,
+        &mut self,
         device: &mut dyn Device,
         stage: &Stage,
         validation: &Evaluator,
@@ -291,23 +316,53 @@ impl<'a> Session<'a> {
         self.parameters.iter().map(values).collect()
     }
 
-    /// Enters the epoch into the history and writes every file. The checkpoint comes last: a run that is killed
-    /// before it is complete repeats the epoch, and writes the other files again.
-    fn finish_epoch(&mut self, device: &dyn Device, stage: &Stage, metrics: EpochMetrics) -> Result<()> {
+    /// Enters the epoch into the history and writes every file: first what cannot be had again, the weights and then
+    /// the checkpoint. A run that is killed before that is complete repeats the epoch; the tables are written again at
+    /// the latest when the stage ends.
+    fn finish_epoch(
+        &mut self,
+        device: &dyn Device,
+        stage: &Stage,
+        metrics: EpochMetrics,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let progress = &mut self.progress;
         progress.history.push(metrics);
         progress.stage_epochs += 1;
-        (progress.step, progress.totals, progress.seconds) = (0, Totals::default(), 0.0);
+        (progress.step, progress.totals) = (0, Totals::default());
+        (progress.seconds, progress.elapsed) = (0.0, 0.0);
         if best_epoch(&self.progress.history) == self.progress.history.len() {
             self.save_weights(device, stage, &self.run.best())?;
         }
-        let title = format!("{} on {}", self.spec.architecture, self.spec.data);
-        self.run.write_history(&title, &self.progress.history)?;
-        self.save(device, stage)
+        self.save(device, stage)?;
+        self.write_history(observer, false)
+    }
+
+    /// Writes the history as tables and, if it is time or the end, as a picture.
+    fn write_history(&mut self, observer: &mut dyn Observer, at_end: bool) -> Result<()> {
+        self.run.write_tables(&self.progress.history)?;
+        let Curves { drawn, failed } = self.curves;
+        if !failed && (at_end || drawn.is_none_or(|time| time.elapsed() >= BETWEEN_CURVES)) {
+            let title = format!("{} on {}", self.spec.architecture, self.spec.data);
+            let result = self.run.draw_curves(&title, &self.progress.history);
+            if let Err(error) = &result {
+                observer.warn(&format!("{error}; the training goes on without this picture"));
+            }
+            self.curves = Curves { drawn: Some(Instant::now()), failed: result.is_err() };
+        }
+        Ok(())
+    }
+
+    /// Counts the time that has passed as this epoch's.
+    fn count_time(&mut self) {
+        let now = Instant::now();
+        self.progress.elapsed += (now - self.clock).as_secs_f64();
+        self.clock = now;
     }
 
     /// Writes the weights as they are, and the checkpoint.
-    fn save(&self, device: &dyn Device, stage: &Stage) -> Result<()> {
+    fn save(&mut self, device: &dyn Device, stage: &Stage) -> Result<()> {
+        self.count_time();
         self.save_weights(device, stage, &self.run.last())?;
         let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(name)?)));
         let states = states.collect::<Result<_>>()?;

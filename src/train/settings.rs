@@ -16,6 +16,7 @@ use crate::nn::Norm;
 
 /// All settings of a training, resolved: written into the run folder as `settings.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     pub data: String,
     pub model: Architecture,
@@ -55,6 +56,7 @@ pub struct Settings {
 
 /// What is done to the training pictures; see [`crate::ops::augment`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Augmentation {
     pub flip: bool,
     /// Largest shift in pixels.
@@ -138,7 +140,7 @@ impl Recipe {
             model: Architecture::Cnn,
             image_size: crate::data::DEFAULT_SIZE,
             epochs: 20,
-            batch_size: 128,
+            batch_size: USUAL_BATCH,
             rate: usual_rate(Optimizer::Sgd),
             schedule: Schedule::OneCycle,
             optimizer: Optimizer::Sgd,
@@ -180,6 +182,9 @@ impl Recipe {
     }
 }
 
+/// The history of so many epochs is written, and read again, after each of them without being felt.
+pub const MOST_EPOCHS: usize = 20_000;
+
 /// The rate a recipe takes for an optimizer it did not choose itself.
 pub fn usual_rate(optimizer: Optimizer) -> f32 {
     match optimizer {
@@ -192,6 +197,28 @@ pub fn usual_rate(optimizer: Optimizer) -> f32 {
 /// The weight decay a recipe takes for an optimizer it did not choose itself.
 pub fn usual_decay(optimizer: Optimizer) -> f32 {
     if optimizer == Optimizer::Sgd { 1e-3 } else { 0.0 }
+}
+
+/// The batch that the recipes and their rates are made for.
+pub const USUAL_BATCH: usize = 128;
+
+/// The batch where none is chosen: the usual one, or so much smaller that an epoch has steps enough to learn by.
+pub fn usual_batch(images: usize) -> usize {
+    const LEAST: usize = 8;
+    const STEPS: usize = 10;
+    let halves = std::iter::successors(Some(USUAL_BATCH), |batch| Some(batch / 2));
+    halves.take_while(|batch| *batch >= LEAST).find(|batch| images >= STEPS * batch).unwrap_or(LEAST)
+}
+
+/// A rate that is made for [`USUAL_BATCH`], in batches of another size. A smaller batch's gradient is the noisier, and
+/// its steps are the more: they are made smaller, in proportion, or with its root where the optimizer takes the
+/// gradient's size out itself. Larger batches keep the rate.
+pub fn rate_in_batches(rate: f32, optimizer: Optimizer, batch_size: usize) -> f32 {
+    let share = (batch_size as f32 / USUAL_BATCH as f32).min(1.0);
+    match optimizer {
+        Optimizer::Sgd => rate * share,
+        Optimizer::Adam | Optimizer::KerasAdam => rate * share.sqrt(),
+    }
 }
 
 impl Settings {
@@ -232,6 +259,8 @@ impl Settings {
     /// A usage error that names the option.
     pub fn check(&self) -> Result<()> {
         usage(self.epochs > 0, "--epochs must be at least 1".into())?;
+        let epochs = self.epochs;
+        usage(epochs <= MOST_EPOCHS, format!("--epochs {epochs} are too many; the most is {MOST_EPOCHS}"))?;
         usage(self.batch_size > 0, "--batch-size must be at least 1".into())?;
         let Settings { image_size, augment, .. } = *self;
         let sizes = crate::data::SIZES;
@@ -251,6 +280,10 @@ impl Settings {
         for (name, value) in shares {
             usage((0.0..1.0).contains(&value), format!("{name} must lie in [0, 1), not {value}"))?;
         }
+        let Norm { epsilon, momentum } = self.norm;
+        let range = 1e-12..=1.0;
+        usage(range.contains(&epsilon), format!("norm.epsilon must lie in 1e-12 to 1, not {epsilon}"))?;
+        usage((0.0..=1.0).contains(&momentum), format!("norm.momentum must lie in [0, 1], not {momentum}"))?;
         let clip = self.clip;
         usage(clip.is_finite() && clip >= 0.0, format!("--clip must not be negative: {clip}"))?;
         let target = self.target;
@@ -258,7 +291,13 @@ impl Settings {
         usage(fits, format!("--target is in per cent, such as 87, not {target}"))?;
         let falls = self.schedule != Schedule::Constant;
         let problem = "--plateau lowers the rate itself; use it with --schedule constant";
-        usage(self.plateau == 0 || !falls, problem.into())
+        usage(self.plateau == 0 || !falls, problem.into())?;
+        self.finetune.as_ref().map_or(Ok(()), |finetune| finetune.check(self.epochs))
+    }
+
+    /// Which command these settings are for.
+    pub fn command(&self) -> &'static str {
+        if self.finetune.is_some() { "finetune" } else { "train" }
     }
 
     /// Checks that a run with the settings `begun` can go on with these. Where the schedule depends on the number
@@ -291,7 +330,7 @@ impl Settings {
         let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
         usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
         // Beyond this the step would lose precision on its way through f32.
-        let steps = epochs.saturating_mul(left / batch_size);
+        let steps = epochs.saturating_mul(self.course(left).steps());
         usage(steps <= 1 << 24, format!("--epochs {epochs} are {steps} steps; the most is {}", 1 << 24))
     }
 }
@@ -312,6 +351,38 @@ mod tests {
         for text in ["", "flop", "shift", "shift=x", "flip=2", "shift=99999"] {
             assert!(text.parse::<Augmentation>().unwrap_err().to_string().contains("write none"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_comes_from_a_file_is_checked_as_options_are() {
+        let good = Recipe::Default.settings();
+        good.check().unwrap();
+        let norm = |epsilon, momentum| Settings { norm: Norm { epsilon, momentum }, ..good.clone() };
+        for (wrong, part) in [
+            (norm(0.0, 0.1), "norm.epsilon"),
+            (norm(f32::NAN, 0.1), "norm.epsilon"),
+            (norm(1e-5, -0.1), "norm.momentum"),
+            (norm(1e-5, f32::NAN), "norm.momentum"),
+            (Settings { rate: f32::NAN, ..good.clone() }, "--lr"),
+            (Settings { weight_decay: f32::INFINITY, ..good.clone() }, "--weight-decay"),
+            (Settings { ema: f32::NAN, ..good.clone() }, "--ema"),
+            (Settings { target: f64::NAN, ..good.clone() }, "--target"),
+            (Settings { epochs: MOST_EPOCHS + 1, ..good.clone() }, "--epochs"),
+        ] {
+            assert!(wrong.check().unwrap_err().to_string().contains(part), "{part}");
+        }
+        let text = format!("{}surprise = 1\n", good.to_toml().split('[').next().unwrap());
+        assert!(toml::from_str::<Settings>(&text).unwrap_err().message().contains("surprise"));
+    }
+
+    #[test]
+    fn batch_and_rate_follow_the_data() {
+        let batches = [45_000, 1280, 1279, 280, 81, 20, 3].map(usual_batch);
+        assert_eq!(batches, [128, 128, 64, 16, 8, 8, 8]);
+        assert_eq!(rate_in_batches(0.1, Optimizer::Sgd, 128), 0.1);
+        assert_eq!(rate_in_batches(0.1, Optimizer::Sgd, 512), 0.1);
+        assert_eq!(rate_in_batches(0.1, Optimizer::Sgd, 8), 0.00625);
+        assert_eq!(rate_in_batches(4e-3, Optimizer::Adam, 32), 2e-3);
     }
 
     #[test]

@@ -58,9 +58,11 @@ pub enum Ended {
 }
 
 impl Course {
-    /// Steps of an epoch: the incomplete last batch is left out, another one each time.
+    /// Steps of an epoch. The incomplete last batch is left out, another one each time; where that would cost more than
+    /// a hundredth of the images, it is filled up with the first of the epoch instead.
     pub fn steps(&self) -> usize {
-        self.pictures / self.batch_size
+        let (whole, rest) = (self.pictures / self.batch_size, self.pictures % self.batch_size);
+        if 100 * rest > self.pictures { whole + 1 } else { whole }
     }
 
     /// Whether a training with these finished epochs is at its end, and why.
@@ -81,8 +83,11 @@ impl Course {
     }
 
     /// The pictures of an epoch (from 1, counted over the whole run), in the order of its steps.
-    fn order(&self, epoch: usize) -> Vec<u32> {
-        rng::permutation(self.pictures, self.seed, Stream::Shuffle, epoch as u32)
+    pub(super) fn order(&self, epoch: usize) -> Vec<u32> {
+        let mut order = rng::permutation(self.pictures, self.seed, Stream::Shuffle, epoch as u32);
+        let missing = (self.steps() * self.batch_size).saturating_sub(self.pictures);
+        order.extend_from_within(..missing);
+        order
     }
 }
 
@@ -227,5 +232,29 @@ impl Epoch<'_> {
     /// Whether so many steps of the epoch are enough for the probe, and no more.
     pub fn is_probed(&self, steps: usize) -> bool {
         self.first == 0 && steps == probe::AFTER.min(self.steps())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::train::settings::{Recipe, Settings};
+
+    #[test]
+    fn no_more_than_a_hundredth_of_an_epoch_is_left_out() {
+        let course =
+            |pictures, batch_size| Settings { batch_size, ..Recipe::Default.settings() }.course(pictures);
+        assert_eq!(course(45_000, 128).steps(), 351);
+        assert_eq!(course(45_000, 128).order(1).len(), 45_000);
+        for (pictures, batch_size, steps) in [(162, 64, 3), (81, 8, 11), (96, 16, 6), (9, 9, 1)] {
+            let course = course(pictures, batch_size);
+            assert_eq!(course.steps(), steps);
+            let order = course.order(2);
+            assert_eq!(order.len(), steps * batch_size);
+            // Each image once, then the first ones again; none twice in a batch.
+            let mut once = order[..pictures].to_vec();
+            once.sort_unstable();
+            assert!(once.iter().copied().eq(0..pictures as u32));
+            assert_eq!(order[pictures..], order[..steps * batch_size - pictures]);
+        }
     }
 }

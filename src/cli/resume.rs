@@ -1,0 +1,78 @@
+//! `cifar-engine resume`: goes on with a run, whichever command began it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::choices::Choices;
+use super::device::DeviceOptions;
+use super::finetune::FinetuneCommand;
+use super::options::count;
+use super::train::{Train, quoted};
+use crate::console;
+use crate::error::{Error, Result};
+use crate::train::run_folder::RunFolder;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cifar-engine resume runs/mine                go on where it was interrupted
+  cifar-engine resume runs/mine --epochs 40    make it longer; with --schedule constant only
+  cifar-engine resume runs/mine --data moved/  its images lie elsewhere now")]
+pub struct Resume {
+    /// The run's folder.
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+
+    /// Where the images lie now [default: where they were].
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+
+    /// Make a run with a constant rate so long.
+    #[arg(long, value_name = "N", value_parser = count)]
+    epochs: Option<usize>,
+
+    /// Where the weights that a fine-tuning began with lie now [default: where they were].
+    #[arg(long, value_name = "PATH")]
+    pretrained: Option<String>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+impl Resume {
+    pub fn run(self) -> Result<()> {
+        let Resume { run, data, epochs, pretrained, json, device } = self;
+        let choices = Choices { data, epochs, ..Choices::default() };
+        match (RunFolder::settings(&run)?.command(), pretrained) {
+            ("finetune", pretrained) => {
+                FinetuneCommand::resuming(run, choices, pretrained, json, device).run()
+            }
+            (_, None) => Train::resuming(run, choices, json, device).run(),
+            _ => Err(Error::Usage("--pretrained is for a fine-tuning; this run was begun by train".into())),
+        }
+    }
+}
+
+/// Refuses a run that another command began: on it, each of them would do damage.
+pub fn check_begun_by(command: &str, run: &Path) -> Result<()> {
+    let begun_by = RunFolder::settings(run)?.command();
+    if command == begun_by {
+        return Ok(());
+    }
+    let folder = quoted(&run.to_string_lossy());
+    Err(Error::file(run, format!("was begun by {begun_by}; go on with: cifar-engine resume {folder}")))
+}
+
+/// Says what an interrupted run can be continued with.
+pub fn tell_interrupted(run: &RunFolder) {
+    if run.has_saved() {
+        let folder = quoted(&run.path().to_string_lossy());
+        console::note(format_args!("interrupted, saved; continue with: cifar-engine resume {folder}"));
+    } else {
+        console::note("interrupted before anything was saved");
+    }
+}

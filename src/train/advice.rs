@@ -1,0 +1,167 @@
+//! What the figures of a finished training say is wrong with it, where it would otherwise look like any other.
+
+use super::evaluate::Evaluation;
+use super::score::best_epoch;
+use super::settings::{Augmentation, Settings};
+use crate::data::Images;
+use crate::ops::softmax_cross_entropy::first_largest;
+use crate::report::EpochMetrics;
+
+/// What is kept of the training images to judge by.
+pub struct Sample {
+    /// Some of them, from all over the set.
+    pub images: Images,
+    /// The share of the most frequent class: what guessing reaches.
+    largest_share: f64,
+    /// How many training images there are.
+    all: usize,
+}
+
+/// Images of a sample.
+const MOST_SAMPLED: usize = 512;
+/// So many classes are still looked at pair by pair.
+const MOST_CLASSES: usize = 1000;
+/// A pair of classes with fewer test images shows nothing.
+const LEAST_OF_PAIR: usize = 16;
+
+impl Sample {
+    /// A sample of images of so many classes.
+    pub fn of(images: &Images, classes: usize) -> Sample {
+        let all = images.len();
+        let indices: Vec<u32> = (0..all as u32).step_by(all.div_ceil(MOST_SAMPLED).max(1)).collect();
+        let largest = images.counts(classes).into_iter().max().unwrap_or(0);
+        let largest_share = largest as f64 / all.max(1) as f64;
+        Sample { images: images.subset(&indices), largest_share, all }
+    }
+
+    /// Whether the last epoch's training accuracy is what guessing reaches.
+    pub fn at_chance(&self, history: &[EpochMetrics]) -> Option<String> {
+        let last = history.last()?;
+        let share = self.largest_share;
+        let noise = 3.0 * (share * (1.0 - share) / self.all as f64).sqrt();
+        (last.train_accuracy <= share + noise).then(|| {
+            format!(
+                "the training ended at chance: {:.1} % of the training images were right in its last epoch, and {:.1} % \
+                 are of the most frequent class; try a lower --lr, more --epochs or another --batch-size",
+                100.0 * last.train_accuracy,
+                100.0 * share
+            )
+        })
+    }
+
+    /// Whether the finished model knows the sample much worse than it knew the images while it was trained; `accuracy`
+    /// is that on the sample.
+    pub fn lag(&self, history: &[EpochMetrics], accuracy: f64) -> Option<String> {
+        let trained = history.get(best_epoch(history).checked_sub(1)?)?.train_accuracy;
+        let noise = 3.0 * (0.25 / self.images.len() as f64).sqrt();
+        (accuracy < trained - noise.max(0.2)).then(|| {
+            format!(
+                "in training {:.1} % of the images were right, but of the same images the finished model knows only \
+                 {:.1} %: the running statistics of batch normalisation lag behind; train for more steps (--epochs, a \
+                 smaller --batch-size)",
+                100.0 * trained,
+                100.0 * accuracy
+            )
+        })
+    }
+}
+
+/// Pairs of classes that are told apart no better than by chance, though hardly taken for others, in a training that
+/// flips images: they may be mirror images of each other.
+pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labels: &[u32]) -> Vec<String> {
+    let count = classes.len();
+    if !settings.augment.flip || count > MOST_CLASSES {
+        return Vec::new();
+    }
+    let mut matrix = vec![0usize; count * count];
+    for (logits, &label) in test.logits.chunks_exact(count).zip(labels) {
+        matrix[label as usize * count + first_largest(logits)] += 1;
+    }
+    let cell = |from: usize, to: usize| matrix[from * count + to] as f64;
+    let all = |class: usize| matrix[class * count..][..count].iter().sum::<usize>() as f64;
+    let suspicious = |a: usize, b: usize| {
+        let within = [cell(a, a) + cell(a, b), cell(b, b) + cell(b, a)];
+        let pair = within[0] + within[1];
+        let known = within[0] >= 0.8 * all(a) && within[1] >= 0.8 * all(b);
+        let right = (cell(a, a) + cell(b, b)) / pair;
+        known && pair >= LEAST_OF_PAIR as f64 && (right - 0.5).abs() <= (0.25 / pair).sqrt()
+    };
+    let augment = Augmentation { flip: false, ..settings.augment };
+    let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+    let text = |(a, b): (usize, usize)| {
+        format!(
+            "{} and {} are told apart no better than by chance, and the training flips images: if one is the mirror \
+             image of the other, train with --augment {augment}",
+            classes[a], classes[b]
+        )
+    };
+    pairs.filter(|&(a, b)| all(a) > 0.0 && all(b) > 0.0 && suspicious(a, b)).map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::settings::Recipe;
+
+    fn history(train_accuracy: f64) -> Vec<EpochMetrics> {
+        let (train_loss, rate, images_per_s, seconds) = (1.0, 0.1, 1.0, 1.0);
+        let (validation_loss, validation_accuracy) = (None, None);
+        vec![EpochMetrics {
+            epoch: 1,
+            train_loss,
+            train_accuracy,
+            validation_loss,
+            validation_accuracy,
+            rate,
+            images_per_s,
+            seconds,
+        }]
+    }
+
+    /// Three classes, of which the first has half of the images.
+    fn sample() -> Sample {
+        let mut images = Images::black(1000, 8);
+        images.labels = (0..1000).map(|i| [0, 1, 0, 2][i % 4]).collect();
+        Sample::of(&images, 3)
+    }
+
+    #[test]
+    fn chance_is_the_most_frequent_class() {
+        assert_eq!(sample().images.len(), 500);
+        assert!(sample().at_chance(&history(0.34)).unwrap().contains("50.0 %"));
+        assert!(sample().at_chance(&history(0.53)).is_some());
+        assert!(sample().at_chance(&history(0.6)).is_none());
+        assert!(sample().at_chance(&[]).is_none());
+    }
+
+    #[test]
+    fn statistics_that_lag_are_told() {
+        assert!(sample().lag(&history(0.92), 0.2).unwrap().contains("statistics"));
+        assert!(sample().lag(&history(0.92), 0.8).is_none());
+        assert!(sample().lag(&history(0.2), 0.9).is_none());
+        assert!(sample().lag(&[], 0.0).is_none());
+    }
+
+    /// What a model says that takes image `i`, of class `i % 3`, for `taken(i)`.
+    fn pairs(taken: impl Fn(usize) -> usize, settings: &Settings) -> Vec<String> {
+        let names = ["left", "right", "up"].map(String::from);
+        let labels: Vec<u32> = (0..60).map(|i| i % 3).collect();
+        let logits = (0..60).flat_map(|i| (0..3).map(move |class| (i, class)));
+        let logits = logits.map(|(i, class)| if taken(i) == class { 1.0 } else { 0.0 }).collect();
+        let test = Evaluation::of(logits, &labels, 3);
+        mirrored(settings, &names, &test, &labels)
+    }
+
+    #[test]
+    fn classes_that_mirror_each_other_are_named() {
+        let flips = Recipe::Default.settings();
+        let by_chance = |i: usize| if i % 3 == 2 { 2 } else { i / 6 % 2 };
+        let found = pairs(by_chance, &flips);
+        assert!(found.len() == 1 && found[0].starts_with("left and right are"), "{found:?}");
+        assert!(found[0].ends_with("--augment shift=4"), "{found:?}");
+        assert_eq!(pairs(|i| if i % 3 == 2 { 2 } else { 0 }, &flips).len(), 1, "all taken for one");
+        assert_eq!(pairs(|i| i % 3, &flips).len(), 0, "all right");
+        assert_eq!(pairs(|i| i / 3 % 3, &flips).len(), 0, "nothing is known");
+        assert_eq!(pairs(by_chance, &Recipe::Keras.settings()).len(), 0, "no flips");
+    }
+}
