@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::error::{Error, Result, acts, escaped};
 
-/// Prints a line of results on standard output. A reader that has seen enough (`| head -1`) is no error.
+/// Prints a line of results on standard output.
 ///
 /// # Errors
-/// If it cannot be written: results must not be lost silently.
+/// If it cannot be written: results must not be lost silently. [`Error::ReaderLeft`] where a reader has seen enough
+/// (`| head -1`): what only makes more results can end.
 pub fn print(text: impl Display) -> Result<()> {
     print_own(escaped(&text.to_string()))
 }
@@ -34,7 +35,7 @@ pub fn print_json(value: &Value) -> Result<()> {
 pub fn print_own(text: impl Display) -> Result<()> {
     let mut out = stdout();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::ReaderLeft),
         written => {
             written.map_err(|error| Error::file("standard output", format!("cannot be written: {error}")))
         }

@@ -19,7 +19,7 @@ pub enum Error {
     },
 
     /// A file or folder is missing, malformed or cannot be written.
-    #[error("{}: {}", printable(&path.to_string_lossy()), printable(problem))]
+    #[error("{}: {}", printable(&path_text(path)), printable(problem))]
     File {
         /// The file or folder, as it was given or found.
         path: PathBuf,
@@ -34,6 +34,10 @@ pub enum Error {
     /// Ctrl-C; what was finished has been saved (exit code 130).
     #[error("interrupted")]
     Interrupted,
+
+    /// Nobody reads the results any more (`| head -1`): the work ends in silence (exit code 0).
+    #[error("nobody reads the results any more")]
+    ReaderLeft,
 
     /// Anything else that ended the work.
     #[error("{}", printable(_0))]
@@ -59,9 +63,10 @@ impl Error {
         }
     }
 
-    /// The process exit code: 1 failure, 2 usage, 130 interrupted.
+    /// The process exit code: 1 failure, 2 usage, 130 interrupted, 0 where no reader is left.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::ReaderLeft => 0,
             Error::Usage(_) => 2,
             Error::Interrupted => 130,
             _ => 1,
@@ -110,9 +115,32 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A path as text. Bytes that are no UTF-8 are shown as escapes, so that names which differ stay apart.
+pub fn path_text(path: &Path) -> Cow<'_, str> {
+    if let Some(text) = path.to_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_text_stay_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let text = |bytes| path_text(Path::new(std::ffi::OsStr::from_bytes(bytes))).into_owned();
+        assert_eq!(text("ä/猫".as_bytes()), "ä/猫");
+        assert_eq!((text(b"n\xfe.png"), text(b"n\xff.png")), (r"n\xfe.png".into(), r"n\xff.png".into()));
+        assert_eq!(Error::file(Path::new(std::ffi::OsStr::from_bytes(b"\xff")), "x").to_string(), r"\xff: x");
+    }
 
     #[test]
     fn every_message_is_one_printable_line_of_bounded_length() {

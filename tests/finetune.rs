@@ -69,7 +69,7 @@ impl Setting {
         let pretrained = Pretrained::open(&self.weights(), &Attributes::default()).unwrap();
         let mut observer = Stopping { left: Cell::new(stop_after), steps: 0 };
         let mut device = Cpu::new(2, Isa::detect()).unwrap();
-        let outcome = finetune(&mut device, settings, pretrained, &pictures(), &run, &mut observer);
+        let outcome = finetune(&mut device, settings, pretrained, pictures(), &run, &mut observer);
         (outcome, observer.steps)
     }
 

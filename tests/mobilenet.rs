@@ -278,7 +278,8 @@ fn real_weights_know_a_cat_and_an_espresso() {
         let probability = |device: &mut dyn Device, attributes: &Attributes| {
             let trained = Trained::open_as(&path, attributes, Some(224)).unwrap();
             let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
-            let images = cifar_engine::data::Images { pixels, labels: vec![0], size: 224 };
+            let images =
+                cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
             let manner = Manner { batch_size: 1, flip: false };
             let result = trained.evaluate(device, photo, &images, manner, |_, _| true).unwrap();
             probabilities(&result.logits)[class]

@@ -142,7 +142,7 @@ impl Bench {
         let id = device.load(plan)?;
         let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
         let labels = (0..self.batch_size).map(|i| i % 10).collect();
-        upload(device, name, &Images { pixels: pixels.collect(), labels, size })?;
+        upload(device, name, &Images { pixels: pixels.collect(), labels, size, files: Vec::new() })?;
         write_parameters(device, &parameters, &initial_values(&parameters, 0))?;
         let indices: Vec<u32> = (0..self.batch_size).collect();
         device.write(id, "indices", indices.as_slice().into())?;

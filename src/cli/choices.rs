@@ -230,15 +230,27 @@ impl Choices {
 
     /// Completes what could not be known before the data and the other choices were. Returns what the size of the data
     /// changed, to be told.
-    pub fn settle(&self, settings: &mut Settings, data: &Dataset) -> Vec<String> {
+    ///
+    /// # Errors
+    /// If a number of validation images is chosen, but the data has some of its own.
+    pub fn settle(&self, settings: &mut Settings, data: &Dataset) -> Result<Vec<String>> {
         settings.data = lasting_source(&settings.data, data);
         // Only a model that was trained on mirror images is at home with them.
         settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
-        // A tenth, so that small data sets of one's own train without further options.
-        if self.validation.is_none() {
-            settings.validation = settings.validation.min(data.train.len() / 10);
-        }
-        self.fit_batch(settings, data.train.len().saturating_sub(settings.validation))
+        settings.validation = match (data.validation.len(), self.validation) {
+            // A tenth, so that small data sets of one's own train without further options.
+            (0, None) => settings.validation.min(data.train.len() / 10),
+            (0, Some(chosen)) => chosen,
+            (own, None) => own,
+            (own, Some(chosen)) if chosen == 0 || chosen == own => chosen,
+            (own, Some(chosen)) => {
+                let problem =
+                    format!("--validation {chosen}: {} has {own} validation images of its own", data.name);
+                return Err(Error::Usage(format!("{problem}; leave the option out, or choose 0 for none")));
+            }
+        };
+        let images = data.training_len(settings.validation).saturating_sub(settings.validation);
+        Ok(self.fit_batch(settings, images))
     }
 
     /// Makes the batch one that so many training images can fill, and the rate one for this batch.

@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::device::{DeviceOptions, Opened};
-use super::options::{DataOptions, FlipOption, same_classes};
+use super::loading::{DataOptions, Tried};
+use super::options::FlipOption;
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
@@ -16,11 +17,11 @@ use crate::train::evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine evaluate runs/cnn-cifar10-1/best.safetensors
+  cifar-engine evaluate runs/cnn-cifar10-1                    on what that run was measured on
   cifar-engine evaluate best.safetensors --data pictures/ --report report/
   cifar-engine evaluate best.safetensors --data pictures/ --json")]
 pub struct Evaluate {
-    /// The weights, as `train` writes them.
+    /// The weights, as `train` writes them, or a run folder, for its best ones.
     weights: PathBuf,
 
     #[command(flatten)]
@@ -47,21 +48,22 @@ pub struct Evaluate {
 
 impl Evaluate {
     pub fn run(self) -> Result<()> {
-        let trained = Trained::open(&self.weights)?;
+        let tried = Tried::at(&self.weights)?;
+        let trained = Trained::open(&tried.weights)?;
         let spec = &trained.spec;
         let Opened { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}"));
-        let data = self.data.load_test(spec.image_size)?;
-        same_classes(&self.weights, &spec.classes, &data)?;
+        let data = tried.load(spec, &self.data, self.device.threads)?;
+        let (set, images) = data.measured();
         let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
         let manner = Manner { batch_size: self.batch_size as usize, flip };
-        let bar = progress::bar("test", 0);
+        let bar = progress::bar(set, 0);
         let goes_on = |done: usize, of: usize| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
             !stopped()
         };
-        let result = trained.evaluate(device.as_mut(), "test", &data.test, manner, goes_on);
+        let result = trained.evaluate(device.as_mut(), set, images, manner, goes_on);
         bar.finish_and_clear();
         let result = result?;
         if let Some(folder) = &self.report {
@@ -74,7 +76,8 @@ impl Evaluate {
                 plain_accuracy: result.plain_accuracy,
                 loss: result.loss,
                 logits: &result.logits,
-                images: &data.test,
+                images,
+                set,
                 parameters: trained.trained_parameters,
                 settings: "",
             }
@@ -84,13 +87,12 @@ impl Evaluate {
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);
-            let mut result =
-                json!({"accuracy": accuracy, "loss": loss, "data": data.name, "test_flip": flip});
+            let mut result = json!({"accuracy": accuracy, "loss": loss, "data": data.name, "images": set, "test_flip": flip});
             result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
             result["per_class"] = per_class.into();
             return console::print_json(&result);
         }
-        console::print(format_args!("{}: {}", data.name, headline(&result)))?;
+        console::print(format_args!("{}: {}", data.name, headline(set, &result)))?;
         let width = spec.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         for (class, (correct, images)) in spec.classes.iter().zip(&result.per_class) {
             let share = match images {
@@ -104,13 +106,13 @@ impl Evaluate {
 }
 
 /// Accuracy and loss, and what was done to get them.
-pub fn headline(result: &Evaluation) -> String {
+pub fn headline(set: &str, result: &Evaluation) -> String {
     let (accuracy, loss) = (100.0 * result.accuracy, result.loss);
     match result.plain_accuracy {
-        None => format!("test accuracy {accuracy:.2} %, loss {loss:.4}"),
+        None => format!("{set} accuracy {accuracy:.2} %, loss {loss:.4}"),
         Some(plain) => {
             let plain = format!("(averaged with mirrored copies; {:.2} % without)", 100.0 * plain);
-            format!("test accuracy {accuracy:.2} % {plain}, loss {loss:.4}")
+            format!("{set} accuracy {accuracy:.2} % {plain}, loss {loss:.4}")
         }
     }
 }

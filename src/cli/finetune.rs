@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 
-use super::STOP;
 use super::choices::{Choices, lasting, lasting_source};
 use super::device::{DeviceOptions, Opened};
 use super::finetune_choices::FinetuneChoices;
-use super::options::{WeightsOptions, load_data};
+use super::loading::{announce, load_training, options_of_program};
+use super::options::WeightsOptions;
 use super::progress::Display;
 use super::resume::{check_begun_by, tell_interrupted};
 use super::train::Report;
-use crate::console::{self, Level};
-use crate::data::{self, DEFAULT_SIZE, Dataset};
+use crate::console;
+use crate::data::{DEFAULT_SIZE, Dataset, Source};
 use crate::error::{Error, Result};
 use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{Architecture, manifest};
@@ -132,15 +132,16 @@ impl FinetuneCommand {
         let (folder, layout) = (run.path().display(), pretrained.layout);
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
         console::info(format_args!("device: {device_name}; run folder: {folder}"));
+        let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);
-        let outcome = finetune::finetune(device.as_mut(), &settings, pretrained, &data, &run, &mut display);
+        let outcome = finetune::finetune(device.as_mut(), &settings, pretrained, data, &run, &mut display);
         display.finish();
         if let Err(Error::Interrupted) = outcome {
             tell_interrupted(&run);
         }
         let outcome = outcome?;
-        let (name, classes) = (&data.name, &data.classes);
-        Report { outcome: &outcome, data: name, source: &settings.data, classes, run: &run }.print(self.json)
+        let (data, classes) = (&name, &classes);
+        Report { outcome: &outcome, data, source: &settings.data, classes, run: &run }.print(self.json)
     }
 
     /// A new run, by the given options.
@@ -149,7 +150,7 @@ impl FinetuneCommand {
         let (mut settings, finetune) = own.over(&choices, &defaults(choices.epochs))?;
         let (path, known) = match own.pretrained.filter(|path| path != "auto") {
             Some(path) => (PathBuf::from(path), Attributes::default()),
-            None => manifest::find(settings.model, &data_options())?,
+            None => manifest::find(settings.model, &options_of_program())?,
         };
         let attributes = finetune.attributes.clone().or(known);
         let pretrained = Pretrained::open(&path, &attributes)?;
@@ -171,10 +172,11 @@ impl FinetuneCommand {
         };
         let pretrained_path = lasting(text);
         settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
-        let data = load(&mut settings)?;
-        let notes = choices.settle(&mut settings, &data);
+        let data = self.load(&mut settings)?;
+        let notes = choices.settle(&mut settings, &data)?;
         notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
-        settings.check_against(data.train.len())?;
+        settings.check_against(data.training_len(settings.validation))?;
+        announce(&data, &settings)?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         Ok((run, settings, data, pretrained))
     }
@@ -185,7 +187,8 @@ impl FinetuneCommand {
         let (run, begun) = RunFolder::open(path)?;
         let (mut settings, finetune) = self.own()?.over(&self.choices, &begun)?;
         settings.check_resumes(&begun)?;
-        let data = load(&mut settings)?;
+        let data = self.load(&mut settings)?;
+        announce(&data, &settings)?;
         let pretrained = Pretrained::open(Path::new(&finetune.pretrained), &finetune.attributes)?;
         Ok((run, settings, data, pretrained))
     }
@@ -195,20 +198,14 @@ impl FinetuneCommand {
         let attributes = self.attributes.attributes()?;
         Ok(FinetuneChoices { attributes, input_size: self.choices.image_size, ..self.own.clone() })
     }
-}
 
-/// Where downloads go, and whether there may be any.
-fn data_options() -> data::Options<'static> {
-    let quiet = !console::says(Level::Normal);
-    data::Options { quiet, stop: Some(&STOP), ..data::Options::default() }
-}
-
-/// The data: pictures in a folder in the size that the model sees, others in their own, to be enlarged.
-fn load(settings: &mut Settings) -> Result<Dataset> {
-    let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
-    let is_folder = Path::new(&settings.data).join("train").is_dir();
-    settings.image_size = if is_folder { input_size } else { DEFAULT_SIZE };
-    let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
-    settings.data = lasting_source(&settings.data, &data);
-    Ok(data)
+    /// The data: images in a folder in the size that the model sees, others in their own, to be enlarged.
+    fn load(&self, settings: &mut Settings) -> Result<Dataset> {
+        let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
+        let is_folder = settings.data.parse::<Source>()?.is_image_folder();
+        settings.image_size = if is_folder { input_size } else { DEFAULT_SIZE };
+        let data = load_training(settings, self.device.threads)?;
+        settings.data = lasting_source(&settings.data, &data);
+        Ok(data)
+    }
 }

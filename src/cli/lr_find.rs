@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::choices::Choices;
 use super::device::{DeviceOptions, Opened};
-use super::options::load_data;
+use super::loading::{announce, load_training};
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
@@ -73,8 +73,9 @@ impl LrFind {
         let choices = self.choices.or_from(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
-        let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
-        choices.settle(&mut settings, &data);
+        let data = load_training(&settings, self.device.threads)?;
+        choices.settle(&mut settings, &data)?;
+        announce(&data, &settings)?;
         let Opened { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}"));
         let range = (self.from, self.to);

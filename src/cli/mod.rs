@@ -12,6 +12,7 @@ mod evaluate;
 pub mod finetune;
 pub mod finetune_choices;
 mod headings;
+mod loading;
 mod lr_find;
 mod options;
 pub mod predict;
@@ -118,7 +119,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, Error::Interrupted) {
+            if !matches!(error, Error::Interrupted | Error::ReaderLeft) {
                 console::note(format_args!("error: {error}"));
             }
             ExitCode::from(error.exit_code())

@@ -10,13 +10,17 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::device::{DeviceOptions, Opened};
-use super::options::{DataOptions, FlipOption, WeightsOptions, image_size, same_classes};
-use super::stopped;
+use super::loading::{DataOptions, Tried, tell_left_out};
+use super::options::{FlipOption, WeightsOptions, image_size};
+use super::{STOP, stopped};
 use crate::console;
+use crate::data::Images;
+use crate::data::listing::{Lister, WANTED};
 use crate::data::picture::{SKIP, load_picture, read_picture};
-use crate::data::{Images, folder};
-use crate::error::{Error, Result, printable};
+use crate::environment;
+use crate::error::{Error, Result, path_text, printable};
 use crate::files::read_text;
+use crate::kernels::parallel;
 use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
@@ -31,7 +35,7 @@ use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
   cifar-engine predict photo.jpg --weights mobilenet.safetensors --labels names.txt
   cifar-engine predict --sample 7              test image 7, with its label")]
 pub struct Predict {
-    /// Pictures, png or jpeg, of any size; folders of them; - for a picture from standard input.
+    /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for a picture from standard input.
     #[arg(required_unless_present = "sample", value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
@@ -58,11 +62,11 @@ pub struct Predict {
     #[arg(long, value_name = "FILE", requires = "sample")]
     out: Option<PathBuf>,
 
-    /// The data set of --sample: as for train [default: auto].
+    /// The data set of --sample: as for evaluate [default: what the weights' run was measured on].
     #[arg(long, value_name = "DATA", conflicts_with = "images")]
     data: Option<String>,
 
-    /// Leave out pictures that cannot be read, and list them.
+    /// Leave out images that cannot be read, and list them.
     #[arg(long)]
     skip_bad: bool,
 
@@ -106,7 +110,7 @@ impl Predict {
         let attributes = self.attributes.attributes()?;
         let mut trained = match self.weights.as_ref().or(newest.as_ref()) {
             Some(path) if path.as_os_str() != BUILT_IN => {
-                Trained::open_as(path, &attributes, self.image_size)?
+                Trained::open_as(&Tried::at(path)?.weights, &attributes, self.image_size)?
             }
             _ => Trained::built_in(&attributes, self.image_size)?,
         };
@@ -133,72 +137,69 @@ impl Predict {
         let Opened { mut device, name, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), manner)?;
+        let pool = parallel::pool(self.device.threads.into())?;
         let mut printer = Printer { format, classes: &trained.spec.classes, entries: Vec::new() };
-        printer.begin()?;
+        let (mut bad, mut good) = (Vec::new(), 0);
         for files in files.chunks(manner.batch_size) {
-            if stopped() {
-                return Err(Error::Interrupted);
+            let (names, images) = pool.install(|| load(files, trained.spec.image_size, &mut bad))?;
+            if good == 0 && !images.is_empty() {
+                printer.begin()?;
             }
-            let (names, images) = self.load(files, trained.spec.image_size)?;
+            good += images.len();
             let rows = predictor.predict(device.as_mut(), &images)?;
             names.iter().zip(&rows).try_for_each(|(name, row)| printer.print(name, &largest(row)))?;
         }
-        printer.end()
+        if good > 0 {
+            printer.end()?;
+        }
+        self.tell_bad(bad, good)
+    }
+
+    /// Says which images could not be read: an error, unless they are to be skipped and others were good.
+    fn tell_bad(&self, mut bad: Vec<Error>, good: usize) -> Result<()> {
+        if self.skip_bad && good > 0 {
+            bad.iter().for_each(|error| console::note(format_args!("warning: left out {error}")));
+            return Ok(());
+        }
+        let Some(last) = bad.pop() else { return Ok(()) };
+        bad.iter().for_each(|error| console::note(format_args!("error: {error}")));
+        Err(if bad.len() + good > 0 && !self.skip_bad { last.with_advice(SKIP) } else { last })
     }
 
     /// What was named, with folders replaced by what is in them.
     fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut lister = Lister { stop: Some(&STOP), ..Lister::default() };
         let mut files = Vec::new();
         for path in &self.images {
-            match path.is_dir() {
-                false => files.push(path.clone()),
-                true => match folder::pictures(path)? {
-                    found if found.is_empty() => {
-                        return Err(Error::file(path, "holds no .png, .jpg or .jpeg file"));
-                    }
-                    found => files.extend(found),
-                },
+            if !path.is_dir() {
+                files.push(path.clone());
+                continue;
             }
+            let found = lister.images(path)?;
+            if found.is_empty() {
+                tell_left_out(&lister.left_out);
+                return Err(Error::file(path, format!("holds not {WANTED}")));
+            }
+            files.extend(found);
         }
+        tell_left_out(&lister.left_out);
         Ok(files)
-    }
-
-    /// Decodes some pictures; those that can be read, with their names.
-    fn load(&self, files: &[PathBuf], size: usize) -> Result<(Vec<String>, Images)> {
-        let load = |path: &PathBuf| match path.as_os_str() == "-" {
-            true => read_picture(stdin().lock(), "standard input", size),
-            false => load_picture(path, size),
-        };
-        // In order, however many threads there are: the first bad one is the one that is told.
-        let loaded: Vec<Result<Vec<u8>>> = files.par_iter().map(load).collect();
-        let (mut names, mut images) = (Vec::new(), Images { size, ..Images::default() });
-        for (path, pixels) in files.iter().zip(loaded) {
-            match pixels {
-                Ok(pixels) => {
-                    names.push(path.to_string_lossy().into_owned());
-                    images.pixels.extend(pixels);
-                    images.labels.push(0);
-                }
-                Err(error) if self.skip_bad => console::note(format_args!("warning: left out {error}")),
-                Err(error) if files.len() > 1 => return Err(error.with_advice(SKIP)),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((names, images))
     }
 
     fn predict_sample(&self, index: usize, trained: &Trained) -> Result<()> {
         let spec = &trained.spec;
-        let data = self.data.clone().unwrap_or_else(|| "auto".into());
-        let data = DataOptions { data, skip_bad: self.skip_bad }.load_test(spec.image_size)?;
-        same_classes(&trained.path, &spec.classes, &data)?;
-        if index >= data.test.len() {
-            let last = data.test.len() - 1;
+        let chosen = self.data.clone().or_else(|| environment::text("CIFAR_ENGINE_DATA"));
+        let options = DataOptions { data: chosen, skip_bad: self.skip_bad };
+        let tried = Tried { weights: trained.path.clone() };
+        let data = tried.load(spec, &options, self.device.threads)?;
+        let (set, images) = data.measured();
+        if index >= images.len() {
+            let last = images.len().saturating_sub(1);
             return Err(Error::Usage(format!(
-                "there is no test picture {index}; they are numbered 0 to {last}"
+                "there is no {set} image {index}; they are numbered 0 to {last}"
             )));
         }
-        let image = data.test.subset(&[index as u32]);
+        let image = images.subset(&[index as u32]);
         let Opened { mut device, name, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), self.manner(trained, 1))?;
@@ -227,6 +228,30 @@ impl Predict {
         print_top(&top, &spec.classes)?;
         console::print(format_args!("picture: {}", out.display()))
     }
+}
+
+/// Decodes some images; those that can be read, with their names. The others go into `bad`.
+fn load(files: &[PathBuf], size: usize, bad: &mut Vec<Error>) -> Result<(Vec<String>, Images)> {
+    let load = |path: &PathBuf| match path.as_os_str() == "-" {
+        _ if stopped() => Err(Error::Interrupted),
+        true => read_picture(stdin().lock(), "standard input", size),
+        false => load_picture(path, size),
+    };
+    // In order, however many threads there are: so are the errors.
+    let loaded: Vec<Result<Vec<u8>>> = files.par_iter().map(load).collect();
+    let (mut names, mut images) = (Vec::new(), Images { size, ..Images::default() });
+    for (path, pixels) in files.iter().zip(loaded) {
+        match pixels {
+            Ok(pixels) => {
+                names.push(path_text(path).into_owned());
+                images.pixels.extend(pixels);
+                images.labels.push(0);
+            }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => bad.push(error),
+        }
+    }
+    Ok((names, images))
 }
 
 /// The lines of a file, as many as there are classes. Lists made for TensorFlow begin with one for the

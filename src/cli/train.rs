@@ -8,7 +8,7 @@ use serde_json::json;
 use super::choices::{Choices, lasting_source};
 use super::device::{DeviceOptions, Opened};
 use super::evaluate::headline;
-use super::options::load_data;
+use super::loading::{announce, load_training, tell_scaling};
 use super::progress::Display;
 use super::resume::{check_begun_by, tell_interrupted};
 use crate::console;
@@ -84,10 +84,14 @@ impl Train {
         let choices = self.choices.or_from(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
-        let data = load_data(&settings.data, settings.image_size, false, settings.skip_bad)?;
-        let notes = choices.settle(&mut settings, &data);
+        let data = load_training(&settings, self.device.threads)?;
+        if choices.image_size.is_none() {
+            tell_scaling(&data, settings.image_size);
+        }
+        let notes = choices.settle(&mut settings, &data)?;
         notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
-        settings.check_against(data.train.len())?;
+        settings.check_against(data.training_len(settings.validation))?;
+        announce(&data, &settings)?;
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         Ok((run, settings, data))
     }
@@ -99,7 +103,8 @@ impl Train {
         let wanted = self.choices.over(&settings);
         wanted.check()?;
         wanted.check_resumes(&settings)?;
-        let data = load_data(&wanted.data, wanted.image_size, false, wanted.skip_bad)?;
+        let data = load_training(&wanted, self.device.threads)?;
+        announce(&data, &wanted)?;
         let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))
     }
@@ -117,25 +122,26 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     pub fn print(&self, as_json: bool) -> Result<()> {
-        let Report { outcome: Outcome { history, test }, data, source, classes, run } = *self;
+        let Report { outcome: Outcome { history, set, test }, data, source, classes, run } = *self;
         let seconds: f64 = history.iter().map(|row| row.seconds).sum();
         let folder = run.path().display();
         if as_json {
-            let result = json!({
+            let mut result = json!({
                 "data": data,
                 "epochs": history.len(),
-                "test_accuracy": test.accuracy,
-                "test_loss": test.loss,
-                "test_accuracy_without_flip": test.plain_accuracy.unwrap_or(test.accuracy),
                 "per_class": super::evaluate::per_class(test, classes),
                 "seconds": seconds,
                 "run": run.path().to_string_lossy(),
             });
+            result[format!("{set}_accuracy")] = json!(test.accuracy);
+            result[format!("{set}_loss")] = json!(test.loss);
+            let plain = test.plain_accuracy.unwrap_or(test.accuracy);
+            result[format!("{set}_accuracy_without_flip")] = json!(plain);
             return console::print_json(&result);
         }
         console::print(format_args!(
             "{data}: {}, after {} in {}",
-            headline(test),
+            headline(set, test),
             counted(history.len(), "epoch"),
             duration(seconds)
         ))?;

@@ -9,9 +9,10 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
-use super::{CHANNELS, Dataset, Images, check_class_name, download::Remote, name_of};
+use super::names::{check_class_name, name_of};
+use super::{CHANNELS, Dataset, Images, download::Remote};
 use crate::error::{Error, Result};
 
 /// The ten classes in label order.
@@ -109,7 +110,7 @@ pub fn load_archive(path: &Path, test_only: bool) -> Result<Dataset> {
     let mut magic = Vec::new();
     open()?.take(512).read_to_end(&mut magic).map_err(|e| Error::file(path, e))?;
     if magic.starts_with(&[0x1f, 0x8b]) {
-        read_archive(GzDecoder::new(open()?), path, test_only)
+        read_archive(MultiGzDecoder::new(open()?), path, test_only)
     } else if magic.get(257..262) == Some(b"ustar") {
         read_archive(open()?, path, test_only)
     } else {
@@ -191,7 +192,7 @@ impl Parts {
         let classes = self.classes.unwrap_or_else(|| CLASSES.map(String::from).to_vec());
         let official = complete && classes == CLASSES;
         let name = if official { "cifar10".into() } else { name_of(source) };
-        Ok(Dataset { name, classes, train, test, note: None, skipped: Vec::new() })
+        Ok(Dataset { name, classes, train, test, ..Dataset::default() })
     }
 }
 
@@ -243,7 +244,7 @@ fn unpack(bytes: &[u8], path: &Path) -> Result<Images> {
         let (green, blue) = rest.split_at(PLANE);
         pixels.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
     }
-    Ok(Images { pixels, labels, size: SIZE })
+    Ok(Images { pixels, labels, size: SIZE, files: Vec::new() })
 }
 
 fn read_classes(source: impl Read, path: &Path) -> Result<Vec<String>> {

@@ -1,113 +1,156 @@
-//! A folder of pictures: `train/CLASS/*.png` and `test/CLASS/*.png`, JPEG alike, any class names.
+//! A folder of images, in any of the layouts in which people keep them.
+//!
+//! - `train/CLASS/*`, with or without `test/CLASS/*` and `val/CLASS/*` (or `valid`, `validation`),
+//! - `CLASS/*` alone: a part of each class is held back for the test, by the seed ([`split`]).
+//!
+//! Folders below that of a class belong to it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::{CHANNELS, CLASSES, Dataset, Images, allocate, check_class_name, name_of, picture};
+use super::images::allocate;
+use super::left_out::{LeftOut, Reason};
+use super::listing::{Entry, Lister, WANTED, entry};
+use super::names::{below, check_class_name, composed, name_of};
+use super::progress::Progress;
+use super::{CHANNELS, CLASSES, Dataset, Images, Options, picture, split};
 use crate::error::{Error, Result};
 
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// Names of the folder with validation images.
+const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
 
-/// The pictures of one split by class folder, and how many files were passed over.
-struct Listing {
-    /// Sorted by class name; each list sorted by file name, so that no file system decides the order.
-    classes: BTreeMap<String, Vec<PathBuf>>,
-    ignored: usize,
+/// The files of each class, by the class's name; each list in the order of the listing, so that no file system
+/// decides it.
+type Files = BTreeMap<String, Vec<PathBuf>>;
+
+/// The parts of a data set; one that the source does not have is empty.
+#[derive(Default)]
+struct Parts {
+    train: Files,
+    validation: Files,
+    test: Files,
 }
 
-/// Reads every picture below `dir` at `size` x `size`, or only those to test on. Classes are the folders of `train`,
-/// sorted by name. Pictures that cannot be read are an error, or left out if `skip_bad`.
+/// The folders of the parts.
+struct Layout {
+    train: Option<PathBuf>,
+    validation: Option<PathBuf>,
+    test: Option<PathBuf>,
+}
+
+/// Which images of a run's data its results are measured on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Whether they are the run's test images; otherwise its validation images.
+    pub is_test: bool,
+    /// Their files, as [`Images::files`] has them.
+    pub files: BTreeSet<String>,
+}
+
+/// Reads the images below `dir` at `size` x `size`, or only those to measure on. Classes are the folders of `train`,
+/// or of `dir` itself, sorted by name. Images that cannot be read are an error, or left out if that is wanted.
 ///
 /// # Errors
-/// No `train` and `test`, a number of classes outside [`CLASSES`], a class name that is not fit to print, a
-/// class without training pictures, no test picture at all, a test class unknown to `train`, or a picture
-/// that cannot be read (the first one in order, named).
-pub fn load(dir: &Path, size: usize, test_only: bool, skip_bad: bool) -> Result<Dataset> {
-    let (train_dir, test_dir) = (dir.join("train"), dir.join("test"));
-    if !train_dir.is_dir() || !test_dir.is_dir() {
-        return Err(unexpected_layout(dir));
+/// No layout that is known, a number of classes outside [`CLASSES`], a class name that is not fit to print, a
+/// class without training images, a class to measure on that is unknown to `train`, or an image that cannot be read
+/// (the first one in order, named).
+pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
+    let mut lister = Lister { stop: options.stop, ..Lister::default() };
+    let mut parts = list(dir, &mut lister, options)?;
+    let classes = classes(dir, &parts, options.test_only)?;
+    if options.test_only {
+        parts.train.clear();
     }
-    let (train, mut test) = (list(&train_dir)?, list(&test_dir)?);
-    let classes: Vec<String> = train.classes.keys().cloned().collect();
-    match classes.as_slice() {
-        [] => return Err(Error::file(&train_dir, "empty: expected a folder of pictures for each class")),
-        [only] => {
-            return Err(Error::file(
-                &train_dir,
-                format!("only one class ({only}); two are needed to tell apart"),
-            ));
-        }
-        many if many.len() > *CLASSES.end() => {
-            let problem = format!("{} classes are too many (limit {})", many.len(), CLASSES.end());
-            return Err(Error::file(&train_dir, problem));
-        }
-        _ => {}
+    let Parts { train, validation, test } = &parts;
+    let total = [train, validation, test].iter().flat_map(|part| part.values()).map(Vec::len).sum();
+    crate::console::detail(format_args!("reading {total} images of {}", dir.display()));
+    let progress = Progress::new(options, "decoding", total);
+    let mut decoder = Decoder { dir, size, classes: &classes, progress, original: None, lister };
+    let train = decoder.decode(train, options)?;
+    let validation = decoder.decode(validation, options)?;
+    let test = decoder.decode(test, options)?;
+    let (original, left_out) = decoder.end();
+    let counts = train.counts(classes.len());
+    if let Some(class) = (0..classes.len()).find(|&class| counts[class] == 0 && !options.test_only) {
+        return Err(Error::file(dir.join(&classes[class]), "none of its training images can be read"));
     }
-    if let Some((class, _)) = train.classes.iter().find(|(_, pictures)| pictures.is_empty()) {
-        let problem = "a class needs at least one .png, .jpg or .jpeg file to train on";
-        return Err(Error::file(train_dir.join(class), problem));
+    for (files, images) in [(&parts.validation, &validation), (&parts.test, &test)] {
+        if let Some(file) = files.values().flatten().next().filter(|_| images.is_empty()) {
+            return Err(Error::file(file, "neither this image nor any other of its set can be read"));
+        }
+    }
+    Ok(Dataset { name: name_of(dir), classes, train, validation, test, note: None, left_out, original })
+}
+
+/// The files of the parts, whatever the layout.
+fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<Parts> {
+    let Some(layout) = layout(dir, lister)? else {
+        return Ok(split_up(dir, class_files(dir, lister)?, lister, options));
+    };
+    let mut part = |folder: &Option<PathBuf>| match folder {
+        Some(folder) => class_files(folder, lister),
+        None => Ok(Files::new()),
+    };
+    let train = part(&layout.train)?;
+    let (mut validation, mut test) = (part(&layout.validation)?, part(&layout.test)?);
+    if let Some((class, _)) = train.iter().find(|(_, files)| files.is_empty()) {
+        let problem = format!("a class needs at least {WANTED} to train on");
+        return Err(Error::file(dir.join("train").join(class), problem));
     }
     // A class that is not tested may have an empty folder or none.
-    test.classes.retain(|_, pictures| !pictures.is_empty());
-    if test.classes.is_empty() {
-        return Err(Error::file(&test_dir, "empty: expected a folder of pictures for each class"));
+    for (folder, files) in [(&layout.validation, &mut validation), (&layout.test, &mut test)] {
+        files.retain(|_, files| !files.is_empty());
+        if let Some(folder) = folder.as_ref().filter(|_| files.is_empty()) {
+            return Err(Error::file(folder, "empty: expected a folder of images for each class"));
+        }
     }
-    if let Some(unknown) = test.classes.keys().find(|name| !train.classes.contains_key(*name)) {
-        return Err(Error::file(test_dir.join(unknown), "this class has no folder in train"));
+    if options.test_only && test.is_empty() && validation.is_empty() {
+        return Ok(split_up(dir, train, lister, options));
     }
-    let ignored = train.ignored + test.ignored;
-    let note =
-        (ignored > 0).then(|| format!("{ignored} files that are not named .png, .jpg or .jpeg were ignored"));
-    let mut skipped = Vec::new();
-    let train = match test_only {
-        true => Images { size, ..Images::default() },
-        false => decode(&train, &classes, size, skip_bad.then_some(&mut skipped))?,
+    if options.test_only && !test.is_empty() {
+        validation.clear();
+    }
+    Ok(Parts { train, validation, test })
+}
+
+/// The folders of the parts; none where `dir` itself is one of classes.
+fn layout(dir: &Path, lister: &Lister) -> Result<Option<Layout>> {
+    let is_folder = |path: &PathBuf| path.is_dir();
+    let find = |name: &str| Some(dir.join(name)).filter(is_folder);
+    let validation: Vec<PathBuf> = VALIDATION.into_iter().filter_map(find).collect();
+    if let [first, second, ..] = validation.as_slice() {
+        let problem = format!("beside {}; keep one of these folders", first.display());
+        return Err(Error::file(second, problem));
+    }
+    let layout = Layout { train: find("train"), validation: validation.first().cloned(), test: find("test") };
+    let parts: Vec<&PathBuf> =
+        [&layout.train, &layout.validation, &layout.test].into_iter().flatten().collect();
+    let folders = |dir: &Path| -> Result<Vec<PathBuf>> {
+        let is_class = |path: &PathBuf| matches!(entry(path), Entry::Folder);
+        Ok(lister.entries(dir)?.into_iter().filter(is_class).collect())
     };
-    let test = decode(&test, &classes, size, skip_bad.then_some(&mut skipped))?;
-    let counts = train.counts(classes.len());
-    if let Some(class) = (0..classes.len()).find(|&class| counts[class] == 0 && !test_only) {
-        return Err(Error::file(train_dir.join(&classes[class]), "none of its pictures can be read"));
+    let mut flat = true;
+    for part in &parts {
+        flat &= folders(part)?.is_empty();
     }
-    if test.is_empty() {
-        return Err(Error::file(&test_dir, "none of its pictures can be read"));
+    // A folder `train` that has no folders of its own, beside other folders, is one of pictures of trains.
+    let are_classes = flat && folders(dir)?.len() > parts.len();
+    if parts.is_empty() && folders(dir)?.is_empty() {
+        return Err(unexpected_layout(dir, lister));
     }
-    Ok(Dataset { name: name_of(dir), classes, train, test, note, skipped })
+    Ok((!are_classes && !parts.is_empty()).then_some(layout))
 }
 
-/// The pictures in a folder and in the folders below it, sorted by path.
-///
-/// # Errors
-/// If a folder cannot be read, or they are nested so deep that they must lead in a circle.
-pub fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
-    fn visit(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
-        const DEEPEST: usize = 32;
-        if depth > DEEPEST {
-            return Err(Error::file(dir, "more folders in each other than are likely to be meant"));
-        }
-        for (_, path) in entries(dir)? {
-            if path.is_dir() {
-                visit(&path, depth + 1, found)?;
-            } else if is_picture(&path) {
-                found.push(path);
-            }
-        }
-        Ok(())
-    }
-    let mut found = Vec::new();
-    visit(dir, 0, &mut found)?;
-    Ok(found)
-}
-
-fn unexpected_layout(dir: &Path) -> Error {
-    let found = match entries(dir) {
+fn unexpected_layout(dir: &Path, lister: &Lister) -> Error {
+    let found = match lister.entries(dir) {
         Err(error) => return error,
         Ok(entries) if entries.is_empty() => "nothing".into(),
         Ok(entries) => {
-            let names: Vec<_> = entries.iter().take(3).map(|(name, _)| name.to_string_lossy()).collect();
+            let name = |path: &PathBuf| below(dir, path);
+            let names: Vec<_> = entries.iter().take(3).map(name).collect();
             format!("{}{}", names.join(", "), if entries.len() > 3 { ", ..." } else { "" })
         }
     };
@@ -116,83 +159,185 @@ fn unexpected_layout(dir: &Path) -> Error {
     } else {
         ""
     };
-    Error::file(
-        dir,
-        format!(
-            "{hint}expected train/CLASS/*.png and test/CLASS/*.png (or .jpg, .jpeg) or CIFAR-10 files; found {found}"
-        ),
-    )
+    let expected = "CLASS/*.png (or .jpg and others), train/CLASS/* with or without val/CLASS/* and test/CLASS/*, \
+                    or CIFAR-10 files";
+    Error::file(dir, format!("{hint}expected {expected}; found {found}"))
 }
 
-/// Name and path of everything in `dir` that is not hidden, sorted by name.
-fn entries(dir: &Path) -> Result<Vec<(OsString, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|e| Error::file(dir, e))? {
-        let entry = entry.map_err(|e| Error::file(dir, e))?;
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(b".") {
-            found.push((name, entry.path()));
+/// The files of each class below `folder`.
+fn class_files(folder: &Path, lister: &mut Lister) -> Result<Files> {
+    let mut files = Files::new();
+    let mut loose = Vec::new();
+    for path in lister.entries(folder)? {
+        match entry(&path) {
+            Entry::Folder => {
+                let class = class_name(&path)?;
+                files.entry(class).or_default().extend(lister.images(&path)?);
+            }
+            Entry::Image => loose.push(path),
+            Entry::Other(reason) => lister.leave(reason, &path),
         }
     }
-    found.sort();
-    Ok(found)
-}
-
-fn list(split: &Path) -> Result<Listing> {
-    let mut listing = Listing { classes: BTreeMap::new(), ignored: 0 };
-    for (name, path) in entries(split)? {
-        if !path.is_dir() {
-            listing.ignored += 1;
-            continue;
-        }
-        let class =
-            name.into_string().map_err(|_| Error::file(&path, "the name is not valid UTF-8; rename it"))?;
-        check_class_name(&class).map_err(|problem| Error::file(&path, problem))?;
-        let all = entries(&path)?;
-        let total = all.len();
-        let pictures: Vec<PathBuf> =
-            all.into_iter().map(|(_, path)| path).filter(|path| is_picture(path)).collect();
-        listing.ignored += total - pictures.len();
-        listing.classes.insert(class, pictures);
+    if files.is_empty() && !loose.is_empty() {
+        let (count, name) = (loose.len(), folder.display());
+        let problem =
+            format!("holds {count} images but no folders of classes; sort them into {name}/CLASS/*");
+        return Err(Error::file(folder, problem));
     }
-    Ok(listing)
+    loose.iter().for_each(|path| lister.leave(Reason::NoClass, path));
+    Ok(files)
 }
 
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
+/// The class whose images a folder holds.
+fn class_name(folder: &Path) -> Result<String> {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Error::file(folder, "the name is not valid UTF-8; rename it"))?;
+    let class = composed(name);
+    check_class_name(&class).map_err(|problem| Error::file(folder, problem))?;
+    Ok(class)
 }
 
-/// Decodes the pictures of a split. Those that cannot be read go into `skipped`, a line each; without it the first of
-/// them is an error.
-fn decode(
-    listing: &Listing,
-    classes: &[String],
+/// The parts of a set that has no test images of its own. What is measured on is what a run's list says, or without
+/// a run all there is; to train, a part of each class is held back.
+fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options) -> Parts {
+    let empty: Vec<String> =
+        files.iter().filter(|(_, files)| files.is_empty()).map(|(class, _)| class.clone()).collect();
+    for class in empty {
+        files.remove(&class);
+        lister.leave(Reason::EmptyFolder, &dir.join(class));
+    }
+    if let Some(measured) = options.measured.filter(|_| options.test_only) {
+        return listed(dir, files, lister, measured);
+    }
+    if options.test_only {
+        return Parts { test: files, ..Parts::default() };
+    }
+    let mut test = Files::new();
+    for (number, (class, files)) in files.iter_mut().enumerate() {
+        let held_back: BTreeSet<usize> = split::test(files.len(), options.seed, number).into_iter().collect();
+        let (mut index, mut kept) = (0.., Vec::new());
+        let is_held_back = |_: &PathBuf| index.next().is_some_and(|i| held_back.contains(&i));
+        let (taken, rest): (Vec<_>, Vec<_>) = std::mem::take(files).into_iter().partition(is_held_back);
+        kept.extend(rest);
+        *files = kept;
+        if !taken.is_empty() {
+            test.insert(class.clone(), taken);
+        }
+    }
+    Parts { train: files, test, ..Parts::default() }
+}
+
+/// The files that a run was measured on.
+fn listed(dir: &Path, mut files: Files, lister: &mut Lister, measured: &Measured) -> Parts {
+    let mut found = BTreeSet::new();
+    for files in files.values_mut() {
+        files.retain(|path| {
+            let name = below(dir, path);
+            let is_listed = measured.files.contains(&name);
+            found.extend(is_listed.then_some(name));
+            is_listed
+        });
+    }
+    files.retain(|_, files| !files.is_empty());
+    measured.files.difference(&found).for_each(|name| lister.left_out.add(Reason::Gone, name));
+    match measured.is_test {
+        true => Parts { test: files, ..Parts::default() },
+        false => Parts { validation: files, ..Parts::default() },
+    }
+}
+
+/// The names of the classes: those to train on; where nothing is trained, all there are.
+fn classes(dir: &Path, parts: &Parts, test_only: bool) -> Result<Vec<String>> {
+    let Parts { train, validation, test } = parts;
+    let mut measured = validation.keys().chain(test.keys());
+    if test_only {
+        let all: BTreeSet<String> = measured.chain(train.keys()).cloned().collect();
+        return match all.is_empty() {
+            true => Err(Error::file(dir, "holds no images to measure on")),
+            false => Ok(all.into_iter().collect()),
+        };
+    }
+    let folder = Some(dir.join("train")).filter(|train| train.is_dir());
+    let wrong = |problem| Err(Error::file(folder.as_deref().unwrap_or(dir), problem));
+    let classes: Vec<String> = train.keys().cloned().collect();
+    match classes.as_slice() {
+        [] => return wrong("no training images: expected a folder of images for each class".into()),
+        [only] => return wrong(format!("only one class ({only}); two are needed to tell apart")),
+        many if many.len() > *CLASSES.end() => {
+            return wrong(format!("{} classes are too many (limit {})", many.len(), CLASSES.end()));
+        }
+        _ => {}
+    }
+    match measured.find(|name| !train.contains_key(*name)) {
+        None => Ok(classes),
+        Some(unknown) => {
+            wrong(format!("has no folder of the class {unknown}, which there are images to test of"))
+        }
+    }
+}
+
+/// Decodes the images of the parts.
+struct Decoder<'a> {
+    dir: &'a Path,
     size: usize,
-    skipped: Option<&mut Vec<String>>,
-) -> Result<Images> {
-    let mut files: Vec<&Path> = Vec::new();
-    let mut labels = Vec::new();
-    for (label, class) in classes.iter().enumerate() {
-        let pictures = listing.classes.get(class).map_or(&[][..], Vec::as_slice);
-        files.extend(pictures.iter().map(PathBuf::as_path));
-        labels.resize(files.len(), label as u32);
+    classes: &'a [String],
+    progress: Progress<'a>,
+    /// Width and height of the first image.
+    original: Option<(u32, u32)>,
+    lister: Lister<'a>,
+}
+
+impl Decoder<'_> {
+    /// Decodes the images of a part. Those that cannot be read are left out if that is wanted; otherwise the first of
+    /// them is an error.
+    fn decode(&mut self, files: &Files, options: &Options) -> Result<Images> {
+        let label = |class: &String| self.classes.binary_search(class).unwrap_or(0) as u32;
+        let labels =
+            files.iter().flat_map(|(class, files)| files.iter().map(move |_| label(class))).collect();
+        let paths: Vec<&PathBuf> = files.values().flatten().collect();
+        let size = self.size;
+        let names = paths.iter().map(|path| below(self.dir, path)).collect();
+        let mut images = Images { pixels: allocate(paths.len(), size)?, labels, size, files: names };
+        let (progress, first) = (&self.progress, OnceLock::new());
+        let room = images.pixels.par_chunks_mut(size * size * CHANNELS).zip(&paths).enumerate();
+        let load = |(i, (to, path)): (usize, (&mut [u8], &&PathBuf))| {
+            let picture = match progress.one().and_then(|()| picture::load(path, size)) {
+                Err(error) => return Some(error),
+                Ok(picture) => picture,
+            };
+            to.copy_from_slice(&picture.pixels);
+            if i == 0 {
+                let _ = first.set(picture.original);
+            }
+            None
+        };
+        let failures: Vec<Option<Error>> = match options.skip_bad {
+            true => room.map(load).collect(),
+            // The first failure in order, not in time, so that the same folder always gives the same message.
+            false => match room.find_map_first(load) {
+                Some(error) => return Err(error.with_advice(picture::SKIP)),
+                None => Vec::new(),
+            },
+        };
+        self.original = self.original.or(first.into_inner());
+        self.without(images, failures)
     }
-    let mut images = Images { pixels: allocate(files.len(), size)?, labels, size };
-    let room = images.pixels.par_chunks_mut(size * size * CHANNELS).zip(&files);
-    let load = |(to, path): (&mut [u8], &&Path)| {
-        picture::load_picture(path, size).map(|picture| to.copy_from_slice(&picture)).err()
-    };
-    let Some(skipped) = skipped else {
-        // The first failure in order, not in time, so that the same folder always gives the same message.
-        let failure = room.find_map_first(load);
-        return failure.map_or(Ok(images), |error| Err(error.with_advice(picture::SKIP)));
-    };
-    let failures: Vec<Option<Error>> = room.map(load).collect();
-    let good: Vec<u32> = (0..files.len()).filter(|&i| failures[i].is_none()).map(|i| i as u32).collect();
-    skipped.extend(failures.iter().flatten().map(ToString::to_string));
-    if good.len() < files.len() {
-        images = images.subset(&good);
+
+    /// What it has learnt besides.
+    fn end(self) -> (Option<(u32, u32)>, LeftOut) {
+        (self.original, self.lister.left_out)
     }
-    Ok(images)
+
+    /// The images without those that could not be read.
+    fn without(&mut self, images: Images, failures: Vec<Option<Error>>) -> Result<Images> {
+        let failed = |i: &u32| failures.get(*i as usize).is_some_and(Option::is_some);
+        let good: Vec<u32> = (0..images.len() as u32).filter(|i| !failed(i)).collect();
+        for error in failures.into_iter().flatten() {
+            match error {
+                Error::Interrupted => return Err(error),
+                error => self.lister.left_out.add(Reason::Unreadable, error.to_string()),
+            }
+        }
+        Ok(if good.len() < images.len() { images.subset(&good) } else { images })
+    }
 }

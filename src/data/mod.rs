@@ -1,9 +1,10 @@
-//! Pictures and labels: where they come from, and how they lie in memory.
+//! Images and labels: where they come from, and how they lie in memory.
 //!
 //! [`load`] turns a [`Source`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`], fetched by
-//! [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of pictures
-//! ([`folder`], decoded by [`picture`]). Whatever the source, pictures end up as bytes in one flat block,
-//! so that the rest of the program never learns where they came from.
+//! [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of images
+//! ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source, images end up as bytes in
+//! one flat block ([`images`]), so that the rest of the program never learns where they came from. What is held
+//! back for validation or the test is chosen in [`split`]; what is left out is collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,19 +12,34 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::environment;
-use crate::error::{Error, Result, printable};
-use crate::kernels::rng::{self, Stream};
+use crate::error::{Error, Result, path_text};
+use crate::kernels::parallel;
 
+pub mod balance;
+mod budget;
 pub(crate) mod cache;
 pub mod cifar10;
 pub mod download;
 pub mod folder;
+pub mod images;
+mod jpeg;
+pub mod left_out;
+pub mod listing;
+mod names;
 pub mod picture;
+pub mod progress;
 pub mod shapes;
+pub mod split;
+
+pub use folder::Measured;
+pub use images::Images;
+pub use names::{check_class_name, composed};
+
+use left_out::LeftOut;
+use progress::Progress;
 
 /// Colour channels of every picture: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -37,176 +53,8 @@ pub const SIZES: RangeInclusive<usize> = 8..=1024;
 /// How many classes data may have; more than the upper bound is another kind of folder.
 pub const CLASSES: RangeInclusive<usize> = 2..=10_000;
 
-/// A class name goes into reports, pictures and weight files: it must be short and printable.
-fn check_class_name(name: &str) -> std::result::Result<(), String> {
-    const MOST: usize = 100;
-    if name.chars().count() > MOST {
-        return Err(format!("a class name of more than {MOST} characters; shorten it"));
-    }
-    match printable(name) == name {
-        true => Ok(()),
-        false => Err(format!("the class name {name} has control characters; rename it")),
-    }
-}
-
-/// The own name of a folder or archive, also where the path ends in `.` or `..`. One that is called like a
-/// built-in source does not get to pass for it.
-fn name_of(path: &Path) -> String {
-    let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let name = full.file_name().map_or_else(|| "pictures".into(), |name| name.to_string_lossy());
-    if matches!(&*name, "cifar10" | "shapes") {
-        format!("{name}-files")
-    } else {
-        printable(&name).into_owned()
-    }
-}
-
-/// Square colour pictures with a class each.
+/// Training, validation and test images of the same classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Images {
-    /// `[len, size, size, 3]` row-major: 8-bit red, green and blue of a pixel lie side by side.
-    pub pixels: Vec<u8>,
-    /// `[len]`: index into [`Dataset::classes`].
-    pub labels: Vec<u32>,
-    /// Width and height of every picture in pixels.
-    pub size: usize,
-}
-
-impl Images {
-    /// `n` black pictures of class 0.
-    pub fn black(n: usize, size: usize) -> Images {
-        Images { pixels: vec![0; n * size * size * CHANNELS], labels: vec![0; n], size }
-    }
-
-    /// Number of pictures.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no picture at all.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Bytes of one picture: `size * size * 3`.
-    pub fn stride(&self) -> usize {
-        self.size * self.size * CHANNELS
-    }
-
-    /// Picture `i` as `[size, size, 3]`.
-    ///
-    /// # Panics
-    /// If `i >= self.len()`, as slice indexing does.
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.pixels[i * self.stride()..(i + 1) * self.stride()]
-    }
-
-    /// Copies of the pictures at `indices`, in that order (an index may occur twice).
-    ///
-    /// # Panics
-    /// If an index is out of range, as slice indexing does.
-    pub fn subset(&self, indices: &[u32]) -> Images {
-        let mut pixels = Vec::with_capacity(indices.len() * self.stride());
-        for &i in indices {
-            pixels.extend_from_slice(self.image(i as usize));
-        }
-        let labels = indices.iter().map(|&i| self.labels[i as usize]).collect();
-        Images { pixels, labels, size: self.size }
-    }
-
-    /// Takes `n` pictures out, a random choice that depends on `seed` only, and returns them. Both parts keep
-    /// the stored order. No second copy of the pictures that stay is made.
-    ///
-    /// # Errors
-    /// If no picture would be left.
-    pub fn split_validation(&mut self, n: usize, seed: u32) -> Result<Images> {
-        let len = self.len();
-        if n >= len {
-            return Err(Error::Usage(format!(
-                "cannot set {n} pictures aside for validation: there are {len} training pictures"
-            )));
-        }
-        let mut order = rng::permutation(len, seed, Stream::Split, 0);
-        let (taken, kept) = order.split_at_mut(n);
-        taken.sort_unstable();
-        kept.sort_unstable();
-        let part = self.subset(taken);
-        let stride = self.stride();
-        for (to, &from) in kept.iter().enumerate() {
-            let from = from as usize;
-            self.pixels.copy_within(from * stride..(from + 1) * stride, to * stride);
-            self.labels[to] = self.labels[from];
-        }
-        self.pixels.truncate(kept.len() * stride);
-        self.labels.truncate(kept.len());
-        Ok(part)
-    }
-
-    /// The same pictures with left and right exchanged.
-    pub fn mirrored(&self) -> Images {
-        let mut pixels = self.pixels.clone();
-        for row in pixels.chunks_exact_mut((self.size * CHANNELS).max(1)) {
-            let (pixels, _) = row.as_chunks_mut::<CHANNELS>();
-            pixels.reverse();
-        }
-        Images { pixels, labels: self.labels.clone(), size: self.size }
-    }
-
-    /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same pictures as before.
-    pub fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(&self.pixels);
-        self.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// The same pictures scaled to `size` x `size`; unchanged (not even copied) if they have that size.
-    ///
-    /// # Errors
-    /// If the scaled pictures do not fit into memory.
-    pub fn resized(self, size: usize) -> Result<Images> {
-        if size == self.size {
-            return Ok(self);
-        }
-        let mut pixels = allocate(self.len(), size)?;
-        pixels
-            .par_chunks_mut(size * size * CHANNELS)
-            .zip(self.pixels.par_chunks(self.stride()))
-            .try_for_each(|(to, from)| {
-                picture::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
-            })?;
-        Ok(Images { pixels, labels: self.labels, size })
-    }
-
-    /// How many pictures each of `classes` classes has: `[classes]`.
-    pub fn counts(&self, classes: usize) -> Vec<usize> {
-        let mut counts = vec![0; classes];
-        for &label in &self.labels {
-            if let Some(count) = counts.get_mut(label as usize) {
-                *count += 1;
-            }
-        }
-        counts
-    }
-}
-
-/// Zeroed room for `n` pictures. Where the system refuses that much memory, this is an error rather than an
-/// abort; a system that promises more than it has may still end the program later.
-fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
-    let bytes = n.saturating_mul(size * size * CHANNELS);
-    let mut pixels = Vec::new();
-    pixels.try_reserve_exact(bytes).map_err(|_| {
-        Error::Failed(format!(
-            "{n} pictures of {size}x{size} need {} MB of memory; choose a smaller size",
-            bytes >> 20
-        ))
-    })?;
-    pixels.resize(bytes, 0);
-    Ok(pixels)
-}
-
-/// A training and a test set over the same classes.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// What a report calls the data: `cifar10` for what has its form in full, `shapes`, or the own name of
     /// the folder or archive.
@@ -215,17 +63,89 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// To train on.
     pub train: Images,
-    /// To report the final accuracy on, and for nothing else.
+    /// To choose the best epoch by. Where the source has none, it is empty until
+    /// [`Dataset::split_validation`] takes some of the training images.
+    pub validation: Images,
+    /// To report the final accuracy on, and for nothing else; empty where the source has none.
     pub test: Images,
     /// Anything about how the data was obtained that a reader of the results must know.
     pub note: Option<String>,
-    /// The pictures that were left out because they cannot be read, a line each.
-    pub skipped: Vec<String>,
+    /// What was found beside the images that are used.
+    pub left_out: LeftOut,
+    /// Width and height of the first image before it was scaled, where images are from files.
+    pub original: Option<(u32, u32)>,
 }
 
 impl Dataset {
-    fn resized(self, size: usize) -> Result<Dataset> {
-        Ok(Dataset { train: self.train.resized(size)?, test: self.test.resized(size)?, ..self })
+    /// Images to train on and to validate with, if `validation` images are for that; with 0 the source's own
+    /// validation images are not used.
+    pub fn training_len(&self, validation: usize) -> usize {
+        self.train.len() + if validation == 0 { 0 } else { self.validation.len() }
+    }
+
+    /// The labels of the training and of the validation images after [`Dataset::split_validation`].
+    ///
+    /// # Errors
+    /// As for [`Dataset::split_validation`].
+    pub fn labels_after_split(&self, n: usize, seed: u32) -> Result<(Vec<u32>, Vec<u32>)> {
+        self.check_measured(n)?;
+        let train = &self.train.labels;
+        if !self.validation.is_empty() {
+            let validation = if n == 0 { Vec::new() } else { self.validation.labels.clone() };
+            return Ok((train.clone(), validation));
+        }
+        let taken = split::validation(train, n, seed)?;
+        let is_taken = |i: &usize| taken.binary_search(&(*i as u32)).is_ok();
+        let (validation, rest): (Vec<usize>, Vec<usize>) = (0..train.len()).partition(is_taken);
+        let labels = |indices: Vec<usize>| indices.into_iter().map(|i| train[i]).collect();
+        Ok((labels(rest), labels(validation)))
+    }
+
+    /// Takes `n` of the training images for validation, unless the source has validation images of its own; with 0
+    /// there are none.
+    ///
+    /// # Errors
+    /// If no training image would be left, or no image to measure results on.
+    pub fn split_validation(&mut self, n: usize, seed: u32) -> Result<()> {
+        self.check_measured(n)?;
+        if self.validation.is_empty() {
+            self.validation = self.train.split_validation(n, seed)?;
+        } else if n == 0 {
+            self.validation = Images { size: self.train.size, ..Images::default() };
+        }
+        Ok(())
+    }
+
+    fn check_measured(&self, validation: usize) -> Result<()> {
+        if self.test.is_empty() && validation == 0 {
+            let problem = "there are no test images: to measure results on, choose a --validation over 0";
+            return Err(Error::Usage(problem.into()));
+        }
+        Ok(())
+    }
+
+    /// What results are measured on, and what that is called: the test images, or the validation images where there
+    /// are no others.
+    pub fn measured(&self) -> (&'static str, &Images) {
+        if self.test.is_empty() { ("validation", &self.validation) } else { ("test", &self.test) }
+    }
+
+    /// A digest of all images that a training sees, before or after the validation images are split off the source's
+    /// own: tells whether these are the same images as before.
+    pub fn training_digest(&self) -> String {
+        if self.validation.is_empty() {
+            return self.train.digest();
+        }
+        let mut hash = Sha256::new();
+        self.train.add_to(&mut hash);
+        self.validation.add_to(&mut hash);
+        images::hex(hash)
+    }
+
+    fn resized(self, size: usize, options: &Options) -> Result<Dataset> {
+        let progress = Progress::new(options, "scaling", self.train.len() + self.test.len());
+        let train = self.train.resized(size, &progress)?;
+        Ok(Dataset { train, test: self.test.resized(size, &progress)?, ..self })
     }
 }
 
@@ -239,8 +159,15 @@ pub enum Source {
     Cifar10,
     /// The built-in synthetic pictures.
     Shapes,
-    /// CIFAR-10 binary files (their folder, its parent, or the archive), or a folder of class folders.
+    /// CIFAR-10 binary files (their folder, its parent, or the archive), or a folder of images.
     Path(PathBuf),
+}
+
+impl Source {
+    /// Whether it is a folder of images, which come in sizes of their own.
+    pub fn is_image_folder(&self) -> bool {
+        matches!(self, Source::Path(path) if path.is_dir() && cifar10::find_folder(path).is_none())
+    }
 }
 
 impl FromStr for Source {
@@ -264,7 +191,7 @@ impl fmt::Display for Source {
             Source::Auto => f.write_str("auto"),
             Source::Cifar10 => f.write_str("cifar10"),
             Source::Shapes => f.write_str("shapes"),
-            Source::Path(path) => write!(f, "{}", path.display()),
+            Source::Path(path) => f.write_str(&path_text(path)),
         }
     }
 }
@@ -286,11 +213,17 @@ pub struct Options<'a> {
     pub quiet: bool,
     /// What the synthetic pictures depend on.
     pub shapes_seed: u32,
-    /// Load no training pictures: `train` is empty.
+    /// Decides which images of a folder without test images are held back for the test.
+    pub seed: u32,
+    /// Threads to decode with; 0 for one a core.
+    pub threads: usize,
+    /// Load only what results are measured on ([`Dataset::measured`]): `train` is empty.
     pub test_only: bool,
-    /// Leave out pictures that cannot be read, instead of an error.
+    /// With `test_only`, for a folder without test images: which images these are. Without it, all of them.
+    pub measured: Option<&'a Measured>,
+    /// Leave out images that cannot be read, instead of an error.
     pub skip_bad: bool,
-    /// Set from elsewhere (Ctrl-C) to give up a download; what was received is kept for the next run.
+    /// Set from elsewhere (Ctrl-C) to give up; what was received of a download is kept for the next run.
     pub stop: Option<&'a AtomicBool>,
 }
 
@@ -307,7 +240,10 @@ impl Default for Options<'_> {
             offline: environment::is_on("CIFAR_ENGINE_OFFLINE"),
             quiet: false,
             shapes_seed: 0,
+            seed: 0,
+            threads: 0,
             test_only: false,
+            measured: None,
             skip_bad: false,
             stop: None,
         }
@@ -321,10 +257,10 @@ fn mirrors(list: &str, file_name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Obtains the pictures of `source` at the size asked for.
+/// Obtains the images of `source` at the size asked for.
 ///
 /// # Errors
-/// A picture size out of range; data that is missing, malformed or cannot be fetched. Only
+/// An image size out of range; threads that cannot be had; data that is missing, malformed or cannot be fetched. Only
 /// [`Source::Auto`] replaces data that is absent and cannot be fetched. Data that is there but broken, and a
 /// cache that cannot be written, are errors for it too.
 pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
@@ -336,7 +272,11 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             SIZES.end()
         )));
     }
-    let shapes = || shapes::dataset(size, options.shapes_seed, options.test_only);
+    parallel::pool(options.threads)?.install(|| load_sized(source, size, options))
+}
+
+fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset> {
+    let shapes = || shapes::dataset(size, options);
     let from_path = |path: &Path| from_path(path, size, options);
     match source {
         Source::Shapes => shapes(),
@@ -398,11 +338,11 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
 
 fn from_path(path: &Path, size: usize, options: &Options) -> Result<Dataset> {
     if path.is_file() {
-        cifar10::load_archive(path, options.test_only)?.resized(size)
+        cifar10::load_archive(path, options.test_only)?.resized(size, options)
     } else if let Some(batches) = cifar10::find_folder(path) {
-        cifar10::load_folder(&batches, options.test_only)?.resized(size)
+        cifar10::load_folder(&batches, options.test_only)?.resized(size, options)
     } else if path.is_dir() {
-        folder::load(path, size, options.test_only, options.skip_bad)
+        folder::load(path, size, options)
     } else {
         Err(Error::file(path, "no such file or folder (the data is auto, cifar10, shapes or a path)"))
     }
@@ -415,7 +355,7 @@ fn unavailable(why: &Error, options: &Options) -> Error {
         _ => format!("{}, or ", placing(options)),
     };
     Error::Failed(format!(
-        "CIFAR-10 could not be had ({why}): {place}use --data PATH (the archive, its folder, or a folder of pictures), \
+        "CIFAR-10 could not be had ({why}): {place}use --data PATH (the archive, its folder, or a folder of images), \
          or --data shapes (built-in synthetic pictures)"
     ))
 }

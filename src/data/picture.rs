@@ -1,4 +1,4 @@
-//! One picture file to pixels: PNG and JPEG of any kind, upright, square, 8-bit RGB.
+//! One image file to pixels: upright, square, 8-bit RGB.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -8,50 +8,84 @@ use image::error::{LimitError, LimitErrorKind};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+    ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb,
+    RgbImage,
 };
 
-use super::CHANNELS;
+use super::budget::Budget;
+use super::{CHANNELS, jpeg};
 use crate::error::{Error, Result};
 
 /// Larger sides are taken for a decompression bomb.
 const MAX_SIDE: u32 = 20_000;
-/// Decoded bytes: 100 megapixels of 8-bit RGB. A class folder is decoded on many threads at once.
-const MAX_DECODED: u64 = 300 << 20;
+/// More pixels too; telephones take photographs of 108 megapixels.
+const MAX_PIXELS: u64 = 200_000_000;
+/// Bytes of the pixels as the file has them: the most pixels, in 8-bit RGB.
+const MAX_DECODED: u64 = 3 * MAX_PIXELS;
 /// Bytes of the file itself.
 const MAX_FILE: u64 = 256 << 20;
 /// As many first bytes as any format needs to be told from the others.
 const MAGIC: u64 = 64;
 
-/// Decodes the picture at `path` to `[size, size, 3]` bytes, RGB interleaved.
-///
-/// The format is told by content, not by name. Grey, palette, 16-bit and CMYK pictures become 8-bit RGB;
-/// transparent ones are laid on white; EXIF orientation is applied. A picture that is not square loses
-/// its longer ends (centre crop), then it is scaled; one of `size` x `size` is left as it is.
-///
-/// # Errors
-/// A file that cannot be read, is neither PNG nor JPEG, is damaged or cut short, or is absurdly large;
-/// the error names the file.
-pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
-    decode(path).map(|picture| fit(picture, size).into_raw()).map_err(|problem| Error::file(path, problem))
+/// What the images that are decoded at the same time may take: the largest one that is accepted has it for itself.
+static BUDGET: Budget = Budget::new(800 << 20);
+
+/// The formats that can be read, and what they are called.
+const FORMATS: [(ImageFormat, &str); 6] = [
+    (ImageFormat::Png, "PNG"),
+    (ImageFormat::Jpeg, "JPEG"),
+    (ImageFormat::WebP, "WebP"),
+    (ImageFormat::Gif, "GIF"),
+    (ImageFormat::Bmp, "BMP"),
+    (ImageFormat::Tiff, "TIFF"),
+];
+
+/// A decoded image.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// `[size, size, 3]`: 8-bit red, green and blue of a pixel lie side by side.
+    pub pixels: Vec<u8>,
+    /// Width and height before it was cut and scaled.
+    pub original: (u32, u32),
 }
 
-/// What else can be done about one of many pictures.
+/// Decodes the image at `path` to `size` x `size`.
+///
+/// The format is told by content, not by name. Of an animation the first image is taken. Grey, palette, 16-bit and
+/// CMYK images become 8-bit RGB; transparent ones are laid on white; EXIF orientation is applied. An image that is
+/// not square loses its longer ends (centre crop), then it is scaled; one of `size` x `size` is left as it is.
+///
+/// # Errors
+/// A file that cannot be read, is of no format that is known, is damaged or cut short, or is absurdly large;
+/// the error names the file.
+pub fn load(path: &Path, size: usize) -> Result<Picture> {
+    decode(path).map(|picture| fit(picture, size)).map_err(|problem| Error::file(path, problem))
+}
+
+/// The pixels of [`load`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
+    load(path, size).map(|picture| picture.pixels)
+}
+
+/// What else can be done about one of many images.
 pub const SKIP: &str = "--skip-bad leaves out what cannot be read";
 
 /// [`load_picture`] from anything that can be read, such as standard input; `name` is for messages.
 ///
 /// # Errors
-/// As [`load_picture`].
+/// As [`load`].
 pub fn read_picture(source: impl Read, name: &str, size: usize) -> Result<Vec<u8>> {
     let picture = decode_from(source).map_err(|problem| Error::file(name, problem))?;
-    Ok(fit(picture, size).into_raw())
+    Ok(fit(picture, size).pixels)
 }
 
 fn decode(path: &Path) -> std::result::Result<RgbImage, String> {
     let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err("this is a folder; name the pictures in it, for example FOLDER/*.png".into());
+        return Err("this is a folder; name the images in it, for example FOLDER/*.png".into());
     }
     decode_from(file)
 }
@@ -61,15 +95,32 @@ fn decode_from(mut file: impl Read) -> std::result::Result<RgbImage, String> {
     let mut bytes = Vec::new();
     file.by_ref().take(MAGIC).read_to_end(&mut bytes).map_err(unreadable)?;
     let format = image::guess_format(&bytes).ok();
-    let format = format.filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg));
-    let format = format.ok_or("neither a PNG nor a JPEG picture (judged by its content)")?;
+    let known = FORMATS.iter().find(|(known, _)| Some(*known) == format);
+    let (format, name) = known.ok_or_else(|| foreign(&bytes))?;
     read_rest(file, &mut bytes, MAX_FILE)?;
-    let name = if format == ImageFormat::Png { "PNG" } else { "JPEG" };
-    if format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
-        return Err(format!("unreadable picture: the {name} data is cut short"));
+    if let Some(problem) = jpeg::problem(&bytes).filter(|_| *format == ImageFormat::Jpeg) {
+        return Err(format!("unreadable image: {problem}"));
     }
-    let reader = ImageReader::with_format(Cursor::new(&bytes), format);
-    decode_limited(reader).map_err(|error| format!("unreadable picture: {}", plain(&error, name)))
+    let reader = ImageReader::with_format(Cursor::new(&bytes), *format);
+    decode_limited(reader).map_err(|error| format!("unreadable image: {}", plain(&error, name)))
+}
+
+/// What a file is that is of none of [`FORMATS`], by its first bytes.
+fn foreign(bytes: &[u8]) -> String {
+    let brand = bytes.get(4..12).unwrap_or_default();
+    let names = FORMATS.map(|(_, name)| name).join(", ");
+    match brand {
+        [b'f', b't', b'y', b'p', b'h' | b'm', ..] => {
+            "a HEIC image, which cannot be read here; convert it, for example by heif-convert FILE.heic FILE.jpg".into()
+        }
+        [b'f', b't', b'y', b'p', b'a', b'v', ..] => {
+            "an AVIF image, which cannot be read here; convert it, for example by avifdec FILE.avif FILE.png".into()
+        }
+        _ if bytes.starts_with(b"version https://git-lfs") => {
+            "a pointer of Git LFS, not the image; fetch it by git lfs pull".into()
+        }
+        _ => format!("none of {names} (judged by its content)"),
+    }
 }
 
 /// Reads on to the end, which must come before `limit` bytes in all. No length is asked for beforehand: a
@@ -78,7 +129,7 @@ fn read_rest(source: impl Read, bytes: &mut Vec<u8>, limit: u64) -> std::result:
     let room = limit.saturating_sub(bytes.len() as u64);
     source.take(room.saturating_add(1)).read_to_end(bytes).map_err(unreadable)?;
     match bytes.len() as u64 > limit {
-        true => Err(format!("more than {limit} bytes are too many for a picture")),
+        true => Err(format!("more than {limit} bytes are too many for an image")),
         false => Ok(()),
     }
 }
@@ -88,7 +139,7 @@ fn unreadable(error: io::Error) -> String {
         io::ErrorKind::NotFound => "does not exist; check the path".into(),
         io::ErrorKind::PermissionDenied => "no permission to read it".into(),
         io::ErrorKind::IsADirectory => {
-            "this is a folder; name the pictures in it, for example FOLDER/*.png".into()
+            "this is a folder; name the images in it, for example FOLDER/*.png".into()
         }
         _ => format!("cannot be read: {error}"),
     }
@@ -98,7 +149,8 @@ fn unreadable(error: io::Error) -> String {
 fn plain(error: &ImageError, format: &str) -> String {
     match error {
         ImageError::Limits(_) => {
-            format!("too large (the limits are {MAX_SIDE} pixels a side and {} MB)", MAX_DECODED >> 20)
+            let megapixels = MAX_PIXELS / 1_000_000;
+            format!("too large (the limits are {MAX_SIDE} pixels a side and {megapixels} megapixels)")
         }
         ImageError::Unsupported(_) => format!("a kind of {format} that is not supported; convert it"),
         _ => format!("the {format} data is damaged or cut short"),
@@ -112,15 +164,28 @@ fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Res
     limits.max_alloc = Some(2 * MAX_DECODED);
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
-    // The JPEG decoder checks sides only, so the product is checked here.
-    if decoder.total_bytes() > MAX_DECODED {
+    // Decoders check sides only, so the products are checked here.
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED {
         return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError)));
     }
-    // Broken metadata of an otherwise good picture is no reason to refuse it.
+    // Broken metadata of an otherwise good image is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let _share = BUDGET.take(memory(pixels, decoder.total_bytes(), decoder.color_type()));
     let mut picture = DynamicImage::from_decoder(decoder)?;
     picture.apply_orientation(orientation);
     Ok(if picture.color().has_alpha() { on_white(picture) } else { picture.into_rgb8() })
+}
+
+/// Bytes that an image takes while it is decoded: its pixels as the file has them, and as RGB where that is not the
+/// same. A grey image of a few kilobytes has three bytes a pixel in the end.
+fn memory(pixels: u64, decoded: u64, color: ColorType) -> u64 {
+    match color {
+        ColorType::Rgb8 => decoded,
+        color if color.has_alpha() => decoded + (4 + 3) * pixels,
+        _ => decoded + 3 * pixels,
+    }
 }
 
 fn on_white(picture: DynamicImage) -> RgbImage {
@@ -135,37 +200,27 @@ fn on_white(picture: DynamicImage) -> RgbImage {
     })
 }
 
-/// Whether JPEG data reaches its end marker. The decoder fills missing rows with grey and reports
-/// nothing, so a cut-short file would otherwise be trained on.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let mut at = 2; // after the start marker
-    while at + 1 < bytes.len() {
-        match (bytes[at], bytes[at + 1]) {
-            (0xff, 0xd9) => return true,
-            // Fill bytes, stuffed data bytes and restart markers carry no length.
-            (0xff, 0xff) => at += 1,
-            (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => at += 2,
-            // A segment; its length covers itself. Skipping it skips the end marker of an embedded preview.
-            (0xff, _) => match bytes.get(at + 2..at + 4) {
-                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
-                None => return false,
-            },
-            _ => at += 1, // entropy-coded data
-        }
-    }
-    false
+/// Centre-cropped to a square, then scaled to `size`.
+fn fit(picture: RgbImage, size: usize) -> Picture {
+    let original = picture.dimensions();
+    let square = centre(picture);
+    let square = if square.width() as usize == size { square } else { scale(&square, size) };
+    Picture { pixels: square.into_raw(), original }
 }
 
-/// Centre-cropped to a square, then scaled to `size`.
-fn fit(picture: RgbImage, size: usize) -> RgbImage {
+/// The square in the middle, in the memory of the whole.
+fn centre(picture: RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let side = width.min(height);
-    let square = if width == height {
-        picture
-    } else {
-        imageops::crop_imm(&picture, (width - side) / 2, (height - side) / 2, side, side).to_image()
-    };
-    if side as usize == size { square } else { scale(&square, size) }
+    let [stride, row, left, top] =
+        [width, side, (width - side) / 2, (height - side) / 2].map(|pixels| pixels as usize);
+    let mut bytes = picture.into_raw();
+    for y in 0..row {
+        let from = CHANNELS * ((top + y) * stride + left);
+        bytes.copy_within(from..from + CHANNELS * row, CHANNELS * row * y);
+    }
+    bytes.truncate(CHANNELS * row * row);
+    RgbImage::from_raw(side, side, bytes).unwrap_or_else(|| unreachable!("as many bytes as it has pixels"))
 }
 
 /// Triangle averages over all covered pixels when shrinking; Catmull-Rom keeps edges when enlarging.
@@ -292,7 +347,7 @@ mod tests {
         for inside in [&[][..], &[0xff, 0xe0, 0, 4, 1, 2], &jpeg(1)[2..100]] {
             fs::write(&path, [&[0xff, 0xd8, 0xff, 0xe1, 0, 2], inside, &[0xff, 0xd9]].concat()).unwrap();
             let error = load_picture(&path, 16).unwrap_err().to_string();
-            assert!(error.contains("unreadable picture: ") && !error.contains('\n'), "{error}");
+            assert!(error.contains("unreadable image: ") && !error.contains('\n'), "{error}");
         }
     }
 
@@ -308,6 +363,15 @@ mod tests {
         assert!(error.contains("too many") || error.to_lowercase().contains("limit"), "{error}");
     }
 
+    #[test]
+    fn memory_is_counted_in_the_pixels_that_come_out() {
+        assert_eq!(memory(100, 100, ColorType::L8), 400);
+        assert_eq!(memory(100, 300, ColorType::Rgb8), 300);
+        assert_eq!(memory(100, 800, ColorType::Rgba16), 1500);
+        let (largest, budget) = (memory(MAX_PIXELS, MAX_PIXELS, ColorType::L8), 800 << 20);
+        assert!(largest <= budget && 12_000 * 9_000 <= MAX_PIXELS);
+    }
+
     fn crc(bytes: &[u8]) -> u32 {
         let mut crc = flate2::Crc::new();
         crc.update(bytes);
@@ -321,7 +385,7 @@ mod tests {
         fs::write(&path, "<html>not found</html>").unwrap();
         let error = load_picture(&path, 8).unwrap_err().to_string();
         assert!(
-            error.ends_with("page.png: neither a PNG nor a JPEG picture (judged by its content)"),
+            error.ends_with("page.png: none of PNG, JPEG, WebP, GIF, BMP, TIFF (judged by its content)"),
             "{error}"
         );
         assert!(load_picture(&dir.path().join("none.png"), 8).is_err());
@@ -337,11 +401,11 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             let Err(error) = load_picture(&path, 64) else { continue };
             let text = error.to_string();
-            assert!(text.contains("bad.png: unreadable picture: the PNG data is damaged"), "{text}");
+            assert!(text.contains("bad.png: unreadable image: the PNG data is damaged"), "{text}");
         }
         fs::write(&path, &whole[..40]).unwrap();
         let text = load_picture(&path, 64).unwrap_err().to_string();
-        assert!(text.ends_with("unreadable picture: the PNG data is damaged or cut short"), "{text}");
+        assert!(text.ends_with("unreadable image: the PNG data is damaged or cut short"), "{text}");
     }
 
     #[test]
@@ -349,7 +413,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = load_picture(dir.path(), 8).unwrap_err().to_string();
         assert!(
-            text.ends_with("this is a folder; name the pictures in it, for example FOLDER/*.png"),
+            text.ends_with("this is a folder; name the images in it, for example FOLDER/*.png"),
             "{text}"
         );
     }
@@ -370,7 +434,7 @@ mod tests {
         use std::io::Write;
         use std::os::fd::AsRawFd;
         let text = load_picture(Path::new("/dev/zero"), 8).unwrap_err().to_string();
-        assert!(text.contains("neither a PNG nor a JPEG picture"), "{text}");
+        assert!(text.contains("none of PNG, JPEG"), "{text}");
         let (_dir, path) = saved(halves(8, 8), "piped.png");
         let (reader, mut writer) = io::pipe().unwrap();
         let png = fs::read(path).unwrap();

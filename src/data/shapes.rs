@@ -7,7 +7,9 @@
 
 use rayon::prelude::*;
 
-use super::{CHANNELS, Dataset, Images, allocate};
+use super::images::allocate;
+use super::progress::Progress;
+use super::{CHANNELS, Dataset, Images, Options};
 use crate::error::Result;
 use crate::kernels::rng::{self, Stream};
 
@@ -20,39 +22,48 @@ pub const TRAIN: usize = 10_000;
 /// Pictures of the default test set.
 pub const TEST: usize = 2_000;
 
-/// The default set: [`TRAIN`] (or none) and [`TEST`] pictures of `size` x `size`.
+/// The default set: [`TRAIN`] (or none) and [`TEST`] images of `size` x `size`.
 ///
 /// # Errors
-/// As [`sized`].
-pub fn dataset(size: usize, seed: u32, test_only: bool) -> Result<Dataset> {
-    sized(if test_only { 0 } else { TRAIN }, TEST, size, seed)
+/// As [`sized`]; [`Error::Interrupted`](crate::error::Error::Interrupted) where the options say stop.
+pub fn dataset(size: usize, options: &Options) -> Result<Dataset> {
+    let train = if options.test_only { 0 } else { TRAIN };
+    let progress = Progress::new(options, "drawing", train + TEST);
+    drawn(train, TEST, size, options.shapes_seed, &progress)
 }
 
-/// `train_n` and `test_n` pictures of `size` x `size`. Picture `i` of a split has class `i % 10` and
+/// `train_n` and `test_n` images of `size` x `size`. Image `i` of a split has class `i % 10` and
 /// depends on `(seed, split, i)` alone, so a smaller set is the beginning of a larger one.
 ///
 /// # Errors
-/// If the pictures do not fit into memory.
+/// If the images do not fit into memory.
 pub fn sized(train_n: usize, test_n: usize, size: usize, seed: u32) -> Result<Dataset> {
+    drawn(train_n, test_n, size, seed, &Progress::silent("drawing", train_n + test_n))
+}
+
+fn drawn(train_n: usize, test_n: usize, size: usize, seed: u32, progress: &Progress) -> Result<Dataset> {
     Ok(Dataset {
         name: "shapes".into(),
         classes: CLASSES.map(String::from).to_vec(),
-        train: split(train_n, size, seed, 0)?,
+        train: split(train_n, size, seed, 0, progress)?,
         // The upper half of the step counter belongs to the test set.
-        test: split(test_n, size, seed, 1 << 31)?,
-        note: None,
-        skipped: Vec::new(),
+        test: split(test_n, size, seed, 1 << 31, progress)?,
+        ..Dataset::default()
     })
 }
 
-fn split(n: usize, size: usize, seed: u32, first_step: u32) -> Result<Images> {
+fn split(n: usize, size: usize, seed: u32, first_step: u32, progress: &Progress) -> Result<Images> {
     let mut pixels = allocate(n, size)?;
-    pixels.par_chunks_mut((size * size * CHANNELS).max(1)).enumerate().for_each(|(i, picture)| {
+    let draw = |(i, picture): (usize, &mut [u8])| {
+        progress.one()?;
         let mut dice = Dice { seed, index: i as u32, step: first_step, pool: [0; 4], left: 0 };
         let scene = Scene::new(i % CLASSES.len(), &mut dice);
         scene.paint(picture, size, &mut dice);
-    });
-    Ok(Images { pixels, labels: (0..n).map(|i| (i % CLASSES.len()) as u32).collect(), size })
+        Ok(())
+    };
+    pixels.par_chunks_mut((size * size * CHANNELS).max(1)).enumerate().try_for_each(draw)?;
+    let labels = (0..n).map(|i| (i % CLASSES.len()) as u32).collect();
+    Ok(Images { pixels, labels, size, files: Vec::new() })
 }
 
 /// One picture's own sequence of random numbers.

@@ -4,7 +4,7 @@ use super::*;
 
 fn numbered(n: u32) -> Images {
     let pixels = (0..n).flat_map(|i| [i as u8; 2 * 2 * 3]).collect();
-    Images { pixels, labels: (0..n).map(|i| i % 3).collect(), size: 2 }
+    Images { pixels, labels: (0..n).map(|i| i % 3).collect(), size: 2, files: Vec::new() }
 }
 
 #[test]
@@ -41,13 +41,13 @@ fn validation_split_partitions_and_depends_on_the_seed() {
 fn a_split_must_leave_something_to_train_on() {
     let error = numbered(10).split_validation(10, 0).unwrap_err();
     assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("there are 10 training pictures"), "{error}");
+    assert!(error.to_string().contains("there are 10 training images"), "{error}");
 }
 
 #[test]
 fn mirroring_exchanges_left_and_right_and_nothing_else() {
     let pixels: Vec<u8> = (0..24).collect();
-    let images = Images { pixels, labels: vec![0, 1], size: 2 };
+    let images = Images { pixels, labels: vec![0, 1], size: 2, files: Vec::new() };
     let mirrored = images.mirrored();
     assert_eq!(mirrored.pixels[..12], [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]);
     assert_eq!((mirrored.labels.as_slice(), mirrored.mirrored()), (&[0, 1][..], images));

@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
+use rayon::{ThreadPool, Yield};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::kernels::parallel;
 
 /// See the module's documentation.
 pub struct Crew {
@@ -37,8 +38,7 @@ impl Crew {
     /// # Errors
     /// If the operating system gives no threads.
     pub fn new(threads: usize) -> Result<Crew> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|error| Error::Failed(format!("cannot start {threads} threads: {error}")))?;
+        let pool = parallel::pool(threads)?;
         let duty = Arc::new(Duty::default());
         let own = duty.clone();
         pool.spawn_broadcast(move |_| own.keep());

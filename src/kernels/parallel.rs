@@ -2,8 +2,13 @@
 //! worker and writes only what it owns.
 
 use std::cell::Cell;
+use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::{Error, Result};
 
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -29,6 +34,23 @@ pub fn alone(work: impl FnOnce()) {
     }
     let _before = Before(ALONE.replace(true));
     work();
+}
+
+/// A pool of so many threads; 0 means one a core. There is no other pool: what runs in parallel runs in one of these,
+/// so that `--threads` holds for everything.
+///
+/// # Errors
+/// If the operating system gives no threads.
+pub fn pool(threads: usize) -> Result<ThreadPool> {
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+        threads => threads,
+    };
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| {
+        let advice = "the limits of this user or container allow no more; try a lower --threads";
+        Error::Failed(format!("cannot start {threads} threads: {error}; {advice}"))
+    })
 }
 
 /// How many threads [`for_each`] runs on from here.

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Architecture, PaddingStyle, Training, Variant, cnn, mobilenet_v1, mobilenet_v2};
-use crate::data::{CLASSES, SIZES};
+use crate::data::{CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result};
 use crate::graph::Value;
 use crate::nn::{Builder, Norm};
@@ -148,7 +148,7 @@ impl Spec {
 
     /// The metadata entry that makes no sense, if any: the file may come from anywhere.
     pub(super) fn nonsense(&self) -> Option<&'static str> {
-        let name_is_fine = |name: &String| name.len() <= 100 && !name.contains(char::is_control);
+        let name_is_fine = |name: &String| check_class_name(name).is_ok();
         let distinct: HashSet<&String> = self.classes.iter().collect();
         let pixels = -1e6..=1e6;
         let fine = [

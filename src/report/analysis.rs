@@ -21,7 +21,8 @@ impl Prediction {
 
     /// `-log` of the probability of the label: how wrong it is.
     pub fn loss(&self) -> f64 {
-        -f64::from(self.label_probability).max(f64::from(f32::MIN_POSITIVE)).ln()
+        // From 0 down, so that a probability of 1 gives 0 and not -0.
+        0.0 - f64::from(self.label_probability).max(f64::from(f32::MIN_POSITIVE)).ln()
     }
 }
 

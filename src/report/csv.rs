@@ -31,6 +31,23 @@ pub fn cell(text: &str) -> String {
     }
 }
 
+/// The texts of a row of cells; the other way round than [`cell`], but for what it escaped.
+pub fn row(line: &str) -> Vec<String> {
+    let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.next_if_eq(&'"').is_some() => cell.push('"'),
+            '"' => quoted = !quoted,
+            ',' if !quoted => cells.push(std::mem::take(&mut cell)),
+            letter => cell.push(letter),
+        }
+    }
+    cells.push(cell);
+    let text = |cell: String| cell.strip_prefix('\'').map(String::from).unwrap_or(cell);
+    cells.into_iter().map(text).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

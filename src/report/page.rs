@@ -39,7 +39,8 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
             predictions.iter().map(figure).collect::<Result<String>>()?
         ))
     };
-    let _ = write!(body, "<h2>Test pictures</h2>{}", sheet(&analysis.spread(SHOWN))?);
+    let set = if report.set == "test" { "Test" } else { "Validation" };
+    let _ = write!(body, "<h2>{set} pictures</h2>{}", sheet(&analysis.spread(SHOWN))?);
     let mistakes = analysis.mistakes();
     if !mistakes.is_empty() {
         let shown = &mistakes[..mistakes.len().min(SHOWN)];
@@ -62,12 +63,13 @@ fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
         let _ =
             write!(body, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(&value), escape(name));
     };
-    tile(percent(report.accuracy), "test accuracy");
+    let set = report.set;
+    tile(percent(report.accuracy), &format!("{set} accuracy"));
     if let Some(plain) = report.plain_accuracy {
         tile(percent(plain), "without mirror images");
     }
-    tile(format!("{:.4}", report.loss), "test loss");
-    tile(analysis.predictions.len().to_string(), "test pictures");
+    tile(format!("{:.4}", report.loss), &format!("{set} loss"));
+    tile(analysis.predictions.len().to_string(), &format!("{set} pictures"));
     if let Some(last) = report.history.last() {
         tile(last.epoch.to_string(), "epochs");
         tile(time(report.history.iter().map(|row| row.seconds).sum()), "training time");
@@ -192,11 +194,14 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
     let (png, side) = samples::thumbnail(images.image(p.index), images.size)?;
     let smooth = if side > 64 { " class=\"smooth\"" } else { "" };
     let (label, predicted) = (escape(&names[p.label]), escape(&names[p.predicted]));
+    // Whoever looks for a wrong label wants to know where it is.
+    let file = images.file(p.index).filter(|_| !p.is_right());
+    let file = file.map(|file| format!("<br>{}", escape(file))).unwrap_or_default();
     let (class, mark) = if p.is_right() { ("right", "✓") } else { ("wrong", "✗") };
     Ok(format!(
-        "<figure><img{smooth} width=\"{side}\" height=\"{side}\" alt=\"test picture {}: {label}\" \
+        "<figure><img{smooth} width=\"{side}\" height=\"{side}\" alt=\"picture {}: {label}\" \
          src=\"data:image/png;base64,{}\"><span class=\"{class}\">{predicted} {} {mark}</span><br>\
-         <span class=\"muted\">label: {label}</span></figure>\n",
+         <span class=\"muted\">label: {label}{file}</span></figure>\n",
         p.index,
         STANDARD.encode(png),
         samples::percent(p.probability),
@@ -272,6 +277,7 @@ mod tests {
             loss: 1.25,
             logits,
             images: &images,
+            set: "test",
             parameters: 1_551_466,
             settings,
         };

@@ -25,6 +25,8 @@ pub struct RunReport<'a> {
     /// `[images, classes]`.
     pub logits: &'a [f32],
     pub images: &'a Images,
+    /// What these images are: `test` or `validation`.
+    pub set: &'a str,
     /// How many numbers were trained.
     pub parameters: usize,
     /// The text of `settings.toml`.
@@ -65,7 +67,7 @@ impl RunReport<'_> {
             true => confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells),
             false => Ok(()),
         };
-        let title = format!("{}: test images, some of each class", self.title);
+        let title = format!("{}: {} images, some of each class", self.title, self.set);
         let samples = self.draw_sheet(&folder.join("samples.png"), &title, &analysis.spread(SHOWN));
         let mistakes = analysis.mistakes();
         let title = format!("{}: {HIGHEST_LOSS}", self.title);
@@ -96,9 +98,10 @@ impl RunReport<'_> {
         csv::write(&folder.join("confused.csv"), "label,predicted,images,share_of_label", rows)?;
         let rows = analysis.predictions.iter().map(|p| {
             let Prediction { index, label, predicted, probability, .. } = *p;
-            format!("{index},{},{},{probability},{}", name(label), name(predicted), p.loss())
+            let file = self.images.file(index).map(cell).unwrap_or_default();
+            format!("{index},{},{},{probability},{},{file}", name(label), name(predicted), p.loss())
         });
-        csv::write(&folder.join("predictions.csv"), "index,label,predicted,probability,loss", rows)?;
+        csv::write(&folder.join("predictions.csv"), "index,label,predicted,probability,loss,file", rows)?;
         if self.classes.len() > MOST_IN_MATRIX {
             return Ok(());
         }
@@ -129,15 +132,16 @@ impl RunReport<'_> {
     /// If it cannot be written.
     pub fn write_result(&self, path: &Path) -> Result<()> {
         let seconds: f64 = self.history.iter().map(|row| row.seconds).sum();
-        let result = json!({
+        let mut result = json!({
             "title": self.title,
-            "test_accuracy": self.accuracy,
-            "test_accuracy_without_flip": self.plain_accuracy.unwrap_or(self.accuracy),
-            "test_loss": self.loss,
             "epochs": self.history.len(),
             "seconds": seconds,
             "parameters": self.parameters,
         });
+        let set = self.set;
+        result[format!("{set}_accuracy")] = json!(self.accuracy);
+        result[format!("{set}_accuracy_without_flip")] = json!(self.plain_accuracy.unwrap_or(self.accuracy));
+        result[format!("{set}_loss")] = json!(self.loss);
         let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
         write_atomic(path, |file| writeln!(file, "{text}"))
     }

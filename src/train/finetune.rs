@@ -18,6 +18,7 @@ use super::plans::{self, Program};
 use super::run_folder::RunFolder;
 use super::session::Session;
 use super::settings::{Settings, usage};
+use super::split_table;
 use super::stage::{Course, Ended, Stage};
 use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
@@ -154,7 +155,7 @@ pub fn finetune(
     device: &mut dyn Device,
     settings: &Settings,
     pretrained: Pretrained,
-    data: &Dataset,
+    mut data: Dataset,
     run: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
@@ -162,29 +163,31 @@ pub fn finetune(
         return Err(Error::Usage("these are no settings of a fine-tuning".into()));
     };
     settings.check()?;
-    settings.check_against(data.train.len())?;
+    settings.check_against(data.training_len(settings.validation))?;
     let path = Path::new(&finetune.pretrained);
-    let spec = spec(&pretrained.spec, settings, finetune, data);
+    let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
     let Program { plan, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
     let identity = Identity {
         settings: settings.to_toml(),
-        pictures: data.train.digest(),
+        pictures: data.training_digest(),
         test: Some(data.test.digest()),
         pretrained: Some(weights::digest(&pretrained.file)?),
     };
+    data.split_validation(settings.validation, settings.seed)?;
+    split_table::check(run.path(), &data)?;
     let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
     // Of all plans, this one holds every parameter.
     device.load(plan)?;
     let values = initial_values(pretrained, &parameters, settings, path)?;
     plans::write_parameters(device, &parameters, &values)?;
     drop(values);
-    let mut images = data.train.clone();
-    let validation = images.split_validation(settings.validation, settings.seed)?;
     run.write_settings(settings)?;
-    let parts = parts(settings, finetune, images.len());
+    split_table::write(run.path(), &data)?;
+    let parts = parts(settings, finetune, data.train.len());
     for part in parts.iter().skip(session.progress().stage) {
-        let workshop = Workshop { settings, spec: &spec, run, images: &images, validation: &validation };
+        let workshop =
+            Workshop { settings, spec: &spec, run, images: &data.train, validation: &data.validation };
         let stage = workshop.stage(device, part, &parameters, observer)?;
         let ended = session.fit(device, &stage, parts.len(), observer)?;
         note_end(ended, observer);
@@ -192,8 +195,8 @@ pub fn finetune(
             break;
         }
     }
-    let sample = Sample::of(&images, spec.classes.len());
-    finish(device, run, settings, session.progress().history.clone(), &sample, &data.test, observer)
+    let sample = Sample::of(&data.train, spec.classes.len());
+    finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 
 /// What stages are made from.

@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod score;
 pub mod session;
 pub mod settings;
+pub mod split_table;
 pub mod stage;
 
 use crate::data::{Dataset, Images};
@@ -95,7 +96,9 @@ impl dyn Observer + '_ {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub history: Vec<EpochMetrics>,
-    /// Of the best weights, on the test set.
+    /// What the result is measured on: `test`, or `validation` where the data has no test images.
+    pub set: &'static str,
+    /// Of the best weights, on these images.
     pub test: Evaluation,
 }
 
@@ -157,29 +160,31 @@ fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
 pub fn train(
     device: &mut dyn Device,
     settings: &Settings,
-    data: Dataset,
+    mut data: Dataset,
     run: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
-    settings.check_against(data.train.len())?;
+    settings.check_against(data.training_len(settings.validation))?;
     let spec = spec(settings, &data);
-    let Dataset { test, train: mut images, .. } = data;
     spec.check()?;
     let identity = Identity {
         settings: settings.to_toml(),
-        pictures: images.digest(),
-        test: Some(test.digest()),
+        pictures: data.training_digest(),
+        test: Some(data.test.digest()),
         pretrained: None,
     };
-    let validation = images.split_validation(settings.validation, settings.seed)?;
-    let program = plans::training(&spec, settings, images.len())?;
+    data.split_validation(settings.validation, settings.seed)?;
+    split_table::check(run.path(), &data)?;
+    let program = plans::training(&spec, settings, data.train.len())?;
     let parameters = program.parameters;
     let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
     run.write_settings(settings)?;
-    let validation = match validation.is_empty() {
+    split_table::write(run.path(), &data)?;
+    let images = std::mem::take(&mut data.train);
+    let validation = match data.validation.is_empty() {
         true => None,
-        false => Some(Evaluator::new(device, &spec, "validation", &validation, BATCH_SIZE)?),
+        false => Some(Evaluator::new(device, &spec, "validation", &data.validation, BATCH_SIZE)?),
     };
     let course = settings.course(images.len());
     let stage = Stage::load(device, program.plan, &parameters, Feed::Pictures, course, validation)?;
@@ -188,7 +193,7 @@ pub fn train(
     drop(images);
     plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
     note_end(session.fit(device, &stage, 1, observer)?, observer);
-    finish(device, run, settings, session.progress().history.clone(), &sample, &test, observer)
+    finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 
 /// Says why a training ended, where that is before its last epoch.
@@ -207,17 +212,19 @@ fn note_end(ended: Ended, observer: &mut dyn Observer) {
     }
 }
 
-/// Evaluates the best weights of a run on the test set, and writes its result and its report. Weights and result are
-/// what a run is for; a page or picture that cannot be written is only warned of.
+/// Evaluates the best weights of a run on the test images, or on the validation images where there are no others, and
+/// writes its result and its report. Weights and result are what a run is for; a page or picture that cannot be
+/// written is only warned of.
 fn finish(
     device: &mut dyn Device,
     run: &RunFolder,
     settings: &Settings,
     history: Vec<EpochMetrics>,
     sample: &Sample,
-    test: &Images,
+    data: &Dataset,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    let (set, test) = data.measured();
     // From the file, which thereby is known to be good.
     let trained = Trained::open(&run.best())?;
     let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
@@ -232,6 +239,7 @@ fn finish(
         loss: result.loss,
         logits: &result.logits,
         images: test,
+        set,
         parameters: trained.trained_parameters,
         settings: &settings.to_toml(),
     };
@@ -243,7 +251,7 @@ fn finish(
     advice::mirrored(settings, &trained.spec.classes, &result, &test.labels)
         .iter()
         .for_each(|warning| observer.warn(warning));
-    Ok(Outcome { history, test: result })
+    Ok(Outcome { history, set, test: result })
 }
 
 /// Warns of a training that learnt nothing, or whose model knows less than it did in training.

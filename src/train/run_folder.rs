@@ -223,6 +223,15 @@ fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     }
 }
 
+/// The settings of the run in a folder, which may be under way; none where the folder holds no run.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn settings_in(folder: &Path) -> Result<Option<Settings>> {
+    let file = folder.join(SETTINGS);
+    if file.is_file() { read_toml(&file, MOST_TEXT).map(Some) } else { Ok(None) }
+}
+
 /// Claims a folder for this process. The file stays when the lock goes, unless nothing else does.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);

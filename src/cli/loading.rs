@@ -1,0 +1,248 @@
+//! How data reach a command: what is loaded, and what is said about it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueHint};
+
+use super::{STOP, stopped};
+use crate::console::{self, Level};
+use crate::data::left_out::LeftOut;
+use crate::data::{self, Dataset, Source, balance};
+use crate::error::{Error, Result};
+use crate::models::Spec;
+use crate::train::settings::Settings;
+use crate::train::{run_folder, split_table};
+
+/// The data set that weights are tried on.
+#[derive(Args, Clone, Debug)]
+pub struct DataOptions {
+    /// cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder of images,
+    /// test/CLASS/* or CLASS/* [default: what the weights' run was measured on].
+    #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
+    pub data: Option<String>,
+
+    /// Leave out images that cannot be read.
+    #[arg(long)]
+    pub skip_bad: bool,
+}
+
+/// Weights to be tried, and the run they are from, if they lie in its folder.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The file.
+    pub weights: PathBuf,
+}
+
+impl Tried {
+    /// At a path: that of weights, or of a run folder, whose best weights are taken.
+    ///
+    /// # Errors
+    /// If it is a folder without weights.
+    pub fn at(path: &Path) -> Result<Tried> {
+        if !path.is_dir() {
+            return Ok(Tried { weights: path.to_path_buf() });
+        }
+        match path.join("best.safetensors") {
+            weights if weights.is_file() => Ok(Tried { weights }),
+            _ => {
+                Err(Error::file(path, "holds no best.safetensors; name a run folder or a .safetensors file"))
+            }
+        }
+    }
+
+    /// Loads what the weights are measured on: the data that is named, or that of their run, with the labels of the
+    /// weights' classes.
+    ///
+    /// # Errors
+    /// If no data is named and the weights do not say theirs, it cannot be loaded, or has classes that are unknown to
+    /// the weights.
+    pub fn load(&self, spec: &Spec, options: &DataOptions, threads: u16) -> Result<Dataset> {
+        let folder = self.weights.parent().unwrap_or(Path::new(""));
+        let run = run_folder::settings_in(folder);
+        let (source, run) = match (&options.data, run) {
+            (Some(source), Ok(Some(run))) if is_same(source, &run.data) => (source.clone(), Some(run)),
+            (Some(source), _) => (source.clone(), None),
+            (None, run) => match run? {
+                Some(run) => (run.data.clone(), Some(run)),
+                None => (self.source_of(spec)?, None),
+            },
+        };
+        let measured = if run.is_some() { split_table::measured(folder)? } else { None };
+        let data = load(
+            &source,
+            &data::Options {
+                image_size: Some(spec.image_size),
+                test_only: true,
+                measured: measured.as_ref(),
+                skip_bad: options.skip_bad || run.is_some_and(|run| run.skip_bad),
+                threads: threads.into(),
+                ..options_of_program()
+            },
+        )?;
+        let (set, images) = data.measured();
+        say(&data, &[(set, &images.labels)], "");
+        relabelled(data, &self.weights, &spec.classes)
+    }
+
+    /// The data set that weights without a run say they were trained on.
+    fn source_of(&self, spec: &Spec) -> Result<String> {
+        if matches!(&*spec.data, "cifar10" | "shapes") {
+            return Ok(spec.data.clone());
+        }
+        let problem = format!("was trained on {}; say where the data is with --data", spec.data);
+        Err(Error::file(&self.weights, problem))
+    }
+}
+
+fn is_same(one: &str, other: &str) -> bool {
+    one == other || fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one))
+}
+
+/// The labels of the images to measure on, as indices into `trained`, which may have more classes.
+fn relabelled(mut data: Dataset, weights: &Path, trained: &[String]) -> Result<Dataset> {
+    let places: HashMap<String, u32> = trained.iter().map(|class| data::composed(class)).zip(0..).collect();
+    let counts = data.measured().1.counts(data.classes.len());
+    let used = data.classes.iter().zip(counts).filter(|(_, count)| *count > 0).map(|(class, _)| class);
+    let unknown: Vec<&String> = used.filter(|class| !places.contains_key(*class)).collect();
+    if !unknown.is_empty() {
+        let missing: Vec<&String> =
+            trained.iter().filter(|class| !data.classes.contains(&data::composed(class))).collect();
+        let without = match missing.is_empty() {
+            true => String::new(),
+            false => format!(", and has no {}", some_of(&missing)),
+        };
+        let problem = format!(
+            "was trained on {} classes; {} has {}, which are not among them{without}; choose the data with --data",
+            trained.len(),
+            data.name,
+            some_of(&unknown)
+        );
+        return Err(Error::file(weights, problem));
+    }
+    let new: Vec<u32> = data.classes.iter().map(|class| places.get(class).copied().unwrap_or(0)).collect();
+    for images in [&mut data.validation, &mut data.test] {
+        images.labels.iter_mut().for_each(|label| *label = new[*label as usize]);
+    }
+    data.classes = trained.to_vec();
+    Ok(data)
+}
+
+/// The first few names of a list.
+fn some_of(names: &[&String]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(|name| name.as_str()).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+}
+
+/// Loads the data to train on.
+///
+/// # Errors
+/// As for [`data::load`].
+pub fn load_training(settings: &Settings, threads: u16) -> Result<Dataset> {
+    let Settings { image_size, seed, skip_bad, .. } = *settings;
+    let options = data::Options {
+        image_size: Some(image_size),
+        seed,
+        skip_bad,
+        threads: threads.into(),
+        ..options_of_program()
+    };
+    load(&settings.data, &options)
+}
+
+/// Where downloads go, whether there may be any, how much is said, and what stops it.
+pub fn options_of_program() -> data::Options<'static> {
+    let quiet = !console::says(Level::Normal);
+    data::Options { quiet, stop: Some(&STOP), ..data::Options::default() }
+}
+
+/// Loads data, and says what was left out.
+fn load(source: &str, options: &data::Options) -> Result<Dataset> {
+    let source: Source = source.parse()?;
+    let begin = Instant::now();
+    let data = data::load(&source, options)?;
+    if stopped() {
+        return Err(Error::Interrupted);
+    }
+    console::detail(format_args!("loaded in {:.1} s", begin.elapsed().as_secs_f64()));
+    if let Some(note) = &data.note {
+        console::info(format_args!("note: {note}"));
+    }
+    tell_left_out(&data.left_out);
+    Ok(data)
+}
+
+/// Says what was left out: in one line, or each where details are wanted.
+pub fn tell_left_out(left_out: &LeftOut) {
+    if console::says(Level::Verbose) {
+        left_out.lines().for_each(console::detail);
+    } else if let Some(line) = left_out.summary() {
+        match left_out.matters() {
+            true => console::note(format_args!("warning: {line}")),
+            false => console::info(format_args!("note: {line}")),
+        }
+    }
+}
+
+/// Says what a training trains on, validates with and tests on, and what is odd about it.
+///
+/// # Errors
+/// If nothing would be left to train on or to measure on.
+pub fn announce(data: &Dataset, settings: &Settings) -> Result<()> {
+    let (train, validation) = data.labels_after_split(settings.validation, settings.seed)?;
+    let own = data.validation.file(0).and_then(|file| file.split('/').next());
+    let from = match own.filter(|_| !validation.is_empty()) {
+        Some(folder) => format!("; validation: {folder}/"),
+        None if validation.is_empty() => String::new(),
+        None => format!("; validation: {} of the {} training images", validation.len(), data.train.len()),
+    };
+    say(data, &[("training", &train), ("validation", &validation), ("test", &data.test.labels)], &from);
+    if data.test.is_empty() {
+        console::info("there are no test images: results are those of the validation images");
+    }
+    for warning in balance::warnings(&data.classes, &train, &validation) {
+        console::note(format_args!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// One line about the parts of a data set that are used, by their labels; with details, a line for each class.
+fn say(data: &Dataset, parts: &[(&str, &[u32])], more: &str) {
+    let used: Vec<_> = parts.iter().filter(|(_, labels)| !labels.is_empty()).collect();
+    let counts: Vec<String> = used.iter().map(|(name, labels)| format!("{} {name}", labels.len())).collect();
+    let (counts, classes) = (listed(&counts), data.classes.len());
+    let (name, size) = (&data.name, data.measured().1.size);
+    console::info(format_args!("data: {name}, {counts} images of {size}x{size} in {classes} classes{more}"));
+    if !console::says(Level::Verbose) {
+        return;
+    }
+    let by_class: Vec<Vec<usize>> = used.iter().map(|(_, labels)| balance::counts(labels, classes)).collect();
+    for (number, class) in data.classes.iter().enumerate() {
+        let counts = used.iter().zip(&by_class);
+        let counts: Vec<String> =
+            counts.map(|((name, _), counts)| format!("{} {name}", counts[number])).collect();
+        console::detail(format_args!("  {class}: {}", listed(&counts)));
+    }
+}
+
+/// `a, b and c`.
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => "no".into(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// The note that large images become small, where nobody chose a size.
+pub fn tell_scaling(data: &Dataset, size: usize) {
+    if let Some((width, height)) = data.original.filter(|(w, h)| *w.min(h) as usize >= 2 * size) {
+        console::info(format_args!(
+            "note: images of {width}x{height} and others are scaled to {size}x{size}; --image-size takes a larger side"
+        ));
+    }
+}

@@ -1,0 +1,72 @@
+//! How many images the classes have, and what is odd about that.
+
+/// Among fewer validation images one is more than five points of the accuracy.
+const FEW: usize = 20;
+/// Classes that differ by more than this are worth a word.
+const IMBALANCE: usize = 10;
+
+/// How many of these labels each of `classes` classes has: `[classes]`.
+pub fn counts(labels: &[u32], classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        if let Some(count) = counts.get_mut(label as usize) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// What a user should know about the images that are trained on and validated with, by their labels.
+pub fn warnings(classes: &[String], train: &[u32], validation: &[u32]) -> Vec<String> {
+    let counted = counts(train, classes.len());
+    let mut warnings = Vec::new();
+    let single: Vec<usize> = (0..classes.len()).filter(|&class| counted[class] == 1).collect();
+    if let Some(&first) = single.first() {
+        let class = &classes[first];
+        let others = match single.len() {
+            1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        warnings
+            .push(format!("class {class}{others} has a single image to train on; none is held back from it"));
+    }
+    let by_count = |&class: &usize| counted[class];
+    let (most, least) = ((0..classes.len()).max_by_key(by_count), (0..classes.len()).min_by_key(by_count));
+    if let (Some(most), Some(least)) = (most, least)
+        && counted[most] > IMBALANCE * counted[least]
+    {
+        warnings.push(format!(
+            "class {} has {} training images and class {} has {}: an accuracy over all says little about small classes",
+            classes[most], counted[most], classes[least], counted[least]
+        ));
+    }
+    if (1..FEW).contains(&validation.len()) {
+        let (n, points) = (validation.len(), 100.0 / validation.len() as f64);
+        warnings.push(format!(
+            "{n} validation image{}: one is {points:.1} points of the validation accuracy",
+            if n == 1 { "" } else { "s" }
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_uneven_images_are_told() {
+        let classes = ["a", "b", "c"].map(String::from);
+        let labels = |counts: [usize; 3]| -> Vec<u32> {
+            counts.iter().zip(0..).flat_map(|(&n, label)| vec![label; n]).collect()
+        };
+        let even = labels([50, 50, 50]);
+        assert!(warnings(&classes, &even, &[0; 20]).is_empty());
+        assert!(warnings(&classes, &even, &[]).is_empty());
+        let few = warnings(&classes, &even, &[0; 18]);
+        assert_eq!(few, ["18 validation images: one is 5.6 points of the validation accuracy"]);
+        let uneven = warnings(&classes, &labels([30, 1, 1]), &[0; 20]);
+        assert!(uneven[0].starts_with("class b (and 1 more) has a single image"), "{uneven:?}");
+        assert!(uneven[1].starts_with("class a has 30 training images and class b has 1:"), "{uneven:?}");
+    }
+}

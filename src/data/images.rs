@@ -1,0 +1,171 @@
+//! Images as they lie in memory.
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::progress::Progress;
+use super::{CHANNELS, balance, picture, split};
+use crate::error::{Error, Result};
+
+/// Square colour images with a class each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// `[len, size, size, 3]` row-major: 8-bit red, green and blue of a pixel lie side by side.
+    pub pixels: Vec<u8>,
+    /// `[len]`: index into [`Dataset::classes`](super::Dataset::classes).
+    pub labels: Vec<u32>,
+    /// Width and height of every image in pixels.
+    pub size: usize,
+    /// `[len]`: the file of each, as a path below the data's folder that is fit to print. Empty where the images
+    /// are not from files of their own.
+    pub files: Vec<String>,
+}
+
+impl Images {
+    /// `n` black images of class 0.
+    pub fn black(n: usize, size: usize) -> Images {
+        let pixels = vec![0; n * size * size * CHANNELS];
+        Images { pixels, labels: vec![0; n], size, files: Vec::new() }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image at all.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Bytes of one image: `size * size * 3`.
+    pub fn stride(&self) -> usize {
+        self.size * self.size * CHANNELS
+    }
+
+    /// Image `i` as `[size, size, 3]`.
+    ///
+    /// # Panics
+    /// If `i >= self.len()`, as slice indexing does.
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.pixels[i * self.stride()..(i + 1) * self.stride()]
+    }
+
+    /// The file of image `i`, if it is from one.
+    pub fn file(&self, i: usize) -> Option<&str> {
+        self.files.get(i).map(String::as_str)
+    }
+
+    /// Copies of the images at `indices`, in that order (an index may occur twice).
+    ///
+    /// # Panics
+    /// If an index is out of range, as slice indexing does.
+    pub fn subset(&self, indices: &[u32]) -> Images {
+        let mut pixels = Vec::with_capacity(indices.len() * self.stride());
+        for &i in indices {
+            pixels.extend_from_slice(self.image(i as usize));
+        }
+        let labels = indices.iter().map(|&i| self.labels[i as usize]).collect();
+        let files = indices.iter().filter_map(|&i| self.files.get(i as usize).cloned()).collect();
+        Images { pixels, labels, size: self.size, files }
+    }
+
+    /// Takes `n` images out, a random choice that depends on `seed` only, and returns them. Both parts keep
+    /// the stored order, and the last image of a class stays, so there may be fewer ([`split::validation`]).
+    /// No second copy of the images that stay is made.
+    ///
+    /// # Errors
+    /// If no image would be left.
+    pub fn split_validation(&mut self, n: usize, seed: u32) -> Result<Images> {
+        let taken = split::validation(&self.labels, n, seed)?;
+        let part = self.subset(&taken);
+        self.remove(&taken);
+        Ok(part)
+    }
+
+    /// Removes the images at `taken`, which rises.
+    fn remove(&mut self, taken: &[u32]) {
+        let (stride, mut taken, mut to) = (self.stride(), taken.iter().peekable(), 0);
+        for from in 0..self.len() {
+            if taken.next_if(|&&next| next as usize == from).is_some() {
+                continue;
+            }
+            self.pixels.copy_within(from * stride..(from + 1) * stride, to * stride);
+            self.labels[to] = self.labels[from];
+            if !self.files.is_empty() {
+                self.files.swap(to, from);
+            }
+            to += 1;
+        }
+        self.pixels.truncate(to * stride);
+        self.labels.truncate(to);
+        self.files.truncate(to);
+    }
+
+    /// The same images with left and right exchanged.
+    pub fn mirrored(&self) -> Images {
+        let mut pixels = self.pixels.clone();
+        for row in pixels.chunks_exact_mut((self.size * CHANNELS).max(1)) {
+            let (pixels, _) = row.as_chunks_mut::<CHANNELS>();
+            pixels.reverse();
+        }
+        Images { pixels, labels: self.labels.clone(), size: self.size, files: self.files.clone() }
+    }
+
+    /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same images as before.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        self.add_to(&mut hash);
+        hex(hash)
+    }
+
+    /// Adds pixels and labels to a digest.
+    pub(super) fn add_to(&self, hash: &mut Sha256) {
+        hash.update(&self.pixels);
+        self.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+    }
+
+    /// The same images scaled to `size` x `size`; unchanged (not even copied) if they have that size.
+    ///
+    /// # Errors
+    /// If the scaled images do not fit into memory, or the progress is told to stop.
+    pub(super) fn resized(self, size: usize, progress: &Progress) -> Result<Images> {
+        if size == self.size || self.is_empty() {
+            return Ok(Images { size, ..self });
+        }
+        let mut pixels = allocate(self.len(), size)?;
+        pixels
+            .par_chunks_mut(size * size * CHANNELS)
+            .zip(self.pixels.par_chunks(self.stride()))
+            .try_for_each(|(to, from)| {
+                progress.one()?;
+                picture::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
+            })?;
+        Ok(Images { pixels, size, ..self })
+    }
+
+    /// How many images each of `classes` classes has: `[classes]`.
+    pub fn counts(&self, classes: usize) -> Vec<usize> {
+        balance::counts(&self.labels, classes)
+    }
+}
+
+/// A digest in hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Zeroed room for `n` images. Where the system refuses that much memory, this is an error rather than an
+/// abort; a system that promises more than it has may still end the program later.
+pub(super) fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
+    let bytes = n.saturating_mul(size * size * CHANNELS);
+    let mut pixels = Vec::new();
+    pixels.try_reserve_exact(bytes).map_err(|_| {
+        Error::Failed(format!(
+            "{n} images of {size}x{size} need {} MB of memory; choose a smaller size",
+            bytes >> 20
+        ))
+    })?;
+    pixels.resize(bytes, 0);
+    Ok(pixels)
+}

@@ -1,0 +1,164 @@
+//! The image files of folders: which files are images, in which order, and what is left out.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::left_out::{LeftOut, Reason};
+use crate::error::{Error, Result, path_text};
+
+/// Names of files that are tried; what is in them is told by their content.
+const EXTENSIONS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff"];
+/// Images all the same, but not to be read here.
+const UNSUPPORTED: [&str; 10] = ["heic", "heif", "avif", "jxl", "jp2", "psd", "svg", "ico", "dng", "ppm"];
+/// What file managers and archivers leave in folders.
+const SYSTEM: [&str; 6] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", ".DS_Store", ".AppleDouble"];
+
+/// What an error calls the files that are looked for.
+pub const WANTED: &str = "a .png, .jpg, .webp, .gif, .bmp or .tiff file";
+
+/// Something in a folder.
+pub enum Entry {
+    /// A folder, or a link to one.
+    Folder,
+    /// An image, by its name.
+    Image,
+    /// What is left out.
+    Other(Reason),
+}
+
+/// Lists the images of folders, and remembers what it left out.
+#[derive(Default)]
+pub struct Lister<'a> {
+    /// What was left out so far.
+    pub left_out: LeftOut,
+    /// Set from elsewhere to give up.
+    pub stop: Option<&'a AtomicBool>,
+}
+
+impl Lister<'_> {
+    /// The images in a folder and in the folders below it, sorted by path. Each folder is visited once, however many
+    /// links lead to it.
+    ///
+    /// # Errors
+    /// If a folder cannot be read, or the work is to stop.
+    pub fn images(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        self.visit(dir, &mut HashSet::new(), &mut found)?;
+        Ok(found)
+    }
+
+    fn visit(&mut self, dir: &Path, visited: &mut HashSet<PathBuf>, found: &mut Vec<PathBuf>) -> Result<()> {
+        if !visited.insert(fs::canonicalize(dir).map_err(|e| Error::file(dir, e))?) {
+            self.leave(Reason::VisitedBefore, dir);
+            return Ok(());
+        }
+        for path in self.entries(dir)? {
+            match entry(&path) {
+                Entry::Folder => self.visit(&path, visited, found)?,
+                Entry::Image => found.push(path),
+                Entry::Other(reason) => self.leave(reason, &path),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything in a folder, sorted by name.
+    ///
+    /// # Errors
+    /// As for [`Lister::images`].
+    pub fn entries(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(Error::Interrupted);
+        }
+        let mut found: Vec<(OsString, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|e| Error::file(dir, e))? {
+            let entry = entry.map_err(|e| Error::file(dir, e))?;
+            found.push((entry.file_name(), entry.path()));
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Notes that something is left out.
+    pub fn leave(&mut self, reason: Reason, path: &Path) {
+        self.left_out.add(reason, path_text(path));
+    }
+}
+
+/// What a path in a folder is, by its name and kind.
+pub fn entry(path: &Path) -> Entry {
+    let name = path.file_name().unwrap_or_default();
+    let hidden = name.as_encoded_bytes();
+    if SYSTEM.iter().any(|system| name == *system) || hidden.starts_with(b"._") {
+        return Entry::Other(Reason::System);
+    }
+    if hidden.starts_with(b".") {
+        return Entry::Other(Reason::Hidden);
+    }
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    match fs::metadata(path) {
+        Err(_) => Entry::Other(Reason::DanglingLink),
+        Ok(found) if found.is_dir() => Entry::Folder,
+        Ok(found) if found.is_file() && EXTENSIONS.contains(&&*extension) => Entry::Image,
+        Ok(_) if UNSUPPORTED.contains(&&*extension) => Entry::Other(Reason::Format),
+        Ok(_) => Entry::Other(Reason::OtherType),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+
+    #[test]
+    fn everything_in_a_folder_is_used_or_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.JPG", "a/c.webp", "a/deep/d.jfif", "notes.txt", "e.heic", "photo"] {
+            touch(&dir.path().join(name));
+        }
+        for name in [".f.png", "._b.JPG", "__MACOSX/b.JPG", "a/Thumbs.db"] {
+            touch(&dir.path().join(name));
+        }
+        let mut lister = Lister::default();
+        let found = lister.images(dir.path()).unwrap();
+        let names: Vec<_> = found.iter().map(|path| path.strip_prefix(dir.path()).unwrap()).collect();
+        assert_eq!(names, ["a/c.webp", "a/deep/d.jfif", "b.JPG"].map(Path::new));
+        let count = |reason| lister.left_out.count(reason);
+        assert_eq!([Reason::Format, Reason::Hidden, Reason::OtherType].map(count), [1, 1, 2]);
+        assert_eq!(count(Reason::System), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_fan_out_go_in_circles_or_lead_to_nothing() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |i: usize| dir.path().join(format!("d{i}"));
+        touch(&folder(30).join("x.png"));
+        for i in 0..30 {
+            fs::create_dir(folder(i)).unwrap();
+            symlink(folder(i + 1), folder(i).join("a")).unwrap();
+            symlink(folder(i + 1), folder(i).join("b")).unwrap();
+        }
+        symlink(folder(0), folder(30).join("circle")).unwrap();
+        symlink("nowhere", folder(30).join("gone.png")).unwrap();
+        let mut lister = Lister::default();
+        assert_eq!(lister.images(&folder(0)).unwrap().len(), 1);
+        assert_eq!(lister.left_out.count(Reason::VisitedBefore), 31);
+        assert_eq!(lister.left_out.count(Reason::DanglingLink), 1);
+    }
+
+    #[test]
+    fn listing_stops_when_told() {
+        let (dir, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(true));
+        let mut lister = Lister { stop: Some(&stop), ..Lister::default() };
+        assert!(matches!(lister.images(dir.path()), Err(Error::Interrupted)));
+    }
+}

@@ -1,0 +1,206 @@
+//! The program on folders of one's own images, in every layout.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+/// A folder in which the program runs.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    /// `count` images in each folder; those of one class have one colour.
+    fn images(&self, folders: &[&str], count: usize) {
+        for folder in folders {
+            let path = self.0.path().join(folder);
+            fs::create_dir_all(&path).unwrap();
+            let red = if folder.contains("cat") { 200 } else { 20 };
+            for n in 0..count {
+                let image = RgbImage::from_fn(16, 16, |x, y| Rgb([red, (x * y + n as u32) as u8, n as u8]));
+                image.save(path.join(format!("{n}.png"))).unwrap();
+            }
+        }
+    }
+
+    fn run(&self, command: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_cifar-engine"))
+            .current_dir(self.0.path())
+            .args(command.split_whitespace())
+            .env("CIFAR_ENGINE_OFFLINE", "1")
+            .env("CIFAR_ENGINE_DEVICE", "cpu")
+            .output()
+            .unwrap()
+    }
+
+    /// Trains for an epoch; returns what was said.
+    fn train(&self, options: &str) -> String {
+        self.ok(&format!("train --image-size 16 --batch-size 4 --epochs 1 --out run {options}"))
+    }
+
+    /// Runs a command that must succeed; returns what it printed on either stream.
+    fn ok(&self, command: &str) -> String {
+        let output = self.run(command);
+        let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success(), "{command}: {err}");
+        err + &out
+    }
+
+    fn fails(&self, code: i32, command: &str, part: &str) {
+        let output = self.run(command);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(code) && message.contains(part), "{command}: {message}");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+}
+
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+}
+
+#[test]
+fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
+    let place = Place::new();
+    place.images(&["p/cat", "p/dog"], 20);
+    let said = place.train("--data p --validation 6");
+    let data = "data: p, 26 training, 6 validation and 8 test images of 16x16 in 2 classes; \
+                validation: 6 of the 32 training images";
+    has(&said, &[data, "warning: 6 validation images: one is 16.7 points", "p: test accuracy"]);
+    let split = place.read("run/split.csv");
+    let count = |part: &str| split.lines().filter(|line| line.ends_with(part)).count();
+    assert_eq!((count(",train"), count(",validation"), count(",test")), (26, 6, 8));
+    // What has come since is not tested, and what was tested is, by the run or by its weights.
+    place.images(&["p/dog/more"], 5);
+    let accuracy = said.lines().find_map(|line| line.strip_prefix("p: test accuracy ")).unwrap();
+    for weights in ["run", "run/best.safetensors", "run --data p"] {
+        let said = place.ok(&format!("evaluate {weights}"));
+        has(&said, &["data: p, 8 test images", accuracy.split(" %").next().unwrap()]);
+    }
+    has(&place.ok("predict --sample 7 --weights run"), &["original label:  dog"]);
+    place.fails(2, "predict --sample 8 --weights run", "there is no test image 8; they are numbered 0 to 7");
+    place.fails(1, "train --resume run", "split.csv: the data is not what this run was begun with: ");
+    // Another folder is tested whole, also one with some of the classes.
+    place.images(&["q/cat"], 3);
+    has(&place.ok("evaluate run --data q"), &["data: q, 3 test images", "(0 of 0)"]);
+    place.images(&["q/cow"], 1);
+    place.fails(1, "evaluate run --data q", "q has cow, which are not among them, and has no dog");
+}
+
+#[test]
+fn without_test_images_the_validation_images_are_measured_and_called_so() {
+    let place = Place::new();
+    place.images(&["p/train/cat", "p/train/dog"], 12);
+    place.images(&["p/val/cat", "p/val/dog"], 3);
+    let said = place.train("--data p");
+    has(&said, &["24 training and 6 validation images", "; validation: val/", "p: validation accuracy"]);
+    has(&place.read("run/result.json"), &["validation_accuracy"]);
+    let page = place.read("run/report.html");
+    has(&page, &["validation accuracy", "Validation pictures"]);
+    assert!(!page.contains("test accuracy"));
+    has(&place.ok("evaluate run"), &["data: p, 6 validation images", "p: validation accuracy"]);
+    place.fails(2, "train --data p --validation 5 --out other", "p has 6 validation images of its own");
+    place.fails(2, "train --data p --batch-size 4 --validation 0 --out other", "there are no test images");
+    assert!(!place.0.path().join("other").exists());
+}
+
+#[test]
+fn reports_name_the_files_and_losses_have_no_sign() {
+    let place = Place::new();
+    place.images(&["p/train/cat", "p/train/dog"], 12);
+    place.images(&["p/test/cat", "p/test/dog"], 3);
+    let options = "evaluate run --report report --data";
+    place.train("--data p --image-size 16");
+    place.images(&["odd/dog", "odd/cat"], 1);
+    // A cat among the dogs.
+    fs::copy(place.0.path().join("p/train/cat/3.png"), place.0.path().join("odd/dog/cat.png")).unwrap();
+    place.ok(&format!("{options} odd"));
+    let table = place.read("report/predictions.csv");
+    assert_eq!(table.lines().next(), Some("index,label,predicted,probability,loss,file"));
+    has(&table, &["dog/cat.png"]);
+    assert!(!table.contains(",-0,"));
+    let wrong = table.lines().skip(1).filter(|line| {
+        let cells: Vec<&str> = line.split(',').collect();
+        cells[1] != cells[2]
+    });
+    let page = place.read("report/report.html");
+    wrong.for_each(|line| has(&page, &[line.rsplit(',').next().unwrap()]));
+}
+
+#[test]
+fn the_only_image_of_a_class_is_trained_on_and_told() {
+    let place = Place::new();
+    place.images(&["p/train/cat", "p/train/dog", "p/test/cat"], 20);
+    place.images(&["p/train/rare1", "p/train/rare2"], 1);
+    let said = place.train("--data p --validation 30");
+    has(
+        &said,
+        &["12 training, 30 validation and 20 test images", "warning: class rare1 (and 1 more) has a single"],
+    );
+    let split = place.read("run/split.csv");
+    has(&split, &["train/rare1/0.png,train", "train/rare2/0.png,train"]);
+}
+
+#[test]
+fn names_of_many_bytes_can_be_read_again() {
+    let place = Place::new();
+    let (cat, dog) = ("\u{732b}".repeat(80), "\u{72ac}".repeat(80));
+    for part in ["train", "test"] {
+        for (name, red) in [(&cat, 200), (&dog, 20)] {
+            let folder = place.0.path().join("p").join(part).join(name);
+            fs::create_dir_all(&folder).unwrap();
+            for n in 0..6 {
+                RgbImage::from_pixel(16, 16, Rgb([red, n, 9])).save(folder.join(format!("{n}.png"))).unwrap();
+            }
+        }
+    }
+    place.train("--data p --validation 0");
+    has(&place.ok("evaluate run"), &[&cat]);
+}
+
+#[test]
+fn a_good_image_among_bad_ones_is_predicted_and_nothing_left_is_an_error() {
+    let place = Place::new();
+    place.images(&["p"], 1);
+    fs::write(place.0.path().join("bad.png"), "no image").unwrap();
+    let output = place.run("predict bad.png p/0.png --weights builtin --format jsonl");
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!((output.status.code(), out.lines().count()), (Some(1), 1));
+    has(&out, &["p/0.png"]);
+    has(&err, &["error: bad.png: none of PNG", "--skip-bad leaves out"]);
+    place.fails(1, "predict bad.png --skip-bad --json --weights builtin", "error: bad.png: none of PNG");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_work_in_peace() {
+    let place = Place::new();
+    place.images(&["p"], 300);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cifar-engine"))
+        .current_dir(place.0.path())
+        .args(["predict", "p", "--weights", "builtin", "--device", "cpu", "-q"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_name_is_never_taken_for_a_folder_and_a_folder_of_a_name_has_a_path() {
+    let place = Place::new();
+    fs::create_dir_all(place.0.path().join("shapes/train")).unwrap();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.safetensors");
+    place.fails(1, &format!("finetune --data shapes --pretrained {}", path.display()), "none.safetensors");
+    place.fails(1, "train --data ./shapes", "shapes");
+}
