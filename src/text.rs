@@ -4,7 +4,7 @@
 pub fn counted(count: usize, what: &str) -> String {
     let ending = match (count, what) {
         (1, _) => "",
-        (_, what) if what.ends_with('s') || what.ends_with("ch") => "es",
+        (_, what) if what.ends_with('s') || what.ends_with("tch") => "es",
         _ => "s",
     };
     format!("{} {what}{ending}", grouped(count))
@@ -62,9 +62,20 @@ mod tests {
 
     #[test]
     fn things_are_counted() {
-        let cases = [(0, "image"), (1, "image"), (2, "class"), (1, "class"), (45_000, "image"), (3, "batch")];
+        let cases = [
+            (0, "image"),
+            (1, "image"),
+            (2, "class"),
+            (1, "class"),
+            (45_000, "image"),
+            (3, "batch"),
+            (8, "epoch"),
+        ];
         let texts = cases.map(|(count, what)| counted(count, what));
-        assert_eq!(texts, ["0 images", "1 image", "2 classes", "1 class", "45,000 images", "3 batches"]);
+        assert_eq!(
+            texts,
+            ["0 images", "1 image", "2 classes", "1 class", "45,000 images", "3 batches", "8 epochs"]
+        );
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl Sample {
     }
 }
 
-/// Pairs of classes that are told apart no better than by chance, though hardly taken for others, in a training that
-/// flips images: they may be mirror images of each other.
+/// Pairs of classes that are told apart no better than by chance, though hardly taken for others, by a model that knows
+/// the rest, in a training that flips images: they may be mirror images of each other.
 pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labels: &[u32]) -> Vec<String> {
     let count = classes.len();
     if !settings.augment.flip || count > MOST_CLASSES {
@@ -79,12 +79,16 @@ pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labe
     }
     let cell = |from: usize, to: usize| matrix[from * count + to] as f64;
     let all = |class: usize| matrix[class * count..][..count].iter().sum::<usize>() as f64;
+    let right = test.accuracy * labels.len() as f64;
     let suspicious = |a: usize, b: usize| {
+        // Of a model that knows little, a pair that it does not tell apart says nothing.
+        let pair_aside = right + cell(a, b) + cell(b, a);
+        let knows = pair_aside >= 0.5 * labels.len() as f64;
         let within = [cell(a, a) + cell(a, b), cell(b, b) + cell(b, a)];
         let pair = within[0] + within[1];
         let known = within[0] >= 0.8 * all(a) && within[1] >= 0.8 * all(b);
-        let right = (cell(a, a) + cell(b, b)) / pair;
-        known && pair >= LEAST_OF_PAIR as f64 && (right - 0.5).abs() <= (0.25 / pair).sqrt()
+        let share = (cell(a, a) + cell(b, b)) / pair;
+        knows && known && pair >= LEAST_OF_PAIR as f64 && (share - 0.5).abs() <= (0.25 / pair).sqrt()
     };
     let augment = Augmentation { flip: false, ..settings.augment };
     let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
@@ -142,14 +146,17 @@ mod tests {
         assert!(sample().lag(&[], 0.0).is_none());
     }
 
-    /// What a model says that takes image `i`, of class `i % 3`, for `taken(i)`.
-    fn pairs(taken: impl Fn(usize) -> usize, settings: &Settings) -> Vec<String> {
-        let names = ["left", "right", "up"].map(String::from);
-        let labels: Vec<u32> = (0..60).map(|i| i % 3).collect();
-        let logits = (0..60).flat_map(|i| (0..3).map(move |class| (i, class)));
+    /// What a model says that takes image `i`, of class `i % classes`, for `taken(i)`; and the labels.
+    fn judged(classes: usize, taken: impl Fn(usize) -> usize) -> (Evaluation, Vec<u32>) {
+        let labels: Vec<u32> = (0..60).map(|i| i % classes as u32).collect();
+        let logits = (0..60).flat_map(|i| (0..classes).map(move |class| (i, class)));
         let logits = logits.map(|(i, class)| if taken(i) == class { 1.0 } else { 0.0 }).collect();
-        let test = Evaluation::of(logits, &labels, 3);
-        mirrored(settings, &names, &test, &labels)
+        (Evaluation::of(logits, &labels, classes), labels)
+    }
+
+    fn pairs(taken: impl Fn(usize) -> usize, settings: &Settings) -> Vec<String> {
+        let (test, labels) = judged(3, taken);
+        mirrored(settings, &["left", "right", "up"].map(String::from), &test, &labels)
     }
 
     #[test]
@@ -162,6 +169,11 @@ mod tests {
         assert_eq!(pairs(|i| if i % 3 == 2 { 2 } else { 0 }, &flips).len(), 1, "all taken for one");
         assert_eq!(pairs(|i| i % 3, &flips).len(), 0, "all right");
         assert_eq!(pairs(|i| i / 3 % 3, &flips).len(), 0, "nothing is known");
+        let of_five = |others: usize| {
+            let test = judged(5, |i| if i % 5 < 2 { 0 } else { i % 5 - others });
+            mirrored(&flips, &["left", "right", "up", "down", "in"].map(String::from), &test.0, &test.1).len()
+        };
+        assert_eq!((of_five(0), of_five(1)), (1, 0), "of a model that knows nothing else it says nothing");
         assert_eq!(pairs(by_chance, &Recipe::Keras.settings()).len(), 0, "no flips");
     }
 }
