@@ -27,7 +27,7 @@
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two stages of it;
 //!    [`report`] draws what came out.
-//! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`text`]: everything that comes from or goes to
+//! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]: everything that comes from or goes to
 //!    a disk, a network or a terminal.
 //! 8. [`cli`]: one file a subcommand.
 //!
@@ -80,6 +80,7 @@ pub mod exec;
 pub mod files;
 pub mod graph;
 pub mod kernels;
+pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -255,7 +255,7 @@ fn weights_that_do_not_fit_are_explained() {
         ("classes", ["fc2.weight: [10, 128]", "expected [2, 128]"]),
         ("nan", ["not finite numbers", "damaged"]),
         ("cut", ["cut short", "promises"]),
-        ("page", ["not a safetensors file", "damaged"]),
+        ("page", ["is a web page", "no safetensors file"]),
         ("empty", ["empty or cut short", "again"]),
     ] {
         let parts = [parts[0], parts[1], &format!("{name}.safetensors: ")];

@@ -98,3 +98,61 @@ fn predictions_do_not_depend_on_how_many_there_are() {
     bench.fails(2, "predict many --data .", &[]);
     bench.fails(1, "predict many --weights runs/none.safetensors", &["runs/none.safetensors"]);
 }
+
+#[test]
+fn label_files_are_read_as_people_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.txt");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        cifar_engine::cli::predict::read_labels(&path, 3).map_err(|error| error.to_string())
+    };
+    for text in [
+        "a\nb\nc",
+        "a\nb\nc\n\n",
+        "\n\na\nb\nc\n",
+        "\u{feff}a\r\nb\r\nc\r\n",
+        "background\na\nb\nc",
+        "a \n b\nc\n \n",
+    ] {
+        assert_eq!(read(text).unwrap(), ["a", "b", "c"], "{text:?}");
+    }
+    for (text, expected) in [
+        ("a\nb\n", "has 2 names, but the model has 3"),
+        ("x\na\nb\nc", "has 4 names, but the model has 3"),
+        ("a\n\nb\nc", "there is an empty line after name 1"),
+        ("", "has 0 names"),
+    ] {
+        let error = read(text).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn blank_variables_choose_nothing() {
+    let bench = Bench::new();
+    for value in ["", " "] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+        program.current_dir(bench.dir.path()).env("CIFAR_ENGINE_OFFLINE", "1").env("WGPU_BACKEND", value);
+        for name in ["DEVICE", "WEIGHTS", "ISA", "MODEL", "EPOCHS", "TEST_FLIP", "DATA"] {
+            program.env(format!("CIFAR_ENGINE_{name}"), value);
+        }
+        let output = program.args(["summary", "cnn", "--device", "cpu"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = program.args(["--isa", "portable"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Graphics drivers complain there while they are looked for: Mesa's about XDG_RUNTIME_DIR, twice.
+#[test]
+fn a_quiet_prediction_says_nothing_on_standard_error() {
+    let bench = Bench::new();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.current_dir(bench.dir.path()).env("CIFAR_ENGINE_OFFLINE", "1").env_remove("XDG_RUNTIME_DIR");
+    program.env_remove("CIFAR_ENGINE_DEVICE");
+    let command = "predict --sample 0 --data . --weights builtin --device auto --quiet";
+    let output = program.args(command.split_whitespace()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}

@@ -21,16 +21,13 @@ fn parameters(spec: &Spec) -> Vec<Parameter> {
 
 /// A v2 of width 0.35 with 7 classes, in timm's names, every value its own.
 fn timm() -> WeightsFile {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("stem.safetensors");
     // Enough of a file for the model to be recognised, whose spec then tells all tensors.
     let tensor = |shape: &[usize]| Tensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] };
     let stem = [("conv_stem.weight", &[16, 3, 3, 3][..]), ("blocks.6.0.conv_pwl.weight", &[112, 336, 1, 1])];
     let tensors = stem.map(|(name, shape)| (name.to_string(), tensor(shape))).into();
     let mut file = WeightsFile { tensors, metadata: BTreeMap::new() };
     file.tensors.insert("classifier.bias".into(), tensor(&[7]));
-    weights::save(&path, &file).unwrap();
-    let spec = open(&path).unwrap().spec;
+    let spec = Pretrained::of(file, Path::new("stem"), &Attributes::default()).unwrap().spec;
     assert_eq!((spec.architecture, spec.variant.width), (Architecture::MobilenetV2, 0.35));
     let (mut tensors, mut count) = (BTreeMap::new(), 0);
     for p in parameters(&spec) {
@@ -181,4 +178,89 @@ fn other_models_are_refused_with_what_is_known() {
     let (_folder, path) = written(&file);
     let message = Trained::open(&path).err().unwrap().to_string();
     assert!(message.contains("1 not used (features.0.0.weight"), "{message}");
+}
+
+#[test]
+fn what_tools_put_before_names_and_into_metadata_changes_nothing() {
+    let timm = timm();
+    for prefix in ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module."] {
+        let tensors = timm.tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone()));
+        let metadata = [("format", "pt"), ("model", "resnet50"), ("classes", "many")];
+        let metadata = metadata.map(|(key, value)| (key.to_string(), value.to_string())).into();
+        let (_folder, path) = written(&WeightsFile { tensors: tensors.collect(), metadata });
+        assert_eq!(open(&path).unwrap().file.tensors, timm.tensors, "{prefix}");
+    }
+}
+
+#[test]
+fn relatives_of_known_models_are_named() {
+    for (name, expected) in [("blocks.1.2.conv_pw.weight", "110d"), ("conv_head.weight", "100h")] {
+        let mut file = timm();
+        if expected == "100h" {
+            file.tensors.retain(|name, _| !name.contains("conv_pwl"));
+        }
+        file.tensors.insert(name.into(), Tensor { shape: vec![1], data: vec![0.0] });
+        let (_folder, path) = written(&file);
+        let message = open(&path).err().unwrap().to_string();
+        assert!(message.contains(expected) && message.contains("known are MobileNet v1"), "{message}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_damage_wherever_it_is() {
+    for (name, value) in
+        [("bn1.bias", f32::NEG_INFINITY), ("bn2.running_var", f32::INFINITY), ("bn1.weight", f32::NAN)]
+    {
+        let mut file = timm();
+        file.tensors.get_mut(name).unwrap().data[0] = value;
+        let (_folder, path) = written(&file);
+        let message = Trained::open(&path).err().unwrap().to_string();
+        assert!(message.contains(name) && message.contains("damaged"), "{message}");
+    }
+}
+
+#[test]
+fn weights_of_another_model_are_told_by_their_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.safetensors");
+    let bytes = 4u64 << 40;
+    let header = format!(
+        r#"{{"conv_stem.weight":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{bytes}]}}}}"#,
+        bytes / 4
+    );
+    let file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(
+        &mut &file,
+        &[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat(),
+    )
+    .unwrap();
+    if file.set_len(8 + header.len() as u64 + bytes).is_err() {
+        return println!("left out: the file system has no files with holes");
+    }
+    let message = open(&path).err().unwrap().to_string();
+    assert!(message.contains("known are MobileNet v1"), "{message}");
+    if !cfg!(target_os = "linux") {
+        return println!("left out: what memory is free is known on Linux");
+    }
+    let message = weights::load(&path).err().unwrap().to_string();
+    assert!(message.contains("holds 4096 GiB of values, more than there is memory for"), "{message}");
+}
+
+/// The tool that messages about other kinds of files name.
+#[test]
+fn the_converter_takes_prefixed_safetensors() {
+    let timm = timm();
+    let tensors = timm.tensors.iter().map(|(name, tensor)| (format!("module.model.{name}"), tensor.clone()));
+    let metadata =
+        [("padding".to_string(), "same".to_string()), ("tool".to_string(), "x".to_string())].into();
+    let (folder, path) = written(&WeightsFile { tensors: tensors.collect(), metadata });
+    let out = folder.path().join("converted.safetensors");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/pretrained.py");
+    let converted =
+        std::process::Command::new("python3").arg(script).arg("convert").arg(path).arg(&out).output();
+    let Ok(converted) = converted else { return println!("left out: there is no python3") };
+    assert!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
+    let found = open(&out).unwrap();
+    assert_eq!(found.file.tensors, timm.tensors);
+    assert_eq!(found.spec.variant.padding, PaddingStyle::Same);
 }

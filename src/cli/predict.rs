@@ -46,7 +46,7 @@ pub struct Predict {
     #[command(flatten)]
     attributes: WeightsOptions,
 
-    /// Names of the classes, one a line, for weights that come without; a first line too many is skipped.
+    /// Names of the classes, one a line, for weights that come without; a first line 'background' is skipped.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
@@ -116,6 +116,17 @@ impl Predict {
         };
         if let Some(labels) = &self.labels {
             trained.spec.classes = read_labels(labels, trained.spec.classes.len())?;
+        } else if trained
+            .spec
+            .classes
+            .iter()
+            .zip(0..)
+            .all(|(name, number): (_, u32)| *name == number.to_string())
+        {
+            let classes = trained.spec.classes.len();
+            console::info(format_args!(
+                "note: the weights name no classes; --labels FILE gives names, {classes} lines"
+            ));
         }
         let Spec { architecture, data, .. } = &trained.spec;
         console::info(format_args!("weights: {} ({architecture} on {data})", trained.path.display()));
@@ -254,19 +265,30 @@ fn load(files: &[PathBuf], size: usize, bad: &mut Vec<Error>) -> Result<(Vec<Str
     Ok((names, images))
 }
 
-/// The lines of a file, as many as there are classes. Lists made for TensorFlow begin with one for the
-/// background, which other models do not have.
+/// The lines of a file, as many as there are classes, but for empty ones before and after them. Lists made for TensorFlow
+/// begin with one for the background, which other models do not have.
 ///
 /// # Errors
-/// If it cannot be read, or has more or fewer lines.
+/// If it cannot be read, has more or fewer lines, or an empty one between others.
 pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
     const MOST: u64 = 4 << 20;
-    let wrong = |problem: String| Error::file(path, problem);
+    const BACKGROUND: [&str; 4] = ["background", "__background__", "dummy", "none"];
     let text = read_text(path, MOST)?;
-    let lines: Vec<String> = text.lines().map(|line| printable(line.trim()).into_owned()).collect();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
+    let lines = text.lines().map(|line| printable(line.trim()).into_owned());
+    let lines: Vec<String> = lines.skip_while(String::is_empty).collect();
+    let wrong = |problem: String| Err(Error::file(path, problem));
+    if let Some(empty) = lines.iter().position(String::is_empty) {
+        return wrong(format!("there is an empty line after name {empty}; each line names a class"));
+    }
+    let extra = lines.first().is_some_and(|first| BACKGROUND.contains(&first.to_lowercase().as_str()));
     match lines.len().checked_sub(classes) {
-        Some(extra @ 0..=1) => Ok(lines[extra..].to_vec()),
-        _ => Err(wrong(format!("has {} lines, but the model has {classes} classes", lines.len()))),
+        Some(0) => Ok(lines),
+        Some(1) if extra => Ok(lines[1..].to_vec()),
+        _ => wrong(format!(
+            "has {} names, but the model has {classes} classes; only a first line 'background' may be too many",
+            lines.len()
+        )),
     }
 }
 

@@ -167,18 +167,33 @@ pub fn save(path: &Path, spec: &Spec, parameters: &[Parameter], values: &[Vec<f3
 /// The values of every parameter, in the engine's layout and in the order of `parameters`.
 ///
 /// # Errors
-/// If a tensor is missing, unused or of another shape: lists them all.
+/// If a tensor is missing, unused or of another shape: lists them all. If a value is not finite.
 pub fn values(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Result<Vec<Vec<f32>>> {
-    let expected: Result<Vec<(String, Vec<usize>)>> = parameters
-        .iter()
-        .map(|p| Ok((p.name.clone(), layout::disk_shape(p.layout, p.shape.dims())?)))
-        .collect();
-    weights::match_names(&expected?, file, path)?;
+    check_shapes(file, parameters, path)?;
     let value = |p: &Parameter| {
         let tensor = &file.tensors[&p.name];
+        // Where an activation behind it hides such a value, the result is wrong without a sign of it.
+        if !tensor.data.iter().all(|value| value.is_finite()) {
+            let problem = format!(
+                "its tensor {} has values that are not finite numbers: the weights are damaged, or their training diverged",
+                p.name
+            );
+            return Err(Error::file(path, problem));
+        }
         Ok(layout::from_disk(p.layout, &tensor.shape, &tensor.data)?.1)
     };
     parameters.iter().map(value).collect()
+}
+
+/// Checks that a file, whose tensors need no values, has exactly these parameters.
+///
+/// # Errors
+/// If a tensor is missing, unused or of another shape: lists them all.
+fn check_shapes(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Result<()> {
+    let expected =
+        parameters.iter().map(|p| Ok((p.name.clone(), layout::disk_shape(p.layout, p.shape.dims())?)));
+    let expected: Result<Vec<(String, Vec<usize>)>> = expected.collect();
+    weights::match_names(&expected?, file, path)
 }
 
 #[cfg(test)]

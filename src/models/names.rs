@@ -51,6 +51,19 @@ pub(super) fn table<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Opti
     }
 }
 
+/// What training tools put before every name: PyTorch's parallel models and its compiler, Lightning.
+const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "state_dict."];
+
+/// How much of every name is prefixes of tools.
+pub(super) fn prefix<'a>(mut names: impl Iterator<Item = &'a String> + Clone) -> usize {
+    let Some(first) = names.next() else { return 0 };
+    let mut end = 0;
+    while let Some(prefix) = PREFIXES.iter().find(|prefix| first[end..].starts_with(**prefix)) {
+        end += prefix.len();
+    }
+    if names.all(|name| name.starts_with(&first[..end])) { end } else { 0 }
+}
+
 /// Their names and ours.
 pub(super) type Table = [(&'static str, &'static str)];
 
@@ -79,6 +92,17 @@ fn numbered_block(number: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_of_tools_are_found_before_all_names_or_none() {
+        let found =
+            |names: &[&str]| prefix(names.iter().map(|name| name.to_string()).collect::<Vec<_>>().iter());
+        assert_eq!(found(&["module.a", "module.b"]), 7);
+        assert_eq!(found(&["module._orig_mod.a", "module._orig_mod.b"]), 17);
+        assert_eq!(found(&["model.a", "b"]), 0);
+        assert_eq!(found(&["a", "model.a"]), 0);
+        assert_eq!(found(&[]), 0);
+    }
 
     #[test]
     fn torchvision_names_are_mapped() {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::names;
 use super::spec::WIDTHS;
-use super::{Architecture, PaddingStyle, Spec, Variant, mobilenet_v1, scaled};
+use super::{Architecture, PaddingStyle, Spec, Variant, check_shapes, mobilenet_v1, scaled};
+use crate::data::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::Norm;
 use crate::weights::{self, WeightsFile};
@@ -72,18 +73,33 @@ impl Pretrained {
     /// Reads a safetensors file of MobileNet weights: the engine's own, or in timm's or torchvision's names.
     ///
     /// # Errors
-    /// If it cannot be read, is of no known model, or its metadata makes no sense. Whether all tensors are
-    /// there is checked by [`values`](super::values).
+    /// If it cannot be read, is of no known model, its tensors are not that model's, or its metadata makes no sense.
     pub fn open(path: &Path, attributes: &Attributes) -> Result<Pretrained> {
+        Pretrained::of(weights::outline(path)?, path, attributes)?.check_outline(path)?;
         Pretrained::of(weights::load(path)?, path, attributes)
+    }
+
+    /// Checks names and shapes, of the classifier only if it is there: fine-tuning needs none.
+    fn check_outline(mut self, path: &Path) -> Result<()> {
+        let mut parameters = self.spec.parameters()?;
+        if !self.has_classifier() {
+            parameters.retain(|parameter| !CLASSIFIER.contains(&parameter.name.as_str()));
+            self.file.tensors.retain(|name, _| !CLASSIFIER.contains(&name.as_str()));
+        }
+        check_shapes(&self.file, &parameters, path)
     }
 
     /// [`Pretrained::open`] for the content of a file; `path` is for messages.
     ///
     /// # Errors
     /// As for [`Pretrained::open`].
-    pub fn of(file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
-        let mut pretrained = match file.metadata.contains_key("model") {
+    pub fn of(mut file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
+        let prefix = names::prefix(file.tensors.keys());
+        let tensors = std::mem::take(&mut file.tensors).into_iter();
+        file.tensors = tensors.map(|(name, tensor)| (name[prefix..].to_string(), tensor)).collect();
+        // Other tools have an entry of this name as well.
+        let model = file.metadata.get("model").map(|name| name.parse::<Architecture>());
+        let mut pretrained = match model.is_some_and(|known| known.is_ok()) {
             true => {
                 Pretrained { spec: Spec::from_metadata(&file.metadata, path)?, file, layout: "this engine's" }
             }
@@ -120,6 +136,9 @@ impl Pretrained {
         if !file.tensors.contains_key("conv_stem.weight") {
             return Err(unknown("its tensors have the names of no known model"));
         }
+        if let Some(what) = other_mobilenet(&file) {
+            return Err(unknown(what));
+        }
         let second = file.tensors.keys().any(|name| name.ends_with("conv_pwl.weight"));
         let architecture = if second { Architecture::MobilenetV2 } else { Architecture::MobilenetV1 };
         let width = width(architecture, &file)
@@ -130,6 +149,20 @@ impl Pretrained {
             .map_err(|key| Error::file(path, format!("its metadata's '{key}' makes no sense")))?;
         Ok(Pretrained { spec, file, layout })
     }
+}
+
+/// Relatives of the models that are here, which differ in layers.
+fn other_mobilenet(file: &WeightsFile) -> Option<&'static str> {
+    let has = |name: &str| file.tensors.contains_key(name);
+    let second = has("blocks.6.0.conv_pwl.weight");
+    if second && has("blocks.1.2.conv_pw.weight") {
+        return Some(
+            "it is a MobileNet v2 with more blocks (timm's mobilenetv2_110d or 120d), which is not known here",
+        );
+    }
+    (!second && has("conv_head.weight")).then_some(
+        "it is a MobileNet v1 with a larger head (timm's mobilenetv1_100h), which is not known here",
+    )
 }
 
 /// The width at which the first and the last convolution have the file's channels.
@@ -154,7 +187,10 @@ fn spec(
     usual: ([f32; 3], [f32; 3]),
     file: &WeightsFile,
 ) -> std::result::Result<Spec, &'static str> {
-    let classes = file.tensors.get(CLASSIFIER[1]).map_or(1000, |bias| bias.data.len());
+    let classes = file.tensors.get(CLASSIFIER[1]).map_or(1000, |bias| bias.shape.iter().product());
+    if !CLASSES.contains(&classes) {
+        return Err("classes");
+    }
     let size = entry(&file.metadata, "input_size", |text| text.rsplit(',').next()?.trim().parse().ok())?;
     let padding = entry(&file.metadata, "padding", PaddingStyle::named)?;
     let spec = Spec {

@@ -7,10 +7,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Architecture, PaddingStyle, Training, Variant, cnn, mobilenet_v1, mobilenet_v2};
-use crate::data::{CLASSES, SIZES, check_class_name};
+use crate::data::{CHANNELS, CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result};
-use crate::graph::Value;
-use crate::nn::{Builder, Norm};
+use crate::graph::{Graph, Value};
+use crate::nn::{Builder, Mode, Norm, Parameter};
+use crate::tensor::TensorType;
 
 /// Width multipliers a model may have; what lies outside is damage or a typing error.
 pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
@@ -61,6 +62,18 @@ impl Spec {
             Architecture::MobilenetV1 => mobilenet_v1::mobilenet_v1(b, x, part, classes, variant, training),
             Architecture::MobilenetV2 => mobilenet_v2::mobilenet_v2(b, x, part, classes, variant, training),
         }
+    }
+
+    /// The model's parameters, as a file must have them.
+    ///
+    /// # Errors
+    /// As for [`Spec::build`].
+    pub(super) fn parameters(&self) -> Result<Vec<Parameter>> {
+        let (mut graph, size) = (Graph::new(), self.variant.input_size);
+        let x = graph.input("x", TensorType::f32([1, size, size, CHANNELS]));
+        let mut builder = Builder::new(&mut graph, Mode::Infer, self.norm);
+        self.build(&mut builder, x, Training::default())?;
+        Ok(builder.parameters)
     }
 
     pub(super) fn to_metadata(&self) -> BTreeMap<String, String> {
@@ -122,7 +135,11 @@ impl Spec {
                 momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
             },
             // Files from before it was known do not have it.
-            test_flip: metadata.get("test_flip").is_some_and(|value| value == "true"),
+            test_flip: match metadata.get("test_flip").map(|value| value.trim().to_lowercase()).as_deref() {
+                Some("true") => true,
+                Some("false") | None => false,
+                Some(_) => return Err(wrong("test_flip")),
+            },
             data: entry("data")?.clone(),
         };
         match spec.nonsense() {

@@ -9,7 +9,8 @@ use super::plans;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
-use crate::files::advice;
+use crate::files::{advice, open_plain};
+use crate::memory;
 use crate::models::Spec;
 use crate::ops::augment::Augment;
 use crate::ops::softmax_cross_entropy::IGNORE;
@@ -18,7 +19,7 @@ use crate::tensor::Shape;
 /// Pictures a step of the computation.
 const BATCH_SIZE: usize = 64;
 
-/// Up to this size features are kept in memory, beyond it in a file.
+/// Up to this size features are kept in memory, if there is twice as much; beyond it in a file.
 const MOST_IN_MEMORY: usize = 3 << 30;
 
 /// What a plan is given besides step and rates.
@@ -138,12 +139,23 @@ enum Store {
 
 impl Store {
     fn new(len: usize, folder: &Path, name: &str) -> Result<Store> {
-        if 4 * len <= MOST_IN_MEMORY {
-            return Ok(Store::Memory(Vec::with_capacity(len)));
+        // The epochs need memory too.
+        let room = memory::available().map_or(usize::MAX, |free| free / 2);
+        let mut values = Vec::new();
+        if 4 * len <= MOST_IN_MEMORY.min(room) && values.try_reserve_exact(len).is_ok() {
+            return Ok(Store::Memory(values));
         }
-        let path = folder.join(format!("{name}-features.tmp"));
-        let file = File::options().create(true).truncate(true).read(true).write(true).open(&path);
-        let file = file.map_err(|error| Error::file(&path, advice(&error)))?;
+        Store::file(folder.join(format!("{name}-features.tmp")))
+    }
+
+    /// An empty file, which goes with its owner: even with one that is killed, where a file can lose its name while it is
+    /// open.
+    fn file(path: PathBuf) -> Result<Store> {
+        let opened = open_plain(&path).and_then(|file| file.set_len(0).map(|()| file));
+        let file = opened.map_err(|error| Error::file(&path, advice(&error)))?;
+        if cfg!(unix) {
+            let _ = std::fs::remove_file(&path);
+        }
         Ok(Store::File { path, file: Mutex::new(file) })
     }
 
@@ -177,7 +189,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let Store::File { path, .. } = self {
-            // It is in nobody's way, and the next run takes its place.
+            // Where it still has a name. If this fails, it is in nobody's way, and the next run takes its place.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -191,9 +203,8 @@ mod tests {
     fn a_file_holds_what_memory_holds_and_goes_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.tmp");
-        let file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
-        let mut stores =
-            [Store::Memory(Vec::new()), Store::File { path: path.clone(), file: Mutex::new(file) }];
+        std::fs::write(&path, "what a killed run left").unwrap();
+        let mut stores = [Store::Memory(Vec::new()), Store::file(path.clone()).unwrap()];
         for store in &mut stores {
             store.append(&[1.0, -2.5, 3.0]).unwrap();
             store.append(&[4.0, 0.1]).unwrap();
@@ -201,7 +212,7 @@ mod tests {
             store.read(2, &mut found).unwrap();
             assert_eq!(found, [3.0, 4.0, 0.1]);
         }
-        assert!(path.exists());
+        assert_eq!(path.exists(), !cfg!(unix), "it goes even with a process that is killed");
         drop(stores);
         assert!(!path.exists());
     }

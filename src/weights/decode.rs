@@ -19,11 +19,19 @@ impl Decoder {
         }
     }
 
-    /// Bytes that do not fill a whole value are left out; the header was checked against that.
-    pub(super) fn decode(&self, bytes: &[u8]) -> Vec<f32> {
+    /// Bytes of a value.
+    pub(super) fn bytes(&self) -> usize {
         match self {
-            Decoder::Four(one) => bytes.as_chunks::<4>().0.iter().map(|value| one(*value)).collect(),
-            Decoder::Two(one) => bytes.as_chunks::<2>().0.iter().map(|value| one(*value)).collect(),
+            Decoder::Four(_) => 4,
+            Decoder::Two(_) => 2,
+        }
+    }
+
+    /// Bytes that do not fill a whole value are left out; the header was checked against that.
+    pub(super) fn decode(&self, bytes: &[u8], to: &mut Vec<f32>) {
+        match self {
+            Decoder::Four(one) => to.extend(bytes.as_chunks::<4>().0.iter().map(|value| one(*value))),
+            Decoder::Two(one) => to.extend(bytes.as_chunks::<2>().0.iter().map(|value| one(*value))),
         }
     }
 }

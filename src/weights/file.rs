@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -12,9 +12,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::decode::Decoder;
-use super::{Tensor, WeightsFile, layout, printable_shape, shortened};
+use super::{Tensor, WeightsFile, foreign, layout, printable_shape, shortened};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+use crate::memory;
 
 /// A header of more than this is no model's: a thousand tensors need about 100 KB.
 const MOST_HEADER: u64 = 16 << 20;
@@ -25,15 +26,28 @@ const NOT_SAFETENSORS: &str = "not a safetensors file, or damaged; convert or do
 /// Reads every tensor of a safetensors file as `f32`, in the file's own (PyTorch's) layout.
 ///
 /// F32, F16 and BF16 are read. PyTorch's step counters (`...num_batches_tracked`) are skipped: they
-/// are no weights. The file's real size is known before anything is allocated, so a header that
-/// promises more than there is costs nothing.
+/// are no weights. The file's real size, and what memory is free, are known before anything is allocated, so a
+/// header that promises more than there is costs nothing.
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be opened, is cut short or damaged, or holds a tensor of
 /// another type, which is named.
 pub fn load(path: impl AsRef<Path>) -> Result<WeightsFile> {
     let path = path.as_ref();
-    read(path).map_err(|problem| Error::file(path, problem))
+    opened(path)
+        .and_then(|(mut file, length)| read_all(&mut file, length))
+        .map_err(|problem| Error::file(path, problem))
+}
+
+/// Reads names, shapes and metadata only: the tensors have no values. So weights of another model can be told before
+/// gigabytes of them are read.
+///
+/// # Errors
+/// As [`load`], as far as the header tells.
+pub fn outline(path: impl AsRef<Path>) -> Result<WeightsFile> {
+    let path = path.as_ref();
+    let header = opened(path).and_then(|(mut file, length)| read_header(&mut file, length));
+    header.and_then(|header| outlined(&header)).map_err(|problem| Error::file(path, problem))
 }
 
 /// The parts of [`load`] fail with the problem alone; `load` adds the path.
@@ -47,34 +61,53 @@ pub fn parse(bytes: &[u8], path: impl AsRef<Path>) -> Result<WeightsFile> {
     read_all(&mut { bytes }, bytes.len() as u64).map_err(|problem| Error::file(path, problem))
 }
 
-fn read(path: &Path) -> Outcome<WeightsFile> {
+/// A file, and its length.
+fn opened(path: &Path) -> Outcome<(BufReader<File>, u64)> {
     // Asked by name before opening: opening a pipe would wait for a writer.
     let found = std::fs::metadata(path).map_err(unopened)?;
     if !found.is_file() {
         return Err("not a file; give a .safetensors file".into());
     }
     let file = File::open(path).map_err(unopened)?;
-    read_all(&mut BufReader::new(file), found.len())
+    Ok((BufReader::new(file), found.len()))
 }
 
-fn read_all(reader: &mut impl Read, length: u64) -> Outcome<WeightsFile> {
-    let header = read_header(reader, length)?;
+/// The header's content, without values and step counters.
+fn outlined(header: &Metadata) -> Outcome<WeightsFile> {
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
-    // In the order of their bytes; the header check has shown that they leave no gap.
-    for name in header.offset_keys() {
-        let info = header.info(&name).ok_or(NOT_SAFETENSORS)?;
-        let data = read_tensor(reader, &name, info)?;
-        if let Some(data) = data {
-            tensors.insert(name, Tensor { shape: info.shape.clone(), data });
-        }
+    for (name, info) in header.tensors().into_iter().filter(|(name, _)| !is_counter(name)) {
+        decoder(&name, info)?;
+        tensors.insert(name, Tensor { shape: info.shape.clone(), data: Vec::new() });
     }
     Ok(WeightsFile { tensors, metadata })
 }
 
+fn read_all(reader: &mut impl BufRead, length: u64) -> Outcome<WeightsFile> {
+    let header = read_header(reader, length)?;
+    let mut file = outlined(&header)?;
+    let needed = file.tensors.values().filter_map(|tensor| layout::count(&tensor.shape)).sum::<usize>();
+    let needed = needed.saturating_mul(size_of::<f32>());
+    if memory::available().is_some_and(|free| needed > free) {
+        return Err(format!("holds {} of values, more than there is memory for", memory::size(needed)));
+    }
+    // In the order of their bytes; the header check has shown that they leave no gap.
+    for name in header.offset_keys() {
+        let info = header.info(&name).ok_or(NOT_SAFETENSORS)?;
+        match file.tensors.get_mut(&name) {
+            Some(tensor) => tensor.data = read_values(reader, &name, info)?,
+            None => pass_over(reader, info)?,
+        }
+    }
+    Ok(file)
+}
+
 /// Reads and checks the header against the file's size. `Metadata` itself refuses overlaps, gaps,
 /// and ranges that are not what type and shape ask for.
-fn read_header(reader: &mut impl Read, file_bytes: u64) -> Outcome<Metadata> {
+fn read_header(reader: &mut impl BufRead, file_bytes: u64) -> Outcome<Metadata> {
+    if let Some(other) = foreign::kind(reader.fill_buf().map_err(unreadable)?) {
+        return Err(other);
+    }
     let mut length = [0; LENGTH_BYTES as usize];
     let after_length = file_bytes.checked_sub(LENGTH_BYTES).ok_or("empty or cut short; download it again")?;
     reader.read_exact(&mut length).map_err(unreadable)?;
@@ -103,19 +136,38 @@ fn read_header(reader: &mut impl Read, file_bytes: u64) -> Outcome<Metadata> {
     Ok(header)
 }
 
-/// The values of the next tensor in the file; none for a step counter, whose bytes are passed over.
-fn read_tensor(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome<Option<Vec<f32>>> {
-    let bytes = info.data_offsets.1.saturating_sub(info.data_offsets.0);
-    if name.ends_with("num_batches_tracked") {
-        std::io::copy(&mut reader.take(bytes as u64), &mut std::io::sink()).map_err(unreadable)?;
-        return Ok(None);
-    }
-    let decoder = Decoder::of(info.dtype).ok_or_else(|| {
+/// Whether a tensor is a step counter of PyTorch's.
+fn is_counter(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
+
+fn decoder(name: &str, info: &TensorInfo) -> Outcome<Decoder> {
+    Decoder::of(info.dtype).ok_or_else(|| {
         format!("tensor {} is of type {}; only F32, F16 and BF16 can be read", shortened(name), info.dtype)
-    })?;
-    let mut raw = vec![0; bytes]; // the header check has shown that the file is as large as this
-    reader.read_exact(&mut raw).map_err(unreadable)?;
-    Ok(Some(decoder.decode(&raw)))
+    })
+}
+
+/// The values of the next tensor in the file, decoded in pieces.
+fn read_values(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome<Vec<f32>> {
+    const PIECE: usize = 1 << 20; // a whole number of values of any type
+    let decoder = decoder(name, info)?;
+    let mut left = info.data_offsets.1.saturating_sub(info.data_offsets.0);
+    let mut values = Vec::new();
+    let reserved = values.try_reserve_exact(left / decoder.bytes());
+    reserved.map_err(|_| format!("there is no memory for its tensor {}", shortened(name)))?;
+    let mut piece = vec![0; left.min(PIECE)];
+    while left > 0 {
+        let piece = &mut piece[..left.min(PIECE)];
+        reader.read_exact(piece).map_err(unreadable)?;
+        decoder.decode(piece, &mut values);
+        left -= piece.len();
+    }
+    Ok(values)
+}
+
+fn pass_over(reader: &mut impl Read, info: &TensorInfo) -> Outcome<()> {
+    let bytes = info.data_offsets.1.saturating_sub(info.data_offsets.0) as u64;
+    std::io::copy(&mut reader.take(bytes), &mut std::io::sink()).map(|_| ()).map_err(unreadable)
 }
 
 fn unopened(error: std::io::Error) -> String {

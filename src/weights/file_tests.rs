@@ -122,7 +122,7 @@ fn damaged_and_hostile_files_are_refused() {
     refused(&good[..7], "empty or cut short");
     refused(&good[..good.len() - 1], "cut short");
     refused(&[&good[..], &[0]].concat(), "belong to no tensor");
-    refused(b"<!DOCTYPE html><html>Not found</html>", "not a safetensors file");
+    refused(b"<!DOCTYPE html><html>Not found</html>", "is a web page, no safetensors file");
     refused(&u64::MAX.to_le_bytes(), "not a safetensors file");
     refused(&raw("not json", &[]), "not a safetensors file");
     refused(&raw(&"[".repeat(100_000), &[]), "not a safetensors file");

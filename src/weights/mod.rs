@@ -1,7 +1,7 @@
 //! Weights on disk: safetensors files in PyTorch's names and layout, so that torch and timm read
 //! what is written here and the other way round. Nothing in this module knows a model.
 //!
-//! - `file`: [`load`] and [`save`], safe against damaged and hostile files.
+//! - `file`: [`load`], [`outline`] and [`save`], safe against damaged and hostile files; `foreign` tells what is none.
 //! - [`layout`]: the engine's order of dimensions to PyTorch's and back.
 //! - `names`: [`match_names`], which tells every tensor that is missing, unused or misshapen.
 
@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 
 mod decode;
 mod file;
+mod foreign;
 pub mod layout;
 mod names;
 
-pub use file::{digest, load, parse, save};
+pub use file::{digest, load, outline, parse, save};
 pub use layout::Layout;
 pub use names::match_names;
 
