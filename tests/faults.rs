@@ -302,7 +302,7 @@ fn a_read_only_folder_keeps_what_it_has() {
         assert!(code == Some(1) && message.contains(part), "{command}: {code:?} {message}");
         assert!(checkpoint(&run) == before);
     };
-    refused(resume, "error: run: no permission to write here; choose another");
+    refused(resume, "error: run/.lock: no permission to write here; choose another");
     refused(
         "train --data . --epochs 1 --out run/inner",
         "error: run/inner: cannot be created: no permission",
