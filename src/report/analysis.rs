@@ -1,5 +1,7 @@
 //! What the logits of a test set say: which classes are taken for which, and which pictures went wrong worst.
 
+use std::collections::BTreeMap;
+
 use crate::ops::softmax_cross_entropy::first_largest;
 
 /// A picture with its label and what was predicted for it.
@@ -50,9 +52,10 @@ impl ClassFigures {
 pub struct Analysis {
     /// In the order of the pictures.
     pub predictions: Vec<Prediction>,
-    /// `[label][predicted]`: pictures.
-    pub confusion: Vec<Vec<usize>>,
+    /// By label.
     pub classes: Vec<ClassFigures>,
+    /// Images by label and prediction, where there are any: of ten thousand classes a whole matrix would fill memory.
+    counts: BTreeMap<(usize, usize), usize>,
 }
 
 impl Analysis {
@@ -63,10 +66,16 @@ impl Analysis {
             .filter(|(_, (_, label))| (**label as usize) < classes)
             .map(|(index, (logits, &label))| prediction(index, logits, label as usize))
             .collect();
-        let mut confusion = vec![vec![0; classes]; classes];
-        predictions.iter().for_each(|p| confusion[p.label][p.predicted] += 1);
-        let classes = (0..classes).map(|class| figures(&confusion, class)).collect();
-        Analysis { predictions, confusion, classes }
+        let mut counts = BTreeMap::new();
+        predictions.iter().for_each(|p| *counts.entry((p.label, p.predicted)).or_default() += 1);
+        Analysis { predictions, classes: figures(&counts, classes), counts }
+    }
+
+    /// The confusion matrix, `[label][predicted]`: images.
+    pub fn confusion(&self) -> Vec<Vec<usize>> {
+        let mut matrix = vec![vec![0; self.classes.len()]; self.classes.len()];
+        self.counts.iter().for_each(|(&(label, predicted), &images)| matrix[label][predicted] = images);
+        matrix
     }
 
     /// The wrong predictions, the worst first.
@@ -100,11 +109,8 @@ impl Analysis {
 
     /// (label, predicted, pictures) of the classes that are taken for others, the most frequent first.
     pub fn confused(&self) -> Vec<(usize, usize, usize)> {
-        let row = |(label, row): (usize, &Vec<usize>)| {
-            let wrong = row.iter().enumerate().filter(move |(predicted, n)| *predicted != label && **n > 0);
-            wrong.map(move |(predicted, &n)| (label, predicted, n)).collect::<Vec<_>>()
-        };
-        let mut pairs: Vec<_> = self.confusion.iter().enumerate().flat_map(row).collect();
+        let wrong = self.counts.iter().filter(|((label, predicted), _)| label != predicted);
+        let mut pairs: Vec<_> = wrong.map(|(&(label, predicted), &n)| (label, predicted, n)).collect();
         pairs.sort_by_key(|&(label, predicted, n)| (std::cmp::Reverse(n), label, predicted));
         pairs
     }
@@ -118,12 +124,20 @@ fn prediction(index: usize, logits: &[f32], label: usize) -> Prediction {
     Prediction { index, label, predicted, probability, label_probability }
 }
 
-fn figures(confusion: &[Vec<usize>], class: usize) -> ClassFigures {
-    let right = confusion[class][class] as f64;
-    let images: usize = confusion[class].iter().sum();
-    let predicted: usize = confusion.iter().map(|row| row[class]).sum();
-    let share = |of: usize| (of > 0).then(|| right / of as f64);
-    ClassFigures { images, precision: share(predicted), recall: share(images) }
+/// The figures of each class, from the images by label and prediction.
+fn figures(counts: &BTreeMap<(usize, usize), usize>, classes: usize) -> Vec<ClassFigures> {
+    let (mut labelled, mut predicted) = (vec![0; classes], vec![0; classes]);
+    for (&(label, prediction), images) in counts {
+        labelled[label] += images;
+        predicted[prediction] += images;
+    }
+    let figures = |class: usize| {
+        let right = counts.get(&(class, class)).map_or(0.0, |&images| images as f64);
+        let share = |of: usize| (of > 0).then(|| right / of as f64);
+        let (images, precision) = (labelled[class], share(predicted[class]));
+        ClassFigures { images, precision, recall: share(images) }
+    };
+    (0..classes).map(figures).collect()
 }
 
 #[cfg(test)]
@@ -141,7 +155,7 @@ mod tests {
     #[test]
     fn classes_are_counted() {
         let found = analysis();
-        assert_eq!(found.confusion, [[2, 1, 1], [1, 1, 0], [0, 0, 0]]);
+        assert_eq!(found.confusion(), [[2, 1, 1], [1, 1, 0], [0, 0, 0]]);
         let class = |images, precision, recall| ClassFigures { images, precision, recall };
         let expected =
             [class(4, Some(2.0 / 3.0), Some(0.5)), class(2, Some(0.5), Some(0.5)), class(0, Some(0.0), None)];
@@ -186,5 +200,16 @@ mod tests {
     fn hopeless_logits_have_a_finite_loss() {
         let found = Analysis::of(&[200.0, -200.0], &[1], 2);
         assert!(found.mistakes()[0].loss().is_finite());
+    }
+
+    /// As a matrix these would be 320 GB.
+    #[test]
+    fn very_many_classes_take_no_more_than_there_are_images() {
+        const CLASSES: usize = 200_000;
+        let mut logits = vec![0.0; 2 * CLASSES];
+        (logits[7], logits[CLASSES + 9]) = (1.0, 1.0);
+        let found = Analysis::of(&logits, &[7, 199_999], CLASSES);
+        assert_eq!(found.confused(), [(199_999, 9, 1)]);
+        assert_eq!((found.classes[7].recall, found.classes[9].precision), (Some(1.0), Some(0.0)));
     }
 }

@@ -144,9 +144,9 @@ fn confusion(body: &mut String, names: &[String], analysis: &Analysis) {
     if names.len() <= MOST_IN_MATRIX {
         body.push_str("<h2>Confusion</h2><p class=\"muted\">Rows are labels, columns are predictions.</p>");
         body.push_str("<div class=\"charts\">");
-        matrix(body, "Pictures", names, &analysis.confusion, |count, _| count.to_string());
+        matrix(body, "Pictures", names, &analysis.confusion(), |count, _| count.to_string());
         let share = |count: usize, total: usize| format!("{:.0}", 100.0 * count as f64 / total as f64);
-        matrix(body, "Per cent of the label", names, &analysis.confusion, share);
+        matrix(body, "Per cent of the label", names, &analysis.confusion(), share);
         body.push_str("</div>\n");
     }
     let pairs = analysis.confused();

@@ -64,7 +64,9 @@ impl RunReport<'_> {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let analysis = Analysis::of(self.logits, &self.images.labels, self.classes.len());
         let matrix = |name: &str, cells: Cells| match self.classes.len() <= MOST_IN_MATRIX {
-            true => confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion, cells),
+            true => {
+                confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion(), cells)
+            }
             false => Ok(()),
         };
         let title = format!("{}: {} images, some of each class", self.title, self.set);
@@ -106,7 +108,8 @@ impl RunReport<'_> {
             return Ok(());
         }
         let header: String = self.classes.iter().map(|class| format!(",{}", cell(class))).collect();
-        let rows = self.classes.iter().zip(&analysis.confusion).map(|(class, row)| {
+        let matrix = analysis.confusion();
+        let rows = self.classes.iter().zip(&matrix).map(|(class, row)| {
             let counts: String = row.iter().map(|count| format!(",{count}")).collect();
             format!("{}{counts}", cell(class))
         });

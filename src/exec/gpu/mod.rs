@@ -25,7 +25,8 @@ use super::fit::size;
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
-use crate::ops::dispatch::Dispatches;
+use crate::kernels::parallel;
+use crate::ops::dispatch::{Dispatch, Dispatches};
 use adapter::Adapter;
 use context::Context;
 use limits::check_plan;
@@ -103,7 +104,9 @@ impl Gpu {
 
     fn compile(&mut self, work: &[Dispatches]) -> Result<()> {
         let begin = Instant::now();
-        let count = self.pipelines.compile(&self.context.device, work.iter().flat_map(|work| &work.list));
+        let dispatches: Vec<&Dispatch> = work.iter().flat_map(|work| &work.list).collect();
+        let (pipelines, device) = (&mut self.pipelines, &self.context.device);
+        let count = parallel::pool(0)?.install(|| pipelines.compile(device, &dispatches));
         self.context.check()?;
         if count > 0 {
             (self.on_compile)(count, begin.elapsed());

@@ -32,14 +32,11 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Compiles what of these is new; returns how many pipelines that were.
-    pub fn compile<'a>(
-        &mut self,
-        device: &wgpu::Device,
-        dispatches: impl Iterator<Item = &'a Dispatch>,
-    ) -> usize {
+    /// Compiles what of these is new, on the threads of the pool that this is called in; returns how many
+    /// pipelines that were.
+    pub fn compile(&mut self, device: &wgpu::Device, dispatches: &[&Dispatch]) -> usize {
         let mut new = HashMap::new();
-        for dispatch in dispatches {
+        for &dispatch in dispatches {
             let key = key(dispatch);
             self.modules.entry(dispatch.shader).or_insert_with(|| module(device, &dispatch.shader));
             self.layouts.entry(key.access.clone()).or_insert_with_key(|access| layout(device, access));
