@@ -46,6 +46,8 @@ impl Setting {
             head_epochs: 2,
             head_rate: 0.01,
             backbone: 0.5,
+            fit_head: false,
+            frozen_statistics: false,
             attributes: Attributes::default(),
         };
         Settings {
@@ -61,6 +63,17 @@ impl Setting {
 
     /// Trains in a folder of this name, until the end or the stop.
     fn train(&self, name: &str, settings: &Settings, stop_after: usize) -> (Result<Outcome>, usize) {
+        let (outcome, steps, _) = self.train_asking(name, settings, stop_after);
+        (outcome, steps)
+    }
+
+    /// Tells also how often it was asked whether to go on.
+    fn train_asking(
+        &self,
+        name: &str,
+        settings: &Settings,
+        stop_after: usize,
+    ) -> (Result<Outcome>, usize, usize) {
         let folder = self.folder.path().join(name);
         let run = match folder.join("settings.toml").exists() {
             true => RunFolder::open(folder).unwrap().0,
@@ -70,7 +83,7 @@ impl Setting {
         let mut observer = Stopping { left: Cell::new(stop_after), steps: 0 };
         let mut device = Cpu::new(2, Isa::detect()).unwrap();
         let outcome = finetune(&mut device, settings, pretrained, pictures(), &run, &mut observer);
-        (outcome, observer.steps)
+        (outcome, observer.steps, stop_after - observer.left.get())
     }
 
     fn last(&self, name: &str) -> PathBuf {
@@ -145,6 +158,61 @@ fn features_give_what_the_whole_model_gives() {
     assert_eq!(last.validation_accuracy, Some(whole.accuracy));
     assert!((last.validation_loss.unwrap() - whole.loss).abs() < 1e-5 * whole.loss, "{last:?} {whole:?}");
     assert_ne!(outcome.history[0].validation_loss, last.validation_loss);
+}
+
+/// What few pictures get by default: the classifier fitted, and stored statistics throughout.
+fn gentle(settings: Settings) -> Settings {
+    let finetune = settings.finetune.map(|finetune| Finetune {
+        fit_head: true,
+        frozen_statistics: true,
+        head_rate: 1e-5,
+        backbone: 1.0,
+        ..finetune
+    });
+    Settings { finetune, rate: 5e-4, ..settings }
+}
+
+#[test]
+fn statistics_that_are_frozen_stay_where_everything_is_trained() {
+    let setting = Setting::new();
+    setting.train("all", &gentle(setting.settings(99)), usize::MAX).0.unwrap();
+    let found = changed(&setting.weights(), &setting.last("all"));
+    let (statistics, trained): (Vec<_>, Vec<_>) = weights::load(setting.last("all"))
+        .unwrap()
+        .tensors
+        .into_keys()
+        .partition(|name| name.contains("running") || name.contains("num_batches"));
+    assert!(statistics.len() >= 2 * 27 && statistics.iter().all(|name| !found.contains(name)), "{found:?}");
+    assert!(trained.iter().all(|name| found.contains(name)), "{found:?}");
+}
+
+/// At the first step it has overshot nothing, and is ahead of one that began at zero.
+#[test]
+fn a_fitted_classifier_begins_below_the_loss_of_guessing() {
+    let setting = Setting::new();
+    let head = |settings: Settings| Settings { epochs: 2, ..settings };
+    let fitted = setting.train("fitted", &head(gentle(setting.settings(0))), usize::MAX).0.unwrap();
+    let stepped = setting.train("stepped", &head(setting.settings(0)), usize::MAX).0.unwrap();
+    let first = |outcome: &Outcome| outcome.history[0].train_loss;
+    assert!(first(&fitted) < 10f64.ln(), "{:?}", fitted.history);
+    assert!(first(&fitted) < first(&stepped), "{:?} {:?}", fitted.history, stepped.history);
+}
+
+/// Stopped in the fit, in either stage, and just before the end.
+#[test]
+fn a_fitted_start_is_continued_as_well() {
+    let setting = Setting::new();
+    let settings = gentle(setting.settings(99));
+    let (whole, _, asked) = setting.train_asking("whole", &settings, usize::MAX);
+    let whole = whole.unwrap();
+    for before_the_end in [5, 12, 22, 300] {
+        let name = format!("parts{before_the_end}");
+        let stopped = setting.train(&name, &settings, asked - before_the_end).0;
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+        let outcome = setting.train(&name, &settings, usize::MAX).0.unwrap();
+        assert_eq!(outcome.test.logits, whole.test.logits, "{name}");
+        assert!(changed(&setting.last("whole"), &setting.last(&name)).is_empty());
+    }
 }
 
 #[test]

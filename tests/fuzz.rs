@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use cifar_engine::cli::choices::Choices;
 use cifar_engine::cli::compare::{self, Run};
-use cifar_engine::cli::finetune::defaults;
 use cifar_engine::cli::finetune_choices::FinetuneChoices;
 use cifar_engine::cli::predict::read_labels;
 use cifar_engine::data::picture::read_picture;
@@ -25,6 +24,7 @@ use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::checkpoint::{Checkpoint, Identity, Progress};
 use cifar_engine::train::finetune::Finetune;
+use cifar_engine::train::finetune_defaults::defaults;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::weights::{self, Tensor, WeightsFile};
@@ -338,6 +338,8 @@ fn settings() -> Vec<Vec<u8>> {
         head_epochs: 3,
         head_rate: 2e-3,
         backbone: 0.5,
+        fit_head: true,
+        frozen_statistics: true,
         attributes: Attributes { mean: Some([127.5; 3]), epsilon: Some(1e-3), ..Attributes::default() },
     };
     let finetune = Settings { finetune: Some(finetune), ..Recipe::Default.settings() };
@@ -360,7 +362,7 @@ fn files_of_choices() {
             let train = none.or_from(Some(&path)).map(|choices| choices.settings());
             let checked = train.and_then(|settings| settings.check());
             let own = FinetuneChoices::default().or_from(&none, Some(&path));
-            let over = own.and_then(|(choices, own)| own.over(&choices, &defaults(None)));
+            let over = own.and_then(|(choices, own)| own.over(&choices, &defaults(100, None)));
             checked.is_ok() || over.is_ok()
         })
     });

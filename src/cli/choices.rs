@@ -237,20 +237,28 @@ impl Choices {
         settings.data = lasting_source(&settings.data, data);
         // Only a model that was trained on mirror images is at home with them.
         settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
-        settings.validation = match (data.validation.len(), self.validation) {
+        settings.validation = self.held_back(settings, data)?;
+        let images = data.training_len(settings.validation).saturating_sub(settings.validation);
+        Ok(self.fit_batch(settings, images))
+    }
+
+    /// Images for validation: the data's own, or some of the training set.
+    ///
+    /// # Errors
+    /// If another number is chosen than the data has of its own.
+    pub fn held_back(&self, settings: &Settings, data: &Dataset) -> Result<usize> {
+        match (data.validation.len(), self.validation) {
             // A tenth, so that small data sets of one's own train without further options.
-            (0, None) => settings.validation.min(data.train.len() / 10),
-            (0, Some(chosen)) => chosen,
-            (own, None) => own,
-            (own, Some(chosen)) if chosen == 0 || chosen == own => chosen,
+            (0, None) => Ok(settings.validation.min(data.train.len() / 10)),
+            (0, Some(chosen)) => Ok(chosen),
+            (own, None) => Ok(own),
+            (own, Some(chosen)) if chosen == 0 || chosen == own => Ok(chosen),
             (own, Some(chosen)) => {
                 let problem =
                     format!("--validation {chosen}: {} has {own} validation images of its own", data.name);
-                return Err(Error::Usage(format!("{problem}; leave the option out, or choose 0 for none")));
+                Err(Error::Usage(format!("{problem}; leave the option out, or choose 0 for none")))
             }
-        };
-        let images = data.training_len(settings.validation).saturating_sub(settings.validation);
-        Ok(self.fit_batch(settings, images))
+        }
     }
 
     /// Makes the batch one that so many training images can fill, and the rate one for this batch.

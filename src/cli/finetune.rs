@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{Architecture, manifest};
 use crate::train::finetune::{self, ALL, Finetune};
+use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 
@@ -68,9 +69,9 @@ pub struct FinetuneCommand {
 pub fn describe(command: Command) -> Command {
     let texts = [
         ("model", "mobilenet-v1 or mobilenet-v2 [default: that of the weights]"),
-        ("epochs", "Passes over the training pictures, in all stages [default: 12]"),
-        ("batch_size", "Pictures a step [default: 64]"),
-        ("rate", "Highest learning rate of the last stage [default: 0.02]"),
+        ("epochs", "Passes over the training images, in all stages [default: by their number, 12 to 55]"),
+        ("batch_size", "Images a step [default: 16 for up to 2,000 training images, else 64]"),
+        ("rate", "Highest learning rate of the last stage [default: by the number of images, 5e-4 to 0.02]"),
         ("weight_decay", "Weight decay [default: 1e-4]"),
         ("dropout", "Dropout before the classifier [default: 0.2]"),
         (
@@ -82,31 +83,6 @@ pub fn describe(command: Command) -> Command {
     ];
     let command = command.mut_arg("recipe", |arg| arg.hide(true));
     texts.into_iter().fold(command, |command, (name, text)| command.mut_arg(name, |arg| arg.help(text)))
-}
-
-/// The settings to begin with, where so many epochs are chosen.
-pub fn defaults(epochs: Option<usize>) -> Settings {
-    let epochs = epochs.unwrap_or(12);
-    let finetune = Finetune {
-        pretrained: String::new(),
-        input_size: 96,
-        unfreeze: ALL,
-        head_epochs: epochs.div_ceil(4).min(3),
-        head_rate: 2e-3,
-        backbone: 0.5,
-        attributes: Attributes::default(),
-    };
-    Settings {
-        model: Architecture::MobilenetV1,
-        epochs,
-        batch_size: 64,
-        rate: 0.02,
-        weight_decay: 1e-4,
-        dropout: 0.2,
-        validation: 2500,
-        finetune: Some(finetune),
-        ..Choices::default().settings()
-    }
 }
 
 impl FinetuneCommand {
@@ -147,8 +123,8 @@ impl FinetuneCommand {
     /// A new run, by the given options.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
         let (choices, own) = self.own()?.or_from(&self.choices, self.config.as_deref())?;
-        let (mut settings, finetune) = own.over(&choices, &defaults(choices.epochs))?;
-        let (path, known) = match own.pretrained.filter(|path| path != "auto") {
+        let (mut settings, finetune) = own.over(&choices, &defaults(MANY, choices.epochs))?;
+        let (path, known) = match own.pretrained.as_ref().filter(|path| *path != "auto") {
             Some(path) => (PathBuf::from(path), Attributes::default()),
             None => manifest::find(settings.model, &options_of_program())?,
         };
@@ -173,10 +149,14 @@ impl FinetuneCommand {
         let pretrained_path = lasting(text);
         settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
         let data = self.load(&mut settings)?;
+        let held_back = choices.held_back(&settings, &data)?;
+        let images = data.training_len(held_back).saturating_sub(held_back);
+        own.settle(&choices, &mut settings, images)?;
         let notes = choices.settle(&mut settings, &data)?;
         notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
+        tell(&settings, images);
         let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
         Ok((run, settings, data, pretrained))
     }
@@ -208,4 +188,16 @@ impl FinetuneCommand {
         settings.data = lasting_source(&settings.data, &data);
         Ok(data)
     }
+}
+
+/// Says by which settings so many images are learnt, as most follow from that number.
+fn tell(settings: &Settings, images: usize) {
+    let Settings { batch_size, epochs, rate, finetune: Some(finetune), .. } = settings else { return };
+    let Finetune { head_epochs, head_rate, backbone, fit_head, frozen_statistics, .. } = finetune;
+    let unfreeze = if finetune.unfreeze == ALL { "all".into() } else { finetune.unfreeze.to_string() };
+    console::info(format_args!(
+        "settings for {images} training images: --batch-size {batch_size} --epochs {epochs} --head-epochs {head_epochs} \
+         --head-lr {head_rate:e} --lr {rate:e} --backbone-lr {backbone} --unfreeze {unfreeze} --fit-head={fit_head} \
+         --frozen-statistics={frozen_statistics}"
+    ));
 }

@@ -10,6 +10,7 @@ use super::options::count;
 use crate::error::{Error, Result};
 use crate::models::pretrained::Attributes;
 use crate::train::finetune::{ALL, Finetune, read_blocks};
+use crate::train::finetune_defaults::defaults;
 use crate::train::settings::Settings;
 
 /// A choice for each of [`Finetune`]'s settings, under the same names.
@@ -37,12 +38,12 @@ pub struct FinetuneChoices {
     #[serde(deserialize_with = "unfreeze_in_a_file")]
     pub unfreeze: Option<usize>,
 
-    /// Of the epochs, those in which only the classifier is trained [default: a quarter, at most 3; all
-    /// with --unfreeze 0].
+    /// Of the epochs, those in which only the classifier is trained [default: a quarter, at most 3, or 5 for up
+    /// to 10,000 training images; all with --unfreeze 0].
     #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
     pub head_epochs: Option<usize>,
 
-    /// Highest rate of these epochs [default: 2e-3].
+    /// Highest rate of these epochs [default: 2e-3; 1e-4 for up to 10,000 training images].
     #[serde(alias = "head_lr")]
     #[arg(
         long = "head-lr",
@@ -53,7 +54,7 @@ pub struct FinetuneChoices {
     )]
     pub head_rate: Option<f32>,
 
-    /// Rate of the blocks, as a share of the classifier's [default: 0.5].
+    /// Rate of the blocks, as a share of the classifier's [default: 0.5; 1 for up to 2,000 training images].
     #[serde(alias = "backbone_lr")]
     #[arg(
         long = "backbone-lr",
@@ -63,6 +64,32 @@ pub struct FinetuneChoices {
         hide_env = true
     )]
     pub backbone: Option<f32>,
+
+    /// Whether the classifier begins as the logistic regression that suits what the frozen layers put out [default: up
+    /// to 10,000 training images].
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "CIFAR_ENGINE_FIT_HEAD",
+        hide_env = true
+    )]
+    pub fit_head: Option<bool>,
+
+    /// Whether batch normalisation keeps its stored statistics where it is trained, too [default: up to 2,000
+    /// training images].
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "CIFAR_ENGINE_FROZEN_STATISTICS",
+        hide_env = true
+    )]
+    pub frozen_statistics: Option<bool>,
 
     /// `--padding` and others, which `predict` has too.
     #[arg(skip)]
@@ -131,6 +158,20 @@ impl FinetuneChoices {
         settings.check()?;
         Ok((settings, finetune))
     }
+
+    /// Completes what could not be known before the number of training images was.
+    ///
+    /// # Errors
+    /// As for [`FinetuneChoices::over`].
+    pub fn settle(&self, choices: &Choices, settings: &mut Settings, images: usize) -> Result<()> {
+        let (sized, own) = self.over(choices, &defaults(images, choices.epochs))?;
+        (settings.epochs, settings.batch_size, settings.rate) = (sized.epochs, sized.batch_size, sized.rate);
+        if let Some(finetune) = &mut settings.finetune {
+            let known = finetune.clone();
+            *finetune = Finetune { pretrained: known.pretrained, attributes: known.attributes, ..own };
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -138,8 +179,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::cli::finetune::defaults;
     use crate::models::PaddingStyle;
+    use crate::train::finetune_defaults::MANY;
 
     /// What comes out for `given` with a file of this text.
     fn chosen(given: FinetuneChoices, choices: Choices, text: &str) -> Result<(Settings, Finetune)> {
@@ -147,7 +188,7 @@ mod tests {
         let path = folder.path().join("mine.toml");
         fs::write(&path, text).unwrap();
         let (choices, own) = given.or_from(&choices, Some(&path))?;
-        own.over(&choices, &defaults(choices.epochs))
+        own.over(&choices, &defaults(MANY, choices.epochs))
     }
 
     fn in_file(text: &str) -> Result<(Settings, Finetune)> {
@@ -160,7 +201,10 @@ mod tests {
         let choices = Choices { epochs: Some(7), ..Default::default() };
         let text = "epochs = 9\nseed = 4\n[finetune]\nhead_rate = 0.25\nbackbone = 0.125\ninput_size = 128\n";
         let (settings, finetune) = chosen(own, choices, text).unwrap();
-        assert_eq!((settings.epochs, settings.seed, settings.batch_size), (7, 4, defaults(None).batch_size));
+        assert_eq!(
+            (settings.epochs, settings.seed, settings.batch_size),
+            (7, 4, defaults(MANY, None).batch_size)
+        );
         assert_eq!((finetune.head_rate, finetune.backbone, finetune.head_epochs), (0.5, 0.125, 2));
         assert_eq!(finetune.input_size, 64);
         assert_eq!(in_file(text).unwrap().1.input_size, 128);
@@ -169,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_runs_settings_are_choices() {
-        let mut settings = defaults(None);
+        let mut settings = defaults(MANY, None);
         let mut finetune = settings.finetune.take().unwrap();
         finetune.attributes = Attributes { epsilon: Some(1e-3), mean: Some([1.0; 3]), ..Default::default() };
         (settings.seed, finetune.unfreeze) = (5, 3);

@@ -44,6 +44,8 @@ const HEADINGS: [(&str, &[&str]); 6] = [
             "head_epochs",
             "head_rate",
             "backbone",
+            "fit_head",
+            "frozen_statistics",
             "mode",
             "steps",
             "from",

@@ -62,6 +62,9 @@ pub struct Norm {
 pub enum Mode {
     /// Batch statistics, dropout. `step` is the `u32 [1]` that dropout draws from.
     Train { step: Value, seed: u32 },
+    /// Stored statistics, which stay as they are, and dropout: for fine-tuning on so few pictures that the statistics of a
+    /// batch are mostly chance.
+    Tune { step: Value, seed: u32 },
     /// Stored statistics, no dropout.
     Infer,
 }
@@ -200,7 +203,7 @@ impl<'g> Builder<'g> {
             let beta = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
             let mean = b.statistic(format!("{name}.running_mean"), channels, 0.0)?;
             let variance = b.statistic(format!("{name}.running_var"), channels, 1.0)?;
-            if let Mode::Infer = b.mode {
+            if let Mode::Tune { .. } | Mode::Infer = b.mode {
                 let inputs = [x, gamma, beta, mean, variance];
                 return b.graph.apply1(BatchNormInfer { epsilon, activation }, &inputs);
             }
@@ -281,7 +284,7 @@ impl<'g> Builder<'g> {
 
     /// Dropout in training, nothing in inference.
     pub fn dropout(&mut self, name: &str, x: Value, rate: f32) -> Result<Value> {
-        let Mode::Train { step, seed } = self.mode else { return Ok(x) };
+        let (Mode::Train { step, seed } | Mode::Tune { step, seed }) = self.mode else { return Ok(x) };
         let seed = seed.wrapping_add(self.dropouts);
         self.dropouts += 1;
         self.layer(name, "dropout", |b| b.graph.apply1(Dropout { rate, seed }, &[x, step]))

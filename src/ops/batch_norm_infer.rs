@@ -1,8 +1,16 @@
 //! Batch normalisation with stored statistics:
 //! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`.
+//!
+//! In fine-tuning it is trained, too. The statistics are constants then, so with `x_hat = (x - mean) / sqrt(variance +
+//! epsilon)`:
+//!
+//! `dbeta = sum dy`, `dgamma = sum dy x_hat`, as under the statistics of the batch, and
+//! `dx = gamma / sqrt(variance + epsilon) dy`, which is this op itself, of dy, with a mean and a beta of zero.
 
 use super::batch_norm::{per_channel, scale_and_shift};
+use super::batch_norm_grad::BatchNormGrad;
 use super::case::{Case, Fill};
+use super::zeros::Zeros;
 use super::*;
 use crate::kernels::batch_norm;
 
@@ -34,6 +42,37 @@ impl Op for BatchNormInfer {
         let [x, gamma, beta, mean, variance] = expect(inputs)?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone()])
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        grads: &[Option<Value>],
+        needed: &[bool],
+    ) -> Gradients {
+        let (Some(dy), &[x, gamma, beta, mean, variance]) = (grads[0], &node.inputs[..]) else {
+            return Ok(vec![None; node.inputs.len()]);
+        };
+        let problem = |text| Err(Error::op(format!("batch_norm_infer '{}'", node.layer), text));
+        if self.activation != Activation::None {
+            return problem("has a gradient only before an activation joins it");
+        }
+        if needed[3] || needed[4] {
+            return problem("its statistics have no gradient");
+        }
+        let mut out = vec![None; node.inputs.len()];
+        if needed[0] {
+            let zero = graph.apply1(Zeros { shape: graph.ty(beta).shape.clone() }, &[])?;
+            out[0] = Some(graph.apply1(*self, &[dy, gamma, zero, zero, variance])?);
+        }
+        if needed[1] || needed[2] {
+            let op = BatchNormGrad { epsilon: self.epsilon, activation: Activation::None };
+            // Its first output takes the statistics for those of the batch, and is not read.
+            let sums = graph.apply(op, &[dy, x, gamma, beta, mean, variance])?;
+            (out[1], out[2]) = (Some(sums[1]), Some(sums[2]));
+        }
+        Ok(out)
     }
 
     fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
@@ -90,5 +129,9 @@ pub fn cases() -> Vec<Case> {
         ];
         Case::new(BatchNormInfer { epsilon: 1e-3, activation }, inputs)
     };
-    vec![case(&[2, 3, 3, 5], Activation::Relu6), case(&[300, 16], Activation::None)]
+    vec![
+        case(&[2, 3, 3, 5], Activation::Relu6),
+        case(&[300, 16], Activation::None),
+        case(&[2, 3, 3, 5], Activation::None).differentiable(&[0, 1, 2]),
+    ]
 }

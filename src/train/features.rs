@@ -121,6 +121,21 @@ impl Features {
         &self.shape
     }
 
+    /// How often there is every picture, each time augmented otherwise.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// All of them, `[copies, pictures, ..]`.
+    ///
+    /// # Errors
+    /// If a file of features cannot be read.
+    pub fn rows(&self) -> Result<Vec<f32>> {
+        let mut rows = vec![0.0; self.copies * self.labels.len() * self.shape.len()];
+        self.store.read(0, &mut rows)?;
+        Ok(rows)
+    }
+
     /// Of the pictures, in their order.
     pub fn labels(&self) -> &[u32] {
         &self.labels

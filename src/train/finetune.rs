@@ -11,9 +11,10 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::advice::Sample;
-use super::checkpoint::Identity;
+use super::checkpoint::{Identity, Progress};
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::{Features, Feed, Request};
+use super::logistic;
 use super::plans::{self, Program};
 use super::run_folder::RunFolder;
 use super::session::Session;
@@ -48,6 +49,12 @@ pub struct Finetune {
     pub head_rate: f32,
     /// The rate of the blocks, as a share of the classifier's.
     pub backbone: f32,
+    /// Whether the classifier begins as [`logistic`] finds it, instead of at zero.
+    #[serde(default)]
+    pub fit_head: bool,
+    /// Whether batch normalisation keeps its stored statistics in what is trained, too.
+    #[serde(default)]
+    pub frozen_statistics: bool,
     /// What is known about the weights besides what their file says.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
@@ -105,6 +112,21 @@ impl Finetune {
 struct Part {
     from: usize,
     course: Course,
+}
+
+impl Part {
+    /// What is trained, and how long.
+    fn told(&self, architecture: Architecture) -> String {
+        let (epochs, steps) = (self.course.epochs, self.course.steps());
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let what = match (self.from, architecture.units() - 1 - self.from) {
+            (0, _) => "all layers".to_string(),
+            (_, 0) => "the classifier".to_string(),
+            (_, blocks) => format!("the classifier and the last {blocks} block{}", plural(blocks)),
+        };
+        let of_features = if self.from > 0 { " on features, which images/s counts" } else { "" };
+        format!("{what}, {epochs} epoch{} of {steps} step{}{of_features}", plural(epochs), plural(steps))
+    }
 }
 
 /// The stages of a training on `pictures` pictures; those without epochs are left out.
@@ -185,9 +207,10 @@ pub fn finetune(
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let parts = parts(settings, finetune, data.train.len());
-    for part in parts.iter().skip(session.progress().stage) {
-        let workshop =
-            Workshop { settings, spec: &spec, run, images: &data.train, validation: &data.validation };
+    for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
+        observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.told(settings.model)));
+        let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
+        let workshop = Workshop { settings, spec: &spec, run, images, validation: &data.validation, fresh };
         let stage = workshop.stage(device, part, &parameters, observer)?;
         let ended = session.fit(device, &stage, parts.len(), observer)?;
         note_end(ended, observer);
@@ -206,6 +229,8 @@ struct Workshop<'a> {
     run: &'a RunFolder,
     images: &'a Images,
     validation: &'a Images,
+    /// Whether nothing has been trained yet.
+    fresh: bool,
 }
 
 impl Workshop<'_> {
@@ -219,7 +244,6 @@ impl Workshop<'_> {
     ) -> Result<Stage> {
         let Workshop { settings, spec, images, validation, .. } = *self;
         if part.from == 0 {
-            observer.note("training all layers");
             let program = plans::training(spec, settings, images.len())?;
             let validation = match validation.is_empty() {
                 true => None,
@@ -231,9 +255,20 @@ impl Workshop<'_> {
             return Ok(stage);
         }
         let copies = COPIES.min(part.course.epochs);
-        observer.note(&format!("computing what the frozen layers see in {} pictures", copies * images.len()));
+        observer.note(&format!(
+            "computing frozen features once: {} training images, {copies} augmented {}",
+            images.len(),
+            if copies == 1 { "copy" } else { "copies" }
+        ));
         let augment = plans::augmented(spec, settings);
         let features = self.features(device, ("train", images), (augment, copies), part.from, observer)?;
+        let is_head = part.from + 1 == spec.architecture.units();
+        if is_head && self.fresh && settings.finetune.as_ref().is_some_and(|finetune| finetune.fit_head) {
+            let head = logistic::fit(device, &features, spec.classes.len(), &|| observer.keep_going())?;
+            for (name, values) in CLASSIFIER.iter().zip([head.weight, head.bias]) {
+                device.write_state(name, values.as_slice().into())?;
+            }
+        }
         let validation = match validation.is_empty() {
             true => None,
             false => {

@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod evaluate;
 pub mod features;
 pub mod finetune;
+pub mod finetune_defaults;
+pub mod logistic;
 pub mod lr_find;
 pub mod optimizer;
 pub mod plans;

@@ -18,6 +18,7 @@ use crate::models::pretrained::CLASSIFIER;
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter};
 use crate::ops::augment::Augment;
+use crate::ops::matmul::Matmul;
 use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::tensor::{Shape, TensorType};
@@ -71,7 +72,11 @@ fn training_step(
     part: Range<usize>,
     [x, labels, step]: [Value; 3],
 ) -> Result<Program> {
-    let mode = Mode::Train { step, seed: settings.seed };
+    let seed = settings.seed;
+    let mode = match &settings.finetune {
+        Some(finetune) if finetune.frozen_statistics => Mode::Tune { step, seed },
+        _ => Mode::Train { step, seed },
+    };
     let mut builder = Builder::new(&mut graph, mode, spec.norm);
     let logits = spec.build_part(&mut builder, x, part, settings.training())?;
     let Builder { parameters, layers, .. } = builder;
@@ -104,6 +109,29 @@ fn training_step(
     }
     fuse(&mut graph)?;
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
+}
+
+/// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels` `u32 [rows]`, `weight`
+/// `[depth, classes]`, `bias` `[classes]`, `loss_gradient` `f32 [1]`. Outputs: `totals`, and the gradients of the mean loss,
+/// `weight_gradient` and `bias_gradient`.
+///
+/// # Errors
+/// None but those of [`Graph::apply`].
+pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Plan> {
+    let mut graph = Graph::new();
+    graph.set_layer("classifier");
+    let x = graph.input("features", TensorType::f32([rows, depth]));
+    let labels = graph.input("labels", TensorType::u32([rows]));
+    let weight = graph.input("weight", TensorType::f32([depth, classes]));
+    let bias = graph.input("bias", TensorType::f32([classes]));
+    let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
+    let logits = graph.apply1(Matmul::default(), &[x, weight, bias])?;
+    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?;
+    let gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &[weight, bias])?;
+    graph.output("totals", outputs[1]);
+    graph.output("weight_gradient", gradients[0]);
+    graph.output("bias_gradient", gradients[1]);
+    Plan::compile(&graph)
 }
 
 /// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an empty place),

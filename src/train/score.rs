@@ -3,12 +3,20 @@
 
 use crate::report::EpochMetrics;
 
-/// The epoch (from 1) with the best validation accuracy, the first of equals; 0 without epochs. Without a
-/// validation set nothing tells which epoch was best, and the last one stands in.
+/// The epoch (from 1) with the best validation accuracy, and of equals the one with the lowest validation loss: a small
+/// validation set knows few accuracies. 0 without epochs. Without a validation set nothing tells which epoch was best, and
+/// the last one stands in.
 pub fn best_epoch(history: &[EpochMetrics]) -> usize {
-    let validated = history.iter().filter_map(|row| Some((row.epoch, row.validation_accuracy?)));
-    let best = validated.reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.map_or(history.len(), |(epoch, _)| epoch)
+    let validated = history.iter().filter(|row| row.validation_accuracy.is_some());
+    let best = validated.reduce(|best, next| if is_better(next, best) { next } else { best });
+    best.map_or(history.len(), |row| row.epoch)
+}
+
+/// Whether the validation puts `a` before `b`.
+fn is_better(a: &EpochMetrics, b: &EpochMetrics) -> bool {
+    let loss = |row: &EpochMetrics| row.validation_loss.unwrap_or(f64::INFINITY);
+    a.validation_accuracy > b.validation_accuracy
+        || a.validation_accuracy == b.validation_accuracy && loss(a) < loss(b)
 }
 
 /// The best validation accuracy, 0 to 1.
@@ -60,6 +68,18 @@ mod tests {
             seconds: 1.0,
         };
         accuracies.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn the_loss_decides_between_equals() {
+        let mut rows = history(&[0.1, 0.7, 0.7, 0.7, 0.6]);
+        for (row, loss) in rows.iter_mut().zip([0.1, 0.5, 0.4, 0.4, 0.2]) {
+            row.validation_loss = Some(loss);
+        }
+        assert_eq!(best_epoch(&rows), 3);
+        assert_eq!(best_epoch(&rows[..2]), 2);
+        rows[4].validation_accuracy = Some(0.8);
+        assert_eq!(best_epoch(&rows), 5);
     }
 
     #[test]
