@@ -481,6 +481,49 @@ fn images_beside_the_classes_are_told_and_alone_they_are_an_error() {
     assert!(line.contains("6 images outside of the class folders"), "{line}");
 }
 
+#[test]
+fn parts_are_known_by_the_names_that_people_give_them() {
+    for (train, test) in [("Train", "TEST"), ("training_set", "test-set"), ("trainset", "testing")] {
+        let dir = tempfile::tempdir().unwrap();
+        write_images(&dir.path().join(train), &["cat", "dog"], 3);
+        write_images(&dir.path().join(test), &["cat"], 1);
+        let data = load_with(dir.path(), |_| ()).unwrap();
+        assert_eq!((data.classes.len(), data.train.len(), data.test.len()), (2, 6, 1), "{train}");
+        write_images(dir.path(), &["extra/cat"], 1);
+        write_images(dir.path(), &["."], 1);
+        let line = load_with(dir.path(), |_| ()).unwrap().left_out.summary().unwrap();
+        assert!(line.contains("1 folder beside those of train and test ("), "{line}");
+        assert!(line.contains("1 image outside of the class folders"), "{line}");
+        write_images(&dir.path().join("training"), &["cat"], 1);
+        assert_has(&message(dir.path()), &["beside", "keep one of these folders"]);
+    }
+}
+
+#[test]
+fn folders_that_cannot_be_classes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write_images(dir.path(), &["first/cat", "first/dog", "second/cat", "second/dog", "second/owl"], 2);
+    assert_has(&message(dir.path()), &["first, second and all others hold the same folders (cat, dog)"]);
+    let dir = tempfile::tempdir().unwrap();
+    write_images(dir.path(), &["pets/cat", "pets/dog"], 2);
+    assert_has(&message(dir.path()), &["only one class (pets)", "if the classes are in it, give", "pets"]);
+    // Classes may be sorted into folders of their own, some of which are called the same.
+    let dir = tempfile::tempdir().unwrap();
+    write_images(dir.path(), &["cat/young", "cat/old", "dog/young", "dog/big"], 2);
+    assert_eq!(load_with(dir.path(), |_| ()).unwrap().classes, ["cat", "dog"]);
+}
+
+#[test]
+fn a_run_that_goes_on_keeps_its_test_images() {
+    let dir = tempfile::tempdir().unwrap();
+    write_images(dir.path(), &["cat", "dog"], 5);
+    let files = ["cat/0.png".to_string(), "dog/gone.png".into()].into();
+    let measured = data::Measured { is_test: true, files };
+    let data = load_with(dir.path(), |options| options.measured = Some(&measured)).unwrap();
+    assert_eq!((data.train.len(), &data.test.files[..]), (9, &["cat/0.png".to_string()][..]));
+    assert!(data.left_out.summary().unwrap().contains("of the run that is gone (dog/gone.png)"));
+}
+
 #[cfg(unix)]
 #[test]
 fn links_to_nothing_are_told_and_names_composed_differently_are_one_class() {

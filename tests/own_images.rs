@@ -204,3 +204,86 @@ fn a_name_is_never_taken_for_a_folder_and_a_folder_of_a_name_has_a_path() {
     place.fails(1, &format!("finetune --data shapes --pretrained {}", path.display()), "none.safetensors");
     place.fails(1, "train --data ./shapes", "shapes");
 }
+
+#[test]
+fn images_of_which_none_can_be_held_back_are_an_error_before_the_training() {
+    let place = Place::new();
+    place.images(&["data/cat", "data/dog", "data/owl"], 1);
+    for validation in [0, 1, 2] {
+        let command = format!("train --data data --image-size 16 --validation {validation} --out run");
+        place.fails(2, &command, "none that can be held back for validation");
+        assert!(!place.0.path().join("run").exists());
+    }
+}
+
+#[test]
+fn what_has_changed_in_a_folder_is_told_when_a_run_goes_on() {
+    let place = Place::new();
+    place.images(&["data/cat", "data/dog"], 20);
+    place.train("--data data --schedule constant");
+    let tested = place.read("run/split.csv");
+    let tested = tested.lines().find_map(|line| line.strip_suffix(",test")).unwrap();
+    let path = |name: &str| place.0.path().join("data").join(name);
+    fs::rename(path(tested), place.0.path().join("elsewhere.png")).unwrap();
+    let said = place.ok("resume run --epochs 2");
+    assert!(said.contains("warning: the test images are not those"), "{said}");
+    assert!(said.contains(&format!("image of the run that is gone ({tested})")), "{said}");
+    fs::copy(path("cat/1.png"), path("cat/new.png")).unwrap();
+    place.fails(1, "resume run --epochs 3", "cat/new.png is new");
+    fs::remove_file(path("cat/new.png")).unwrap();
+    fs::remove_file(place.0.path().join("run/best.safetensors")).unwrap();
+    place.fails(1, "resume run --epochs 3", "best.safetensors: is gone");
+}
+
+#[test]
+fn a_list_of_files_in_the_folder_of_a_new_run_is_nobodys_but_its_owners() {
+    let place = Place::new();
+    place.images(&["data/cat", "data/dog"], 10);
+    fs::create_dir(place.0.path().join("run")).unwrap();
+    fs::write(place.0.path().join("run/split.csv"), "mine").unwrap();
+    place.fails(1, "train --data data --image-size 16 --epochs 1 --out run", "run already (split.csv)");
+    assert_eq!(place.read("run/split.csv"), "mine");
+    // What a killed start has left is in nobody's way.
+    fs::write(place.0.path().join("run/.lock"), "").unwrap();
+    place.train("--data data");
+    assert!(place.read("run/split.csv").contains("cat/0.png,"));
+}
+
+#[test]
+fn runs_may_lie_in_the_folder_of_the_images() {
+    let place = Place::new();
+    place.images(&["cat", "dog"], 10);
+    for _ in 0..2 {
+        let said = place.ok("train --data . --image-size 16 --epochs 1 --schedule constant");
+        assert!(said.contains("in 2 classes"), "{said}");
+    }
+    let said = place.ok(&format!("resume runs/{} --epochs 2", first_run(&place)));
+    assert!(said.contains("in 2 classes") && said.contains("1 folder of runs"), "{said}");
+}
+
+/// The first of the runs that have no name of their own.
+fn first_run(place: &Place) -> String {
+    let runs = fs::read_dir(place.0.path().join("runs")).unwrap();
+    runs.map(|run| run.unwrap().file_name().into_string().unwrap()).min().unwrap()
+}
+
+#[test]
+fn a_run_folder_is_no_folder_of_images() {
+    let place = Place::new();
+    place.images(&["data/cat", "data/dog"], 10);
+    place.train("--data data");
+    place.fails(1, "predict run", "run: is a run folder; name the images too");
+    place.ok("predict data/cat --weights run");
+}
+
+#[cfg(unix)]
+#[test]
+fn no_name_of_a_file_acts_on_the_terminal() {
+    let place = Place::new();
+    place.images(&["data/cat", "data/dog"], 10);
+    place.train("--data data");
+    let odd = "a\u{1b}[2J\u{202e}b";
+    fs::rename(place.0.path().join("run"), place.0.path().join(odd)).unwrap();
+    let said = place.ok(&format!("compare {odd}")) + &place.ok(&format!("predict data/cat --weights {odd}"));
+    assert!(said.contains(r"a\u{1b}[2J\u{202e}b") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+}

@@ -148,7 +148,7 @@ impl FinetuneCommand {
         };
         let pretrained_path = lasting(text);
         settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
-        let data = self.load(&mut settings)?;
+        let data = self.load(&mut settings, None)?;
         let held_back = choices.held_back(&settings, &data)?;
         let images = data.training_len(held_back).saturating_sub(held_back);
         own.settle(&choices, &mut settings, images)?;
@@ -167,7 +167,7 @@ impl FinetuneCommand {
         let (run, begun) = RunFolder::open(path)?;
         let (mut settings, finetune) = self.own()?.over(&self.choices, &begun)?;
         settings.check_resumes(&begun)?;
-        let data = self.load(&mut settings)?;
+        let data = self.load(&mut settings, Some(run.path()))?;
         announce(&data, &settings)?;
         let pretrained = Pretrained::open(Path::new(&finetune.pretrained), &finetune.attributes)?;
         Ok((run, settings, data, pretrained))
@@ -180,11 +180,11 @@ impl FinetuneCommand {
     }
 
     /// The data: images in a folder in the size that the model sees, others in their own, to be enlarged.
-    fn load(&self, settings: &mut Settings) -> Result<Dataset> {
+    fn load(&self, settings: &mut Settings, continued: Option<&Path>) -> Result<Dataset> {
         let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
         let is_folder = settings.data.parse::<Source>()?.is_image_folder();
         settings.image_size = if is_folder { input_size } else { DEFAULT_SIZE };
-        let data = load_training(settings, self.device.threads)?;
+        let data = load_training(settings, self.device.threads, continued)?;
         settings.data = lasting_source(&settings.data, &data);
         Ok(data)
     }

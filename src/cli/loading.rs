@@ -138,15 +138,20 @@ fn some_of(names: &[&String]) -> String {
     format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
 }
 
-/// Loads the data to train on.
+/// Loads the data to train on; for a run that is continued, with the test images that it was begun with.
 ///
 /// # Errors
-/// As for [`data::load`].
-pub fn load_training(settings: &Settings, threads: u16) -> Result<Dataset> {
+/// As for [`data::load`]; or if the run's list of its images cannot be read.
+pub fn load_training(settings: &Settings, threads: u16, continued: Option<&Path>) -> Result<Dataset> {
     let Settings { image_size, seed, skip_bad, .. } = *settings;
+    let measured = match continued {
+        Some(run) => split_table::measured(run)?,
+        None => None,
+    };
     let options = data::Options {
         image_size: Some(image_size),
         seed,
+        measured: measured.as_ref(),
         skip_bad,
         threads: threads.into(),
         ..options_of_program()

@@ -73,7 +73,7 @@ impl LrFind {
         let choices = self.choices.or_from(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
-        let data = load_training(&settings, self.device.threads)?;
+        let data = load_training(&settings, self.device.threads, None)?;
         choices.settle(&mut settings, &data)?;
         announce(&data, &settings)?;
         let Opened { mut device, name: device_name, .. } = self.device.open()?;

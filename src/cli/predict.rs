@@ -25,6 +25,7 @@ use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
 use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
+use crate::train::run_folder;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -185,6 +186,10 @@ impl Predict {
             if !path.is_dir() {
                 files.push(path.clone());
                 continue;
+            }
+            if run_folder::settings_in(path)?.is_some() {
+                let problem = "is a run folder; name the images too: predict IMAGE.. --weights RUN";
+                return Err(Error::file(path, problem));
             }
             let found = lister.images(path)?;
             if found.is_empty() {

@@ -84,7 +84,7 @@ impl Train {
         let choices = self.choices.or_from(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
-        let data = load_training(&settings, self.device.threads)?;
+        let data = load_training(&settings, self.device.threads, None)?;
         if choices.image_size.is_none() {
             tell_scaling(&data, settings.image_size);
         }
@@ -103,7 +103,7 @@ impl Train {
         let wanted = self.choices.over(&settings);
         wanted.check()?;
         wanted.check_resumes(&settings)?;
-        let data = load_training(&wanted, self.device.threads)?;
+        let data = load_training(&wanted, self.device.threads, Some(run.path()))?;
         announce(&data, &wanted)?;
         let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))

@@ -19,8 +19,10 @@ use super::progress::Progress;
 use super::{CHANNELS, CLASSES, Dataset, Images, Options, picture, split};
 use crate::error::{Error, Result};
 
-/// Names of the folder with validation images.
+/// Names of the folders of the parts, as tools and people call them; in any case of letters, and with `_set` behind.
+const TRAIN: [&str; 2] = ["train", "training"];
 const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
+const TEST: [&str; 2] = ["test", "testing"];
 
 /// The files of each class, by the class's name; each list in the order of the listing, so that no file system
 /// decides it.
@@ -88,8 +90,10 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
 /// The files of the parts, whatever the layout.
 fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<Parts> {
     let Some(layout) = layout(dir, lister)? else {
+        check_classes(dir, lister)?;
         return Ok(split_up(dir, class_files(dir, lister)?, lister, options));
     };
+    leave_the_rest(dir, &layout, lister)?;
     let mut part = |folder: &Option<PathBuf>| match folder {
         Some(folder) => class_files(folder, lister),
         None => Ok(Files::new()),
@@ -98,7 +102,7 @@ fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<Parts> {
     let (mut validation, mut test) = (part(&layout.validation)?, part(&layout.test)?);
     if let Some((class, _)) = train.iter().find(|(_, files)| files.is_empty()) {
         let problem = format!("a class needs at least {WANTED} to train on");
-        return Err(Error::file(dir.join("train").join(class), problem));
+        return Err(Error::file(layout.train.as_deref().unwrap_or(dir).join(class), problem));
     }
     // A class that is not tested may have an empty folder or none.
     for (folder, files) in [(&layout.validation, &mut validation), (&layout.test, &mut test)] {
@@ -118,30 +122,85 @@ fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<Parts> {
 
 /// The folders of the parts; none where `dir` itself is one of classes.
 fn layout(dir: &Path, lister: &Lister) -> Result<Option<Layout>> {
-    let is_folder = |path: &PathBuf| path.is_dir();
-    let find = |name: &str| Some(dir.join(name)).filter(is_folder);
-    let validation: Vec<PathBuf> = VALIDATION.into_iter().filter_map(find).collect();
-    if let [first, second, ..] = validation.as_slice() {
-        let problem = format!("beside {}; keep one of these folders", first.display());
-        return Err(Error::file(second, problem));
-    }
-    let layout = Layout { train: find("train"), validation: validation.first().cloned(), test: find("test") };
-    let parts: Vec<&PathBuf> =
-        [&layout.train, &layout.validation, &layout.test].into_iter().flatten().collect();
-    let folders = |dir: &Path| -> Result<Vec<PathBuf>> {
-        let is_class = |path: &PathBuf| matches!(entry(path), Entry::Folder);
-        Ok(lister.entries(dir)?.into_iter().filter(is_class).collect())
+    let all = folders(dir, lister)?;
+    let find = |names: &[&str]| -> Result<Option<PathBuf>> {
+        let mut found = all.iter().filter(|folder| names.contains(&&*part_name(folder)));
+        let first = found.next();
+        if let (Some(first), Some(second)) = (first, found.next()) {
+            let problem = format!("beside {}; keep one of these folders", first.display());
+            return Err(Error::file(second, problem));
+        }
+        Ok(first.cloned())
     };
+    let layout = Layout { train: find(&TRAIN)?, validation: find(&VALIDATION)?, test: find(&TEST)? };
+    let parts = layout.parts();
     let mut flat = true;
     for part in &parts {
-        flat &= folders(part)?.is_empty();
+        flat &= folders(part, lister)?.is_empty();
     }
     // A folder `train` that has no folders of its own, beside other folders, is one of pictures of trains.
-    let are_classes = flat && folders(dir)?.len() > parts.len();
-    if parts.is_empty() && folders(dir)?.is_empty() {
+    let are_classes = flat && all.len() > parts.len();
+    if all.is_empty() {
         return Err(unexpected_layout(dir, lister));
     }
     Ok((!are_classes && !parts.is_empty()).then_some(layout))
+}
+
+impl Layout {
+    /// The folders there are.
+    fn parts(&self) -> Vec<&PathBuf> {
+        [&self.train, &self.validation, &self.test].into_iter().flatten().collect()
+    }
+}
+
+/// The name of a folder as one of a part: `Training_Set` is `training`.
+fn part_name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let short = name.strip_suffix("set").map(|name| name.trim_end_matches(['_', '-', ' ']).to_string());
+    short.unwrap_or(name)
+}
+
+/// The folders in a folder.
+fn folders(dir: &Path, lister: &Lister) -> Result<Vec<PathBuf>> {
+    let is_folder = |path: &PathBuf| matches!(entry(path), Entry::Folder);
+    Ok(lister.entries(dir)?.into_iter().filter(is_folder).collect())
+}
+
+/// Notes what lies beside the folders of the parts, and so is in none of them.
+fn leave_the_rest(dir: &Path, layout: &Layout, lister: &mut Lister) -> Result<()> {
+    let parts = layout.parts();
+    for path in lister.entries(dir)?.iter().filter(|path| !parts.contains(path)) {
+        match entry(path) {
+            Entry::Folder => lister.leave(Reason::BesideParts, path),
+            Entry::Image => lister.leave(Reason::NoClass, path),
+            Entry::Other(reason) => lister.leave(reason, path),
+        }
+    }
+    Ok(())
+}
+
+/// Refuses folders that cannot be meant as classes: those that hold no image, but all the same folders.
+fn check_classes(dir: &Path, lister: &Lister) -> Result<()> {
+    let mut shared: Option<BTreeSet<String>> = None;
+    let classes = folders(dir, lister)?;
+    for class in &classes {
+        if lister.entries(class)?.iter().any(|path| matches!(entry(path), Entry::Image)) {
+            return Ok(());
+        }
+        let below: BTreeSet<String> = folders(class, lister)?.iter().map(|path| below(class, path)).collect();
+        shared = Some(shared.map_or(below.clone(), |shared| &shared & &below));
+    }
+    let names: Vec<String> = shared.unwrap_or_default().into_iter().take(2).collect();
+    if classes.len() < 2 || names.len() < 2 {
+        return Ok(());
+    }
+    let of: Vec<String> = classes.iter().take(2).map(|path| below(dir, path)).collect();
+    let (names, of) = (names.join(", "), of.join(", "));
+    let problem = format!(
+        "{of} and all others hold the same folders ({names}), so they are no classes; call them train, validation and \
+         test, or give one of them"
+    );
+    Err(Error::file(dir, problem))
 }
 
 fn unexpected_layout(dir: &Path, lister: &Lister) -> Error {
@@ -212,6 +271,11 @@ fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options
     if options.test_only {
         return Parts { test: files, ..Parts::default() };
     }
+    if let Some(measured) = options.measured.filter(|measured| measured.is_test) {
+        let Parts { test, .. } = listed(dir, files.clone(), lister, measured);
+        files.values_mut().for_each(|files| files.retain(|path| !measured.files.contains(&below(dir, path))));
+        return Parts { train: files, test, ..Parts::default() };
+    }
     let mut test = Files::new();
     for (number, (class, files)) in files.iter_mut().enumerate() {
         let held_back: BTreeSet<usize> = split::test(files.len(), options.seed, number).into_iter().collect();
@@ -262,7 +326,14 @@ fn classes(dir: &Path, parts: &Parts, test_only: bool) -> Result<Vec<String>> {
     let classes: Vec<String> = train.keys().cloned().collect();
     match classes.as_slice() {
         [] => return wrong("no training images: expected a folder of images for each class".into()),
-        [only] => return wrong(format!("only one class ({only}); two are needed to tell apart")),
+        [only] => {
+            let problem = format!("only one class ({only}); two are needed to tell apart");
+            let inside = dir.join(only);
+            return wrong(match inside.is_dir() && folder.is_none() {
+                true => format!("{problem}; if the classes are in it, give {}", inside.display()),
+                false => problem,
+            });
+        }
         many if many.len() > *CLASSES.end() => {
             return wrong(format!("{} classes are too many (limit {})", many.len(), CLASSES.end()));
         }

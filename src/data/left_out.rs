@@ -13,6 +13,8 @@ pub enum Reason {
     Format,
     /// An image beside the folders of classes.
     NoClass,
+    /// A folder beside those of the parts, `train` and others.
+    BesideParts,
     /// A file that was in a run's list and is gone.
     Gone,
     /// A folder that was visited before: links lead to it, perhaps in a circle.
@@ -21,6 +23,8 @@ pub enum Reason {
     EmptyFolder,
     /// A hidden file or folder.
     Hidden,
+    /// A folder of a run, or of runs.
+    Run,
     /// A file of another type, by its name.
     OtherType,
     /// What file managers and archivers keep beside the files: nobody misses it.
@@ -35,10 +39,14 @@ impl Reason {
             Reason::DanglingLink => ("link to nothing", "links to nothing"),
             Reason::Format => ("image of an unsupported format", "images of unsupported formats"),
             Reason::NoClass => ("image outside of the class folders", "images outside of the class folders"),
+            Reason::BesideParts => {
+                ("folder beside those of train and test", "folders beside those of train and test")
+            }
             Reason::Gone => ("image of the run that is gone", "images of the run that are gone"),
             Reason::VisitedBefore => ("link to a folder read before", "links to folders read before"),
             Reason::EmptyFolder => ("folder without images", "folders without images"),
             Reason::Hidden => ("hidden file", "hidden files"),
+            Reason::Run => ("folder of runs", "folders of runs"),
             Reason::OtherType => ("file of another type", "files of other types"),
             Reason::System => ("file of the system", "files of the system"),
         }

@@ -101,11 +101,23 @@ pub fn entry(path: &Path) -> Entry {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
     match fs::metadata(path) {
         Err(_) => Entry::Other(Reason::DanglingLink),
+        Ok(found) if found.is_dir() && holds_runs(path) => Entry::Other(Reason::Run),
         Ok(found) if found.is_dir() => Entry::Folder,
         Ok(found) if found.is_file() && EXTENSIONS.contains(&&*extension) => Entry::Image,
         Ok(_) if UNSUPPORTED.contains(&&*extension) => Entry::Other(Reason::Format),
         Ok(_) => Entry::Other(Reason::OtherType),
     }
+}
+
+/// Whether a folder is that of a run, or `runs`, in which they lie: the pictures in it are this program's own. Whoever
+/// trains in the folder of the images has it among them.
+fn holds_runs(folder: &Path) -> bool {
+    let is_run = |folder: &Path| {
+        let has = |file| folder.join(file).is_file();
+        has("settings.toml") && ([".lock", "metrics.csv", "best.safetensors"].into_iter().any(has))
+    };
+    let mut inside = fs::read_dir(folder).into_iter().flatten().flatten();
+    is_run(folder) || folder.ends_with("runs") && inside.any(|entry| is_run(&entry.path()))
 }
 
 #[cfg(test)]

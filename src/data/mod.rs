@@ -88,13 +88,14 @@ impl Dataset {
     /// # Errors
     /// As for [`Dataset::split_validation`].
     pub fn labels_after_split(&self, n: usize, seed: u32) -> Result<(Vec<u32>, Vec<u32>)> {
-        self.check_measured(n)?;
         let train = &self.train.labels;
         if !self.validation.is_empty() {
             let validation = if n == 0 { Vec::new() } else { self.validation.labels.clone() };
+            self.check_measured(validation.len())?;
             return Ok((train.clone(), validation));
         }
         let taken = split::validation(train, n, seed)?;
+        self.check_measured(taken.len())?;
         let is_taken = |i: &usize| taken.binary_search(&(*i as u32)).is_ok();
         let (validation, rest): (Vec<usize>, Vec<usize>) = (0..train.len()).partition(is_taken);
         let labels = |indices: Vec<usize>| indices.into_iter().map(|i| train[i]).collect();
@@ -107,18 +108,18 @@ impl Dataset {
     /// # Errors
     /// If no training image would be left, or no image to measure results on.
     pub fn split_validation(&mut self, n: usize, seed: u32) -> Result<()> {
-        self.check_measured(n)?;
         if self.validation.is_empty() {
             self.validation = self.train.split_validation(n, seed)?;
         } else if n == 0 {
             self.validation = Images { size: self.train.size, ..Images::default() };
         }
-        Ok(())
+        self.check_measured(self.validation.len())
     }
 
     fn check_measured(&self, validation: usize) -> Result<()> {
         if self.test.is_empty() && validation == 0 {
-            let problem = "there are no test images: to measure results on, choose a --validation over 0";
+            let problem = "there are no test images, and none that can be held back for validation: choose a \
+                           --validation over 0, and have two images or more of a class";
             return Err(Error::Usage(problem.into()));
         }
         Ok(())
@@ -219,7 +220,8 @@ pub struct Options<'a> {
     pub threads: usize,
     /// Load only what results are measured on ([`Dataset::measured`]): `train` is empty.
     pub test_only: bool,
-    /// With `test_only`, for a folder without test images: which images these are. Without it, all of them.
+    /// For a folder without test images: which images a run measures itself on. Without it, all of them with
+    /// `test_only`, and otherwise a part of each class, by the seed.
     pub measured: Option<&'a Measured>,
     /// Leave out images that cannot be read, instead of an error.
     pub skip_bad: bool,

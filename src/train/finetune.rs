@@ -185,7 +185,6 @@ pub fn finetune(
         return Err(Error::Usage("these are no settings of a fine-tuning".into()));
     };
     settings.check()?;
-    settings.check_against(data.training_len(settings.validation))?;
     let path = Path::new(&finetune.pretrained);
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
@@ -198,6 +197,7 @@ pub fn finetune(
     };
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
+    settings.check_against(data.training_len(settings.validation))?;
     let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
     // Of all plans, this one holds every parameter.
     device.load(plan)?;

@@ -167,7 +167,6 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
-    settings.check_against(data.training_len(settings.validation))?;
     let spec = spec(settings, &data);
     spec.check()?;
     let identity = Identity {
@@ -178,6 +177,7 @@ pub fn train(
     };
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
+    settings.check_against(data.training_len(settings.validation))?;
     let program = plans::training(&spec, settings, data.train.len())?;
     let parameters = program.parameters;
     let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;

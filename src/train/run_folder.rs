@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
+use super::split_table;
 use crate::error::{Error, Result};
 use crate::files::{advice, is_still, open_plain, read_toml, write_atomic};
 use crate::report::run::FILES;
@@ -75,6 +76,8 @@ impl RunFolder {
             return Err(error);
         }
         run.begun = begun;
+        // That of a killed start, which is none of this run.
+        let _ = fs::remove_file(run.path.join(split_table::FILE));
         run.write_settings(settings)?;
         Ok(run)
     }
@@ -195,7 +198,7 @@ impl Drop for RunFolder {
             return;
         }
         // Whatever cannot be removed is in the way no more than it was.
-        for file in [SETTINGS, LOCK] {
+        for file in [SETTINGS, split_table::FILE, LOCK] {
             let _ = fs::remove_file(self.path.join(file));
         }
         if self.begun == Begun::WithFolder {
@@ -208,8 +211,8 @@ impl Drop for RunFolder {
 /// only keeps the picture from being drawn.
 fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
-    let settings = (!was_a_run).then_some(SETTINGS);
-    if let Some(file) = NEEDED.into_iter().chain(settings).find(|file| found(file)) {
+    let first = [SETTINGS, split_table::FILE].into_iter().filter(|_| !was_a_run);
+    if let Some(file) = NEEDED.into_iter().chain(first).find(|file| found(file)) {
         let advice = "go on with it by --resume, or choose another folder with --out";
         return Err(Error::file(folder, format!("holds a run already ({file}); {advice}")));
     }

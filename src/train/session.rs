@@ -87,6 +87,11 @@ impl<'a> Session<'a> {
                      that on the new ones",
                 );
             }
+            if !progress.history.is_empty() && !run.best().exists() {
+                let problem = "is gone, and no later epoch may be better; put it back, or delete \
+                               checkpoint.safetensors to begin the run again";
+                return Err(Error::file(run.best(), problem));
+            }
             (session.progress, session.saved) = (progress, Some(states));
         }
         Ok(session)

@@ -46,12 +46,14 @@ pub fn check(folder: &Path, data: &Dataset) -> Result<()> {
     let Some(begun) = read(folder)? else { return Ok(()) };
     let trained = |split: Split| -> Split { split.into_iter().filter(|(_, part)| part != "test").collect() };
     let (begun, now) = (trained(begun), trained(split_of(data)));
-    let part = |split: &Split, file: &String| split.get(file).cloned().unwrap_or_else(|| "nothing".into());
     let files: BTreeSet<&String> = begun.keys().chain(now.keys()).collect();
     let Some(file) = files.into_iter().find(|file| begun.get(*file) != now.get(*file)) else { return Ok(()) };
-    let (was, is) = (part(&begun, file), part(&now, file));
-    let problem =
-        format!("the data is not what this run was begun with: {file} was for {was} and is for {is}");
+    let differs = match (begun.get(file), now.get(file)) {
+        (Some(was), Some(is)) => format!("was for {was} and is for {is}"),
+        (Some(was), None) => format!("was for {was} and is gone"),
+        (None, _) => "is new".to_string(),
+    };
+    let problem = format!("the data is not what this run was begun with: {file} {differs}");
     Err(Error::file(folder.join(FILE), problem + "; give the folder its images again, or begin another run"))
 }
 
