@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::console;
 use crate::error::{Error, Result};
 
 /// Writes `path` through a temporary file in the same folder: `fill` gets the buffered file, then
@@ -39,7 +40,9 @@ pub fn write_atomic(
         Ok(found) if !found.is_file() || is_special(&target) => write_in_place(&target, fill),
         _ => write_and_rename(&target, fill),
     });
-    written.map_err(|error| Error::file(path, advice(&error)))
+    written.map_err(|error| Error::file(path, advice(&error)))?;
+    console::detail(format_args!("written: {}", path.display()));
+    Ok(())
 }
 
 /// Reads a text file, of which no more than `limit` bytes are ever in memory.
@@ -54,6 +57,7 @@ pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     if bytes.len() as u64 > limit {
         return Err(Error::file(path, format!("longer than {limit} bytes; this is another kind of file")));
     }
+    console::detail(format_args!("read: {}", path.display()));
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 

@@ -1,5 +1,7 @@
 //! Numbers and words as people read them: one way for each, wherever they are printed or drawn.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// `1 image`, `2 images`, `45,000 images`.
 pub fn counted(count: usize, what: &str) -> String {
     let ending = match (count, what) {
@@ -45,6 +47,28 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A moment as a date and a time of day in UTC: `2026-11-25 21:28 UTC`.
+pub fn moment(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (mut days, minutes) = (seconds / 86_400, seconds / 60 % 1440);
+    let by = |year: u64, n: u64| year.is_multiple_of(n);
+    let is_leap = |year| by(year, 4) && (!by(year, 100) || by(year, 400));
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02} {:02}:{:02} UTC", days + 1, minutes / 60, minutes % 60)
+}
+
 /// An amount of memory or of a file, in powers of ten: `512 B`, `24.6 kB`, `170.5 MB`, `2.1 GB`.
 pub fn bytes(bytes: u64) -> String {
     let value = bytes as f64;
@@ -58,6 +82,8 @@ pub fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -88,6 +114,16 @@ mod tests {
     fn figures_have_three_digits() {
         let texts = [0.08921, 0.1, 0.002, 4.76e-5, 0.0, 12.5, 1234.5, 0.00671].map(figure);
         assert_eq!(texts, ["0.0892", "0.1", "0.002", "4.76e-5", "0", "12.5", "1234", "0.00671"]);
+    }
+
+    #[test]
+    fn moments_are_dates() {
+        let moment = |seconds| moment(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(moment(0), "1970-01-01 00:00 UTC");
+        assert_eq!(moment(951_782_399), "2000-02-28 23:59 UTC");
+        assert_eq!(moment(951_782_400), "2000-02-29 00:00 UTC");
+        assert_eq!(moment(1_735_689_599), "2024-12-31 23:59 UTC");
+        assert_eq!(moment(1_795_642_080), "2026-11-25 21:28 UTC");
     }
 
     #[test]

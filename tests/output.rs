@@ -7,8 +7,9 @@ use std::process::Command;
 use common::program::{Bench, json};
 
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/cnn-cifar10.safetensors");
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "train",
+    "resume",
     "finetune",
     "evaluate",
     "predict",
@@ -88,11 +89,27 @@ fn help_has_headings_and_examples_fit_80_columns() {
         let wide: Vec<&str> = after.lines().filter(|line| line.chars().count() > 80).collect();
         assert!(wide.is_empty(), "{command}: {wide:?}");
     }
-    let search = bench.ok("lr-find --help");
+    let text = bench.ok("lr-find --help");
+    let (search, _) = text.split_once("\nExamples:\n").unwrap();
     for idle in ["--epochs", "--early-stop", "--test-flip", "--lr "] {
         assert!(!search.contains(idle), "lr-find does not heed {idle}");
     }
     assert!(search.contains("a tenth"), "lr-find does not say what it suggests");
+}
+
+#[test]
+fn verbose_says_what_is_done_and_quiet_says_nothing() {
+    let bench = Bench::new();
+    let command = "train --data . --epochs 1 --batch-size 32 --validation 40 --out";
+    let verbose = String::from_utf8(bench.run(&format!("{command} loud -v")).stderr).unwrap();
+    for part in
+        ["instruction sets of this processor", "plan of a training step", "written: loud/best.safetensors"]
+    {
+        assert!(verbose.contains(part), "{part}: {verbose}");
+    }
+    // So short a training may end at chance, and a warning is said all the same.
+    let quiet = String::from_utf8(bench.run(&format!("{command} still -q")).stderr).unwrap();
+    assert!(quiet.lines().all(|line| line.starts_with("warning: ")), "{quiet}");
 }
 
 /// In a shell that completes as a user's does.

@@ -39,6 +39,10 @@ fn the_built_in_weights_name_a_folder_of_pictures_in_every_format() {
     let list = json(&bench.ok("predict album --skip-bad --json -q"));
     assert_eq!(list.as_array().unwrap(), &lines);
     let top = &lines[1]["predictions"][0];
+    assert_eq!((&lines[1]["weights"], &lines[1]["model"]), (&"built-in weights".into(), &"cnn".into()));
+    let first = json(&bench.ok("predict album --skip-bad --json -q --top 1"));
+    assert_eq!(first[1]["predictions"], serde_json::json!([top]));
+    bench.fails(2, "predict album --top 0", &["at least 1"]);
     let csv = bench.ok("predict album --skip-bad --format csv -q");
     let rows: Vec<&str> = csv.lines().collect();
     assert!(rows[0].starts_with("image,class_1,probability_1,class_2"), "{csv}");

@@ -30,7 +30,7 @@ use crate::train::settings::{
 #[serde(deny_unknown_fields, default)]
 pub struct Choices {
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
-    /// of pictures train/CLASS/* and test/CLASS/* [default: auto].
+    /// of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and test/CLASS/* [default: auto].
     #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
 
@@ -167,7 +167,7 @@ pub struct Choices {
     )]
     pub test_flip: Option<bool>,
 
-    /// Leave out pictures that cannot be read, and list them.
+    /// Leave out images that cannot be read; --verbose lists them.
     #[arg(
         long,
         value_name = "true|false",

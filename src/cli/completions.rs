@@ -8,9 +8,9 @@ use crate::error::Result;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine completions bash > ~/.local/share/bash-completion/completions/cifar-engine
+  cifar-engine completions bash >> ~/.bash_completion
   cifar-engine completions zsh > \"${fpath[1]}/_cifar-engine\"
-  cifar-engine completions fish > ~/.config/fish/completions/cifar-engine.fish")]
+  cifar-engine completions powershell >> $PROFILE")]
 pub struct Completions {
     /// Which shell.
     shell: Shell,

@@ -14,7 +14,6 @@ use crate::exec::cpu::Cpu;
 use crate::exec::gpu::Gpu;
 use crate::exec::gpu::adapter::{Adapter, Choice};
 use crate::kernels::simd::Isa;
-use crate::text::counted;
 
 /// Where the computation runs.
 #[derive(Args, Clone, Debug)]
@@ -107,8 +106,11 @@ impl DeviceOptions {
 
     fn open_cpu(&self) -> Result<Opened> {
         let cpu = self.cpu()?;
+        let available: Vec<String> = Isa::available().iter().map(Isa::to_string).collect();
+        let list = available.join(", ");
+        console::detail(format_args!("instruction sets of this processor: {list}; taken: {}", cpu.isa()));
         let (threads, isa) = (cpu.threads(), cpu.isa().to_string());
-        let name = format!("cpu, {}, {isa}", counted(threads, "thread"));
+        let name = cpu.name();
         let json = json!({"device": "cpu", "threads": threads, "isa": isa});
         Ok(Opened { device: Box::new(cpu), is_gpu: false, name, json })
     }
@@ -148,7 +150,7 @@ fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<Opened> 
     let mut gpu = Gpu::open(adapter)?;
     gpu.on_compile(compiled);
     let about = adapter.description();
-    let name = format!("gpu, {} ({})", about.name, about.interface);
+    let name = gpu.name();
     let json =
         json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver});
     Ok(Opened { device: Box::new(gpu), is_gpu: true, name, json })

@@ -12,12 +12,12 @@ use super::options::FlipOption;
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
-use crate::report::RunReport;
+use crate::report::{Reading, RunReport};
 use crate::train::evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine evaluate runs/cnn-cifar10-1                    on what that run was measured on
+  cifar-engine evaluate runs/cnn-cifar10-1    on that run's own test images
   cifar-engine evaluate best.safetensors --data pictures/ --report report/
   cifar-engine evaluate best.safetensors --data pictures/ --json")]
 pub struct Evaluate {
@@ -70,8 +70,13 @@ impl Evaluate {
             fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
             RunReport {
                 title: &format!("{} on {}, evaluated on {}", spec.architecture, spec.data, data.name),
+                facts: &[
+                    ("weights".to_string(), self.weights.display().to_string()),
+                    ("device".to_string(), device.name()),
+                ],
                 classes: &spec.classes,
                 history: &[],
+                reading: Reading::default(),
                 accuracy: result.accuracy,
                 plain_accuracy: result.plain_accuracy,
                 loss: result.loss,

@@ -29,12 +29,12 @@ use crate::train::run_folder;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cifar-engine predict cat.jpg dog.png         newest weights in runs/, or built-in
-  cifar-engine predict holiday/ --format csv   all images in a folder and below
+  cifar-engine predict cat.jpg dog.png        newest of runs/, or built-in
+  cifar-engine predict holiday/ --format csv  all images in a folder and below
   curl -s https://example.org/cat.jpg | cifar-engine predict -
   cifar-engine predict photo.jpg --weights best.safetensors --json
-  cifar-engine predict photo.jpg --weights mobilenet.safetensors --labels names.txt
-  cifar-engine predict --sample 7              test image 7, with its label")]
+  cifar-engine predict photo.jpg --weights FILE --labels NAMES.txt --top 1
+  cifar-engine predict --sample 7             test image 7, with its label")]
 pub struct Predict {
     /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for a picture from standard input.
     #[arg(required_unless_present = "sample", value_name = "IMAGE")]
@@ -71,6 +71,10 @@ pub struct Predict {
     #[arg(long)]
     skip_bad: bool,
 
+    /// How many classes to name for an image, the most probable first.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = count_from_1)]
+    top: usize,
+
     /// How to print the result.
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["json", "sample"])]
     format: Format,
@@ -98,9 +102,6 @@ enum Format {
     /// A table with a line for each picture.
     Csv,
 }
-
-/// How many classes are named for a picture.
-const TOP: usize = 5;
 
 /// Where the weights come from if `--weights` says so.
 const BUILT_IN: &str = "builtin";
@@ -150,7 +151,7 @@ impl Predict {
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), manner)?;
         let pool = parallel::pool(self.device.threads.into())?;
-        let mut printer = Printer { format, classes: &trained.spec.classes, entries: Vec::new() };
+        let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
         let (mut bad, mut good) = (Vec::new(), 0);
         for files in files.chunks(manner.batch_size) {
             let (names, images) = pool.install(|| load(files, trained.spec.image_size, &mut bad))?;
@@ -159,7 +160,10 @@ impl Predict {
             }
             good += images.len();
             let rows = predictor.predict(device.as_mut(), &images)?;
-            names.iter().zip(&rows).try_for_each(|(name, row)| printer.print(name, &largest(row)))?;
+            names
+                .iter()
+                .zip(&rows)
+                .try_for_each(|(name, row)| printer.print(name, &largest(row, self.top)))?;
         }
         if good > 0 {
             printer.end()?;
@@ -220,7 +224,7 @@ impl Predict {
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), self.manner(trained, 1))?;
         let row = predictor.predict(device.as_mut(), &image)?.remove(0);
-        let top = largest(&row);
+        let top = largest(&row, self.top);
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
@@ -234,9 +238,14 @@ impl Predict {
         };
         samples::draw(&out, None, &[sample], 1)?;
         if self.json {
+            let mut result = about(trained);
             let predictions = predictions(&top, &spec.classes);
-            let result =
-                json!({"sample": index, "predicted": predicted, "label": label, "predictions": predictions});
+            for (key, value) in
+                [("predicted", json!(predicted)), ("label", json!(label)), ("predictions", predictions)]
+            {
+                result[key] = value;
+            }
+            result["sample"] = json!(index);
             return console::print_json(&result);
         }
         console::print(format_args!("predicted label: {predicted}"))?;
@@ -297,18 +306,19 @@ pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
     }
 }
 
-/// The most probable classes, most probable first.
-fn largest(row: &[f32]) -> Vec<(usize, f32)> {
+/// So many of the most probable classes, most probable first.
+fn largest(row: &[f32], top: usize) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = row.iter().copied().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    ranked.truncate(TOP);
+    ranked.truncate(top);
     ranked
 }
 
 /// Prints predictions as they come.
 struct Printer<'a> {
     format: Format,
-    classes: &'a [String],
+    trained: &'a Trained,
+    top: usize,
     /// Of the one list that is printed at the end.
     entries: Vec<Value>,
 }
@@ -318,21 +328,27 @@ impl Printer<'_> {
         if self.format != Format::Csv {
             return Ok(());
         }
-        let ranks = 1..=TOP.min(self.classes.len());
+        let ranks = 1..=self.top.min(self.trained.spec.classes.len());
         let columns: Vec<String> = ranks.map(|rank| format!(",class_{rank},probability_{rank}")).collect();
         console::print(format_args!("image{}", columns.concat()))
     }
 
     fn print(&mut self, image: &str, top: &[(usize, f32)]) -> Result<()> {
-        let entry = || json!({"image": image, "predictions": predictions(top, self.classes)});
+        let classes = &self.trained.spec.classes;
+        let entry = || {
+            let mut entry = about(self.trained);
+            entry["image"] = json!(image);
+            entry["predictions"] = predictions(top, classes);
+            entry
+        };
         match self.format {
             Format::Text => {
                 console::print(image)?;
-                print_top(top, self.classes)
+                print_top(top, classes)
             }
             Format::Jsonl => console::print_json(&entry()),
             Format::Csv => {
-                let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&self.classes[class])));
+                let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&classes[class])));
                 console::print(format_args!("{}{}", cell(image), cells.collect::<String>()))
             }
             Format::Json => {
@@ -345,6 +361,16 @@ impl Printer<'_> {
     fn end(self) -> Result<()> {
         if self.format == Format::Json { console::print_json(&Value::Array(self.entries)) } else { Ok(()) }
     }
+}
+
+/// Which weights a prediction is from.
+fn about(trained: &Trained) -> Value {
+    json!({"weights": trained.path.to_string_lossy(), "model": trained.spec.architecture})
+}
+
+/// `--top`.
+fn count_from_1(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "must be a whole number, at least 1".into())
 }
 
 fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {

@@ -16,7 +16,7 @@ use crate::train::run_folder::RunFolder;
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine resume runs/mine                go on where it was interrupted
-  cifar-engine resume runs/mine --epochs 40    make it longer; with --schedule constant only
+  cifar-engine resume runs/mine --epochs 40    only with --schedule constant
   cifar-engine resume runs/mine --data moved/  its images lie elsewhere now")]
 pub struct Resume {
     /// The run's folder.

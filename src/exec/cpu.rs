@@ -13,6 +13,7 @@ use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
 use crate::ops::{CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
 use crate::tensor::{Buffer, TensorType};
+use crate::text::counted;
 
 /// The CPU as a device.
 pub struct Cpu {
@@ -179,6 +180,10 @@ impl Memory<'_> {
 }
 
 impl Device for Cpu {
+    fn name(&self) -> String {
+        format!("cpu, {}, {}", counted(self.threads(), "thread"), self.isa)
+    }
+
     fn peak(&mut self) -> Option<Peak> {
         let isa = self.isa;
         Some(self.crew.run(|| Peak::measure(isa)))

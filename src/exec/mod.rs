@@ -44,6 +44,9 @@ impl<'a> From<&'a [u32]> for Data<'a> {
 
 /// Something that runs plans.
 pub trait Device {
+    /// What it is, for people: `cpu, 2 threads, avx512`.
+    fn name(&self) -> String;
+
     /// Prepares a plan: allocates its memory, creates (zeroed) the state that does not exist yet.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::axis::{Axis, LARGEST};
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 44.0;
+const LEFT: f64 = 48.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
@@ -17,8 +17,9 @@ pub(super) struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// The chart of some lines over the epochs; values that are not finite leave a gap.
-pub(super) fn svg(lines: &[Line], limits: (f64, f64)) -> String {
+/// The chart of some lines over the epochs; values that are not finite leave a gap. A line upright stands before the
+/// epoch that begins a second stage.
+pub(super) fn svg(lines: &[Line], limits: (f64, f64), second_stage: Option<usize>) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let drawable = |value: &f64| value.abs() <= LARGEST;
     let last = points().map(|point| point.0).fold(1.0, f64::max);
@@ -44,6 +45,10 @@ pub(super) fn svg(lines: &[Line], limits: (f64, f64)) -> String {
     }
     let middle = (LEFT + WIDTH - RIGHT) / 2.0;
     let _ = write!(out, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">epoch</text>", HEIGHT - 3.0);
+    if let Some(epoch) = second_stage {
+        let at = at_x(epoch as f64 - 0.5);
+        let _ = write!(out, "<path class=\"stage\" d=\"M{at:.1} {TOP}V{}\"/>", HEIGHT - BOTTOM);
+    }
     for Line { name, points } in lines {
         for part in points.split(|point| !drawable(&point.1)).filter(|part| !part.is_empty()) {
             let places: Vec<String> =
@@ -69,11 +74,12 @@ mod tests {
     fn values_that_cannot_be_drawn_leave_a_gap() {
         let points = [1.0, 0.5, f64::NAN, 0.25, 0.2].iter().enumerate();
         let line = Line { name: "train", points: points.map(|(i, &y)| (i as f64 + 1.0, y)).collect() };
-        let text = svg(&[line], (0.0, f64::INFINITY));
+        let text = svg(&[line], (0.0, f64::INFINITY), Some(3));
         assert_eq!(text.matches("<polyline class=\"train\"").count(), 2);
+        assert_eq!(text.matches("class=\"stage\"").count(), 1);
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
-        assert!(svg(&[], (0.0, 1.0)).ends_with("</svg>"));
+        assert!(svg(&[], (0.0, 1.0), None).ends_with("</svg>"));
         let one = Line { name: "validation", points: vec![(1.0, 0.5)] };
-        assert!(svg(&[one], (0.0, 1.0)).contains("<circle class=\"validation\""));
+        assert!(svg(&[one], (0.0, 1.0), None).contains("<circle class=\"validation\""));
     }
 }

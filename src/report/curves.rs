@@ -9,16 +9,19 @@ use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Canvas, Face, INK};
 use super::metrics::EpochMetrics;
 use super::panel::{COLORS, LABEL, LINE, MUTED, Panel, Series, Stroke, ring};
+use super::reading::{Reading, capitalised};
 use crate::error::{Error, Result};
 
 /// Size of the picture in pixels.
-pub const SIZE: (u32, u32) = (1600, 640);
+pub const SIZE: (u32, u32) = (1600, 680);
 
 const TRAIN: RGBColor = COLORS[0];
 const VALIDATION: RGBColor = COLORS[1];
 
 const TITLE: Face = Face::bold(30.0);
 const MARGIN: f64 = 40.0;
+/// Of the panels: below the title, the legend, a line of text and the panels' names.
+const TOP: f64 = 190.0;
 
 /// Draws the epochs, in the order given, to a PNG of [`SIZE`]: loss on the left, accuracy in per
 /// cent on the right. Epochs without validation are passed over in the validation line. The epoch
@@ -27,7 +30,7 @@ const MARGIN: f64 = 40.0;
 ///
 /// # Errors
 /// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no epoch.
-pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Result<()> {
+pub fn draw(path: impl AsRef<Path>, title: &str, reading: &Reading, epochs: &[EpochMetrics]) -> Result<()> {
     let (Some(first), Some(last)) =
         (epochs.iter().map(|row| row.epoch).min(), epochs.iter().map(|row| row.epoch).max())
     else {
@@ -44,7 +47,7 @@ pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Res
     let panel = |left: f64, right: f64, name, lines, limits| Panel {
         left,
         right,
-        top: 150.0,
+        top: TOP,
         bottom: height - 72.0,
         name,
         x_name: "epoch",
@@ -59,8 +62,15 @@ pub fn draw(path: impl AsRef<Path>, title: &str, epochs: &[EpochMetrics]) -> Res
         canvas.text((MARGIN, 48.0), HPos::Left, TITLE, INK, &TITLE.fit(title, width - 2.0 * MARGIN))?;
         let validated = !losses.validation.is_empty() || !accuracies.validation.is_empty();
         legend(canvas, validated, best.as_ref(), losses.undrawn + accuracies.undrawn)?;
+        if let Some(text) = reading.loss.as_ref().filter(|_| validated) {
+            let text = LABEL.fit(&capitalised(text), width - 2.0 * MARGIN);
+            canvas.text((MARGIN, 124.0), HPos::Left, LABEL, MUTED, &text)?;
+        }
         for (panel, lines) in [(&left, &losses), (&right, &accuracies)] {
             panel.draw_axes(canvas)?;
+            if let Some(epoch) = reading.second_stage.filter(|epoch| (first..=last).contains(epoch)) {
+                panel.divide(canvas, epoch as f64 - 0.5, "stage 2")?;
+            }
             if let Some(best) = &best {
                 panel.mark(canvas, best.epoch as f64)?;
             }

@@ -24,12 +24,17 @@ fn run(count: usize) -> Vec<EpochMetrics> {
         .collect()
 }
 
+/// Of a fine-tuning with everything that a training loss can hold.
+fn reading() -> Reading {
+    Reading { second_stage: Some(4), ..Reading::of(0.1, 0.3, true, 10) }
+}
+
 fn drawn(name: &str, epochs: &[EpochMetrics]) -> RgbImage {
     // Set this to a folder to look at the pictures.
     let kept = std::env::var_os("CIFAR_ENGINE_TEST_PICTURES").map(std::path::PathBuf::from);
     let folder = tempfile::tempdir().unwrap();
     let path = kept.as_deref().unwrap_or(folder.path()).join(format!("curves-{name}.png"));
-    draw(&path, "small cnn on CIFAR-10, batch 128, seed 1", epochs).unwrap();
+    draw(&path, "small cnn on CIFAR-10, batch 128, seed 1", &reading(), epochs).unwrap();
     let picture = image::open(&path).unwrap().into_rgb8();
     assert_eq!(picture.dimensions(), SIZE);
     picture
@@ -41,7 +46,7 @@ fn count(picture: &RgbImage, half: u32, color: RGBColor) -> usize {
     let middle = SIZE.0 / 2;
     picture
         .enumerate_pixels()
-        .filter(|(x, y, pixel)| *y > 110 && x / middle == half && **pixel == wanted)
+        .filter(|(x, y, pixel)| *y > 140 && x / middle == half && **pixel == wanted)
         .count()
 }
 
@@ -65,7 +70,7 @@ fn higher_values_are_drawn_higher() {
     let row = |left: u32, right: u32| {
         let rows: Vec<f64> = picture
             .enumerate_pixels()
-            .filter(|(x, y, pixel)| *y > 110 && (left..right).contains(x) && **pixel == blue)
+            .filter(|(x, y, pixel)| *y > 140 && (left..right).contains(x) && **pixel == blue)
             .map(|(_, y, _)| f64::from(y))
             .collect();
         rows.iter().sum::<f64>() / rows.len() as f64
@@ -140,9 +145,12 @@ fn the_best_epoch_is_the_first_of_the_best() {
 #[test]
 fn errors() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(draw(folder.path().join("no/c.png"), "t", &run(1)), Err(Error::File { .. })));
-    assert!(matches!(draw(folder.path().join("c.png"), "t", &[]), Err(Error::Failed(_))));
+    assert!(matches!(
+        draw(folder.path().join("no/c.png"), "t", &reading(), &run(1)),
+        Err(Error::File { .. })
+    ));
+    assert!(matches!(draw(folder.path().join("c.png"), "t", &reading(), &[]), Err(Error::Failed(_))));
     let path = folder.path().join("long.png");
-    draw(&path, &"a very long title\n".repeat(1000), &run(2)).unwrap();
+    draw(&path, &"a very long title\n".repeat(1000), &reading(), &run(2)).unwrap();
     assert_eq!(image::image_dimensions(&path).unwrap(), SIZE);
 }

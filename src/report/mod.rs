@@ -19,9 +19,11 @@ pub mod metrics;
 pub mod page;
 mod panel;
 pub mod rates;
+pub mod reading;
 pub mod run;
 pub mod samples;
 
 pub use metrics::EpochMetrics;
+pub use reading::Reading;
 pub use run::RunReport;
 pub use samples::Sample;

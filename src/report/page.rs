@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::analysis::{Analysis, Prediction};
 use super::chart::{self, Line};
 use super::metrics::EpochMetrics;
+use super::reading::capitalised;
 use super::{RunReport, samples};
 use crate::data::Images;
 use crate::error::Result;
 use crate::files::write_atomic;
+use crate::text::{self, duration, grouped, moment};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -29,8 +32,12 @@ const PAIRS: usize = 12;
 /// If `path` cannot be written, or a picture cannot be encoded.
 pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis) -> Result<()> {
     let mut body = header(report, analysis);
-    curves(&mut body, report.history);
+    facts(&mut body, report);
+    curves(&mut body, report);
+    body.push_str("<div class=\"charts\">");
     classes(&mut body, report.classes, analysis);
+    pairs(&mut body, report.classes, analysis);
+    body.push_str("</div>\n");
     confusion(&mut body, report.classes, analysis);
     let sheet = |predictions: &[Prediction]| -> Result<String> {
         let figure = |p: &Prediction| figure(report.images, report.classes, p);
@@ -40,12 +47,13 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
         ))
     };
     let set = if report.set == "test" { "Test" } else { "Validation" };
-    let _ = write!(body, "<h2>{set} pictures</h2>{}", sheet(&analysis.spread(SHOWN))?);
+    let spread = sheet(&analysis.spread(SHOWN))?;
+    let _ = write!(body, "<h2>{set} images</h2><p class=\"muted\">Some of each class.</p>{spread}");
     let mistakes = analysis.mistakes();
     if !mistakes.is_empty() {
         let shown = &mistakes[..mistakes.len().min(SHOWN)];
-        let text = "Where the model was most certain of something else.";
-        let _ = write!(body, "<h2>Most wrong</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
+        let text = "The label got the least probability, which stands beside it.";
+        let _ = write!(body, "<h2>Highest loss</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
     }
     settings(&mut body, report.settings);
     let title = escape(report.title);
@@ -66,20 +74,40 @@ fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
     let set = report.set;
     tile(percent(report.accuracy), &format!("{set} accuracy"));
     if let Some(plain) = report.plain_accuracy {
-        tile(percent(plain), "without mirror images");
+        tile(percent(plain), "without mirrored copies");
+    }
+    let validated = report.history.iter().filter_map(|row| Some((row.epoch, row.validation_accuracy?)));
+    // The first of equals, whose weights are kept.
+    let best = validated.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    if let Some((epoch, accuracy)) = best {
+        tile(percent(accuracy), &format!("validation accuracy, epoch {epoch}"));
     }
     tile(format!("{:.4}", report.loss), &format!("{set} loss"));
-    tile(analysis.predictions.len().to_string(), &format!("{set} pictures"));
+    tile(grouped(analysis.predictions.len()), &format!("{set} images"));
     if let Some(last) = report.history.last() {
-        tile(last.epoch.to_string(), "epochs");
-        tile(time(report.history.iter().map(|row| row.seconds).sum()), "training time");
-        tile(format!("{:.0}", last.images_per_s), "pictures a second");
+        tile(grouped(last.epoch), "epochs");
+        tile(duration(report.history.iter().map(|row| row.seconds).sum()), "training time");
+        tile(grouped(last.images_per_s.min(1e15) as usize), "images/s");
     }
     tile(grouped(report.parameters), "trained parameters");
     body + "</div>\n"
 }
 
-fn curves(body: &mut String, history: &[EpochMetrics]) {
+/// Where it comes from.
+fn facts(body: &mut String, report: &RunReport<'_>) {
+    body.push_str("<dl>");
+    let mut fact = |name: &str, value: &str| {
+        let _ = write!(body, "<div><dt>{}<dd>{}</div>", escape(name), escape(value));
+    };
+    report.facts.iter().for_each(|(name, value)| fact(name, value));
+    fact("classes", &grouped(report.classes.len()));
+    fact("written", &moment(SystemTime::now()));
+    fact("program", concat!("cifar-engine ", env!("CARGO_PKG_VERSION")));
+    body.push_str("</dl>\n");
+}
+
+fn curves(body: &mut String, report: &RunReport<'_>) {
+    let history = report.history;
     if history.is_empty() {
         return;
     }
@@ -92,26 +120,34 @@ fn curves(body: &mut String, history: &[EpochMetrics]) {
         line("train", |row| Some(100.0 * row.train_accuracy)),
         line("validation", |row| row.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
     ];
+    let rates = [line("rate", |row| Some(row.rate))];
+    let second = report.reading.second_stage.filter(|epoch| *epoch <= history.len());
+    let mut notes: Vec<String> = Vec::new();
+    notes.extend(report.reading.loss.as_ref().map(|loss| format!("{}.", capitalised(loss))));
+    notes.extend(second.map(|epoch| format!("Stage 2 begins with epoch {epoch}.")));
     let _ = write!(
         body,
         "<h2>Training</h2><p><span class=\"key train\">training</span> <span class=\"key validation\">validation\
-         </span></p><div class=\"charts\"><div><small>Loss</small>{}</div><div><small>Accuracy (%)</small>{}</div>\
-         </div>\n<details><summary>All epochs</summary><div class=\"wide\"><table><thead><tr><th>epoch<th>loss\
-         <th>accuracy<th>validation loss<th>validation accuracy<th>rate<th>seconds</tr></thead><tbody>",
-        chart::svg(&losses, (0.0, f64::INFINITY)),
-        chart::svg(&accuracies, (0.0, 100.0)),
+         </span></p><p class=\"muted\">{}</p><div class=\"charts three\"><div><small>Loss</small>{}</div><div>\
+         <small>Accuracy (%)</small>{}</div><div><small>Learning rate</small>{}</div></div>\n<details><summary>All \
+         epochs</summary><div class=\"wide\"><table><thead><tr><th>epoch<th>loss<th>accuracy<th>validation loss\
+         <th>validation accuracy<th>rate<th>seconds</tr></thead><tbody>",
+        escape(&notes.join(" ")),
+        chart::svg(&losses, (0.0, f64::INFINITY), second),
+        chart::svg(&accuracies, (0.0, 100.0), second),
+        chart::svg(&rates, (0.0, f64::INFINITY), second),
     );
     for row in history {
         let number = |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.4}"));
         let _ = write!(
             body,
-            "<tr><td>{}<td>{:.4}<td>{}<td>{}<td>{}<td>{:.2e}<td>{:.1}</tr>",
+            "<tr><td>{}<td>{:.4}<td>{}<td>{}<td>{}<td>{}<td>{:.1}</tr>",
             row.epoch,
             row.train_loss,
             percent(row.train_accuracy),
             number(row.validation_loss),
             row.validation_accuracy.map_or("–".into(), percent),
-            row.rate,
+            text::figure(row.rate),
             row.seconds
         );
     }
@@ -120,8 +156,8 @@ fn curves(body: &mut String, history: &[EpochMetrics]) {
 
 fn classes(body: &mut String, names: &[String], analysis: &Analysis) {
     body.push_str(
-        "<h2>Classes</h2><div class=\"wide\"><table><thead><tr><th>class<th>recall<th class=\"meters\"><th>precision<th>F1<th>pictures\
-         </tr></thead><tbody>",
+        "<div class=\"wide\"><h2>Classes</h2><table><thead><tr><th>class<th>recall<th class=\"meters\"><th>precision\
+         <th>F1<th>images</tr></thead><tbody>",
     );
     for (name, figures) in names.iter().zip(&analysis.classes) {
         let share = |share: Option<f64>| share.map_or("–".into(), percent);
@@ -134,33 +170,38 @@ fn classes(body: &mut String, names: &[String], analysis: &Analysis) {
             share(figures.recall),
             share(figures.precision),
             share(figures.f1()),
-            figures.images
+            grouped(figures.images)
         );
     }
     body.push_str("</tbody></table></div>\n");
 }
 
 fn confusion(body: &mut String, names: &[String], analysis: &Analysis) {
-    if names.len() <= MOST_IN_MATRIX {
-        body.push_str("<h2>Confusion</h2><p class=\"muted\">Rows are labels, columns are predictions.</p>");
-        body.push_str("<div class=\"charts\">");
-        matrix(body, "Pictures", names, &analysis.confusion(), |count, _| count.to_string());
-        let share = |count: usize, total: usize| format!("{:.0}", 100.0 * count as f64 / total as f64);
-        matrix(body, "Per cent of the label", names, &analysis.confusion(), share);
-        body.push_str("</div>\n");
+    if names.len() > MOST_IN_MATRIX {
+        return;
     }
+    body.push_str("<h2>Confusion</h2><p class=\"muted\">Rows are labels, columns are predictions.</p>");
+    body.push_str("<div class=\"charts\">");
+    matrix(body, "Images", names, &analysis.confusion(), |count, _| grouped(count));
+    let share = |count: usize, total: usize| format!("{:.0}", 100.0 * count as f64 / total as f64);
+    matrix(body, "Per cent of the label", names, &analysis.confusion(), share);
+    body.push_str("</div>\n");
+}
+
+fn pairs(body: &mut String, names: &[String], analysis: &Analysis) {
     let pairs = analysis.confused();
     if pairs.is_empty() {
         return;
     }
     body.push_str(
-        "<h2>Most confused</h2><div class=\"wide\"><table class=\"pairs\"><thead><tr><th>label<th>taken for<th>pictures\
-                   <th>of the label</tr></thead><tbody>",
+        "<div class=\"wide\"><h2>Most confused</h2><table class=\"pairs\"><thead><tr><th>label<th>taken for<th>images\
+         <th>of the label</tr></thead><tbody>",
     );
     for &(label, predicted, count) in pairs.iter().take(PAIRS) {
         let share = count as f64 / analysis.classes[label].images as f64;
         let (label, predicted) = (escape(&names[label]), escape(&names[predicted]));
-        let _ = write!(body, "<tr><td>{label}<td>{predicted}<td>{count}<td>{}</tr>", percent(share));
+        let (count, share) = (grouped(count), percent(share));
+        let _ = write!(body, "<tr><td>{label}<td>{predicted}<td>{count}<td>{share}</tr>");
     }
     body.push_str("</tbody></table></div>\n");
 }
@@ -194,17 +235,20 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
     let (png, side) = samples::thumbnail(images.image(p.index), images.size)?;
     let smooth = if side > 64 { " class=\"smooth\"" } else { "" };
     let (label, predicted) = (escape(&names[p.label]), escape(&names[p.predicted]));
+    // The sign stays on the line of its figure.
+    let percent = |p: f32| samples::percent(p).replace(' ', "&nbsp;");
+    let beside = if p.is_right() { String::new() } else { format!(" {}", percent(p.label_probability)) };
     // Whoever looks for a wrong label wants to know where it is.
     let file = images.file(p.index).filter(|_| !p.is_right());
     let file = file.map(|file| format!("<br>{}", escape(file))).unwrap_or_default();
     let (class, mark) = if p.is_right() { ("right", "✓") } else { ("wrong", "✗") };
     Ok(format!(
-        "<figure><img{smooth} width=\"{side}\" height=\"{side}\" alt=\"picture {}: {label}\" \
+        "<figure><img{smooth} width=\"{side}\" height=\"{side}\" alt=\"image {}: {label}\" \
          src=\"data:image/png;base64,{}\"><span class=\"{class}\">{predicted} {} {mark}</span><br>\
-         <span class=\"muted\">label: {label}{file}</span></figure>\n",
+         <span class=\"muted\">label: {label}{beside}{file}</span></figure>\n",
         p.index,
         STANDARD.encode(png),
-        samples::percent(p.probability),
+        percent(p.probability),
     ))
 }
 
@@ -225,23 +269,6 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-fn time(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).floor();
-    if minutes < 1.0 {
-        format!("{seconds:.1} s")
-    } else {
-        format!("{minutes:.0} min {:.0} s", seconds % 60.0)
-    }
-}
-
-/// `551,466`.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
-    groups.join(",")
-}
-
 /// Text as HTML shows it: names of classes come from folders and files.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -260,9 +287,25 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Reading;
 
     fn page(names: &[&str], logits: &[f32], labels: &[u32]) -> String {
         page_with("seed = 1\n", names, logits, labels)
+    }
+
+    const HISTORY: [EpochMetrics; 2] = [epoch(1, 0.5), epoch(2, 0.5)];
+
+    const fn epoch(epoch: usize, accuracy: f64) -> EpochMetrics {
+        EpochMetrics {
+            epoch,
+            train_loss: 1.0,
+            train_accuracy: 0.5,
+            validation_loss: Some(1.0),
+            validation_accuracy: Some(accuracy),
+            rate: 0.1,
+            images_per_s: 12_345.6,
+            seconds: 93.0,
+        }
     }
 
     fn page_with(settings: &str, names: &[&str], logits: &[f32], labels: &[u32]) -> String {
@@ -271,7 +314,7 @@ mod tests {
         let report = RunReport {
             title: "cnn on <pictures>",
             classes: &names,
-            history: &[],
+            history: &HISTORY,
             accuracy: 0.5,
             plain_accuracy: None,
             loss: 1.25,
@@ -279,6 +322,8 @@ mod tests {
             images: &images,
             set: "test",
             parameters: 1_551_466,
+            facts: &[("data".to_string(), "<pictures>".to_string())],
+            reading: Reading::of(0.1, 0.0, false, 10),
             settings,
         };
         let folder = tempfile::tempdir().unwrap();
@@ -302,7 +347,7 @@ mod tests {
     #[test]
     fn a_perfect_model_has_no_mistakes_to_show() {
         let text = page(&["a", "b"], &[1.0, 0.0, 0.0, 1.0], &[0, 1]);
-        assert!(!text.contains("Most wrong") && !text.contains("Most confused"));
+        assert!(!text.contains("Highest loss") && !text.contains("Most confused"));
     }
 
     #[test]
@@ -314,8 +359,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_grouped_and_times_are_short() {
-        assert_eq!([0, 12, 123, 1234, 1_000_000].map(grouped), ["0", "12", "123", "1,234", "1,000,000"]);
-        assert_eq!([3.25, 185.0].map(time), ["3.2 s", "3 min 5 s"]);
+    fn the_page_says_where_it_comes_from_and_how_to_read_it() {
+        let text = page(&["a", "b"], &[1.0, 0.0, 2.0, 0.0], &[0, 1]);
+        for part in [
+            "<dt>data<dd>&lt;pictures&gt;",
+            concat!("cifar-engine ", env!("CARGO_PKG_VERSION")),
+            "validation accuracy, epoch 1",
+            "The training loss is with label smoothing 0.1 (never below 0.50)",
+            "<b>3m06s</b>",
+            "<b>12,345</b><span>images/s",
+            "Learning rate",
+            "label: b 12&nbsp;%",
+        ] {
+            assert!(text.contains(part), "{part}");
+        }
     }
 }

@@ -137,6 +137,14 @@ impl Panel {
         Ok(())
     }
 
+    /// A line upright through x, where something else begins, and what that is.
+    pub fn divide(&self, canvas: &Canvas<'_>, x: f64, name: &str) -> Result<()> {
+        let (x, _) = self.at(x, self.y.low);
+        let x = x.round();
+        canvas.rectangle((x, self.top), (x + 2.0, self.bottom), FRAME)?;
+        canvas.text((x + 8.0, self.top + 20.0), HPos::Left, LABEL, MUTED, name)
+    }
+
     /// A dashed line upright through x.
     pub fn mark(&self, canvas: &Canvas<'_>, x: f64) -> Result<()> {
         let (x, _) = self.at(x, self.y.low);

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::analysis::{Analysis, Prediction};
 use super::confusion::{self, Cells};
 use super::csv::{self, cell};
-use super::{EpochMetrics, Sample, page, samples};
+use super::{EpochMetrics, Reading, Sample, page, samples};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -16,8 +16,11 @@ use crate::files::write_atomic;
 /// A finished run, and what its model says to every test picture.
 pub struct RunReport<'a> {
     pub title: &'a str,
+    /// What else is to be said about it: names and values.
+    pub facts: &'a [(String, String)],
     pub classes: &'a [String],
     pub history: &'a [EpochMetrics],
+    pub reading: Reading,
     pub accuracy: f64,
     /// Where each picture was averaged with its mirror image, the accuracy of the pictures alone.
     pub plain_accuracy: Option<f64>,

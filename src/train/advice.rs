@@ -14,7 +14,7 @@ pub struct Sample {
     /// The share of the most frequent class: what guessing reaches.
     largest_share: f64,
     /// How many training images there are.
-    all: usize,
+    pub all: usize,
 }
 
 /// Images of a sample.

@@ -198,7 +198,11 @@ pub fn finetune(
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
-    let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
+    let reading = settings.reading(spec.classes.len());
+    if let Some(loss) = &reading.loss {
+        observer.note(&format!("note: {loss}"));
+    }
+    let mut session = Session::begin(run, &spec, parameters.clone(), identity, reading, observer)?;
     // Of all plans, this one holds every parameter.
     device.load(plan)?;
     let values = initial_values(pretrained, &parameters, settings, path)?;

@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::exec::Device;
 use crate::models::{Architecture, Spec, Variant};
 use crate::report::{EpochMetrics, RunReport};
+use crate::text::counted;
 use advice::Sample;
 use checkpoint::Identity;
 use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
@@ -180,7 +181,11 @@ pub fn train(
     settings.check_against(data.training_len(settings.validation))?;
     let program = plans::training(&spec, settings, data.train.len())?;
     let parameters = program.parameters;
-    let mut session = Session::begin(run, &spec, parameters.clone(), identity, observer)?;
+    let reading = settings.reading(spec.classes.len());
+    if let Some(loss) = &reading.loss {
+        observer.note(&format!("note: {loss}"));
+    }
+    let mut session = Session::begin(run, &spec, parameters.clone(), identity, reading, observer)?;
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
@@ -232,10 +237,19 @@ fn finish(
     let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
     let result =
         trained.evaluate(device, "test", test, manner, |done, of| observer.goes_on(Phase::Test, done, of))?;
+    let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
     let report = RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
+        facts: &[
+            ("data".to_string(), settings.data.clone()),
+            images("trained on", sample.all),
+            images("validated on", data.validation.len()),
+            images("tested on", data.test.len()),
+            ("device".to_string(), device.name()),
+        ],
         classes: &trained.spec.classes,
         history: &history,
+        reading: settings.reading(trained.spec.classes.len()),
         accuracy: result.accuracy,
         plain_accuracy: result.plain_accuracy,
         loss: result.loss,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer;
 use super::settings::{Augmentation, Settings};
+use crate::console;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
@@ -22,6 +23,7 @@ use crate::ops::matmul::Matmul;
 use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::tensor::{Shape, TensorType};
+use crate::text::bytes;
 
 /// A plan, with what belongs to its model.
 pub struct Program {
@@ -107,8 +109,15 @@ fn training_step(
     if settings.ema > 0.0 {
         optimizer::keep_averages(&mut graph, &parameters, settings.ema)?;
     }
+    let operations = graph.nodes().len();
     fuse(&mut graph)?;
-    Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
+    let plan = Plan::compile(&graph)?;
+    let (steps, memory) = (plan.steps.len(), plan.slot_bytes() + plan.state_bytes());
+    console::detail(format_args!(
+        "plan of a training step: {operations} operations, fused into {steps} steps over {}",
+        bytes(memory as u64)
+    ));
+    Ok(Program { plan, parameters, layers, forward })
 }
 
 /// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels` `u32 [rows]`, `weight`

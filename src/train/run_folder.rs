@@ -10,7 +10,7 @@ use super::split_table;
 use crate::error::{Error, Result};
 use crate::files::{advice, is_still, open_plain, read_toml, write_atomic};
 use crate::report::run::FILES;
-use crate::report::{EpochMetrics, RunReport, curves, metrics};
+use crate::report::{EpochMetrics, Reading, RunReport, curves, metrics};
 
 /// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked as long as this
 /// value lives; the lock ends with the process, however that ends. A new run that ends before it has saved anything
@@ -187,8 +187,8 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the picture cannot be written.
-    pub fn draw_curves(&self, title: &str, history: &[EpochMetrics]) -> Result<()> {
-        curves::draw(self.path.join(SHOWN), title, history)
+    pub fn draw_curves(&self, title: &str, reading: &Reading, history: &[EpochMetrics]) -> Result<()> {
+        curves::draw(self.path.join(SHOWN), title, reading, history)
     }
 }
 

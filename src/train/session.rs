@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
-use crate::report::EpochMetrics;
+use crate::report::{EpochMetrics, Reading};
 
 /// A training under way.
 pub struct Session<'a> {
@@ -25,6 +25,7 @@ pub struct Session<'a> {
     spec: &'a Spec,
     parameters: Vec<Parameter>,
     identity: Identity,
+    reading: Reading,
     progress: Progress,
     /// What the device is to hold again, until a stage has taken it over.
     saved: Option<BTreeMap<String, Vec<f32>>>,
@@ -73,12 +74,13 @@ impl<'a> Session<'a> {
         spec: &'a Spec,
         parameters: Vec<Parameter>,
         identity: Identity,
+        reading: Reading,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let (progress, pace) = (Progress::default(), Pace::new(1));
         let (clock, curves) = (Instant::now(), Curves::default());
         let mut session =
-            Session { run, spec, parameters, identity, progress, saved: None, pace, clock, curves };
+            Session { run, spec, parameters, identity, reading, progress, saved: None, pace, clock, curves };
         if let Some(Checkpoint { identity, progress, states }) = run.checkpoint()? {
             session.identity.check(&identity)?;
             if session.identity.has_other_test(&identity) {
@@ -349,7 +351,7 @@ impl<'a> Session<'a> {
         let Curves { drawn, failed } = self.curves;
         if !failed && (at_end || drawn.is_none_or(|time| time.elapsed() >= BETWEEN_CURVES)) {
             let title = format!("{} on {}", self.spec.architecture, self.spec.data);
-            let result = self.run.draw_curves(&title, &self.progress.history);
+            let result = self.run.draw_curves(&title, &self.reading, &self.progress.history);
             if let Err(error) = &result {
                 observer.warn(&format!("{error}; the training goes on without this picture"));
             }

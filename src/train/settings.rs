@@ -13,6 +13,7 @@ use super::stage::Course;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Training};
 use crate::nn::Norm;
+use crate::report::Reading;
 
 /// All settings of a training, resolved: written into the run folder as `settings.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,6 +247,16 @@ impl Settings {
             plateau,
             target,
         }
+    }
+
+    /// How the curves of a training on so many classes are to be read.
+    pub fn reading(&self, classes: usize) -> Reading {
+        let augmented = self.augment != Augmentation::default();
+        let head = self.finetune.as_ref().map_or(0, |finetune| finetune.head_epochs);
+        // A stage that may end early does not tell beforehand where the next one begins.
+        let known = head > 0 && head < self.epochs && self.early_stop == 0 && self.target == 0.0;
+        let second_stage = known.then_some(head + 1);
+        Reading { second_stage, ..Reading::of(self.label_smoothing, self.dropout, augmented, classes) }
     }
 
     /// What the model's training graph depends on.

@@ -23,6 +23,10 @@ pub struct Hooked<D, H> {
 }
 
 impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
+    fn name(&self) -> String {
+        self.device.name()
+    }
+
     fn load(&mut self, plan: Plan) -> Result<PlanId> {
         self.device.load(plan)
     }

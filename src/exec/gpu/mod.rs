@@ -38,6 +38,7 @@ use wgpu::PollType;
 
 /// A GPU as a device.
 pub struct Gpu {
+    name: String,
     context: Context,
     pipelines: Pipelines,
     states: Vec<wgpu::Buffer>,
@@ -54,7 +55,9 @@ impl Gpu {
     /// # Errors
     /// If its driver fails, or it lacks what WebGPU promises.
     pub fn open(adapter: &Adapter) -> Result<Gpu> {
+        let about = adapter.description();
         Ok(Gpu {
+            name: format!("gpu, {} ({})", about.name, about.interface),
             context: Context::open(adapter)?,
             pipelines: Pipelines::default(),
             states: Vec::new(),
@@ -123,6 +126,10 @@ impl Gpu {
 }
 
 impl Device for Gpu {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
     fn load(&mut self, plan: Plan) -> Result<PlanId> {
         let work = dispatches(&plan);
         check_plan(&plan, &work, &self.context.device.limits())?;
