@@ -396,7 +396,7 @@ fn loading_fetches_once_and_falls_back_only_where_that_is_allowed() {
     assert!(error.contains("has 4 bytes, expected") && error.contains("HTTP 404"), "{error}");
     let blocked = Options { cache: Some(archive_path.join("cache")), ..options.clone() };
     let error = data::load(&Source::Auto, &blocked).unwrap_err().to_string();
-    assert!(error.contains("CIFAR-10 could not be had") && !error.contains("HTTP 404"), "{error}");
+    assert!(error.contains("CIFAR-10 could not be downloaded") && !error.contains("HTTP 404"), "{error}");
     options.remote.urls = vec![good.url.clone()];
     for source in [Source::Auto, Source::Cifar10] {
         let data = data::load(&source, &options).unwrap();

@@ -269,6 +269,8 @@ fn a_place_that_cannot_be_written_is_told_before_the_training() {
     let bench = Bench::new();
     fs::write(bench.path("file"), "x").unwrap();
     bench.fails(1, &format!("{TRAIN} --out file"), &["file", "not a folder"]);
+    std::os::unix::fs::symlink("nowhere", bench.path("link")).unwrap();
+    bench.fails(1, &format!("{TRAIN} --out link"), &["link", "not a folder"]);
     bench.fails(1, &format!("{TRAIN} --out file/run"), &["file/run", "cannot be created"]);
     bench.fails(1, &format!("{TRAIN} --out /proc/run"), &["/proc/run", "cannot be created"]);
 }

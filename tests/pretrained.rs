@@ -207,10 +207,13 @@ fn relatives_of_known_models_are_named() {
 }
 
 #[test]
-fn a_value_that_is_not_finite_is_damage_wherever_it_is() {
-    for (name, value) in
-        [("bn1.bias", f32::NEG_INFINITY), ("bn2.running_var", f32::INFINITY), ("bn1.weight", f32::NAN)]
-    {
+fn a_value_that_makes_no_sense_is_damage_wherever_it_is() {
+    for (name, value) in [
+        ("bn1.bias", f32::NEG_INFINITY),
+        ("bn2.running_var", f32::INFINITY),
+        ("bn2.running_var", -0.5),
+        ("bn1.weight", f32::NAN),
+    ] {
         let mut file = timm();
         file.tensors.get_mut(name).unwrap().data[0] = value;
         let (_folder, path) = written(&file);

@@ -294,8 +294,8 @@ fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset
             Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),
             Err(why) => {
                 fallback_warning(&why, options).lines().for_each(crate::console::note);
-                let note =
-                    "CIFAR-10 could not be had; built-in synthetic shapes are used instead".to_string();
+                let note = "CIFAR-10 could not be downloaded; built-in synthetic shapes are used instead"
+                    .to_string();
                 Ok(Dataset { note: Some(note), ..shapes()? })
             }
         },
@@ -306,7 +306,7 @@ fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset
 ///
 /// # Errors
 /// [`Error::File`] where something on this machine is wrong: a broken archive that the network does not
-/// replace, a cache that cannot be written. [`Error::Failed`] where CIFAR-10 is just not to be had.
+/// replace, a cache that cannot be written. [`Error::Failed`] where CIFAR-10 cannot be downloaded.
 fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     let cache = cache::folder(&options.cache)?;
     if let Some(folder) = cifar10::find_folder(cache) {
@@ -357,7 +357,7 @@ fn unavailable(why: &Error, options: &Options) -> Error {
         _ => format!("{}, or ", placing(options)),
     };
     Error::Failed(format!(
-        "CIFAR-10 could not be had ({why}): {place}use --data PATH (the archive, its folder, or a folder of images), \
+        "CIFAR-10 could not be downloaded ({why}): {place}use --data PATH (the archive, its folder, or a folder of images), \
          or --data shapes (built-in synthetic pictures)"
     ))
 }
@@ -376,7 +376,7 @@ fn fallback_warning(why: &Error, options: &Options) -> String {
     let why = why.to_string().replace("; ", "\n**    "); // a line for each mirror
     format!(
         "\n{rule}\n**\n**  WARNING: THIS IS NOT CIFAR-10\n**\n\
-         **  CIFAR-10 could not be had:\n**    {why}\n**\n\
+         **  CIFAR-10 could not be downloaded:\n**    {why}\n**\n\
          **  Going on with \"shapes\", synthetic pictures drawn by this program. They are\n\
          **  easier than CIFAR-10; an accuracy on them says nothing about CIFAR-10.\n**\n\
          **  To train on CIFAR-10, {}\n\

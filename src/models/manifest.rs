@@ -120,7 +120,7 @@ fn unavailable(entry: &Entry, cache: &Path, error: &Error) -> String {
         _ => "convert Keras's file by python3 tools/pretrained.py convert FILE.h5 OUT",
     };
     format!(
-        "there are no pretrained weights of {model} in {cache}, nor to be had: {error}; save {} as {file} there, \
+        "there are no pretrained weights of {model} in {cache}, and they could not be downloaded: {error}; save {} as {file} there, \
          or {script}, or name a file by --pretrained FILE",
         urls[0]
     )

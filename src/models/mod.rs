@@ -167,7 +167,8 @@ pub fn save(path: &Path, spec: &Spec, parameters: &[Parameter], values: &[Vec<f3
 /// The values of every parameter, in the engine's layout and in the order of `parameters`.
 ///
 /// # Errors
-/// If a tensor is missing, unused or of another shape: lists them all. If a value is not finite.
+/// If a tensor is missing, unused or of another shape: lists them all. If a value is not finite, or a variance
+/// negative.
 pub fn values(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Result<Vec<Vec<f32>>> {
     check_shapes(file, parameters, path)?;
     let value = |p: &Parameter| {
@@ -178,6 +179,10 @@ pub fn values(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Resu
                 "its tensor {} has values that are not finite numbers: the weights are damaged, or their training diverged",
                 p.name
             );
+            return Err(Error::file(path, problem));
+        }
+        if p.name.ends_with("running_var") && tensor.data.iter().any(|variance| *variance < 0.0) {
+            let problem = format!("its tensor {} has negative variances: the weights are damaged", p.name);
             return Err(Error::file(path, problem));
         }
         Ok(layout::from_disk(p.layout, &tensor.shape, &tensor.data)?.1)

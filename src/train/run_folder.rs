@@ -58,8 +58,9 @@ impl RunFolder {
         let (path, begun) = match path {
             Some(path) => {
                 let begun = if path.exists() { Begun::Here } else { Begun::WithFolder };
-                if path.exists() && !path.is_dir() {
-                    return Err(Error::file(&path, "is not a folder; choose another with --out"));
+                if fs::symlink_metadata(&path).is_ok() && !path.is_dir() {
+                    let problem = "is not a folder, nor a link to one; choose another with --out";
+                    return Err(Error::file(&path, problem));
                 }
                 fs::create_dir_all(&path)
                     .map_err(|e| Error::file(&path, format!("cannot be created: {}", advice(&e))))?;
