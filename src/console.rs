@@ -23,7 +23,7 @@ pub fn print(text: impl Display) -> Result<()> {
 /// program reads the same text.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for [`print()`].
 pub fn print_json(value: &Value) -> Result<()> {
     print_own(escaped_json(&value.to_string()))
 }
@@ -31,7 +31,7 @@ pub fn print_json(value: &Value) -> Result<()> {
 /// Prints text as it is: lines that the program alone has made, with colours and completions for a shell.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for [`print()`].
 pub fn print_own(text: impl Display) -> Result<()> {
     let mut out = stdout();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {

@@ -45,6 +45,9 @@ impl Face {
 
     /// Width of `text` in points; 0 where it cannot be told.
     pub(super) fn width(self, text: &str) -> f64 {
+        if font::register().is_err() {
+            return 0.0;
+        }
         // Measured large, for the library rounds to whole pixels.
         const FINE: f64 = 8.0;
         self.font(FINE).box_size(text).map_or(0.0, |(width, _)| f64::from(width) / FINE)

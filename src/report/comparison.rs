@@ -94,3 +94,21 @@ impl Legend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_legend_stand_beside_each_other() {
+        let names = ["runs/cnn-shapes-1", "runs/mobilenet-v1-photos-1", "c"];
+        for count in 1..=names.len() {
+            let runs: Vec<_> = names[..count].iter().map(|name| (name.to_string(), Vec::new())).collect();
+            let legend = Legend::of(&runs);
+            let columns = legend.names.len().div_ceil(legend.rows) as f64;
+            let widest = legend.names.iter().map(|name| LABEL.width(name)).fold(0.0, f64::max);
+            assert!(widest > 100.0 && legend.width > Legend::SAMPLE + widest, "{count} runs");
+            assert!(columns * legend.width <= WIDTH - 2.0 * MARGIN + 1e-9, "{count} runs");
+        }
+    }
+}

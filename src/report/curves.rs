@@ -7,7 +7,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Canvas, Face, INK};
-use super::metrics::EpochMetrics;
+use super::metrics::{self, EpochMetrics};
 use super::panel::{COLORS, LABEL, LINE, MUTED, Panel, Series, Stroke, ring};
 use super::reading::{Reading, capitalised};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ const TOP: f64 = 190.0;
 
 /// Draws the epochs, in the order given, to a PNG of [`SIZE`]: loss on the left, accuracy in per
 /// cent on the right. Epochs without validation are passed over in the validation line. The epoch
-/// of the best validation accuracy (or loss, where no accuracy is known) is marked. Figures that are
+/// whose weights are kept is marked. Figures that are
 /// not finite, or larger than a billion, leave a gap and are counted under the title.
 ///
 /// # Errors
@@ -122,23 +122,9 @@ struct Best {
 
 impl Best {
     fn of(epochs: &[EpochMetrics]) -> Option<Best> {
-        // The first of equals: later epochs took longer for nothing.
-        let most = |figure: fn(&EpochMetrics) -> Option<f64>| {
-            epochs
-                .iter()
-                .filter_map(|row| Some((row.epoch, figure(row).filter(|value| value.is_finite())?)))
-                .reduce(|best, next| if next.1 > best.1 { next } else { best })
-        };
-        let best = most(|row| row.validation_accuracy).map(|(epoch, accuracy)| Best {
-            epoch,
-            text: format!("best validation accuracy {:.2} % (epoch {epoch})", 100.0 * accuracy),
-        });
-        best.or_else(|| {
-            most(|row| row.validation_loss.map(|loss| -loss)).map(|(epoch, loss)| Best {
-                epoch,
-                text: format!("best validation loss {:.4} (epoch {epoch})", -loss),
-            })
-        })
+        let best = metrics::best(epochs)?;
+        let (epoch, accuracy) = (best.epoch, 100.0 * best.validation_accuracy?);
+        Some(Best { epoch, text: format!("best validation accuracy {accuracy:.2} % (epoch {epoch})") })
     }
 }
 

@@ -129,17 +129,18 @@ fn figures_that_cannot_be_drawn_leave_gaps() {
 }
 
 #[test]
-fn the_best_epoch_is_the_first_of_the_best() {
-    let mut epochs = run(4);
-    for (row, accuracy) in epochs.iter_mut().zip([0.3, 0.7, 0.7, f64::NAN]) {
+fn the_epoch_whose_weights_are_kept_is_marked() {
+    let mut epochs = run(5);
+    for (row, accuracy) in epochs.iter_mut().zip([0.3, 0.7, 0.7, 0.7, f64::NAN]) {
         row.validation_accuracy = Some(accuracy);
     }
-    let best = Best::of(&epochs).unwrap();
-    assert_eq!((best.epoch, best.text.as_str()), (2, "best validation accuracy 70.00 % (epoch 2)"));
-    for (row, loss) in epochs.iter_mut().zip([2.0, 1.0, 0.5, 0.75]) {
-        (row.validation_accuracy, row.validation_loss) = (None, Some(loss));
+    for (row, loss) in epochs.iter_mut().zip([0.1, 0.9, 0.5, 0.5, 0.1]) {
+        row.validation_loss = Some(loss);
     }
-    assert_eq!(Best::of(&epochs).unwrap().epoch, 3);
+    let best = Best::of(&epochs).unwrap();
+    assert_eq!((best.epoch, best.text.as_str()), (3, "best validation accuracy 70.00 % (epoch 3)"));
+    epochs.iter_mut().for_each(|row| row.validation_accuracy = None);
+    assert!(Best::of(&epochs).is_none());
 }
 
 #[test]

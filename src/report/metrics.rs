@@ -34,6 +34,18 @@ pub struct EpochMetrics {
     pub seconds: f64,
 }
 
+/// The epoch with the best validation accuracy, whose weights a run keeps: of equals the one with the lowest validation
+/// loss, for a small validation set knows few accuracies, and of these the first. None where nothing was validated.
+pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
+    let loss = |row: &EpochMetrics| row.validation_loss.unwrap_or(f64::INFINITY);
+    let is_better = |a: &EpochMetrics, b: &EpochMetrics| {
+        a.validation_accuracy > b.validation_accuracy
+            || a.validation_accuracy == b.validation_accuracy && loss(a) < loss(b)
+    };
+    let validated = history.iter().filter(|row| row.validation_accuracy.is_some_and(f64::is_finite));
+    validated.reduce(|best, next| if is_better(next, best) { next } else { best })
+}
+
 /// Writes the table, an empty cell where a figure is missing. Every number is written so that
 /// [`read_csv`] gives back the same bits.
 ///

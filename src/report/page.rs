@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::analysis::{Analysis, Prediction};
 use super::chart::{self, Line};
-use super::metrics::EpochMetrics;
+use super::metrics::{self, EpochMetrics};
 use super::reading::capitalised;
 use super::{RunReport, samples};
 use crate::data::Images;
@@ -76,9 +76,7 @@ fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
     if let Some(plain) = report.plain_accuracy {
         tile(percent(plain), "without mirrored copies");
     }
-    let validated = report.history.iter().filter_map(|row| Some((row.epoch, row.validation_accuracy?)));
-    // The first of equals, whose weights are kept.
-    let best = validated.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let best = metrics::best(report.history).map(|row| (row.epoch, row.validation_accuracy.unwrap_or(0.0)));
     if let Some((epoch, accuracy)) = best {
         tile(percent(accuracy), &format!("validation accuracy, epoch {epoch}"));
     }

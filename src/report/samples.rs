@@ -256,7 +256,6 @@ mod tests {
 
     #[test]
     fn every_cifar_class_is_shown_whole() {
-        crate::report::font::register().unwrap();
         let text = named(PREDICTED, "predicted: ", "automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
         assert_eq!(text, "predicted: automobile >99 % ✗");
     }

@@ -4,7 +4,7 @@
 //!
 //! `mean cross-entropy + penalty / 2 |weights|^2`
 //!
-//! A plan on the device computes loss and gradient, [`minimise`] chooses where. How much to hold the weights back is
+//! A plan on the device computes loss and gradient, `minimise` chooses where. How much to hold the weights back is
 //! not known before: of several penalties the one is taken that does best on pictures that were held out.
 
 use std::collections::VecDeque;

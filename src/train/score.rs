@@ -1,22 +1,12 @@
 //! What the history of an epoch's figures decides: which weights are best, when to stop, when to lower the rate.
 //! Nothing of it is saved in a checkpoint, for it follows from the history that is.
 
-use crate::report::EpochMetrics;
+use crate::report::{EpochMetrics, metrics};
 
-/// The epoch (from 1) with the best validation accuracy, and of equals the one with the lowest validation loss: a small
-/// validation set knows few accuracies. 0 without epochs. Without a validation set nothing tells which epoch was best, and
-/// the last one stands in.
+/// The epoch (from 1) whose weights are kept ([`metrics::best`]); 0 without epochs. Without a validation set nothing
+/// tells which epoch was best, and the last one stands in.
 pub fn best_epoch(history: &[EpochMetrics]) -> usize {
-    let validated = history.iter().filter(|row| row.validation_accuracy.is_some());
-    let best = validated.reduce(|best, next| if is_better(next, best) { next } else { best });
-    best.map_or(history.len(), |row| row.epoch)
-}
-
-/// Whether the validation puts `a` before `b`.
-fn is_better(a: &EpochMetrics, b: &EpochMetrics) -> bool {
-    let loss = |row: &EpochMetrics| row.validation_loss.unwrap_or(f64::INFINITY);
-    a.validation_accuracy > b.validation_accuracy
-        || a.validation_accuracy == b.validation_accuracy && loss(a) < loss(b)
+    metrics::best(history).map_or(history.len(), |row| row.epoch)
 }
 
 /// The best validation accuracy, 0 to 1.
