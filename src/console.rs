@@ -1,6 +1,6 @@
-//! Standard output and standard error, neither of which may end a training: a reader that goes away or a full
-//! disk behind a log is no reason to panic. What is printed may hold names and paths from elsewhere, so every
-//! line is [`escaped`] here, once for all.
+//! Standard output and standard error, neither of which may end a training: a reader that goes away
+//! or a full disk behind a log is no reason to panic. What is printed may hold names and paths from
+//! elsewhere, so every line is [`escaped`] here, once for all.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
@@ -13,14 +13,14 @@ use crate::error::{Error, Result, acts, escaped};
 /// Prints a line of results on standard output.
 ///
 /// # Errors
-/// If it cannot be written: results must not be lost silently. [`Error::ReaderLeft`] where a reader has seen enough
-/// (`| head -1`): what only makes more results can end.
+/// If it cannot be written: results must not be lost silently. [`Error::ReaderLeft`] where a reader
+/// has seen enough (`| head -1`): what only makes more results can end.
 pub fn print(text: impl Display) -> Result<()> {
     print_own(escaped(&text.to_string()))
 }
 
-/// Prints a result as JSON, in one line. What would act on a terminal is escaped as JSON does it, so that a
-/// program reads the same text.
+/// Prints a result as JSON, in one line. What would act on a terminal is escaped as JSON does it,
+/// so that a program reads the same text.
 ///
 /// # Errors
 /// As for [`print()`].
@@ -28,7 +28,8 @@ pub fn print_json(value: &Value) -> Result<()> {
     print_own(escaped_json(&value.to_string()))
 }
 
-/// Prints text as it is: lines that the program alone has made, with colours and completions for a shell.
+/// Prints text as it is: lines that the program alone has made, with colours and completions for a
+/// shell.
 ///
 /// # Errors
 /// As for [`print()`].
@@ -71,7 +72,8 @@ fn escaped_json(text: &str) -> String {
     shown
 }
 
-/// `text` in a colour of the terminal, where standard output is one and `NO_COLOR` does not forbid it. For
+/// `text` in a colour of the terminal, where standard output is one and `NO_COLOR` does not forbid
+/// it. For
 /// [`print_own`].
 pub fn coloured(text: &str, colour: u8) -> String {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -124,8 +126,9 @@ pub fn detail(text: impl Display) {
     }
 }
 
-/// Does something during which libraries of others print on standard error, as graphics drivers do while they are looked
-/// for: that is kept from the terminal, unless details are wanted. What was printed before a panic is shown all the same.
+/// Does something during which libraries of others print on standard error, as graphics drivers do
+/// while they are looked for: that is kept from the terminal, unless details are wanted. What was
+/// printed before a panic is shown all the same.
 ///
 /// Only on Linux, whose drivers do so.
 pub fn hushed<T>(work: impl FnOnce() -> T) -> T {

@@ -74,8 +74,8 @@ impl Error {
     }
 }
 
-/// Whether a character acts on the text around it: moves the cursor, breaks the line or turns the direction
-/// of writing.
+/// Whether a character acts on the text around it: moves the cursor, breaks the line or turns the
+/// direction of writing.
 pub fn acts(c: char) -> bool {
     let turns = '\u{2028}'..='\u{202e}';
     c.is_control()
@@ -83,8 +83,8 @@ pub fn acts(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` made safe to print, in one line: characters that [`acts`] tells of are shown as escapes. Escaping
-/// twice changes nothing more.
+/// `text` made safe to print, in one line: characters that [`acts`] tells of are shown as escapes.
+/// Escaping twice changes nothing more.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_where(text, acts)
 }
@@ -105,8 +105,8 @@ pub fn escaped_where(text: &str, is: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// [`escaped`], and cut where it is very long: file names, downloaded files and servers can put anything into a
-/// message.
+/// [`escaped`], and cut where it is very long: file names, downloaded files and servers can put
+/// anything into a message.
 pub fn printable(text: &str) -> Cow<'_, str> {
     const MOST: usize = 4000;
     match text.char_indices().nth(MOST) {
@@ -115,7 +115,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A path as text. Bytes that are no UTF-8 are shown as escapes, so that names which differ stay apart.
+/// A path as text. Bytes that are no UTF-8 are shown as escapes, so that names which differ stay
+/// apart.
 pub fn path_text(path: &Path) -> Cow<'_, str> {
     if let Some(text) = path.to_str() {
         return Cow::Borrowed(text);

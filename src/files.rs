@@ -1,4 +1,5 @@
-//! The one place through which every output file is written, whole or not at all, and small text files are read.
+//! The one place through which every output file is written, whole or not at all, and small text
+//! files are read.
 //!
 //! A run that is killed, or a disk that fills up, leaves the previous checkpoint or curve as it
 //! was; a reader never sees half a file.
@@ -19,8 +20,9 @@ use crate::error::{Error, Result};
 ///
 /// When `fill` fails nothing is left behind and an older file at `path` stays as it was. When the
 /// process is killed, the older file stays too, and so may the temporary one, which is called
-/// `.NAME.writing` (a digest where that is too long for a name); the next save of the same file uses it up. While it is written it is locked:
-/// a second process that saves the same file waits, and the later one wins.
+/// `.NAME.writing` (a digest where that is too long for a name); the next save of the same file
+/// uses it up. While it is written it is locked: a second process that saves the same file waits,
+/// and the later one wins.
 ///
 /// A link is followed, also to where nothing is yet, so it goes on pointing at the new file. What
 /// is no plain file (a device, a pipe), and everything by a name under `/dev` or `/proc` such as
@@ -68,7 +70,8 @@ pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
 pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Result<T> {
     let path = path.as_ref();
     let text = read_text(path, limit)?;
-    // TOML's own integers are signed. What is larger than they are could be read here, but never be written again.
+    // TOML's own integers are signed. What is larger than they are could be read here, but never be
+    // written again.
     let parsed = toml::from_str::<toml::Table>(&text).and_then(|_| toml::from_str(&text));
     parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
@@ -76,8 +79,9 @@ pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Res
     })
 }
 
-/// Opens a plain file for reading and writing, and creates it where there is none. A name in a folder that others can
-/// write to may be taken by something else: a link is not followed, the other end of a pipe not waited for.
+/// Opens a plain file for reading and writing, and creates it where there is none. A name in a
+/// folder that others can write to may be taken by something else: a link is not followed, the
+/// other end of a pipe not waited for.
 ///
 /// # Errors
 /// If it is no plain file, or cannot be opened.
@@ -100,8 +104,8 @@ pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether another user could have put `path` where it is: it is not this user's nor the system's, and lies in a folder
-/// that others can write to.
+/// Whether another user could have put `path` where it is: it is not this user's nor the system's,
+/// and lies in a folder that others can write to.
 #[cfg(unix)]
 pub(crate) fn is_foreign(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -121,7 +125,8 @@ fn is_special(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc")) && !path.starts_with("/dev/shm")
 }
 
-/// What `path` finally points at, whether that exists or not, but no further than to a special name.
+/// What `path` finally points at, whether that exists or not, but no further than to a special
+/// name.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     const MOST: usize = 40; // as the system itself
     let mut target = path.to_path_buf();
@@ -156,7 +161,8 @@ fn write_and_rename(
     let temporary = folder.join(temporary_name(name));
     let file = open_temporary(&temporary)?;
     if let Ok(before) = fs::metadata(target) {
-        // What a user has kept from others, or opened to them, stays so; where that cannot be, permissions mean nothing.
+        // What a user has kept from others, or opened to them, stays so; where that cannot be,
+        // permissions mean nothing.
         let _ = file.set_permissions(before.permissions());
     }
     let written = fill_and_sync(&file, fill).and_then(|()| fs::rename(&temporary, target));

@@ -7,69 +7,75 @@
 //!             (SSA)      (adds nodes)     (rewrites)  (steps over slots: pure data)
 //! ```
 //!
-//! A model is built once as a small static graph. A whole training step (augmentation, forward pass, loss,
-//! backward pass, optimizer) is one [`graph::plan::Plan`]: a list of steps over numbered slots of memory that
-//! can be printed, counted, checked and run. The host uploads a few integers (the batch's indices, the step,
-//! the learning rate) and reads back loss and accuracy.
+//! A model is built once as a small static graph. A whole training step (augmentation, forward
+//! pass, loss, backward pass, optimizer) is one [`graph::plan::Plan`]: a list of steps over
+//! numbered slots of memory that can be printed, counted, checked and run. The host uploads a few
+//! integers (the batch's indices, the step, the learning rate) and reads back loss and accuracy.
 //!
 //! # Reading order
 //!
-//! 1. [`ops`]: what an operation is. Read [`ops::conv2d`] for one with everything: mathematics, shape rule,
-//!    gradient rule, CPU call, naive reference, test cases. One op, one file.
-//! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes, [`graph::fuse`] merges them,
-//!    [`graph::plan`] gives every value its memory.
-//! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the one matrix
-//!    kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and [`kernels::separable`] are loops around it;
-//!    [`kernels::simd`] compiles each for every instruction set.
-//!    The shaders, one an op, are explained in `shaders/README.md`; [`ops::dispatch`] is how an op describes them.
-//! 4. [`exec`]: devices that run plans: [`exec::cpu`], and [`exec::gpu`], the only place that knows wgpu. State
-//!    (parameters, moments, statistics, the data set) belongs to the device and is shared by all its plans, by name.
+//! 1. [`ops`]: what an operation is. Read [`ops::conv2d`] for one with everything: mathematics,
+//!    shape rule, gradient rule, CPU call, naive reference, test cases. One op, one file.
+//! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes, [`graph::fuse`]
+//!    merges them, [`graph::plan`] gives every value its memory.
+//! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the
+//!    one matrix kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and
+//!    [`kernels::separable`] are loops around it; [`kernels::simd`] compiles each for every
+//!    instruction set. The shaders, one an op, are explained in `shaders/README.md`;
+//!    [`ops::dispatch`] is how an op describes them.
+//! 4. [`exec`]: devices that run plans: [`exec::cpu`], and [`exec::gpu`], the only place that knows
+//!    wgpu. State (parameters, moments, statistics, the data set) belongs to the device and is
+//!    shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
-//! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two stages of it;
-//!    [`report`] draws what came out.
-//! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]: everything that comes from or goes to
-//!    a disk, a network or a terminal.
+//! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two
+//!    stages of it; [`report`] draws what came out.
+//! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]:
+//!    everything that comes from or goes to a disk, a network or a terminal.
 //! 8. [`cli`]: one file a subcommand.
 //!
 //! Imports run one way: cli, train and report, models, nn, graph, ops, kernels; exec beside graph.
 //!
 //! # Layouts
 //!
-//! Activations are NHWC, convolution weights HWIO, dense weights `[in, out]`: a pointwise convolution is then a
-//! plain matrix product and batch normalisation reduces over rows. On disk weights have PyTorch's layout; the
-//! conversion lives in [`weights::layout`], once.
+//! Activations are NHWC, convolution weights HWIO, dense weights `[in, out]`: a pointwise
+//! convolution is then a plain matrix product and batch normalisation reduces over rows. On disk
+//! weights have PyTorch's layout; the conversion lives in [`weights::layout`], once.
 //!
 //! # Promises
 //!
-//! - The same seed gives the same bits, whatever the number of threads: every reduction runs in a fixed order
-//!   ([`kernels::rows`], [`kernels::conv`]), and random numbers are a function of what they are for
-//!   ([`kernels::rng`]). Instruction sets differ from each other in the last digits.
+//! - The same seed gives the same bits, whatever the number of threads: every reduction runs in a
+//!   fixed order ([`kernels::rows`], [`kernels::conv`]), and random numbers are a function of what
+//!   they are for ([`kernels::rng`]). Instruction sets differ from each other in the last digits.
 //! - A run allocates nothing: a plan's memory is laid out when it is loaded.
 //! - An op without a gradient is an error, never an approximation.
 //! - No input reaches a panic; every error is one line that says what to do.
 //!
 //! # Where it departs from the obvious
 //!
-//! - An op that works in place *always* does: the planner proves that it may, or gives it a copy. So a kernel
-//!   has one form, not two, and no op can tell the difference.
-//! - There is no im2col: the matrix kernel sums over up to three nested indices, which makes the forward
-//!   convolution and both gradients one kernel with other strides.
-//! - A convolution hands each block of rows that it has written to an epilogue ([`kernels::parallel::Epilogue`]), which
-//!   finds it in the cache: that is how a normalisation after it gets its statistics, and one before it, in the
-//!   backward pass, its sums ([`ops::conv_moments`], [`ops::conv_batch_norm_grad`]).
-//! - A convolution, and the gradient of its weights, can normalise their input as they read it, in the cache
-//!   ([`kernels::input`]): what a normalisation in training puts out is not stored ([`ops::normalised_conv`]).
-//! - In inference the threads share out the pictures of a batch, not the rows of one step after the other: each takes a few
-//!   pictures through all steps that treat pictures by themselves ([`ops::Op::batched_inputs`]), in its own cache. Of a large
-//!   picture alone, each takes bands of rows through the first layers ([`ops::Op::band`]).
-//! - What depends on nothing but weights that a plan leaves alone, such as weights with their normalisation folded in,
-//!   is computed once and kept until somebody writes a state ([`graph::plan::Plan::constants`]). The planner finds it; no
-//!   op and no model says so.
-//! - Between two steps of a plan threads look for work instead of falling asleep: waking them would take longer than many
-//!   a step. While no plan runs, they sleep.
-//! - What is known to be zero is not computed: the gradient of a bias that a normalisation takes away again.
-//! - Gradient ops compute what they need again where that is cheaper than to read it: the fused batch
-//!   normalisation finds the sign of its output from its input.
+//! - An op that works in place *always* does: the planner proves that it may, or gives it a copy.
+//!   So a kernel has one form, not two, and no op can tell the difference.
+//! - There is no im2col: the matrix kernel sums over up to three nested indices, which makes the
+//!   forward convolution and both gradients one kernel with other strides.
+//! - A convolution hands each block of rows that it has written to an epilogue
+//!   ([`kernels::parallel::Epilogue`]), which finds it in the cache: that is how a normalisation
+//!   after it gets its statistics, and one before it, in the backward pass, its sums
+//!   ([`ops::conv_moments`], [`ops::conv_batch_norm_grad`]).
+//! - A convolution, and the gradient of its weights, can normalise their input as they read it, in
+//!   the cache ([`kernels::input`]): what a normalisation in training puts out is not stored
+//!   ([`ops::normalised_conv`]).
+//! - In inference the threads share out the pictures of a batch, not the rows of one step after the
+//!   other: each takes a few pictures through all steps that treat pictures by themselves
+//!   ([`ops::Op::batched_inputs`]), in its own cache. Of a large picture alone, each takes bands of
+//!   rows through the first layers ([`ops::Op::band`]).
+//! - What depends on nothing but weights that a plan leaves alone, such as weights with their
+//!   normalisation folded in, is computed once and kept until somebody writes a state
+//!   ([`graph::plan::Plan::constants`]). The planner finds it; no op and no model says so.
+//! - Between two steps of a plan threads look for work instead of falling asleep: waking them would
+//!   take longer than many a step. While no plan runs, they sleep.
+//! - What is known to be zero is not computed: the gradient of a bias that a normalisation takes
+//!   away again.
+//! - Gradient ops compute what they need again where that is cheaper than to read it: the fused
+//!   batch normalisation finds the sign of its output from its input.
 
 pub mod cli;
 pub mod console;

@@ -1,10 +1,11 @@
-//! How much memory is free for this process: what the machine has, what its control group leaves (a container's limit), and
-//! what its own limits leave (`ulimit -v`, `ulimit -d`).
+//! How much memory is free for this process: what the machine has, what its control group leaves (a
+//! container's limit), and what its own limits leave (`ulimit -v`, `ulimit -d`).
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that this process can still take, by the narrowest of its limits; none where the system tells none.
+/// Bytes that this process can still take, by the narrowest of its limits; none where the system
+/// tells none.
 pub fn available() -> Option<usize> {
     let proc = |name: &str| fs::read_to_string(Path::new("/proc").join(name)).unwrap_or_default();
     let machine = number(&proc("meminfo"), "MemAvailable:").map(|kib| kib << 10);
@@ -27,8 +28,8 @@ fn left_by_limits(limits: &str, status: &str) -> Option<usize> {
     all.into_iter().flatten().min()
 }
 
-/// What the control groups leave that `/proc/self/cgroup` lists. A group's limit counts for those below it; in a container the
-/// outer ones, and their names, are out of sight.
+/// What the control groups leave that `/proc/self/cgroup` lists. A group's limit counts for those
+/// below it; in a container the outer ones, and their names, are out of sight.
 fn left_by_groups(groups: &str, root: &Path) -> Option<usize> {
     let path_of = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);

@@ -1,4 +1,5 @@
-//! What helps a training along: averaged weights, clipped gradients, the plateau, the probe for dead layers.
+//! What helps a training along: averaged weights, clipped gradients, the plateau, the probe for
+//! dead layers.
 
 mod common;
 
@@ -173,7 +174,8 @@ fn clipped_gradients_have_the_norm_that_was_asked_for() {
         let moments = checkpoint.states.iter().filter(|(name, _)| name.starts_with("momentum."));
         moments.map(|(_, data)| squares(data)).sum::<f64>().sqrt()
     };
-    // Five steps of momentum 0.9 add up gradients of norm 0.01 to at most 1 + 0.9 + .. + 0.9^4 = 4.1 times that.
+    // Five steps of momentum 0.9 add up gradients of norm 0.01 to at most 1 + 0.9 + .. + 0.9^4 =
+    // 4.1 times that.
     let (free, clipped) = (norm(0.0), norm(0.01));
     assert!(free > 0.3, "{free}");
     assert!((0.01..0.041).contains(&clipped), "{clipped}");

@@ -1,4 +1,5 @@
-//! Downloads against a small HTTP server of this test's own, which misbehaves in all the known ways.
+//! Downloads against a small HTTP server of this test's own, which misbehaves in all the known
+//! ways.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

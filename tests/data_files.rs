@@ -1,4 +1,5 @@
-//! Data from files: CIFAR-10 batches and archives, picture folders; good input and every kind of bad.
+//! Data from files: CIFAR-10 batches and archives, picture folders; good input and every kind of
+//! bad.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ const RECORD: usize = 3073;
 const TRAIN: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
 
-/// `n` records; in record `i` the red plane is `i`, the green one `100`, the blue one counts pixels.
+/// `n` records; in record `i` the red plane is `i`, the green one `100`, the blue one counts
+/// pixels.
 fn batch(n: usize, first_label: usize) -> Vec<u8> {
     let record = |i: usize| {
         let mut bytes = vec![((first_label + i) % 10) as u8];
@@ -617,7 +619,8 @@ fn what_is_no_image_here_is_called_what_it_is() {
     }
 }
 
-/// The real pictures, where `CIFAR_ENGINE_TEST_DATA` says they are: `cifar-10-batches-bin` and `images`.
+/// The real pictures, where `CIFAR_ENGINE_TEST_DATA` says they are: `cifar-10-batches-bin` and
+/// `images`.
 #[test]
 fn real_cifar10_reads_alike_from_batches_and_folders() {
     let Some(root) = std::env::var_os("CIFAR_ENGINE_TEST_DATA").map(PathBuf::from) else {

@@ -1,7 +1,9 @@
-//! Whatever happens to a training, what it has saved is whole, and going on from there gives what it would have given.
+//! Whatever happens to a training, what it has saved is whole, and going on from there gives what
+//! it would have given.
 //!
-//! `CIFAR_ENGINE_TEST_KILLS` sets how often a run is killed (a few times otherwise), and `CIFAR_ENGINE_TEST_STRIDE`
-//! the distance in bytes between the places where a checkpoint is damaged.
+//! `CIFAR_ENGINE_TEST_KILLS` sets how often a run is killed (a few times otherwise), and
+//! `CIFAR_ENGINE_TEST_STRIDE` the distance in bytes between the places where a checkpoint is
+//! damaged.
 #![cfg(unix)]
 
 mod common;
@@ -67,8 +69,8 @@ fn assert_same_outcome(bench: &Bench, one: &str, other: &str) {
     }
 }
 
-/// Kills runs of a command at random moments, goes on with each every time until it ends, and holds the outcome
-/// against that of a run in peace; as many runs as it takes.
+/// Kills runs of a command at random moments, goes on with each every time until it ends, and holds
+/// the outcome against that of a run in peace; as many runs as it takes.
 fn kill_and_resume(bench: &Bench, command: &str) {
     let (subcommand, _) = command.split_once(' ').unwrap();
     let begin = Instant::now();
@@ -108,8 +110,9 @@ fn kill_and_resume(bench: &Bench, command: &str) {
     println!("{subcommand}: {kills} kills of {runs} runs, {while_writing} of them while a file was written");
 }
 
-/// Waits for a random moment: half of them any, half up to two epochs later in the middle of writing one of the files; of
-/// a large one, at some moment of it. Whether it came before the end of the child.
+/// Waits for a random moment: half of them any, half up to two epochs later in the middle of
+/// writing one of the files; of a large one, at some moment of it. Whether it came before the end
+/// of the child.
 fn until_a_moment(child: &mut Child, folder: &Path, duration: Duration, dice: [u32; 4]) -> bool {
     if !dice[0].is_multiple_of(2) {
         let moment = Instant::now() + duration.mul_f32(rng::unit(dice[1]) / 3.0);
@@ -159,7 +162,8 @@ fn a_run_can_be_taken_over_only_when_its_process_is_gone() {
     checkpoint(&folder).unwrap();
 }
 
-/// A file may grow to this many blocks of 1 KiB: weights may, checkpoints may not. What a full disk does, without one.
+/// A file may grow to this many blocks of 1 KiB: weights may, checkpoints may not. What a full disk
+/// does, without one.
 const LIMIT: usize = 3000;
 
 #[test]
@@ -275,8 +279,8 @@ fn a_place_that_cannot_be_written_is_told_before_the_training() {
     bench.fails(1, &format!("{TRAIN} --out /proc/run"), &["/proc/run", "cannot be created"]);
 }
 
-/// Permissions mean nothing to root, so there the program runs as another user. Where it lies, that one may not be
-/// allowed to look, so a copy is run.
+/// Permissions mean nothing to root, so there the program runs as another user. Where it lies, that
+/// one may not be allowed to look, so a copy is run.
 fn without_privileges(bench: &Bench, arguments: &str) -> (Option<i32>, String) {
     const NOBODY: u32 = 65534;
     let mut command = Command::new(bench.path("cifar-engine"));

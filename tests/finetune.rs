@@ -1,5 +1,5 @@
-//! Fine-tuning: what is frozen stays as it was, features give what the whole model gives, a run that is stopped and
-//! continued is the run that never stopped.
+//! Fine-tuning: what is frozen stays as it was, features give what the whole model gives, a run
+//! that is stopped and continued is the run that never stopped.
 
 mod common;
 
@@ -21,7 +21,8 @@ use cifar_engine::train::{Observer, Outcome, StepProgress};
 use cifar_engine::weights;
 use common::mobilenet::write_weights;
 
-/// A MobileNet v1 of width 0.25 that knows five classes of nothing, in a folder that lives as long as it.
+/// A MobileNet v1 of width 0.25 that knows five classes of nothing, in a folder that lives as long
+/// as it.
 struct Setting {
     folder: tempfile::TempDir,
 }
@@ -224,8 +225,9 @@ fn stops_in_either_stage_leave_no_trace() {
         let (outcome, all) = setting.train(&whole, &settings, usize::MAX);
         let whole_test = outcome.unwrap().test;
         let mut steps = 0;
-        // Features ask too: for two batches of each of two copies, and one of validation. So the stops are within
-        // the features, twice within an epoch, in validation, and in the second stage.
+        // Features ask too: for two batches of each of two copies, and one of validation. So the
+        // stops are within the features, twice within an epoch, in validation, and in the second
+        // stage.
         for stop in [3, 9, 12, 8, 14] {
             let (outcome, done) = setting.train(&parts, &settings, stop);
             assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");

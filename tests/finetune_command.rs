@@ -1,5 +1,6 @@
-//! The command `finetune`: what does not fit is explained, and settings come from a file. Apart from `finetune.rs`, which
-//! trains in its own process: a program that is being started holds that process's locks of run folders for a moment.
+//! The command `finetune`: what does not fit is explained, and settings come from a file. Apart
+//! from `finetune.rs`, which trains in its own process: a program that is being started holds that
+//! process's locks of run folders for a moment.
 
 mod common;
 
@@ -119,8 +120,9 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
     }
 }
 
-/// A run in the way is nobody's business: once the newest cnn in runs/ was evaluated at the end, unasked, and where its
-/// tensors did not fit the MobileNet's, the command failed after a good training.
+/// A run in the way is nobody's business: once the newest cnn in runs/ was evaluated at the end,
+/// unasked, and where its tensors did not fit the MobileNet's, the command failed after a good
+/// training.
 #[test]
 fn a_cnn_on_the_same_pictures_is_left_alone() {
     let folder = pretrained();
@@ -134,7 +136,8 @@ fn a_cnn_on_the_same_pictures_is_left_alone() {
     }
 }
 
-/// Under a constant rate a run may be made longer, also where all epochs are those of the classifier.
+/// Under a constant rate a run may be made longer, also where all epochs are those of the
+/// classifier.
 #[test]
 fn a_run_of_the_classifier_only_can_be_made_longer() {
     let folder = pretrained();
@@ -151,7 +154,8 @@ fn a_run_of_the_classifier_only_can_be_made_longer() {
     let settings = text("settings.toml");
     assert!(settings.contains("head_epochs = 2") && !settings.contains("attributes"), "{settings}");
 
-    // train would go on with it as if it were its own; and other weights at the same place are other features.
+    // train would go on with it as if it were its own; and other weights at the same place are
+    // other features.
     let fails = |command: &str, code, part: &str| {
         let (found, message) = program(folder.path(), command, &[]);
         assert!(found == code && message.contains(part), "{command}: {found} {message}");

@@ -1,8 +1,8 @@
-//! No bytes from outside end in a panic, an endless loop, or more memory than they may take. Valid files are changed
-//! at random and read; alone in its binary, for the allocator counts everything.
+//! No bytes from outside end in a panic, an endless loop, or more memory than they may take. Valid
+//! files are changed at random and read; alone in its binary, for the allocator counts everything.
 //!
-//! `CIFAR_ENGINE_FUZZ_SECONDS` sets how long each reader is tried, `CIFAR_ENGINE_FUZZ_SEED` where the changes begin.
-//! A finding is left in the temporary folder, and its name is printed.
+//! `CIFAR_ENGINE_FUZZ_SECONDS` sets how long each reader is tried, `CIFAR_ENGINE_FUZZ_SEED` where
+//! the changes begin. A finding is left in the temporary folder, and its name is printed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -38,7 +38,8 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// The system's allocator, counting.
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it came; counting touches no memory of the caller.
+// SAFETY: every call goes to the system's allocator as it came; counting touches no memory of the
+// caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
@@ -82,7 +83,8 @@ impl Dice {
     }
 }
 
-/// Changes some bytes: single bits, numbers at the edges of their range, blocks that are cut, doubled or moved.
+/// Changes some bytes: single bits, numbers at the edges of their range, blocks that are cut,
+/// doubled or moved.
 fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Dice) {
     const EDGES: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 0x7fff_ffff_ffff_ffff, u64::MAX];
     for _ in 0..1 + dice.below(6) {

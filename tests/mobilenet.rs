@@ -1,7 +1,8 @@
-//! MobileNets against timm: logits and activations of inference; logits, loss, activations, every gradient and the
-//! running statistics of a training step, on every instruction set. `tools/mobilenet_goldens.py` writes the files;
-//! they are committed, and these tests fail without them. Weights and pictures are seeded hashes, the same there
-//! and here. Then real weights, where `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
+//! MobileNets against timm: logits and activations of inference; logits, loss, activations, every
+//! gradient and the running statistics of a training step, on every instruction set.
+//! `tools/mobilenet_goldens.py` writes the files; they are committed, and these tests fail without
+//! them. Weights and pictures are seeded hashes, the same there and here. Then real weights, where
+//! `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
 
 mod common;
 
@@ -30,12 +31,12 @@ const BATCH: usize = 2;
 const SIZE: usize = 57;
 const CLASSES: usize = 10;
 
-/// How far a tensor may be off, relative to its largest magnitude: float32 rounding through fifty layers there and
-/// back, with statistics of as few as eight numbers in the last of them.
+/// How far a tensor may be off, relative to its largest magnitude: float32 rounding through fifty
+/// layers there and back, with statistics of as few as eight numbers in the last of them.
 const TOLERANCE: f64 = 1e-3;
 
-/// Magnitudes below this count as this: the shift of a linear bottleneck has no effect, because a batch norm takes
-/// it away again, and a gradient of pure rounding.
+/// Magnitudes below this count as this: the shift of a linear bottleneck has no effect, because a
+/// batch norm takes it away again, and a gradient of pure rounding.
 const FLOOR: f64 = 0.05;
 
 /// Tensors by name.
@@ -298,8 +299,8 @@ fn real_weights_know_a_cat_and_an_espresso() {
     }
 }
 
-/// In inference the normalisations are folded once, and every depthwise convolution is one step with the pointwise one
-/// after it.
+/// In inference the normalisations are folded once, and every depthwise convolution is one step
+/// with the pointwise one after it.
 #[test]
 fn inference_is_fused() {
     for (name, blocks, convolutions) in [("mobilenet_v1_same", 13, 1), ("mobilenet_v2", 17, 18)] {
@@ -312,10 +313,10 @@ fn inference_is_fused() {
     }
 }
 
-/// In training every normalisation gets its statistics from the convolution before it and is done by what reads it, and its
-/// gradient is one step with that of the convolution after it. Not where it gets its own from the end of the network; nor,
-/// in v2, where its output is a term of one of the ten sums, or goes into one besides: that makes 10 more, and 5 for the
-/// last sum of a stage.
+/// In training every normalisation gets its statistics from the convolution before it and is done
+/// by what reads it, and its gradient is one step with that of the convolution after it. Not where
+/// it gets its own from the end of the network; nor, in v2, where its output is a term of one of
+/// the ten sums, or goes into one besides: that makes 10 more, and 5 for the last sum of a stage.
 #[test]
 fn training_is_fused() {
     for (name, norms, alone) in [("mobilenet_v1_same", 27, 1), ("mobilenet_v2", 52, 16)] {
@@ -366,8 +367,8 @@ fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32>
     found
 }
 
-/// With threads that share a batch out evenly, each takes its pictures through the network by itself. With five, twelve
-/// pictures go through it step by step, and so does a single one.
+/// With threads that share a batch out evenly, each takes its pictures through the network by
+/// itself. With five, twelve pictures go through it step by step, and so does a single one.
 #[test]
 fn pictures_by_themselves_give_the_bits_of_a_batch() {
     const PICTURES: usize = 12;
@@ -387,8 +388,8 @@ fn pictures_by_themselves_give_the_bits_of_a_batch() {
     }
 }
 
-/// A single picture that is large goes through the first layers in bands of rows; of two pictures, three threads together
-/// take every step for all rows.
+/// A single picture that is large goes through the first layers in bands of rows; of two pictures,
+/// three threads together take every step for all rows.
 #[test]
 fn bands_of_rows_give_the_bits_of_a_whole_picture() {
     const LARGE: usize = 225;

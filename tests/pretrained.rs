@@ -1,5 +1,5 @@
-//! Weights from elsewhere: which model a file is recognised as, whose names it has, what is known about it, and what
-//! is said about files that do not fit.
+//! Weights from elsewhere: which model a file is recognised as, whose names it has, what is known
+//! about it, and what is said about files that do not fit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A run that is stopped and continued, anywhere and any number of times, is bit for bit the run that never
-//! stopped.
+//! A run that is stopped and continued, anywhere and any number of times, is bit for bit the run
+//! that never stopped.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -16,7 +16,8 @@ use cifar_engine::train::schedule::Schedule;
 use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::train::{self, Observer, Outcome, StepProgress};
 
-/// Stops a training after a number of questions whether to go on: one a step, and one a batch of validation.
+/// Stops a training after a number of questions whether to go on: one a step, and one a batch of
+/// validation.
 struct Stopping {
     left: Cell<usize>,
     steps: usize,
@@ -68,7 +69,8 @@ fn left_in(folder: &Path) -> (Checkpoint, Vec<u8>, Vec<u8>) {
     (checkpoint, bytes("best.safetensors"), bytes("last.safetensors"))
 }
 
-/// Trains in one go, and again with a stop after each number of questions; both must leave the same.
+/// Trains in one go, and again with a stop after each number of questions; both must leave the
+/// same.
 fn check(settings: &Settings, stops: &[usize]) {
     let dir = tempfile::tempdir().unwrap();
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));

@@ -1,5 +1,5 @@
-//! The program from outside: train, evaluate and predict on a small data set in CIFAR-10's format, and
-//! everything that can be wrong with what they are given.
+//! The program from outside: train, evaluate and predict on a small data set in CIFAR-10's format,
+//! and everything that can be wrong with what they are given.
 
 mod common;
 
@@ -163,7 +163,8 @@ fn a_picture_that_cannot_be_drawn_is_only_warned_of() {
     }
 }
 
-/// The default batch, and an explicit one that is larger than the data, shrink; the rate follows the batch.
+/// The default batch, and an explicit one that is larger than the data, shrink; the rate follows
+/// the batch.
 #[test]
 fn the_batch_fits_the_data() {
     let bench = Bench::new();
@@ -274,8 +275,8 @@ fn standard_output_may_be_closed_or_full() {
     assert_eq!(shell(&format!("{QUICK} --out run 2> /dev/full")).status.code(), Some(0));
 }
 
-/// A training of many epochs that has saved its first, and the signal that ends it, begun by `shell`, which replaces
-/// itself by the program.
+/// A training of many epochs that has saved its first, and the signal that ends it, begun by
+/// `shell`, which replaces itself by the program.
 #[cfg(unix)]
 fn ended_by(bench: &Bench, signal: &str, shell: &str) -> std::process::ExitStatus {
     let program = env!("CARGO_BIN_EXE_cifar-engine");

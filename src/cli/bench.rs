@@ -46,7 +46,8 @@ pub struct Bench {
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
-    /// Print the time of every step of the plan, its rates and, of a CPU, its share of the measured peak.
+    /// Print the time of every step of the plan, its rates and, of a CPU, its share of the measured
+    /// peak.
     #[arg(long)]
     profile: bool,
 
@@ -74,7 +75,8 @@ impl Bench {
         let device = device.as_mut();
         let (plan, planned) = self.prepare(device)?;
         let mut times = self.time(device, plan)?;
-        // A GPU works on several steps at once, of which each ends when it will; the CPU has no step but the one.
+        // A GPU works on several steps at once, of which each ends when it will; the CPU has no
+        // step but the one.
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         let step = if is_gpu { mean } else { median(&mut times) };
         let rate = f64::from(self.batch_size) / step;

@@ -1,5 +1,6 @@
-//! The settings of a training as a user chooses them: by option, by environment variable, in a file, or not at
-//! all. An option wins over a variable, that over the file, and that over the recipe.
+//! The settings of a training as a user chooses them: by option, by environment variable, in a
+//! file, or not at all. An option wins over a variable, that over the file, and that over the
+//! recipe.
 
 use std::fs;
 use std::path::Path;
@@ -25,12 +26,14 @@ use crate::train::settings::{
     usual_rate,
 };
 
-/// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file of choices.
+/// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file of
+/// choices.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Choices {
-    /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder
-    /// of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and test/CLASS/* [default: auto].
+    /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz,
+    /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and test/CLASS/*
+    /// [default: auto].
     #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
 
@@ -115,7 +118,8 @@ pub struct Choices {
     )]
     pub image_size: Option<usize>,
 
-    /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a tenth].
+    /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a
+    /// tenth].
     #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_VALIDATION", hide_env = true)]
     pub validation: Option<usize>,
 
@@ -123,7 +127,8 @@ pub struct Choices {
     #[arg(long, value_name = "N", env = "CIFAR_ENGINE_SEED", hide_env = true)]
     pub seed: Option<u32>,
 
-    /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999 [default: 0, off].
+    /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999
+    /// [default: 0, off].
     #[arg(long, value_name = "X", allow_negative_numbers = true, env = "CIFAR_ENGINE_EMA", hide_env = true)]
     pub ema: Option<f32>,
 
@@ -199,7 +204,8 @@ impl Choices {
         read_toml(path, MOST_TEXT)
     }
 
-    /// The choices for a training from scratch: these, and those of the file where there are none here.
+    /// The choices for a training from scratch: these, and those of the file where there are none
+    /// here.
     ///
     /// # Errors
     /// If the file is no file of choices, or one for `finetune`.
@@ -228,8 +234,8 @@ impl Choices {
         merged(&Choices { recipe: None, finetune: None, ..self.clone() }, settings)
     }
 
-    /// Completes what could not be known before the data and the other choices were. Returns what the size of the data
-    /// changed, to be told.
+    /// Completes what could not be known before the data and the other choices were. Returns what
+    /// the size of the data changed, to be told.
     ///
     /// # Errors
     /// If a number of validation images is chosen, but the data has some of its own.
@@ -290,7 +296,8 @@ impl Choices {
     }
 }
 
-/// The source from which `data` was loaded, such that it gives the same data next time and from anywhere.
+/// The source from which `data` was loaded, such that it gives the same data next time and from
+/// anywhere.
 pub fn lasting_source(source: &str, data: &Dataset) -> String {
     match source {
         // What was loaded, not what was asked for: auto may have fallen back.
@@ -299,8 +306,8 @@ pub fn lasting_source(source: &str, data: &Dataset) -> String {
     }
 }
 
-/// A path that is right from anywhere; where the full path is no text, which settings could not hold, it stays as
-/// it was given.
+/// A path that is right from anywhere; where the full path is no text, which settings could not
+/// hold, it stays as it was given.
 pub fn lasting(path: &str) -> String {
     let full = fs::canonicalize(path).ok().and_then(|path| path.into_os_string().into_string().ok());
     full.unwrap_or_else(|| path.into())

@@ -175,7 +175,8 @@ pub fn draw(runs: &[Run], out: &Path) -> Result<bool> {
     Ok(drawn)
 }
 
-/// A row for each run: what it has come to, what it was told where that is not the same in all, and its name.
+/// A row for each run: what it has come to, what it was told where that is not the same in all, and
+/// its name.
 pub fn table(runs: &[Run]) -> Table {
     let settings: Vec<_> = runs.iter().map(told).collect();
     let names: BTreeSet<&String> = settings.iter().flat_map(BTreeMap::keys).collect();
@@ -190,7 +191,8 @@ pub fn table(runs: &[Run]) -> Table {
     table
 }
 
-/// The settings of a run by name, those in a table below as `finetune.head_rate`, and its number of parameters.
+/// The settings of a run by name, those in a table below as `finetune.head_rate`, and its number of
+/// parameters.
 fn told(run: &Run) -> BTreeMap<String, String> {
     let mut told = BTreeMap::new();
     flatten("", &run.settings, &mut told);

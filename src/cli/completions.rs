@@ -20,7 +20,8 @@ impl Completions {
     pub fn run(self) -> Result<()> {
         let mut text = Vec::new();
         generate(self.shell, &mut super::command(), "cifar-engine", &mut text);
-        // clap_complete spells a name with a hyphen in two ways, and then finds no subcommand (clap's issue 6421).
+        // clap_complete spells a name with a hyphen in two ways, and then finds no subcommand
+        // (clap's issue 6421).
         let text = String::from_utf8_lossy(&text).replace("cifar__subcmd__engine", "cifar__engine");
         console::print_own(text.trim_end())
     }

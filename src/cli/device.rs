@@ -18,8 +18,8 @@ use crate::kernels::simd::Isa;
 /// Where the computation runs.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceOptions {
-    /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:NAME, a part of the name of one of
-    /// `cifar-engine devices`.
+    /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:NAME, a part of the name
+    /// of one of `cifar-engine devices`.
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true, hide_possible_values = true, value_parser = known(["auto", "cpu", "gpu"], read::<Wanted>))]
     pub device: Wanted,
 
@@ -27,7 +27,8 @@ pub struct DeviceOptions {
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,
 
-    /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest there is].
+    /// Instruction set of the CPU kernels: avx512, avx2, neon or portable [default: the widest
+    /// there is].
     #[arg(long, env = "CIFAR_ENGINE_ISA", hide_env = true, value_name = "NAME",
         hide_possible_values = true,
         value_parser = known(["avx512", "avx2", "neon", "portable"], |text| Ok(text.to_string())))]
@@ -93,7 +94,8 @@ impl DeviceOptions {
         }
     }
 
-    /// A device for plans that are only measured, not run: no GPU is looked for unless one is named.
+    /// A device for plans that are only measured, not run: no GPU is looked for unless one is
+    /// named.
     ///
     /// # Errors
     /// As for [`DeviceOptions::open`].

@@ -25,8 +25,8 @@ pub struct Doctor {
     device: DeviceOptions,
 }
 
-/// Largest error, relative to the largest value of a tensor: f32 rounding through sums in another order, and
-/// elementary functions as the driver computes them.
+/// Largest error, relative to the largest value of a tensor: f32 rounding through sums in another
+/// order, and elementary functions as the driver computes them.
 const TOLERANCE: f64 = 2e-5;
 
 /// What came out for an op.
@@ -37,8 +37,9 @@ struct Finding {
 }
 
 impl Doctor {
-    /// Runs the test cases of every op, those of the backward pass and the optimizers included, and prints each op as it
-    /// is done. A GPU is held against the CPU, the CPU against the definitions of the ops in double precision.
+    /// Runs the test cases of every op, those of the backward pass and the optimizers included, and
+    /// prints each op as it is done. A GPU is held against the CPU, the CPU against the definitions
+    /// of the ops in double precision.
     pub fn run(self) -> Result<()> {
         let Opened { mut device, is_gpu, name, json } = self.device.open_with(|_, _| ())?;
         let mut cpu = self.device.cpu()?;

@@ -179,7 +179,8 @@ impl FinetuneCommand {
         Ok(FinetuneChoices { attributes, input_size: self.choices.image_size, ..self.own.clone() })
     }
 
-    /// The data: images in a folder in the size that the model sees, others in their own, to be enlarged.
+    /// The data: images in a folder in the size that the model sees, others in their own, to be
+    /// enlarged.
     fn load(&self, settings: &mut Settings, continued: Option<&Path>) -> Result<Dataset> {
         let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
         let is_folder = settings.data.parse::<Source>()?.is_image_folder();

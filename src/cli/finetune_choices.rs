@@ -17,8 +17,8 @@ use crate::train::settings::Settings;
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FinetuneChoices {
-    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for ImageNet's,
-    /// cached or downloaded [default: auto].
+    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for
+    /// ImageNet's, cached or downloaded [default: auto].
     #[arg(long, value_name = "auto|PATH", env = "CIFAR_ENGINE_PRETRAINED", hide_env = true)]
     pub pretrained: Option<String>,
 
@@ -26,7 +26,8 @@ pub struct FinetuneChoices {
     #[arg(skip)]
     pub input_size: Option<usize>,
 
-    /// Blocks before the classifier that are trained too, from the last, or all; 0 for the classifier only
+    /// Blocks before the classifier that are trained too, from the last, or all; 0 for the
+    /// classifier only
     /// [default: all].
     #[arg(
         long,
@@ -38,8 +39,8 @@ pub struct FinetuneChoices {
     #[serde(deserialize_with = "unfreeze_in_a_file")]
     pub unfreeze: Option<usize>,
 
-    /// Of the epochs, those in which only the classifier is trained [default: a quarter, at most 3, or 5 for up
-    /// to 10,000 training images; all with --unfreeze 0].
+    /// Of the epochs, those in which only the classifier is trained [default: a quarter, at most 3,
+    /// or 5 for up to 10,000 training images; all with --unfreeze 0].
     #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
     pub head_epochs: Option<usize>,
 
@@ -54,7 +55,8 @@ pub struct FinetuneChoices {
     )]
     pub head_rate: Option<f32>,
 
-    /// Rate of the blocks, as a share of the classifier's [default: 0.5; 1 for up to 2,000 training images].
+    /// Rate of the blocks, as a share of the classifier's [default: 0.5; 1 for up to 2,000 training
+    /// images].
     #[serde(alias = "backbone_lr")]
     #[arg(
         long = "backbone-lr",
@@ -65,8 +67,8 @@ pub struct FinetuneChoices {
     )]
     pub backbone: Option<f32>,
 
-    /// Whether the classifier begins as the logistic regression that suits what the frozen layers put out [default: up
-    /// to 10,000 training images].
+    /// Whether the classifier begins as the logistic regression that suits what the frozen layers
+    /// put out [default: up to 10,000 training images].
     #[arg(
         long,
         value_name = "true|false",
@@ -78,8 +80,8 @@ pub struct FinetuneChoices {
     )]
     pub fit_head: Option<bool>,
 
-    /// Whether batch normalisation keeps its stored statistics where it is trained, too [default: up to 2,000
-    /// training images].
+    /// Whether batch normalisation keeps its stored statistics where it is trained, too [default:
+    /// up to 2,000 training images].
     #[arg(
         long,
         value_name = "true|false",
@@ -110,7 +112,8 @@ fn unfreeze_in_a_file<'de, D: Deserializer<'de>>(file: D) -> std::result::Result
 }
 
 impl FinetuneChoices {
-    /// The choices of a whole fine-tuning: these and `choices`, and those of the file where there are none.
+    /// The choices of a whole fine-tuning: these and `choices`, and those of the file where there
+    /// are none.
     ///
     /// # Errors
     /// If the file is no file of choices, or one for `train`.
@@ -126,7 +129,8 @@ impl FinetuneChoices {
         if self.pretrained.is_some() && self.pretrained != own.pretrained {
             own.attributes = Attributes::default();
         }
-        // With the classifier only, the file's number of its epochs is that of all, and follows from the others.
+        // With the classifier only, the file's number of its epochs is that of all, and follows
+        // from the others.
         if own.unfreeze == Some(0) && own.head_epochs == read.epochs {
             own.head_epochs = None;
         }

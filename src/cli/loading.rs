@@ -19,8 +19,8 @@ use crate::train::{run_folder, split_table};
 /// The data set that weights are tried on.
 #[derive(Args, Clone, Debug)]
 pub struct DataOptions {
-    /// cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a folder of images,
-    /// test/CLASS/* or CLASS/* [default: what the weights' run was measured on].
+    /// cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a
+    /// folder of images, test/CLASS/* or CLASS/* [default: what the weights' run was measured on].
     #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
 
@@ -53,12 +53,12 @@ impl Tried {
         }
     }
 
-    /// Loads what the weights are measured on: the data that is named, or that of their run, with the labels of the
-    /// weights' classes.
+    /// Loads what the weights are measured on: the data that is named, or that of their run, with
+    /// the labels of the weights' classes.
     ///
     /// # Errors
-    /// If no data is named and the weights do not say theirs, it cannot be loaded, or has classes that are unknown to
-    /// the weights.
+    /// If no data is named and the weights do not say theirs, it cannot be loaded, or has classes
+    /// that are unknown to the weights.
     pub fn load(&self, spec: &Spec, options: &DataOptions, threads: u16) -> Result<Dataset> {
         let folder = self.weights.parent().unwrap_or(Path::new(""));
         let run = run_folder::settings_in(folder);
@@ -138,7 +138,8 @@ fn some_of(names: &[&String]) -> String {
     format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
 }
 
-/// Loads the data to train on; for a run that is continued, with the test images that it was begun with.
+/// Loads the data to train on; for a run that is continued, with the test images that it was begun
+/// with.
 ///
 /// # Errors
 /// As for [`data::load`]; or if the run's list of its images cannot be read.
@@ -215,7 +216,8 @@ pub fn announce(data: &Dataset, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// One line about the parts of a data set that are used, by their labels; with details, a line for each class.
+/// One line about the parts of a data set that are used, by their labels; with details, a line for
+/// each class.
 fn say(data: &Dataset, parts: &[(&str, &[u32])], more: &str) {
     let used: Vec<_> = parts.iter().filter(|(_, labels)| !labels.is_empty()).collect();
     let counts: Vec<String> = used.iter().map(|(name, labels)| format!("{} {name}", labels.len())).collect();

@@ -18,8 +18,8 @@ use crate::train::schedule::Schedule;
 
 /// Find a learning rate: train a few steps at rates that rise, and see where the loss is lowest.
 ///
-/// Suggested is the rate at which the smoothed loss is lowest: a schedule that only passes its highest rate can
-/// take it. With --schedule constant it is a tenth of that.
+/// Suggested is the rate at which the smoothed loss is lowest: a schedule that only passes its
+/// highest rate can take it. With --schedule constant it is a tenth of that.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine lr-find                            for the default recipe

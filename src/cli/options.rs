@@ -18,8 +18,8 @@ pub struct FlipOption {
 /// What weights from elsewhere may not say about themselves.
 #[derive(Args, Clone, Debug, Default)]
 pub struct WeightsOptions {
-    /// How the weights' convolutions are padded: same (TensorFlow, Keras) or symmetric (PyTorch) [default: what
-    /// the file says, else symmetric].
+    /// How the weights' convolutions are padded: same (TensorFlow, Keras) or symmetric (PyTorch)
+    /// [default: what the file says, else symmetric].
     #[arg(long, value_enum, value_name = "STYLE")]
     pub padding: Option<PaddingStyle>,
 
@@ -27,8 +27,8 @@ pub struct WeightsOptions {
     #[arg(long, value_name = "X")]
     pub bn_epsilon: Option<f32>,
 
-    /// Mean of each channel that the weights were trained with, of pixels between 0 and 1 [default: what the
-    /// file says, else its makers' usual].
+    /// Mean of each channel that the weights were trained with, of pixels between 0 and 1 [default:
+    /// what the file says, else its makers' usual].
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', num_args = 1)]
     pub mean: Option<Vec<f32>>,
 

@@ -36,18 +36,21 @@ use crate::train::run_folder;
   cifar-engine predict photo.jpg --weights FILE --labels NAMES.txt --top 1
   cifar-engine predict --sample 7             test image 7, with its label")]
 pub struct Predict {
-    /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for a picture from standard input.
+    /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for a picture from
+    /// standard input.
     #[arg(required_unless_present = "sample", value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// The weights, or builtin for those in the program [default: the newest best.safetensors in runs/, or builtin].
+    /// The weights, or builtin for those in the program [default: the newest best.safetensors in
+    /// runs/, or builtin].
     #[arg(long, value_name = "FILE", env = "CIFAR_ENGINE_WEIGHTS", hide_env = true)]
     weights: Option<PathBuf>,
 
     #[command(flatten)]
     attributes: WeightsOptions,
 
-    /// Names of the classes, one a line, for weights that come without; a first line 'background' is skipped.
+    /// Names of the classes, one a line, for weights that come without; a first line 'background'
+    /// is skipped.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
@@ -171,7 +174,8 @@ impl Predict {
         self.tell_bad(bad, good)
     }
 
-    /// Says which images could not be read: an error, unless they are to be skipped and others were good.
+    /// Says which images could not be read: an error, unless they are to be skipped and others were
+    /// good.
     fn tell_bad(&self, mut bad: Vec<Error>, good: usize) -> Result<()> {
         if self.skip_bad && good > 0 {
             bad.iter().for_each(|error| console::note(format_args!("warning: left out {error}")));
@@ -279,8 +283,8 @@ fn load(files: &[PathBuf], size: usize, bad: &mut Vec<Error>) -> Result<(Vec<Str
     Ok((names, images))
 }
 
-/// The lines of a file, as many as there are classes, but for empty ones before and after them. Lists made for TensorFlow
-/// begin with one for the background, which other models do not have.
+/// The lines of a file, as many as there are classes, but for empty ones before and after them.
+/// Lists made for TensorFlow begin with one for the background, which other models do not have.
 ///
 /// # Errors
 /// If it cannot be read, has more or fewer lines, or an empty one between others.

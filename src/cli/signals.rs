@@ -1,5 +1,5 @@
-//! Signals that end the work. What is under way stops at the next safe point, where a training saves; the exit code
-//! is 130.
+//! Signals that end the work. What is under way stops at the next safe point, where a training
+//! saves; the exit code is 130.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// Heeds signals from now on: Ctrl-C and, on Unix, those by which a container, a batch system, or a terminal that
-/// closes ends a program.
+/// Heeds signals from now on: Ctrl-C and, on Unix, those by which a container, a batch system, or a
+/// terminal that closes ends a program.
 ///
 /// # Errors
 /// If the system refuses.
@@ -48,8 +48,8 @@ pub fn listen() -> io::Result<()> {
     ctrlc::set_handler(handler).map_err(io::Error::other)
 }
 
-/// Whether this process was started with the signal ignored, as nohup does. Where the system does not tell, it is left
-/// as it is.
+/// Whether this process was started with the signal ignored, as nohup does. Where the system does
+/// not tell, it is left as it is.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -30,13 +30,14 @@ use crate::train::settings::{Recipe, Settings};
   cifar-engine summary runs/cnn-cifar10-1
   cifar-engine summary best.safetensors --json")]
 pub struct Summary {
-    /// Which model: cnn, mobilenet-v1 or mobilenet-v2; or the model of a file of weights or of a run folder.
+    /// Which model: cnn, mobilenet-v1 or mobilenet-v2; or the model of a file of weights or of a
+    /// run folder.
     #[arg(value_name = "MODEL|WEIGHTS|RUN", hide_possible_values = true,
         value_parser = known(Architecture::names(), |text| Ok(text.to_string())))]
     model: String,
 
-    /// Side of the images in pixels [default: what the weights were trained with; without weights 32 for the
-    /// cnn and 96 for MobileNets, as in finetune].
+    /// Side of the images in pixels [default: what the weights were trained with; without weights
+    /// 32 for the cnn and 96 for MobileNets, as in finetune].
     #[arg(long, value_name = "PIXELS", value_parser = image_size)]
     image_size: Option<usize>,
 
@@ -149,7 +150,8 @@ impl Memory {
             steps: plan.steps.len(),
             gflop: plan.flops() as f64 / 1e9,
             peak,
-            // A device that takes a few images at a time through all steps needs less than the whole batch does.
+            // A device that takes a few images at a time through all steps needs less than the
+            // whole batch does.
             slots: plan.slot_bytes().min(peak.saturating_sub(state)),
             state,
         }

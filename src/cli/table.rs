@@ -43,8 +43,8 @@ impl Table {
         &self.lines
     }
 
-    /// The table as text: one block, or several that are no wider than `room`. Each of several ends with the last
-    /// column, which says what the rows are.
+    /// The table as text: one block, or several that are no wider than `room`. Each of several ends
+    /// with the last column, which says what the rows are.
     pub fn blocks(&self, room: Option<usize>) -> Vec<Vec<String>> {
         let columns = self.sides.len();
         let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();

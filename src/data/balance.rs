@@ -16,7 +16,8 @@ pub fn counts(labels: &[u32], classes: usize) -> Vec<usize> {
     counts
 }
 
-/// What a user should know about the images that are trained on and validated with, by their labels.
+/// What a user should know about the images that are trained on and validated with, by their
+/// labels.
 pub fn warnings(classes: &[String], train: &[u32], validation: &[u32]) -> Vec<String> {
     let counted = counts(train, classes.len());
     let mut warnings = Vec::new();

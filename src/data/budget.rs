@@ -1,4 +1,5 @@
-//! Memory that images take while they are decoded: many threads decode at once, and each image may be large.
+//! Memory that images take while they are decoded: many threads decode at once, and each image may
+//! be large.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -21,8 +22,8 @@ impl Budget {
         Budget { bytes, used: Mutex::new(0), freed: Condvar::new() }
     }
 
-    /// Waits until so many bytes are free, and takes them; what is larger than the budget has it for itself. A thread
-    /// must not ask for a second share while it holds one.
+    /// Waits until so many bytes are free, and takes them; what is larger than the budget has it
+    /// for itself. A thread must not ask for a second share while it holds one.
     pub fn take(&self, bytes: u64) -> Share<'_> {
         let bytes = bytes.min(self.bytes);
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);

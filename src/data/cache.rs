@@ -7,8 +7,9 @@ use crate::environment;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// `CIFAR_ENGINE_CACHE`, in which a `~/` in front stands for the user's folder, or the user's own cache folder. None where a
-/// user has no folder: a place that all users share is no place to trust.
+/// `CIFAR_ENGINE_CACHE`, in which a `~/` in front stands for the user's folder, or the user's own
+/// cache folder. None where a user has no folder: a place that all users share is no place to
+/// trust.
 pub(super) fn default_folder() -> Option<PathBuf> {
     match environment::value("CIFAR_ENGINE_CACHE") {
         Some(given) => {
@@ -20,7 +21,8 @@ pub(super) fn default_folder() -> Option<PathBuf> {
     }
 }
 
-/// A path with the user's folder for `~`; none where that is not known, or is another user's (`~name`).
+/// A path with the user's folder for `~`; none where that is not known, or is another user's
+/// (`~name`).
 fn expanded(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     match path.strip_prefix("~") {
         Ok(rest) => home.map(|home| home.join(rest)),
@@ -41,7 +43,8 @@ pub(crate) fn folder(folder: &Option<PathBuf>) -> Result<&Path> {
     })
 }
 
-/// Checks that nobody else has put a file or folder where it is: in a folder that others can write to, it must be one's own.
+/// Checks that nobody else has put a file or folder where it is: in a folder that others can write
+/// to, it must be one's own.
 ///
 /// # Errors
 /// If another user could have put it there.

@@ -1,8 +1,8 @@
 //! CIFAR-10 in its official binary form: a folder of batch files, or the archive they come in.
 //!
-//! A record is one label byte and 3072 pixel bytes: the red, the green and the blue plane of a 32x32
-//! picture, row by row. Five files make the training set, a sixth the test set. Krizhevsky, "Learning
-//! Multiple Layers of Features from Tiny Images" (2009).
+//! A record is one label byte and 3072 pixel bytes: the red, the green and the blue plane of a
+//! 32x32 picture, row by row. Five files make the training set, a sixth the test set. Krizhevsky,
+//! "Learning Multiple Layers of Features from Tiny Images" (2009).
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -22,7 +22,8 @@ pub const CLASSES: [&str; 10] =
 const SIZE: usize = 32;
 const PLANE: usize = SIZE * SIZE;
 const RECORD: usize = 1 + CHANNELS * PLANE;
-/// Records of an official batch file; smaller sets in the same layout are welcome, larger ones are not it.
+/// Records of an official batch file; smaller sets in the same layout are welcome, larger ones are
+/// not it.
 const MAX_RECORDS: usize = 10_000;
 
 const FOLDER: &str = "cifar-10-batches-bin";
@@ -37,8 +38,8 @@ const BATCHES: [&str; 6] = [
     "test_batch.bin",
 ];
 
-/// Unpacked bytes read from an archive before it is taken for a decompression bomb; the official one
-/// holds 184 MB.
+/// Unpacked bytes read from an archive before it is taken for a decompression bomb; the official
+/// one holds 184 MB.
 const MAX_UNPACKED: u64 = 512 << 20;
 
 /// The official archive and the places it is known to be at.
@@ -57,7 +58,8 @@ pub fn remote() -> Remote {
     }
 }
 
-/// The folder with the batch files: `dir` itself or its `cifar-10-batches-bin`, if one of them holds any.
+/// The folder with the batch files: `dir` itself or its `cifar-10-batches-bin`, if one of them
+/// holds any.
 pub fn find_folder(dir: &Path) -> Option<PathBuf> {
     [dir.to_path_buf(), dir.join(FOLDER)]
         .into_iter()
@@ -69,15 +71,15 @@ pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     BATCHES.iter().chain([&META]).map(move |name| folder.join(name))
 }
 
-/// Reads the six batch files (and the class names, if they are there) of `dir`; of the five with training pictures
-/// only the sizes, if `test_only`.
+/// Reads the six batch files (and the class names, if they are there) of `dir`; of the five with
+/// training pictures only the sizes, if `test_only`.
 ///
-/// The result is called `cifar10` only where it can be CIFAR-10: all files of the official size and the
-/// official class names. Otherwise it has the name of its folder.
+/// The result is called `cifar10` only where it can be CIFAR-10: all files of the official size and
+/// the official class names. Otherwise it has the name of its folder.
 ///
 /// # Errors
-/// A missing file, one whose size is no whole number of records, or a label above 9; names the file and
-/// the record. Class names that are not ten different ones of a sensible length.
+/// A missing file, one whose size is no whole number of records, or a label above 9; names the file
+/// and the record. Class names that are not ten different ones of a sensible length.
 pub fn load_folder(dir: &Path, test_only: bool) -> Result<Dataset> {
     let mut parts = Parts::default();
     for (i, name) in BATCHES.into_iter().enumerate() {

@@ -19,13 +19,14 @@ use super::progress::Progress;
 use super::{CHANNELS, CLASSES, Dataset, Images, Options, picture, split};
 use crate::error::{Error, Result};
 
-/// Names of the folders of the parts, as tools and people call them; in any case of letters, and with `_set` behind.
+/// Names of the folders of the parts, as tools and people call them; in any case of letters, and
+/// with `_set` behind.
 const TRAIN: [&str; 2] = ["train", "training"];
 const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
 const TEST: [&str; 2] = ["test", "testing"];
 
-/// The files of each class, by the class's name; each list in the order of the listing, so that no file system
-/// decides it.
+/// The files of each class, by the class's name; each list in the order of the listing, so that no
+/// file system decides it.
 type Files = BTreeMap<String, Vec<PathBuf>>;
 
 /// The parts of a data set; one that the source does not have is empty.
@@ -52,13 +53,14 @@ pub struct Measured {
     pub files: BTreeSet<String>,
 }
 
-/// Reads the images below `dir` at `size` x `size`, or only those to measure on. Classes are the folders of `train`,
-/// or of `dir` itself, sorted by name. Images that cannot be read are an error, or left out if that is wanted.
+/// Reads the images below `dir` at `size` x `size`, or only those to measure on. Classes are the
+/// folders of `train`, or of `dir` itself, sorted by name. Images that cannot be read are an error,
+/// or left out if that is wanted.
 ///
 /// # Errors
-/// No layout that is known, a number of classes outside [`CLASSES`], a class name that is not fit to print, a
-/// class without training images, a class to measure on that is unknown to `train`, or an image that cannot be read
-/// (the first one in order, named).
+/// No layout that is known, a number of classes outside [`CLASSES`], a class name that is not fit
+/// to print, a class without training images, a class to measure on that is unknown to `train`, or
+/// an image that cannot be read (the first one in order, named).
 pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
     let mut lister = Lister { stop: options.stop, ..Lister::default() };
     let mut parts = list(dir, &mut lister, options)?;
@@ -138,7 +140,8 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<Layout>> {
     for part in &parts {
         flat &= folders(part, lister)?.is_empty();
     }
-    // A folder `train` that has no folders of its own, beside other folders, is one of pictures of trains.
+    // A folder `train` that has no folders of its own, beside other folders, is one of pictures of
+    // trains.
     let are_classes = flat && all.len() > parts.len();
     if all.is_empty() {
         return Err(unexpected_layout(dir, lister));
@@ -179,7 +182,8 @@ fn leave_the_rest(dir: &Path, layout: &Layout, lister: &mut Lister) -> Result<()
     Ok(())
 }
 
-/// Refuses folders that cannot be meant as classes: those that hold no image, but all the same folders.
+/// Refuses folders that cannot be meant as classes: those that hold no image, but all the same
+/// folders.
 fn check_classes(dir: &Path, lister: &Lister) -> Result<()> {
     let mut shared: Option<BTreeSet<String>> = None;
     let classes = folders(dir, lister)?;
@@ -256,8 +260,8 @@ fn class_name(folder: &Path) -> Result<String> {
     Ok(class)
 }
 
-/// The parts of a set that has no test images of its own. What is measured on is what a run's list says, or without
-/// a run all there is; to train, a part of each class is held back.
+/// The parts of a set that has no test images of its own. What is measured on is what a run's list
+/// says, or without a run all there is; to train, a part of each class is held back.
 fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options) -> Parts {
     let empty: Vec<String> =
         files.iter().filter(|(_, files)| files.is_empty()).map(|(class, _)| class.clone()).collect();
@@ -359,8 +363,8 @@ struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
-    /// Decodes the images of a part. Those that cannot be read are left out if that is wanted; otherwise the first of
-    /// them is an error.
+    /// Decodes the images of a part. Those that cannot be read are left out if that is wanted;
+    /// otherwise the first of them is an error.
     fn decode(&mut self, files: &Files, options: &Options) -> Result<Images> {
         let label = |class: &String| self.classes.binary_search(class).unwrap_or(0) as u32;
         let labels =
@@ -384,7 +388,8 @@ impl Decoder<'_> {
         };
         let failures: Vec<Option<Error>> = match options.skip_bad {
             true => room.map(load).collect(),
-            // The first failure in order, not in time, so that the same folder always gives the same message.
+            // The first failure in order, not in time, so that the same folder always gives the
+            // same message.
             false => match room.find_map_first(load) {
                 Some(error) => return Err(error.with_advice(picture::SKIP)),
                 None => Vec::new(),

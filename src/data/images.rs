@@ -16,8 +16,8 @@ pub struct Images {
     pub labels: Vec<u32>,
     /// Width and height of every image in pixels.
     pub size: usize,
-    /// `[len]`: the file of each, as a path below the data's folder that is fit to print. Empty where the images
-    /// are not from files of their own.
+    /// `[len]`: the file of each, as a path below the data's folder that is fit to print. Empty
+    /// where the images are not from files of their own.
     pub files: Vec<String>,
 }
 
@@ -70,9 +70,9 @@ impl Images {
         Images { pixels, labels, size: self.size, files }
     }
 
-    /// Takes `n` images out, a random choice that depends on `seed` only, and returns them. Both parts keep
-    /// the stored order, and the last image of a class stays, so there may be fewer ([`split::validation`]).
-    /// No second copy of the images that stay is made.
+    /// Takes `n` images out, a random choice that depends on `seed` only, and returns them. Both
+    /// parts keep the stored order, and the last image of a class stays, so there may be fewer
+    /// ([`split::validation`]). No second copy of the images that stay is made.
     ///
     /// # Errors
     /// If no image would be left.
@@ -112,7 +112,8 @@ impl Images {
         Images { pixels, labels: self.labels.clone(), size: self.size, files: self.files.clone() }
     }
 
-    /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same images as before.
+    /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same images as
+    /// before.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         self.add_to(&mut hash);
@@ -125,7 +126,8 @@ impl Images {
         self.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
     }
 
-    /// The same images scaled to `size` x `size`; unchanged (not even copied) if they have that size.
+    /// The same images scaled to `size` x `size`; unchanged (not even copied) if they have that
+    /// size.
     ///
     /// # Errors
     /// If the scaled images do not fit into memory, or the progress is told to stop.
@@ -155,8 +157,8 @@ pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Zeroed room for `n` images. Where the system refuses that much memory, this is an error rather than an
-/// abort; a system that promises more than it has may still end the program later.
+/// Zeroed room for `n` images. Where the system refuses that much memory, this is an error rather
+/// than an abort; a system that promises more than it has may still end the program later.
 pub(super) fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
     let bytes = n.saturating_mul(size * size * CHANNELS);
     let mut pixels = Vec::new();

@@ -1,9 +1,10 @@
-//! What has to be known about JPEG data before it is decoded: the decoder passes over some faults in silence, and
-//! calls what it does not know damaged.
+//! What has to be known about JPEG data before it is decoded: the decoder passes over some faults
+//! in silence, and calls what it does not know damaged.
 
-/// What keeps JPEG data from being decoded rightly, if anything. The decoder fills missing rows with grey and reports
-/// nothing, so data that is cut short would otherwise be trained on. It also reads the colours of baseline data that
-/// come in scans of their own as stripes (zune-jpeg 0.5.15; issues 419 and 422 of zune-image).
+/// What keeps JPEG data from being decoded rightly, if anything. The decoder fills missing rows
+/// with grey and reports nothing, so data that is cut short would otherwise be trained on. It also
+/// reads the colours of baseline data that come in scans of their own as stripes (zune-jpeg 0.5.15;
+/// issues 419 and 422 of zune-image).
 pub fn problem(bytes: &[u8]) -> Option<&'static str> {
     let mut at = 2; // after the start marker
     let mut frame = Frame::default();
@@ -13,7 +14,8 @@ pub fn problem(bytes: &[u8]) -> Option<&'static str> {
             // Fill bytes, stuffed data bytes and restart markers carry no length.
             (0xff, 0xff) => at += 1,
             (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => at += 2,
-            // A segment; its length covers itself. Skipping it skips the end marker of an embedded preview.
+            // A segment; its length covers itself. Skipping it skips the end marker of an embedded
+            // preview.
             (0xff, marker) => {
                 let Some(length) = bytes.get(at + 2..at + 4) else { break };
                 let length = usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);

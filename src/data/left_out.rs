@@ -1,4 +1,5 @@
-//! What was found beside the images that are used, and why it is left out: nothing is left out in silence.
+//! What was found beside the images that are used, and why it is left out: nothing is left out in
+//! silence.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,8 @@ impl LeftOut {
         self.found.keys().any(|reason| *reason <= Reason::Gone)
     }
 
-    /// One line that says how many of what are left out, with an example of each; none where nobody misses anything.
+    /// One line that says how many of what are left out, with an example of each; none where nobody
+    /// misses anything.
     pub fn summary(&self) -> Option<String> {
         let told = self.found.iter().filter(|(reason, _)| **reason != Reason::System);
         let part = |(reason, found): (&Reason, &Vec<String>)| match (reason.names(), found.as_slice()) {

@@ -39,8 +39,8 @@ pub struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// The images in a folder and in the folders below it, sorted by path. Each folder is visited once, however many
-    /// links lead to it.
+    /// The images in a folder and in the folders below it, sorted by path. Each folder is visited
+    /// once, however many links lead to it.
     ///
     /// # Errors
     /// If a folder cannot be read, or the work is to stop.
@@ -109,8 +109,8 @@ pub fn entry(path: &Path) -> Entry {
     }
 }
 
-/// Whether a folder is that of a run, or `runs`, in which they lie: the pictures in it are this program's own. Whoever
-/// trains in the folder of the images has it among them.
+/// Whether a folder is that of a run, or `runs`, in which they lie: the pictures in it are this
+/// program's own. Whoever trains in the folder of the images has it among them.
 fn holds_runs(folder: &Path) -> bool {
     let is_run = |folder: &Path| {
         let has = |file| folder.join(file).is_file();

@@ -2,9 +2,10 @@
 //!
 //! [`load`] turns a [`Source`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`], fetched by
 //! [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of images
-//! ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source, images end up as bytes in
-//! one flat block ([`images`]), so that the rest of the program never learns where they came from. What is held
-//! back for validation or the test is chosen in [`split`]; what is left out is collected in [`left_out`].
+//! ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source, images end
+//! up as bytes in one flat block ([`images`]), so that the rest of the program never learns where
+//! they came from. What is held back for validation or the test is chosen in [`split`]; what is
+//! left out is collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -56,8 +57,8 @@ pub const CLASSES: RangeInclusive<usize> = 2..=10_000;
 /// Training, validation and test images of the same classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dataset {
-    /// What a report calls the data: `cifar10` for what has its form in full, `shapes`, or the own name of
-    /// the folder or archive.
+    /// What a report calls the data: `cifar10` for what has its form in full, `shapes`, or the own
+    /// name of the folder or archive.
     pub name: String,
     /// Class names; a label is an index into them.
     pub classes: Vec<String>,
@@ -77,8 +78,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Images to train on and to validate with, if `validation` images are for that; with 0 the source's own
-    /// validation images are not used.
+    /// Images to train on and to validate with, if `validation` images are for that; with 0 the
+    /// source's own validation images are not used.
     pub fn training_len(&self, validation: usize) -> usize {
         self.train.len() + if validation == 0 { 0 } else { self.validation.len() }
     }
@@ -102,8 +103,8 @@ impl Dataset {
         Ok((labels(rest), labels(validation)))
     }
 
-    /// Takes `n` of the training images for validation, unless the source has validation images of its own; with 0
-    /// there are none.
+    /// Takes `n` of the training images for validation, unless the source has validation images of
+    /// its own; with 0 there are none.
     ///
     /// # Errors
     /// If no training image would be left, or no image to measure results on.
@@ -125,14 +126,14 @@ impl Dataset {
         Ok(())
     }
 
-    /// What results are measured on, and what that is called: the test images, or the validation images where there
-    /// are no others.
+    /// What results are measured on, and what that is called: the test images, or the validation
+    /// images where there are no others.
     pub fn measured(&self) -> (&'static str, &Images) {
         if self.test.is_empty() { ("validation", &self.validation) } else { ("test", &self.test) }
     }
 
-    /// A digest of all images that a training sees, before or after the validation images are split off the source's
-    /// own: tells whether these are the same images as before.
+    /// A digest of all images that a training sees, before or after the validation images are split
+    /// off the source's own: tells whether these are the same images as before.
     pub fn training_digest(&self) -> String {
         if self.validation.is_empty() {
             return self.train.digest();
@@ -153,8 +154,8 @@ impl Dataset {
 /// What to train on, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// CIFAR-10 where it is cached or can be fetched; [`Source::Shapes`] with a loud warning where it is
-    /// absent and the network does not deliver it or may not be used.
+    /// CIFAR-10 where it is cached or can be fetched; [`Source::Shapes`] with a loud warning where
+    /// it is absent and the network does not deliver it or may not be used.
     Auto,
     /// CIFAR-10 from the cache or the network, or an error.
     Cifar10,
@@ -174,7 +175,8 @@ impl Source {
 impl FromStr for Source {
     type Err = Error;
 
-    /// `auto`, `cifar10`, `shapes`; anything else is a path (write `./shapes` for a folder of that name).
+    /// `auto`, `cifar10`, `shapes`; anything else is a path (write `./shapes` for a folder of that
+    /// name).
     fn from_str(text: &str) -> Result<Source> {
         match text {
             "" => Err(Error::Usage("empty data source: give auto, cifar10, shapes or a path".into())),
@@ -202,13 +204,15 @@ impl fmt::Display for Source {
 pub struct Options<'a> {
     /// Side of the pictures in pixels; `None` is [`DEFAULT_SIZE`].
     pub image_size: Option<usize>,
-    /// Where downloads are kept. Default: `CIFAR_ENGINE_CACHE`, or the user's cache folder, if there is one.
+    /// Where downloads are kept. Default: `CIFAR_ENGINE_CACHE`, or the user's cache folder, if
+    /// there is one.
     pub cache: Option<PathBuf>,
-    /// Where to fetch CIFAR-10 from and what it must look like. `CIFAR_ENGINE_MIRRORS` (URLs apart by
-    /// spaces or commas; one that ends in `/` gets the file name appended) replaces the addresses.
+    /// Where to fetch CIFAR-10 from and what it must look like. `CIFAR_ENGINE_MIRRORS` (URLs apart
+    /// by spaces or commas; one that ends in `/` gets the file name appended) replaces the
+    /// addresses.
     pub remote: download::Remote,
-    /// Make no network attempt. Default: whether `CIFAR_ENGINE_OFFLINE` is on, that is, set to anything but `0`,
-    /// `false`, `no` or `off`.
+    /// Make no network attempt. Default: whether `CIFAR_ENGINE_OFFLINE` is on, that is, set to
+    /// anything but `0`, `false`, `no` or `off`.
     pub offline: bool,
     /// No progress display. The warning about a fallback is printed all the same.
     pub quiet: bool,
@@ -220,12 +224,13 @@ pub struct Options<'a> {
     pub threads: usize,
     /// Load only what results are measured on ([`Dataset::measured`]): `train` is empty.
     pub test_only: bool,
-    /// For a folder without test images: which images a run measures itself on. Without it, all of them with
-    /// `test_only`, and otherwise a part of each class, by the seed.
+    /// For a folder without test images: which images a run measures itself on. Without it, all of
+    /// them with `test_only`, and otherwise a part of each class, by the seed.
     pub measured: Option<&'a Measured>,
     /// Leave out images that cannot be read, instead of an error.
     pub skip_bad: bool,
-    /// Set from elsewhere (Ctrl-C) to give up; what was received of a download is kept for the next run.
+    /// Set from elsewhere (Ctrl-C) to give up; what was received of a download is kept for the next
+    /// run.
     pub stop: Option<&'a AtomicBool>,
 }
 
@@ -262,7 +267,8 @@ fn mirrors(list: &str, file_name: &str) -> Vec<String> {
 /// Obtains the images of `source` at the size asked for.
 ///
 /// # Errors
-/// An image size out of range; threads that cannot be had; data that is missing, malformed or cannot be fetched. Only
+/// An image size out of range; threads that cannot be had; data that is missing, malformed or
+/// cannot be fetched. Only
 /// [`Source::Auto`] replaces data that is absent and cannot be fetched. Data that is there but broken, and a
 /// cache that cannot be written, are errors for it too.
 pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
@@ -351,7 +357,8 @@ fn from_path(path: &Path, size: usize, options: &Options) -> Result<Dataset> {
 }
 
 fn unavailable(why: &Error, options: &Options) -> Error {
-    // What is wrong with the cache itself has its own remedy, and is not mended by placing more there.
+    // What is wrong with the cache itself has its own remedy, and is not mended by placing more
+    // there.
     let place = match why {
         Error::File { .. } => String::new(),
         _ => format!("{}, or ", placing(options)),

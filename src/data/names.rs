@@ -9,8 +9,8 @@ use crate::error::{path_text, printable};
 /// Letters that a name may have.
 const MOST: usize = 100;
 
-/// A name goes into reports, images and weight files: it must be short and printable. What is accepted here is
-/// accepted when weights are read, and the other way round.
+/// A name goes into reports, images and weight files: it must be short and printable. What is
+/// accepted here is accepted when weights are read, and the other way round.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -29,8 +29,8 @@ pub fn composed(name: &str) -> String {
     name.nfc().collect()
 }
 
-/// The own name of a folder or archive, also where the path ends in `.` or `..`. One that is called like a
-/// built-in source does not get to pass for it.
+/// The own name of a folder or archive, also where the path ends in `.` or `..`. One that is called
+/// like a built-in source does not get to pass for it.
 pub(super) fn name_of(path: &Path) -> String {
     let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let name = full.file_name().map_or_else(|| "pictures".into(), |name| path_text(Path::new(name)));

@@ -27,7 +27,8 @@ const MAX_FILE: u64 = 256 << 20;
 /// As many first bytes as any format needs to be told from the others.
 const MAGIC: u64 = 64;
 
-/// What the images that are decoded at the same time may take: the largest one that is accepted has it for itself.
+/// What the images that are decoded at the same time may take: the largest one that is accepted has
+/// it for itself.
 static BUDGET: Budget = Budget::new(800 << 20);
 
 /// The formats that can be read, and what they are called.
@@ -51,13 +52,14 @@ pub struct Picture {
 
 /// Decodes the image at `path` to `size` x `size`.
 ///
-/// The format is told by content, not by name. Of an animation the first image is taken. Grey, palette, 16-bit and
-/// CMYK images become 8-bit RGB; transparent ones are laid on white; EXIF orientation is applied. An image that is
-/// not square loses its longer ends (centre crop), then it is scaled; one of `size` x `size` is left as it is.
+/// The format is told by content, not by name. Of an animation the first image is taken. Grey,
+/// palette, 16-bit and CMYK images become 8-bit RGB; transparent ones are laid on white; EXIF
+/// orientation is applied. An image that is not square loses its longer ends (centre crop), then it
+/// is scaled; one of `size` x `size` is left as it is.
 ///
 /// # Errors
-/// A file that cannot be read, is of no format that is known, is damaged or cut short, or is absurdly large;
-/// the error names the file.
+/// A file that cannot be read, is of no format that is known, is damaged or cut short, or is
+/// absurdly large; the error names the file.
 pub fn load(path: &Path, size: usize) -> Result<Picture> {
     decode(path).map(|picture| fit(picture, size)).map_err(|problem| Error::file(path, problem))
 }
@@ -123,8 +125,8 @@ fn foreign(bytes: &[u8]) -> String {
     }
 }
 
-/// Reads on to the end, which must come before `limit` bytes in all. No length is asked for beforehand: a
-/// pipe or device has none.
+/// Reads on to the end, which must come before `limit` bytes in all. No length is asked for
+/// beforehand: a pipe or device has none.
 fn read_rest(source: impl Read, bytes: &mut Vec<u8>, limit: u64) -> std::result::Result<(), String> {
     let room = limit.saturating_sub(bytes.len() as u64);
     source.take(room.saturating_add(1)).read_to_end(bytes).map_err(unreadable)?;
@@ -178,8 +180,8 @@ fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Res
     Ok(if picture.color().has_alpha() { on_white(picture) } else { picture.into_rgb8() })
 }
 
-/// Bytes that an image takes while it is decoded: its pixels as the file has them, and as RGB where that is not the
-/// same. A grey image of a few kilobytes has three bytes a pixel in the end.
+/// Bytes that an image takes while it is decoded: its pixels as the file has them, and as RGB where
+/// that is not the same. A grey image of a few kilobytes has three bytes a pixel in the end.
 fn memory(pixels: u64, decoded: u64, color: ColorType) -> u64 {
     match color {
         ColorType::Rgb8 => decoded,
@@ -223,7 +225,8 @@ fn centre(picture: RgbImage) -> RgbImage {
     RgbImage::from_raw(side, side, bytes).unwrap_or_else(|| unreachable!("as many bytes as it has pixels"))
 }
 
-/// Triangle averages over all covered pixels when shrinking; Catmull-Rom keeps edges when enlarging.
+/// Triangle averages over all covered pixels when shrinking; Catmull-Rom keeps edges when
+/// enlarging.
 fn scale<C: std::ops::Deref<Target = [u8]>>(square: &ImageBuffer<Rgb<u8>, C>, size: usize) -> RgbImage {
     let filter = if (size as u32) < square.width() { FilterType::Triangle } else { FilterType::CatmullRom };
     imageops::resize(square, size as u32, size as u32, filter)

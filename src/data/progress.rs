@@ -16,8 +16,8 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Between two lines where nobody watches a bar.
 const BETWEEN: Duration = Duration::from_secs(10);
 
-/// Counts images on any number of threads: after a while with a bar on a terminal, with a line now and then
-/// elsewhere.
+/// Counts images on any number of threads: after a while with a bar on a terminal, with a line now
+/// and then elsewhere.
 pub struct Progress<'a> {
     doing: &'static str,
     total: usize,

@@ -1,9 +1,10 @@
-//! Ten classes of drawn pictures, for a machine without CIFAR-10: the outline alone tells the class.
+//! Ten classes of drawn pictures, for a machine without CIFAR-10: the outline alone tells the
+//! class.
 //!
-//! Colours, place, size, rotation, stretch, shading, background and clutter are random and independent
-//! of the class, so that no weighting of single pixels tells much. Everything derives from counter-based
-//! random numbers by additions, products, quotients and square roots, which IEEE 754 rounds alike
-//! everywhere: a picture is the same bytes on every machine.
+//! Colours, place, size, rotation, stretch, shading, background and clutter are random and
+//! independent of the class, so that no weighting of single pixels tells much. Everything derives
+//! from counter-based random numbers by additions, products, quotients and square roots, which IEEE
+//! 754 rounds alike everywhere: a picture is the same bytes on every machine.
 
 use rayon::prelude::*;
 
@@ -25,7 +26,8 @@ pub const TEST: usize = 2_000;
 /// The default set: [`TRAIN`] (or none) and [`TEST`] images of `size` x `size`.
 ///
 /// # Errors
-/// As [`sized`]; [`Error::Interrupted`](crate::error::Error::Interrupted) where the options say stop.
+/// As [`sized`]; [`Error::Interrupted`](crate::error::Error::Interrupted) where the options say
+/// stop.
 pub fn dataset(size: usize, options: &Options) -> Result<Dataset> {
     let train = if options.test_only { 0 } else { TRAIN };
     let progress = Progress::new(options, "drawing", train + TEST);
@@ -98,8 +100,8 @@ impl Dice {
         [self.range(0.0, 1.0), self.range(0.0, 1.0), self.range(0.0, 1.0)]
     }
 
-    /// A unit vector in any direction: a point of the unit disc, drawn by rejection, scaled to the rim.
-    /// Sine and cosine would differ in the last bit from one mathematical library to the next.
+    /// A unit vector in any direction: a point of the unit disc, drawn by rejection, scaled to the
+    /// rim. Sine and cosine would differ in the last bit from one mathematical library to the next.
     fn direction(&mut self) -> [f32; 2] {
         for _ in 0..16 {
             let [x, y] = [self.range(-1.0, 1.0), self.range(-1.0, 1.0)];
@@ -111,8 +113,8 @@ impl Dice {
         [1.0, 0.0]
     }
 
-    /// Cosine and sine of an angle within 39 degrees either way, by the half-angle formulas for the same
-    /// reason. Upright enough that a small network needs only an epoch or two to know a shape.
+    /// Cosine and sine of an angle within 39 degrees either way, by the half-angle formulas for the
+    /// same reason. Upright enough that a small network needs only an epoch or two to know a shape.
     fn tilt(&mut self) -> [f32; 2] {
         let half = self.range(-0.35, 0.35);
         [(1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half)]
@@ -278,8 +280,9 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// Lays a colour over the pixels within `reach` of `centre` (both in units of the side). `layer` gives
-    /// the colour at a place and the signed distance to the layer's edge, negative inside.
+    /// Lays a colour over the pixels within `reach` of `centre` (both in units of the side).
+    /// `layer` gives the colour at a place and the signed distance to the layer's edge, negative
+    /// inside.
     fn blend(&mut self, centre: [f32; 2], reach: [f32; 2], layer: impl Fn(f32, f32) -> (Colour, f32)) {
         let size = self.size as f32;
         let span = |axis: usize| {
@@ -317,8 +320,8 @@ const STAR: [[f32; 2]; 10] = [
 const ARROW: [[f32; 2]; 7] =
     [[1.1, 0.0], [0.15, 0.85], [0.15, 0.3], [-1.05, 0.3], [-1.05, -0.3], [0.15, -0.3], [0.15, -0.85]];
 
-/// Signed distance to the outline of a class at `(x, y)`: negative inside. Radii are chosen so that the
-/// classes are of similar area.
+/// Signed distance to the outline of a class at `(x, y)`: negative inside. Radii are chosen so that
+/// the classes are of similar area.
 fn distance(class: usize, x: f32, y: f32) -> f32 {
     let disc = |cx: f32, cy: f32, radius: f32| norm(x - cx, y - cy) - radius;
     match class {
@@ -373,8 +376,8 @@ mod tests {
 
     use super::*;
 
-    /// Multinomial logistic regression on pixels by plain SGD: `[classes, 3072 + 1]` weights, the last
-    /// of each row the bias. Returns the accuracy on `test`.
+    /// Multinomial logistic regression on pixels by plain SGD: `[classes, 3072 + 1]` weights, the
+    /// last of each row the bias. Returns the accuracy on `test`.
     fn linear_accuracy(train: &Images, test: &Images, epochs: usize) -> f32 {
         let (inputs, classes) = (train.stride(), CLASSES.len());
         let mut weights = vec![0.0f32; classes * (inputs + 1)];

@@ -1,5 +1,5 @@
-//! Which images of a set are held back, for validation or for the test: a random choice that depends on the
-//! seed only.
+//! Which images of a set are held back, for validation or for the test: a random choice that
+//! depends on the seed only.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::kernels::rng::{self, Stream};
 /// Share of the images of a class that is held back for the test where there is no test set.
 const TEST_SHARE: f64 = 0.2;
 
-/// The `n` images to set aside for validation, as rising indices into `labels`. The last image of a class is never
-/// taken: another one takes its place, if there is one.
+/// The `n` images to set aside for validation, as rising indices into `labels`. The last image of a
+/// class is never taken: another one takes its place, if there is one.
 ///
 /// # Errors
 /// If no image would be left.
@@ -44,8 +44,8 @@ pub fn validation(labels: &[u32], n: usize, seed: u32) -> Result<Vec<u32>> {
     Ok(taken)
 }
 
-/// Which of the `len` images of a class are held back for the test: a fifth, at least one of two, none of one.
-/// As rising indices.
+/// Which of the `len` images of a class are held back for the test: a fifth, at least one of two,
+/// none of one. As rising indices.
 pub(super) fn test(len: usize, seed: u32, class: usize) -> Vec<usize> {
     let share = (len as f64 * TEST_SHARE).round() as usize;
     let count = if len < 2 { 0 } else { share.max(1) };

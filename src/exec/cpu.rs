@@ -1,5 +1,5 @@
-//! Runs plans on the CPU with rayon. All memory is allocated when a plan is loaded; a run moves buffers in
-//! and out of the ops' arguments and allocates nothing.
+//! Runs plans on the CPU with rayon. All memory is allocated when a plan is loaded; a run moves
+//! buffers in and out of the ops' arguments and allocates nothing.
 
 use std::time::Instant;
 
@@ -80,8 +80,9 @@ impl Cpu {
         Ok(index)
     }
 
-    /// Calls `visit` after every step of one run, with the step and the seconds it took: for profiles and step-by-step
-    /// checks. After steps that run together it is called once they are all done.
+    /// Calls `visit` after every step of one run, with the step and the seconds it took: for
+    /// profiles and step-by-step checks. After steps that run together it is called once they are
+    /// all done.
     ///
     /// # Errors
     /// None on the CPU.
@@ -159,8 +160,8 @@ impl Memory<'_> {
         }
     }
 
-    /// The outputs' buffers are moved out for the call; an input that shares memory with an output is
-    /// therefore seen empty, as `Op::in_place` says.
+    /// The outputs' buffers are moved out for the call; an input that shares memory with an output
+    /// is therefore seen empty, as `Op::in_place` says.
     fn run(&mut self, step: &Step, isa: Isa, prepared: &[f32], scratch: &mut [f32]) {
         let mut buffers: [Buffer; MAX_OUTPUTS] = Default::default();
         for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {

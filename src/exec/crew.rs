@@ -1,5 +1,6 @@
-//! The threads of a CPU device: a rayon pool whose workers stay awake while there is work. Between two steps of a plan
-//! rayon's workers would soon fall asleep, and to wake one takes tens of microseconds, hundreds of times in a training step.
+//! The threads of a CPU device: a rayon pool whose workers stay awake while there is work. Between
+//! two steps of a plan rayon's workers would soon fall asleep, and to wake one takes tens of
+//! microseconds, hundreds of times in a training step.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -15,7 +16,8 @@ pub struct Crew {
     duty: Arc<Duty>,
 }
 
-/// What the workers have to do. Each keeps to it from the start of the pool to its end: it sleeps, or looks for work.
+/// What the workers have to do. Each keeps to it from the start of the pool to its end: it sleeps,
+/// or looks for work.
 #[derive(Default)]
 struct Duty {
     order: Mutex<Order>,
@@ -110,7 +112,8 @@ mod tests {
 
     use super::*;
 
-    /// That every thread takes part shows in a barrier, at which one that is missing would be waited for in vain.
+    /// That every thread takes part shows in a barrier, at which one that is missing would be
+    /// waited for in vain.
     #[test]
     fn all_threads_work_run_after_run_and_after_a_panic() {
         for threads in [1, 2, 5] {

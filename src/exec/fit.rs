@@ -11,7 +11,8 @@ fn batch_size(plan: &Plan) -> Option<usize> {
     plan.inputs.iter().find(|port| port.name == "indices").map(|port| port.ty.len())
 }
 
-/// The end of a message about a plan of which only a `share` (below 1) fits: activations grow in proportion to the batch.
+/// The end of a message about a plan of which only a `share` (below 1) fits: activations grow in
+/// proportion to the batch.
 pub fn advice(plan: &Plan, share: f64) -> String {
     let fits = |batch: usize| ((batch as f64 * share) as usize).min(batch.saturating_sub(1));
     match batch_size(plan).map(fits) {

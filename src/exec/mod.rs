@@ -1,5 +1,5 @@
-//! Devices that run plans. A device owns the state (parameters, moments, statistics, the data set), which
-//! all plans loaded on it share by name.
+//! Devices that run plans. A device owns the state (parameters, moments, statistics, the data set),
+//! which all plans loaded on it share by name.
 
 mod by_image;
 mod by_rows;
@@ -53,7 +53,8 @@ pub trait Device {
     /// If a state exists with another type.
     fn load(&mut self, plan: Plan) -> Result<PlanId>;
 
-    /// Runs a plan once. The run may not have ended when this returns; whatever is asked next waits for it.
+    /// Runs a plan once. The run may not have ended when this returns; whatever is asked next waits
+    /// for it.
     ///
     /// # Errors
     /// If the device fails.
@@ -62,15 +63,15 @@ pub trait Device {
     /// Bytes that a plan's runs need: slots, state and scratch.
     fn planned_bytes(&self, plan: &Plan) -> usize;
 
-    /// Runs a plan once, one step after the other, and tells how many seconds each step took; steps that need not run
-    /// again ([`Plan::constants`]) may be left out.
+    /// Runs a plan once, one step after the other, and tells how many seconds each step took; steps
+    /// that need not run again ([`Plan::constants`]) may be left out.
     ///
     /// # Errors
     /// If the device fails.
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()>;
 
-    /// The limits of the machine that a step's time can be compared with, measured, where that is known how to do:
-    /// half a second.
+    /// The limits of the machine that a step's time can be compared with, measured, where that is
+    /// known how to do: half a second.
     fn peak(&mut self) -> Option<Peak> {
         None
     }
@@ -81,9 +82,10 @@ pub trait Device {
     /// If there is no such output.
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()>;
 
-    /// Hands over what the runs of a plan recorded, oldest first, each run once: its outputs one after the other
-    /// in one slice. Unless `all` are asked for, only those of runs that have ended: a loop that collects after every run
-    /// never waits for the device, and hears of every run a little later.
+    /// Hands over what the runs of a plan recorded, oldest first, each run once: its outputs one
+    /// after the other in one slice. Unless `all` are asked for, only those of runs that have
+    /// ended: a loop that collects after every run never waits for the device, and hears of every
+    /// run a little later.
     ///
     /// # Errors
     /// If the device fails.

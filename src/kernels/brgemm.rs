@@ -4,15 +4,16 @@
 //! C[i][j] (+)= sum over (t, u, v)  A[a + i*a_row + t*a.0 + u*a.1 + v*a.2]  *  B[b + j + t*b.0 + u*b.1 + v*b.2]
 //! ```
 //!
-//! A matrix product is one such sum (v along K). A convolution's forward pass is two (kernel row, then
-//! kernel column and channel, which are contiguous in NHWC), its weight gradient three (image, row,
-//! column), each without an im2col buffer. This is the "batch-reduce GEMM" of Georganas et al.,
-//! "High-Performance Deep Learning via a Single Building Block" (2019).
+//! A matrix product is one such sum (v along K). A convolution's forward pass is two (kernel row,
+//! then kernel column and channel, which are contiguous in NHWC), its weight gradient three (image,
+//! row, column), each without an im2col buffer. This is the "batch-reduce GEMM" of Georganas et
+//! al., "High-Performance Deep Learning via a Single Building Block" (2019).
 //!
-//! Blocking: a tile is `Simd::ROWS` rows by two vectors of columns, held in registers over the whole sum.
-//! Each step of v loads two vectors of B and broadcasts one element of A a row, so 12 x 2 tiles do 24
-//! multiply-adds for 14 loads: arithmetic, not the load ports, is the limit. B must be packed so that a
-//! tile's columns are contiguous ([`pack_columns`]); A is read in place with any strides.
+//! Blocking: a tile is `Simd::ROWS` rows by two vectors of columns, held in registers over the
+//! whole sum. Each step of v loads two vectors of B and broadcasts one element of A a row, so 12 x
+//! 2 tiles do 24 multiply-adds for 14 loads: arithmetic, not the load ports, is the limit. B must
+//! be packed so that a tile's columns are contiguous ([`pack_columns`]); A is read in place with
+//! any strides.
 
 use std::mem::MaybeUninit;
 
@@ -60,8 +61,8 @@ pub struct Block<'a> {
 }
 
 impl Sum<'_> {
-    /// How far the sum reaches from its first element. Saturates: what is too large for a number is too large for
-    /// any slice, whereas a product that wraps around could pass for a small one.
+    /// How far the sum reaches from its first element. Saturates: what is too large for a number is
+    /// too large for any slice, whereas a product that wraps around could pass for a small one.
     fn extent(&self, step: impl Fn(&Axis) -> usize) -> usize {
         let reaches = self.axes.iter().map(|axis| (axis.count - 1).saturating_mul(step(axis)));
         reaches.fold(0, usize::saturating_add)
@@ -101,7 +102,8 @@ impl Sum<'_> {
                 row,
                 columns,
             };
-            // SAFETY: the assertions above cover every element that `height` rows of this tile touch.
+            // SAFETY: the assertions above cover every element that `height` rows of this tile
+            // touch.
             unsafe { tile.run_height(simd, height) };
             done += height;
         }
@@ -159,8 +161,8 @@ impl Tile<'_> {
         }
     }
 
-    /// A tile of fewer columns goes through a full-width copy of C, which only such a tile clears: it would take a
-    /// twentieth of the time of a product of little depth.
+    /// A tile of fewer columns goes through a full-width copy of C, which only such a tile clears:
+    /// it would take a twentieth of the time of a product of little depth.
     ///
     /// # Safety
     /// As for `run_height`.
@@ -170,7 +172,8 @@ impl Tile<'_> {
         let (mut copy, mut wide_bias) = (MaybeUninit::uninit(), [0.0f32; WIDEST]);
         let mut edge = (columns < P * S::LANES).then(|| copy.write([0.0f32; HIGHEST * WIDEST]));
         let (start, to, to_row) = match &mut edge {
-            // `add_to` checked that R rows of `columns` elements lie in C, and that a bias holds as many.
+            // `add_to` checked that R rows of `columns` elements lie in C, and that a bias holds as
+            // many.
             None => (start, c.as_mut_ptr(), row),
             Some(edge) => {
                 copy_rows(c, row, &mut **edge, P * S::LANES, [R, columns]);
@@ -201,7 +204,8 @@ impl Tile<'_> {
 const HIGHEST: usize = 12;
 const WIDEST: usize = 32;
 
-/// Copies a block from rows `row` elements apart to rows `to_row` apart. Not inlined: it is for the edges only.
+/// Copies a block from rows `row` elements apart to rows `to_row` apart. Not inlined: it is for the
+/// edges only.
 #[inline(never)]
 fn copy_rows(from: &[f32], row: usize, to: &mut [f32], to_row: usize, [rows, columns]: [usize; 2]) {
     for i in 0..rows {
@@ -304,8 +308,9 @@ pub fn packed_len(isa: Isa, depth: usize, columns: usize) -> usize {
     depth * columns.next_multiple_of(isa.tile_columns())
 }
 
-/// Cuts a `depth` x `columns` matrix, read through `at(k, j)`, into strips of a tile's columns, each
-/// contiguous and row-major, the last one filled up with zeros: strip `s` begins at `s * depth * width`.
+/// Cuts a `depth` x `columns` matrix, read through `at(k, j)`, into strips of a tile's columns,
+/// each contiguous and row-major, the last one filled up with zeros: strip `s` begins at `s * depth
+/// * width`.
 pub fn pack_columns(
     isa: Isa,
     depth: usize,
@@ -326,8 +331,8 @@ pub fn pack_columns(
     }
 }
 
-/// A whole product, for callers that need no finer control: every strip of `columns` columns of packed B
-/// (see [`pack_columns`]) against `rows` rows of A, into C with rows `c_row` apart.
+/// A whole product, for callers that need no finer control: every strip of `columns` columns of
+/// packed B (see [`pack_columns`]) against `rows` rows of A, into C with rows `c_row` apart.
 pub struct Strips<'a> {
     pub sum: Sum<'a>,
     pub a_from: usize,
@@ -379,7 +384,8 @@ mod tests {
         }
     }
 
-    /// Strides whose products wrap around to a place inside: the kernel is safe to call with any of them.
+    /// Strides whose products wrap around to a place inside: the kernel is safe to call with any of
+    /// them.
     #[test]
     fn a_reach_that_is_too_large_for_a_number_is_refused() {
         struct Call<'a>(Sum<'a>, usize, Block<'a>);

@@ -1,5 +1,5 @@
-//! Work sharing whose results never depend on the number of threads: an item is computed wholly by one
-//! worker and writes only what it owns.
+//! Work sharing whose results never depend on the number of threads: an item is computed wholly by
+//! one worker and writes only what it owns.
 
 use std::cell::Cell;
 use std::num::NonZero;
@@ -23,7 +23,8 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// Runs `work`, and in it every [`for_each`] on the calling thread only: what runs is itself a share of the work.
+/// Runs `work`, and in it every [`for_each`] on the calling thread only: what runs is itself a
+/// share of the work.
 pub fn alone(work: impl FnOnce()) {
     /// Also after a panic the thread works with the others again, if it did before.
     struct Before(bool);
@@ -36,8 +37,8 @@ pub fn alone(work: impl FnOnce()) {
     work();
 }
 
-/// A pool of so many threads; 0 means one a core. There is no other pool: what runs in parallel runs in one of these,
-/// so that `--threads` holds for everything.
+/// A pool of so many threads; 0 means one a core. There is no other pool: what runs in parallel
+/// runs in one of these, so that `--threads` holds for everything.
 ///
 /// # Errors
 /// If the operating system gives no threads.
@@ -58,15 +59,15 @@ pub fn workers() -> usize {
     if ALONE.get() { 1 } else { rayon::current_num_threads() }
 }
 
-/// Elements of a worker's share of `len`, where each is worked out for itself and that takes next to no time: a multiple of
-/// `lanes`.
+/// Elements of a worker's share of `len`, where each is worked out for itself and that takes next
+/// to no time: a multiple of `lanes`.
 pub fn share(len: usize, lanes: usize) -> usize {
     len.div_ceil(workers()).next_multiple_of(lanes)
 }
 
 /// Calls `work(item, scratch)` for every item, on as many workers as `scratch` holds runs of
-/// `scratch_each` elements (at least one). Items are handed out in order, one at a time, so uneven ones
-/// balance; `scratch` arrives with whatever the last item left in it.
+/// `scratch_each` elements (at least one). Items are handed out in order, one at a time, so uneven
+/// ones balance; `scratch` arrives with whatever the last item left in it.
 pub fn for_each<I>(
     items: I,
     scratch: &mut [f32],
@@ -98,7 +99,8 @@ fn each_worker(count: usize, scratch: &mut [f32], each: usize, worker: &(impl Fn
     rayon::join(
         || {
             each_worker(half, own, each, worker);
-            // Awake, where `join` would soon sleep. What nobody has begun by now is left to it: this thread runs it.
+            // Awake, where `join` would soon sleep. What nobody has begun by now is left to it:
+            // this thread runs it.
             while begun.load(Ordering::Acquire) && !done.load(Ordering::Acquire) {
                 std::thread::yield_now();
             }
@@ -111,8 +113,8 @@ fn each_worker(count: usize, scratch: &mut [f32], each: usize, worker: &(impl Fn
     );
 }
 
-/// Images of `image` elements in blocks of `rows` rows of `row` elements, the last one of an image of what is left:
-/// (image, first row, the rows).
+/// Images of `image` elements in blocks of `rows` rows of `row` elements, the last one of an image
+/// of what is left: (image, first row, the rows).
 pub fn row_blocks(
     y: &mut [f32],
     image: usize,
@@ -124,8 +126,9 @@ pub fn row_blocks(
     })
 }
 
-/// What is to be done with each block of rows of an output as soon as it is written, while it is in the cache: a
-/// reduction of the block into a part of its own. Blocks depend on the shape only, not on the number of threads.
+/// What is to be done with each block of rows of an output as soon as it is written, while it is in
+/// the cache: a reduction of the block into a part of its own. Blocks depend on the shape only, not
+/// on the number of threads.
 pub struct Epilogue<'a> {
     parts: &'a mut [f32],
     each: usize,
@@ -152,7 +155,8 @@ pub struct Written<'a> {
 }
 
 impl<'a> Epilogue<'a> {
-    /// Calls `reduce(block, part)` for every block, with parts of `each` elements that hold any values.
+    /// Calls `reduce(block, part)` for every block, with parts of `each` elements that hold any
+    /// values.
     pub fn new(
         parts: &'a mut [f32],
         each: usize,

@@ -1,4 +1,5 @@
-//! `--pretrained auto`: weights out of the cache, or from where `weights/pretrained.toml` says they are.
+//! `--pretrained auto`: weights out of the cache, or from where `weights/pretrained.toml` says they
+//! are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,8 @@ fn entries() -> Vec<Entry> {
         .map_or_else(|error| unreachable!("a test reads the manifest: {error}"), |manifest| manifest.weights)
 }
 
-/// The weights of a model, and what they do not say about themselves: what `tools/pretrained.py` put into the cache,
-/// else what the manifest names, downloaded if it is not there.
+/// The weights of a model, and what they do not say about themselves: what `tools/pretrained.py`
+/// put into the cache, else what the manifest names, downloaded if it is not there.
 ///
 /// # Errors
 /// If they are not in the cache and cannot be downloaded; says what can be done.

@@ -2,7 +2,8 @@
 //! [`cnn::cnn`] and add it to [`Architecture`].
 //!
 //! - [`Spec`]: everything needed to build a model and to feed it; travels in the weights file.
-//! - [`pretrained`]: weights from elsewhere, which say less about themselves; [`manifest`] finds them.
+//! - [`pretrained`]: weights from elsewhere, which say less about themselves; [`manifest`] finds
+//!   them.
 
 pub mod cnn;
 pub mod manifest;
@@ -41,7 +42,8 @@ const NAMES: [(Architecture, &str); 3] = [
 ];
 
 impl Architecture {
-    /// Into how many units a model can be cut, the last one being the classifier; see [`Spec::build_part`].
+    /// Into how many units a model can be cut, the last one being the classifier; see
+    /// [`Spec::build_part`].
     pub fn units(self) -> usize {
         match self {
             Architecture::Cnn => 1,
@@ -55,7 +57,8 @@ impl Architecture {
         NAMES.map(|(_, name)| name)
     }
 
-    /// The side in pixels of the images that a model is at home with: what `train` and `finetune` take by default.
+    /// The side in pixels of the images that a model is at home with: what `train` and `finetune`
+    /// take by default.
     pub fn usual_size(self) -> usize {
         match self {
             Architecture::Cnn => DEFAULT_SIZE,
@@ -87,8 +90,8 @@ impl FromStr for Architecture {
 pub struct Training {
     /// Rate of the dropout before the classifier.
     pub dropout: f32,
-    /// Whether the classifier's weights begin at zero. Random logits are at first worse than none, and the
-    /// gradient they send back can switch off the layer before for good.
+    /// Whether the classifier's weights begin at zero. Random logits are at first worse than none,
+    /// and the gradient they send back can switch off the layer before for good.
     pub zero_classifier: bool,
 }
 
@@ -114,7 +117,8 @@ impl Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum PaddingStyle {
-    /// As TensorFlow and Keras do it: at stride 2, an even size is padded at the bottom and right only.
+    /// As TensorFlow and Keras do it: at stride 2, an even size is padded at the bottom and right
+    /// only.
     Same,
     /// As PyTorch does it: alike on all sides.
     Symmetric,
@@ -143,8 +147,8 @@ impl PaddingStyle {
     }
 }
 
-/// Channels of a MobileNet's layer at a width: the multiple of eight that is nearest, but never less than
-/// nine tenths of the exact number.
+/// Channels of a MobileNet's layer at a width: the multiple of eight that is nearest, but never
+/// less than nine tenths of the exact number.
 pub(crate) fn scaled(channels: usize, width: f32) -> usize {
     let exact = channels as f32 * width;
     let rounded = (((exact + 4.0) / 8.0) as usize * 8).max(8);
@@ -167,13 +171,14 @@ pub fn save(path: &Path, spec: &Spec, parameters: &[Parameter], values: &[Vec<f3
 /// The values of every parameter, in the engine's layout and in the order of `parameters`.
 ///
 /// # Errors
-/// If a tensor is missing, unused or of another shape: lists them all. If a value is not finite, or a variance
-/// negative.
+/// If a tensor is missing, unused or of another shape: lists them all. If a value is not finite, or
+/// a variance negative.
 pub fn values(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Result<Vec<Vec<f32>>> {
     check_shapes(file, parameters, path)?;
     let value = |p: &Parameter| {
         let tensor = &file.tensors[&p.name];
-        // Where an activation behind it hides such a value, the result is wrong without a sign of it.
+        // Where an activation behind it hides such a value, the result is wrong without a sign of
+        // it.
         if !tensor.data.iter().all(|value| value.is_finite()) {
             let problem = format!(
                 "its tensor {} has values that are not finite numbers: the weights are damaged, or their training diverged",

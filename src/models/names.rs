@@ -1,9 +1,11 @@
-//! What others call the layers of MobileNet v2. The engine's own names, of both generations, are timm's.
+//! What others call the layers of MobileNet v2. The engine's own names, of both generations, are
+//! timm's.
 
 use super::mobilenet_v2::STAGES;
 
-/// torchvision's names and ours, `*` being the number of a block: 2 to 17 there, stage and place in it here.
-/// Each stands for all tensors of a layer: `.weight`, `.bias`, `.running_mean`, `.running_var`.
+/// torchvision's names and ours, `*` being the number of a block: 2 to 17 there, stage and place in
+/// it here. Each stands for all tensors of a layer: `.weight`, `.bias`, `.running_mean`,
+/// `.running_var`.
 const TORCHVISION: [(&str, &str); 15] = [
     ("features.0.0", "conv_stem"),
     ("features.0.1", "bn1"),
@@ -51,7 +53,8 @@ pub(super) fn table<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Opti
     }
 }
 
-/// What training tools put before every name: PyTorch's parallel models and its compiler, Lightning.
+/// What training tools put before every name: PyTorch's parallel models and its compiler,
+/// Lightning.
 const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "state_dict."];
 
 /// How much of every name is prefixes of tools.

@@ -1,8 +1,9 @@
-//! Weights of a MobileNet from elsewhere: which model they are, under which names, and how they were trained.
+//! Weights of a MobileNet from elsewhere: which model they are, under which names, and how they
+//! were trained.
 //!
-//! Padding, epsilon, momentum, mean and std cannot be seen in the tensors, and a wrong one costs points of
-//! accuracy in silence. They are taken from the file's metadata; else, from what the makers of files of this
-//! layout use; an [`Attributes`] overrides either.
+//! Padding, epsilon, momentum, mean and std cannot be seen in the tensors, and a wrong one costs
+//! points of accuracy in silence. They are taken from the file's metadata; else, from what the
+//! makers of files of this layout use; an [`Attributes`] overrides either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -60,7 +61,8 @@ pub struct Pretrained {
 /// The tensors of the classifier.
 pub const CLASSIFIER: [&str; 2] = ["classifier.weight", "classifier.bias"];
 
-/// Mean and standard deviation of ImageNet's pixels, which most of PyTorch's models were trained with.
+/// Mean and standard deviation of ImageNet's pixels, which most of PyTorch's models were trained
+/// with.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
 /// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
 const CENTRED: ([f32; 3], [f32; 3]) = ([127.5; 3], [127.5; 3]);
@@ -70,10 +72,12 @@ const INPUT_SIZE: usize = 224;
 const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2, 1.3, 1.5, 2.0];
 
 impl Pretrained {
-    /// Reads a safetensors file of MobileNet weights: the engine's own, or in timm's or torchvision's names.
+    /// Reads a safetensors file of MobileNet weights: the engine's own, or in timm's or
+    /// torchvision's names.
     ///
     /// # Errors
-    /// If it cannot be read, is of no known model, its tensors are not that model's, or its metadata makes no sense.
+    /// If it cannot be read, is of no known model, its tensors are not that model's, or its
+    /// metadata makes no sense.
     pub fn open(path: &Path, attributes: &Attributes) -> Result<Pretrained> {
         Pretrained::of(weights::outline(path)?, path, attributes)?.check_outline(path)?;
         Pretrained::of(weights::load(path)?, path, attributes)

@@ -16,7 +16,8 @@ use crate::tensor::TensorType;
 /// Width multipliers a model may have; what lies outside is damage or a typing error.
 pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
 
-/// Everything needed to build a model and to feed it: what a weights file carries besides its tensors.
+/// Everything needed to build a model and to feed it: what a weights file carries besides its
+/// tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     pub architecture: Architecture,
@@ -35,8 +36,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The pictures have the
-    /// variant's input size.
+    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The pictures
+    /// have the variant's input size.
     ///
     /// # Errors
     /// If the image size does not suit the model.
@@ -44,8 +45,8 @@ impl Spec {
         self.build_part(builder, x, 0..self.architecture.units(), training)
     }
 
-    /// Adds some of the model's units, which follow each other: what one part puts out is what the next one
-    /// takes.
+    /// Adds some of the model's units, which follow each other: what one part puts out is what the
+    /// next one takes.
     ///
     /// # Errors
     /// As for [`Spec::build`].
@@ -150,7 +151,8 @@ impl Spec {
 }
 
 impl Spec {
-    /// Whether weights with this description can be read again: to be asked before the training that writes them.
+    /// Whether weights with this description can be read again: to be asked before the training
+    /// that writes them.
     ///
     /// # Errors
     /// A usage error that names what makes no sense.

@@ -1,5 +1,5 @@
-//! Layers: each adds its nodes to a graph and its parameters to a list. A model is a function that calls
-//! these in order ([`crate::models`]).
+//! Layers: each adds its nodes to a graph and its parameters to a list. A model is a function that
+//! calls these in order ([`crate::models`]).
 
 pub mod init;
 
@@ -62,8 +62,8 @@ pub struct Norm {
 pub enum Mode {
     /// Batch statistics, dropout. `step` is the `u32 [1]` that dropout draws from.
     Train { step: Value, seed: u32 },
-    /// Stored statistics, which stay as they are, and dropout: for fine-tuning on so few pictures that the statistics of a
-    /// batch are mostly chance.
+    /// Stored statistics, which stay as they are, and dropout: for fine-tuning on so few pictures
+    /// that the statistics of a batch are mostly chance.
     Tune { step: Value, seed: u32 },
     /// Stored statistics, no dropout.
     Infer,
@@ -252,7 +252,8 @@ impl<'g> Builder<'g> {
         })
     }
 
-    /// A dense layer: `[N, features]` to `[N, outputs]`. `layout` says how its weights are laid out on disk.
+    /// A dense layer: `[N, features]` to `[N, outputs]`. `layout` says how its weights are laid out
+    /// on disk.
     pub fn dense(&mut self, name: &str, x: Value, outputs: usize, layout: Layout) -> Result<Value> {
         let fan_in = self.graph.ty(x).shape.last();
         self.dense_from(name, x, outputs, layout, Init::GlorotUniform { fan_in, fan_out: outputs })

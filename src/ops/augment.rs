@@ -1,9 +1,10 @@
 //! Picks the images of a batch out of the data set, augments and normalises them:
 //!
-//! `x[n, y, x, c] = (pixel - mean[c]) / std[c]`, where the picture has been mirrored with probability 1/2 (if
-//! `flip`), shifted by up to `shift` pixels each way, with zeros (the mean colour) coming in, and a square of
-//! `cutout` pixels has been set to zero (DeVries and Taylor 2017). Image n of a batch draws from the counters
-//! `(2 n, step)` and `(2 n + 1, step)`: every device sees the same pictures.
+//! `x[n, y, x, c] = (pixel - mean[c]) / std[c]`, where the picture has been mirrored with
+//! probability 1/2 (if `flip`), shifted by up to `shift` pixels each way, with zeros (the mean
+//! colour) coming in, and a square of `cutout` pixels has been set to zero (DeVries and Taylor
+//! 2017). Image n of a batch draws from the counters `(2 n, step)` and `(2 n + 1, step)`: every
+//! device sees the same pictures.
 
 use super::case::{Case, Fill};
 use super::softmax_cross_entropy::IGNORE;
@@ -11,10 +12,10 @@ use super::*;
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
 
-/// Inputs: the data set, `u32 [M, W]`: a row is an image's `size x size x 3` bytes, four to a word, lowest
-/// byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the batch; step
-/// `u32 [1]`. Outputs: x `[N, size, size, 3]` and labels `u32 [N]`. An index outside the data set gives an
-/// empty image with the label [`IGNORE`].
+/// Inputs: the data set, `u32 [M, W]`: a row is an image's `size x size x 3` bytes, four to a word,
+/// lowest byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the
+/// batch; step `u32 [1]`. Outputs: x `[N, size, size, 3]` and labels `u32 [N]`. An index outside
+/// the data set gives an empty image with the label [`IGNORE`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
     /// Side of a picture in pixels.

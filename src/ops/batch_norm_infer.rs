@@ -1,11 +1,11 @@
 //! Batch normalisation with stored statistics:
 //! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`.
 //!
-//! In fine-tuning it is trained, too. The statistics are constants then, so with `x_hat = (x - mean) / sqrt(variance +
-//! epsilon)`:
+//! In fine-tuning it is trained, too. The statistics are constants then, so with `x_hat = (x -
+//! mean) / sqrt(variance + epsilon)`:
 //!
-//! `dbeta = sum dy`, `dgamma = sum dy x_hat`, as under the statistics of the batch, and
-//! `dx = gamma / sqrt(variance + epsilon) dy`, which is this op itself, of dy, with a mean and a beta of zero.
+//! `dbeta = sum dy`, `dgamma = sum dy x_hat`, as under the statistics of the batch, and `dx = gamma
+//! / sqrt(variance + epsilon) dy`, which is this op itself, of dy, with a mean and a beta of zero.
 
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::batch_norm_grad::BatchNormGrad;
@@ -24,7 +24,8 @@ pub struct BatchNormInfer {
 }
 
 impl BatchNormInfer {
-    /// What becomes of x by gamma, beta, mean and variance; it takes two elements a channel of `space`.
+    /// What becomes of x by gamma, beta, mean and variance; it takes two elements a channel of
+    /// `space`.
     pub(crate) fn line<'a>(&self, vectors: [&[f32]; 4], space: &'a mut [f32]) -> Line<'a> {
         let channels = vectors[0].len();
         let (scale, shift) = space[..2 * channels].split_at_mut(channels);

@@ -1,4 +1,5 @@
-//! What the logits of a test set say: which classes are taken for which, and which pictures went wrong worst.
+//! What the logits of a test set say: which classes are taken for which, and which pictures went
+//! wrong worst.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,8 @@ pub struct Analysis {
     pub predictions: Vec<Prediction>,
     /// By label.
     pub classes: Vec<ClassFigures>,
-    /// Images by label and prediction, where there are any: of ten thousand classes a whole matrix would fill memory.
+    /// Images by label and prediction, where there are any: of ten thousand classes a whole matrix
+    /// would fill memory.
     counts: BTreeMap<(usize, usize), usize>,
 }
 
@@ -85,8 +87,8 @@ impl Analysis {
         wrong
     }
 
-    /// At most so many predictions, as many of each class as of any other where it has them, spread evenly over the
-    /// class; in the order of the pictures.
+    /// At most so many predictions, as many of each class as of any other where it has them, spread
+    /// evenly over the class; in the order of the pictures.
     pub fn spread(&self, most: usize) -> Vec<Prediction> {
         let mut classes: Vec<Vec<Prediction>> = vec![Vec::new(); self.classes.len()];
         self.predictions.iter().for_each(|p| classes[p.label].push(*p));
@@ -107,7 +109,8 @@ impl Analysis {
         spread
     }
 
-    /// (label, predicted, pictures) of the classes that are taken for others, the most frequent first.
+    /// (label, predicted, pictures) of the classes that are taken for others, the most frequent
+    /// first.
     pub fn confused(&self) -> Vec<(usize, usize, usize)> {
         let wrong = self.counts.iter().filter(|((label, predicted), _)| label != predicted);
         let mut pairs: Vec<_> = wrong.map(|(&(label, predicted), &n)| (label, predicted, n)).collect();
@@ -183,7 +186,8 @@ mod tests {
         assert!(Analysis::of(&[], &[], 2).spread(5).is_empty());
     }
 
-    /// Labels that come round and round, as those of the built-in pictures do, must not meet the stride of the spread.
+    /// Labels that come round and round, as those of the built-in pictures do, must not meet the
+    /// stride of the spread.
     #[test]
     fn every_class_is_shown() {
         for (pictures, classes, most) in [(2000, 10, 24), (2000, 24, 24), (2000, 100, 24), (90, 3, 24)] {

@@ -53,7 +53,8 @@ impl Face {
         self.font(FINE).box_size(text).map_or(0.0, |(width, _)| f64::from(width) / FINE)
     }
 
-    /// `text` as it can be drawn ([`font::drawable`]), cut to `width` points, with an ellipsis where something is left out.
+    /// `text` as it can be drawn ([`font::drawable`]), cut to `width` points, with an ellipsis
+    /// where something is left out.
     pub(super) fn fit(self, text: &str, width: f64) -> String {
         // No text of more letters than this fits a picture; what comes from a file may be long.
         const MOST: usize = 300;
@@ -152,7 +153,8 @@ impl Canvas<'_> {
         done(self.area.draw(&Circle::new(self.pixel(center), radius, style)))
     }
 
-    /// Writes `text` with its baseline at `y`; `side` says which end of it, or its middle, is at `x`.
+    /// Writes `text` with its baseline at `y`; `side` says which end of it, or its middle, is at
+    /// `x`.
     pub(super) fn text(
         &self,
         (x, y): Point,

@@ -1,4 +1,5 @@
-//! A line chart as SVG, for the page: its text stays readable at any size, and its ink follows the page's colours.
+//! A line chart as SVG, for the page: its text stays readable at any size, and its ink follows the
+//! page's colours.
 
 use std::fmt::Write;
 
@@ -17,8 +18,8 @@ pub(super) struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// The chart of some lines over the epochs; values that are not finite leave a gap. A line upright stands before the
-/// epoch that begins a second stage.
+/// The chart of some lines over the epochs; values that are not finite leave a gap. A line upright
+/// stands before the epoch that begins a second stage.
 pub(super) fn svg(lines: &[Line], limits: (f64, f64), second_stage: Option<usize>) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let drawable = |value: &f64| value.abs() <= LARGEST;

@@ -16,7 +16,8 @@ const TITLE: Face = Face::bold(30.0);
 const ROW: f64 = 30.0;
 const PANEL: f64 = 520.0;
 
-/// Draws the accuracy of each run over its epochs: of the validation, or where there was none of the training.
+/// Draws the accuracy of each run over its epochs: of the validation, or where there was none of
+/// the training.
 ///
 /// # Errors
 /// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where no run has an epoch.

@@ -17,9 +17,9 @@ pub fn write(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> R
     })
 }
 
-/// A cell that holds a text, in one line. A spreadsheet would take some texts for formulas and compute them: an
-/// apostrophe before these, and before texts that have one of their own, keeps them texts. Take the first
-/// apostrophe away to get the text back. Numbers need no such cell.
+/// A cell that holds a text, in one line. A spreadsheet would take some texts for formulas and
+/// compute them: an apostrophe before these, and before texts that have one of their own, keeps
+/// them texts. Take the first apostrophe away to get the text back. Numbers need no such cell.
 pub fn cell(text: &str) -> String {
     let mut text = escaped(text).into_owned();
     if text.starts_with(['=', '+', '-', '@', '\'']) {

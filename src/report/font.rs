@@ -22,9 +22,10 @@ pub(super) fn register() -> Result<()> {
     if usable { Ok(()) } else { Err(Error::Failed("the built-in font cannot be read".into())) }
 }
 
-/// `text` as pictures show it: characters that the font has no glyph for, which would all be the same box, and
-/// those that act on the text around them are shown as escapes, so that different names stay different. A font
-/// of the system would be nicer to read, but the same run would then give other pictures elsewhere.
+/// `text` as pictures show it: characters that the font has no glyph for, which would all be the
+/// same box, and those that act on the text around them are shown as escapes, so that different
+/// names stay different. A font of the system would be nicer to read, but the same run would then
+/// give other pictures elsewhere.
 pub(super) fn drawable(text: &str) -> Cow<'_, str> {
     static FACE: OnceLock<Option<FontRef<'static>>> = OnceLock::new();
     let face = FACE.get_or_init(|| FontRef::try_from_slice(dejavu::sans::regular()).ok());

@@ -29,13 +29,14 @@ pub struct EpochMetrics {
     pub rate: f64,
     /// Training throughput.
     pub images_per_s: f64,
-    /// Wall-clock time since the end of the epoch before, or since the training was begun or resumed: preparation of
-    /// its stage, validation, and saving included.
+    /// Wall-clock time since the end of the epoch before, or since the training was begun or
+    /// resumed: preparation of its stage, validation, and saving included.
     pub seconds: f64,
 }
 
-/// The epoch with the best validation accuracy, whose weights a run keeps: of equals the one with the lowest validation
-/// loss, for a small validation set knows few accuracies, and of these the first. None where nothing was validated.
+/// The epoch with the best validation accuracy, whose weights a run keeps: of equals the one with
+/// the lowest validation loss, for a small validation set knows few accuracies, and of these the
+/// first. None where nothing was validated.
 pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
     let loss = |row: &EpochMetrics| row.validation_loss.unwrap_or(f64::INFINITY);
     let is_better = |a: &EpochMetrics, b: &EpochMetrics| {

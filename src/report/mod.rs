@@ -1,9 +1,10 @@
 //! What a run leaves to look at.
 //!
 //! - [`metrics`]: one row an epoch, as CSV and as JSON lines.
-//! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs; [`rates`]: the loss
-//!   over the learning rate.
-//! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`]) and pictures ([`confusion`],
+//! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs;
+//!   [`rates`]: the loss over the learning rate.
+//! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
+//!   and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything.
 
 pub mod analysis;

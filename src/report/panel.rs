@@ -16,8 +16,8 @@ pub(super) const LABEL: Face = Face::plain(20.0);
 
 pub(super) const LINE: f64 = 3.0;
 
-/// Colours of Okabe and Ito: told apart with every kind of colour blindness, the first two also by their lightness in
-/// a grey print.
+/// Colours of Okabe and Ito: told apart with every kind of colour blindness, the first two also by
+/// their lightness in a grey print.
 pub(super) const COLORS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -119,8 +119,8 @@ impl Panel {
         canvas.text((middle, self.bottom + 56.0), HPos::Center, LABEL, INK, self.x_name)
     }
 
-    /// Joins the values; a value that cannot be drawn breaks the line. Values get dots where they are
-    /// few enough to be told apart, and where they have no neighbour to be joined to.
+    /// Joins the values; a value that cannot be drawn breaks the line. Values get dots where they
+    /// are few enough to be told apart, and where they have no neighbour to be joined to.
     pub fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, stroke: Stroke) -> Result<()> {
         let radius = if series.len() <= 30 { 4.5 } else { LINE / 2.0 };
         for part in series.split(|(_, value)| value.is_none()) {

@@ -10,8 +10,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// For a training with label smoothing, dropout, and augmentation or not, on so many classes. The validation has
-    /// none of them.
+    /// For a training with label smoothing, dropout, and augmentation or not, on so many classes.
+    /// The validation has none of them.
     pub fn of(smoothing: f32, dropout: f32, augmented: bool, classes: usize) -> Reading {
         let mut parts = Vec::new();
         if smoothing > 0.0 {

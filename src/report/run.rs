@@ -59,8 +59,8 @@ const COLUMNS: usize = 6;
 const MOST_IN_MATRIX: usize = 1000;
 
 impl RunReport<'_> {
-    /// Writes [`FILES`] into a folder; without mistakes, and with very many classes, some have nothing to show and are
-    /// left out.
+    /// Writes [`FILES`] into a folder; without mistakes, and with very many classes, some have
+    /// nothing to show and are left out.
     ///
     /// # Errors
     /// The first, if some cannot be written; the others are written all the same.

@@ -46,9 +46,9 @@ const HEAD: u32 = 48;
 const MOST_PIXELS: u64 = 100_000_000;
 
 /// Draws the samples row by row, `columns` to a row (fewer where there are fewer samples), to a
-/// PNG, under a title if there is one. Small pictures are enlarged without smoothing, so that their true pixels are seen; large
-/// ones are reduced. The prediction is green with a tick when it agrees with the label, red with
-/// a cross when not, black where no label is known.
+/// PNG, under a title if there is one. Small pictures are enlarged without smoothing, so that their
+/// true pixels are seen; large ones are reduced. The prediction is green with a tick when it agrees
+/// with the label, red with a cross when not, black where no label is known.
 ///
 /// # Errors
 /// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no sample, no

@@ -1,4 +1,5 @@
-//! What the figures of a finished training say is wrong with it, where it would otherwise look like any other.
+//! What the figures of a finished training say is wrong with it, where it would otherwise look like
+//! any other.
 
 use super::evaluate::Evaluation;
 use super::score::best_epoch;
@@ -49,8 +50,8 @@ impl Sample {
         })
     }
 
-    /// Whether the finished model knows the sample much worse than it knew the images while it was trained; `accuracy`
-    /// is that on the sample.
+    /// Whether the finished model knows the sample much worse than it knew the images while it was
+    /// trained; `accuracy` is that on the sample.
     pub fn lag(&self, history: &[EpochMetrics], accuracy: f64) -> Option<String> {
         let trained = history.get(best_epoch(history).checked_sub(1)?)?.train_accuracy;
         let noise = 3.0 * (0.25 / self.images.len() as f64).sqrt();
@@ -66,8 +67,9 @@ impl Sample {
     }
 }
 
-/// Pairs of classes that are told apart no better than by chance, though hardly taken for others, by a model that knows
-/// the rest, in a training that flips images: they may be mirror images of each other.
+/// Pairs of classes that are told apart no better than by chance, though hardly taken for others,
+/// by a model that knows the rest, in a training that flips images: they may be mirror images of
+/// each other.
 pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labels: &[u32]) -> Vec<String> {
     let count = classes.len();
     if !settings.augment.flip || count > MOST_CLASSES {
@@ -146,7 +148,8 @@ mod tests {
         assert!(sample().lag(&[], 0.0).is_none());
     }
 
-    /// What a model says that takes image `i`, of class `i % classes`, for `taken(i)`; and the labels.
+    /// What a model says that takes image `i`, of class `i % classes`, for `taken(i)`; and the
+    /// labels.
     fn judged(classes: usize, taken: impl Fn(usize) -> usize) -> (Evaluation, Vec<u32>) {
         let labels: Vec<u32> = (0..60).map(|i| i % classes as u32).collect();
         let logits = (0..60).flat_map(|i| (0..classes).map(move |class| (i, class)));

@@ -1,9 +1,9 @@
 //! What a training saves so that it can be continued as if it had never stopped.
 //!
-//! A checkpoint is one safetensors file: the model's parameters, whatever else the steps change (moments,
-//! averages), and as metadata how far the training is, what it was told, and a digest of all of it. Nothing is
-//! saved that follows from these: the order of the pictures, dropout and augmentation are functions of the seed
-//! and the step ([`crate::kernels::rng`]).
+//! A checkpoint is one safetensors file: the model's parameters, whatever else the steps change
+//! (moments, averages), and as metadata how far the training is, what it was told, and a digest of
+//! all of it. Nothing is saved that follows from these: the order of the pictures, dropout and
+//! augmentation are functions of the seed and the step ([`crate::kernels::rng`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -151,15 +151,16 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether the test images are others than those of `saved`. That changes no weights, only what the run's
-    /// accuracy means.
+    /// Whether the test images are others than those of `saved`. That changes no weights, only what
+    /// the run's accuracy means.
     pub fn has_other_test(&self, saved: &Identity) -> bool {
         saved.test.is_some() && self.test != saved.test
     }
 }
 
-/// The settings that may differ between a run and its continuation: where images and weights are (their content is
-/// checked apart), and how many epochs there are. Whoever resumes checks that the schedule allows for those.
+/// The settings that may differ between a run and its continuation: where images and weights are
+/// (their content is checked apart), and how many epochs there are. Whoever resumes checks that the
+/// schedule allows for those.
 const FREE: [&str; 3] = ["data", "epochs", "finetune.pretrained"];
 
 /// Checks that two texts of settings say the same, but for the free ones.
@@ -190,8 +191,8 @@ fn differences(old: &str, new: &str) -> Vec<String> {
     names.into_iter().filter(differs).map(line).collect()
 }
 
-/// Settings by their full names, such as `finetune.unfreeze`. Those that an older version wrote are as this one
-/// would write them.
+/// Settings by their full names, such as `finetune.unfreeze`. Those that an older version wrote are
+/// as this one would write them.
 fn flat(settings: &str) -> BTreeMap<String, String> {
     let rewritten = toml::from_str::<Settings>(settings).map(|settings| settings.to_toml());
     let table: toml::Table = rewritten.as_deref().unwrap_or(settings).parse().unwrap_or_default();

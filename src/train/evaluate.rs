@@ -86,8 +86,8 @@ impl Trained {
         Ok(Trained { path: path.to_path_buf(), spec, file, trained_parameters })
     }
 
-    /// Evaluates the model on images; `name` is the device's name for them. `goes_on` is asked before each batch, with
-    /// how many are done, of how many.
+    /// Evaluates the model on images; `name` is the device's name for them. `goes_on` is asked
+    /// before each batch, with how many are done, of how many.
     ///
     /// # Errors
     /// As for [`Evaluator`]; and if the model's outputs are not finite.
@@ -152,7 +152,8 @@ impl Trained {
 }
 
 impl Predictor<'_> {
-    /// A row of class probabilities for each picture of the model's size, no more than a batch of them.
+    /// A row of class probabilities for each picture of the model's size, no more than a batch of
+    /// them.
     ///
     /// # Errors
     /// If the device fails, or the model's outputs are not finite.
@@ -211,7 +212,8 @@ impl Evaluation {
 }
 
 impl Evaluator {
-    /// Loads the plan and uploads the images; `name` must differ between the evaluators of a device.
+    /// Loads the plan and uploads the images; `name` must differ between the evaluators of a
+    /// device.
     ///
     /// # Errors
     /// If there are no images or their size does not suit the model.
@@ -259,8 +261,8 @@ impl Evaluator {
         self.labels.len().div_ceil(self.batch_size)
     }
 
-    /// Runs over all images with the parameters the device holds. `goes_on` is asked before each batch, with how many
-    /// are done, of how many.
+    /// Runs over all images with the parameters the device holds. `goes_on` is asked before each
+    /// batch, with how many are done, of how many.
     ///
     /// # Errors
     /// If the device fails, or `goes_on` says no: [`Error::Interrupted`].

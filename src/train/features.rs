@@ -1,4 +1,5 @@
-//! What the frozen part of a model puts out: computed once for every picture, instead of in every epoch.
+//! What the frozen part of a model puts out: computed once for every picture, instead of in every
+//! epoch.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -31,8 +32,8 @@ pub enum Feed {
 }
 
 impl Feed {
-    /// Writes a plan's inputs for the pictures `indices`; one that is `u32::MAX` is an empty place. Epochs take turns
-    /// with the augmented copies.
+    /// Writes a plan's inputs for the pictures `indices`; one that is `u32::MAX` is an empty place.
+    /// Epochs take turns with the augmented copies.
     ///
     /// # Errors
     /// If the plan has other inputs, or a file of features cannot be read.
@@ -82,8 +83,9 @@ impl Features {
     /// Computes the features by the parameters that the device holds.
     ///
     /// # Errors
-    /// If the image size does not suit the model, memory or disk do not suffice, or `goes_on` says no, which is asked
-    /// before each batch with how many are done, of how many: [`Error::Interrupted`].
+    /// If the image size does not suit the model, memory or disk do not suffice, or `goes_on` says
+    /// no, which is asked before each batch with how many are done, of how many:
+    /// [`Error::Interrupted`].
     pub fn compute(
         device: &mut dyn Device,
         spec: &Spec,
@@ -163,8 +165,8 @@ impl Store {
         Store::file(folder.join(format!("{name}-features.tmp")))
     }
 
-    /// An empty file, which goes with its owner: even with one that is killed, where a file can lose its name while it is
-    /// open.
+    /// An empty file, which goes with its owner: even with one that is killed, where a file can
+    /// lose its name while it is open.
     fn file(path: PathBuf) -> Result<Store> {
         let opened = open_plain(&path).and_then(|file| file.set_len(0).map(|()| file));
         let file = opened.map_err(|error| Error::file(&path, advice(&error)))?;
@@ -204,7 +206,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let Store::File { path, .. } = self {
-            // Where it still has a name. If this fails, it is in nobody's way, and the next run takes its place.
+            // Where it still has a name. If this fails, it is in nobody's way, and the next run
+            // takes its place.
             let _ = std::fs::remove_file(path);
         }
     }

@@ -1,10 +1,10 @@
 //! Fine-tuning: a model that knows other pictures learns these, in two stages.
 //!
-//! 1. The head. A classifier for the new classes is trained on what the pretrained layers put out, which is
-//!    computed once ([`super::features`]); were they trained together with a classifier that knows nothing yet, its
-//!    gradients would destroy what they know.
-//! 2. The last blocks, or all. They follow at a lower rate than the classifier. What stays frozen is again
-//!    computed once; batch normalisation in it uses its stored statistics.
+//! 1. The head. A classifier for the new classes is trained on what the pretrained layers put out,
+//!    which is computed once ([`super::features`]); were they trained together with a classifier
+//!    that knows nothing yet, its gradients would destroy what they know.
+//! 2. The last blocks, or all. They follow at a lower rate than the classifier. What stays frozen
+//!    is again computed once; batch normalisation in it uses its stored statistics.
 
 use std::path::Path;
 
@@ -31,8 +31,8 @@ use crate::nn::Parameter;
 use crate::ops::augment::Augment;
 use crate::weights;
 
-/// What fine-tuning is told besides the settings of any training. There the epochs are those of both stages, and the
-/// rate is the second stage's.
+/// What fine-tuning is told besides the settings of any training. There the epochs are those of
+/// both stages, and the rate is the second stage's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
@@ -40,7 +40,8 @@ pub struct Finetune {
     pub pretrained: String,
     /// Side of the pictures that the model sees, in pixels.
     pub input_size: usize,
-    /// How many blocks are trained besides the classifier; [`ALL`] or more than there are means all.
+    /// How many blocks are trained besides the classifier; [`ALL`] or more than there are means
+    /// all.
     #[serde(serialize_with = "write_blocks", deserialize_with = "read_blocks")]
     pub unfreeze: usize,
     /// Epochs of the first stage.
@@ -169,7 +170,8 @@ fn initial_values(
     Ok(values.map(|(p, new)| if is_new(p) { new } else { known.next().unwrap_or(new) }).collect())
 }
 
-/// Fine-tunes a model, or goes on with the training in the run folder, and evaluates it once on the test set.
+/// Fine-tunes a model, or goes on with the training in the run folder, and evaluates it once on the
+/// test set.
 ///
 /// # Errors
 /// If the weights are of another model or damaged; otherwise as for [`super::train`].

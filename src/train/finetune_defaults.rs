@@ -1,12 +1,13 @@
 //! What fine-tuning takes for what it is not told, by the number of images it trains on.
 //!
-//! | images | batch | classifier | all layers | their rate | statistics |
+//! | images | batch | classifier | layers, epochs | their rate | statistics |
 //! |---|---|---|---|---|---|
-//! | to 2,000 | 16 | fitted, then 5 epochs at 1e-4 | 200 steps, in 9 to 50 epochs | 5e-4 | stored |
-//! | to 10,000 | 64 | fitted, then 5 epochs at 1e-4 | 9 epochs | 0.02, half of it before the classifier | of the batch |
-//! | more | 64 | from zero, 3 epochs at 2e-3 | 9 epochs | 0.02, half of it before the classifier | of the batch |
+//! | to 2,000 | 16 | fitted, 5 epochs at 1e-4 | 9 to 50, for 200 steps | 5e-4 | stored |
+//! | to 10,000 | 64 | fitted, 5 epochs at 1e-4 | 9 | 0.02, blocks 0.01 | of the batch |
+//! | more | 64 | from zero, 3 epochs at 2e-3 | 9 | 0.02, blocks 0.01 | of the batch |
 //!
-//! The more images, the further the layers may move from what they know. README.md has what this was chosen by.
+//! The more images, the further the layers may move from what they know. README.md has what this
+//! was chosen by.
 
 use super::finetune::{ALL, Finetune};
 use super::settings::{Recipe, Settings};
@@ -63,7 +64,8 @@ pub fn defaults(images: usize, epochs: Option<usize>) -> Settings {
 mod tests {
     use super::*;
 
-    /// Batch size, epochs, those of the classifier, rate, and whether it is fitted and statistics are kept.
+    /// Batch size, epochs, those of the classifier, rate, and whether it is fitted and statistics
+    /// are kept.
     fn chosen(images: usize, epochs: Option<usize>) -> (usize, usize, usize, f32, bool, bool) {
         let Settings { batch_size, epochs, rate, finetune: Some(finetune), .. } = defaults(images, epochs)
         else {

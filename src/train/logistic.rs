@@ -1,11 +1,13 @@
-//! The classifier that suits features best: logistic regression, found at once instead of in small steps.
+//! The classifier that suits features best: logistic regression, found at once instead of in small
+//! steps.
 //!
 //! Over features that are centred and scaled to a mean square of 1 a picture, it minimises
 //!
 //! `mean cross-entropy + penalty / 2 |weights|^2`
 //!
-//! A plan on the device computes loss and gradient, `minimise` chooses where. How much to hold the weights back is
-//! not known before: of several penalties the one is taken that does best on pictures that were held out.
+//! A plan on the device computes loss and gradient, `minimise` chooses where. How much to hold the
+//! weights back is not known before: of several penalties the one is taken that does best on
+//! pictures that were held out.
 
 use std::collections::VecDeque;
 
@@ -15,11 +17,12 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::ops::softmax_cross_entropy::IGNORE;
 
-/// Penalties to choose from, for a single picture; more of them outweigh it. The strongest comes first: the way to each is
-/// short from the one before.
+/// Penalties to choose from, for a single picture; more of them outweigh it. The strongest comes
+/// first: the way to each is short from the one before.
 const PENALTIES: [f64; 5] = [1.0, 0.2, 0.04, 0.008, 0.0016];
 
-/// Every picture is held out once, among so many parts; where there are more than [`FEW`], one part of them is enough.
+/// Every picture is held out once, among so many parts; where there are more than [`FEW`], one part
+/// of them is enough.
 const PARTS: usize = 4;
 const FEW: usize = 2000;
 
@@ -85,7 +88,8 @@ impl Scale {
         }
     }
 
-    /// The classifier of the features as they were, from that of the scaled ones: its weights, then its biases.
+    /// The classifier of the features as they were, from that of the scaled ones: its weights, then
+    /// its biases.
     fn undo(&self, found: &[f64], classes: usize) -> Classifier {
         let (weight, bias) = found.split_at(self.mean.len() * classes);
         let weight: Vec<f64> = weight.iter().map(|w| w * self.factor).collect();
@@ -171,11 +175,12 @@ fn parts(labels: &[u32]) -> Vec<usize> {
 /// Steps at most, and how many of the last ones are remembered.
 const STEPS: usize = 200;
 const MEMORY: usize = 10;
-/// It is at the lowest point where the gradient's norm is below this; f32 sums are not more exact by much.
+/// It is at the lowest point where the gradient's norm is below this; f32 sums are not more exact
+/// by much.
 const FLAT: f64 = 1e-4;
 
-/// Goes from `at` to where a convex function is lowest, by L-BFGS (Liu and Nocedal 1989): the last steps and the changes of
-/// the gradient over them stand in for the second derivative.
+/// Goes from `at` to where a convex function is lowest, by L-BFGS (Liu and Nocedal 1989): the last
+/// steps and the changes of the gradient over them stand in for the second derivative.
 fn minimise(mut at: Vec<f64>, mut f: impl FnMut(&[f64]) -> Result<(f64, Vec<f64>)>) -> Result<Vec<f64>> {
     let (mut value, mut gradient) = f(&at)?;
     let mut memory: VecDeque<(Vec<f64>, Vec<f64>)> = VecDeque::new();

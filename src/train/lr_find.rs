@@ -1,4 +1,5 @@
-//! The learning-rate range test (Smith 2017): a training whose rate rises from step to step, until the loss explodes.
+//! The learning-rate range test (Smith 2017): a training whose rate rises from step to step, until
+//! the loss explodes.
 
 use super::features::Feed;
 use super::plans::{self, Totals};
@@ -15,12 +16,12 @@ const EXPLODED: f64 = 4.0;
 /// A loss is smoothed over so many steps before and after it.
 const WINDOW: usize = 5;
 
-/// Trains with the settings' model and optimizer for at most `steps` steps, at rates from `range.0` to `range.1`.
-/// No weights are kept.
+/// Trains with the settings' model and optimizer for at most `steps` steps, at rates from `range.0`
+/// to `range.1`. No weights are kept.
 ///
 /// # Errors
-/// If the settings do not fit the data, the device fails, or `goes_on`, which hears how many steps are done of how
-/// many, says no ([`Error::Interrupted`]).
+/// If the settings do not fit the data, the device fails, or `goes_on`, which hears how many steps
+/// are done of how many, says no ([`Error::Interrupted`]).
 pub fn find(
     device: &mut dyn Device,
     settings: &Settings,
@@ -68,8 +69,9 @@ fn smooth(trials: &mut [Trial]) {
     }
 }
 
-/// The rate to train with; none where the loss never falls. Where the loss is lowest, it is about to rise: a schedule
-/// that only passes its highest rate can go as far, a constant rate should stay at a tenth.
+/// The rate to train with; none where the loss never falls. Where the loss is lowest, it is about
+/// to rise: a schedule that only passes its highest rate can go as far, a constant rate should stay
+/// at a tenth.
 pub fn suggest(trials: &[Trial], schedule: Schedule) -> Option<f32> {
     let lowest = trials.iter().reduce(|low, trial| if trial.smooth < low.smooth { trial } else { low })?;
     let fell = lowest.smooth < 0.995 * trials[0].smooth;

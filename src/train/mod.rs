@@ -1,8 +1,9 @@
 //! Training: settings in, a run folder out.
 //!
-//! Read [`plans`] first: it builds the two programs that everything here runs. [`stage`] makes one of them a
-//! training step, [`session`] is the loop around the steps, and [`checkpoint`] what the loop can be continued
-//! from. [`train`] puts them together for a model that is trained from scratch.
+//! Read [`plans`] first: it builds the two programs that everything here runs. [`stage`] makes one
+//! of them a training step, [`session`] is the loop around the steps, and [`checkpoint`] what the
+//! loop can be continued from. [`train`] puts them together for a model that is trained from
+//! scratch.
 
 pub mod advice;
 pub mod checkpoint;
@@ -53,8 +54,8 @@ pub struct StepProgress {
     /// The stage under way, from 1, of so many; only fine-tuning has several.
     pub stage: usize,
     pub stages: usize,
-    /// Steps of the stage that were made since it was begun or, in this process, resumed; what time they took,
-    /// validation and saving included; and how many are left of it.
+    /// Steps of the stage that were made since it was begun or, in this process, resumed; what time
+    /// they took, validation and saving included; and how many are left of it.
     pub stage_done: usize,
     pub stage_seconds: f64,
     pub stage_left: usize,
@@ -75,7 +76,8 @@ pub enum Phase {
 pub trait Observer {
     /// After every step.
     fn step(&mut self, progress: &StepProgress);
-    /// Before every batch of a phase between the steps: so many of its batches are done, of so many.
+    /// Before every batch of a phase between the steps: so many of its batches are done, of so
+    /// many.
     fn phase(&mut self, _phase: Phase, _done: usize, _of: usize) {}
     /// Asked often; false stops the training at the next safe point.
     fn keep_going(&self) -> bool;
@@ -154,11 +156,13 @@ fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
     (mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32))
 }
 
-/// Trains a model, or goes on with the training in the run folder, and evaluates it once on the test set. See
+/// Trains a model, or goes on with the training in the run folder, and evaluates it once on the
+/// test set. See
 /// [`session::Session::fit`] for what the run folder holds meanwhile.
 ///
 /// # Errors
-/// If the settings do not fit the data ([`Settings::check_against`]) or the run in the folder; and those of
+/// If the settings do not fit the data ([`Settings::check_against`]) or the run in the folder; and
+/// those of
 /// [`session::Session::fit`].
 pub fn train(
     device: &mut dyn Device,
@@ -219,9 +223,9 @@ fn note_end(ended: Ended, observer: &mut dyn Observer) {
     }
 }
 
-/// Evaluates the best weights of a run on the test images, or on the validation images where there are no others, and
-/// writes its result and its report. Weights and result are what a run is for; a page or picture that cannot be
-/// written is only warned of.
+/// Evaluates the best weights of a run on the test images, or on the validation images where there
+/// are no others, and writes its result and its report. Weights and result are what a run is for; a
+/// page or picture that cannot be written is only warned of.
 fn finish(
     device: &mut dyn Device,
     run: &RunFolder,

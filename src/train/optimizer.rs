@@ -55,7 +55,8 @@ impl FromStr for Optimizer {
     }
 }
 
-/// Scales the gradients such that their norm, all together, is at most `limit`; returns the scaled ones.
+/// Scales the gradients such that their norm, all together, is at most `limit`; returns the scaled
+/// ones.
 ///
 /// # Errors
 /// None but those of [`Graph::apply`].
@@ -78,8 +79,9 @@ pub fn average_of(parameter: &str) -> String {
     format!("average.{parameter}")
 }
 
-/// Keeps a moving average of every parameter that the graph updates (Polyak and Juditsky 1992), with `decay` of it
-/// left by each step. It begins at zero, so after t steps it must be divided by `1 - decay^t`, as Adam's moments.
+/// Keeps a moving average of every parameter that the graph updates (Polyak and Juditsky 1992),
+/// with `decay` of it left by each step. It begins at zero, so after t steps it must be divided by
+/// `1 - decay^t`, as Adam's moments.
 ///
 /// # Errors
 /// None but those of [`Graph::apply`].
@@ -105,15 +107,15 @@ impl Optimizer {
         }
     }
 
-    /// Whether an element's gradient was zero in a step that found the moment at zero, and the parameter at `p`;
-    /// none where it was not finite. `moment` is what the step left.
+    /// Whether an element's gradient was zero in a step that found the moment at zero, and the
+    /// parameter at `p`; none where it was not finite. `moment` is what the step left.
     pub fn was_zero(self, moment: f32, p: f32, decay: f32) -> Option<bool> {
         let decayed = if self == Optimizer::Sgd { decay * p } else { 0.0 };
         moment.is_finite().then_some(moment == decayed)
     }
 
-    /// Adds the updates of `parameters` by their gradients; `rate` is `f32 [1]`, `step` `u32 [1]`, from 0.
-    /// Moments become states named after the parameter.
+    /// Adds the updates of `parameters` by their gradients; `rate` is `f32 [1]`, `step` `u32 [1]`,
+    /// from 0. Moments become states named after the parameter.
     ///
     /// # Errors
     /// If a gradient has another shape than its parameter.

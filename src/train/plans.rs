@@ -1,5 +1,5 @@
-//! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan, from
-//! the picture's bytes to the updated weights.
+//! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan,
+//! from the picture's bytes to the updated weights.
 
 use std::ops::Range;
 
@@ -34,11 +34,12 @@ pub struct Program {
     pub forward: Graph,
 }
 
-/// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, `rate` `f32 [1]`, `loss_gradient` `f32 [1]`
-/// (1, but for loss scaling). Output: `totals` `[3]`: summed loss, correct, count. States: `train.images`,
-/// `train.labels`, the parameters and the moments.
+/// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, `rate` `f32 [1]`,
+/// `loss_gradient` `f32 [1]` (1, but for loss scaling). Output: `totals` `[3]`: summed loss,
+/// correct, count. States: `train.images`, `train.labels`, the parameters and the moments.
 ///
-/// In fine-tuning, what lies before the classifier has a rate of its own, the input `backbone_rate` `f32 [1]`.
+/// In fine-tuning, what lies before the classifier has a rate of its own, the input `backbone_rate`
+/// `f32 [1]`.
 ///
 /// # Errors
 /// If the image size does not suit the model.
@@ -120,9 +121,9 @@ fn training_step(
     Ok(Program { plan, parameters, layers, forward })
 }
 
-/// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels` `u32 [rows]`, `weight`
-/// `[depth, classes]`, `bias` `[classes]`, `loss_gradient` `f32 [1]`. Outputs: `totals`, and the gradients of the mean loss,
-/// `weight_gradient` and `bias_gradient`.
+/// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels`
+/// `u32 [rows]`, `weight` `[depth, classes]`, `bias` `[classes]`, `loss_gradient` `f32 [1]`.
+/// Outputs: `totals`, and the gradients of the mean loss, `weight_gradient` and `bias_gradient`.
 ///
 /// # Errors
 /// None but those of [`Graph::apply`].
@@ -143,8 +144,9 @@ pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Plan
     Plan::compile(&graph)
 }
 
-/// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an empty place),
-/// `step`. Output: `logits` `[batch, classes]`. States: `NAME.images`, `NAME.labels`, the parameters.
+/// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an
+/// empty place), `step`. Output: `logits` `[batch, classes]`. States: `NAME.images`, `NAME.labels`,
+/// the parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.
@@ -181,9 +183,9 @@ fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) 
     Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
 }
 
-/// What the model's first units, up to `until`, put out for a batch of images, with stored statistics and without
-/// dropout. Inputs: `indices`, and `step`, which the augmentation depends on. Output: `features`. States:
-/// `NAME.images`, `NAME.labels`, the units' parameters.
+/// What the model's first units, up to `until`, put out for a batch of images, with stored
+/// statistics and without dropout. Inputs: `indices`, and `step`, which the augmentation depends
+/// on. Output: `features`. States: `NAME.images`, `NAME.labels`, the units' parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.

@@ -12,9 +12,9 @@ use crate::files::{advice, is_still, open_plain, read_toml, write_atomic};
 use crate::report::run::FILES;
 use crate::report::{EpochMetrics, Reading, RunReport, curves, metrics};
 
-/// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked as long as this
-/// value lives; the lock ends with the process, however that ends. A new run that ends before it has saved anything
-/// takes its files with it, so that they are in nobody's way.
+/// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked
+/// as long as this value lives; the lock ends with the process, however that ends. A new run that
+/// ends before it has saved anything takes its files with it, so that they are in nobody's way.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -41,19 +41,21 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The files that a run cannot do without, besides its settings.
 pub const NEEDED: [&str; 6] = [BEST, LAST, CHECKPOINT, "metrics.csv", "metrics.jsonl", "result.json"];
-/// The picture that is drawn during the training, and those of the report, are missed by nobody but the eye.
+/// The picture that is drawn during the training, and those of the report, are missed by nobody but
+/// the eye.
 pub const SHOWN: &str = "curves.png";
 
 /// Settings and results are no larger than this.
 pub const MOST_TEXT: u64 = 1 << 20;
 
 impl RunFolder {
-    /// Creates the folder, or the first free `runs/MODEL-DATA-N` if none is named, and writes the settings
-    /// into it: what cannot be written shows before the training, not after.
+    /// Creates the folder, or the first free `runs/MODEL-DATA-N` if none is named, and writes the
+    /// settings into it: what cannot be written shows before the training, not after.
     ///
     /// # Errors
-    /// If it cannot be written, holds a run already, or a file that the run would overwrite. Settings beside a lock are
-    /// what is left of a run that was killed before it had saved anything: they are in nobody's way.
+    /// If it cannot be written, holds a run already, or a file that the run would overwrite.
+    /// Settings beside a lock are what is left of a run that was killed before it had saved
+    /// anything: they are in nobody's way.
     pub fn create(path: Option<PathBuf>, settings: &Settings, data: &str) -> Result<RunFolder> {
         let (path, begun) = match path {
             Some(path) => {
@@ -208,8 +210,8 @@ impl Drop for RunFolder {
     }
 }
 
-/// Refuses a folder with something in it that a new run would overwrite. A folder in the place of a picture is not: it
-/// only keeps the picture from being drawn.
+/// Refuses a folder with something in it that a new run would overwrite. A folder in the place of a
+/// picture is not: it only keeps the picture from being drawn.
 fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
     let first = [SETTINGS, split_table::FILE].into_iter().filter(|_| !was_a_run);
@@ -245,7 +247,8 @@ fn lock(folder: &Path) -> Result<File> {
             let problem = "another training is writing to it; wait for its end, or choose another folder";
             return Err(Error::file(folder, problem));
         }
-        // Some network file systems know no locks. A file that is gone was that of a run that left nothing.
+        // Some network file systems know no locks. A file that is gone was that of a run that left
+        // nothing.
         if is_still(&file, &path).map_err(|error| Error::file(&path, advice(&error)))? {
             return Ok(file);
         }

@@ -1,10 +1,10 @@
-//! What the history of an epoch's figures decides: which weights are best, when to stop, when to lower the rate.
-//! Nothing of it is saved in a checkpoint, for it follows from the history that is.
+//! What the history of an epoch's figures decides: which weights are best, when to stop, when to
+//! lower the rate. Nothing of it is saved in a checkpoint, for it follows from the history that is.
 
 use crate::report::{EpochMetrics, metrics};
 
-/// The epoch (from 1) whose weights are kept ([`metrics::best`]); 0 without epochs. Without a validation set nothing
-/// tells which epoch was best, and the last one stands in.
+/// The epoch (from 1) whose weights are kept ([`metrics::best`]); 0 without epochs. Without a
+/// validation set nothing tells which epoch was best, and the last one stands in.
 pub fn best_epoch(history: &[EpochMetrics]) -> usize {
     metrics::best(history).map_or(history.len(), |row| row.epoch)
 }
@@ -30,7 +30,8 @@ pub fn stale_epochs(history: &[EpochMetrics]) -> usize {
     improvements(history).fold(0, |stale, better| if better { 0 } else { stale + 1 })
 }
 
-/// How often there were `patience` epochs in a row without improvement, counted anew after each time.
+/// How often there were `patience` epochs in a row without improvement, counted anew after each
+/// time.
 pub fn plateaus(history: &[EpochMetrics], patience: usize) -> i32 {
     let (mut waited, mut found) = (0, 0);
     for better in improvements(history) {

@@ -1,5 +1,5 @@
-//! The loop around the steps: epochs, validation, files, interruption. It does not care what a step is
-//! ([`super::stage`]) and can go on from what it saved ([`super::checkpoint`]).
+//! The loop around the steps: epochs, validation, files, interruption. It does not care what a step
+//! is ([`super::stage`]) and can go on from what it saved ([`super::checkpoint`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,8 @@ pub struct Session<'a> {
     curves: Curves,
 }
 
-/// The picture of the history, for which no training waits: it is drawn now and then, and at the end.
+/// The picture of the history, for which no training waits: it is drawn now and then, and at the
+/// end.
 #[derive(Default)]
 struct Curves {
     drawn: Option<Instant>,
@@ -63,12 +64,12 @@ impl Pace {
 }
 
 impl<'a> Session<'a> {
-    /// Begins a run, or goes on with the one in the run folder. The parameters are the whole model's, whichever
-    /// of them are trained.
+    /// Begins a run, or goes on with the one in the run folder. The parameters are the whole
+    /// model's, whichever of them are trained.
     ///
     /// # Errors
-    /// If there is a checkpoint that is damaged or belongs to other settings, images or pretrained weights. Other test
-    /// images are only warned of.
+    /// If there is a checkpoint that is damaged or belongs to other settings, images or pretrained
+    /// weights. Other test images are only warned of.
     pub fn begin(
         run: &'a RunFolder,
         spec: &'a Spec,
@@ -104,8 +105,9 @@ impl<'a> Session<'a> {
         &self.progress
     }
 
-    /// Trains to the end of a stage, of so many; call it for the stages from `progress().stage` on. After every epoch the
-    /// run folder holds the history, the weights and a checkpoint, which survive whatever ends the training.
+    /// Trains to the end of a stage, of so many; call it for the stages from `progress().stage` on.
+    /// After every epoch the run folder holds the history, the weights and a checkpoint, which
+    /// survive whatever ends the training.
     ///
     /// # Errors
     /// If a loss is not finite, a file cannot be written or the observer stops the training
@@ -222,7 +224,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Takes note of the steps that have ended, or of all that were started: on a GPU the last few may be under way.
+    /// Takes note of the steps that have ended, or of all that were started: on a GPU the last few
+    /// may be under way.
     fn collect(&mut self, device: &mut dyn Device, stage: &Stage, epoch: &Epoch, all: bool) -> Result<()> {
         for batch in stage.collect(device, all)? {
             self.progress.step += 1;
@@ -273,7 +276,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs the validation, on the weights that are saved; if it is interrupted, everything is saved first.
+    /// Runs the validation, on the weights that are saved; if it is interrupted, everything is
+    /// saved first.
     fn validate(
         &mut self,
         device: &mut dyn Device,
@@ -323,9 +327,9 @@ impl<'a> Session<'a> {
         self.parameters.iter().map(values).collect()
     }
 
-    /// Enters the epoch into the history and writes every file: first what cannot be had again, the weights and then
-    /// the checkpoint. A run that is killed before that is complete repeats the epoch; the tables are written again at
-    /// the latest when the stage ends.
+    /// Enters the epoch into the history and writes every file: first what cannot be had again, the
+    /// weights and then the checkpoint. A run that is killed before that is complete repeats the
+    /// epoch; the tables are written again at the latest when the stage ends.
     fn finish_epoch(
         &mut self,
         device: &dyn Device,

@@ -41,7 +41,8 @@ pub struct Settings {
     pub ema: f32,
     /// Largest norm of all gradients together; 0 for any.
     pub clip: f32,
-    /// Epochs without a better validation accuracy after which to stop, or to lower the rate; 0 for never.
+    /// Epochs without a better validation accuracy after which to stop, or to lower the rate; 0 for
+    /// never.
     pub early_stop: usize,
     pub plateau: usize,
     /// Validation accuracy in per cent at which to stop; 0 for none.
@@ -129,7 +130,8 @@ pub enum Recipe {
     /// Good at 20 epochs: SGD with Nesterov momentum, one cycle, flips and shifts, label smoothing.
     #[default]
     Default,
-    /// The plain notebook: Adam at 1e-3, pixels / 255, no augmentation, constant rate, Glorot weights throughout.
+    /// The plain notebook: Adam at 1e-3, pixels / 255, no augmentation, constant rate, Glorot
+    /// weights throughout.
     Keras,
 }
 
@@ -203,7 +205,8 @@ pub fn usual_decay(optimizer: Optimizer) -> f32 {
 /// The batch that the recipes and their rates are made for.
 pub const USUAL_BATCH: usize = 128;
 
-/// The batch where none is chosen: the usual one, or so much smaller that an epoch has steps enough to learn by.
+/// The batch where none is chosen: the usual one, or so much smaller that an epoch has steps enough
+/// to learn by.
 pub fn usual_batch(images: usize) -> usize {
     const LEAST: usize = 8;
     const STEPS: usize = 10;
@@ -211,9 +214,9 @@ pub fn usual_batch(images: usize) -> usize {
     halves.take_while(|batch| *batch >= LEAST).find(|batch| images >= STEPS * batch).unwrap_or(LEAST)
 }
 
-/// A rate that is made for [`USUAL_BATCH`], in batches of another size. A smaller batch's gradient is the noisier, and
-/// its steps are the more: they are made smaller, in proportion, or with its root where the optimizer takes the
-/// gradient's size out itself. Larger batches keep the rate.
+/// A rate that is made for [`USUAL_BATCH`], in batches of another size. A smaller batch's gradient
+/// is the noisier, and its steps are the more: they are made smaller, in proportion, or with its
+/// root where the optimizer takes the gradient's size out itself. Larger batches keep the rate.
 pub fn rate_in_batches(rate: f32, optimizer: Optimizer, batch_size: usize) -> f32 {
     let share = (batch_size as f32 / USUAL_BATCH as f32).min(1.0);
     match optimizer {
@@ -264,7 +267,8 @@ impl Settings {
         Training { dropout: self.dropout, zero_classifier: self.zero_classifier }
     }
 
-    /// Checks the settings by themselves: what is wrong with them should show before any data is loaded.
+    /// Checks the settings by themselves: what is wrong with them should show before any data is
+    /// loaded.
     ///
     /// # Errors
     /// A usage error that names the option.
@@ -311,8 +315,9 @@ impl Settings {
         if self.finetune.is_some() { "finetune" } else { "train" }
     }
 
-    /// Checks that a run with the settings `begun` can go on with these. Where the schedule depends on the number
-    /// of epochs, another number would be another run; under a constant rate it is only a longer one.
+    /// Checks that a run with the settings `begun` can go on with these. Where the schedule depends
+    /// on the number of epochs, another number would be another run; under a constant rate it is
+    /// only a longer one.
     ///
     /// # Errors
     /// A usage error that names what differs.

@@ -1,5 +1,5 @@
-//! `split.csv`: which file of a run's data was trained on, validated with and tested on. It is what a run is measured
-//! on again later, whatever has come to the data's folder since.
+//! `split.csv`: which file of a run's data was trained on, validated with and tested on. It is what
+//! a run is measured on again later, whatever has come to the data's folder since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,7 +26,8 @@ fn split_of(data: &Dataset) -> Split {
     rows.collect()
 }
 
-/// Writes the table of a data set that has been split; nothing where its images are not from files of their own.
+/// Writes the table of a data set that has been split; nothing where its images are not from files
+/// of their own.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -38,7 +39,8 @@ pub fn write(folder: &Path, data: &Dataset) -> Result<()> {
     csv::write(&folder.join(FILE), HEADER, rows)
 }
 
-/// Checks that a run that is continued trains on the files that it was begun with, if the folder has a table.
+/// Checks that a run that is continued trains on the files that it was begun with, if the folder
+/// has a table.
 ///
 /// # Errors
 /// If the table cannot be read, or a file differs, which is named.

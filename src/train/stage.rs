@@ -1,5 +1,5 @@
-//! What a training step is: a plan on a device, and the course it follows. [`super::session`] runs it, and
-//! knows nothing of what is in the plan.
+//! What a training step is: a plan on a device, and the course it follows. [`super::session`] runs
+//! it, and knows nothing of what is in the plan.
 
 use super::checkpoint::Progress;
 use super::evaluate::Evaluator;
@@ -58,8 +58,9 @@ pub enum Ended {
 }
 
 impl Course {
-    /// Steps of an epoch. The incomplete last batch is left out, another one each time; where that would cost more than
-    /// a hundredth of the images, it is filled up with the first of the epoch instead.
+    /// Steps of an epoch. The incomplete last batch is left out, another one each time; where that
+    /// would cost more than a hundredth of the images, it is filled up with the first of the epoch
+    /// instead.
     pub fn steps(&self) -> usize {
         let (whole, rest) = (self.pictures / self.batch_size, self.pictures % self.batch_size);
         if 100 * rest > self.pictures { whole + 1 } else { whole }
@@ -104,9 +105,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`, `rate`, `loss_gradient`, perhaps
-    /// `backbone_rate`, and those that `feed` writes, and with the output `totals`. `parameters` are the model's,
-    /// trained by this plan or not. The pictures that the plan reads are for the caller to write.
+    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`, `rate`,
+    /// `loss_gradient`, perhaps `backbone_rate`, and those that `feed` writes, and with the output
+    /// `totals`. `parameters` are the model's, trained by this plan or not. The pictures that the
+    /// plan reads are for the caller to write.
     ///
     /// # Errors
     /// If the device cannot take the plan.
@@ -154,8 +156,8 @@ impl Stage {
         }
     }
 
-    /// How much of the averages of the weights comes from weights after so many steps; the rest is the zero that they
-    /// began with. 0 where there are no averages.
+    /// How much of the averages of the weights comes from weights after so many steps; the rest is
+    /// the zero that they began with. 0 where there are no averages.
     pub(super) fn average_weight(&self, steps: usize) -> f64 {
         let Course { ema, .. } = self.course;
         // As the op has it, which adds a share of 1 - ema in f32.
@@ -174,7 +176,8 @@ impl Stage {
         device.run(self.plan)
     }
 
-    /// The sums of the steps that have ended since the last call, or of all that were started, in their order.
+    /// The sums of the steps that have ended since the last call, or of all that were started, in
+    /// their order.
     pub(super) fn collect(&self, device: &mut dyn Device, all: bool) -> Result<Vec<Totals>> {
         let mut ended = Vec::new();
         device.collect(self.plan, all, &mut |totals| ended.push(Totals::from(totals)))?;

@@ -47,7 +47,8 @@ fn from_f16(bits: u16) -> f32 {
     let exponent = u32::from(bits >> 10) & 0x1f;
     let fraction = u32::from(bits & 0x3ff);
     let magnitude = match exponent {
-        // Zero and subnormals: the fraction counts steps of 2^-24, and f32 holds the product exactly.
+        // Zero and subnormals: the fraction counts steps of 2^-24, and f32 holds the product
+        // exactly.
         0 => (fraction as f32 * 2f32.powi(-24)).to_bits(),
         // Infinity and NaN keep their fraction.
         0x1f => 0x7f80_0000 | fraction << 13,

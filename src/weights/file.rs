@@ -26,8 +26,8 @@ const NOT_SAFETENSORS: &str = "not a safetensors file, or damaged; convert or do
 /// Reads every tensor of a safetensors file as `f32`, in the file's own (PyTorch's) layout.
 ///
 /// F32, F16 and BF16 are read. PyTorch's step counters (`...num_batches_tracked`) are skipped: they
-/// are no weights. The file's real size, and what memory is free, are known before anything is allocated, so a
-/// header that promises more than there is costs nothing.
+/// are no weights. The file's real size, and what memory is free, are known before anything is
+/// allocated, so a header that promises more than there is costs nothing.
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be opened, is cut short or damaged, or holds a tensor of
@@ -39,8 +39,8 @@ pub fn load(path: impl AsRef<Path>) -> Result<WeightsFile> {
         .map_err(|problem| Error::file(path, problem))
 }
 
-/// Reads names, shapes and metadata only: the tensors have no values. So weights of another model can be told before
-/// gigabytes of them are read.
+/// Reads names, shapes and metadata only: the tensors have no values. So weights of another model
+/// can be told before gigabytes of them are read.
 ///
 /// # Errors
 /// As [`load`], as far as the header tells.

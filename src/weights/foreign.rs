@@ -3,7 +3,8 @@
 /// How a file of another kind is converted.
 const CONVERT: &str = "convert it by python3 tools/pretrained.py convert FILE OUT.safetensors";
 
-/// What a file that begins like this is, and what to do with it; none for a safetensors file, and for what is unknown.
+/// What a file that begins like this is, and what to do with it; none for a safetensors file, and
+/// for what is unknown.
 pub(super) fn kind(start: &[u8]) -> Option<String> {
     // Eight bytes of length, whatever they look like, and a JSON object.
     if start.get(8) == Some(&b'{') {

@@ -1,7 +1,8 @@
 //! Weights on disk: safetensors files in PyTorch's names and layout, so that torch and timm read
 //! what is written here and the other way round. Nothing in this module knows a model.
 //!
-//! - `file`: [`load`], [`outline`] and [`save`], safe against damaged and hostile files; `foreign` tells what is none.
+//! - `file`: [`load`], [`outline`] and [`save`], safe against damaged and hostile files; `foreign`
+//!   tells what is none.
 //! - [`layout`]: the engine's order of dimensions to PyTorch's and back.
 //! - `names`: [`match_names`], which tells every tensor that is missing, unused or misshapen.
 
@@ -36,8 +37,8 @@ pub struct WeightsFile {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A name from a file, cut so that several fit into one message. [`Error`](crate::error::Error) makes
-/// what is left safe to print.
+/// A name from a file, cut so that several fit into one message. [`Error`](crate::error::Error)
+/// makes what is left safe to print.
 fn shortened(name: &str) -> Cow<'_, str> {
     const MOST: usize = 80;
     match name.char_indices().nth(MOST) {

@@ -86,7 +86,8 @@ fn a_lost_gpu_answers_nothing() {
     }
 }
 
-/// The program on a GPU that takes its memory from the system. One heap: others reserve address space as they please.
+/// The program on a GPU that takes its memory from the system. One heap: others reserve address
+/// space as they please.
 fn on_software(name: &str, shell: &str) -> Command {
     let mut program = Command::new("bash");
     program.args(["-c", shell]).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -107,8 +108,9 @@ fn peak_kib(mut command: Command) -> usize {
     peak
 }
 
-/// A driver that plays a GPU promises any amount of memory, unless the process may have no more than it has: here as
-/// much as a step of one picture takes, and half of what the batch needs besides.
+/// A driver that plays a GPU promises any amount of memory, unless the process may have no more
+/// than it has: here as much as a step of one picture takes, and half of what the batch needs
+/// besides.
 #[test]
 fn a_gpu_without_memory_ends_the_training_and_leaves_the_checkpoint() {
     let limitable = |adapter: &Adapter| cfg!(target_os = "linux") && adapter.is_software();

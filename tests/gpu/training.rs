@@ -16,9 +16,10 @@ use super::{Training, steps};
 
 const STEPS: usize = 50;
 const RATE: f32 = 0.002;
-/// Largest distance of the losses of a step. Rounding differs in the last digits, and training multiplies such
-/// differences from step to step: the losses of two instruction sets of the CPU come to lie 8e-3 apart in the same
-/// steps. What is wrong by more than rounding is seen long before.
+/// Largest distance of the losses of a step. Rounding differs in the last digits, and training
+/// multiplies such differences from step to step: the losses of two instruction sets of the CPU
+/// come to lie 8e-3 apart in the same steps. What is wrong by more than rounding is seen long
+/// before.
 const LOSS_TOLERANCE: f64 = 0.03;
 /// Pixels go through the same few operations, of which the GPU may fuse two.
 const PIXEL_TOLERANCE: f32 = 1e-5;

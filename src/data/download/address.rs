@@ -12,7 +12,8 @@ pub(super) fn is_local(url: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback())
 }
 
-/// A text in which every address is without user, password and query: those are secrets, and logs are shared.
+/// A text in which every address is without user, password and query: those are secrets, and logs
+/// are shared.
 pub fn without_secrets(text: &str) -> String {
     text.split_inclusive(char::is_whitespace).map(shown).collect()
 }

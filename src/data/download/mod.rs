@@ -1,7 +1,8 @@
 //! Fetches one large file so that no accident leaves a wrong one behind.
 //!
-//! Bytes go to `NAME.part`, which a later run continues where the server allows it. Only a file of the
-//! right length and SHA-256 is renamed to `NAME`, in one step; so whoever sees `NAME` sees all of it.
+//! Bytes go to `NAME.part`, which a later run continues where the server allows it. Only a file of
+//! the right length and SHA-256 is renamed to `NAME`, in one step; so whoever sees `NAME` sees all
+//! of it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
@@ -23,7 +24,8 @@ mod trust;
 
 pub use address::without_secrets;
 
-/// A connection that brings fewer bytes a second than this, over the longest wait, counts as stalled.
+/// A connection that brings fewer bytes a second than this, over the longest wait, counts as
+/// stalled.
 const LEAST_RATE: f64 = 1024.0;
 
 /// A file on the network, known by content.
@@ -39,13 +41,14 @@ pub struct Remote {
     pub sha256: Option<String>,
     /// Longest wait for the name lookup, and again for the connection.
     pub connect_timeout: Duration,
-    /// Longest wait for the next bytes of an open connection, and for as many as they must be (1 KB/s).
+    /// Longest wait for the next bytes of an open connection, and for as many as they must be (1
+    /// KB/s).
     pub stall_timeout: Duration,
 }
 
 impl Remote {
-    /// Whether `path` is a file of the right length. The content was checked before it got its name, and
-    /// its readers check it again, so hashing it at each start would only cost time.
+    /// Whether `path` is a file of the right length. The content was checked before it got its
+    /// name, and its readers check it again, so hashing it at each start would only cost time.
     pub fn is_complete(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == self.bytes)
     }
@@ -98,10 +101,12 @@ impl From<Error> for Trouble {
 
 type Attempt<T> = std::result::Result<T, Trouble>;
 
-/// Makes sure that `into` holds the file, and returns its path. Waits while another process fetches it.
+/// Makes sure that `into` holds the file, and returns its path. Waits while another process fetches
+/// it.
 ///
 /// # Errors
-/// No mirror delivers (one line with the reason for each), the disk refuses, or the stop flag is set.
+/// No mirror delivers (one line with the reason for each), the disk refuses, or the stop flag is
+/// set.
 pub fn fetch(remote: &Remote, into: &Path, watch: &Watch) -> Result<PathBuf> {
     let target = into.join(&remote.file_name);
     if remote.is_complete(&target) {
@@ -156,8 +161,8 @@ pub fn length(url: &str, timeouts: &Remote) -> Result<u64> {
     length.ok_or_else(|| failed("does not say how long the file is".into()))
 }
 
-/// The lock lives in a file of its own, which stays: deleting or renaming a locked file would let two
-/// processes lock two different files of one name.
+/// The lock lives in a file of its own, which stays: deleting or renaming a locked file would let
+/// two processes lock two different files of one name.
 fn lock(path: &Path, watch: &Watch) -> Result<File> {
     let file = open_plain(path).map_err(|e| Error::file(path, cache::advice(&e)))?;
     let mut announced = false;
@@ -181,7 +186,8 @@ fn lock(path: &Path, watch: &Watch) -> Result<File> {
 /// Brings `part` to the full length and the right hash, reconnecting as long as that gets anywhere.
 fn from_mirror(remote: &Remote, url: &str, part: &Path, watch: &Watch) -> Attempt<()> {
     let agent = agent(remote, url)?;
-    // What an earlier run or mirror left may be what spoils the hash, so it earns this mirror a second go.
+    // What an earlier run or mirror left may be what spoils the hash, so it earns this mirror a
+    // second go.
     let mut inherited = part_length(remote, part)? > 0;
     loop {
         let before = part_length(remote, part)?;
@@ -210,8 +216,8 @@ fn from_mirror(remote: &Remote, url: &str, part: &Path, watch: &Watch) -> Attemp
     }
 }
 
-/// Length of the partial file, 0 if there is none. One that is too long is of no use and goes; so does what is no plain
-/// file, such as a link to one of another purpose.
+/// Length of the partial file, 0 if there is none. One that is too long is of no use and goes; so
+/// does what is no plain file, such as a link to one of another purpose.
 fn part_length(remote: &Remote, part: &Path) -> Result<u64> {
     match fs::symlink_metadata(part) {
         Ok(meta) if meta.is_file() && meta.len() <= remote.bytes => Ok(meta.len()),
@@ -259,8 +265,8 @@ fn request(agent: &Agent, url: &str, have: u64) -> Attempt<Response<Body>> {
     request.call().map_err(|e| Trouble::Mirror(without_secrets(&e.to_string())))
 }
 
-/// Where in the file the answer begins: `have`, or 0 from a server that knows no ranges. `None` if the
-/// answer fits neither, so that the request must be made anew for the whole file.
+/// Where in the file the answer begins: `have`, or 0 from a server that knows no ranges. `None` if
+/// the answer fits neither, so that the request must be made anew for the whole file.
 fn resume_at(response: &Response<Body>, remote: &Remote, have: u64) -> Attempt<Option<u64>> {
     match response.status() {
         StatusCode::OK => Ok(Some(0)),
@@ -292,7 +298,8 @@ fn check_headers(response: &Response<Body>, expected: u64) -> Attempt<()> {
     }
 }
 
-/// Writes the body at `start` of `part` and never past the expected length, whatever the server sends.
+/// Writes the body at `start` of `part` and never past the expected length, whatever the server
+/// sends.
 fn receive(body: &mut impl Read, remote: &Remote, part: &Path, start: u64, watch: &Watch) -> Attempt<()> {
     let here = |e: io::Error| Trouble::Here(Error::file(part, cache::advice(&e)));
     let mut file = open_plain(part).map_err(here)?;
@@ -333,8 +340,8 @@ fn receive(body: &mut impl Read, remote: &Remote, part: &Path, start: u64, watch
     file.sync_all().map_err(here)
 }
 
-/// SHA-256 of a file as lower-case hexadecimal digits. Read back from disk, so that it vouches for what
-/// is there and not for what was sent.
+/// SHA-256 of a file as lower-case hexadecimal digits. Read back from disk, so that it vouches for
+/// what is there and not for what was sent.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(|e| Error::file(path, e))?;
     let mut hasher = Sha256::new();

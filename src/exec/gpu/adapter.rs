@@ -48,8 +48,8 @@ pub enum Choice {
 }
 
 impl Adapter {
-    /// All adapters of this machine, the best first. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`) restricts them to one
-    /// interface. Without a graphics library there are none.
+    /// All adapters of this machine, the best first. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`)
+    /// restricts them to one interface. Without a graphics library there are none.
     ///
     /// # Errors
     /// If `WGPU_BACKEND` names no interface.
@@ -72,7 +72,8 @@ impl Adapter {
     /// Takes an adapter. `WGPU_ADAPTER_NAME` stands in for a name where none is chosen.
     ///
     /// # Errors
-    /// [`Error::Failed`] if there is none of this kind: the message lists what there is. As [`Adapter::all`].
+    /// [`Error::Failed`] if there is none of this kind: the message lists what there is. As
+    /// [`Adapter::all`].
     pub fn choose(choice: &Choice) -> Result<Adapter> {
         let name = match choice {
             Choice::Named(name) => Some(name.clone()),

@@ -8,10 +8,10 @@
 //! - `profile`: how long each step takes.
 //! - `readback`: outputs that every run sends to the host, without anybody waiting.
 //!
-//! Everything is built when a plan is loaded: a buffer for each slot and each state, a pipeline for each different
-//! dispatch, a bind group for each dispatch. A run encodes the launches into one pass of one command buffer and
-//! submits it; between two dispatches of which one writes what the other touches, wgpu puts a barrier. All buffers
-//! begin as zeros, as WebGPU promises.
+//! Everything is built when a plan is loaded: a buffer for each slot and each state, a pipeline for
+//! each different dispatch, a bind group for each dispatch. A run encodes the launches into one
+//! pass of one command buffer and submits it; between two dispatches of which one writes what the
+//! other touches, wgpu puts a barrier. All buffers begin as zeros, as WebGPU promises.
 
 pub mod adapter;
 mod context;
@@ -68,7 +68,8 @@ impl Gpu {
         })
     }
 
-    /// Calls `tell` whenever shaders have been compiled, with the number of pipelines and the time it took.
+    /// Calls `tell` whenever shaders have been compiled, with the number of pipelines and the time
+    /// it took.
     pub fn on_compile(&mut self, tell: impl Fn(usize, Duration) + 'static) {
         self.on_compile = Box::new(tell);
     }
@@ -79,7 +80,8 @@ impl Gpu {
         Some((report.allocations.len(), report.total_allocated_bytes))
     }
 
-    /// Ends the use of the GPU: whatever is asked of it afterwards fails, as if the driver had lost it.
+    /// Ends the use of the GPU: whatever is asked of it afterwards fails, as if the driver had lost
+    /// it.
     pub fn destroy(&mut self) {
         self.context.device.destroy();
         // It tells when its last run has ended; that this fails is what is wanted.

@@ -1,5 +1,5 @@
-//! Compiled shaders. Each combination of shader, entry point and constants is compiled once, whichever plans
-//! and steps use it; what is new in a plan is compiled in parallel.
+//! Compiled shaders. Each combination of shader, entry point and constants is compiled once,
+//! whichever plans and steps use it; what is new in a plan is compiled in parallel.
 
 use std::collections::HashMap;
 
@@ -32,8 +32,8 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Compiles what of these is new, on the threads of the pool that this is called in; returns how many
-    /// pipelines that were.
+    /// Compiles what of these is new, on the threads of the pool that this is called in; returns
+    /// how many pipelines that were.
     pub fn compile(&mut self, device: &wgpu::Device, dispatches: &[&Dispatch]) -> usize {
         let mut new = HashMap::new();
         for &dispatch in dispatches {
@@ -81,7 +81,8 @@ fn key(dispatch: &Dispatch) -> Key {
     }
 }
 
-/// Keeps wgpu's checks: indices are clamped to their buffers, loops end, workgroup memory begins as zeros.
+/// Keeps wgpu's checks: indices are clamped to their buffers, loops end, workgroup memory begins as
+/// zeros.
 fn module(device: &wgpu::Device, shader: &Shader) -> ShaderModule {
     let source = ShaderSource::Wgsl(shader.sources.concat().into());
     device.create_shader_module(ShaderModuleDescriptor { label: Some(shader.name), source })

@@ -1,12 +1,12 @@
 //! Convolutions and their two gradients, NHWC x HWIO, as loops around [`super::brgemm`].
 //!
-//! Each image is copied once into a zero-padded scratch, small enough for the L2 cache, so that no inner
-//! loop tests a border. In that copy a kernel row's columns and channels are contiguous, which makes a
-//! 3x3 convolution of C channels a sum of three runs of length 3 C: long enough even for the three
-//! channels of the first layer.
+//! Each image is copied once into a zero-padded scratch, small enough for the L2 cache, so that no
+//! inner loop tests a border. In that copy a kernel row's columns and channels are contiguous,
+//! which makes a 3x3 convolution of C channels a sum of three runs of length 3 C: long enough even
+//! for the three channels of the first layer.
 //!
-//! That is the direct way. Convolutions of 3x3 with stride 1 and at least 16 channels on both sides go
-//! Winograd's instead ([`winograd::suits`]), in all three directions.
+//! That is the direct way. Convolutions of 3x3 with stride 1 and at least 16 channels on both sides
+//! go Winograd's instead ([`winograd::suits`]), in all three directions.
 
 mod weight_gradient;
 
@@ -50,7 +50,8 @@ impl Geometry {
         self.kernel_height * self.kernel_width * self.in_channels * self.out_channels
     }
 
-    /// Whether its tensors' sizes are numbers at all: a product that wraps around could pass for a small one.
+    /// Whether its tensors' sizes are numbers at all: a product that wraps around could pass for a
+    /// small one.
     pub(super) fn is_countable(&self) -> bool {
         let kernel = [self.kernel_height, self.kernel_width, self.in_channels, self.out_channels];
         let input = [self.batch, self.in_height, self.in_width, self.in_channels];
@@ -91,8 +92,8 @@ impl Geometry {
         }
     }
 
-    /// Output rows a work item of the forward pass computes: whole images in a large batch, fewer rows
-    /// when there are too few images to keep many workers busy.
+    /// Output rows a work item of the forward pass computes: whole images in a large batch, fewer
+    /// rows when there are too few images to keep many workers busy.
     fn forward_rows(&self) -> usize {
         let enough = |rows: &usize| self.batch * (self.out_height / rows) >= 16;
         let divisors = (1..=self.out_height).rev().filter(|rows| self.out_height.is_multiple_of(*rows));
@@ -100,7 +101,8 @@ impl Geometry {
     }
 }
 
-/// Along a dimension: the part of an input of `size` that part of the output needs, if any, and the padding in front of it.
+/// Along a dimension: the part of an input of `size` that part of the output needs, if any, and the
+/// padding in front of it.
 pub fn needed(
     part: &Range<usize>,
     [size, before]: [usize; 2],
@@ -129,8 +131,8 @@ impl Padded {
         self.width * self.channels
     }
 
-    /// Has `copy` write the pixels of an image of the given size, from an element of it on; `top` may be negative where
-    /// only a lower part is wanted.
+    /// Has `copy` write the pixels of an image of the given size, from an element of it on; `top`
+    /// may be negative where only a lower part is wanted.
     fn fill(
         &self,
         [height, width]: [usize; 2],
@@ -197,13 +199,14 @@ pub fn input_gradient_blocks(g: &Geometry) -> usize {
     pointwise::input_gradient(g).map_or(0, |product| product.blocks())
 }
 
-/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it is read.
+/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
+/// is read.
 pub fn forward_line_scratch(g: &Geometry) -> usize {
     pointwise::forward(g).map_or(0, |product| matmul::line_scratch(&product))
 }
 
-/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what [`prepare`] made of w,
-/// or empty.
+/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what
+/// [`prepare`] made of w, or empty.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
@@ -303,9 +306,9 @@ impl Kernel for DirectRun<'_> {
     }
 }
 
-/// One residue of the input's position modulo the stride, along one dimension: the inputs at `first`,
-/// `first + stride`, ... receive from the kernel positions `residue`, `residue + stride`, ..., so that
-/// together they are a convolution of stride 1 over the output's gradient.
+/// One residue of the input's position modulo the stride, along one dimension: the inputs at
+/// `first`, `first + stride`, ... receive from the kernel positions `residue`, `residue + stride`,
+/// ..., so that together they are a convolution of stride 1 over the output's gradient.
 #[derive(Clone, Copy)]
 struct Phase {
     residue: usize,

@@ -5,14 +5,15 @@ use std::ops::Range;
 use super::Geometry;
 use crate::kernels::simd::{Kernel, Simd};
 
-/// Neighbouring outputs whose weights' gradients are computed together: with their inputs, at stride 2, and the
-/// sums they fill the sixteen registers that AVX2 has.
+/// Neighbouring outputs whose weights' gradients are computed together: with their inputs, at
+/// stride 2, and the sums they fill the sixteen registers that AVX2 has.
 pub const BLOCK: usize = 4;
 
 /// The pixels of a row of channels that a block reads through one row of the kernel.
 pub type Pixels<'a, const COLUMNS: usize> = [&'a [f32]; COLUMNS];
 
-/// Of input row `row`, for a block whose first output's window begins, but for the padding, at column `first`.
+/// Of input row `row`, for a block whose first output's window begins, but for the padding, at
+/// column `first`.
 #[inline(always)]
 pub fn pixels<'a, const COLUMNS: usize>(
     g: &Geometry,
@@ -50,8 +51,9 @@ impl Kernel for BlockRow<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // At stride 1 the block that fills the row, if one does: those of pictures of 224 and 96 pixels on a side, at every
-        // depth. At stride 2 more outputs read so many columns that longer blocks are no faster.
+        // At stride 1 the block that fills the row, if one does: those of pictures of 224 and 96
+        // pixels on a side, at every depth. At stride 2 more outputs read so many columns that
+        // longer blocks are no faster.
         match (self.g.stride, self.g.out_width) {
             (1, width) if width % 7 == 0 => self.blocks::<S, 1, 7, 9>(simd),
             (1, width) if width % 6 == 0 => self.blocks::<S, 1, 6, 8>(simd),
@@ -109,7 +111,8 @@ impl<const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize> Block<'_, 
         assert!(y.len() <= OUTPUTS * channels);
         let whole = channels - channels % S::LANES;
         for c in (0..whole).step_by(S::LANES) {
-            // SAFETY: the vector at c ends within `channels`, which all slices have been checked against.
+            // SAFETY: the vector at c ends within `channels`, which all slices have been checked
+            // against.
             unsafe { self.vector(simd, c, y, &pixel) };
         }
         for c in whole..channels {

@@ -1,10 +1,11 @@
-//! Sums over one tap of the kernel after the other: any kernel and stride, forward and to the input.
+//! Sums over one tap of the kernel after the other: any kernel and stride, forward and to the
+//! input.
 
 use super::Geometry;
 use crate::kernels::simd::{Kernel, Simd};
 
-/// Along one dimension, which pixels meet which taps of the kernel: target `t` receives from the source
-/// `first - k` (or `first + k`) through tap `tap + k step`, for k < count.
+/// Along one dimension, which pixels meet which taps of the kernel: target `t` receives from the
+/// source `first - k` (or `first + k`) through tap `tap + k step`, for k < count.
 pub struct Line {
     tap: usize,
     tap_step: usize,
@@ -118,12 +119,14 @@ impl Pixel<'_> {
         let channels = self.gather.channels;
         assert!(self.start.len() == channels && to.len() == channels);
         assert!(channels <= self.from.len() && channels <= self.w.len());
-        // The last places where so many channels fit: unlike `from + channels`, these cannot wrap around.
+        // The last places where so many channels fit: unlike `from + channels`, these cannot wrap
+        // around.
         let (last_from, last_w) = (self.from.len() - channels, self.w.len() - channels);
         self.each_tap(|from, w| assert!(from <= last_from && w <= last_w));
         let whole = channels - channels % S::LANES;
         for c in (0..whole).step_by(S::LANES) {
-            // SAFETY: the vector at c ends within `channels`, for which all operands have been checked.
+            // SAFETY: the vector at c ends within `channels`, for which all operands have been
+            // checked.
             unsafe { self.vector(simd, c, to) };
         }
         for (c, to) in to.iter_mut().enumerate().skip(whole) {

@@ -9,8 +9,8 @@ use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{Finish, G, Place, transform_input, transform_output};
 use super::{IN, LINE, OUT, POINTS, suits, whole_vectors};
 
-/// Tiles of a work item, if they come in whole rows: as many as leave room in a L2 cache of 1 MB for the
-/// weights of up to 64 channels, few enough to share out.
+/// Tiles of a work item, if they come in whole rows: as many as leave room in a L2 cache of 1 MB
+/// for the weights of up to 64 channels, few enough to share out.
 const TILES: usize = 32;
 
 /// How the output is cut into work items: some whole images, or some rows of tiles of one image.
@@ -124,8 +124,8 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (shared + g.weights(), each)
 }
 
-/// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [3, 3, I, O]`: a convolution with the weights turned by half
-/// a circle and their channels exchanged.
+/// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [3, 3, I, O]`: a convolution with the weights
+/// turned by half a circle and their channels exchanged.
 pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
     let (turned, scratch) = scratch.split_at_mut(g.weights());
     let (i, o) = (g.in_channels, g.out_channels);
@@ -181,7 +181,8 @@ impl Kernel for TransformWeights<'_> {
     }
 }
 
-/// One work item: `height` rows of outputs, from row `first_row` of tiles on, of each of some images.
+/// One work item: `height` rows of outputs, from row `first_row` of tiles on, of each of some
+/// images.
 #[derive(Clone, Copy)]
 struct Item<'a> {
     g: &'a Geometry,
@@ -273,8 +274,9 @@ impl Kernel for Outputs<'_> {
                 for o in (0..g.out_channels).step_by(S::LANES) {
                     let lanes = S::LANES.min(g.out_channels - o);
                     let from = self.m[from + o..][..(POINTS - 1) * stride + S::LANES].as_ptr();
-                    // SAFETY: the bias, if any, holds `lanes` elements from o on; `from` holds the vectors of
-                    // 36 points; y is an image of `height` rows, of which `lanes` channels from o on are written.
+                    // SAFETY: the bias, if any, holds `lanes` elements from o on; `from` holds the
+                    // vectors of 36 points; y is an image of `height` rows, of which `lanes`
+                    // channels from o on are written.
                     unsafe {
                         let bias = match self.bias {
                             Some(bias) => simd.load_first(bias[o..][..lanes].as_ptr(), lanes),

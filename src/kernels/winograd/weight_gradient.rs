@@ -1,6 +1,7 @@
-//! The gradient of the weights. Every work item sums, over its share of the tiles, the products of one
-//! block of input channels and one of output channels, so that its 36 matrices stay in the L2 cache; then it
-//! transforms them back to 3x3. The shares are added in order: nothing depends on which worker took which.
+//! The gradient of the weights. Every work item sums, over its share of the tiles, the products of
+//! one block of input channels and one of output channels, so that its 36 matrices stay in the L2
+//! cache; then it transforms them back to 3x3. The shares are added in order: nothing depends on
+//! which worker took which.
 
 use std::ops::Range;
 
@@ -15,8 +16,8 @@ use super::{IN, LINE, OUT, POINTS, suits};
 /// Input and output channels of a block: its sums are 295 KB.
 const INPUTS: usize = 64;
 const OUTPUTS: usize = 64;
-/// Tiles that are transformed and multiplied at a time: 442 KB of a whole block's channels, and enough that
-/// loading and storing the sums takes less time than the multiplications between.
+/// Tiles that are transformed and multiplied at a time: 442 KB of a whole block's channels, and
+/// enough that loading and storing the sums takes less time than the multiplications between.
 const TILES: usize = 32;
 /// Work items, if there are tiles for so many.
 const ITEMS: usize = 16;
@@ -70,7 +71,8 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f
     add_shares(g, cut, partials, dw);
 }
 
-/// Adds up the shares' gradients, in order, the rows of one tap and one block of input channels at a time.
+/// Adds up the shares' gradients, in order, the rows of one tap and one block of input channels at
+/// a time.
 fn add_shares(g: &Geometry, cut: Cut, partials: &[f32], dw: &mut [f32]) {
     let blocks = dw.chunks_exact_mut(g.in_channels * g.out_channels).enumerate().flat_map(|(tap, dw)| {
         dw.chunks_mut(INPUTS * g.out_channels).enumerate().map(move |block| (tap, block))
@@ -184,7 +186,8 @@ impl Item<'_> {
     }
 }
 
-/// Adds, for every point, the product of the transformed x, transposed, and the transformed dy to the sums.
+/// Adds, for every point, the product of the transformed x, transposed, and the transformed dy to
+/// the sums.
 #[inline(always)]
 fn multiply<S: Simd>(
     simd: S,
