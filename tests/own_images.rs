@@ -105,7 +105,7 @@ fn without_test_images_the_validation_images_are_measured_and_called_so() {
     has(&said, &["24 training and 6 validation images", "; validation: val/", "p: validation accuracy"]);
     has(&place.read("run/result.json"), &["validation_accuracy"]);
     let page = place.read("run/report.html");
-    has(&page, &["validation accuracy", "Validation pictures"]);
+    has(&page, &["validation accuracy", "Validation images"]);
     assert!(!page.contains("test accuracy"));
     has(&place.ok("evaluate run"), &["data: p, 6 validation images", "p: validation accuracy"]);
     place.fails(2, "train --data p --validation 5 --out other", "p has 6 validation images of its own");
