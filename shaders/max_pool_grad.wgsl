@@ -9,13 +9,15 @@ override OUT_HEIGHT: u32;
 override OUT_WIDTH: u32;
 override WINDOW: u32;
 override STRIDE: u32;
+// Pixels by which windows may reach over every border.
+override PADDING: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read> y: array<Value>;
 @group(0) @binding(2) var<storage, read> dy: array<Value>;
 @group(0) @binding(3) var<storage, read_write> dx: array<Value>;
 
-// The first window that a row (or column) lies in.
+// The first window that a row (or column) lies in; rows are counted from the padding's first.
 fn first_window(at: u32) -> u32 {
     return select((at - WINDOW) / STRIDE + 1u, 0u, at < WINDOW);
 }
@@ -27,8 +29,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let column = at % COLUMNS;
-    let w = at / COLUMNS % WIDTH;
-    let h = at / COLUMNS / WIDTH % HEIGHT;
+    let w = at / COLUMNS % WIDTH + PADDING;
+    let h = at / COLUMNS / WIDTH % HEIGHT + PADDING;
     let n = at / COLUMNS / WIDTH / HEIGHT;
     let value = x[at];
     var sum = Value(0.0);
@@ -37,10 +39,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             let out = ((n * OUT_HEIGHT + p) * OUT_WIDTH + q) * COLUMNS + column;
             let largest = y[out];
             var mine = value == largest;
-            let first = ((n * HEIGHT + p * STRIDE) * WIDTH + q * STRIDE) * COLUMNS + column;
             let before = (h - p * STRIDE) * WINDOW + w - q * STRIDE;
             for (var tap = 0u; tap < before; tap++) {
-                mine = mine & (x[first + (tap / WINDOW * WIDTH + tap % WINDOW) * COLUMNS] != largest);
+                // Less than 0 is more than any size.
+                let row = p * STRIDE + tap / WINDOW - PADDING;
+                let pixel = q * STRIDE + tap % WINDOW - PADDING;
+                if row < HEIGHT && pixel < WIDTH {
+                    mine = mine & (x[((n * HEIGHT + row) * WIDTH + pixel) * COLUMNS + column] != largest);
+                }
             }
             sum += select(Value(0.0), dy[out], mine);
         }

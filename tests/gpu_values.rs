@@ -71,7 +71,7 @@ fn operations() -> Vec<(Arc<dyn Op>, Inputs)> {
         list.push((Arc::new(BatchNormInfer { epsilon: 1e-3, activation }), stored));
     }
     for channels in [3, 4] {
-        list.push((Arc::new(MaxPool { window: 2, stride: 2 }), vec![x(&[2, 8, 8, channels])]));
+        list.push((Arc::new(MaxPool::side_by_side(2)), vec![x(&[2, 8, 8, channels])]));
     }
     let labels = |label| (TensorType::u32([12]), vec![label; 12]);
     list.push((Arc::new(SoftmaxCrossEntropy { smoothing: 0.1 }), vec![x(&[12, 10]), labels(3)]));

@@ -1,4 +1,6 @@
-//! Max pooling without padding, and the mean over all pixels, NHWC.
+//! Max pooling, and the mean over all pixels, NHWC.
+
+use std::ops::Range;
 
 use super::parallel;
 use super::rows::AddRows;
@@ -12,6 +14,8 @@ pub struct Geometry {
     pub channels: usize,
     pub window: usize,
     pub stride: usize,
+    /// Pixels by which windows may reach over every border, at most half a window.
+    pub padding: usize,
     pub out_height: usize,
     pub out_width: usize,
 }
@@ -25,10 +29,19 @@ impl Geometry {
         self.out_height * self.out_width * self.channels
     }
 
-    /// Where in an image the element (i, j) of the window of output (p, q) begins.
+    /// Where in an image the pixels of the window of output (p, q) begin, row by row; never none.
     #[inline(always)]
-    fn at(&self, p: usize, q: usize, i: usize, j: usize) -> usize {
-        ((p * self.stride + i) * self.width + q * self.stride + j) * self.channels
+    fn pixels(&self, p: usize, q: usize) -> impl Iterator<Item = usize> {
+        let (width, channels, columns) = (self.width, self.channels, self.inside(q, self.width));
+        self.inside(p, self.height)
+            .flat_map(move |row| columns.clone().map(move |column| (row * width + column) * channels))
+    }
+
+    /// What window `number` along a dimension has inside the borders.
+    #[inline(always)]
+    fn inside(&self, number: usize, size: usize) -> Range<usize> {
+        let first = number * self.stride;
+        first.saturating_sub(self.padding)..(first + self.window - self.padding).min(size)
     }
 }
 
@@ -52,9 +65,9 @@ impl Kernel for Forward<'_> {
         for p in 0..g.out_height {
             for q in 0..g.out_width {
                 let y = &mut self.y[(p * g.out_width + q) * g.channels..][..g.channels];
-                y.copy_from_slice(&self.x[g.at(p, q, 0, 0)..][..g.channels]);
-                for tap in 1..g.window * g.window {
-                    let x = &self.x[g.at(p, q, tap / g.window, tap % g.window)..][..g.channels];
+                y.fill(f32::NEG_INFINITY);
+                for at in g.pixels(p, q) {
+                    let x = &self.x[at..][..g.channels];
                     for (y, &x) in y.iter_mut().zip(x) {
                         // NaN wins, so that a broken activation shows in the loss.
                         *y = if x > *y || x.is_nan() { x } else { *y };
@@ -99,8 +112,7 @@ impl Kernel for Gradient<'_> {
                     let y = &self.y[out..][..count];
                     let mut left = [0.0; CHANNELS];
                     left[..count].copy_from_slice(&self.dy[out..][..count]);
-                    for tap in 0..g.window * g.window {
-                        let at = g.at(p, q, tap / g.window, tap % g.window) + channel;
+                    for at in g.pixels(p, q).map(|at| at + channel) {
                         give(&self.x[at..][..count], y, &mut left[..count], &mut self.dx[at..][..count]);
                     }
                 }

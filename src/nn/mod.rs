@@ -236,11 +236,15 @@ impl<'g> Builder<'g> {
         self.layer(name, "average", |b| b.graph.apply1(GlobalAveragePool, &[x]))
     }
 
-    /// Max pooling with a stride equal to its window.
+    /// Max pooling of windows side by side.
     pub fn max_pool(&mut self, name: &str, x: Value, window: usize) -> Result<Value> {
-        self.layer_of_window(name, "max_pool", Some((window, window)), |b| {
-            b.graph.apply1(MaxPool { window, stride: window }, &[x])
-        })
+        self.max_pool_of(name, x, MaxPool::side_by_side(window))
+    }
+
+    /// Max pooling of windows that may overlap each other and the borders.
+    pub fn max_pool_of(&mut self, name: &str, x: Value, pool: MaxPool) -> Result<Value> {
+        let MaxPool { window, stride, .. } = pool;
+        self.layer_of_window(name, "max_pool", Some((window, stride)), |b| b.graph.apply1(pool, &[x]))
     }
 
     /// `[N, ...]` to `[N, features]`.

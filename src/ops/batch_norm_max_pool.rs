@@ -12,7 +12,7 @@ use super::*;
 use crate::kernels::batch_norm_pool::{self, Size};
 
 /// The pooling that is fused.
-pub const POOL: MaxPool = MaxPool { window: 2, stride: 2 };
+pub const POOL: MaxPool = MaxPool::side_by_side(2);
 
 /// See the module's documentation. Inputs: x `[N, H, W, C]`, then gamma, beta, mean and variance `[C]`; output y
 /// `[N, H / 2, W / 2, C]`.

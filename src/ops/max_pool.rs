@@ -1,5 +1,5 @@
-//! `y[n, p, q, c] = max over i, j < window  x[n, p stride + i, q stride + j, c]`, without padding: pixels that
-//! fill no whole window are left out.
+//! `y[n, p, q, c] = max over i, j < window  x[n, p stride + i - padding, q stride + j - padding, c]`, of the pixels
+//! inside the borders only: padding never is the largest. Pixels that fill no whole window are left out.
 
 use super::case::{Case, Fill};
 use super::max_pool_grad::MaxPoolGrad;
@@ -13,21 +13,32 @@ pub struct MaxPool {
     pub window: usize,
     /// Step of the window in pixels, in both directions.
     pub stride: usize,
+    /// Pixels by which windows may reach over every border, at most half a window.
+    pub padding: usize,
 }
 
 impl MaxPool {
+    /// Windows side by side, without padding.
+    pub const fn side_by_side(window: usize) -> MaxPool {
+        MaxPool { window, stride: window, padding: 0 }
+    }
+
     pub(crate) fn geometry(&self, x: &[usize]) -> std::result::Result<Geometry, String> {
-        let MaxPool { window, stride } = *self;
+        let MaxPool { window, stride, padding } = *self;
         let &[_, height, width, channels] = x else {
             return Err("x must be [N, H, W, C]".into());
         };
         require(window > 0 && stride > 0, "window and stride must be positive")?;
+        // Then a window has a pixel inside the borders, and its outermost ones are inside or beside it.
+        require(2 * padding <= window, "padding must be at most half a window")?;
+        let (padded_height, padded_width) = (height + 2 * padding, width + 2 * padding);
         require(
-            height >= window && width >= window,
+            padded_height >= window && padded_width >= window,
             format_args!("a window of {window} does not fit {height}x{width}"),
         )?;
-        let (out_height, out_width) = ((height - window) / stride + 1, (width - window) / stride + 1);
-        Ok(Geometry { height, width, channels, window, stride, out_height, out_width })
+        let out_height = (padded_height - window) / stride + 1;
+        let out_width = (padded_width - window) / stride + 1;
+        Ok(Geometry { height, width, channels, window, stride, padding, out_height, out_width })
     }
 
     /// The constants that both shaders share.
@@ -41,6 +52,7 @@ impl MaxPool {
             ("OUT_WIDTH", g.out_width),
             ("WINDOW", g.window),
             ("STRIDE", g.stride),
+            ("PADDING", g.padding),
         ];
         named.map(|(name, value)| (name, value as f64)).to_vec()
     }
@@ -95,27 +107,35 @@ impl Op for MaxPool {
 
 /// Visits every (input element, window it lies in), windows in order and elements of a window in order.
 pub(crate) fn each_element(pool: MaxPool, x: &[usize], y: &[usize], mut visit: impl FnMut(usize, usize)) {
-    let (width, channels) = (x[2], x[3]);
+    let (height, width, channels) = (x[1], x[2], x[3]);
     for out in 0..y.iter().product() {
         let (c, q, p, n) =
             (out % y[3], out / y[3] % y[2], out / y[3] / y[2] % y[1], out / y[3] / y[2] / y[1]);
         for i in 0..pool.window {
             for j in 0..pool.window {
                 let (row, column) = (p * pool.stride + i, q * pool.stride + j);
-                visit(((n * x[1] + row) * width + column) * channels + c, out);
+                let inside = |at: usize, size: usize| at.checked_sub(pool.padding).filter(|&at| at < size);
+                if let (Some(row), Some(column)) = (inside(row, height), inside(column, width)) {
+                    visit(((n * height + row) * width + column) * channels + c, out);
+                }
             }
         }
     }
 }
 
-/// Poolings with and without overlap and leftover pixels.
+/// Poolings with and without overlap, leftover pixels and padding.
 pub(crate) fn geometries() -> Vec<(MaxPool, [usize; 4])> {
+    let overlapping = |window, stride, padding| MaxPool { window, stride, padding };
     vec![
-        (MaxPool { window: 2, stride: 2 }, [3, 8, 8, 20]),
-        (MaxPool { window: 2, stride: 2 }, [2, 5, 7, 4]),
-        (MaxPool { window: 3, stride: 2 }, [2, 7, 7, 3]),
-        (MaxPool { window: 3, stride: 1 }, [1, 4, 4, 1]),
-        (MaxPool { window: 2, stride: 2 }, [2, 12, 13, 32]),
+        (MaxPool::side_by_side(2), [3, 8, 8, 20]),
+        (MaxPool::side_by_side(2), [2, 5, 7, 4]),
+        (overlapping(3, 2, 0), [2, 7, 7, 3]),
+        (overlapping(3, 1, 0), [1, 4, 4, 1]),
+        (MaxPool::side_by_side(2), [2, 12, 13, 32]),
+        (overlapping(3, 2, 1), [2, 8, 8, 20]),
+        (overlapping(3, 2, 1), [1, 7, 5, 3]),
+        (overlapping(3, 1, 1), [1, 1, 2, 4]),
+        (overlapping(4, 2, 2), [1, 6, 3, 1]),
     ]
 }
 
