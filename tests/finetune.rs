@@ -16,6 +16,7 @@ use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::{Manner, Trained};
 use cifar_engine::train::finetune::{Finetune, finetune};
 use cifar_engine::train::run_folder::RunFolder;
+use cifar_engine::train::schedule::Schedule;
 use cifar_engine::train::settings::{Recipe, Settings};
 use cifar_engine::train::{Observer, Outcome, StepProgress};
 use cifar_engine::weights;
@@ -197,6 +198,21 @@ fn a_fitted_classifier_begins_below_the_loss_of_guessing() {
     let first = |outcome: &Outcome| outcome.history[0].train_loss;
     assert!(first(&fitted) < 10f64.ln(), "{:?}", fitted.history);
     assert!(first(&fitted) < first(&stepped), "{:?} {:?}", fitted.history, stepped.history);
+}
+
+/// Steps that wreck the model may still guess more of the 24 validation images right; what is kept
+/// is the classifier's.
+#[test]
+fn layers_that_are_wrecked_do_not_cost_the_classifier() {
+    let setting = Setting::new();
+    let schedule = Schedule::Constant;
+    let settings = Settings { rate: 10.0, clip: 0.1, schedule, ..gentle(setting.settings(99)) };
+    let outcome = setting.train("wrecked", &settings, usize::MAX).0.unwrap();
+    let loss = |epoch: usize| outcome.history[epoch].validation_loss.unwrap();
+    assert!(loss(2).min(loss(3)) > 3.0 * loss(0), "not wrecked: {:?}", outcome.history);
+    let best = setting.last("wrecked").with_file_name("best.safetensors");
+    let found = changed(&setting.weights(), &best);
+    assert_eq!(found, ["classifier.bias", "classifier.weight"]);
 }
 
 /// Stopped in the fit, in either stage, and just before the end.

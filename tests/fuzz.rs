@@ -279,6 +279,7 @@ fn checkpoints() {
         rate: 0.1,
         images_per_s: 1000.0,
         seconds: 2.0,
+        validation_images: 100,
     };
     let checkpoint = Checkpoint {
         identity: Identity {
@@ -318,8 +319,8 @@ fn checkpoints() {
 
 #[test]
 fn tables_and_settings() {
-    let rows = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds\n\
-                1,2.5,0.1,,,0.1,1000,1\n2,1.5,0.5,1.25,0.5,0.05,1000.5,1.5\n";
+    let rows = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds,\
+                validation_images\n1,2.5,0.1,,,0.1,1000,1,0\n2,1.5,0.5,1.25,0.5,0.05,1000.5,1.5,90\n";
     fuzz("metrics", vec![rows.into()], 64 * MIB, |bytes| {
         in_folder(&[("metrics.csv", bytes)], |folder| metrics::read_csv(folder.join("metrics.csv")).is_ok())
     });

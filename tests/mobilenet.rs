@@ -147,6 +147,20 @@ impl Network {
         Network { graph, parameters, outputs: outputs.into_iter().map(|(name, _)| name).collect() }
     }
 
+    /// A training step that keeps the stored statistics, fused or as it is written.
+    fn tuning(spec: &Spec, is_fused: bool) -> Network {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::f32([BATCH, SIZE, SIZE, 3]));
+        let step = graph.input("step", TensorType::u32([1]));
+        let mut builder = Builder::new(&mut graph, Mode::Tune { step, seed: 0 }, spec.norm);
+        let logits = spec.build(&mut builder, x, Training::default()).unwrap();
+        let parameters = builder.parameters;
+        let outputs = backward(&mut graph, logits, &parameters);
+        outputs.iter().for_each(|(name, value)| graph.output(name, *value));
+        assert!(!is_fused || fuse(&mut graph).unwrap() > 20);
+        Network { graph, parameters, outputs: outputs.into_iter().map(|(name, _)| name).collect() }
+    }
+
     /// Runs it once, and returns everything that the golden file has.
     fn run(&self, pictures: &[f32], isa: Isa) -> Tensors {
         let mut cpu = Cpu::new(2, isa).unwrap();
@@ -227,6 +241,23 @@ fn every_tensor_is_timms() {
             let (error, tensor) = worst(&found, &goldens);
             println!("{name}, {isa}: at most {error:.1e} ({tensor})");
             assert!(error < TOLERANCE, "{name}, {isa}: {tensor} is off by {error:e}");
+        }
+    }
+}
+
+/// Loss, every gradient, and the statistics, which stay.
+#[test]
+fn fusion_changes_nothing_where_statistics_are_stored() {
+    for name in ["mobilenet_v1_same", "mobilenet_v2"] {
+        let ((_, pictures), spec) = (goldens(name), spec(name));
+        for isa in Isa::available() {
+            let [fused, plain] = [true, false].map(|is_fused| Network::tuning(&spec, is_fused));
+            let (found, expected) = (fused.run(&pictures, isa), plain.run(&pictures, isa));
+            let (error, tensor) = worst(&found, &expected);
+            assert!(error < 1e-4, "{name}, {isa}: {tensor} is off by {error:e}");
+            for p in fused.parameters.iter().filter(|p| !p.trainable) {
+                assert_eq!(found[&format!("after.{}", p.name)], kept(p, &initial(p)), "{}", p.name);
+            }
         }
     }
 }

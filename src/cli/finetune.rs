@@ -71,7 +71,7 @@ pub fn describe(command: Command) -> Command {
         ("model", "mobilenet-v1 or mobilenet-v2 [default: that of the weights]"),
         ("epochs", "Passes over the training images, in all stages [default: by their number, 12 to 55]"),
         ("batch_size", "Images a step [default: 16 for up to 2,000 training images, else 64]"),
-        ("rate", "Highest learning rate of the last stage [default: by the number of images, 5e-4 to 0.02]"),
+        ("rate", "Highest learning rate of the last stage [default: by the number of images, 2e-4 to 0.02]"),
         ("weight_decay", "Weight decay [default: 1e-4]"),
         ("dropout", "Dropout before the classifier [default: 0.2]"),
         (

@@ -19,6 +19,7 @@ fn run(count: usize) -> Vec<EpochMetrics> {
                 rate: 1e-3,
                 images_per_s: 5000.0,
                 seconds: 10.0,
+                validation_images: 1000,
             }
         })
         .collect()

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::{read_text, write_atomic};
 
-const HEADER: &str =
+const HEADER: &str = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,\
+                      seconds,validation_images";
+
+/// As it was before the last column.
+const OLD_HEADER: &str =
     "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
 
 /// A larger table is none: a million epochs take less.
@@ -32,19 +36,30 @@ pub struct EpochMetrics {
     /// Wall-clock time since the end of the epoch before, or since the training was begun or
     /// resumed: preparation of its stage, validation, and saving included.
     pub seconds: f64,
+    /// How many images it was validated on; 0 where there were none, or nobody wrote it down.
+    #[serde(default)]
+    pub validation_images: usize,
 }
 
-/// The epoch with the best validation accuracy, whose weights a run keeps: of equals the one with
-/// the lowest validation loss, for a small validation set knows few accuracies, and of these the
-/// first. None where nothing was validated.
+impl EpochMetrics {
+    /// Whether so few images were validated that chance moves their accuracy by more than epochs
+    /// do: by 3 points at 250.
+    pub fn few_validated(&self) -> bool {
+        (1..250).contains(&self.validation_images)
+    }
+}
+
+/// The epoch whose weights a run keeps: the one with the best validation accuracy, of equals that
+/// with the lowest validation loss, and of these the first. Where few images were validated the
+/// loss alone decides, which also counts how sure the model was. None where nothing was validated.
 pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
-    let loss = |row: &EpochMetrics| row.validation_loss.unwrap_or(f64::INFINITY);
-    let is_better = |a: &EpochMetrics, b: &EpochMetrics| {
-        a.validation_accuracy > b.validation_accuracy
-            || a.validation_accuracy == b.validation_accuracy && loss(a) < loss(b)
+    let few = history.iter().any(EpochMetrics::few_validated);
+    let rank = |row: &EpochMetrics| {
+        let accuracy = row.validation_accuracy.filter(|_| !few);
+        (accuracy, -row.validation_loss.unwrap_or(f64::INFINITY))
     };
     let validated = history.iter().filter(|row| row.validation_accuracy.is_some_and(f64::is_finite));
-    validated.reduce(|best, next| if is_better(next, best) { next } else { best })
+    validated.reduce(|best, next| if rank(next) > rank(best) { next } else { best })
 }
 
 /// Writes the table, an empty cell where a figure is missing. Every number is written so that
@@ -59,7 +74,7 @@ pub fn write_csv(path: impl AsRef<Path>, epochs: &[EpochMetrics]) -> Result<()> 
         for row in epochs {
             writeln!(
                 file,
-                "{},{},{},{},{},{},{},{}",
+                "{},{},{},{},{},{},{},{},{}",
                 row.epoch,
                 row.train_loss,
                 row.train_accuracy,
@@ -67,7 +82,8 @@ pub fn write_csv(path: impl AsRef<Path>, epochs: &[EpochMetrics]) -> Result<()> 
                 cell(row.validation_accuracy),
                 row.rate,
                 row.images_per_s,
-                row.seconds
+                row.seconds,
+                row.validation_images
             )?;
         }
         Ok(())
@@ -101,7 +117,7 @@ pub fn read_csv(path: impl AsRef<Path>) -> Result<Vec<EpochMetrics>> {
 fn parse(text: &str) -> std::result::Result<Vec<EpochMetrics>, String> {
     let mut lines = text.lines().enumerate();
     match lines.next() {
-        Some((_, HEADER)) => {}
+        Some((_, HEADER | OLD_HEADER)) => {}
         Some(_) => return Err(format!("not a metrics table; its first line should be {HEADER}")),
         None => return Err("empty; delete it to start a new table".into()),
     }
@@ -121,8 +137,16 @@ fn parse(text: &str) -> std::result::Result<Vec<EpochMetrics>, String> {
 fn parse_row(line: &str) -> std::result::Result<EpochMetrics, String> {
     let columns: Vec<&str> = HEADER.split(',').collect();
     let cells: Vec<&str> = line.split(',').collect();
-    let [epoch, train_loss, train_accuracy, loss, accuracy, rate, images_per_s, seconds] = cells[..] else {
-        return Err(format!("{} cells, expected {}", cells.len(), columns.len()));
+    let wrong_count = || Err(format!("{} cells, expected {}", cells.len(), columns.len()));
+    let [epoch, train_loss, train_accuracy, loss, accuracy, rate, images_per_s, seconds, ref images @ ..] =
+        cells[..]
+    else {
+        return wrong_count();
+    };
+    let validation_images = match images {
+        [] => 0,
+        [cell] => number(cell, columns[8])?,
+        _ => return wrong_count(),
     };
     Ok(EpochMetrics {
         epoch: number(epoch, columns[0])?,
@@ -133,6 +157,7 @@ fn parse_row(line: &str) -> std::result::Result<EpochMetrics, String> {
         rate: number(rate, columns[5])?,
         images_per_s: number(images_per_s, columns[6])?,
         seconds: number(seconds, columns[7])?,
+        validation_images,
     })
 }
 
@@ -159,6 +184,7 @@ mod tests {
             rate: 1e-3,
             images_per_s: f64::INFINITY,
             seconds: 12.75,
+            validation_images: 10 * (epoch - 1),
         }
     }
 
@@ -181,7 +207,7 @@ mod tests {
         (first.train_loss, first.train_accuracy, first.images_per_s) = (f64::NAN, 0.25, 1000.0);
         write_csv(&path, &[first]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, format!("{HEADER}\n1,NaN,0.25,,,0.001,1000,12.75\n"));
+        assert_eq!(text, format!("{HEADER}\n1,NaN,0.25,,,0.001,1000,12.75,0\n"));
         assert!(read_csv(&path).unwrap()[0].train_loss.is_nan());
     }
 
@@ -199,7 +225,7 @@ mod tests {
 
     #[test]
     fn wrong_tables_name_line_and_column() {
-        let good = "1,0.5,0.5,,,0.1,100,1";
+        let good = "1,0.5,0.5,,,0.1,100,1,0";
         let cases = [
             (String::new(), "empty"),
             ("a,b\n1,2".into(), "first line"),
@@ -208,12 +234,16 @@ mod tests {
             (format!("{HEADER}\n{good}\n{good}"), "line 3: epoch 1 cannot follow epoch 1"),
             (format!("{HEADER}\n0{}", &good[1..]), "epoch 0 cannot follow"),
             (format!("{HEADER}\n-1{}", &good[1..]), "epoch is \"-1\""),
+            (format!("{HEADER}\n{good},0"), "line 2: 10 cells, expected 9"),
         ];
         for (text, expected) in cases {
             let message = parse(&text).unwrap_err();
             assert!(message.contains(expected), "{message}");
         }
         assert_eq!(parse(&format!("{HEADER}\r\n{good}\r\n\r\n")).unwrap().len(), 1);
+        // As tables were before they had the last column.
+        let old = parse(&format!("{OLD_HEADER}\n{}\n", &good[..good.len() - 2])).unwrap();
+        assert_eq!(old[0].validation_images, 0);
         assert!(matches!(read_csv("no such file").unwrap_err(), Error::File { .. }));
     }
 }

@@ -303,6 +303,7 @@ mod tests {
             rate: 0.1,
             images_per_s: 12_345.6,
             seconds: 93.0,
+            validation_images: 1000,
         }
     }
 

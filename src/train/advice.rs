@@ -121,6 +121,7 @@ mod tests {
             rate,
             images_per_s,
             seconds,
+            validation_images: 0,
         }]
     }
 

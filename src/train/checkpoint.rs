@@ -231,6 +231,7 @@ mod tests {
             rate: 1e-3,
             images_per_s: 1e4 / 3.0,
             seconds: 2.5,
+            validation_images: 30,
         };
         let totals = Totals { loss: 100.0 / 7.0, correct: 12.0, count: 64.0 };
         Checkpoint {

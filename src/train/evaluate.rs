@@ -205,6 +205,11 @@ impl Evaluation {
         Evaluation { loss, accuracy, plain_accuracy: None, per_class, logits }
     }
 
+    /// How many images it is of.
+    pub(super) fn images(&self) -> usize {
+        self.per_class.iter().map(|(_, images)| images).sum()
+    }
+
     /// Whether every output of the model was a finite number.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.logits.iter().all(|logit| logit.is_finite())

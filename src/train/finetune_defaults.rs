@@ -2,7 +2,7 @@
 //!
 //! | images | batch | classifier | layers, epochs | their rate | statistics |
 //! |---|---|---|---|---|---|
-//! | to 2,000 | 16 | fitted, 5 epochs at 1e-4 | 9 to 50, for 200 steps | 5e-4 | stored |
+//! | to 2,000 | 16 | fitted, 5 epochs at 1e-4 | 9 to 50, for 200 steps | 2e-4 | stored |
 //! | to 10,000 | 64 | fitted, 5 epochs at 1e-4 | 9 | 0.02, blocks 0.01 | of the batch |
 //! | more | 64 | from zero, 3 epochs at 2e-3 | 9 | 0.02, blocks 0.01 | of the batch |
 //!
@@ -30,7 +30,7 @@ const MOST_EPOCHS: usize = 50;
 /// The settings to train on so many images with, where so many epochs are chosen.
 pub fn defaults(images: usize, epochs: Option<usize>) -> Settings {
     let (few, very_few) = (images <= FEW, images <= VERY_FEW);
-    let (batch_size, rate, backbone) = if very_few { (16, 5e-4, 1.0) } else { (64, 0.02, 0.5) };
+    let (batch_size, rate, backbone) = if very_few { (16, 2e-4, 1.0) } else { (64, 0.02, 0.5) };
     let head_epochs = if few { 5 } else { 3 };
     let layers = STEPS.div_ceil(images.div_ceil(batch_size).max(1)).clamp(9, MOST_EPOCHS);
     // A chosen number of epochs leaves room for both stages.
@@ -77,10 +77,10 @@ mod tests {
 
     #[test]
     fn few_images_take_small_steps_and_many_epochs() {
-        assert_eq!(chosen(5, None), (5, 55, 5, 5e-4, true, true));
-        assert_eq!(chosen(54, None), (16, 55, 5, 5e-4, true, true));
-        assert_eq!(chosen(162, None), (16, 24, 5, 5e-4, true, true));
-        assert_eq!(chosen(2_000, None), (16, 14, 5, 5e-4, true, true));
+        assert_eq!(chosen(5, None), (5, 55, 5, 2e-4, true, true));
+        assert_eq!(chosen(54, None), (16, 55, 5, 2e-4, true, true));
+        assert_eq!(chosen(162, None), (16, 24, 5, 2e-4, true, true));
+        assert_eq!(chosen(2_000, None), (16, 14, 5, 2e-4, true, true));
         assert_eq!(chosen(9_000, None), (64, 14, 5, 0.02, true, false));
         assert_eq!(chosen(47_500, None), (64, 12, 3, 0.02, false, false));
     }

@@ -19,7 +19,7 @@ use crate::ops::softmax_cross_entropy::IGNORE;
 
 /// Penalties to choose from, for a single picture; more of them outweigh it. The strongest comes
 /// first: the way to each is short from the one before.
-const PENALTIES: [f64; 5] = [1.0, 0.2, 0.04, 0.008, 0.0016];
+const PENALTIES: [f64; 7] = [25.0, 5.0, 1.0, 0.2, 0.04, 0.008, 0.0016];
 
 /// Every picture is held out once, among so many parts; where there are more than [`FEW`], one part
 /// of them is enough.
@@ -43,8 +43,17 @@ pub fn fit(
     classes: usize,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Classifier> {
-    let depth = features.shape().len();
-    let mut rows = features.rows()?;
+    fit_rows(device, features.rows()?, features.labels(), (features.shape().len(), classes), keep_going)
+}
+
+/// [`fit`] for `rows` `[copies, pictures, depth]` of pictures with these labels.
+fn fit_rows(
+    device: &mut dyn Device,
+    mut rows: Vec<f32>,
+    pictures: &[u32],
+    (depth, classes): (usize, usize),
+    keep_going: &dyn Fn() -> bool,
+) -> Result<Classifier> {
     let scale = Scale::of(&rows, depth);
     scale.apply(&mut rows);
     let count = rows.len() / depth;
@@ -52,10 +61,10 @@ pub fn fit(
     device.write(plan, "features", rows.as_slice().into())?;
     drop(rows);
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
-    let labels = features.labels().repeat(features.copies());
+    let labels = pictures.repeat(count / pictures.len());
     let start = vec![0.0; (depth + 1) * classes];
     let mut problem = Problem { device, plan, depth, penalty: 0.0, keep_going };
-    let best = problem.choose(&labels, features.labels().len(), &start)?;
+    let best = problem.choose(&labels, pictures.len(), &start)?;
     problem.device.write(plan, "labels", labels.as_slice().into())?;
     problem.penalty = best;
     let found = minimise(start, |at| problem.loss(at))?;
@@ -251,6 +260,10 @@ fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::cpu::Cpu;
+    use crate::kernels::rng::{self, Stream};
+    use crate::kernels::simd::Isa;
+    use crate::train::evaluate::Evaluation;
 
     #[test]
     fn the_lowest_point_is_found() {
@@ -262,6 +275,30 @@ mod tests {
         };
         let found = minimise(vec![0.0; 10], f).unwrap();
         assert!(found.iter().all(|x| (x - 1.0).abs() < 1e-3), "{found:?}");
+    }
+
+    /// Features that tell nothing: what is learnt from them must not be believed.
+    #[test]
+    fn chance_is_not_learnt() {
+        let (depth, classes, count) = (64, 3, 60);
+        let labels: Vec<u32> = (0..count as u32).map(|i| i % classes as u32).collect();
+        let noise = |place: u32| -> Vec<f32> {
+            let value = |i: u32| rng::unit(rng::draw(7, Stream::Init, place, i)[0]) - 0.5;
+            (0..(count * depth) as u32).map(value).collect()
+        };
+        let mut device = Cpu::new(1, Isa::detect()).unwrap();
+        let found = fit_rows(&mut device, noise(0), &labels, (depth, classes), &|| true).unwrap();
+        let logits: Vec<f32> = noise(1).chunks(depth).flat_map(|row| scores(&found, row)).collect();
+        let loss = Evaluation::of(logits, &labels, classes).loss;
+        assert!(loss < 3f64.ln() + 0.02, "{loss}");
+    }
+
+    fn scores(classifier: &Classifier, row: &[f32]) -> Vec<f32> {
+        let mut scores = classifier.bias.clone();
+        for (x, weights) in row.iter().zip(classifier.weight.chunks(scores.len())) {
+            scores.iter_mut().zip(weights).for_each(|(score, w)| *score += x * w);
+        }
+        scores
     }
 
     #[test]

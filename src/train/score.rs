@@ -57,6 +57,7 @@ mod tests {
             rate: 0.1,
             images_per_s: 1.0,
             seconds: 1.0,
+            validation_images: 1000,
         };
         accuracies.iter().enumerate().map(row).collect()
     }
@@ -71,6 +72,24 @@ mod tests {
         assert_eq!(best_epoch(&rows[..2]), 2);
         rows[4].validation_accuracy = Some(0.8);
         assert_eq!(best_epoch(&rows), 5);
+    }
+
+    /// The accuracy of few images is chance: a model that is surely wrong can have the better one.
+    #[test]
+    fn the_loss_alone_decides_where_few_images_were_validated() {
+        let mut rows = history(&[0.3, 0.4, 0.6]);
+        for (row, loss) in rows.iter_mut().zip([1.1, 0.9, 1e4]) {
+            row.validation_loss = Some(loss);
+        }
+        let best = |rows: &mut [EpochMetrics], images| {
+            rows.iter_mut().for_each(|row| row.validation_images = images);
+            best_epoch(rows)
+        };
+        assert_eq!([1, 24, 249].map(|images| best(&mut rows, images)), [2, 2, 2]);
+        // 0: of a run whose checkpoint does not say.
+        assert_eq!([0, 250, 5000].map(|images| best(&mut rows, images)), [3, 3, 3]);
+        rows[0].validation_loss = Some(0.9);
+        assert_eq!(best(&mut rows, 24), 1);
     }
 
     #[test]

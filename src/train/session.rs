@@ -186,6 +186,7 @@ impl<'a> Session<'a> {
             rate,
             images_per_s: totals.count / seconds,
             seconds: elapsed,
+            validation_images: validation.as_ref().map_or(0, Evaluation::images),
         };
         self.finish_epoch(device, stage, metrics, observer)?;
         self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
