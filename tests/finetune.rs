@@ -10,7 +10,7 @@ use cifar_engine::data::{Dataset, shapes};
 use cifar_engine::error::{Error, Result};
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::models::Architecture;
+use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::{Manner, Trained};
@@ -53,7 +53,7 @@ impl Setting {
             attributes: Attributes::default(),
         };
         Settings {
-            model: Architecture::MobilenetV1,
+            model: &MOBILENET_V1,
             epochs: 4,
             batch_size: 16,
             rate: 0.05,

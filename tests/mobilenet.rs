@@ -16,6 +16,8 @@ use cifar_engine::graph::grad::differentiate;
 use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
+use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
@@ -51,10 +53,10 @@ fn goldens(name: &str) -> (Tensors, Vec<f32>) {
 }
 
 fn spec(name: &str) -> Spec {
-    let (architecture, width, padding, epsilon) = match name {
-        "mobilenet_v1_same" => (Architecture::MobilenetV1, 0.25, PaddingStyle::Same, 1e-3),
-        "mobilenet_v1_symmetric" => (Architecture::MobilenetV1, 0.25, PaddingStyle::Symmetric, 1e-5),
-        _ => (Architecture::MobilenetV2, 0.35, PaddingStyle::Symmetric, 1e-5),
+    let (architecture, width, padding, epsilon): (&Architecture, _, _, _) = match name {
+        "mobilenet_v1_same" => (&MOBILENET_V1, 0.25, PaddingStyle::Same, 1e-3),
+        "mobilenet_v1_symmetric" => (&MOBILENET_V1, 0.25, PaddingStyle::Symmetric, 1e-5),
+        _ => (&MOBILENET_V2, 0.35, PaddingStyle::Symmetric, 1e-5),
     };
     Spec {
         architecture,

@@ -70,7 +70,7 @@ const SOFTWARE: Scale = Scale {
 /// The plans of a model.
 fn programs(model: &Model) -> Vec<Plan> {
     let Model { name, image_size, batch_size, images } = *model;
-    let model: Architecture = name.parse().unwrap();
+    let model: &Architecture = name.parse().unwrap();
     let spec = bare_spec(model, image_size, CLASSES);
     let training = |optimizer| {
         let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };

@@ -9,7 +9,7 @@ use super::device::{DeviceOptions, Opened};
 use super::options::image_size;
 use super::profile::Profile;
 use super::stopped;
-use super::values::{known, read};
+use super::values::{known, model_names, read, usual_sizes};
 use crate::console;
 use crate::data::Images;
 use crate::error::{Error, Result};
@@ -25,17 +25,17 @@ use crate::train::settings::{Recipe, Settings};
   cifar-engine bench --mode train --batch-size 128 --threads 2 --json
   cifar-engine bench --mode infer --profile")]
 pub struct Bench {
-    /// Which model: cnn, mobilenet-v1 or mobilenet-v2.
     #[arg(long, default_value = "cnn", value_name = "NAME", hide_possible_values = true,
-        value_parser = known(Architecture::names(), read::<Architecture>))]
-    model: Architecture,
+        help = format!("Which model: {}", model_names()),
+        value_parser = known(Architecture::names(), read::<&Architecture>))]
+    model: &'static Architecture,
 
     /// What to time.
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
 
-    /// Side of the images in pixels [default: 32 for the cnn, 96 for MobileNets].
-    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    #[arg(long, value_name = "PIXELS", value_parser = image_size,
+        help = format!("Side of the images in pixels [default: {}]", usual_sizes()))]
     image_size: Option<usize>,
 
     /// Images a step.
@@ -106,7 +106,7 @@ impl Bench {
     }
 
     fn image_size(&self) -> usize {
-        self.image_size.unwrap_or(self.model.usual_size())
+        self.image_size.unwrap_or(self.model.usual_size)
     }
 
     /// Seconds between the starts of steps, as a training starts them.

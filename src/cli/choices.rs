@@ -12,7 +12,7 @@ use toml::Table;
 
 use super::finetune_choices::FinetuneChoices;
 use super::options::{count, image_size};
-use super::values::{known, read};
+use super::values::{known, model_names, read};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::read_toml;
@@ -37,10 +37,10 @@ pub struct Choices {
     #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
 
-    /// cnn, mobilenet-v1 or mobilenet-v2 [default: cnn].
     #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_MODEL", hide_env = true, hide_possible_values = true,
-        value_parser = known(Architecture::names(), read::<Architecture>))]
-    pub model: Option<Architecture>,
+        help = format!("{} [default: cnn]", model_names()),
+        value_parser = known(Architecture::names(), read::<&Architecture>))]
+    pub model: Option<&'static Architecture>,
 
     /// Settings to begin with; every other option overrides one [default: default].
     #[arg(long, value_enum, env = "CIFAR_ENGINE_RECIPE", hide_env = true)]

@@ -12,11 +12,12 @@ use super::options::WeightsOptions;
 use super::progress::Display;
 use super::resume::{check_begun_by, tell_interrupted};
 use super::train::Report;
+use super::values::model_names;
 use crate::console;
 use crate::data::{DEFAULT_SIZE, Dataset, Source};
 use crate::error::{Error, Result};
+use crate::models::manifest;
 use crate::models::pretrained::{Attributes, Pretrained};
-use crate::models::{Architecture, manifest};
 use crate::train::finetune::{self, ALL, Finetune};
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::run_folder::RunFolder;
@@ -68,7 +69,6 @@ pub struct FinetuneCommand {
 /// Says in the help what the options that `train` has too mean here.
 pub fn describe(command: Command) -> Command {
     let texts = [
-        ("model", "mobilenet-v1 or mobilenet-v2 [default: that of the weights]"),
         ("epochs", "Passes over the training images, in all stages [default: by their number, 12 to 55]"),
         ("batch_size", "Images a step [default: 16 for up to 2,000 training images, else 64]"),
         ("rate", "Highest learning rate of the last stage [default: by the number of images, 2e-4 to 0.02]"),
@@ -77,11 +77,13 @@ pub fn describe(command: Command) -> Command {
         (
             "image_size",
             "Side in pixels to which pictures are enlarged. On CIFAR-10, with all layers, two cores reach 80 % at 32 in 5 \
-             minutes, 85 % at 64 in 10, 90 % at 96 in half an hour, 91 % at 128 in almost an hour [default: 96]",
+             minutes, 85 % at 64 in 10, 90 % at 96 in half an hour, 91 % at 128 in almost an hour [default: 96, for most models; see summary]",
         ),
         ("validation", "Pictures of the training set held back for validation; 0 for none [default: 2500]"),
     ];
     let command = command.mut_arg("recipe", |arg| arg.hide(true));
+    let models = format!("{} [default: that of the weights]", model_names());
+    let command = command.mut_arg("model", |arg| arg.help(models));
     texts.into_iter().fold(command, |command, (name, text)| command.mut_arg(name, |arg| arg.help(text)))
 }
 
@@ -131,12 +133,10 @@ impl FinetuneCommand {
         let attributes = finetune.attributes.clone().or(known);
         let pretrained = Pretrained::open(&path, &attributes)?;
         let model = pretrained.spec.architecture;
-        if model == Architecture::Cnn {
-            return Err(Error::file(&path, "holds a cnn; fine-tuning takes a MobileNet"));
-        }
         if choices.model.is_some_and(|wanted| wanted != model) {
             return Err(Error::file(&path, format!("holds a {model}, not a {}", settings.model)));
         }
+        let own = own.of_size(&pretrained.spec, &path)?;
         settings.model = model;
         settings.norm = pretrained.spec.norm;
         let Some(text) = path.to_str() else {
@@ -147,7 +147,9 @@ impl FinetuneCommand {
             ));
         };
         let pretrained_path = lasting(text);
-        settings.finetune = Some(Finetune { pretrained: pretrained_path, attributes, ..finetune });
+        let input_size = own.input_size.unwrap_or(finetune.input_size);
+        settings.finetune =
+            Some(Finetune { pretrained: pretrained_path, attributes, input_size, ..finetune });
         let data = self.load(&mut settings, None)?;
         let held_back = choices.held_back(&settings, &data)?;
         let images = data.training_len(held_back).saturating_sub(held_back);

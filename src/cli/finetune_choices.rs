@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::choices::{Choices, lasting, merged};
 use super::options::count;
 use crate::error::{Error, Result};
+use crate::models::Spec;
 use crate::models::pretrained::Attributes;
 use crate::train::finetune::{ALL, Finetune, read_blocks};
 use crate::train::finetune_defaults::defaults;
@@ -136,6 +137,21 @@ impl FinetuneChoices {
         }
         let attributes = self.attributes.clone().or(own.attributes.clone());
         Ok((merged(choices, &read), FinetuneChoices { attributes, ..merged(self, &own) }))
+    }
+
+    /// These choices, with the size that suits the weights where none is chosen.
+    ///
+    /// # Errors
+    /// If one is chosen that the weights cannot have.
+    pub fn of_size(self, weights: &Spec, path: &Path) -> Result<FinetuneChoices> {
+        let (model, own) = (weights.architecture, weights.variant.input_size);
+        let usual = if model.one_size { own } else { model.usual_size };
+        let size = self.input_size.unwrap_or(usual);
+        if model.one_size && size != own {
+            let problem = format!("its {model} is for images of {own} pixels, not --image-size {size}");
+            return Err(Error::file(path, problem));
+        }
+        Ok(FinetuneChoices { input_size: Some(size), ..self })
     }
 
     /// The settings with every choice in place, checked.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::values::{known, read};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::models::PaddingStyle;
@@ -20,7 +21,8 @@ pub struct FlipOption {
 pub struct WeightsOptions {
     /// How the weights' convolutions are padded: same (TensorFlow, Keras) or symmetric (PyTorch)
     /// [default: what the file says, else symmetric].
-    #[arg(long, value_enum, value_name = "STYLE")]
+    #[arg(long, value_name = "STYLE",
+        value_parser = known(PaddingStyle::ALL.map(PaddingStyle::name), read::<PaddingStyle>))]
     pub padding: Option<PaddingStyle>,
 
     /// Batch normalisation's epsilon [default: what the file says, else 1e-5; Keras has 1e-3].

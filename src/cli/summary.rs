@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::device::DeviceOptions;
 use super::options::image_size;
 use super::table::{Side, Table};
-use super::values::known;
+use super::values::{known, model_names, usual_sizes};
 use crate::console;
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
@@ -30,15 +30,13 @@ use crate::train::settings::{Recipe, Settings};
   cifar-engine summary runs/cnn-cifar10-1
   cifar-engine summary best.safetensors --json")]
 pub struct Summary {
-    /// Which model: cnn, mobilenet-v1 or mobilenet-v2; or the model of a file of weights or of a
-    /// run folder.
     #[arg(value_name = "MODEL|WEIGHTS|RUN", hide_possible_values = true,
+        help = format!("Which model: {}; or that of a file of weights or of a run folder", model_names()),
         value_parser = known(Architecture::names(), |text| Ok(text.to_string())))]
     model: String,
 
-    /// Side of the images in pixels [default: what the weights were trained with; without weights
-    /// 32 for the cnn and 96 for MobileNets, as in finetune].
-    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    #[arg(long, value_name = "PIXELS", value_parser = image_size, help = format!(
+        "Side of the images in pixels [default: what the weights were trained with; without weights {}]", usual_sizes()))]
     image_size: Option<usize>,
 
     /// Number of classes [default: that of the weights, else 10].
@@ -87,15 +85,17 @@ impl Summary {
 
     /// The model that is meant.
     fn spec(&self) -> Result<Spec> {
-        if let Ok(model) = self.model.parse::<Architecture>() {
-            let size = self.image_size.unwrap_or(model.usual_size());
+        if let Ok(model) = self.model.parse::<&Architecture>() {
+            let size = self.image_size.unwrap_or(model.usual_size);
             return Ok(bare_spec(model, size, self.classes.unwrap_or(10)));
         }
         let path = Path::new(&self.model);
         if !path.exists() {
-            let names = Architecture::names().join(", ");
-            let problem =
-                format!("there is no model, file or folder '{}'; the models are: {names}", self.model);
+            let problem = format!(
+                "there is no model, file or folder '{}'; the models are: {}",
+                self.model,
+                model_names()
+            );
             return Err(Error::Usage(problem));
         }
         if self.classes.is_some() {

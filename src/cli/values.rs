@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command};
 
+use crate::models::{Architecture, MODELS};
+
 /// Reads a value, and knows some that are often wanted.
 #[derive(Clone)]
 pub struct Known<T> {
@@ -35,4 +37,40 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Known<T> {
 /// Reads a value by [`std::str::FromStr`].
 pub fn read<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// The models, as a help text lists them: `a, b or c`.
+pub fn model_names() -> String {
+    joined(&Architecture::names().collect::<Vec<_>>(), "or")
+}
+
+/// The sizes of images that models are at home with, for a help text: `32 for a and b, 96 for c`.
+pub fn usual_sizes() -> String {
+    let mut sizes: Vec<usize> = MODELS.iter().map(|model| model.usual_size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let models = |size| MODELS.iter().filter(move |model| model.usual_size == size).map(|model| model.name);
+    let of_size = |size| format!("{size} for {}", joined(&models(size).collect::<Vec<_>>(), "and"));
+    sizes.into_iter().map(of_size).collect::<Vec<_>>().join("; ")
+}
+
+/// `a, b WORD c`.
+fn joined(names: &[&str], word: &str) -> String {
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} {word} {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_lists_models_as_one_would_say_them() {
+        assert_eq!(joined(&["a"], "or"), "a");
+        assert_eq!(joined(&["a", "b", "c"], "or"), "a, b or c");
+        assert!(Architecture::names().all(|name| model_names().contains(name)));
+        assert!(usual_sizes().starts_with("32 for cnn"), "{}", usual_sizes());
+    }
 }

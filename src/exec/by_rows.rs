@@ -197,7 +197,7 @@ fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Architecture;
+    use crate::models::mobilenet_v1::MOBILENET_V1;
     use crate::ops::case::Case;
     use crate::ops::{Types, conv2d, separable_conv2d};
     use crate::tensor::{DType, TensorType};
@@ -259,7 +259,7 @@ mod tests {
 
     /// The layers of the steps that run in bands, of MobileNet v1 for a picture of this size.
     fn chains(size: usize) -> Vec<Vec<String>> {
-        let spec = bare_spec(Architecture::MobilenetV1, size, 10);
+        let spec = bare_spec(&MOBILENET_V1, size, 10);
         let plan = plans::evaluation(&spec, "test", 1, 1).unwrap().plan;
         let layers =
             |chain: &Chain| plan.steps[chain.steps()].iter().map(|step| step.layer.clone()).collect();

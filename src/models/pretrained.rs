@@ -1,4 +1,4 @@
-//! Weights of a MobileNet from elsewhere: which model they are, under which names, and how they
+//! Weights from elsewhere: which model they are, under which names, and how they
 //! were trained.
 //!
 //! Padding, epsilon, momentum, mean and std cannot be seen in the tensors, and a wrong one costs
@@ -10,13 +10,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::names;
 use super::spec::WIDTHS;
-use super::{Architecture, PaddingStyle, Spec, Variant, check_shapes, mobilenet_v1, scaled};
+use super::{Architecture, MODELS, PaddingStyle, Spec, Variant, check_shapes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
-use crate::nn::Norm;
-use crate::weights::{self, WeightsFile};
+use crate::nn::{Norm, Parameter};
+use crate::weights::{self, Tensor, WeightsFile, layout};
 
 /// What a user says about a file's weights, against what it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +48,57 @@ impl Attributes {
     }
 }
 
+/// What is known about the weights of a model that others publish.
+#[derive(Debug)]
+pub struct Published {
+    /// The names that its layers go by.
+    pub names: &'static [Names],
+    /// What its makers usually train with.
+    pub pixels: Pixels,
+    /// Tensors that the model does not have, and what has them: relatives that differ in layers.
+    pub relatives: &'static [(&'static str, &'static str)],
+}
+
+/// How someone names the layers of a model.
+#[derive(Debug)]
+pub struct Names {
+    /// As in `timm's`.
+    pub whose: &'static str,
+    /// Our name of a tensor of this name; none for a tensor that is unknown to them.
+    pub ours: fn(&str) -> Option<String>,
+}
+
+impl Names {
+    /// The engine's own, which it has from someone.
+    pub const fn ours(whose: &'static str) -> Names {
+        Names { whose, ours: |name| Some(name.to_string()) }
+    }
+
+    /// The tensors under our names; those that are unknown keep theirs, and so do those whose name
+    /// another has already.
+    fn rename(&self, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        let taken: BTreeSet<String> = tensors.keys().cloned().collect();
+        let ours = |name: &str| (self.ours)(name).filter(|ours| !taken.contains(ours));
+        tensors.into_iter().map(|(name, tensor)| (ours(&name).unwrap_or(name), tensor)).collect()
+    }
+}
+
+/// What pixels between 0 and 255 are normalised by.
+#[derive(Clone, Copy, Debug)]
+pub struct Pixels {
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+/// Of ImageNet's pixels: what most of PyTorch's models were trained with.
+pub const IMAGENET: Pixels = Pixels { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
+/// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
+pub const CENTRED: Pixels = Pixels { mean: [127.5; 3], std: [127.5; 3] };
+/// Side of ImageNet's pictures.
+const INPUT_SIZE: usize = 224;
+/// The widths that are looked for.
+const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2, 1.3, 1.5, 2.0];
+
 /// Weights under the engine's names, in PyTorch's layout, with what is known about them.
 pub struct Pretrained {
     /// Its classes are numbers where the file names none.
@@ -58,22 +108,9 @@ pub struct Pretrained {
     pub layout: &'static str,
 }
 
-/// The tensors of the classifier.
-pub const CLASSIFIER: [&str; 2] = ["classifier.weight", "classifier.bias"];
-
-/// Mean and standard deviation of ImageNet's pixels, which most of PyTorch's models were trained
-/// with.
-const IMAGENET: ([f32; 3], [f32; 3]) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
-/// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
-const CENTRED: ([f32; 3], [f32; 3]) = ([127.5; 3], [127.5; 3]);
-/// Side of ImageNet's pictures.
-const INPUT_SIZE: usize = 224;
-/// The widths that are looked for.
-const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2, 1.3, 1.5, 2.0];
-
 impl Pretrained {
-    /// Reads a safetensors file of MobileNet weights: the engine's own, or in timm's or
-    /// torchvision's names.
+    /// Reads a safetensors file of weights: the engine's own, or of a model that others publish, in
+    /// the names that are known of it.
     ///
     /// # Errors
     /// If it cannot be read, is of no known model, its tensors are not that model's, or its
@@ -86,9 +123,10 @@ impl Pretrained {
     /// Checks names and shapes, of the classifier only if it is there: fine-tuning needs none.
     fn check_outline(mut self, path: &Path) -> Result<()> {
         let mut parameters = self.spec.parameters()?;
-        if !self.has_classifier() {
-            parameters.retain(|parameter| !CLASSIFIER.contains(&parameter.name.as_str()));
-            self.file.tensors.retain(|name, _| !CLASSIFIER.contains(&name.as_str()));
+        if !has_classifier(&parameters, &self.file) {
+            for classifier in parameters.extract_if(.., |parameter| parameter.classifier) {
+                self.file.tensors.remove(&classifier.name);
+            }
         }
         check_shapes(&self.file, &parameters, path)
     }
@@ -98,18 +136,23 @@ impl Pretrained {
     /// # Errors
     /// As for [`Pretrained::open`].
     pub fn of(mut file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
-        let prefix = names::prefix(file.tensors.keys());
+        let prefix = prefix(file.tensors.keys());
         let tensors = std::mem::take(&mut file.tensors).into_iter();
         file.tensors = tensors.map(|(name, tensor)| (name[prefix..].to_string(), tensor)).collect();
         // Other tools have an entry of this name as well.
-        let model = file.metadata.get("model").map(|name| name.parse::<Architecture>());
+        let model = file.metadata.get("model").map(|name| name.parse::<&Architecture>());
         let mut pretrained = match model.is_some_and(|known| known.is_ok()) {
             true => {
                 Pretrained { spec: Spec::from_metadata(&file.metadata, path)?, file, layout: "this engine's" }
             }
             false => Pretrained::recognise(file, path)?,
         };
-        let Spec { variant, norm, mean, std, .. } = &mut pretrained.spec;
+        let Spec { architecture, variant, norm, mean, std, .. } = &mut pretrained.spec;
+        if attributes.padding.is_some() && !architecture.has_variants {
+            let problem =
+                format!("the padding given for it has no effect: a {architecture} is padded one way");
+            return Err(Error::file(path, problem));
+        }
         variant.padding = attributes.padding.unwrap_or(variant.padding);
         norm.epsilon = attributes.epsilon.unwrap_or(norm.epsilon);
         (*mean, *std) = (attributes.mean.unwrap_or(*mean), attributes.std.unwrap_or(*std));
@@ -120,78 +163,155 @@ impl Pretrained {
     }
 
     /// Whether the classifier is there too.
-    pub fn has_classifier(&self) -> bool {
-        CLASSIFIER.iter().all(|name| self.file.tensors.contains_key(*name))
+    ///
+    /// # Errors
+    /// If the model cannot be built.
+    pub fn has_classifier(&self) -> Result<bool> {
+        Ok(has_classifier(&self.spec.parameters()?, &self.file))
     }
 
+    /// Takes the file for that of the published model which has most of its tensors.
     fn recognise(mut file: WeightsFile, path: &Path) -> Result<Pretrained> {
-        let table = names::table(file.tensors.keys());
-        if let Some(table) = table {
-            let taken: BTreeSet<String> = file.tensors.keys().cloned().collect();
-            let ours = |name: &str| names::ours(table, name).filter(|ours| !taken.contains(ours));
-            let tensors = file.tensors.into_iter();
-            file.tensors = tensors.map(|(name, tensor)| (ours(&name).unwrap_or(name), tensor)).collect();
+        let unknown = |what: &str| Error::file(path, format!("{what}; {}", known_models()));
+        let mut best: Option<Candidate> = None;
+        for model in MODELS {
+            for candidate in Candidate::all(model, &file)? {
+                if best.as_ref().is_none_or(|best| candidate.tensors > best.tensors) {
+                    best = Some(candidate);
+                }
+            }
         }
-        let unknown = |what: &str| {
-            let known = "known are MobileNet v1 in timm's names, v2 in timm's or torchvision's, and files \
-                         that this program wrote; tools/pretrained.py converts others";
-            Error::file(path, format!("{what}; {known}"))
+        let Some(Candidate { model, published, names, tensors }) = best.filter(|best| best.tensors > 0)
+        else {
+            return Err(unknown("its tensors have the names of no known model"));
         };
-        if !file.tensors.contains_key("conv_stem.weight") {
+        let has = |(tensor, _): &&(&str, &str)| file.tensors.contains_key(*tensor);
+        if let Some((_, relative)) = published.relatives.iter().find(has) {
+            return Err(unknown(&format!("it is a {relative}, which is not known here")));
+        }
+        if 2 * tensors < file.tensors.len() {
             return Err(unknown("its tensors have the names of no known model"));
         }
-        if let Some(what) = other_mobilenet(&file) {
-            return Err(unknown(what));
-        }
-        let second = file.tensors.keys().any(|name| name.ends_with("conv_pwl.weight"));
-        let architecture = if second { Architecture::MobilenetV2 } else { Architecture::MobilenetV1 };
-        let width = width(architecture, &file)
-            .ok_or_else(|| unknown(&format!("its layers have the channels of no usual {architecture}")))?;
-        let layout = if table.is_some() { "torchvision's" } else { "timm's" };
-        let usual = if second { IMAGENET } else { CENTRED };
-        let spec = spec(architecture, width, usual, &file)
+        file.tensors = names.rename(file.tensors);
+        let width = width(model, &file)?
+            .ok_or_else(|| unknown(&format!("its layers have the channels of no usual {model}")))?;
+        let classes = classes(model, &file)?;
+        let spec = spec(model, width, classes, published.pixels, &file)
             .map_err(|key| Error::file(path, format!("its metadata's '{key}' makes no sense")))?;
-        Ok(Pretrained { spec, file, layout })
+        Ok(Pretrained { spec, file, layout: names.whose })
     }
 }
 
-/// Relatives of the models that are here, which differ in layers.
-fn other_mobilenet(file: &WeightsFile) -> Option<&'static str> {
-    let has = |name: &str| file.tensors.contains_key(name);
-    let second = has("blocks.6.0.conv_pwl.weight");
-    if second && has("blocks.1.2.conv_pw.weight") {
-        return Some(
-            "it is a MobileNet v2 with more blocks (timm's mobilenetv2_110d or 120d), which is not known here",
-        );
+/// Whether a file has all tensors of the classifier.
+fn has_classifier(parameters: &[Parameter], file: &WeightsFile) -> bool {
+    let mut classifier = parameters.iter().filter(|parameter| parameter.classifier);
+    classifier.all(|parameter| file.tensors.contains_key(&parameter.name))
+}
+
+/// What a file may be.
+struct Candidate {
+    model: &'static Architecture,
+    published: &'static Published,
+    names: &'static Names,
+    /// How many of the file's tensors it has.
+    tensors: usize,
+}
+
+impl Candidate {
+    /// The model under each of the names that it goes by.
+    fn all(model: &'static Architecture, file: &WeightsFile) -> Result<Vec<Candidate>> {
+        let Some(published) = &model.published else { return Ok(Vec::new()) };
+        let parameters = model.parameters(1, Variant::plain(model.usual_size))?;
+        let known: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        let is_known = |name: &String, names: &Names| {
+            (names.ours)(name).is_some_and(|ours| known.contains(ours.as_str()))
+        };
+        let candidate = |names: &'static Names| {
+            let tensors = file.tensors.keys().filter(|name| is_known(name, names)).count();
+            Candidate { model, published, names, tensors }
+        };
+        Ok(published.names.iter().map(candidate).collect())
     }
-    (!second && has("conv_head.weight")).then_some(
-        "it is a MobileNet v1 with a larger head (timm's mobilenetv1_100h), which is not known here",
+}
+
+/// The models whose weights from elsewhere are known, for a message.
+fn known_models() -> String {
+    let known = MODELS.iter().filter_map(|model| Some((model.name, model.published.as_ref()?)));
+    let known = known.map(|(model, published)| {
+        let mut whose: Vec<&str> = published.names.iter().map(|names| names.whose).collect();
+        whose.dedup();
+        format!("{model} in {} names", whose.join(" or "))
+    });
+    let known: Vec<String> = known.collect();
+    format!(
+        "known are {}, and files that this program wrote; tools/pretrained.py converts others",
+        known.join(", ")
     )
 }
 
-/// The width at which the first and the last convolution have the file's channels.
-fn width(architecture: Architecture, file: &WeightsFile) -> Option<f32> {
-    let channels = |name: &str| file.tensors.get(name)?.shape.first().copied();
-    let (last, at_one) = match architecture {
-        Architecture::MobilenetV2 => ("blocks.6.0.conv_pwl.weight", 320),
-        _ => ("blocks.4.1.conv_pw.weight", 1024),
-    };
-    let found = (channels("conv_stem.weight")?, channels(last)?);
+/// What training tools put before every name: PyTorch's parallel models and its compiler,
+/// Lightning.
+const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "state_dict."];
+
+/// How much of every name is prefixes of tools.
+fn prefix<'a>(mut names: impl Iterator<Item = &'a String> + Clone) -> usize {
+    let Some(first) = names.next() else { return 0 };
+    let mut end = 0;
+    while let Some(prefix) = PREFIXES.iter().find(|prefix| first[end..].starts_with(**prefix)) {
+        end += prefix.len();
+    }
+    if names.all(|name| name.starts_with(&first[..end])) { end } else { 0 }
+}
+
+/// The width at which most of the file's tensors have the model's shapes; none where that is less
+/// than half of those that are the model's.
+fn width(model: &Architecture, file: &WeightsFile) -> Result<Option<f32>> {
     let stated = file.metadata.get("width").and_then(|width| width.parse().ok());
-    let fits = |width: &f32| {
-        WIDTHS.contains(width) && found == (scaled(mobilenet_v1::STEM, *width), scaled(at_one, *width))
-    };
-    stated.into_iter().chain(USUAL_WIDTHS).find(fits)
+    let mut widths: Vec<f32> = stated.into_iter().chain(USUAL_WIDTHS).collect();
+    widths.retain(|width| WIDTHS.contains(width));
+    if !model.has_variants {
+        widths = vec![1.0];
+    }
+    let mut best = (0, None);
+    for width in widths {
+        let (known, fitting) = shapes_at(model, width, file)?;
+        if fitting > best.0 && 2 * fitting >= known {
+            best = (fitting, Some(width));
+        }
+    }
+    Ok(best.1)
+}
+
+/// How many of a file's tensors are the model's, and how many of these have its shapes at this
+/// width; not counting the classifier, whose classes are not known.
+fn shapes_at(model: &Architecture, width: f32, file: &WeightsFile) -> Result<(usize, usize)> {
+    let variant = Variant { width, ..Variant::plain(model.usual_size) };
+    let (mut known, mut fitting) = (0, 0);
+    for parameter in model.parameters(1, variant)?.iter().filter(|parameter| !parameter.classifier) {
+        let Some(tensor) = file.tensors.get(&parameter.name) else { continue };
+        known += 1;
+        let shape = layout::disk_shape(parameter.layout, parameter.shape.dims())?;
+        fitting += usize::from(tensor.shape == shape);
+    }
+    Ok((known, fitting))
+}
+
+/// How many classes a file's classifier tells; ImageNet's number where there is none.
+fn classes(model: &Architecture, file: &WeightsFile) -> Result<usize> {
+    let parameters = model.parameters(1, Variant::plain(model.usual_size))?;
+    let bias = parameters.iter().rfind(|parameter| parameter.classifier);
+    let tensor = bias.and_then(|bias| file.tensors.get(&bias.name));
+    Ok(tensor.map_or(1000, |bias| bias.shape.iter().product()))
 }
 
 /// What metadata says, and what is usual where it is silent.
 fn spec(
-    architecture: Architecture,
+    architecture: &'static Architecture,
     width: f32,
-    usual: ([f32; 3], [f32; 3]),
+    classes: usize,
+    usual: Pixels,
     file: &WeightsFile,
 ) -> std::result::Result<Spec, &'static str> {
-    let classes = file.tensors.get(CLASSIFIER[1]).map_or(1000, |bias| bias.shape.iter().product());
     if !CLASSES.contains(&classes) {
         return Err("classes");
     }
@@ -206,8 +326,8 @@ fn spec(
             width,
             padding: padding.unwrap_or(PaddingStyle::Symmetric),
         },
-        mean: entry(&file.metadata, "mean", channels)?.unwrap_or(usual.0),
-        std: entry(&file.metadata, "std", channels)?.unwrap_or(usual.1),
+        mean: entry(&file.metadata, "mean", channels)?.unwrap_or(usual.mean),
+        std: entry(&file.metadata, "std", channels)?.unwrap_or(usual.std),
         norm: Norm {
             epsilon: entry(&file.metadata, "bn_eps", |text| text.parse().ok())?.unwrap_or(1e-5),
             momentum: entry(&file.metadata, "bn_momentum", |text| text.parse().ok())?.unwrap_or(0.1),
@@ -231,4 +351,20 @@ fn entry<T>(
 fn channels(text: &str) -> Option<[f32; 3]> {
     let values: Option<Vec<f32>> = text.split(',').map(|value| value.trim().parse().ok()).collect();
     values?.try_into().ok().map(|values: [f32; 3]| values.map(|value| 255.0 * value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_of_tools_are_found_before_all_names_or_none() {
+        let found =
+            |names: &[&str]| prefix(names.iter().map(|name| name.to_string()).collect::<Vec<_>>().iter());
+        assert_eq!(found(&["module.a", "module.b"]), 7);
+        assert_eq!(found(&["module._orig_mod.a", "module._orig_mod.b"]), 17);
+        assert_eq!(found(&["model.a", "b"]), 0);
+        assert_eq!(found(&["a", "model.a"]), 0);
+        assert_eq!(found(&[]), 0);
+    }
 }

@@ -1,17 +1,16 @@
 //! What a model is, besides its tensors, and how that is kept in a weights file.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Architecture, PaddingStyle, Training, Variant, cnn, mobilenet_v1, mobilenet_v2};
-use crate::data::{CHANNELS, CLASSES, SIZES, check_class_name};
+use super::{Architecture, Config, PaddingStyle, Training, Variant};
+use crate::data::{CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Value};
-use crate::nn::{Builder, Mode, Norm, Parameter};
-use crate::tensor::TensorType;
+use crate::graph::Value;
+use crate::nn::{Builder, Norm, Parameter};
 
 /// Width multipliers a model may have; what lies outside is damage or a typing error.
 pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
@@ -20,7 +19,7 @@ pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
 /// tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    pub architecture: Architecture,
+    pub architecture: &'static Architecture,
     pub classes: Vec<String>,
     /// Side of the square pictures it is given, in pixels.
     pub image_size: usize,
@@ -36,33 +35,15 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Adds the model to a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The pictures
-    /// have the variant's input size.
+    /// Adds the model, or the units of it that the builder is told to build ([`Builder::only`]), to
+    /// a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The pictures have the variant's
+    /// input size.
     ///
     /// # Errors
     /// If the image size does not suit the model.
     pub fn build(&self, builder: &mut Builder, x: Value, training: Training) -> Result<Value> {
-        self.build_part(builder, x, 0..self.architecture.units(), training)
-    }
-
-    /// Adds some of the model's units, which follow each other: what one part puts out is what the
-    /// next one takes.
-    ///
-    /// # Errors
-    /// As for [`Spec::build`].
-    pub fn build_part(
-        &self,
-        b: &mut Builder,
-        x: Value,
-        part: Range<usize>,
-        training: Training,
-    ) -> Result<Value> {
-        let (classes, variant) = (self.classes.len(), &self.variant);
-        match self.architecture {
-            Architecture::Cnn => cnn::cnn(b, x, classes, training),
-            Architecture::MobilenetV1 => mobilenet_v1::mobilenet_v1(b, x, part, classes, variant, training),
-            Architecture::MobilenetV2 => mobilenet_v2::mobilenet_v2(b, x, part, classes, variant, training),
-        }
+        let config = Config { classes: self.classes.len(), variant: self.variant, training };
+        (self.architecture.build)(builder, x, &config)
     }
 
     /// The model's parameters, as a file must have them.
@@ -70,11 +51,7 @@ impl Spec {
     /// # Errors
     /// As for [`Spec::build`].
     pub(super) fn parameters(&self) -> Result<Vec<Parameter>> {
-        let (mut graph, size) = (Graph::new(), self.variant.input_size);
-        let x = graph.input("x", TensorType::f32([1, size, size, CHANNELS]));
-        let mut builder = Builder::new(&mut graph, Mode::Infer, self.norm);
-        self.build(&mut builder, x, Training::default())?;
-        Ok(builder.parameters)
+        self.architecture.parameters(self.classes.len(), self.variant)
     }
 
     pub(super) fn to_metadata(&self) -> BTreeMap<String, String> {
@@ -90,12 +67,11 @@ impl Spec {
             ("test_flip", self.test_flip.to_string()),
             ("data", self.data.clone()),
         ];
-        if self.architecture != Architecture::Cnn {
-            entries.extend([
-                ("input_size", input_size.to_string()),
-                ("width", width.to_string()),
-                ("padding", padding.name().to_string()),
-            ]);
+        if self.architecture.has_variants || input_size != self.image_size {
+            entries.push(("input_size", input_size.to_string()));
+        }
+        if self.architecture.has_variants {
+            entries.extend([("width", width.to_string()), ("padding", padding.name().to_string())]);
         }
         entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -114,16 +90,16 @@ impl Spec {
         fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
             serde_json::from_str(text).ok()
         }
-        let architecture = entry("model")?.parse().map_err(|_| wrong("model"))?;
+        let architecture: &Architecture = entry("model")?.parse().map_err(|_| wrong("model"))?;
         let image_size = parse(entry("image_size")?).ok_or_else(|| wrong("image_size"))?;
-        let variant = match architecture {
-            Architecture::Cnn => Variant::plain(image_size),
-            Architecture::MobilenetV1 | Architecture::MobilenetV2 => Variant {
-                input_size: parse(entry("input_size")?).ok_or_else(|| wrong("input_size"))?,
-                width: parse(entry("width")?).ok_or_else(|| wrong("width"))?,
-                padding: PaddingStyle::named(entry("padding")?).ok_or_else(|| wrong("padding"))?,
-            },
-        };
+        let mut variant = Variant::plain(image_size);
+        if architecture.has_variants || metadata.contains_key("input_size") {
+            variant.input_size = parse(entry("input_size")?).ok_or_else(|| wrong("input_size"))?;
+        }
+        if architecture.has_variants {
+            variant.width = parse(entry("width")?).ok_or_else(|| wrong("width"))?;
+            variant.padding = PaddingStyle::named(entry("padding")?).ok_or_else(|| wrong("padding"))?;
+        }
         let spec = Spec {
             architecture,
             classes: parse(entry("classes")?).ok_or_else(|| wrong("classes"))?,

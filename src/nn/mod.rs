@@ -3,7 +3,9 @@
 
 pub mod init;
 
-use crate::error::Result;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::ops::Activation;
 use crate::ops::add::Add;
@@ -34,6 +36,8 @@ pub struct Parameter {
     pub trainable: bool,
     /// Subject to weight decay: weights are, biases and normalisation parameters are not.
     pub decay: bool,
+    /// Of the layer that tells the classes ([`Builder::classifier`]).
+    pub classifier: bool,
 }
 
 /// A line of the model's table.
@@ -69,7 +73,20 @@ pub enum Mode {
     Infer,
 }
 
-/// Builds a model into a graph.
+/// What matters to a model in training only.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Training {
+    /// Rate of the dropout before the classifier.
+    pub dropout: f32,
+    /// Whether the classifier's weights begin at zero. Random logits are at first worse than none,
+    /// and the gradient they send back can switch off the layer before for good.
+    pub zero_classifier: bool,
+}
+
+/// All units of any model.
+pub const WHOLE: Range<usize> = 0..usize::MAX;
+
+/// Builds a model, or some of its units, into a graph.
 pub struct Builder<'g> {
     pub graph: &'g mut Graph,
     mode: Mode,
@@ -77,11 +94,45 @@ pub struct Builder<'g> {
     pub parameters: Vec<Parameter>,
     pub layers: Vec<Layer>,
     dropouts: u32,
+    /// The units that the model has declared so far, built or not.
+    pub units: Vec<String>,
+    /// The units to build.
+    part: Range<usize>,
+    in_unit: bool,
 }
 
 impl<'g> Builder<'g> {
+    /// A builder of a whole model.
     pub fn new(graph: &'g mut Graph, mode: Mode, norm: Norm) -> Self {
-        Builder { graph, mode, norm, parameters: Vec::new(), layers: Vec::new(), dropouts: 0 }
+        let (parameters, layers, units) = (Vec::new(), Vec::new(), Vec::new());
+        Builder { graph, mode, norm, parameters, layers, dropouts: 0, units, part: WHOLE, in_unit: false }
+    }
+
+    /// Builds these units only: what the unit before them puts out is what the model is to be given.
+    pub fn only(self, part: Range<usize>) -> Self {
+        Builder { part, ..self }
+    }
+
+    /// A unit of the model: between two of them it can be cut in two, and one after the other they
+    /// are frozen and trained. Each takes what the one before puts out, and every layer lies in one.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn unit(
+        &mut self,
+        name: &str,
+        x: Value,
+        build: impl FnOnce(&mut Self, Value) -> Result<Value>,
+    ) -> Result<Value> {
+        let number = self.units.len();
+        self.units.push(name.to_string());
+        if !self.part.contains(&number) {
+            return Ok(x);
+        }
+        self.in_unit = true;
+        let y = build(self, x);
+        self.in_unit = false;
+        y
     }
 
     fn parameter(
@@ -94,7 +145,16 @@ impl<'g> Builder<'g> {
         let shape = shape.into();
         let value = self.graph.state(&name, TensorType::f32(shape.clone()))?;
         let decay = shape.dims().len() > 1;
-        self.parameters.push(Parameter { name, value, shape, layout, init, trainable: true, decay });
+        self.parameters.push(Parameter {
+            name,
+            value,
+            shape,
+            layout,
+            init,
+            trainable: true,
+            decay,
+            classifier: false,
+        });
         Ok(value)
     }
 
@@ -124,6 +184,10 @@ impl<'g> Builder<'g> {
         window: Option<(usize, usize)>,
         build: impl FnOnce(&mut Self) -> Result<Value>,
     ) -> Result<Value> {
+        if self.part != WHOLE && !self.in_unit {
+            let problem = format!("layer '{name}' lies in no unit of its model, which cannot be cut then");
+            return Err(Error::Failed(problem));
+        }
         let before = self.parameters.len();
         self.graph.set_layer(name);
         let y = build(self)?;
@@ -263,12 +327,19 @@ impl<'g> Builder<'g> {
         self.dense_from(name, x, outputs, layout, Init::GlorotUniform { fan_in, fan_out: outputs })
     }
 
-    /// The last dense layer, whose weights may begin at zero.
-    pub fn classifier(&mut self, name: &str, x: Value, classes: usize, zero: bool) -> Result<Value> {
-        match zero {
-            true => self.dense_from(name, x, classes, Layout::Dense, Init::Constant(0.0)),
-            false => self.dense(name, x, classes, Layout::Dense),
-        }
+    /// The last unit: dropout, and the dense layer that tells the classes, whose weights may begin
+    /// at zero. Fine-tuning begins it anew.
+    pub fn classifier(&mut self, name: &str, x: Value, classes: usize, training: Training) -> Result<Value> {
+        self.unit(name, x, |b, x| {
+            let x = b.dropout("dropout", x, training.dropout)?;
+            let before = b.parameters.len();
+            let logits = match training.zero_classifier {
+                true => b.dense_from(name, x, classes, Layout::Dense, Init::Constant(0.0))?,
+                false => b.dense(name, x, classes, Layout::Dense)?,
+            };
+            b.parameters[before..].iter_mut().for_each(|parameter| parameter.classifier = true);
+            Ok(logits)
+        })
     }
 
     fn dense_from(

@@ -252,9 +252,9 @@ impl Evaluator {
         features: Features,
         batch_size: usize,
     ) -> Result<Evaluator> {
-        let (part, labels) = (from..spec.architecture.units(), features.labels().to_vec());
+        let labels = features.labels().to_vec();
         let batch_size = batch_size.min(labels.len());
-        let program = plans::evaluation_on_features(spec, part, features.shape(), batch_size)?;
+        let program = plans::evaluation_on_features(spec, from, features.shape(), batch_size)?;
         let Program { plan, parameters, .. } = program;
         let (plan, classes) = (device.load(plan)?, spec.classes.len());
         device.record(plan, &["logits"])?;

@@ -25,8 +25,8 @@ use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::models::pretrained::{Attributes, CLASSIFIER, Pretrained};
-use crate::models::{self, Architecture, Spec, Variant};
+use crate::models::pretrained::{Attributes, Pretrained};
+use crate::models::{self, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
 use crate::weights;
@@ -86,9 +86,9 @@ pub fn read_blocks<'de, D: Deserializer<'de>>(file: D) -> std::result::Result<us
 const COPIES: usize = 2;
 
 impl Finetune {
-    /// The first unit that is trained in the second stage.
-    fn first_unfrozen(&self, architecture: Architecture) -> usize {
-        (architecture.units() - 1).saturating_sub(self.unfreeze)
+    /// The first of so many units that is trained in the second stage.
+    fn first_unfrozen(&self, units: usize) -> usize {
+        (units - 1).saturating_sub(self.unfreeze)
     }
 
     /// Checks the settings by themselves.
@@ -117,10 +117,10 @@ struct Part {
 
 impl Part {
     /// What is trained, and how long.
-    fn told(&self, architecture: Architecture) -> String {
+    fn told(&self, units: usize) -> String {
         let (epochs, steps) = (self.course.epochs, self.course.steps());
         let plural = |n: usize| if n == 1 { "" } else { "s" };
-        let what = match (self.from, architecture.units() - 1 - self.from) {
+        let what = match (self.from, units - 1 - self.from) {
             (0, _) => "all layers".to_string(),
             (_, 0) => "the classifier".to_string(),
             (_, blocks) => format!("the classifier and the last {blocks} block{}", plural(blocks)),
@@ -130,14 +130,14 @@ impl Part {
     }
 }
 
-/// The stages of a training on `pictures` pictures; those without epochs are left out.
-fn parts(settings: &Settings, finetune: &Finetune, pictures: usize) -> Vec<Part> {
-    let units = settings.model.units();
+/// The stages of a training of so many units on `pictures` pictures; those without epochs are left
+/// out.
+fn parts(settings: &Settings, finetune: &Finetune, units: usize, pictures: usize) -> Vec<Part> {
     let course = settings.course(pictures);
     let head = Course { epochs: finetune.head_epochs, rate: finetune.head_rate, ..course };
     let rest = settings.epochs - finetune.head_epochs;
     let blocks = Course { epochs: rest, backbone: finetune.backbone, ..course };
-    let from = finetune.first_unfrozen(settings.model);
+    let from = finetune.first_unfrozen(units);
     let parts = [Part { from: units - 1, course: head }, Part { from, course: blocks }];
     parts.into_iter().filter(|part| part.course.epochs > 0).collect()
 }
@@ -162,12 +162,12 @@ fn initial_values(
     path: &Path,
 ) -> Result<Vec<Vec<f32>>> {
     let mut file = pretrained.file;
-    file.tensors.retain(|name, _| !CLASSIFIER.contains(&name.as_str()));
-    let is_new = |p: &Parameter| CLASSIFIER.contains(&p.name.as_str());
-    let known: Vec<Parameter> = parameters.iter().filter(|p| !is_new(p)).cloned().collect();
+    let (new, known): (Vec<Parameter>, Vec<Parameter>) =
+        parameters.iter().cloned().partition(|p| p.classifier);
+    new.iter().for_each(|p| drop(file.tensors.remove(&p.name)));
     let mut known = models::values(&file, &known, path)?.into_iter();
     let values = parameters.iter().zip(plans::initial_values(parameters, settings.seed));
-    Ok(values.map(|(p, new)| if is_new(p) { new } else { known.next().unwrap_or(new) }).collect())
+    Ok(values.map(|(p, new)| if p.classifier { new } else { known.next().unwrap_or(new) }).collect())
 }
 
 /// Fine-tunes a model, or goes on with the training in the run folder, and evaluates it once on the
@@ -212,11 +212,13 @@ pub fn finetune(
     drop(values);
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
-    let parts = parts(settings, finetune, data.train.len());
+    let units = spec.architecture.units()?.len();
+    let parts = parts(settings, finetune, units, data.train.len());
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
-        observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.told(settings.model)));
+        observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.told(units)));
         let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
-        let workshop = Workshop { settings, spec: &spec, run, images, validation: &data.validation, fresh };
+        let workshop =
+            Workshop { settings, spec: &spec, units, run, images, validation: &data.validation, fresh };
         let stage = workshop.stage(device, part, &parameters, observer)?;
         let ended = session.fit(device, &stage, parts.len(), observer)?;
         note_end(ended, observer);
@@ -232,6 +234,8 @@ pub fn finetune(
 struct Workshop<'a> {
     settings: &'a Settings,
     spec: &'a Spec,
+    /// Of the model.
+    units: usize,
     run: &'a RunFolder,
     images: &'a Images,
     validation: &'a Images,
@@ -248,7 +252,7 @@ impl Workshop<'_> {
         parameters: &[Parameter],
         observer: &mut dyn Observer,
     ) -> Result<Stage> {
-        let Workshop { settings, spec, images, validation, .. } = *self;
+        let Workshop { settings, spec, units, images, validation, .. } = *self;
         if part.from == 0 {
             let program = plans::training(spec, settings, images.len())?;
             let validation = match validation.is_empty() {
@@ -268,11 +272,12 @@ impl Workshop<'_> {
         ));
         let augment = plans::augmented(spec, settings);
         let features = self.features(device, ("train", images), (augment, copies), part.from, observer)?;
-        let is_head = part.from + 1 == spec.architecture.units();
+        let is_head = part.from + 1 == units;
         if is_head && self.fresh && settings.finetune.as_ref().is_some_and(|finetune| finetune.fit_head) {
             let head = logistic::fit(device, &features, spec.classes.len(), &|| observer.keep_going())?;
-            for (name, values) in CLASSIFIER.iter().zip([head.weight, head.bias]) {
-                device.write_state(name, values.as_slice().into())?;
+            let classifier = parameters.iter().filter(|parameter| parameter.classifier);
+            for (parameter, values) in classifier.zip([head.weight, head.bias]) {
+                device.write_state(&parameter.name, values.as_slice().into())?;
             }
         }
         let validation = match validation.is_empty() {
@@ -284,8 +289,7 @@ impl Workshop<'_> {
                 Some(Evaluator::on_features(device, spec, part.from, features, BATCH_SIZE)?)
             }
         };
-        let units = part.from..spec.architecture.units();
-        let program = plans::training_on_features(spec, settings, units, features.shape())?;
+        let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
         Stage::load(device, program.plan, parameters, Feed::Features(features), part.course, validation)
     }
 

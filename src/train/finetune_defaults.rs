@@ -11,7 +11,7 @@
 
 use super::finetune::{ALL, Finetune};
 use super::settings::{Recipe, Settings};
-use crate::models::Architecture;
+use crate::models::mobilenet_v1::MOBILENET_V1;
 use crate::models::pretrained::Attributes;
 
 /// Up to so many images steps are small, and batch normalisation keeps its statistics.
@@ -38,7 +38,7 @@ pub fn defaults(images: usize, epochs: Option<usize>) -> Settings {
     let epochs = epochs.unwrap_or(head_epochs + layers);
     let finetune = Finetune {
         pretrained: String::new(),
-        input_size: 96,
+        input_size: MOBILENET_V1.usual_size,
         unfreeze: ALL,
         head_epochs: head,
         head_rate: if few { 1e-4 } else { 2e-3 },
@@ -48,7 +48,7 @@ pub fn defaults(images: usize, epochs: Option<usize>) -> Settings {
         attributes: Attributes::default(),
     };
     Settings {
-        model: Architecture::MobilenetV1,
+        model: &MOBILENET_V1,
         epochs,
         batch_size: batch_size.min(images.max(1)),
         rate,

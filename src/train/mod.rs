@@ -108,7 +108,7 @@ pub struct Outcome {
 }
 
 /// A model without data: for tables and timings.
-pub fn bare_spec(architecture: Architecture, image_size: usize, classes: usize) -> Spec {
+pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes: usize) -> Spec {
     Spec {
         architecture,
         classes: (0..classes).map(|class| class.to_string()).collect(),

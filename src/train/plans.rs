@@ -15,9 +15,8 @@ use crate::graph::fuse::fuse;
 use crate::graph::grad::differentiate;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Value};
-use crate::models::pretrained::CLASSIFIER;
 use crate::models::{Spec, Training};
-use crate::nn::{Builder, Layer, Mode, Parameter};
+use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
 use crate::ops::augment::Augment;
 use crate::ops::matmul::Matmul;
 use crate::ops::resize::Resize;
@@ -48,10 +47,10 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     let step = graph.input("step", TensorType::u32([1]));
     let augment = augmented(spec, settings);
     let (x, labels) = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
-    training_step(graph, spec, settings, 0..spec.architecture.units(), [x, labels, step])
+    training_step(graph, spec, settings, WHOLE, [x, labels, step])
 }
 
-/// [`training`] of the model's last units, on what the units before put out: with the inputs `features`
+/// [`training`] of the model's units from `from` on, on what the units before put out: with the inputs `features`
 /// `[batch, ..]` and `labels` `u32 [batch]` instead of the indices and the pictures.
 ///
 /// # Errors
@@ -59,13 +58,13 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
 pub fn training_on_features(
     spec: &Spec,
     settings: &Settings,
-    part: Range<usize>,
+    from: usize,
     features: &Shape,
 ) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let (x, labels) = feature_batch(&mut graph, features, settings.batch_size);
-    training_step(graph, spec, settings, part, [x, labels, step])
+    training_step(graph, spec, settings, from..WHOLE.end, [x, labels, step])
 }
 
 fn training_step(
@@ -80,8 +79,8 @@ fn training_step(
         Some(finetune) if finetune.frozen_statistics => Mode::Tune { step, seed },
         _ => Mode::Train { step, seed },
     };
-    let mut builder = Builder::new(&mut graph, mode, spec.norm);
-    let logits = spec.build_part(&mut builder, x, part, settings.training())?;
+    let mut builder = Builder::new(&mut graph, mode, spec.norm).only(part);
+    let logits = spec.build(&mut builder, x, settings.training())?;
     let Builder { parameters, layers, .. } = builder;
 
     let forward = graph.clone();
@@ -97,7 +96,7 @@ fn training_step(
         gradients = optimizer::clip(&mut graph, &gradients, settings.clip)?;
     }
     let pairs = trainable.into_iter().zip(gradients);
-    let in_backbone = |p: &Parameter| settings.finetune.is_some() && !CLASSIFIER.contains(&p.name.as_str());
+    let in_backbone = |p: &Parameter| settings.finetune.is_some() && !p.classifier;
     let (backbone, rest): (Vec<_>, Vec<_>) = pairs.partition(|(p, _)| in_backbone(p));
     for (rate, pairs) in [("rate", rest), ("backbone_rate", backbone)] {
         if !pairs.is_empty() {
@@ -154,28 +153,28 @@ pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> 
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let (x, _) = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
-    evaluation_step(graph, spec, 0..spec.architecture.units(), x)
+    evaluation_step(graph, spec, WHOLE, x)
 }
 
-/// [`evaluation`] of the model's last units, on what the units before put out; inputs as for
-/// [`training_on_features`].
+/// [`evaluation`] of the model's units from `from` on, on what the units before put out; inputs as
+/// for [`training_on_features`].
 ///
 /// # Errors
 /// As for [`evaluation`].
 pub fn evaluation_on_features(
     spec: &Spec,
-    part: Range<usize>,
+    from: usize,
     features: &Shape,
     batch_size: usize,
 ) -> Result<Program> {
     let mut graph = Graph::new();
     let (x, _) = feature_batch(&mut graph, features, batch_size);
-    evaluation_step(graph, spec, part, x)
+    evaluation_step(graph, spec, from..WHOLE.end, x)
 }
 
 fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) -> Result<Program> {
-    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
-    let logits = spec.build_part(&mut builder, x, part, Training::default())?;
+    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm).only(part);
+    let logits = spec.build(&mut builder, x, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
     graph.output("logits", logits);
@@ -200,8 +199,8 @@ pub fn features(
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let (x, _) = batch(&mut graph, spec, augment, name, images, batch_size, step)?;
-    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm);
-    let features = spec.build_part(&mut builder, x, 0..until, Training::default())?;
+    let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm).only(0..until);
+    let features = spec.build(&mut builder, x, Training::default())?;
     graph.output("features", features);
     fuse(&mut graph)?;
     Plan::compile(&graph)

@@ -11,6 +11,7 @@ use super::optimizer::Optimizer;
 use super::schedule::Schedule;
 use super::stage::Course;
 use crate::error::{Error, Result};
+use crate::models::cnn::CNN;
 use crate::models::{Architecture, Training};
 use crate::nn::Norm;
 use crate::report::Reading;
@@ -20,7 +21,7 @@ use crate::report::Reading;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub data: String,
-    pub model: Architecture,
+    pub model: &'static Architecture,
     pub image_size: usize,
     pub epochs: usize,
     pub batch_size: usize,
@@ -140,7 +141,7 @@ impl Recipe {
     pub fn settings(self) -> Settings {
         let default = Settings {
             data: "auto".into(),
-            model: Architecture::Cnn,
+            model: &CNN,
             image_size: crate::data::DEFAULT_SIZE,
             epochs: 20,
             batch_size: USUAL_BATCH,

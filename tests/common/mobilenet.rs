@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use cifar_engine::models::{self, Architecture, PaddingStyle, Spec, Variant};
+use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
+use cifar_engine::models::{self, PaddingStyle, Spec, Variant};
 use cifar_engine::nn::Norm;
 use cifar_engine::train::plans;
 
 /// Writes a MobileNet v1 of width 0.25 with five classes.
 pub fn write_weights(path: &Path) {
     let spec = Spec {
-        architecture: Architecture::MobilenetV1,
+        architecture: &MOBILENET_V1,
         classes: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
         image_size: 32,
         variant: Variant { input_size: 32, width: 0.25, padding: PaddingStyle::Same },

@@ -9,6 +9,7 @@ mod steps;
 mod training;
 
 use cifar_engine::exec::Device;
+use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::nn::Parameter;
 use cifar_engine::tensor::DType;
@@ -30,16 +31,18 @@ struct Training {
 impl Training {
     /// Of the CNN.
     fn new(optimizer: Optimizer, batch_size: usize) -> Training {
-        let settings = Settings { batch_size, optimizer, ..Recipe::Default.settings() };
+        Training::of(&CNN, optimizer, batch_size)
+    }
+
+    fn of(model: &'static Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
+        let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };
         let data = data::shapes::sized(IMAGES, 10, settings.image_size, 1).unwrap();
         Training { spec: train::spec(&settings, &data), settings, images: data.train }
     }
 
-    /// Of a MobileNet, narrow, on pictures that are enlarged to 48 pixels: at stride 2 these become 24, 12, 6, 3 and 2.
-    fn mobilenet(model: Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
-        let mut training = Training::new(optimizer, batch_size);
-        training.settings.model = model;
-        training.spec.architecture = model;
+    /// Of a narrow model, on pictures that are enlarged to 48 pixels: at stride 2 these become 24, 12, 6, 3 and 2.
+    fn narrow(model: &'static Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
+        let mut training = Training::of(model, optimizer, batch_size);
         training.spec.variant = Variant { input_size: 48, width: 0.25, ..training.spec.variant };
         training
     }

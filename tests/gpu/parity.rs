@@ -8,7 +8,10 @@ use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::graph::plan::{Place, Plan, Step};
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::models::Architecture;
+use cifar_engine::models::cnn::CNN;
+use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
+use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
+use cifar_engine::models::{Architecture, MODELS};
 use cifar_engine::tensor::DType;
 use cifar_engine::train::optimizer::Optimizer;
 
@@ -20,10 +23,10 @@ const TOLERANCE: f32 = 1e-4;
 
 /// The trainings that are compared: of the CNN and of the MobileNets. A classifier of zeros, as the recipe has it,
 /// would send no gradient back in the first step.
-fn training(model: Architecture, optimizer: Optimizer) -> Training {
-    let mut training = match model {
-        Architecture::Cnn => Training::new(optimizer, 8),
-        _ => Training::mobilenet(model, optimizer, 8),
+fn training(model: &'static Architecture, optimizer: Optimizer) -> Training {
+    let mut training = match model.has_variants {
+        true => Training::narrow(model, optimizer, 8),
+        false => Training::of(model, optimizer, 8),
     };
     training.settings.zero_classifier = false;
     training
@@ -101,11 +104,12 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
 
 #[test]
 fn every_step_of_a_training_agrees_with_the_cpu() {
-    for (model, kinds) in [
-        (Architecture::Cnn, ["conv2d_weight_grad", "batch_norm_max_pool_grad", "dropout"]),
-        (Architecture::MobilenetV1, ["resize", "depthwise_conv2d_weight_grad", "global_average_pool_grad"]),
-        (Architecture::MobilenetV2, ["conv_batch_norm_grad", "batch_norm_grad", "add"]),
-    ] {
+    let trainings: [(&Architecture, _); 3] = [
+        (&CNN, ["conv2d_weight_grad", "batch_norm_max_pool_grad", "dropout"]),
+        (&MOBILENET_V1, ["resize", "depthwise_conv2d_weight_grad", "global_average_pool_grad"]),
+        (&MOBILENET_V2, ["conv_batch_norm_grad", "batch_norm_grad", "add"]),
+    ];
+    for (model, kinds) in trainings {
         let Some(mut gpu) = gpu::open() else { return };
         let training = training(model, Optimizer::Sgd);
         let plan = training.program().plan;
@@ -116,7 +120,7 @@ fn every_step_of_a_training_agrees_with_the_cpu() {
 }
 
 /// Corrupts the shader of a plan's `nth` step of a kind: the message names this step, and none before it.
-fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, to: &'static str) {
+fn check_named(model: &'static Architecture, kind: &str, nth: usize, from: &'static str, to: &'static str) {
     let Some(mut gpu) = gpu::open() else { return };
     let training = training(model, Optimizer::Sgd);
     let mut plan = training.program().plan;
@@ -130,18 +134,12 @@ fn check_named(model: Architecture, kind: &str, nth: usize, from: &'static str, 
 
 #[test]
 fn the_first_wrong_step_is_named() {
-    check_named(
-        Architecture::Cnn,
-        "batch_norm_max_pool",
-        1,
-        "- mean[column] * scale",
-        "+ mean[column] * scale",
-    );
+    check_named(&CNN, "batch_norm_max_pool", 1, "- mean[column] * scale", "+ mean[column] * scale");
 }
 
 #[test]
 fn a_wrong_depthwise_convolution_is_named() {
-    let v1 = Architecture::MobilenetV1;
+    let v1 = &MOBILENET_V1;
     // Depthwise and pointwise convolutions take turns: this is the fourth depthwise one.
     check_named(v1, "conv_moments", 7, "at + j - first + 3u", "at + j - first + 2u");
     check_named(v1, "conv_batch_norm_grad", 7, "(from_top - i) / STRIDE;", "(from_top - i) / STRIDE + 1u;");
@@ -179,7 +177,7 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
 /// A barrier that is missing between two dispatches would show.
 #[test]
 fn one_submission_gives_the_bits_of_one_step_at_a_time() {
-    for model in [Architecture::Cnn, Architecture::MobilenetV1, Architecture::MobilenetV2] {
+    for model in MODELS {
         let training = training(model, Optimizer::Adam);
         let whole = bits_after(&training, false);
         assert!(whole == bits_after(&training, true), "{model}: batched execution changes bits");

@@ -116,13 +116,13 @@ fn operand_demands<'a>(
 mod tests {
     use super::*;
     use crate::exec::gpu::program::dispatches;
-    use crate::models::Architecture;
+    use crate::models::cnn::CNN;
     use crate::train::settings::{Recipe, Settings};
     use crate::{data, train};
 
     /// The outcome for the CNN's evaluation of so many pictures at once, with WebGPU's guaranteed limits.
     fn check_batch(batch_size: usize) -> Result<()> {
-        let settings = Settings { model: Architecture::Cnn, ..Recipe::Default.settings() };
+        let settings = Settings { model: &CNN, ..Recipe::Default.settings() };
         let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);
         let plan = train::plans::evaluation(&spec, "test", 1000, batch_size)?.plan;
         check_plan(&plan, &dispatches(&plan), &Limits::defaults())

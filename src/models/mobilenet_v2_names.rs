@@ -2,11 +2,19 @@
 //! timm's.
 
 use super::mobilenet_v2::STAGES;
+use super::pretrained::Names;
+
+/// torchvision's.
+pub(super) const TORCHVISION: Names =
+    Names { whose: "torchvision's", ours: |name| ours(&BLOCKS_OF_BLOCKS, name) };
+
+/// Of the time before torchvision had the model: a block is one list of layers, activations counted.
+pub(super) const FLAT: Names = Names { whose: "torchvision's", ours: |name| ours(&FLAT_BLOCKS, name) };
 
 /// torchvision's names and ours, `*` being the number of a block: 2 to 17 there, stage and place in
 /// it here. Each stands for all tensors of a layer: `.weight`, `.bias`, `.running_mean`,
 /// `.running_var`.
-const TORCHVISION: [(&str, &str); 15] = [
+const BLOCKS_OF_BLOCKS: [(&str, &str); 15] = [
     ("features.0.0", "conv_stem"),
     ("features.0.1", "bn1"),
     ("features.1.conv.0.0", "blocks.0.0.conv_dw"),
@@ -24,8 +32,8 @@ const TORCHVISION: [(&str, &str); 15] = [
     ("classifier.1", "classifier"),
 ];
 
-/// The same before torchvision had the model: a block is one list of layers, activations counted.
-const FLAT: [(&str, &str); 15] = [
+/// The same for [`FLAT`].
+const FLAT_BLOCKS: [(&str, &str); 15] = [
     ("features.0.0", "conv_stem"),
     ("features.0.1", "bn1"),
     ("features.1.conv.0", "blocks.0.0.conv_dw"),
@@ -43,35 +51,8 @@ const FLAT: [(&str, &str); 15] = [
     ("classifier.1", "classifier"),
 ];
 
-/// The table by which a file's tensors are to be renamed; none for timm's names.
-pub(super) fn table<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Option<&'static Table> {
-    let any = |name: &str| names.clone().any(|other| other == name);
-    match names.clone().any(|name| name.starts_with("features.")) {
-        true if any("features.2.conv.6.weight") => Some(&FLAT),
-        true => Some(&TORCHVISION),
-        false => None,
-    }
-}
-
-/// What training tools put before every name: PyTorch's parallel models and its compiler,
-/// Lightning.
-const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "state_dict."];
-
-/// How much of every name is prefixes of tools.
-pub(super) fn prefix<'a>(mut names: impl Iterator<Item = &'a String> + Clone) -> usize {
-    let Some(first) = names.next() else { return 0 };
-    let mut end = 0;
-    while let Some(prefix) = PREFIXES.iter().find(|prefix| first[end..].starts_with(**prefix)) {
-        end += prefix.len();
-    }
-    if names.all(|name| name.starts_with(&first[..end])) { end } else { 0 }
-}
-
-/// Their names and ours.
-pub(super) type Table = [(&'static str, &'static str)];
-
 /// Our name of a tensor that has this name by a table; none for a tensor that is not in it.
-pub(super) fn ours(table: &Table, name: &str) -> Option<String> {
+fn ours(table: &[(&str, &str)], name: &str) -> Option<String> {
     let (layer, tensor) = name.rsplit_once('.')?;
     let exact = table.iter().find(|(theirs, _)| *theirs == layer).map(|(_, ours)| ours.to_string());
     let ours = exact.or_else(|| {
@@ -97,17 +78,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_of_tools_are_found_before_all_names_or_none() {
-        let found =
-            |names: &[&str]| prefix(names.iter().map(|name| name.to_string()).collect::<Vec<_>>().iter());
-        assert_eq!(found(&["module.a", "module.b"]), 7);
-        assert_eq!(found(&["module._orig_mod.a", "module._orig_mod.b"]), 17);
-        assert_eq!(found(&["model.a", "b"]), 0);
-        assert_eq!(found(&["a", "model.a"]), 0);
-        assert_eq!(found(&[]), 0);
-    }
-
-    #[test]
     fn torchvision_names_are_mapped() {
         for (theirs, expected) in [
             ("features.0.0.weight", "conv_stem.weight"),
@@ -118,12 +88,12 @@ mod tests {
             ("features.17.conv.2.weight", "blocks.6.0.conv_pwl.weight"),
             ("classifier.1.bias", "classifier.bias"),
         ] {
-            assert_eq!(ours(&TORCHVISION, theirs).as_deref(), Some(expected));
+            assert_eq!((TORCHVISION.ours)(theirs).as_deref(), Some(expected));
         }
         for other in
             ["features.18.conv.2.weight", "features.2.conv.4.weight", "features.x.conv.2.weight", "fc"]
         {
-            assert_eq!(ours(&TORCHVISION, other), None);
+            assert_eq!((TORCHVISION.ours)(other), None);
         }
     }
 }

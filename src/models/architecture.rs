@@ -1,0 +1,200 @@
+//! What the program knows about a model.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::pretrained::Published;
+use super::{MODELS, Training, Variant};
+use crate::data::CHANNELS;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::nn::{Builder, Mode, Norm, Parameter};
+use crate::tensor::TensorType;
+
+/// A model: everything that options, files and fine-tuning ask about it. Those of the program are
+/// in [`MODELS`]; its name stands for it in options and files.
+#[derive(Debug)]
+pub struct Architecture {
+    /// In options, files and titles.
+    pub name: &'static str,
+    /// Adds the model to a graph: x `[N, H, W, 3]` to logits `[N, classes]`. Every layer lies in a
+    /// [`Builder::unit`]; the last unit is the [`Builder::classifier`].
+    pub build: fn(&mut Builder, Value, &Config) -> Result<Value>,
+    /// Side in pixels of the images that it is at home with: the default of `finetune`, `bench` and
+    /// `summary`.
+    pub usual_size: usize,
+    /// Whether weights suit images of one size only, because a dense layer sees every pixel.
+    pub one_size: bool,
+    /// Whether there are narrower and wider ones, and both ways to pad; see [`Variant`].
+    pub has_variants: bool,
+    /// Weights of it that others publish; none if there are none, or none that are known here.
+    pub published: Option<Published>,
+}
+
+/// What a model is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub classes: usize,
+    pub variant: Variant,
+    pub training: Training,
+}
+
+/// For questions whose answer depends on neither.
+const ANY_NORM: Norm = Norm { epsilon: 1e-5, momentum: 0.1 };
+
+impl Architecture {
+    /// The names of all models.
+    pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
+        MODELS.iter().map(|model| model.name)
+    }
+
+    /// The names of the units that it can be cut into, the last one being the classifier.
+    ///
+    /// # Errors
+    /// If the model has layers that lie in no unit.
+    pub fn units(&self) -> Result<Vec<String>> {
+        let config =
+            Config { classes: 1, variant: Variant::plain(self.usual_size), training: Training::default() };
+        let mut graph = Graph::new();
+        let x = images(&mut graph, config.variant.input_size);
+        let mut builder = Builder::new(&mut graph, Mode::Infer, ANY_NORM).only(0..0);
+        (self.build)(&mut builder, x, &config)?;
+        Ok(builder.units)
+    }
+
+    /// The parameters of a model of it.
+    ///
+    /// # Errors
+    /// If the image size does not suit the model.
+    pub(super) fn parameters(&self, classes: usize, variant: Variant) -> Result<Vec<Parameter>> {
+        let mut graph = Graph::new();
+        let x = images(&mut graph, variant.input_size);
+        let mut builder = Builder::new(&mut graph, Mode::Infer, ANY_NORM);
+        (self.build)(&mut builder, x, &Config { classes, variant, training: Training::default() })?;
+        Ok(builder.parameters)
+    }
+}
+
+/// One image of this size, as the input `x`.
+fn images(graph: &mut Graph, size: usize) -> Value {
+    graph.input("x", TensorType::f32([1, size, size, CHANNELS]))
+}
+
+/// Two models of one name are one.
+impl PartialEq for Architecture {
+    fn eq(&self, other: &Architecture) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Architecture {}
+
+impl Hash for Architecture {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl FromStr for &'static Architecture {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        MODELS.iter().find(|model| model.name == name).copied().ok_or_else(|| {
+            let names: Vec<&str> = Architecture::names().collect();
+            Error::Usage(format!("there is no model '{name}'; the models are: {}", names.join(", ")))
+        })
+    }
+}
+
+impl Serialize for Architecture {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for &'static Architecture {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_say_what_is_true_of_them() {
+        for model in MODELS {
+            assert_eq!(model.name.parse::<&Architecture>().unwrap(), model);
+            let units = model.units().unwrap();
+            let parameters = |size, width| {
+                let variant = Variant { width, ..Variant::plain(size) };
+                model.parameters(3, variant).unwrap()
+            };
+            let plain = parameters(model.usual_size, 1.0);
+            let (classifier, rest): (Vec<_>, Vec<_>) = plain.iter().partition(|p| p.classifier);
+            let classifier: Vec<&str> = classifier.iter().map(|p| p.name.as_str()).collect();
+            let last = units.last().unwrap();
+            assert_eq!(classifier, [format!("{last}.weight"), format!("{last}.bias")], "{model}");
+            assert!(units.len() > 3 && rest.len() > units.len(), "{model}: {units:?}");
+            let shapes =
+                |parameters: &[Parameter]| parameters.iter().map(|p| p.shape.clone()).collect::<Vec<_>>();
+            let larger = parameters(model.usual_size + 16, 1.0);
+            assert_eq!(shapes(&plain) != shapes(&larger), model.one_size, "{model}");
+            let wider = parameters(model.usual_size, 2.0);
+            assert_eq!(shapes(&plain) != shapes(&wider), model.has_variants, "{model}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_and_unknown_ones_told_with_those_that_are_known() {
+        let names: std::collections::HashSet<&str> = Architecture::names().collect();
+        assert_eq!(names.len(), MODELS.len());
+        let message = "vgg".parse::<&Architecture>().unwrap_err().to_string();
+        assert!(message.contains("'vgg'") && names.iter().all(|name| message.contains(name)), "{message}");
+    }
+
+    #[test]
+    fn parts_of_a_model_are_the_whole() {
+        for model in MODELS {
+            let all = model.parameters(3, Variant::plain(32)).unwrap();
+            let mut graph = Graph::new();
+            let mut x = images(&mut graph, 32);
+            let config = Config { classes: 3, variant: Variant::plain(32), training: Training::default() };
+            let mut found = Vec::new();
+            for unit in 0..model.units().unwrap().len() {
+                let mut builder = Builder::new(&mut graph, Mode::Infer, ANY_NORM).only(unit..unit + 1);
+                x = (model.build)(&mut builder, x, &config).unwrap();
+                found.extend(builder.parameters.into_iter().map(|p| p.name));
+            }
+            assert!(all.iter().map(|p| &p.name).eq(&found), "{model}");
+            assert_eq!(graph.dims(x), [1, 3]);
+        }
+    }
+
+    #[test]
+    fn a_layer_outside_of_units_is_told() {
+        let build = |b: &mut Builder, x: Value, _: &Config| b.flatten("flat", x);
+        let model = Architecture {
+            name: "loose",
+            build,
+            usual_size: 8,
+            one_size: true,
+            has_variants: false,
+            published: None,
+        };
+        assert_eq!(model.parameters(2, Variant::plain(8)).unwrap().len(), 0);
+        let message = model.units().unwrap_err().to_string();
+        assert!(message.contains("layer 'flat' lies in no unit"), "{message}");
+    }
+}
