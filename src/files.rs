@@ -55,12 +55,36 @@ pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     let path = path.as_ref();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
+    read.map_err(|error| Error::file(path, unreadable(&error)))?;
     if bytes.len() as u64 > limit {
         return Err(Error::file(path, format!("longer than {limit} bytes; this is another kind of file")));
     }
     console::detail(format_args!("read: {}", path.display()));
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
+}
+
+/// What to say where a file or folder cannot be read.
+pub fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "does not exist; check the path".into(),
+        ErrorKind::PermissionDenied => "no permission to read it; change its permissions".into(),
+        ErrorKind::IsADirectory => "is a folder, where a file was expected".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// Whether there is a plain file by this name.
+///
+/// # Errors
+/// If that cannot be told, as in a folder without permission.
+pub fn is_file(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Error::file(path, unreadable(&error)))
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 /// Reads a TOML file, as [`read_text`] does.

@@ -286,6 +286,7 @@ fn checkpoints() {
             settings: Recipe::Default.settings().to_toml(),
             pictures: "abc".into(),
             test: Some("def".into()),
+            classes: Some("cat\ndog".into()),
             pretrained: None,
         },
         progress: Progress { stage_epochs: 1, history: vec![row], ..Progress::default() },

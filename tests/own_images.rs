@@ -268,6 +268,55 @@ fn first_run(place: &Place) -> String {
 }
 
 #[test]
+fn no_run_is_written_among_the_images() {
+    let place = Place::new();
+    place.images(&["p/cat", "p/dog/deep"], 8);
+    for (out, image) in [("p/cat", "p/cat/0.png"), ("p/dog", "p/dog/deep/0.png"), ("p", "p/cat/0.png")] {
+        let command = format!("train --data p --image-size 16 --out {out}");
+        place.fails(1, &command, &format!("error: {out}: holds images of the data ({image}); choose"));
+        assert!(!place.0.path().join(out).join(".lock").exists());
+    }
+    place.train("--data p --out p/cat/run");
+    has(&place.train("--data p --out run"), &["in 2 classes", "1 folder of runs (p/cat/run)"]);
+}
+
+#[test]
+fn a_class_that_was_renamed_is_told_without_the_list_of_files_too() {
+    let place = Place::new();
+    place.images(&["p/cat", "p/dog"], 12);
+    place.train("--data p");
+    let path = |name: &str| place.0.path().join(name);
+    fs::remove_file(path("run/split.csv")).unwrap();
+    fs::rename(path("p/dog"), path("p/fox")).unwrap();
+    place.fails(2, "resume run", "the class dog of this run is called fox in the data now; give it its name");
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_without_permission_are_called_so() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.images(&["p/cat", "p/dog"], 8);
+    place.train("--data p");
+    let close = |name: &str, mode: u32| {
+        let path = place.0.path().join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        fs::read_dir(path).is_err()
+    };
+    if close("p/dog", 0) && close("run", 0) {
+        let advice = "no permission to read it; change its permissions";
+        place.fails(1, "train --data p --out other", &format!("p/dog: {advice}"));
+        for command in ["evaluate run", "compare run", "resume run", "predict p/cat --weights run"] {
+            place.fails(1, command, advice);
+        }
+    } else {
+        println!("skipped: to this user nothing is closed");
+    }
+    close("p/dog", 0o755);
+    close("run", 0o755);
+}
+
+#[test]
 fn a_run_folder_is_no_folder_of_images() {
     let place = Place::new();
     place.images(&["data/cat", "data/dog"], 10);

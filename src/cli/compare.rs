@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::table::{Side, Table};
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::{read_text, read_toml};
+use crate::files::{is_file, read_text, read_toml};
 use crate::report::{EpochMetrics, comparison, metrics};
 use crate::text::duration;
 use crate::train::run_folder::MOST_TEXT;
@@ -71,7 +71,7 @@ impl Run {
     /// If it holds no run, or one of its files is not what it should be.
     pub fn read(path: &Path) -> Result<Run> {
         let file = path.join("settings.toml");
-        if !file.is_file() {
+        if !is_file(&file)? {
             return Err(Error::file(path, "is not a run folder: it has no settings.toml"));
         }
         let settings = read_toml(&file, MOST_TEXT)?;

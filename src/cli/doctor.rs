@@ -11,6 +11,7 @@ use crate::data;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::probe::{distance, run_case};
+use crate::memory;
 use crate::ops;
 use crate::ops::case::Case;
 use crate::tensor::TensorType;
@@ -85,7 +86,8 @@ fn print_machine() -> Result<()> {
     let name = cpu.name.as_deref().unwrap_or(arch);
     let sets = cpu.isas.join(", ");
     console::print(format_args!("cpu:      {name}, {}, {sets}", counted(cpu.threads, "thread")))?;
-    if let Some((free, all)) = system::free_memory().zip(cpu.memory_bytes) {
+    if let Some((free, all)) = memory::available().zip(cpu.memory_bytes) {
+        let free = free as u64;
         console::print(format_args!("memory:   {} free of {}", bytes(free), bytes(all)))?;
     }
     let options = data::Options::default();

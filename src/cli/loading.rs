@@ -12,6 +12,7 @@ use crate::console::{self, Level};
 use crate::data::left_out::LeftOut;
 use crate::data::{self, Dataset, Source, balance};
 use crate::error::{Error, Result};
+use crate::files::is_file;
 use crate::models::Spec;
 use crate::train::settings::Settings;
 use crate::train::{run_folder, split_table};
@@ -46,7 +47,7 @@ impl Tried {
             return Ok(Tried { weights: path.to_path_buf() });
         }
         match path.join("best.safetensors") {
-            weights if weights.is_file() => Ok(Tried { weights }),
+            weights if is_file(&weights)? => Ok(Tried { weights }),
             _ => {
                 Err(Error::file(path, "holds no best.safetensors; name a run folder or a .safetensors file"))
             }

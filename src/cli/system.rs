@@ -25,17 +25,10 @@ pub fn processor() -> Processor {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let isas = Isa::available().iter().map(Isa::to_string).collect();
     let name = field("/proc/cpuinfo", "model name");
-    let memory_bytes = kilobytes("MemTotal").map(|kb| kb << 10);
+    let total = field("/proc/meminfo", "MemTotal");
+    let kib: Option<u64> = total.and_then(|total| total.split_whitespace().next()?.parse().ok());
+    let memory_bytes = kib.map(|kib| kib << 10);
     Processor { name, threads, isas, isa: Isa::detect().to_string(), memory_bytes }
-}
-
-/// Memory that is free for a program, where the system tells.
-pub fn free_memory() -> Option<u64> {
-    kilobytes("MemAvailable").map(|kb| kb << 10)
-}
-
-fn kilobytes(name: &str) -> Option<u64> {
-    field("/proc/meminfo", name)?.split_whitespace().next()?.parse().ok()
 }
 
 /// The value of the first line `NAME : VALUE` of a file of Linux.

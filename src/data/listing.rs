@@ -8,13 +8,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::left_out::{LeftOut, Reason};
 use crate::error::{Error, Result, path_text};
+use crate::files::unreadable;
 
 /// Names of files that are tried; what is in them is told by their content.
 const EXTENSIONS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff"];
 /// Images all the same, but not to be read here.
 const UNSUPPORTED: [&str; 10] = ["heic", "heif", "avif", "jxl", "jp2", "psd", "svg", "ico", "dng", "ppm"];
-/// What file managers and archivers leave in folders.
-const SYSTEM: [&str; 6] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", ".DS_Store", ".AppleDouble"];
+/// What file managers, archivers and file systems leave in folders.
+const SYSTEM: [&str; 9] = [
+    "__MACOSX",
+    "Thumbs.db",
+    "desktop.ini",
+    "@eaDir",
+    ".DS_Store",
+    ".AppleDouble",
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+];
 
 /// What an error calls the files that are looked for.
 pub const WANTED: &str = "a .png, .jpg, .webp, .gif, .bmp or .tiff file";
@@ -51,7 +62,7 @@ impl Lister<'_> {
     }
 
     fn visit(&mut self, dir: &Path, visited: &mut HashSet<PathBuf>, found: &mut Vec<PathBuf>) -> Result<()> {
-        if !visited.insert(fs::canonicalize(dir).map_err(|e| Error::file(dir, e))?) {
+        if !visited.insert(fs::canonicalize(dir).map_err(|e| Error::file(dir, unreadable(&e)))?) {
             self.leave(Reason::VisitedBefore, dir);
             return Ok(());
         }
@@ -74,8 +85,8 @@ impl Lister<'_> {
             return Err(Error::Interrupted);
         }
         let mut found: Vec<(OsString, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|e| Error::file(dir, e))? {
-            let entry = entry.map_err(|e| Error::file(dir, e))?;
+        for entry in fs::read_dir(dir).map_err(|e| Error::file(dir, unreadable(&e)))? {
+            let entry = entry.map_err(|e| Error::file(dir, unreadable(&e)))?;
             found.push((entry.file_name(), entry.path()));
         }
         found.sort();
@@ -135,7 +146,7 @@ mod tests {
         for name in ["b.JPG", "a/c.webp", "a/deep/d.jfif", "notes.txt", "e.heic", "photo"] {
             touch(&dir.path().join(name));
         }
-        for name in [".f.png", "._b.JPG", "__MACOSX/b.JPG", "a/Thumbs.db"] {
+        for name in [".f.png", "._b.JPG", "__MACOSX/b.JPG", "a/Thumbs.db", "lost+found/b.JPG"] {
             touch(&dir.path().join(name));
         }
         let mut lister = Lister::default();
@@ -144,7 +155,7 @@ mod tests {
         assert_eq!(names, ["a/c.webp", "a/deep/d.jfif", "b.JPG"].map(Path::new));
         let count = |reason| lister.left_out.count(reason);
         assert_eq!([Reason::Format, Reason::Hidden, Reason::OtherType].map(count), [1, 1, 2]);
-        assert_eq!(count(Reason::System), 3);
+        assert_eq!(count(Reason::System), 4);
     }
 
     #[cfg(unix)]

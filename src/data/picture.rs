@@ -112,6 +112,7 @@ fn foreign(bytes: &[u8]) -> String {
     let brand = bytes.get(4..12).unwrap_or_default();
     let names = FORMATS.map(|(_, name)| name).join(", ");
     match brand {
+        _ if bytes.is_empty() => "empty, of no bytes".into(),
         [b'f', b't', b'y', b'p', b'h' | b'm', ..] => {
             "a HEIC image, which cannot be read here; convert it, for example by heif-convert FILE.heic FILE.jpg".into()
         }

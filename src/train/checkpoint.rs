@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plans::Totals;
 use super::settings::Settings;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::report::EpochMetrics;
 use crate::weights::{self, Tensor, WeightsFile};
@@ -53,6 +54,8 @@ pub struct Identity {
     pub pictures: String,
     /// Digest of the test images; none in a checkpoint of an older version.
     pub test: Option<String>,
+    /// The names of the classes, one a line; none in a checkpoint of an older version.
+    pub classes: Option<String>,
     /// In fine-tuning, digest of the weights to begin with.
     pub pretrained: Option<String>,
 }
@@ -80,12 +83,13 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let progress = serde_json::to_string(&self.progress);
         let progress = progress.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
-        let Identity { settings, pictures, test, pretrained } = self.identity.clone();
+        let Identity { settings, pictures, test, classes, pretrained } = self.identity.clone();
         let entries = [
             ("format", Some(FORMAT.to_string())),
             ("settings", Some(settings)),
             ("pictures", Some(pictures)),
             ("test", test),
+            ("classes", classes),
             ("pretrained", pretrained),
             ("progress", Some(progress)),
         ];
@@ -108,7 +112,8 @@ impl Checkpoint {
     /// # Errors
     /// If it cannot be read, or any bit of its content is not what was written.
     pub fn load(path: &Path) -> Result<Checkpoint> {
-        let mut file = weights::load(path)?;
+        let begin_again = "or delete it, and resuming begins the run again";
+        let mut file = weights::load(path).map_err(|error| error.with_advice(begin_again))?;
         let damaged = || Error::file(path, DAMAGED);
         let digest = file.metadata.remove("digest").ok_or_else(damaged)?;
         let optional = |key: &str| file.metadata.get(key).cloned();
@@ -117,8 +122,8 @@ impl Checkpoint {
             return Err(damaged());
         }
         let (settings, pictures) = (entry("settings")?, entry("pictures")?);
-        let identity =
-            Identity { settings, pictures, test: optional("test"), pretrained: optional("pretrained") };
+        let (test, classes, pretrained) = (optional("test"), optional("classes"), optional("pretrained"));
+        let identity = Identity { settings, pictures, test, classes, pretrained };
         let progress: Progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
         let counted = progress.history.iter().enumerate().all(|(i, row)| row.epoch == i + 1);
         if !counted || progress.stage_epochs > progress.history.len() {
@@ -130,6 +135,18 @@ impl Checkpoint {
 }
 
 impl Identity {
+    /// That of a training with these settings on this data, before a part of it is held back for
+    /// validation; in fine-tuning, with the digest of the weights to begin with.
+    pub fn of(settings: &Settings, data: &Dataset, pretrained: Option<String>) -> Identity {
+        Identity {
+            settings: settings.to_toml(),
+            pictures: data.training_digest(),
+            test: Some(data.test.digest()),
+            classes: Some(data.classes.join("\n")), // no name holds one
+            pretrained,
+        }
+    }
+
     /// Checks that a run with this identity may go on from a checkpoint with that of `saved`.
     ///
     /// # Errors
@@ -148,6 +165,9 @@ impl Identity {
                 "{problem}; give their place with --data, or start another run"
             )));
         }
+        if saved.classes.is_some() && self.classes != saved.classes {
+            return Err(Error::Usage(renamed(saved, self)));
+        }
         Ok(())
     }
 
@@ -156,6 +176,14 @@ impl Identity {
     pub fn has_other_test(&self, saved: &Identity) -> bool {
         saved.test.is_some() && self.test != saved.test
     }
+}
+
+/// What to say where the same images have classes of other names, with the first that differs.
+fn renamed(saved: &Identity, now: &Identity) -> String {
+    let [was, is] = [saved, now].map(|identity| identity.classes.as_deref().unwrap_or_default().lines());
+    let (was, is) = was.zip(is).find(|(was, is)| was != is).unwrap_or_default();
+    let problem = format!("the class {was} of this run is called {is} in the data now");
+    problem + "; give it its name again, or start another run"
 }
 
 /// The settings that may differ between a run and its continuation: where images and weights are
@@ -217,8 +245,8 @@ mod tests {
     use super::*;
 
     fn identity(settings: &str, pictures: &str) -> Identity {
-        let (test, pretrained) = (Some("t".into()), Some("w".into()));
-        Identity { settings: settings.into(), pictures: pictures.into(), test, pretrained }
+        let (test, classes, pretrained) = (Some("t".into()), Some("cat\ndog".into()), Some("w".into()));
+        Identity { settings: settings.into(), pictures: pictures.into(), test, classes, pretrained }
     }
 
     fn checkpoint() -> Checkpoint {
@@ -298,7 +326,10 @@ mod tests {
         let message = other.check(&old).unwrap_err().to_string();
         assert!(message.contains("p.safetensors") && message.contains("not the weights"), "{message}");
         // What an older version did not save is not compared.
-        other.check(&Identity { pretrained: None, test: None, ..old.clone() }).unwrap();
+        other.check(&Identity { pretrained: None, test: None, classes: None, ..old.clone() }).unwrap();
+        let other = Identity { classes: Some("cat\nfox".into()), ..same.clone() };
+        let message = other.check(&old).unwrap_err().to_string();
+        assert!(message.contains("the class dog of this run is called fox"), "{message}");
         let other = Identity { test: Some("u".into()), ..same.clone() };
         assert!(other.has_other_test(&old) && !same.has_other_test(&old));
     }

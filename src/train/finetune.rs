@@ -191,12 +191,8 @@ pub fn finetune(
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
     let Program { plan, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
-    let identity = Identity {
-        settings: settings.to_toml(),
-        pictures: data.training_digest(),
-        test: Some(data.test.digest()),
-        pretrained: Some(weights::digest(&pretrained.file)?),
-    };
+    let digest = weights::digest(&pretrained.file)?;
+    let identity = Identity::of(settings, &data, Some(digest));
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;

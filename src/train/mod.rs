@@ -174,12 +174,7 @@ pub fn train(
     settings.check()?;
     let spec = spec(settings, &data);
     spec.check()?;
-    let identity = Identity {
-        settings: settings.to_toml(),
-        pictures: data.training_digest(),
-        test: Some(data.test.digest()),
-        pretrained: None,
-    };
+    let identity = Identity::of(settings, &data, None);
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::Checkpoint;
 use super::settings::Settings;
 use super::split_table;
-use crate::error::{Error, Result};
-use crate::files::{advice, is_still, open_plain, read_toml, write_atomic};
+use crate::data::listing::Lister;
+use crate::error::{Error, Result, path_text};
+use crate::files::{advice, is_file, is_still, open_plain, read_toml, write_atomic};
 use crate::report::run::FILES;
 use crate::report::{EpochMetrics, Reading, RunReport, curves, metrics};
 
@@ -53,7 +54,8 @@ impl RunFolder {
     /// settings into it: what cannot be written shows before the training, not after.
     ///
     /// # Errors
-    /// If it cannot be written, holds a run already, or a file that the run would overwrite.
+    /// If it cannot be written, holds a run already, a file that the run would overwrite, or images
+    /// of the data.
     /// Settings beside a lock are what is left of a run that was killed before it had saved
     /// anything: they are in nobody's way.
     pub fn create(path: Option<PathBuf>, settings: &Settings, data: &str) -> Result<RunFolder> {
@@ -72,7 +74,8 @@ impl RunFolder {
         };
         let was_a_run = path.join(LOCK).exists();
         let mut run = RunFolder { _lock: lock(&path)?, path, begun: Begun::Before };
-        if let Err(error) = check_free(&run.path, was_a_run) {
+        let fit = check_free(&run.path, was_a_run).and_then(|()| check_apart(&run.path, &settings.data));
+        if let Err(error) = fit {
             if !was_a_run {
                 let _ = fs::remove_file(run.path.join(LOCK)); // the folder stays as it was
             }
@@ -100,7 +103,7 @@ impl RunFolder {
     /// If it holds no run, or they cannot be read.
     pub fn settings(path: &Path) -> Result<Settings> {
         let file = path.join(SETTINGS);
-        if !file.is_file() {
+        if !is_file(&file)? {
             return Err(Error::file(path, format!("is not a run folder: it has no {SETTINGS}")));
         }
         read_toml(&file, MOST_TEXT)
@@ -229,13 +232,27 @@ fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     }
 }
 
+/// Refuses a folder with images of the data: the run's pictures would lie among them, and the whole
+/// folder be left out of the next training as that of a run.
+fn check_apart(folder: &Path, data: &str) -> Result<()> {
+    let (Ok(own), Ok(data)) = (fs::canonicalize(folder), fs::canonicalize(data)) else { return Ok(()) };
+    let images = if own.starts_with(data) { Lister::default().images(folder)? } else { Vec::new() };
+    match images.first() {
+        None => Ok(()),
+        Some(image) => {
+            let problem = format!("holds images of the data ({})", path_text(image));
+            Err(Error::file(folder, format!("{problem}; choose another folder with --out")))
+        }
+    }
+}
+
 /// The settings of the run in a folder, which may be under way; none where the folder holds no run.
 ///
 /// # Errors
 /// If they cannot be read.
 pub fn settings_in(folder: &Path) -> Result<Option<Settings>> {
     let file = folder.join(SETTINGS);
-    if file.is_file() { read_toml(&file, MOST_TEXT).map(Some) } else { Ok(None) }
+    if is_file(&file)? { read_toml(&file, MOST_TEXT).map(Some) } else { Ok(None) }
 }
 
 /// Claims a folder for this process. The file stays when the lock goes, unless nothing else does.

@@ -290,7 +290,10 @@ impl Settings {
         let rate = self.rate;
         usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
         let decay = self.weight_decay;
-        usage(decay.is_finite() && decay >= 0.0, format!("--weight-decay must not be negative: {decay}"))?;
+        usage(
+            decay.is_finite() && decay >= 0.0,
+            format!("--weight-decay must be 0 or a positive number, not {decay}"),
+        )?;
         let shares =
             [("--dropout", self.dropout), ("--label-smoothing", self.label_smoothing), ("--ema", self.ema)];
         for (name, value) in shares {
@@ -301,7 +304,7 @@ impl Settings {
         usage(range.contains(&epsilon), format!("norm.epsilon must lie in 1e-12 to 1, not {epsilon}"))?;
         usage((0.0..=1.0).contains(&momentum), format!("norm.momentum must lie in [0, 1], not {momentum}"))?;
         let clip = self.clip;
-        usage(clip.is_finite() && clip >= 0.0, format!("--clip must not be negative: {clip}"))?;
+        usage(clip.is_finite() && clip >= 0.0, format!("--clip must be 0 or a positive number, not {clip}"))?;
         let target = self.target;
         let fits = target == 0.0 || target > 1.0 && target <= 100.0;
         usage(fits, format!("--target is in per cent, such as 87, not {target}"))?;

@@ -1,10 +1,12 @@
-//! Little-endian bytes of a file to `f32`. Every F16 and BF16 value has an exact `f32`.
+//! Little-endian bytes of a file to `f32`. Every F16 and BF16 value has an exact `f32`; one of F64
+//! is rounded to the nearest.
 
 use safetensors::Dtype;
 
 /// The function that decodes one value, and how many bytes it takes; none where the type cannot
 /// stand for a weight.
 pub(super) enum Decoder {
+    Eight(fn([u8; 8]) -> f32),
     Four(fn([u8; 4]) -> f32),
     Two(fn([u8; 2]) -> f32),
 }
@@ -12,6 +14,7 @@ pub(super) enum Decoder {
 impl Decoder {
     pub(super) fn of(dtype: Dtype) -> Option<Decoder> {
         match dtype {
+            Dtype::F64 => Some(Decoder::Eight(|bytes| f64::from_le_bytes(bytes) as f32)),
             Dtype::F32 => Some(Decoder::Four(f32::from_le_bytes)),
             Dtype::F16 => Some(Decoder::Two(|bytes| from_f16(u16::from_le_bytes(bytes)))),
             Dtype::BF16 => Some(Decoder::Two(|bytes| from_bf16(u16::from_le_bytes(bytes)))),
@@ -22,6 +25,7 @@ impl Decoder {
     /// Bytes of a value.
     pub(super) fn bytes(&self) -> usize {
         match self {
+            Decoder::Eight(_) => 8,
             Decoder::Four(_) => 4,
             Decoder::Two(_) => 2,
         }
@@ -30,6 +34,7 @@ impl Decoder {
     /// Bytes that do not fill a whole value are left out; the header was checked against that.
     pub(super) fn decode(&self, bytes: &[u8], to: &mut Vec<f32>) {
         match self {
+            Decoder::Eight(one) => to.extend(bytes.as_chunks::<8>().0.iter().map(|value| one(*value))),
             Decoder::Four(one) => to.extend(bytes.as_chunks::<4>().0.iter().map(|value| one(*value))),
             Decoder::Two(one) => to.extend(bytes.as_chunks::<2>().0.iter().map(|value| one(*value))),
         }

@@ -21,11 +21,12 @@ use crate::memory;
 const MOST_HEADER: u64 = 16 << 20;
 const LENGTH_BYTES: u64 = 8;
 const METADATA_KEY: &str = "__metadata__";
-const NOT_SAFETENSORS: &str = "not a safetensors file, or damaged; convert or download it again";
+const NOT_SAFETENSORS: &str =
+    "not a safetensors file, or damaged; convert it, or replace it with a whole copy";
 
 /// Reads every tensor of a safetensors file as `f32`, in the file's own (PyTorch's) layout.
 ///
-/// F32, F16 and BF16 are read. PyTorch's step counters (`...num_batches_tracked`) are skipped: they
+/// F64 (rounded to F32), F32, F16 and BF16 are read. PyTorch's step counters (`...num_batches_tracked`) are skipped: they
 /// are no weights. The file's real size, and what memory is free, are known before anything is
 /// allocated, so a header that promises more than there is costs nothing.
 ///
@@ -109,7 +110,8 @@ fn read_header(reader: &mut impl BufRead, file_bytes: u64) -> Outcome<Metadata> 
         return Err(other);
     }
     let mut length = [0; LENGTH_BYTES as usize];
-    let after_length = file_bytes.checked_sub(LENGTH_BYTES).ok_or("empty or cut short; download it again")?;
+    let after_length =
+        file_bytes.checked_sub(LENGTH_BYTES).ok_or("empty or cut short; replace it with a whole copy")?;
     reader.read_exact(&mut length).map_err(unreadable)?;
     let length = u64::from_le_bytes(length);
     let data_bytes = after_length.checked_sub(length).ok_or(NOT_SAFETENSORS)?;
@@ -124,12 +126,12 @@ fn read_header(reader: &mut impl BufRead, file_bytes: u64) -> Outcome<Metadata> 
     if promised > data_bytes {
         return Err(format!(
             "cut short: its header promises {promised} bytes of values, it has {data_bytes}; \
-             download it again"
+             replace it with a whole copy"
         ));
     }
     if promised < data_bytes {
         return Err(format!(
-            "has {} bytes that belong to no tensor; download it again",
+            "has {} bytes that belong to no tensor; replace it with a whole copy",
             data_bytes - promised
         ));
     }
@@ -143,7 +145,11 @@ fn is_counter(name: &str) -> bool {
 
 fn decoder(name: &str, info: &TensorInfo) -> Outcome<Decoder> {
     Decoder::of(info.dtype).ok_or_else(|| {
-        format!("tensor {} is of type {}; only F32, F16 and BF16 can be read", shortened(name), info.dtype)
+        format!(
+            "tensor {} is of type {}; only F64, F32, F16 and BF16 can be read",
+            shortened(name),
+            info.dtype
+        )
     })
 }
 

@@ -93,11 +93,15 @@ fn the_reference_reader_accepts_our_files() {
 }
 
 #[test]
-fn half_precision_is_read_and_counters_are_skipped() {
+fn other_precisions_are_read_and_counters_are_skipped() {
     let half = load_bytes(&one("F16", "[2]", &[0x00, 0x3c, 0x00, 0xc0])).unwrap();
     assert_eq!(half.tensors["w"].data, [1.0, -2.0]);
     let brain = load_bytes(&one("BF16", "[2]", &[0x80, 0x3f, 0x40, 0xc0])).unwrap();
     assert_eq!(brain.tensors["w"].data, [1.0, -3.0]);
+
+    let double = [2f64.sqrt().to_le_bytes(), (-1e300f64).to_le_bytes()].concat();
+    let double = load_bytes(&one("F64", "[2]", &double)).unwrap();
+    assert_eq!(double.tensors["w"].data, [2f64.sqrt() as f32, f32::NEG_INFINITY]);
 
     let header = concat!(
         r#"{"bn.num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]},"#,
@@ -110,7 +114,7 @@ fn half_precision_is_read_and_counters_are_skipped() {
 
 #[test]
 fn other_types_are_errors_that_name_the_tensor() {
-    for (dtype, bytes) in [("I64", 8), ("F64", 8), ("U8", 1), ("BOOL", 1)] {
+    for (dtype, bytes) in [("I64", 8), ("U8", 1), ("BOOL", 1)] {
         refused(&one(dtype, "[1]", &vec![0; bytes]), &format!("tensor w is of type {dtype}"));
     }
 }
