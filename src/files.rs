@@ -144,6 +144,14 @@ pub(crate) fn is_foreign(_path: &Path) -> bool {
     false
 }
 
+/// Bytes that this user can still write to the disk of a folder, where the system tells.
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    #[cfg(not(unix))]
+    return Some(folder).and(None);
+}
+
 /// Whether the name stands for something that the system has opened already.
 fn is_special(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc")) && !path.starts_with("/dev/shm")

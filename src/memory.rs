@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::text;
+
 /// Bytes that this process can still take, by the narrowest of its limits; none where the system
 /// tells none.
 pub fn available() -> Option<usize> {
@@ -61,13 +63,9 @@ fn left_by_group(folder: &Path) -> Option<usize> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
-/// A number of bytes, for messages.
+/// An amount of memory, for messages.
 pub fn size(bytes: usize) -> String {
-    match bytes >> 20 {
-        0 => format!("{bytes} bytes"),
-        mib if mib < 10 << 10 => format!("{mib} MiB"),
-        mib => format!("{} GiB", mib >> 10),
-    }
+    text::bytes(bytes as u64)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::data;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::probe::{distance, run_case};
+use crate::files::free_space;
 use crate::memory;
 use crate::ops;
 use crate::ops::case::Case;
@@ -92,7 +93,10 @@ fn print_machine() -> Result<()> {
     }
     let options = data::Options::default();
     let cache = match &options.cache {
-        Some(cache) if cache.is_dir() => cache.display().to_string(),
+        Some(cache) if cache.is_dir() => match free_space(cache) {
+            Some(free) => format!("{}, {} free on its disk", cache.display(), bytes(free)),
+            None => cache.display().to_string(),
+        },
         Some(cache) => format!("{} (not there yet)", cache.display()),
         None => "none (there is no home folder; set CIFAR_ENGINE_CACHE)".into(),
     };

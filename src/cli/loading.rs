@@ -162,7 +162,7 @@ pub fn load_training(settings: &Settings, threads: u16, continued: Option<&Path>
 }
 
 /// Where downloads go, whether there may be any, how much is said, and what stops it.
-pub fn options_of_program() -> data::Options<'static> {
+pub(super) fn options_of_program() -> data::Options<'static> {
     let quiet = !console::says(Level::Normal);
     data::Options { quiet, stop: Some(&STOP), ..data::Options::default() }
 }

@@ -1,7 +1,7 @@
 //! `cifar-engine predict`.
 
 use std::fs;
-use std::io::{ErrorKind, stdin};
+use std::io::{ErrorKind, IsTerminal, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,14 +9,15 @@ use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::STOP;
 use super::device::{DeviceOptions, Opened};
-use super::loading::{DataOptions, Tried, tell_left_out};
+use super::loading::{DataOptions, Tried, options_of_program, tell_left_out};
 use super::options::{FlipOption, WeightsOptions, image_size};
-use super::{STOP, stopped};
 use crate::console;
-use crate::data::Images;
 use crate::data::listing::{Lister, WANTED};
 use crate::data::picture::{SKIP, load_picture, read_picture};
+use crate::data::progress::Progress;
+use crate::data::{self, Images};
 use crate::environment;
 use crate::error::{Error, Result, path_text, printable};
 use crate::files::read_text;
@@ -156,8 +157,13 @@ impl Predict {
         let pool = parallel::pool(self.device.threads.into())?;
         let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
         let (mut bad, mut good) = (Vec::new(), 0);
+        let usual = options_of_program();
+        // On a terminal the results themselves tell how far it is.
+        let options = data::Options { quiet: usual.quiet || stdout().is_terminal(), ..usual };
+        let progress = Progress::new(&options, "predicting", files.len());
         for files in files.chunks(manner.batch_size) {
-            let (names, images) = pool.install(|| load(files, trained.spec.image_size, &mut bad))?;
+            let (names, images) =
+                pool.install(|| load(files, trained.spec.image_size, &progress, &mut bad))?;
             if good == 0 && !images.is_empty() {
                 printer.begin()?;
             }
@@ -260,11 +266,18 @@ impl Predict {
 }
 
 /// Decodes some images; those that can be read, with their names. The others go into `bad`.
-fn load(files: &[PathBuf], size: usize, bad: &mut Vec<Error>) -> Result<(Vec<String>, Images)> {
-    let load = |path: &PathBuf| match path.as_os_str() == "-" {
-        _ if stopped() => Err(Error::Interrupted),
-        true => read_picture(stdin().lock(), "standard input", size),
-        false => load_picture(path, size),
+fn load(
+    files: &[PathBuf],
+    size: usize,
+    progress: &Progress<'_>,
+    bad: &mut Vec<Error>,
+) -> Result<(Vec<String>, Images)> {
+    let load = |path: &PathBuf| {
+        progress.one()?;
+        match path.as_os_str() == "-" {
+            true => read_picture(stdin().lock(), "standard input", size),
+            false => load_picture(path, size),
+        }
     };
     // In order, however many threads there are: so are the errors.
     let loaded: Vec<Result<Vec<u8>>> = files.par_iter().map(load).collect();

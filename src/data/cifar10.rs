@@ -14,6 +14,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::names::{check_class_name, name_of};
 use super::{CHANNELS, Dataset, Images, download::Remote};
 use crate::error::{Error, Result};
+use crate::text::bytes;
 
 /// The ten classes in label order.
 pub const CLASSES: [&str; 10] =
@@ -146,10 +147,7 @@ fn read_archive(stream: impl Read, path: &Path, test_only: bool) -> Result<Datas
     let mut rest = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(damaged)?;
     if rest.limit() == 0 {
-        return Err(Error::file(
-            path,
-            format!("unpacks to more than {} MB: not CIFAR-10", MAX_UNPACKED >> 20),
-        ));
+        return Err(Error::file(path, format!("unpacks to more than {}: not CIFAR-10", bytes(MAX_UNPACKED))));
     }
     parts.assemble(path)
 }

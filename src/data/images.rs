@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::progress::Progress;
 use super::{CHANNELS, balance, picture, split};
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Square colour images with a class each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,8 +165,8 @@ pub(super) fn allocate(n: usize, size: usize) -> Result<Vec<u8>> {
     let mut pixels = Vec::new();
     pixels.try_reserve_exact(bytes).map_err(|_| {
         Error::Failed(format!(
-            "{n} images of {size}x{size} need {} MB of memory; choose a smaller size",
-            bytes >> 20
+            "{n} images of {size}x{size} need {} of memory; choose a smaller size",
+            memory::size(bytes)
         ))
     })?;
     pixels.resize(bytes, 0);

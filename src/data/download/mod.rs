@@ -18,6 +18,7 @@ use ureq::{Agent, Body};
 use super::cache;
 use crate::error::{Error, Result};
 use crate::files::open_plain;
+use crate::text;
 
 mod address;
 mod trust;
@@ -122,11 +123,7 @@ pub fn fetch(remote: &Remote, into: &Path, watch: &Watch) -> Result<PathBuf> {
     let mut reasons = Vec::new();
     for url in &remote.urls {
         let shown = without_secrets(url);
-        watch.say(&format!(
-            "downloading {} ({} MB) from {shown}",
-            remote.file_name,
-            remote.bytes / 1_000_000
-        ));
+        watch.say(&format!("downloading {} ({}) from {shown}", remote.file_name, text::bytes(remote.bytes)));
         let started = Instant::now();
         match from_mirror(remote, url, &part, watch) {
             Ok(()) => {
