@@ -51,12 +51,13 @@ impl EpochMetrics {
 
 /// The epoch whose weights a run keeps: the one with the best validation accuracy, of equals that
 /// with the lowest validation loss, and of these the first. Where few images were validated the
-/// loss alone decides, which also counts how sure the model was. None where nothing was validated.
+/// loss alone decides, which also counts how sure the model was, and what differs by less than
+/// hundredths is equal: it is chance, too. None where nothing was validated.
 pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
     let few = history.iter().any(EpochMetrics::few_validated);
     let rank = |row: &EpochMetrics| {
-        let accuracy = row.validation_accuracy.filter(|_| !few);
-        (accuracy, -row.validation_loss.unwrap_or(f64::INFINITY))
+        let loss = row.validation_loss.unwrap_or(f64::INFINITY);
+        if few { (None, -(100.0 * loss).round()) } else { (row.validation_accuracy, -loss) }
     };
     let validated = history.iter().filter(|row| row.validation_accuracy.is_some_and(f64::is_finite));
     validated.reduce(|best, next| if rank(next) > rank(best) { next } else { best })
