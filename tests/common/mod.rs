@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part
 
 pub mod cnn;
+pub mod data;
 pub mod gpu;
 pub mod hooked;
 pub mod mobilenet;
