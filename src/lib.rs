@@ -3,8 +3,8 @@
 //! # The one idea: the program is data
 //!
 //! ```text
-//! models  ->  Graph  ->  differentiate  ->  fuse  ->  Plan  ->  Device
-//!             (SSA)      (adds nodes)     (rewrites)  (steps over slots: pure data)
+//! models -> Graph -> differentiate | Device::load: rewrite by its rules -> Plan -> lower
+//!           (SSA)    (adds nodes)  |              (fewer nodes)      (steps over slots)
 //! ```
 //!
 //! A model is built once as a small static graph. A whole training step (augmentation, forward
@@ -12,19 +12,24 @@
 //! numbered slots of memory that can be printed, counted, checked and run. The host uploads a few
 //! integers (the batch's indices, the step, the learning rate) and reads back loss and accuracy.
 //!
+//! The graph is what all devices share. An op says what is computed; a device decides how: it
+//! rewrites the graph by its own table of rules, plans the memory, and makes of every step, once, the
+//! closure or the shaders that do its work.
+//!
 //! # Reading order
 //!
-//! 1. [`ops`]: what an operation is. Read [`ops::conv2d`] for one with everything: mathematics,
-//!    shape rule, gradient rule, CPU call, naive reference, test cases. One op, one file.
-//! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes, [`graph::fuse`]
-//!    merges them, [`graph::plan`] gives every value its memory.
+//! 1. [`ops`]: what an operation is. Read [`ops::batch_norm_infer`] for a small one with everything:
+//!    mathematics, shape rule, gradient rule, CPU and GPU work, naive reference, test cases; then
+//!    [`ops::conv`], the large one.
+//! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes,
+//!    [`graph::rewrite`] applies rules to them, [`graph::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the
 //!    one matrix kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and
 //!    [`kernels::separable`] are loops around it; [`kernels::simd`] compiles each for every
-//!    instruction set. The shaders, one an op, are explained in `shaders/README.md`;
-//!    [`ops::dispatch`] is how an op describes them.
-//! 4. [`exec`]: devices that run plans: [`exec::cpu`], and [`exec::gpu`], the only place that knows
-//!    wgpu. State (parameters, moments, statistics, the data set) belongs to the device and is
+//!    instruction set. The shaders are explained in `shaders/README.md`; [`ops::dispatch`] is how an
+//!    op describes its launches, [`ops::cpu_step`] what it gives a CPU.
+//! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that knows
+//!    wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds. State (parameters, moments, statistics, the data set) belongs to the device and is
 //!    shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two
@@ -59,14 +64,13 @@
 //! - A convolution hands each block of rows that it has written to an epilogue
 //!   ([`kernels::parallel::Epilogue`]), which finds it in the cache: that is how a normalisation
 //!   after it gets its statistics, and one before it, in the backward pass, its sums
-//!   ([`ops::conv_moments`], [`ops::conv_batch_norm_grad`]).
+//!   ([`ops::conv::Output`]). That is a rule of the CPU: on a GPU both stay launches of their own.
 //! - A convolution, and the gradient of its weights, can normalise their input as they read it, in
-//!   the cache ([`kernels::input`]): what a normalisation in training puts out is not stored
-//!   ([`ops::normalised_conv`]).
-//! - In inference the threads share out the pictures of a batch, not the rows of one step after the
-//!   other: each takes a few pictures through all steps that treat pictures by themselves
-//!   ([`ops::Op::batched_inputs`]), in its own cache. Of a large picture alone, each takes bands of
-//!   rows through the first layers ([`ops::Op::band`]).
+//!   the cache ([`ops::conv::Conv::input`]): what a normalisation in training puts out is not stored.
+//! - In inference the threads share out the images of a batch, not the rows of one step after the
+//!   other: each takes a few images through all steps that treat images by themselves, in its own
+//!   cache. Of a large image alone, each takes bands of rows through the first layers. Both are
+//!   tiles along an axis ([`ops::Op::tile`]), run by one mechanism.
 //! - What depends on nothing but weights that a plan leaves alone, such as weights with their
 //!   normalisation folded in, is computed once and kept until somebody writes a state
 //!   ([`graph::plan::Plan::constants`]). The planner finds it; no op and no model says so.

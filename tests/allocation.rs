@@ -6,9 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::fuse::fuse;
 use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::train::optimizer::Optimizer;
 use common::cnn::{self, Size};
@@ -67,11 +68,11 @@ fn allocations(cpu: &mut Cpu, plan: PlanId, visit: impl Fn() + Send + Copy) -> (
 fn a_training_step_allocates_nothing() {
     for (isa, threads) in [(Isa::detect(), 1), (Isa::detect(), 2), (Isa::Portable, 3)] {
         let mut network = cnn::training(&SIZE, Optimizer::Adam);
-        fuse(&mut network.graph).unwrap();
+        rewrite(&mut network.graph, RULES).unwrap();
         let mut cpu = Cpu::new(threads, isa).unwrap();
         let plan = Plan::compile(&network.graph).unwrap();
         let steps = plan.steps.len() - plan.constants;
-        let plan = cpu.load(plan).unwrap();
+        let plan = cpu.load_plan(plan).unwrap();
 
         let (count, bytes) = allocations(&mut cpu, plan, || ());
         println!("{isa}, {threads} threads: {count} allocations, {bytes} bytes in {STEPS} training steps");

@@ -260,7 +260,7 @@ fn weights_that_do_not_fit_are_explained() {
         ("nan", ["not finite numbers", "damaged"]),
         ("cut", ["cut short", "promises"]),
         ("page", ["is a web page", "no safetensors file"]),
-        ("empty", ["empty or cut short", "again"]),
+        ("empty", ["empty or cut short", "whole copy"]),
     ] {
         let parts = [parts[0], parts[1], &format!("{name}.safetensors: ")];
         bench.fails(1, &format!("evaluate {name}.safetensors --data ."), &parts);

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::exec::{Device, PlanId};
-use cifar_engine::graph::fuse::fuse;
 use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models;
 use cifar_engine::nn::{Norm, Parameter};
@@ -88,7 +89,7 @@ fn batch(goldens: &WeightsFile, step: usize) -> (Vec<f32>, Vec<u32>) {
 /// Loads a network's plan on a CPU, with the initial values of all its parameters.
 fn start(goldens: &WeightsFile, network: &Network, isa: Isa) -> (Cpu, PlanId) {
     let mut cpu = Cpu::new(2, isa).unwrap();
-    let plan = cpu.load(Plan::compile(&network.graph).unwrap()).unwrap();
+    let plan = cpu.load_plan(Plan::compile(&network.graph).unwrap()).unwrap();
     for (name, values) in converted(goldens, "initial", &network.parameters) {
         cpu.write_state(&name, values.as_slice().into()).unwrap();
     }
@@ -102,7 +103,7 @@ fn training() -> Network {
     for (name, &gradient) in names.iter().zip(&network.gradients) {
         network.graph.output(name, gradient);
     }
-    assert_eq!(fuse(&mut network.graph).unwrap(), 30);
+    assert_eq!(rewrite(&mut network.graph, RULES).unwrap().len(), 36);
     network
 }
 
@@ -228,7 +229,7 @@ fn ten_steps_of_adam_match_pytorch() {
 
 fn inference_logits(goldens: &WeightsFile, isa: Isa) -> Vec<f32> {
     let mut network = cnn::inference(&SIZE);
-    assert_eq!(fuse(&mut network.graph).unwrap(), 12);
+    assert_eq!(rewrite(&mut network.graph, RULES).unwrap().len(), 12);
     let (mut cpu, plan) = start(goldens, &network, isa);
     cpu.write(plan, "x", batch(goldens, 0).0.as_slice().into()).unwrap();
     cpu.run(plan).unwrap();

@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::graph::fuse::fuse;
+use std::any::Any;
+
+use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::graph::grad::differentiate;
 use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
@@ -21,6 +24,8 @@ use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
+use cifar_engine::ops::Op;
+use cifar_engine::ops::conv::{Conv, Output};
 use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
@@ -145,7 +150,7 @@ impl Network {
             outputs.extend(backward(&mut graph, logits, &parameters));
         }
         outputs.iter().for_each(|(name, value)| graph.output(name, *value));
-        assert!(fuse(&mut graph).unwrap() > 20);
+        assert!(rewrite(&mut graph, RULES).unwrap().len() > 20);
         Network { graph, parameters, outputs: outputs.into_iter().map(|(name, _)| name).collect() }
     }
 
@@ -159,14 +164,14 @@ impl Network {
         let parameters = builder.parameters;
         let outputs = backward(&mut graph, logits, &parameters);
         outputs.iter().for_each(|(name, value)| graph.output(name, *value));
-        assert!(!is_fused || fuse(&mut graph).unwrap() > 20);
+        assert!(!is_fused || rewrite(&mut graph, RULES).unwrap().len() > 20);
         Network { graph, parameters, outputs: outputs.into_iter().map(|(name, _)| name).collect() }
     }
 
     /// Runs it once, and returns everything that the golden file has.
     fn run(&self, pictures: &[f32], isa: Isa) -> Tensors {
         let mut cpu = Cpu::new(2, isa).unwrap();
-        let plan = cpu.load(Plan::compile(&self.graph).unwrap()).unwrap();
+        let plan = cpu.load_plan(Plan::compile(&self.graph).unwrap()).unwrap();
         for parameter in &self.parameters {
             cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
         }
@@ -332,15 +337,21 @@ fn real_weights_know_a_cat_and_an_espresso() {
     }
 }
 
+/// The op as a convolution.
+fn conv_of(op: &dyn Op) -> Option<&Conv> {
+    (op as &dyn Any).downcast_ref()
+}
+
 /// In inference the normalisations are folded once, and every depthwise convolution is one step
 /// with the pointwise one after it.
 #[test]
 fn inference_is_fused() {
     for (name, blocks, convolutions) in [("mobilenet_v1_same", 13, 1), ("mobilenet_v2", 17, 18)] {
-        let plan = plans::evaluation(&spec(name), "test", 1, 1).unwrap().plan;
+        let program = plans::evaluation(&spec(name), "test", 1, 1).unwrap();
+        let plan = Cpu::new(1, Isa::detect()).unwrap().plan(&program.graph).unwrap();
         let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
         assert_eq!([count("separable_conv2d"), count("conv2d")], [blocks, convolutions], "{name}");
-        assert_eq!([count("depthwise_conv2d"), count("batch_norm_infer")], [0, 0], "{name}");
+        assert_eq!([count("grouped_conv2d"), count("batch_norm_infer")], [0, 0], "{name}");
         assert_eq!(plan.constants, count("fold_batch_norm"), "{name}");
         assert_eq!(plan.constants, 2 * blocks + convolutions, "{name}");
     }
@@ -354,20 +365,17 @@ fn inference_is_fused() {
 fn training_is_fused() {
     for (name, norms, alone) in [("mobilenet_v1_same", 27, 1), ("mobilenet_v2", 52, 16)] {
         let settings = Settings { batch_size: 8, ..Recipe::Default.settings() };
-        let plan = plans::training(&spec(name), &settings, 16).unwrap().plan;
+        let program = plans::training(&spec(name), &settings, 16).unwrap();
+        let plan = Cpu::new(1, Isa::detect()).unwrap().plan(&program.graph).unwrap();
         let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
-        let gathered = plan.steps.iter().filter(|step| step.op.title() == "conv_moments").count();
-        assert_eq!([gathered, count("batch_norm")], [norms, 0], "{name}");
-        assert_eq!(
-            [count("normalised_conv"), count("batch_norm_infer")],
-            [2 * (norms - alone), alone],
-            "{name}"
-        );
-        assert_eq!(
-            [count("conv_batch_norm_grad"), count("batch_norm_grad")],
-            [norms - alone, alone],
-            "{name}"
-        );
+        let convs: Vec<&Conv> = plan.steps.iter().filter_map(|step| conv_of(&*step.op)).collect();
+        let convs_with = |wanted: &dyn Fn(&Conv) -> bool| convs.iter().filter(|conv| wanted(conv)).count();
+        let gathered = convs_with(&|conv| conv.output == Output::Moments);
+        assert_eq!([gathered, count("batch_norm") + count("moments")], [norms, 0], "{name}");
+        let normalised = convs_with(&|conv| conv.input.is_some());
+        assert_eq!([normalised, count("batch_norm_infer")], [2 * (norms - alone), alone], "{name}");
+        let through = convs_with(&|conv| matches!(conv.output, Output::NormGrad(_)));
+        assert_eq!([through, count("batch_norm_grad")], [norms - alone, alone], "{name}");
     }
 }
 
@@ -379,7 +387,7 @@ fn inference(spec: &Spec, batch: usize) -> (Plan, Vec<Parameter>) {
     let logits = spec.build(&mut builder, x, Training::default()).unwrap();
     let parameters = builder.parameters;
     graph.output("logits", logits);
-    fuse(&mut graph).unwrap();
+    rewrite(&mut graph, RULES).unwrap();
     (Plan::compile(&graph).unwrap(), parameters)
 }
 
@@ -387,7 +395,7 @@ fn inference(spec: &Spec, batch: usize) -> (Plan, Vec<Parameter>) {
 fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32> {
     let (plan, parameters) = inference(spec, batch);
     let mut cpu = Cpu::new(threads, Isa::detect()).unwrap();
-    let plan = cpu.load(plan).unwrap();
+    let plan = cpu.load_plan(plan).unwrap();
     for parameter in &parameters {
         cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
     }

@@ -54,7 +54,7 @@ fn a_summary_is_of_a_model_of_weights_or_of_a_run() {
     assert_eq!(json(&bench.ok("summary run --json")), cnn);
     // Models have the size that they are trained at.
     assert_eq!(json(&bench.ok("summary mobilenet-v1 --json --batch-size 1"))["image_size"], 96);
-    bench.fails(2, "summary resnet", &["resnet", "cnn, mobilenet-v1, mobilenet-v2"]);
+    bench.fails(2, "summary resnet", &["resnet", "the models are: cnn, mobilenet-v1"]);
     bench.fails(2, "summary run --classes 3", &["--classes"]);
 }
 

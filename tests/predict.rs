@@ -75,7 +75,10 @@ fn a_picture_comes_from_standard_input() {
     assert_eq!(piped[0]["predictions"], json(&named)[0]["predictions"]);
     let output = predict(b"");
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && message.contains("standard input: none of PNG"), "{message}");
+    assert!(
+        output.status.code() == Some(1) && message.contains("standard input: empty, of no bytes"),
+        "{message}"
+    );
 }
 
 #[test]

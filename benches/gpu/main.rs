@@ -68,15 +68,16 @@ const SOFTWARE: Scale = Scale {
 };
 
 /// The plans of a model.
-fn programs(model: &Model) -> Vec<Plan> {
+fn programs(gpu: &Gpu, model: &Model) -> Vec<Plan> {
     let Model { name, image_size, batch_size, images } = *model;
     let model: &Architecture = name.parse().unwrap();
     let spec = bare_spec(model, image_size, CLASSES);
     let training = |optimizer| {
         let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };
-        plans::training(&spec, &settings, images).unwrap().plan
+        gpu.plan(&plans::training(&spec, &settings, images).unwrap().graph).unwrap()
     };
-    let inference = plans::evaluation(&spec, "test", images, batch_size).unwrap().plan;
+    let inference = plans::evaluation(&spec, "test", images, batch_size).unwrap();
+    let inference = gpu.plan(&inference.graph).unwrap();
     vec![training(Optimizer::Adam), training(Optimizer::Sgd), inference]
 }
 
@@ -111,7 +112,7 @@ fn peak(gpu: &mut Gpu, scale: &Scale) -> Peak {
         peak_bench(format!("{0} x {0} x {0}", scale.side), Arc::new(product), vec![matrix(), matrix()]);
     let copied = TensorType::f32([scale.copied]);
     let copy = peak_bench(format!("{} MiB", scale.copied >> 18), Arc::new(Copy), vec![copied]);
-    let flops = product.op.flops(&product.types) as f64 / time(gpu, &product, scale);
+    let flops = product.op.cost(&product.types).flops as f64 / time(gpu, &product, scale);
     let bytes = copy.bytes() as f64 / time(gpu, &copy, scale);
     println!(
         "peak: matrix product {} {:.1} GFLOP/s, copy of {} {:.1} GB/s",
@@ -130,7 +131,7 @@ fn peak_bench(name: String, op: Arc<dyn Op>, inputs: Vec<TensorType>) -> Bench {
 
 /// One line: the rate that bounds the step, and its share of the peak.
 fn report(bench: &Bench, seconds: f64, peak: &Peak) {
-    let (rate, unit, most) = match bench.op.flops(&bench.types) {
+    let (rate, unit, most) = match bench.op.cost(&bench.types).flops {
         0 => (bench.bytes() as f64 / seconds, "GB/s", peak.bytes),
         flops => (flops as f64 / seconds, "GFLOP/s", peak.flops),
     };
@@ -150,7 +151,7 @@ fn main() {
     let peak = peak(&mut Gpu::open(&adapter).unwrap(), &scale);
     for model in scale.models {
         println!("{}, {1} x {1} pixels, batch {2}", model.name, model.image_size, model.batch_size);
-        for bench in different_steps(programs(model)) {
+        for bench in different_steps(programs(&Gpu::open(&adapter).unwrap(), model)) {
             let name = format!("{} {}", bench.op.name(), bench.name);
             if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
                 // A device of its own, so that memory is given back.

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::graph::fuse::fuse;
+use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::train::optimizer::Optimizer;
 use cnn::Size;
@@ -25,7 +26,7 @@ const BATCH: usize = 128;
 const IMAGES: usize = 10_000;
 
 fn throughput(bench: &Bench) -> Throughput {
-    match bench.op.flops(&bench.types) {
+    match bench.op.cost(&bench.types).flops {
         0 => Throughput::Bytes(bench.bytes() as u64),
         flops => Throughput::Elements(flops),
     }
@@ -37,7 +38,7 @@ fn benches() -> Vec<Bench> {
     let graphs =
         [cnn::training(&size, Optimizer::Adam), cnn::training(&size, Optimizer::Sgd), cnn::inference(&size)];
     let plan = |mut network: cnn::Network| {
-        fuse(&mut network.graph).unwrap();
+        rewrite(&mut network.graph, RULES).unwrap();
         Plan::compile(&network.graph).unwrap()
     };
     different_steps(graphs.into_iter().map(plan).collect())

@@ -25,19 +25,12 @@ pub struct Bench {
 impl Bench {
     /// Bytes read and written.
     pub fn bytes(&self) -> usize {
-        match self.op.name() {
-            // It reads a batch of the data set, not all of it.
-            "augment" => {
-                self.types.inputs[2].len() * self.types.inputs[0].dims()[1] * 4
-                    + self.types.outputs[0].bytes()
-            }
-            _ => self.types.inputs.iter().chain(&self.types.outputs).map(TensorType::bytes).sum(),
-        }
+        self.op.cost(&self.types).bytes as usize
     }
 
     /// A plan of this one step. What the op replaces is a state, so that no copy comes along.
     pub fn load(&self, device: &mut dyn Device) -> PlanId {
-        let replaced = |i: usize| self.op.in_place().iter().any(|pair| pair.1 == i);
+        let replaced = |i: usize| self.op.alias().overwritten().any(|input| input == i);
         let mut graph = Graph::new();
         graph.set_layer(&self.name);
         let mut operand = |(i, ty): (usize, &TensorType)| {
@@ -47,14 +40,14 @@ impl Bench {
         let inputs: Vec<Value> = self.types.inputs.iter().enumerate().map(&mut operand).collect();
         let outputs = graph.apply_shared(self.op.clone(), &inputs).unwrap();
         for (i, &output) in outputs.iter().enumerate() {
-            match self.op.in_place().iter().find(|pair| pair.0 == i) {
-                Some(&(_, input)) => graph.update(inputs[input], output).unwrap(),
+            match self.op.alias().input_of(i) {
+                Some(input) => graph.update(inputs[input], output).unwrap(),
                 None => graph.output(&format!("out{i}"), output),
             }
         }
         let plan = Plan::compile(&graph).unwrap();
         assert_eq!(plan.steps.len(), 1, "{} needs a copy", self.name);
-        let id = device.load(plan).unwrap();
+        let id = device.load_plan(plan).unwrap();
         for (i, ty) in self.types.inputs.iter().enumerate() {
             let words = self.fill(i, ty);
             let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
@@ -82,8 +75,8 @@ impl Bench {
         let images = self.types.inputs[0].dims()[0] as u32;
         let word = |i: usize| match (ty.dtype, self.op.name(), input) {
             (DType::F32, ..) => (unit(i) - if signed { 0.5 } else { 0.0 }).to_bits(),
-            (DType::U32, "augment", 0) => bits(i),
-            (DType::U32, "augment", 2) => bits(i) % images,
+            (DType::U32, "augment" | "batch", 0) => bits(i),
+            (DType::U32, "augment" | "batch", 2) => bits(i) % images,
             (DType::U32, ..) => bits(i) % CLASSES as u32,
         };
         (0..ty.len()).map(word).collect()

@@ -139,9 +139,10 @@ impl Bench {
             Mode::Train => ("train", plans::training(&spec, &settings, batch_size)?),
             Mode::Infer => ("test", plans::evaluation(&spec, "test", batch_size, batch_size)?),
         };
-        let Program { plan, parameters, .. } = program;
+        let Program { graph, parameters, .. } = program;
+        let plan = device.plan(&graph)?;
         let planned = device.planned_bytes(&plan);
-        let id = device.load(plan)?;
+        let id = device.load_plan(plan)?;
         let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
         let labels = (0..self.batch_size).map(|i| i % 10).collect();
         upload(device, name, &Images { pixels: pixels.collect(), labels, size, files: Vec::new() })?;

@@ -25,21 +25,11 @@ struct Row {
 }
 
 impl Row {
-    /// Each operand counts once, of the data set only the batch's part.
     fn new(step: &Step) -> Row {
-        let outputs: usize = step.types.outputs.iter().map(|ty| ty.bytes()).sum();
-        let inputs: usize = match step.op.name() {
-            "augment" => 0,
-            _ => step.types.inputs.iter().map(|ty| ty.bytes()).sum(),
-        };
-        Row {
-            op: step.op.title(),
-            layer: step.layer.clone(),
-            flops: step.op.flops(&step.types) as f64,
-            bytes: (inputs + outputs) as f64,
-            times: Vec::new(),
-            time: 0.0,
-        }
+        let cost = step.op.cost(&step.types);
+        let (op, layer) = (step.op.name(), step.layer.clone());
+        let (flops, bytes) = (cost.flops as f64, cost.bytes as f64);
+        Row { op, layer, flops, bytes, times: Vec::new(), time: 0.0 }
     }
 
     /// The time that the machine's peaks allow.

@@ -16,7 +16,6 @@ use crate::exec::Device;
 use crate::models::pretrained::Attributes;
 use crate::models::{Architecture, Spec};
 use crate::nn::Layer;
-use crate::ops::Types;
 use crate::text::{bytes, grouped};
 use crate::train::bare_spec;
 use crate::train::evaluate::Trained;
@@ -71,7 +70,8 @@ impl Summary {
         let device = self.device.planner()?;
         let rows: Vec<Row> =
             training.layers.iter().map(|layer| Row::of(layer, &training, batch_size)).collect();
-        let memory = [&training, &inference].map(|program| Memory::of(program, device.as_ref()));
+        let memory = |program| Memory::of(program, device.as_ref());
+        let memory = [memory(&training)?, memory(&inference)?];
         if self.json {
             return console::print_json(&as_json(&spec, batch_size, &rows, &training, &memory));
         }
@@ -121,10 +121,7 @@ impl Row<'_> {
     fn of<'a>(layer: &'a Layer, program: &Program, batch_size: usize) -> Row<'a> {
         let forward = &program.forward;
         let nodes = forward.nodes().iter().filter(|node| node.layer == layer.name);
-        let flops = nodes.map(|node| {
-            let types = |values: &[_]| values.iter().map(|&v| forward.ty(v).clone()).collect();
-            node.op.flops(&Types { inputs: types(&node.inputs), outputs: types(&node.outputs) })
-        });
+        let flops = nodes.map(|node| node.op.cost(&forward.types(node)).flops);
         Row {
             layer,
             output: layer.output.dims()[1..].to_vec(),
@@ -143,10 +140,10 @@ struct Memory {
 }
 
 impl Memory {
-    fn of(program: &Program, device: &dyn Device) -> Memory {
-        let plan = &program.plan;
-        let (peak, state) = (device.planned_bytes(plan), plan.state_bytes());
-        Memory {
+    fn of(program: &Program, device: &dyn Device) -> Result<Memory> {
+        let plan = device.plan(&program.graph)?;
+        let (peak, state) = (device.planned_bytes(&plan), plan.state_bytes());
+        Ok(Memory {
             steps: plan.steps.len(),
             gflop: plan.flops() as f64 / 1e9,
             peak,
@@ -154,7 +151,7 @@ impl Memory {
             // whole batch does.
             slots: plan.slot_bytes().min(peak.saturating_sub(state)),
             state,
-        }
+        })
     }
 
     /// What kernels need besides, and the room between what must lie at round addresses.

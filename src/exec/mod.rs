@@ -1,19 +1,18 @@
 //! Devices that run plans. A device owns the state (parameters, moments, statistics, the data set),
 //! which all plans loaded on it share by name.
 
-mod by_image;
-mod by_rows;
 pub mod cpu;
-mod crew;
 mod fit;
 pub mod gpu;
 pub mod probe;
-mod together;
+pub mod rules;
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::graph::plan::{Plan, Port, Step};
+use crate::graph::rewrite::{Rewrite, Rule, rewrite};
 use crate::kernels::peak::Peak;
 use crate::tensor::{DType, TensorType};
 
@@ -47,11 +46,41 @@ pub trait Device {
     /// What it is, for people: `cpu, 2 threads, avx512`.
     fn name(&self) -> String;
 
-    /// Prepares a plan: allocates its memory, creates (zeroed) the state that does not exist yet.
+    /// The rules by which it rewrites a graph before it plans it.
+    fn rules(&self) -> &'static [&'static Rule];
+
+    /// The graph as this device runs it, and what its rules did to it.
     ///
     /// # Errors
-    /// If a state exists with another type.
-    fn load(&mut self, plan: Plan) -> Result<PlanId>;
+    /// None but those of [`Graph::apply`] for the nodes that the rules add.
+    fn rewrite(&self, graph: &Graph) -> Result<(Graph, Vec<Rewrite>)> {
+        let mut graph = graph.clone();
+        let rewrites = rewrite(&mut graph, self.rules())?;
+        Ok((graph, rewrites))
+    }
+
+    /// The plan that this device makes of a graph.
+    ///
+    /// # Errors
+    /// As for [`Device::rewrite`].
+    fn plan(&self, graph: &Graph) -> Result<Plan> {
+        Plan::compile(&self.rewrite(graph)?.0)
+    }
+
+    /// Plans a graph and prepares the plan: allocates its memory, creates (zeroed) the state that
+    /// does not exist yet.
+    ///
+    /// # Errors
+    /// If a state exists with another type, or there is too little memory.
+    fn load(&mut self, graph: &Graph) -> Result<PlanId> {
+        self.load_plan(self.plan(graph)?)
+    }
+
+    /// [`Device::load`] for a plan as it is.
+    ///
+    /// # Errors
+    /// As for [`Device::load`]; if an op of the plan cannot be computed on this device.
+    fn load_plan(&mut self, plan: Plan) -> Result<PlanId>;
 
     /// Runs a plan once. The run may not have ended when this returns; whatever is asked next waits
     /// for it.

@@ -30,7 +30,7 @@ pub fn graph_of(case: &Case) -> Result<(Graph, Vec<Value>, Vec<Value>)> {
 /// If the device fails.
 pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<Vec<f64>>> {
     let (graph, _, outputs) = graph_of(case)?;
-    let plan = device.load(Plan::compile(&graph)?)?;
+    let plan = device.load_plan(Plan::compile(&graph)?)?;
     for _ in 0..runs {
         for (i, (ty, _)) in case.inputs.iter().enumerate() {
             let words = to_words(&case.values(i), ty.dtype);

@@ -1,11 +1,11 @@
 //! The static graph: every value has a type and is computed once (static single assignment).
 //!
 //! A graph is built by [`Graph::apply`], extended by [`grad::differentiate`], rewritten by
-//! [`fuse::fuse`] and turned into an executable [`plan::Plan`]. It is plain data and prints itself.
+//! [`rewrite::rewrite`] and turned into an executable [`plan::Plan`]. It is plain data and prints itself.
 
-pub mod fuse;
 pub mod grad;
 pub mod plan;
+pub mod rewrite;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::{Graph, Node, Source, Value};
 use crate::error::Result;
 use crate::ops::copy::Copy;
-use crate::ops::{Op, Types};
+use crate::ops::{Alias, Op, Types};
 use crate::tensor::TensorType;
 
 /// Where a value lives.
@@ -113,7 +113,7 @@ impl Plan {
 
     /// Multiplications and additions of one run.
     pub fn flops(&self) -> u64 {
-        self.steps.iter().map(|step| step.op.flops(&step.types)).sum()
+        self.steps.iter().map(|step| step.op.cost(&step.types).flops).sum()
     }
 }
 
@@ -195,7 +195,7 @@ impl Storages {
     /// Gives the outputs of node `index` their storage; returns the index of the next node.
     fn visit(&mut self, graph: &mut Graph, mut index: usize) -> Result<usize> {
         let op = graph.nodes[index].op.clone();
-        for &(_, input) in op.in_place() {
+        for input in op.alias().overwritten() {
             if !self.may_overwrite(graph, index, input) {
                 let copy = insert_copy(graph, index, graph.nodes[index].inputs[input])?;
                 self.create(graph, copy, index);
@@ -206,8 +206,7 @@ impl Storages {
         }
         let node = graph.nodes[index].clone();
         for (output, &value) in node.outputs.iter().enumerate() {
-            let shared = op.in_place().iter().find(|pair| pair.0 == output).map(|pair| pair.1);
-            match shared.or(op.view_of()) {
+            match op.alias().input_of(output) {
                 Some(input) => {
                     let storage = self.of[&node.inputs[input]];
                     self.of.insert(value, storage);
@@ -232,9 +231,9 @@ impl Storages {
         let read_by_update = graph.updates.iter().any(|(_, v)| same(v));
         let keeps = match self.storages[storage].place {
             // A state may be overwritten only with its own new value.
-            Some(Place::State(_)) => !node.op.in_place().iter().any(|&(output, from)| {
-                let update = (node.inputs[input], node.outputs[output]);
-                from == input && graph.updates.contains(&update)
+            Some(Place::State(_)) => !node.outputs.iter().enumerate().any(|(output, &value)| {
+                let update = (node.inputs[input], value);
+                node.op.alias().input_of(output) == Some(input) && graph.updates.contains(&update)
             }),
             _ => self.storages[storage].kept,
         };
@@ -315,11 +314,10 @@ impl Storages {
             let place = self.storages[self.of[value]].place;
             place.unwrap_or_else(|| unreachable!("{} was given no memory", graph.label(*value)))
         };
-        let types = |values: &[Value]| values.iter().map(|&v| graph.ty(v).clone()).collect();
-        let computes = |node: &&Node| node.op.view_of().is_none();
+        let computes = |node: &&Node| !matches!(node.op.alias(), Alias::View(_));
         let steps = graph.nodes.iter().filter(computes).map(|node| Step {
             op: node.op.clone(),
-            types: Types { inputs: types(&node.inputs), outputs: types(&node.outputs) },
+            types: graph.types(node),
             inputs: node.inputs.iter().map(place).collect(),
             outputs: node.outputs.iter().map(place).collect(),
             layer: node.layer.clone(),

@@ -4,15 +4,16 @@
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::Start;
-use super::depthwise::{self, forward_rows};
+use super::conv::Geometry;
+use super::depthwise::forward_rows;
 use super::matmul::{self, Product, Right};
 use super::parallel;
 use super::simd::Isa;
 
 /// The geometry of both convolutions.
 #[derive(Clone, Copy, Debug)]
-pub struct Geometry {
-    pub depthwise: depthwise::Geometry,
+pub struct Separable {
+    pub depthwise: Geometry,
     pub out_channels: usize,
 }
 
@@ -20,12 +21,12 @@ pub struct Geometry {
 /// shares them out more evenly.
 const PIXELS: usize = 98;
 
-impl Geometry {
+impl Separable {
     /// The pointwise convolution.
     fn product(&self) -> Product {
-        let depthwise::Geometry { batch, out_height, out_width, channels, .. } = self.depthwise;
+        let Geometry { batch, out_height, out_width, in_channels, .. } = self.depthwise;
         let m = batch * out_height * out_width;
-        Product { m, n: self.out_channels, k: channels, a_transposed: false, b_transposed: false }
+        Product { m, n: self.out_channels, k: in_channels, a_transposed: false, b_transposed: false }
     }
 
     /// Rows of pixels in a work item, at most.
@@ -35,7 +36,7 @@ impl Geometry {
 
     /// Rows of pixels in a work item: of several workers, the one with the most rows should have as few as possible.
     fn rows(&self) -> usize {
-        let depthwise::Geometry { batch, out_height, .. } = self.depthwise;
+        let Geometry { batch, out_height, .. } = self.depthwise;
         let workers = parallel::workers();
         if workers == 1 {
             return self.most_rows(PIXELS);
@@ -46,18 +47,18 @@ impl Geometry {
 }
 
 /// Elements of the pointwise weights in the form that the kernel reads.
-pub fn prepared_len(isa: Isa, g: &Geometry) -> usize {
+pub fn prepared_len(isa: Isa, g: &Separable) -> usize {
     matmul::prepared_len(isa, &g.product())
 }
 
 /// Brings pointwise weights into that form.
-pub fn prepare(isa: Isa, g: &Geometry, w: &[f32], prepared: &mut [f32]) {
+pub fn prepare(isa: Isa, g: &Separable, w: &[f32], prepared: &mut [f32]) {
     matmul::prepare(isa, &g.product(), w, prepared);
 }
 
 /// Elements of scratch that [`forward`] needs: shared by all workers, and for each of them.
-pub fn scratch(isa: Isa, g: &Geometry) -> (usize, usize) {
-    (g.depthwise.channels + prepared_len(isa, g), g.most_rows(2 * PIXELS) * g.depthwise.out_row())
+pub fn scratch(isa: Isa, g: &Separable) -> (usize, usize) {
+    (g.depthwise.in_channels + prepared_len(isa, g), g.most_rows(2 * PIXELS) * g.depthwise.out_row())
 }
 
 /// Weights and bias of the two convolutions.
@@ -74,7 +75,7 @@ pub struct Weights<'a> {
 /// `y [N, P, Q, O] = clamp_1(clamp_0(x [N, H, W, C] * depthwise) pointwise + bias)`.
 pub fn forward(
     isa: Isa,
-    g: &Geometry,
+    g: &Separable,
     x: &[f32],
     weights: Weights,
     clamps: [Clamp; 2],
@@ -83,7 +84,7 @@ pub fn forward(
 ) {
     let (shared, each) = self::scratch(isa, g);
     let (shared, middle) = scratch.split_at_mut(shared);
-    let (zeros, space) = shared.split_at_mut(g.depthwise.channels);
+    let (zeros, space) = shared.split_at_mut(g.depthwise.in_channels);
     zeros.fill(0.0);
     let packed = match weights.pointwise {
         Right::Packed(packed) => packed,
@@ -94,7 +95,7 @@ pub fn forward(
     };
     let [w, bias] = weights.depthwise;
     let operands = [x, w, bias, &*zeros];
-    let (k, n) = (g.depthwise.channels, g.out_channels);
+    let (k, n) = (g.depthwise.in_channels, g.out_channels);
     let row = g.depthwise.out_width * n;
     let items = parallel::row_blocks(y, g.depthwise.out_height * row, row, g.rows());
     parallel::for_each(items, middle, each, |(image, first, y), middle| {

@@ -6,7 +6,7 @@ use crate::data::DEFAULT_SIZE;
 use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::{Builder, Training};
-use crate::ops::conv2d::Padding;
+use crate::ops::conv::Padding;
 use crate::weights::Layout;
 
 /// The model.

@@ -11,8 +11,7 @@ use crate::ops::Activation;
 use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::batch_norm_infer::BatchNormInfer;
-use crate::ops::conv2d::{Conv2d, Padding};
-use crate::ops::depthwise_conv2d::DepthwiseConv2d;
+use crate::ops::conv::{Conv, Padding};
 use crate::ops::dropout::Dropout;
 use crate::ops::global_average_pool::GlobalAveragePool;
 use crate::ops::matmul::Matmul;
@@ -210,7 +209,7 @@ impl<'g> Builder<'g> {
         self.layer_of_window(name, "conv2d", Some((kernel, stride)), |b| {
             let w = b.conv2d_weight(name, x, channels, kernel)?;
             let bias = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
-            b.graph.apply1(Conv2d { stride, padding, activation: Activation::None }, &[x, w, bias])
+            b.graph.apply1(Conv::new(stride, padding, 1).with_bias(), &[x, w, bias])
         })
     }
 
@@ -226,7 +225,7 @@ impl<'g> Builder<'g> {
     ) -> Result<Value> {
         self.layer_of_window(name, "conv2d", Some((kernel, stride)), |b| {
             let w = b.conv2d_weight(name, x, channels, kernel)?;
-            b.graph.apply1(Conv2d { stride, padding, activation: Activation::None }, &[x, w])
+            b.graph.apply1(Conv::new(stride, padding, 1), &[x, w])
         })
     }
 
@@ -249,10 +248,9 @@ impl<'g> Builder<'g> {
         self.layer_of_window(name, "depthwise", Some((kernel, stride)), |b| {
             let channels = b.graph.ty(x).shape.last();
             let init = Init::GlorotUniform { fan_in: kernel * kernel, fan_out: kernel * kernel };
-            let shape = [kernel, kernel, channels];
-            let w = b.parameter(format!("{name}.weight"), shape, Layout::Depthwise, init)?;
-            let activation = Activation::None;
-            b.graph.apply1(DepthwiseConv2d { stride, padding, activation }, &[x, w])
+            let shape = [kernel, kernel, 1, channels];
+            let w = b.parameter(format!("{name}.weight"), shape, Layout::Convolution, init)?;
+            b.graph.apply1(Conv::new(stride, padding, channels), &[x, w])
         })
     }
 

@@ -49,7 +49,7 @@ impl Op for Adam {
         "adam"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [p, m, v, gradient, rate, step] = expect(inputs)?;
         require(
             [m, v, gradient].iter().all(|t| *t == p),
@@ -62,25 +62,27 @@ impl Op for Adam {
         Ok(vec![p.clone(); 3])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0), (1, 1), (2, 2)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0), (1, 1), (2, 2)])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (gradient, rate, step) = (args.input(3), args.input(4)[0], args.input_u32(5)[0]);
-        let [correct_m, correct_v, epsilon] = self.at_step(f64::from(step) + 1.0).map(|v| v as f32);
-        let Adam { beta1, beta2, decay, .. } = *self;
-        let ([p, m, v], _) = args.output_many();
-        let block = 16 * BLOCK;
-        let moments = m.chunks_mut(block).zip(v.chunks_mut(block));
-        let items = p.chunks_mut(block).zip(moments).zip(gradient.chunks(block));
-        parallel::for_each(items, &mut [], 0, |((p, (m, v)), gradient), _| {
-            for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(gradient) {
-                *m = beta1 * *m + (1.0 - beta1) * g;
-                *v = beta2 * *v + (1.0 - beta2) * g * g;
-                *p -= rate * (decay * *p + *m * correct_m / ((*v * correct_v).sqrt() + epsilon));
-            }
-        });
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let op @ Adam { beta1, beta2, decay, .. } = *self;
+        CpuStep::new(move |args| {
+            let (gradient, rate, step) = (args.inputs[3], args.inputs[4][0], args.input_u32(5)[0]);
+            let [correct_m, correct_v, epsilon] = op.at_step(f64::from(step) + 1.0).map(|v| v as f32);
+            let ([p, m, v], _) = args.outputs();
+            let block = 16 * BLOCK;
+            let moments = m.chunks_mut(block).zip(v.chunks_mut(block));
+            let items = p.chunks_mut(block).zip(moments).zip(gradient.chunks(block));
+            parallel::for_each(items, &mut [], 0, |((p, (m, v)), gradient), _| {
+                for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(gradient) {
+                    *m = beta1 * *m + (1.0 - beta1) * g;
+                    *v = beta2 * *v + (1.0 - beta2) * g * g;
+                    *p -= rate * (decay * *p + *m * correct_m / ((*v * correct_v).sqrt() + epsilon));
+                }
+            });
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -13,7 +13,7 @@ impl Op for Add {
         "add"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [a, b] = expect(inputs)?;
         require(a == b, "the two inputs must have one shape")?;
         Ok(vec![a.clone()])
@@ -23,21 +23,23 @@ impl Op for Add {
         Ok(vec![grads[0], grads[0]])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
     }
 
-    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
-        Some(&[0, 1])
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0, 1], &part)
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let b = args.input(1);
-        let (y, _) = args.output();
-        let block = 16 * BLOCK;
-        parallel::for_each(y.chunks_mut(block).zip(b.chunks(block)), &mut [], 0, |(y, b), _| {
-            y.iter_mut().zip(b).for_each(|(y, b)| *y += b);
-        });
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        CpuStep::new(|args| {
+            let b = args.inputs[1];
+            let (y, _) = args.output();
+            let block = 16 * BLOCK;
+            parallel::for_each(y.chunks_mut(block).zip(b.chunks(block)), &mut [], 0, |(y, b), _| {
+                y.iter_mut().zip(b).for_each(|(y, b)| *y += b);
+            });
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -129,15 +129,11 @@ impl Augment {
 
 impl Op for Augment {
     fn name(&self) -> &'static str {
-        "augment"
-    }
-
-    fn title(&self) -> &'static str {
         let changes = self.flip || self.shift > 0 || self.cutout > 0;
-        if changes { "augment" } else { "normalise" }
+        if changes { "augment" } else { "batch" }
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [data, labels, indices, step] = expect(inputs)?;
         let &[count, words] = data.dims() else {
             return Err("the data set must be [M, W]".into());
@@ -152,27 +148,34 @@ impl Op for Augment {
         Ok(vec![TensorType::f32([batch, self.size, self.size, 3]), TensorType::u32([batch])])
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (data, labels) = (args.input_u32(0), args.input_u32(1));
-        let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
-        let record = types.inputs[0].shape.last();
-        let out_labels: &mut [u32] = bytemuck::cast_slice_mut(args.outputs[1]);
-        for (out, &index) in out_labels.iter_mut().zip(indices) {
-            *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
-        }
-        let (x, _) = args.output();
-        let table = self.table();
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        let (op, record, table) = (*self, types.inputs[0].shape.last(), self.table());
         let row = 3 * self.size;
-        let blocks = parallel::row_blocks(x, row * self.size, row, (BLOCK / row).max(1));
-        parallel::for_each(blocks, &mut [], 0, |(n, first, rows), _| {
-            let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
-                return rows.fill(0.0);
-            };
-            let (change, pixels) = (self.change(step, n), bytemuck::cast_slice(words));
-            for (y, row) in rows.chunks_exact_mut(row).enumerate() {
-                self.row(&change, &table, pixels, first + y, row);
+        CpuStep::new(move |args| {
+            let (data, labels) = (args.input_u32(0), args.input_u32(1));
+            let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
+            let out_labels: &mut [u32] = bytemuck::cast_slice_mut(args.outputs[1]);
+            for (out, &index) in out_labels.iter_mut().zip(indices) {
+                *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
             }
-        });
+            let (x, _) = args.output();
+            let blocks = parallel::row_blocks(x, row * op.size, row, (BLOCK / row).max(1));
+            parallel::for_each(blocks, &mut [], 0, |(n, first, rows), _| {
+                let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
+                    return rows.fill(0.0);
+                };
+                let (change, pixels) = (op.change(step, n), bytemuck::cast_slice(words));
+                for (y, row) in rows.chunks_exact_mut(row).enumerate() {
+                    op.row(&change, &table, pixels, first + y, row);
+                }
+            });
+        })
+    }
+
+    /// Of the data set only the batch's part is read.
+    fn cost(&self, types: &Types) -> Cost {
+        let read = types.outputs[0].dims()[0] * types.inputs[0].shape.last();
+        Cost { flops: 0, bytes: (4 * read + types.outputs[0].bytes()) as u64 }
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

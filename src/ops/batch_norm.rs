@@ -2,12 +2,13 @@
 //!
 //! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
 //!
-//! with the mean and the biased variance of this batch. The activation is there because [`crate::graph::fuse`]
+//! with the mean and the biased variance of this batch. The activation is there because a rule of the devices
 //! puts it there: it saves a pass over memory in both directions.
 
 use super::batch_norm_grad::BatchNormGrad;
 use super::batch_norm_infer::BatchNormInfer;
 use super::case::{Case, Fill, REDUCTIONS};
+use super::moments::{moments_on_gpu, moments_reference};
 use super::*;
 use crate::kernels::batch_norm;
 
@@ -33,35 +34,6 @@ pub(crate) fn scale_and_shift(
         scale[c] = gamma[c] / (variance[c] + epsilon).sqrt();
         shift[c] = beta[c] - mean[c] * scale[c];
     }
-}
-
-/// The launches that find mean and variance of input 0, and where they put them.
-pub(crate) fn moments_on_gpu(x: &TensorType, outputs: [usize; 2]) -> Dispatches {
-    let channels = x.shape.last();
-    let reduction = Reduction::new(x);
-    let stage = |entry, bindings, groups| Dispatch {
-        shader: wide_shader!(channels, "batch_norm", "rows"),
-        entry,
-        constants: reduction.constants(),
-        bindings,
-        groups,
-    };
-    let (partial, [mean, variance]) = (Operand::Scratch(0), outputs.map(Operand::Output));
-    let list = vec![
-        stage("blocks", vec![Operand::Input(0), partial], reduction.block_groups()),
-        stage("total", vec![partial, mean, variance], reduction.total_groups()),
-    ];
-    Dispatches { scratch: vec![reduction.partial(2, channels)], list }
-}
-
-/// Mean and biased variance of every channel, naively.
-pub(crate) fn moments_reference(x: &[f64], channels: usize) -> [Vec<f64>; 2] {
-    let column = |c: usize| x.iter().skip(c).step_by(channels);
-    let count = (x.len() / channels) as f64;
-    let mean: Vec<f64> = (0..channels).map(|c| column(c).sum::<f64>() / count).collect();
-    let variance =
-        (0..channels).map(|c| column(c).map(|x| (x - mean[c]).powi(2)).sum::<f64>() / count).collect();
-    [mean, variance]
 }
 
 /// The constants of the gradient's shaders.
@@ -93,7 +65,7 @@ impl Op for BatchNorm {
         "batch_norm"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x, gamma, beta] = expect(inputs)?;
         per_channel(x, &[gamma, beta])?;
         Ok(vec![x.clone(), gamma.clone(), gamma.clone()])
@@ -108,17 +80,16 @@ impl Op for BatchNorm {
         Ok(graph.apply(op, &inputs)?.into_iter().map(Some).collect())
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
-        let channels = types.inputs[1].len();
-        2 * channels + batch_norm::moments_scratch(types.inputs[0].len() / channels, channels)
-    }
-
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (isa, x, gamma, beta) = (args.isa, args.input(0), args.input(1), args.input(2));
-        let ([y, mean, variance], scratch) = args.output_many();
-        let (line, rest) = scratch.split_at_mut(2 * gamma.len());
-        batch_norm::moments(isa, x, mean, variance, rest);
-        batch_norm::apply(isa, x, self.apply().line([gamma, beta, mean, variance], line), y);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (norm, channels) = (self.apply().normalise(), types.inputs[1].len());
+        let moments = batch_norm::moments_scratch(types.inputs[0].len() / channels, channels);
+        CpuStep::with_scratch(2 * channels + moments, move |args| {
+            let [x, gamma, beta] = args.inputs_from(0);
+            let ([y, mean, variance], scratch) = args.outputs();
+            let (line, rest) = scratch.split_at_mut(2 * channels);
+            batch_norm::moments(target.isa, x, mean, variance, rest);
+            batch_norm::apply(target.isa, x, norm.line([gamma, beta, mean, variance], line), y);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -5,6 +5,7 @@
 //! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
 
 use super::batch_norm::{constants, per_channel, scale_and_shift};
+use super::batch_norm_infer::Normalise;
 use super::case::{Case, Fill, REDUCTIONS};
 use super::dispatch::Shader;
 use super::*;
@@ -18,6 +19,12 @@ pub struct BatchNormGrad {
     pub epsilon: f32,
     /// The forward node's.
     pub activation: Activation,
+}
+
+impl From<Normalise> for BatchNormGrad {
+    fn from(Normalise { epsilon, activation }: Normalise) -> BatchNormGrad {
+        BatchNormGrad { epsilon, activation }
+    }
 }
 
 /// Vectors of coefficients in scratch, each an element a channel.
@@ -121,26 +128,24 @@ impl Op for BatchNormGrad {
         "batch_norm_grad"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [dy, x, gamma, beta, mean, variance] = expect(inputs)?;
         require(dy == x, "dy and x must have one shape")?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone(), gamma.clone(), beta.clone()])
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
-        let channels = types.inputs[2].len();
-        Passes::scratch(channels) + rows::scratch(types.inputs[1].len() / channels, channels, 2)
-    }
-
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let isa = args.isa;
-        let inputs = std::array::from_fn(|i| args.input(i));
-        let ([dx, dgamma, dbeta], scratch) = args.output_many();
-        let (mut passes, rest) = Passes::new(self, inputs, scratch);
-        gradient_sums(isa, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
-        let backward = passes.backward;
-        gradient_apply(isa, backward, passes.line(dgamma, dbeta), dx);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (op, channels) = (*self, types.inputs[2].len());
+        let sums = rows::scratch(types.inputs[1].len() / channels, channels, 2);
+        CpuStep::with_scratch(Passes::scratch(channels) + sums, move |args| {
+            let inputs = args.inputs_from(0);
+            let ([dx, dgamma, dbeta], scratch) = args.outputs();
+            let (mut passes, rest) = Passes::new(&op, inputs, scratch);
+            gradient_sums(target.isa, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
+            let backward = passes.backward;
+            gradient_apply(target.isa, backward, passes.line(dgamma, dbeta), dx);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

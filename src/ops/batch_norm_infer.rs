@@ -12,7 +12,7 @@ use super::batch_norm_grad::BatchNormGrad;
 use super::case::{Case, Fill};
 use super::zeros::Zeros;
 use super::*;
-use crate::kernels::batch_norm;
+use crate::kernels::batch_norm::{self, Line};
 
 /// See the module's documentation. Inputs: x `[..., C]`, then gamma, beta, mean and variance `[C]`.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,22 @@ pub struct BatchNormInfer {
     pub activation: Activation,
 }
 
-impl BatchNormInfer {
+/// What [`BatchNormInfer`] does, as data of an op that does it on the way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalise {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Applied to the result.
+    pub activation: Activation,
+}
+
+impl From<Normalise> for BatchNormInfer {
+    fn from(Normalise { epsilon, activation }: Normalise) -> BatchNormInfer {
+        BatchNormInfer { epsilon, activation }
+    }
+}
+
+impl Normalise {
     /// What becomes of x by gamma, beta, mean and variance; it takes two elements a channel of
     /// `space`.
     pub(crate) fn line<'a>(&self, vectors: [&[f32]; 4], space: &'a mut [f32]) -> Line<'a> {
@@ -34,12 +49,19 @@ impl BatchNormInfer {
     }
 }
 
+impl BatchNormInfer {
+    /// The same as data.
+    pub(crate) fn normalise(self) -> Normalise {
+        Normalise { epsilon: self.epsilon, activation: self.activation }
+    }
+}
+
 impl Op for BatchNormInfer {
     fn name(&self) -> &'static str {
         "batch_norm_infer"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x, gamma, beta, mean, variance] = expect(inputs)?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone()])
@@ -76,19 +98,17 @@ impl Op for BatchNormInfer {
         Ok(out)
     }
 
-    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
-        Some(&[0])
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
-        2 * types.inputs[1].len()
-    }
-
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (isa, x) = (args.isa, args.input(0));
-        let vectors = std::array::from_fn(|i| args.input(1 + i));
-        let (y, scratch) = args.output();
-        batch_norm::apply(isa, x, self.line(vectors, scratch), y);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let normalise = self.normalise();
+        CpuStep::with_scratch(2 * types.inputs[1].len(), move |args| {
+            let (x, vectors) = (args.inputs[0], args.inputs_from(1));
+            let (y, scratch) = args.output();
+            batch_norm::apply(target.isa, x, normalise.line(vectors, scratch), y);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -2,10 +2,10 @@
 //!
 //! `y = max over the window of activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
 //!
-//! [`crate::graph::fuse`] makes it of the two in training, where the convolution before has gathered the statistics. It
+//! A rule of the devices makes it of the two in training, where the convolution before has gathered the statistics. It
 //! saves half of the traffic: the normalised values are neither stored nor read.
 
-use super::batch_norm_infer::BatchNormInfer;
+use super::batch_norm_infer::{BatchNormInfer, Normalise};
 use super::case::{Case, Fill};
 use super::max_pool::MaxPool;
 use super::*;
@@ -19,7 +19,7 @@ pub const POOL: MaxPool = MaxPool::side_by_side(2);
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormMaxPool {
     /// Its activation is applied before the largest is chosen.
-    pub norm: BatchNormInfer,
+    pub norm: Normalise,
 }
 
 /// Of the images `[N, H, W, C]`.
@@ -32,19 +32,17 @@ impl Op for BatchNormMaxPool {
         "batch_norm_max_pool"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
-        POOL.output_types(&[&self.norm.output_types(inputs)?.remove(0)])
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        POOL.output_types(&[&BatchNormInfer::from(self.norm).output_types(inputs)?.remove(0)])
     }
 
-    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
-        self.norm.cpu_scratch(types, isa, threads)
-    }
-
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x) = (args.isa, args.input(0));
-        let vectors = std::array::from_fn(|i| args.input(1 + i));
-        let (y, scratch) = args.output();
-        batch_norm_pool::apply(isa, size(&types.inputs[0]), x, self.norm.line(vectors, scratch), y);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (norm, size) = (self.norm, size(&types.inputs[0]));
+        CpuStep::with_scratch(2 * types.inputs[1].len(), move |args| {
+            let (x, vectors) = (args.inputs[0], args.inputs_from(1));
+            let (y, scratch) = args.output();
+            batch_norm_pool::apply(target.isa, size, x, norm.line(vectors, scratch), y);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
@@ -65,7 +63,7 @@ impl Op for BatchNormMaxPool {
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let pooled = Types { inputs: types.inputs[..1].to_vec(), outputs: types.outputs.clone() };
-        POOL.reference(&pooled, &self.norm.reference(types, inputs))
+        POOL.reference(&pooled, &BatchNormInfer::from(self.norm).reference(types, inputs))
     }
 }
 
@@ -83,7 +81,7 @@ pub fn cases() -> Vec<Case> {
             vector(-0.5, 0.5),
             variance,
         ];
-        Case::new(BatchNormMaxPool { norm: BatchNormInfer { epsilon: 1e-3, activation } }, inputs)
+        Case::new(BatchNormMaxPool { norm: Normalise { epsilon: 1e-3, activation } }, inputs)
     };
     vec![
         case([2, 4, 6, 5], Activation::None),

@@ -3,7 +3,7 @@
 
 use super::batch_norm::per_channel;
 use super::batch_norm_grad::{BatchNormGrad, Passes, gradient_shader};
-use super::batch_norm_infer::BatchNormInfer;
+use super::batch_norm_infer::{BatchNormInfer, Normalise};
 use super::batch_norm_max_pool::{POOL, size};
 use super::case::{Case, Fill};
 use super::max_pool_grad::MaxPoolGrad;
@@ -13,16 +13,8 @@ use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_scratch, gr
 /// Inputs: dy `[N, H / 2, W / 2, C]`, x `[N, H, W, C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormMaxPoolGrad {
-    /// Added to the variance.
-    pub epsilon: f32,
     /// The forward node's.
-    pub activation: Activation,
-}
-
-impl BatchNormMaxPoolGrad {
-    fn norm(&self) -> BatchNormGrad {
-        BatchNormGrad { epsilon: self.epsilon, activation: self.activation }
-    }
+    pub norm: Normalise,
 }
 
 impl Op for BatchNormMaxPoolGrad {
@@ -30,38 +22,41 @@ impl Op for BatchNormMaxPoolGrad {
         "batch_norm_max_pool_grad"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [dy, x, gamma, beta, mean, variance] = expect(inputs)?;
         require(POOL.output_types(&[x])?[0] == *dy, "dy must have the shape of x, pooled")?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone(), gamma.clone(), beta.clone()])
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
-        let (x, channels) = (&types.inputs[1], types.inputs[2].len());
-        Passes::scratch(channels) + gradient_scratch(size(x), x.dims()[0], channels)
-    }
-
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, size) = (args.isa, size(&types.inputs[1]));
-        let inputs = std::array::from_fn(|i| args.input(i));
-        let ([dx, dgamma, dbeta], scratch) = args.output_many();
-        let (mut passes, rest) = Passes::new(&self.norm(), inputs, scratch);
-        gradient_sums(isa, size, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
-        let backward = passes.backward;
-        gradient_apply(isa, size, backward, passes.line(dgamma, dbeta), dx);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (norm, size) = (BatchNormGrad::from(self.norm), size(&types.inputs[1]));
+        let channels = types.inputs[2].len();
+        let sums = gradient_scratch(size, types.inputs[1].dims()[0], channels);
+        CpuStep::with_scratch(Passes::scratch(channels) + sums, move |args| {
+            let inputs = args.inputs_from(0);
+            let ([dx, dgamma, dbeta], scratch) = args.outputs();
+            let (mut passes, rest) = Passes::new(&norm, inputs, scratch);
+            gradient_sums(target.isa, size, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
+            let backward = passes.backward;
+            gradient_apply(target.isa, size, backward, passes.line(dgamma, dbeta), dx);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let Size { height, width } = size(&types.inputs[1]);
         let constants = [("HEIGHT", height as f64), ("WIDTH", width as f64)];
-        self.norm().dispatches(types, gradient_shader!(types, "pooled_gradient"), &constants)
+        BatchNormGrad::from(self.norm).dispatches(
+            types,
+            gradient_shader!(types, "pooled_gradient"),
+            &constants,
+        )
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
         let (x_type, pooled_type) = (&types.inputs[1], &types.inputs[0]);
-        let norm = BatchNormInfer { epsilon: self.epsilon, activation: self.activation };
+        let norm = BatchNormInfer::from(self.norm);
         let whole = Types { inputs: types.inputs[1..].to_vec(), outputs: vec![x_type.clone()] };
         let normal = norm.reference(&whole, &[x, gamma, beta, mean, variance].map(Vec::clone)).remove(0);
         let pool = Types { inputs: vec![x_type.clone()], outputs: vec![pooled_type.clone()] };
@@ -73,7 +68,7 @@ impl Op for BatchNormMaxPoolGrad {
         let spread = MaxPoolGrad { pool: POOL }.reference(&back, &[normal, largest, dy.clone()]).remove(0);
         let mut inputs = inputs.to_vec();
         inputs[0] = spread;
-        self.norm().reference(types, &inputs)
+        BatchNormGrad::from(self.norm).reference(types, &inputs)
     }
 }
 
@@ -93,7 +88,7 @@ pub fn cases() -> Vec<Case> {
             vector(-0.1, 0.1),
             variance,
         ];
-        Case::new(BatchNormMaxPoolGrad { epsilon: 1e-5, activation }, inputs)
+        Case::new(BatchNormMaxPoolGrad { norm: Normalise { epsilon: 1e-5, activation } }, inputs)
     };
     vec![
         case([2, 4, 6, 5], Activation::None),

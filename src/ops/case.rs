@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Op;
+use super::{Op, Types};
 use crate::kernels::rng::{self, Stream};
 use crate::tensor::{DType, TensorType};
 
@@ -55,6 +55,22 @@ impl Case {
     pub fn differentiable(mut self, inputs: &[usize]) -> Self {
         self.differentiable = inputs.to_vec();
         self
+    }
+
+    /// Types of the op's operands.
+    ///
+    /// # Panics
+    /// If the op rejects the inputs.
+    pub fn types(&self) -> Types {
+        let inputs: Vec<TensorType> = self.inputs.iter().map(|(ty, _)| ty.clone()).collect();
+        let outputs = self.op.output_types(&inputs.iter().collect::<Vec<_>>());
+        let outputs = outputs.unwrap_or_else(|problem| panic!("{:?}: {problem}", self.op));
+        Types { inputs, outputs }
+    }
+
+    /// Whether a GPU can compute it: not what only a CPU's rules make.
+    pub fn has_shaders(&self) -> bool {
+        !self.op.gpu(&self.types()).list.is_empty()
     }
 
     /// The values of input `index`, as `f64`; integers as their values.

@@ -17,24 +17,27 @@ impl Op for Clip {
         "clip"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [gradient, squares] = expect(inputs)?;
         require(squares == &TensorType::f32([1]), "the sum of squares must be f32[1]")?;
         Ok(vec![gradient.clone()])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let squares = args.input(1)[0];
-        if squares > self.limit * self.limit {
-            let factor = self.limit / squares.sqrt();
-            parallel::for_each(args.output().0.chunks_mut(16 * BLOCK), &mut [], 0, |gradient, _| {
-                gradient.iter_mut().for_each(|g| *g *= factor);
-            });
-        }
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let limit = self.limit;
+        CpuStep::new(move |args| {
+            let squares = args.inputs[1][0];
+            if squares > limit * limit {
+                let factor = limit / squares.sqrt();
+                parallel::for_each(args.output().0.chunks_mut(16 * BLOCK), &mut [], 0, |gradient, _| {
+                    gradient.iter_mut().for_each(|g| *g *= factor);
+                });
+            }
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -12,7 +12,7 @@ impl Op for Copy {
         "copy"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         Ok(vec![x.clone()])
     }
@@ -21,9 +21,11 @@ impl Op for Copy {
         Ok(vec![grads[0]])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let x = args.input(0);
-        args.output().0.copy_from_slice(x);
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        CpuStep::new(|args| {
+            let x = args.inputs[0];
+            args.output().0.copy_from_slice(x);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -35,7 +35,7 @@ impl Op for Dropout {
         "dropout"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x, step] = expect(inputs)?;
         require((0.0..1.0).contains(&self.rate), format!("the rate must lie in [0, 1), not {}", self.rate))?;
         require(step == &TensorType::u32([1]), "step must be u32[1]")?;
@@ -48,19 +48,22 @@ impl Op for Dropout {
         Ok(vec![dx.transpose()?, None])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let step = args.input_u32(1)[0];
-        let (y, _) = args.output();
-        parallel::for_each(y.chunks_mut(1024).enumerate(), &mut [], 0, |(chunk, y), _| {
-            for (block, y) in y.chunks_mut(4).enumerate() {
-                let mask = self.mask(step, chunk * 256 + block);
-                y.iter_mut().zip(mask).for_each(|(y, mask)| *y *= mask);
-            }
-        });
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let op = *self;
+        CpuStep::new(move |args| {
+            let step = args.input_u32(1)[0];
+            let (y, _) = args.output();
+            parallel::for_each(y.chunks_mut(1024).enumerate(), &mut [], 0, |(chunk, y), _| {
+                for (block, y) in y.chunks_mut(4).enumerate() {
+                    let mask = op.mask(step, chunk * 256 + block);
+                    y.iter_mut().zip(mask).for_each(|(y, mask)| *y *= mask);
+                }
+            });
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

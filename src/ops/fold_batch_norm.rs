@@ -9,7 +9,7 @@
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::case::{Case, Fill};
 use super::*;
-use crate::kernels::batch_norm::{self, NO_CLAMP};
+use crate::kernels::batch_norm::{self, Line, NO_CLAMP};
 
 /// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`, and the
 /// convolution's bias `[O]`, if it has one; outputs: the new w and bias.
@@ -24,29 +24,26 @@ impl Op for FoldBatchNorm {
         "fold_batch_norm"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         require((5..=6).contains(&inputs.len()), "takes w, gamma, beta, mean, variance and perhaps a bias")?;
         per_channel(inputs[0], &inputs[1..])?;
         Ok(vec![inputs[0].clone(), inputs[1].clone()])
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
-        3 * types.inputs[1].len()
-    }
-
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let isa = args.isa;
-        let [w, gamma, beta, mean, variance] = std::array::from_fn(|i| args.input(i));
-        let old_bias = (types.inputs.len() == 6).then(|| args.input(5));
-        let ([folded, bias], scratch) = args.output_many();
-        let (scale, rest) = scratch.split_at_mut(gamma.len());
-        let zero = &mut rest[..gamma.len()];
-        zero.fill(0.0);
-        scale_and_shift([gamma, beta, mean, variance], self.epsilon, scale, bias);
-        for (bias, (old, scale)) in bias.iter_mut().zip(old_bias.unwrap_or(zero).iter().zip(&*scale)) {
-            *bias += old * scale;
-        }
-        batch_norm::apply(isa, w, Line { scale, shift: zero, clamp: NO_CLAMP }, folded);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (epsilon, channels, has_bias) = (self.epsilon, types.inputs[1].len(), types.inputs.len() == 6);
+        CpuStep::with_scratch(2 * channels, move |args| {
+            let [w, gamma, beta, mean, variance, old_bias] = args.inputs_from(0);
+            let ([folded, bias], scratch) = args.outputs();
+            let (scale, zero) = scratch.split_at_mut(channels);
+            zero.fill(0.0);
+            scale_and_shift([gamma, beta, mean, variance], epsilon, scale, bias);
+            let old_bias = if has_bias { old_bias } else { &*zero };
+            for (bias, (old, scale)) in bias.iter_mut().zip(old_bias.iter().zip(&*scale)) {
+                *bias += old * scale;
+            }
+            batch_norm::apply(target.isa, w, Line { scale, shift: zero, clamp: NO_CLAMP }, folded);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -14,7 +14,7 @@ impl Op for GlobalAveragePool {
         "global_average_pool"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         let &[batch, _, _, channels] = x.dims() else {
             return Err("x must be [N, H, W, C]".into());
@@ -29,13 +29,15 @@ impl Op for GlobalAveragePool {
         Ok(vec![dx.transpose()?])
     }
 
-    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
-        Some(&[0])
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x) = (args.isa, args.input(0));
-        pool::average(isa, x, types.inputs[0].shape.last(), args.output().0);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let channels = types.inputs[0].shape.last();
+        CpuStep::new(move |args| {
+            pool::average(target.isa, args.inputs[0], channels, args.output().0);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -17,7 +17,7 @@ impl Op for GlobalAveragePoolGrad {
         "global_average_pool_grad"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [dy] = expect(inputs)?;
         let &[batch, _, _, channels] = self.shape.dims() else {
             return Err("x must be [N, H, W, C]".into());
@@ -26,9 +26,11 @@ impl Op for GlobalAveragePoolGrad {
         Ok(vec![TensorType::f32(self.shape.clone())])
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, dy) = (args.isa, args.input(0));
-        pool::average_gradient(isa, dy, types.inputs[0].shape.last(), args.output().0);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let channels = types.inputs[0].shape.last();
+        CpuStep::new(move |args| {
+            pool::average_gradient(target.isa, args.inputs[0], channels, args.output().0);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -70,7 +70,7 @@ impl Op for Matmul {
         "matmul"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         require((2..=3).contains(&inputs.len()), "takes a, b and perhaps a bias")?;
         let product = self.product(inputs[0].dims(), inputs[1].dims())?;
         let bias_fits = inputs.get(2).is_none_or(|bias| bias.dims() == [product.n]);
@@ -105,29 +105,20 @@ impl Op for Matmul {
         Ok(out)
     }
 
-    fn flops(&self, types: &Types) -> u64 {
+    fn cost(&self, types: &Types) -> Cost {
         let Product { m, n, k, .. } = self.planned(types);
-        2 * (m * n * k) as u64
+        Cost::of(types, 2 * (m * n * k) as u64)
     }
 
-    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
-        let (shared, each) = matmul::scratch(isa, &self.planned(types));
-        shared + threads * each
-    }
-
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, a, b) = (args.isa, args.input(0), args.input(1));
-        let bias = (types.inputs.len() == 3).then(|| args.input(2));
-        let (y, scratch) = args.output();
-        matmul::multiply(
-            isa,
-            &self.planned(types),
-            (a.into(), Right::Plain(b)),
-            bias,
-            NO_CLAMP,
-            y.into(),
-            scratch,
-        );
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (isa, product, has_bias) = (target.isa, self.planned(types), types.inputs.len() == 3);
+        let (shared, each) = matmul::scratch(isa, &product);
+        CpuStep::with_scratch(shared + target.threads * each, move |args| {
+            let [a, b, bias] = args.inputs_from(0);
+            let bias = has_bias.then_some(bias);
+            let (y, scratch) = args.output();
+            matmul::multiply(isa, &product, (a.into(), Right::Plain(b)), bias, NO_CLAMP, y.into(), scratch);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

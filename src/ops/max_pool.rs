@@ -68,7 +68,7 @@ impl Op for MaxPool {
         "max_pool"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         let g = self.geometry(x.dims())?;
         Ok(vec![TensorType::f32([x.dims()[0], g.out_height, g.out_width, g.channels])])
@@ -80,13 +80,13 @@ impl Op for MaxPool {
         Ok(vec![dx.transpose()?])
     }
 
-    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
-        Some(&[0])
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x) = (args.isa, args.input(0));
-        pool::forward(isa, self.planned(&types.inputs[0]), x, args.output().0);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let g = self.planned(&types.inputs[0]);
+        CpuStep::new(move |args| pool::forward(target.isa, g, args.inputs[0], args.output().0))
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

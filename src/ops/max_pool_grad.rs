@@ -17,15 +17,18 @@ impl Op for MaxPoolGrad {
         "max_pool_grad"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x, y, dy] = expect(inputs)?;
         require(self.pool.output_types(&[x])?[0] == *y && y == dy, "y and dy must be pooled from x")?;
         Ok(vec![x.clone()])
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (isa, x, y, dy) = (args.isa, args.input(0), args.input(1), args.input(2));
-        pool::gradient(isa, self.pool.planned(&types.inputs[0]), x, y, dy, args.output().0);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let g = self.pool.planned(&types.inputs[0]);
+        CpuStep::new(move |args| {
+            let [x, y, dy] = args.inputs_from(0);
+            pool::gradient(target.isa, g, x, y, dy, args.output().0);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -11,11 +11,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
-use crate::kernels::batch_norm::Line;
-use crate::kernels::input::Input;
-use crate::kernels::parallel::{Epilogue, Output};
-use crate::kernels::simd::Isa;
 use crate::tensor::TensorType;
+use cpu_step::{CpuStep, CpuTarget};
 use dispatch::{
     Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
     width,
@@ -32,15 +29,9 @@ pub mod batch_norm_max_pool;
 pub mod batch_norm_max_pool_grad;
 pub mod case;
 pub mod clip;
-pub mod conv2d;
-pub mod conv2d_input_grad;
-pub mod conv2d_weight_grad;
-pub mod conv_batch_norm_grad;
-pub mod conv_moments;
+pub mod conv;
 pub mod copy;
-pub mod depthwise_conv2d;
-pub mod depthwise_conv2d_input_grad;
-pub mod depthwise_conv2d_weight_grad;
+pub mod cpu_step;
 pub mod dispatch;
 pub mod dropout;
 pub mod fold_batch_norm;
@@ -49,8 +40,8 @@ pub mod global_average_pool_grad;
 pub mod matmul;
 pub mod max_pool;
 pub mod max_pool_grad;
+pub mod moments;
 pub mod moving_average;
-pub mod normalised_conv;
 pub mod relu;
 pub mod relu_grad;
 pub mod reshape;
@@ -76,15 +67,8 @@ pub fn cases() -> Vec<case::Case> {
         batch_norm_max_pool::cases,
         batch_norm_max_pool_grad::cases,
         clip::cases,
-        conv2d::cases,
-        conv2d_input_grad::cases,
-        conv2d_weight_grad::cases,
-        conv_batch_norm_grad::cases,
-        conv_moments::cases,
+        conv::cases,
         copy::cases,
-        depthwise_conv2d::cases,
-        depthwise_conv2d_input_grad::cases,
-        depthwise_conv2d_weight_grad::cases,
         dropout::cases,
         fold_batch_norm::cases,
         global_average_pool::cases,
@@ -92,8 +76,8 @@ pub fn cases() -> Vec<case::Case> {
         matmul::cases,
         max_pool::cases,
         max_pool_grad::cases,
+        moments::cases,
         moving_average::cases,
-        normalised_conv::cases,
         relu::cases,
         relu_grad::cases,
         resize::cases,
@@ -119,24 +103,137 @@ pub struct Types {
     pub outputs: Vec<TensorType>,
 }
 
+/// Types that a shape rule finds for the outputs, or what is wrong with the inputs.
+pub type Inferred = std::result::Result<Vec<TensorType>, String>;
+
 /// The gradients an op's inputs receive; `None` for one that needs none.
 pub type Gradients = Result<Vec<Option<Value>>>;
 
-/// An operation on tensors: a pure function of its inputs.
-pub trait Op: Any + Debug + Send + Sync {
-    /// What messages call it: the name of its file.
-    fn name(&self) -> &'static str;
+/// Memory that an op's outputs share with its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// Every output has memory of its own.
+    None,
+    /// The op computes nothing: its one output is this input under another shape.
+    View(usize),
+    /// Pairs (output, input): the output takes the place of the input, always. When the op runs, the
+    /// output's buffer holds the input's values, and the input's own slice is empty.
+    InPlace(&'static [(usize, usize)]),
+}
 
-    /// What profiles call it: for an op around another, whose time it takes, that one's name.
-    fn title(&self) -> &'static str {
-        self.name()
+impl Alias {
+    /// The input that output `output` shares memory with, if there is one.
+    pub fn input_of(self, output: usize) -> Option<usize> {
+        match self {
+            Alias::None => None,
+            Alias::View(input) => Some(input),
+            Alias::InPlace(pairs) => pairs.iter().find(|pair| pair.0 == output).map(|pair| pair.1),
+        }
     }
+
+    /// The inputs that the op overwrites.
+    pub fn overwritten(self) -> impl Iterator<Item = usize> {
+        let pairs = if let Alias::InPlace(pairs) = self { pairs } else { &[] };
+        pairs.iter().map(|pair| pair.1)
+    }
+}
+
+/// Work that one run of an op takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Multiplications and additions, where they dominate; 0 for an op that is bound by memory.
+    pub flops: u64,
+    /// Bytes read and written, each operand once.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// The cost of an op that reads and writes its operands once, with so many multiplications and
+    /// additions.
+    pub fn of(types: &Types, flops: u64) -> Cost {
+        let operands = types.inputs.iter().chain(&types.outputs);
+        Cost { flops, bytes: operands.map(|ty| ty.bytes() as u64).sum() }
+    }
+}
+
+/// A dimension along which an op can be computed part by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Images: dimension 0.
+    Batch,
+    /// Rows of a single image: dimension 1 of `[1, H, W, C]`.
+    Rows,
+}
+
+impl Axis {
+    /// The dimension's number.
+    pub fn dimension(self) -> usize {
+        match self {
+            Axis::Batch => 0,
+            Axis::Rows => 1,
+        }
+    }
+}
+
+/// An op that computes a part of another one's outputs, along an [`Axis`], bit for bit.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    /// What to compute.
+    pub op: Arc<dyn Op>,
+    /// Types of the tile's operands.
+    pub types: Types,
+    /// The inputs of which the tile takes a part; all others it takes whole.
+    pub cut: &'static [usize],
+    /// That part, along the axis.
+    pub input: Range<usize>,
+}
+
+impl Tile {
+    /// The tile of an op that takes `input` of each of the inputs in `cut`, and whose outputs all are
+    /// `part` of the whole op's, along `axis`.
+    pub fn new(
+        op: impl Op,
+        types: &Types,
+        axis: Axis,
+        cut: &'static [usize],
+        [input, part]: [&Range<usize>; 2],
+    ) -> Tile {
+        let mut types = types.clone();
+        let resize = |ty: &mut TensorType, part: &Range<usize>| {
+            let mut dims = ty.dims().to_vec();
+            dims[axis.dimension()] = part.len();
+            ty.shape = dims.as_slice().into();
+        };
+        cut.iter().for_each(|&i| resize(&mut types.inputs[i], input));
+        types.outputs.iter_mut().for_each(|ty| resize(ty, part));
+        Tile { op: Arc::new(op), types, cut, input: input.clone() }
+    }
+
+    /// The tile of an op that treats every image of a batch by itself: the inputs in `cut` have the
+    /// batch for their first dimension, as all outputs have.
+    pub fn images(
+        op: impl Op,
+        types: &Types,
+        axis: Axis,
+        cut: &'static [usize],
+        part: &Range<usize>,
+    ) -> Option<Tile> {
+        (axis == Axis::Batch).then(|| Tile::new(op, types, axis, cut, [part, part]))
+    }
+}
+
+/// An operation on tensors: a pure function of its inputs. The first six methods are its
+/// mathematics; of the last two, each says how a kind of device computes it, once, when a plan is
+/// loaded.
+pub trait Op: Any + Debug + Send + Sync {
+    /// The name that messages, profiles and tables use.
+    fn name(&self) -> &'static str;
 
     /// The shape rule.
     ///
     /// # Errors
     /// Says what is wrong with the inputs; [`Graph::apply`] adds the layer and the types.
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String>;
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred;
 
     /// The gradient rule: adds the nodes that turn the gradients of the outputs (`None` where nothing
     /// depends on one) into those of the inputs; only those in `needed` are used.
@@ -153,149 +250,30 @@ pub trait Op: Any + Debug + Send + Sync {
         Err(Error::op(format!("{} '{}'", self.name(), node.layer), "has no gradient"))
     }
 
-    /// Pairs (output, input) that share memory. Such an op always works in place: when it is called, the
-    /// output's buffer holds the input's values, and the input's own slice is empty.
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[]
+    /// The memory that outputs share with inputs.
+    fn alias(&self) -> Alias {
+        Alias::None
     }
 
-    /// For an op that computes nothing and only renames the shape of an input: which one.
-    fn view_of(&self) -> Option<usize> {
+    /// The work of one run.
+    fn cost(&self, types: &Types) -> Cost {
+        Cost::of(types, 0)
+    }
+
+    /// The op that computes `part` of the outputs along `axis` from a part of the inputs; `None` where
+    /// the outputs depend on each other along it.
+    fn tile(&self, _types: &Types, _axis: Axis, _part: Range<usize>) -> Option<Tile> {
         None
     }
-
-    /// Multiplications and additions, where they dominate; 0 for an op that is bound by memory.
-    fn flops(&self, _types: &Types) -> u64 {
-        0
-    }
-
-    /// Elements of scratch memory that [`Op::cpu`] needs with this many threads.
-    fn cpu_scratch(&self, _types: &Types, _isa: Isa, _threads: usize) -> usize {
-        0
-    }
-
-    /// For an op that computes faster with its weights in a form of its own: which input they are, and the elements of that
-    /// form. It is kept from run to run where the weights stay the same.
-    fn cpu_prepared(&self, _types: &Types, _isa: Isa) -> Option<(usize, usize)> {
-        None
-    }
-
-    /// Brings the weights into that form.
-    fn cpu_prepare(&self, _types: &Types, _isa: Isa, _weights: &[f32], _prepared: &mut [f32]) {}
-
-    /// Computes the outputs on the CPU, in parallel; the result must not depend on the number of threads.
-    fn cpu(&self, types: &Types, args: &mut CpuArgs);
-
-    /// For an op that treats every picture of a batch by itself, at no more cost for a few than its share: the inputs whose
-    /// first dimension is the batch, as it is that of all outputs. All others are the same for every picture.
-    fn batched_inputs(&self, _types: &Types) -> Option<&'static [usize]> {
-        None
-    }
-
-    /// For an op whose output's rows (the second dimension) each need few rows of input 0: the same op for `rows` of a
-    /// single picture's output alone. It computes the same bits.
-    fn band(&self, _types: &Types, _rows: Range<usize>) -> Option<Band> {
-        None
-    }
-
-    /// Blocks of rows of the first output that [`Op::cpu_with`] hands to an epilogue; 0 for an op without one.
-    fn cpu_blocks(&self, _types: &Types) -> usize {
-        0
-    }
-
-    /// For an op whose [`Op::cpu_with`] can normalise input 0 as it reads it: the elements of scratch that each thread needs
-    /// for that, besides [`Op::cpu_scratch`].
-    fn cpu_line_scratch(&self, _types: &Types) -> Option<usize> {
-        None
-    }
-
-    /// As [`Op::cpu`], with input 0 normalised first, for an op with [`Op::cpu_line_scratch`], and with an epilogue on each of
-    /// [`Op::cpu_blocks`].
-    fn cpu_with(&self, _types: &Types, _args: &mut CpuArgs, _line: Option<Line>, _epilogue: Epilogue) {
-        unreachable!("{} cannot be computed with what surrounds it", self.name())
-    }
-
-    /// Describes the shaders that compute the outputs on a GPU.
-    fn gpu(&self, types: &Types) -> Dispatches;
 
     /// The specification: computes the outputs naively in `f64`. Integers are passed as their values.
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
-}
 
-/// An op for a few rows of its output: see [`Op::band`].
-pub struct Band {
-    /// It takes those rows of input 0, everything else as it is, and puts out those rows.
-    pub op: Arc<dyn Op>,
-    /// Of its operands.
-    pub types: Types,
-    /// The rows of input 0.
-    pub input: Range<usize>,
-}
+    /// The work of a CPU. What it computes must not depend on the number of threads.
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep;
 
-impl Band {
-    /// The band of an op with these types from its rows of the input to its rows of the output.
-    pub(crate) fn new(op: impl Op, types: &Types, input: Range<usize>, rows: Range<usize>) -> Band {
-        let mut types = types.clone();
-        for (ty, rows) in [(&mut types.inputs[0], &input), (&mut types.outputs[0], &rows)] {
-            let mut dims = ty.dims().to_vec();
-            dims[1] = rows.len();
-            ty.shape = dims.as_slice().into();
-        }
-        Band { op: Arc::new(op), types, input }
-    }
-}
-
-/// No op takes more inputs.
-pub const MAX_INPUTS: usize = 8;
-/// No op has more outputs.
-pub const MAX_OUTPUTS: usize = 4;
-
-/// The memory a CPU kernel works on. What the methods give has exactly the length of its type.
-pub struct CpuArgs<'a> {
-    /// The instruction set to compute with.
-    pub isa: Isa,
-    /// Empty beyond the op's inputs, and for an input that shares memory with an output. Integers lie in them bit by bit.
-    pub inputs: [&'a [f32]; MAX_INPUTS],
-    /// Not zeroed: they hold whatever was there before, or, for in-place ops, the input.
-    pub outputs: [&'a mut [f32]; MAX_OUTPUTS],
-    /// Of the operands.
-    pub types: &'a Types,
-    /// What [`Op::cpu_prepare`] made of the weights; empty where they may change with every run.
-    pub prepared: &'a [f32],
-    /// At least as many elements as [`Op::cpu_scratch`] asks for, with any values in them.
-    pub scratch: &'a mut [f32],
-}
-
-impl<'a> CpuArgs<'a> {
-    /// Input `index`; empty if it shares memory with an output.
-    ///
-    /// # Panics
-    /// If the op has no such input.
-    pub fn input(&self, index: usize) -> &'a [f32] {
-        let values = self.inputs[index];
-        &values[..values.len().min(self.types.inputs[index].len())]
-    }
-
-    /// Input `index` as `u32`; see [`CpuArgs::input`].
-    pub fn input_u32(&self, index: usize) -> &'a [u32] {
-        bytemuck::cast_slice(self.input(index))
-    }
-
-    /// The first output, and the scratch.
-    pub fn output(&mut self) -> (&mut [f32], &mut [f32]) {
-        let len = self.types.outputs[0].len();
-        (&mut self.outputs[0][..len], self.scratch)
-    }
-
-    /// The first `N` outputs, and the scratch.
-    pub fn output_many<const N: usize>(&mut self) -> ([&mut [f32]; N], &mut [f32]) {
-        let mut outputs = self.outputs.iter_mut().zip(&self.types.outputs);
-        let outputs = std::array::from_fn(|_| match outputs.next() {
-            Some((values, ty)) => &mut values[..ty.len()],
-            None => Default::default(),
-        });
-        (outputs, self.scratch)
-    }
+    /// The shaders that compute the outputs on a GPU, or why there are none.
+    fn gpu(&self, types: &Types) -> Dispatches;
 }
 
 /// Fails a shape rule. Kernels ask for their geometry in every run, so give `format_args!`, not `format!`: text

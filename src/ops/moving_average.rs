@@ -18,21 +18,24 @@ impl Op for MovingAverage {
         "moving_average"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [average, x] = expect(inputs)?;
         require(average == x, "the two inputs must have one shape")?;
         Ok(vec![average.clone()])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let x = args.input(1);
-        for (average, x) in args.output().0.iter_mut().zip(x) {
-            *average += self.momentum * (self.scale * x - *average);
-        }
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let MovingAverage { momentum, scale } = *self;
+        CpuStep::new(move |args| {
+            let x = args.inputs[1];
+            for (average, x) in args.output().0.iter_mut().zip(x) {
+                *average += momentum * (scale * x - *average);
+            }
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -17,7 +17,7 @@ impl Op for Relu {
         "relu"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         Ok(vec![x.clone()])
     }
@@ -29,20 +29,21 @@ impl Op for Relu {
         Ok(vec![dx.transpose()?])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
     }
 
-    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
-        Some(&[0])
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
         let (low, high) = self.activation.clamp();
-        let (y, _) = args.output();
-        parallel::for_each(y.chunks_mut(16 * BLOCK), &mut [], 0, |y, _| {
-            y.iter_mut().for_each(|y| *y = y.clamp(low, high));
-        });
+        CpuStep::new(move |args| {
+            parallel::for_each(args.output().0.chunks_mut(16 * BLOCK), &mut [], 0, |y, _| {
+                y.iter_mut().for_each(|y| *y = y.clamp(low, high));
+            });
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -16,24 +16,26 @@ impl Op for ReluGrad {
         "relu_grad"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [dy, y] = expect(inputs)?;
         require(dy == y, "dy and y must have one shape")?;
         Ok(vec![dy.clone()])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
         let (low, high) = self.activation.clamp();
-        let y = args.input(1);
-        let (dx, _) = args.output();
-        let block = 16 * BLOCK;
-        parallel::for_each(dx.chunks_mut(block).zip(y.chunks(block)), &mut [], 0, |(dx, y), _| {
-            dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = if y > low && y < high { *dx } else { 0.0 });
-        });
+        CpuStep::new(move |args| {
+            let y = args.inputs[1];
+            let (dx, _) = args.output();
+            let block = 16 * BLOCK;
+            parallel::for_each(dx.chunks_mut(block).zip(y.chunks(block)), &mut [], 0, |(dx, y), _| {
+                dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = if y > low && y < high { *dx } else { 0.0 });
+            });
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

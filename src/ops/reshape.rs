@@ -15,7 +15,7 @@ impl Op for Reshape {
         "reshape"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         require(x.len() == self.shape.len(), format!("{} has another number of elements", self.shape))?;
         Ok(vec![TensorType { shape: self.shape.clone(), dtype: x.dtype }])
@@ -27,12 +27,14 @@ impl Op for Reshape {
         Ok(vec![dx.transpose()?])
     }
 
-    fn view_of(&self) -> Option<usize> {
-        Some(0)
+    fn alias(&self) -> Alias {
+        Alias::View(0)
     }
 
     /// Never planned as a step.
-    fn cpu(&self, _: &Types, _: &mut CpuArgs) {}
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        CpuStep::new(|_| {})
+    }
 
     /// Never planned as a step.
     fn gpu(&self, _: &Types) -> Dispatches {

@@ -30,7 +30,7 @@ impl Op for Resize {
         "resize"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         let &[batch, height, width, channels] = x.dims() else {
             return Err("x must be [N, H, W, C]".into());
@@ -40,14 +40,15 @@ impl Op for Resize {
         Ok(vec![TensorType::f32([batch, self.height, self.width, channels])])
     }
 
-    fn batched_inputs(&self, _: &Types) -> Option<&'static [usize]> {
-        Some(&[0])
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let [size, out_size] = sizes(types);
-        let (isa, x) = (args.isa, args.input(0));
-        resize::bilinear(isa, x, size, args.output().0, out_size);
+        CpuStep::new(move |args| {
+            resize::bilinear(target.isa, args.inputs[0], size, args.output().0, out_size);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -24,30 +24,32 @@ impl Op for Sgd {
         "sgd"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [p, b, gradient, rate] = expect(inputs)?;
         require(p == b && p == gradient, "parameter, momentum and gradient must have one shape")?;
         require(rate == &TensorType::f32([1]), "rate must be f32[1]")?;
         Ok(vec![p.clone(), p.clone()])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0), (1, 1)]
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0), (1, 1)])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (gradient, rate) = (args.input(2), args.input(3)[0]);
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
         let Sgd { momentum, nesterov, decay } = *self;
-        let ([p, b], _) = args.output_many();
-        let block = 16 * BLOCK;
-        let items = p.chunks_mut(block).zip(b.chunks_mut(block)).zip(gradient.chunks(block));
-        parallel::for_each(items, &mut [], 0, |((p, b), gradient), _| {
-            for ((p, b), gradient) in p.iter_mut().zip(b).zip(gradient) {
-                let g = gradient + decay * *p;
-                *b = momentum * *b + g;
-                *p -= rate * if nesterov { g + momentum * *b } else { *b };
-            }
-        });
+        CpuStep::new(move |args| {
+            let (gradient, rate) = (args.inputs[2], args.inputs[3][0]);
+            let ([p, b], _) = args.outputs();
+            let block = 16 * BLOCK;
+            let items = p.chunks_mut(block).zip(b.chunks_mut(block)).zip(gradient.chunks(block));
+            parallel::for_each(items, &mut [], 0, |((p, b), gradient), _| {
+                for ((p, b), gradient) in p.iter_mut().zip(b).zip(gradient) {
+                    let g = gradient + decay * *p;
+                    *b = momentum * *b + g;
+                    *p -= rate * if nesterov { g + momentum * *b } else { *b };
+                }
+            });
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

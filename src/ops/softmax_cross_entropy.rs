@@ -43,7 +43,7 @@ impl Op for SoftmaxCrossEntropy {
         "softmax_cross_entropy"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [logits, labels] = expect(inputs)?;
         check(logits, labels)?;
         Ok(vec![TensorType::f32([1]), TensorType::f32([3])])
@@ -60,20 +60,22 @@ impl Op for SoftmaxCrossEntropy {
         Ok(vec![Some(graph.apply1(op, &[node.inputs[0], node.inputs[1], dloss])?), None])
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (logits, labels) = (args.input(0), args.input_u32(1));
-        let ([loss, totals], _) = args.output_many();
-        let classes = types.inputs[0].shape.last();
-        let rows = logits.chunks_exact(classes).zip(labels);
-        // A few thousand logits: one thread, in f64.
-        let (mut sum, mut correct, mut count) = (0.0f64, 0u32, 0u32);
-        for (z, &label) in rows.filter(|(_, label)| **label != IGNORE) {
-            sum += row_loss(z, label as usize, f64::from(self.smoothing));
-            correct += u32::from(first_largest(z) == label as usize);
-            count += 1;
-        }
-        loss[0] = (sum / f64::from(count)) as f32;
-        totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        let (classes, smoothing) = (types.inputs[0].shape.last(), f64::from(self.smoothing));
+        CpuStep::new(move |args| {
+            let (logits, labels) = (args.inputs[0], args.input_u32(1));
+            let ([loss, totals], _) = args.outputs();
+            let rows = logits.chunks_exact(classes).zip(labels);
+            // A few thousand logits: one thread, in f64.
+            let (mut sum, mut correct, mut count) = (0.0f64, 0u32, 0u32);
+            for (z, &label) in rows.filter(|(_, label)| **label != IGNORE) {
+                sum += row_loss(z, label as usize, smoothing);
+                correct += u32::from(first_largest(z) == label as usize);
+                count += 1;
+            }
+            loss[0] = (sum / f64::from(count)) as f32;
+            totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -16,32 +16,35 @@ impl Op for SoftmaxCrossEntropyGrad {
         "softmax_cross_entropy_grad"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [logits, labels, dloss] = expect(inputs)?;
         check(logits, labels)?;
         require(dloss == &TensorType::f32([1]), "dloss must be f32[1]")?;
         Ok(vec![logits.clone()])
     }
 
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        let (logits, labels, dloss) = (args.input(0), args.input_u32(1), args.input(2)[0]);
-        let classes = types.inputs[0].shape.last();
-        let count = labels.iter().filter(|label| **label != IGNORE).count();
-        let scale = dloss / count as f32;
-        let spread = self.smoothing / classes as f32;
-        let (dz, _) = args.output();
-        for ((dz, z), &label) in dz.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)).zip(labels) {
-            if label == IGNORE {
-                dz.fill(0.0);
-                continue;
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        let (classes, smoothing) = (types.inputs[0].shape.last(), self.smoothing);
+        CpuStep::new(move |args| {
+            let (logits, labels, dloss) = (args.inputs[0], args.input_u32(1), args.inputs[2][0]);
+            let count = labels.iter().filter(|label| **label != IGNORE).count();
+            let scale = dloss / count as f32;
+            let spread = smoothing / classes as f32;
+            let (dz, _) = args.output();
+            let rows = dz.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+            for ((dz, z), &label) in rows.zip(labels) {
+                if label == IGNORE {
+                    dz.fill(0.0);
+                    continue;
+                }
+                let largest = z.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+                let total: f32 = z.iter().map(|z| (z - largest).exp()).sum();
+                for (c, (dz, z)) in dz.iter_mut().zip(z).enumerate() {
+                    let target = if c == label as usize { 1.0 - smoothing } else { 0.0 } + spread;
+                    *dz = scale * ((z - largest).exp() / total - target);
+                }
             }
-            let largest = z.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-            let total: f32 = z.iter().map(|z| (z - largest).exp()).sum();
-            for (c, (dz, z)) in dz.iter_mut().zip(z).enumerate() {
-                let target = if c == label as usize { 1.0 - self.smoothing } else { 0.0 } + spread;
-                *dz = scale * ((z - largest).exp() / total - target);
-            }
-        }
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

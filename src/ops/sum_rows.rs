@@ -13,20 +13,19 @@ impl Op for SumRows {
         "sum_rows"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = expect(inputs)?;
         Ok(vec![TensorType::f32([x.shape.last()])])
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let columns = types.outputs[0].len();
-        rows::scratch(types.inputs[0].len() / columns, columns, 1)
-    }
-
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let (isa, x) = (args.isa, args.input(0));
-        let (y, scratch) = args.output();
-        rows::sum(isa, x, y, scratch);
+        let scratch = rows::scratch(types.inputs[0].len() / columns, columns, 1);
+        CpuStep::with_scratch(scratch, move |args| {
+            let x = args.inputs[0];
+            let (y, scratch) = args.output();
+            rows::sum(target.isa, x, y, scratch);
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -16,23 +16,19 @@ impl Op for SumSquares {
         "sum_squares"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [_] = expect(inputs)?;
         Ok(vec![TensorType::f32([1])])
     }
 
-    fn cpu_scratch(&self, types: &Types, _: Isa, _: usize) -> usize {
-        types.inputs[0].len().div_ceil(BLOCK)
-    }
-
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        let x = args.input(0);
-        let (y, scratch) = args.output();
-        let partials = &mut scratch[..x.len().div_ceil(BLOCK)];
-        parallel::for_each(partials.iter_mut().zip(x.chunks(BLOCK)), &mut [], 0, |(sum, x), _| {
-            *sum = x.iter().map(|x| x * x).sum();
-        });
-        y[0] = partials.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        CpuStep::with_scratch(types.inputs[0].len().div_ceil(BLOCK), |args| {
+            let x = args.inputs[0];
+            let (y, partials) = args.output();
+            let blocks = partials.iter_mut().zip(x.chunks(BLOCK));
+            parallel::for_each(blocks, &mut [], 0, |(sum, x), _| *sum = x.iter().map(|x| x * x).sum());
+            y[0] = partials.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+        })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -1,4 +1,4 @@
-//! `y = 0`: what [`crate::graph::fuse`] puts in the place of a gradient that it knows to be zero.
+//! `y = 0`: what a rule of the devices puts in the place of a gradient that it knows to be zero.
 
 use super::case::{Case, ELEMENTWISE};
 use super::*;
@@ -16,13 +16,13 @@ impl Op for Zeros {
         "zeros"
     }
 
-    fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [] = expect(inputs)?;
         Ok(vec![TensorType::f32(self.shape.clone())])
     }
 
-    fn cpu(&self, _: &Types, args: &mut CpuArgs) {
-        args.output().0.fill(0.0);
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        CpuStep::new(|args| args.output().0.fill(0.0))
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

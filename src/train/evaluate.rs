@@ -233,8 +233,8 @@ impl Evaluator {
             return Err(Error::Failed(format!("the {name} set has no images")));
         }
         let batch_size = batch_size.min(images.len());
-        let Program { plan, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
-        let plan = device.load(plan)?;
+        let Program { graph, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
+        let plan = device.load(&graph)?;
         device.record(plan, &["logits"])?;
         plans::upload(device, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
@@ -255,8 +255,8 @@ impl Evaluator {
         let labels = features.labels().to_vec();
         let batch_size = batch_size.min(labels.len());
         let program = plans::evaluation_on_features(spec, from, features.shape(), batch_size)?;
-        let Program { plan, parameters, .. } = program;
-        let (plan, classes) = (device.load(plan)?, spec.classes.len());
+        let Program { graph, parameters, .. } = program;
+        let (plan, classes) = (device.load(&graph)?, spec.classes.len());
         device.record(plan, &["logits"])?;
         Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }

@@ -94,9 +94,9 @@ impl Features {
     ) -> Result<Features> {
         let Request { name, images, augment, copies, until, folder } = *request;
         let batch_size = BATCH_SIZE.min(images.len());
-        let plan = plans::features(spec, augment, name, images.len(), batch_size, until)?;
-        let shape = Shape::from(&plan.outputs[0].ty.dims()[1..]);
-        let plan = device.load(plan)?;
+        let graph = plans::features(spec, augment, name, images.len(), batch_size, until)?;
+        let shape = Shape::from(&graph.dims(graph.outputs()[0].1)[1..]);
+        let plan = device.load(&graph)?;
         plans::upload(device, name, images)?;
         let mut store = Store::new(copies * images.len() * shape.len(), folder, name)?;
         let batches = images.len().div_ceil(batch_size);

@@ -190,7 +190,7 @@ pub fn finetune(
     let path = Path::new(&finetune.pretrained);
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
-    let Program { plan, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
+    let Program { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
     let digest = weights::digest(&pretrained.file)?;
     let identity = Identity::of(settings, &data, Some(digest));
     data.split_validation(settings.validation, settings.seed)?;
@@ -202,7 +202,7 @@ pub fn finetune(
     }
     let mut session = Session::begin(run, &spec, parameters.clone(), identity, reading, observer)?;
     // Of all plans, this one holds every parameter.
-    device.load(plan)?;
+    device.load(&graph)?;
     let values = initial_values(pretrained, &parameters, settings, path)?;
     plans::write_parameters(device, &parameters, &values)?;
     drop(values);
@@ -256,7 +256,7 @@ impl Workshop<'_> {
                 false => Some(Evaluator::new(device, spec, "validation", validation, BATCH_SIZE)?),
             };
             let stage =
-                Stage::load(device, program.plan, parameters, Feed::Pictures, part.course, validation)?;
+                Stage::load(device, &program.graph, parameters, Feed::Pictures, part.course, validation)?;
             plans::upload(device, "train", images)?;
             return Ok(stage);
         }
@@ -286,7 +286,7 @@ impl Workshop<'_> {
             }
         };
         let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
-        Stage::load(device, program.plan, parameters, Feed::Features(features), part.course, validation)
+        Stage::load(device, &program.graph, parameters, Feed::Features(features), part.course, validation)
     }
 
     fn features(

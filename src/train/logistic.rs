@@ -57,7 +57,7 @@ fn fit_rows(
     let scale = Scale::of(&rows, depth);
     scale.apply(&mut rows);
     let count = rows.len() / depth;
-    let plan = device.load(plans::classifier_loss([count, depth], classes)?)?;
+    let plan = device.load(&plans::classifier_loss([count, depth], classes)?)?;
     device.write(plan, "features", rows.as_slice().into())?;
     drop(rows);
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;

@@ -36,7 +36,7 @@ pub fn find(
     let pictures = data.train.len();
     let program = plans::training(&spec, settings, pictures)?;
     let course = settings.course(pictures);
-    let stage = Stage::load(device, program.plan, &program.parameters, Feed::Pictures, course, None)?;
+    let stage = Stage::load(device, &program.graph, &program.parameters, Feed::Pictures, course, None)?;
     plans::upload(device, "train", &data.train)?;
     let values = plans::initial_values(&program.parameters, settings.seed);
     plans::write_parameters(device, &program.parameters, &values)?;

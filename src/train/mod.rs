@@ -193,7 +193,7 @@ pub fn train(
         false => Some(Evaluator::new(device, &spec, "validation", &data.validation, BATCH_SIZE)?),
     };
     let course = settings.course(images.len());
-    let stage = Stage::load(device, program.plan, &parameters, Feed::Pictures, course, validation)?;
+    let stage = Stage::load(device, &program.graph, &parameters, Feed::Pictures, course, validation)?;
     plans::upload(device, "train", &images)?;
     let sample = Sample::of(&images, spec.classes.len());
     drop(images);

@@ -7,13 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer;
 use super::settings::{Augmentation, Settings};
-use crate::console;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
-use crate::graph::fuse::fuse;
 use crate::graph::grad::differentiate;
-use crate::graph::plan::Plan;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
@@ -22,11 +19,11 @@ use crate::ops::matmul::Matmul;
 use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::tensor::{Shape, TensorType};
-use crate::text::bytes;
 
-/// A plan, with what belongs to its model.
+/// What a device is to run, with what belongs to its model.
 pub struct Program {
-    pub plan: Plan,
+    /// All of it.
+    pub graph: Graph,
     pub parameters: Vec<Parameter>,
     pub layers: Vec<Layer>,
     /// The nodes of the forward pass, for the model's table.
@@ -109,15 +106,7 @@ fn training_step(
     if settings.ema > 0.0 {
         optimizer::keep_averages(&mut graph, &parameters, settings.ema)?;
     }
-    let operations = graph.nodes().len();
-    fuse(&mut graph)?;
-    let plan = Plan::compile(&graph)?;
-    let (steps, memory) = (plan.steps.len(), plan.slot_bytes() + plan.state_bytes());
-    console::detail(format_args!(
-        "plan of a training step: {operations} operations, fused into {steps} steps over {}",
-        bytes(memory as u64)
-    ));
-    Ok(Program { plan, parameters, layers, forward })
+    Ok(Program { graph, parameters, layers, forward })
 }
 
 /// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels`
@@ -126,7 +115,7 @@ fn training_step(
 ///
 /// # Errors
 /// None but those of [`Graph::apply`].
-pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Plan> {
+pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Graph> {
     let mut graph = Graph::new();
     graph.set_layer("classifier");
     let x = graph.input("features", TensorType::f32([rows, depth]));
@@ -140,7 +129,7 @@ pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Plan
     graph.output("totals", outputs[1]);
     graph.output("weight_gradient", gradients[0]);
     graph.output("bias_gradient", gradients[1]);
-    Plan::compile(&graph)
+    Ok(graph)
 }
 
 /// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an
@@ -178,8 +167,7 @@ fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) 
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
     graph.output("logits", logits);
-    fuse(&mut graph)?;
-    Ok(Program { plan: Plan::compile(&graph)?, parameters, layers, forward })
+    Ok(Program { graph, parameters, layers, forward })
 }
 
 /// What the model's first units, up to `until`, put out for a batch of images, with stored
@@ -195,15 +183,14 @@ pub fn features(
     images: usize,
     batch_size: usize,
     until: usize,
-) -> Result<Plan> {
+) -> Result<Graph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let (x, _) = batch(&mut graph, spec, augment, name, images, batch_size, step)?;
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm).only(0..until);
     let features = spec.build(&mut builder, x, Training::default())?;
     graph.output("features", features);
-    fuse(&mut graph)?;
-    Plan::compile(&graph)
+    Ok(graph)
 }
 
 /// The augmentation of a training.

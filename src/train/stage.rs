@@ -8,12 +8,14 @@ use super::optimizer::Optimizer;
 use super::plans::Totals;
 use super::schedule::Schedule;
 use super::{probe, score};
+use crate::console;
 use crate::error::Result;
 use crate::exec::{Device, PlanId};
-use crate::graph::plan::Plan;
+use crate::graph::Graph;
 use crate::kernels::rng::{self, Stream};
 use crate::nn::Parameter;
 use crate::report::EpochMetrics;
+use crate::text::bytes;
 
 /// How many steps there are, over which pictures, at which rates.
 #[derive(Clone, Copy, Debug)]
@@ -114,17 +116,23 @@ impl Stage {
     /// If the device cannot take the plan.
     pub fn load(
         device: &mut dyn Device,
-        plan: Plan,
+        graph: &Graph,
         parameters: &[Parameter],
         feed: Feed,
         course: Course,
         validation: Option<Evaluator>,
     ) -> Result<Stage> {
+        let plan = device.plan(graph)?;
+        let (operations, steps) = (graph.nodes().len(), plan.steps.len());
+        let memory = bytes((plan.slot_bytes() + plan.state_bytes()) as u64);
+        console::detail(format_args!(
+            "plan of a training step: {operations} operations, fused into {steps} steps over {memory}"
+        ));
         let is_parameter = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
         let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
         let two_rates = plan.inputs.iter().any(|input| input.name == "backbone_rate");
-        let plan = device.load(plan)?;
+        let plan = device.load_plan(plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
         device.record(plan, &["totals"])?;
         Ok(Stage { plan, feed, two_rates, states, course, validation })

@@ -3,8 +3,7 @@
 //!
 //! | Layout             | Engine                            | Disk (PyTorch)                    |
 //! |--------------------|-----------------------------------|-----------------------------------|
-//! | `Convolution`      | `[kh, kw, in, out]`               | `[out, in, kh, kw]`               |
-//! | `Depthwise`        | `[kh, kw, channels]`              | `[channels, 1, kh, kw]`           |
+//! | `Convolution`      | `[kh, kw, in / groups, out]`      | `[out, in / groups, kh, kw]`      |
 //! | `Dense`            | `[in, out]`                       | `[out, in]`                       |
 //! | `DenseAfterFlatten`| `[height * width * channels, out]`| `[out, channels * height * width]`|
 //! | `AsIs`             | any                               | the same                          |
@@ -17,10 +16,8 @@ use crate::error::{Error, Result};
 pub enum Layout {
     /// The same on both sides: biases, batch-norm scales and statistics.
     AsIs,
-    /// A convolution over all channels.
+    /// A convolution, over all channels or in groups.
     Convolution,
-    /// A convolution of each channel by itself.
-    Depthwise,
     /// A dense layer.
     Dense,
     /// A dense layer whose input is a flattened feature map. The engine flattens height, width,
@@ -43,7 +40,6 @@ pub fn disk_shape(layout: Layout, engine_shape: &[usize]) -> Result<Vec<usize>> 
     Ok(match (layout, engine_shape) {
         (Layout::AsIs, any) => any.to_vec(),
         (Layout::Convolution, &[height, width, input, output]) => vec![output, input, height, width],
-        (Layout::Depthwise, &[height, width, channels]) => vec![channels, 1, height, width],
         (Layout::Dense, &[input, output]) => vec![output, input],
         (Layout::DenseAfterFlatten { height, width, channels }, &[input, output])
             if count(&[height, width, channels]) == Some(input) =>
@@ -65,7 +61,6 @@ pub fn to_disk(layout: Layout, engine_shape: &[usize], data: &[f32]) -> Result<(
             permute(data, &[height, width, channels, output], &[3, 2, 0, 1])
         }
         (Layout::Convolution, dims) => permute(data, dims, &[3, 2, 0, 1]),
-        (Layout::Depthwise, dims) => permute(data, dims, &[2, 0, 1]),
         (Layout::Dense, dims) => permute(data, dims, &[1, 0]),
         (_, dims) => as_is(data, dims),
     };
@@ -81,9 +76,6 @@ pub fn from_disk(layout: Layout, disk_shape: &[usize], data: &[f32]) -> Result<(
         (Layout::AsIs, any) => (any.to_vec(), as_is(data, any)),
         (Layout::Convolution, &[output, input, height, width]) => {
             (vec![height, width, input, output], permute(data, disk_shape, &[2, 3, 1, 0]))
-        }
-        (Layout::Depthwise, &[channels, 1, height, width]) => {
-            (vec![height, width, channels], permute(data, &[channels, height, width], &[1, 2, 0]))
         }
         (Layout::Dense, &[output, input]) => (vec![input, output], permute(data, disk_shape, &[1, 0])),
         (Layout::DenseAfterFlatten { height, width, channels }, &[output, input])
@@ -168,7 +160,7 @@ mod tests {
 
     #[test]
     fn depthwise_indices() {
-        let (shape, data) = to_disk(Layout::Depthwise, &[2, 3, 4], &counting(&[2, 3, 4])).unwrap();
+        let (shape, data) = to_disk(Layout::Convolution, &[2, 3, 1, 4], &counting(&[2, 3, 4])).unwrap();
         assert_eq!(shape, [4, 1, 2, 3]);
         // Channel 0, then channel 1, each 2 x 3.
         assert_eq!(data[..6], [0.0, 4.0, 8.0, 12.0, 16.0, 20.0]);
@@ -213,7 +205,7 @@ mod tests {
     fn shapes_that_do_not_fit_are_errors() {
         assert!(to_disk(Layout::Convolution, &[3, 3, 1], &[0.0; 9]).is_err());
         assert!(to_disk(Layout::Dense, &[2, 2], &[0.0; 3]).is_err());
-        assert!(from_disk(Layout::Depthwise, &[4, 2, 3, 3], &[0.0; 72]).is_err());
+        assert!(from_disk(Layout::Convolution, &[4, 2, 3], &[0.0; 24]).is_err());
         assert!(from_disk(Layout::AsIs, &[usize::MAX, 2], &[]).is_err());
         let layout = Layout::DenseAfterFlatten { height: 2, width: 2, channels: 3 };
         let message = from_disk(layout, &[10, 13], &[0.0; 130]).unwrap_err().to_string();
@@ -224,10 +216,9 @@ mod tests {
         #[test]
         fn round_trips(a in 0usize..4, b in 1usize..4, c in 1usize..5, d in 1usize..5) {
             let flat = Layout::DenseAfterFlatten { height: a, width: b, channels: c };
-            let cases: [(Layout, Vec<usize>); 5] = [
+            let cases: [(Layout, Vec<usize>); 4] = [
                 (Layout::AsIs, vec![a, b, c]),
                 (Layout::Convolution, vec![a, b, c, d]),
-                (Layout::Depthwise, vec![a, b, c]),
                 (Layout::Dense, vec![a, d]),
                 (flat, vec![a * b * c, d]),
             ];

@@ -1,15 +1,15 @@
 //! What the GPU tests share: the device, and a way to plant an error into a shader.
 
 use std::fmt::{Debug, Formatter};
+use std::ops::Range;
 use std::sync::Arc;
 
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::graph::{Graph, Node, Value};
-use cifar_engine::kernels::simd::Isa;
-use cifar_engine::ops::case::Case;
+use cifar_engine::ops::cpu_step::{CpuStep, CpuTarget};
 use cifar_engine::ops::dispatch::Dispatches;
-use cifar_engine::ops::{CpuArgs, Gradients, Op, Types};
+use cifar_engine::ops::{Alias, Axis, Cost, Gradients, Op, Tile, Types};
 use cifar_engine::tensor::TensorType;
 
 /// The GPU under test, a software rasteriser if there is no other; says so if there is none at all.
@@ -21,13 +21,6 @@ pub fn open() -> Option<Gpu> {
             None
         }
     }
-}
-
-/// The types of a case's operands.
-pub fn types_of(case: &Case) -> Types {
-    let inputs: Vec<TensorType> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
-    let outputs = case.op.output_types(&inputs.iter().collect::<Vec<_>>()).unwrap();
-    Types { inputs, outputs }
 }
 
 /// An op with other work for the GPU; everything else is the op's own.
@@ -66,10 +59,6 @@ impl<F: Fn(&Types) -> Dispatches + Send + Sync + 'static> Op for Altered<F> {
         self.op.name()
     }
 
-    fn title(&self) -> &'static str {
-        self.op.title()
-    }
-
     fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
         self.op.output_types(inputs)
     }
@@ -84,24 +73,20 @@ impl<F: Fn(&Types) -> Dispatches + Send + Sync + 'static> Op for Altered<F> {
         self.op.gradient(graph, node, grads, needed)
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        self.op.in_place()
+    fn alias(&self) -> Alias {
+        self.op.alias()
     }
 
-    fn view_of(&self) -> Option<usize> {
-        self.op.view_of()
+    fn cost(&self, types: &Types) -> Cost {
+        self.op.cost(types)
     }
 
-    fn flops(&self, types: &Types) -> u64 {
-        self.op.flops(types)
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        self.op.tile(types, axis, part)
     }
 
-    fn cpu_scratch(&self, types: &Types, isa: Isa, threads: usize) -> usize {
-        self.op.cpu_scratch(types, isa, threads)
-    }
-
-    fn cpu(&self, types: &Types, args: &mut CpuArgs) {
-        self.op.cpu(types, args);
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        self.op.cpu(types, target)
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {

@@ -3,6 +3,7 @@
 use cifar_engine::error::Result;
 use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::graph::plan::{Plan, Step};
+use cifar_engine::graph::rewrite::Rule;
 
 /// What is done around the runs of a device.
 pub trait Hook<D> {
@@ -27,8 +28,12 @@ impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
         self.device.name()
     }
 
-    fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        self.device.load(plan)
+    fn rules(&self) -> &'static [&'static Rule] {
+        self.device.rules()
+    }
+
+    fn load_plan(&mut self, plan: Plan) -> Result<PlanId> {
+        self.device.load_plan(plan)
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {

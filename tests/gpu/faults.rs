@@ -72,14 +72,14 @@ fn a_lost_gpu_ends_the_training_and_leaves_the_last_checkpoint() {
 fn a_lost_gpu_answers_nothing() {
     let Some(mut gpu) = gpu::open() else { return };
     let training = Training::new(Optimizer::Sgd, 4);
-    let plan = gpu.load(training.program().plan).unwrap();
+    let plan = gpu.load(&training.program().graph).unwrap();
     gpu.run(plan).unwrap();
     gpu.destroy();
     let errors = [
         gpu.run(plan).unwrap_err(),
         gpu.read(plan, "totals").unwrap_err(),
         gpu.write(plan, "rate", [0.5f32].as_slice().into()).unwrap_err(),
-        gpu.load(training.program().plan).unwrap_err(),
+        gpu.load(&training.program().graph).unwrap_err(),
     ];
     for error in errors {
         assert!(error.to_string().contains("the GPU was lost"), "{error}");
@@ -126,7 +126,12 @@ fn a_gpu_without_memory_ends_the_training_and_leaves_the_checkpoint() {
     let before = fs::read(bench.path("run/checkpoint.safetensors")).unwrap();
 
     let small = format!("exec {program} bench --batch-size 1 --steps 1");
-    let needed = Training::new(Optimizer::Sgd, BATCH).program().plan.slot_bytes() >> 10;
+    let needed = Gpu::open(&gpu)
+        .unwrap()
+        .plan(&Training::new(Optimizer::Sgd, BATCH).program().graph)
+        .unwrap()
+        .slot_bytes()
+        >> 10;
     let limit = peak_kib(on_software(&gpu.name(), &small)) + needed / 2;
     let limited = format!("ulimit -v {limit}; exec {program} train --resume run --epochs 2 --quiet");
     let output = on_software(&gpu.name(), &limited).current_dir(bench.dir.path()).output().unwrap();

@@ -27,7 +27,7 @@ const PIXEL_TOLERANCE: f32 = 1e-5;
 /// Loads the training plan and makes it ready for its first step.
 fn load(device: &mut dyn Device, training: &Training) -> PlanId {
     let program = training.program();
-    let plan = device.load(program.plan).unwrap();
+    let plan = device.load(&program.graph).unwrap();
     training.prepare(device, &program.parameters);
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     device.record(plan, &["totals"]).unwrap();
@@ -72,10 +72,10 @@ fn fifty_steps_of_training_keep_to_the_cpu() {
 fn both_devices_see_the_same_batches() {
     let Some(mut gpu) = gpu::open() else { return };
     let training = Training::new(Optimizer::Sgd, 16);
-    let plan = training.program().plan;
+    let plan = gpu.plan(&training.program().graph).unwrap();
     let step = plan.steps.iter().find(|step| step.op.name() == "augment").unwrap();
     let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
-    let ids = [cpu.load(steps::alone(step)).unwrap(), gpu.load(steps::alone(step)).unwrap()];
+    let ids = [cpu.load_plan(steps::alone(step)).unwrap(), gpu.load_plan(steps::alone(step)).unwrap()];
     let words = |words: &[u32]| words.iter().map(|&word| f32::from_bits(word)).collect::<Vec<f32>>();
     let pixels: &[u32] = bytemuck::cast_slice(&training.images.pixels);
     let mut known: Option<Vec<f32>> = None;
@@ -130,7 +130,7 @@ fn check_records(device: &mut dyn Device, every: usize) {
     let four = graph.apply1(Add, &[double, double]).unwrap();
     graph.output("double", double);
     graph.output("four", four);
-    let plan = device.load(Plan::compile(&graph).unwrap()).unwrap();
+    let plan = device.load_plan(Plan::compile(&graph).unwrap()).unwrap();
     device.record(plan, &["four", "double"]).unwrap();
     let mut found = Vec::new();
     for run in 0..40 {

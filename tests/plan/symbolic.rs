@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use cifar_engine::graph::plan::{Place, Plan, Step};
 use cifar_engine::graph::{Graph, Source, Value};
-use cifar_engine::ops::Op;
+use cifar_engine::ops::{Alias, Op};
 use cifar_engine::tensor::TensorType;
 
 /// An expression, by its number in [`Symbols`]: equal expressions have equal numbers.
@@ -37,8 +37,8 @@ impl Symbols {
 
     /// What an op gives; a copy gives what it is given.
     fn result(&mut self, op: &dyn Op, inputs: &[Symbol], output: usize) -> Symbol {
-        if op.name() == "copy" || op.view_of().is_some() {
-            return inputs[op.view_of().unwrap_or(0)];
+        if op.name() == "copy" || matches!(op.alias(), Alias::View(_)) {
+            return inputs[op.alias().input_of(0).unwrap_or(0)];
         }
         self.of(Expression::Result { op: format!("{op:?}"), inputs: inputs.to_vec(), output })
     }
@@ -109,7 +109,7 @@ fn check_aliases(step: &Step) -> Result<(), String> {
         if step.outputs[..output].contains(place) {
             return Err(format!("writes two outputs to {place:?}"));
         }
-        let replaced = step.op.in_place().iter().find(|pair| pair.0 == output).map(|pair| pair.1);
+        let replaced = step.op.alias().input_of(output);
         if replaced.is_some_and(|input| step.inputs[input] != *place) {
             return Err(format!("works in place, but output {output} is elsewhere"));
         }

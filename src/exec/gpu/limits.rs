@@ -114,8 +114,10 @@ fn operand_demands<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::RULES;
     use super::*;
     use crate::exec::gpu::program::dispatches;
+    use crate::graph::rewrite::rewrite;
     use crate::models::cnn::CNN;
     use crate::train::settings::{Recipe, Settings};
     use crate::{data, train};
@@ -124,7 +126,9 @@ mod tests {
     fn check_batch(batch_size: usize) -> Result<()> {
         let settings = Settings { model: &CNN, ..Recipe::Default.settings() };
         let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);
-        let plan = train::plans::evaluation(&spec, "test", 1000, batch_size)?.plan;
+        let mut graph = train::plans::evaluation(&spec, "test", 1000, batch_size)?.graph;
+        rewrite(&mut graph, RULES)?;
+        let plan = Plan::compile(&graph)?;
         check_plan(&plan, &dispatches(&plan), &Limits::defaults())
     }
 

@@ -22,9 +22,11 @@ mod program;
 mod readback;
 
 use super::fit::size;
+use super::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::ops::dispatch::{Dispatch, Dispatches};
 use adapter::Adapter;
@@ -35,6 +37,9 @@ use program::{Program, dispatches, shared_scratch};
 use readback::Readback;
 use std::time::{Duration, Instant};
 use wgpu::PollType;
+
+/// The rules of a GPU: those that save traffic there, too.
+pub const RULES: &[&Rule] = &[&ZERO_SUM, &ACTIVATION, &ACTIVATION_GRAD, &STATISTICS, &POOLING, &FOLD];
 
 /// A GPU as a device.
 pub struct Gpu {
@@ -132,8 +137,13 @@ impl Device for Gpu {
         self.name.clone()
     }
 
-    fn load(&mut self, plan: Plan) -> Result<PlanId> {
+    fn rules(&self) -> &'static [&'static Rule] {
+        RULES
+    }
+
+    fn load_plan(&mut self, plan: Plan) -> Result<PlanId> {
         let work = dispatches(&plan);
+        check_shaders(&plan, &work)?;
         check_plan(&plan, &work, &self.context.device.limits())?;
         self.compile(&work)?;
         let planned = size(self.planned_bytes(&plan));
@@ -214,6 +224,17 @@ impl Device for Gpu {
     fn read_state(&self, name: &str) -> Result<Vec<f32>> {
         let (index, ty) = self.names.find(name)?;
         self.context.read(&self.states[index], ty.bytes())
+    }
+}
+
+/// Checks that every step has shaders.
+fn check_shaders(plan: &Plan, work: &[Dispatches]) -> Result<()> {
+    match plan.steps.iter().zip(work).find(|(_, work)| work.list.is_empty()) {
+        None => Ok(()),
+        Some((step, _)) => {
+            let name = format!("{} '{}'", step.op.name(), step.layer);
+            Err(Error::op(name, format!("no shader computes it as a CPU would: {:?}", step.op)))
+        }
     }
 }
 

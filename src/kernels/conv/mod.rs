@@ -38,6 +38,8 @@ pub struct Geometry {
     pub out_height: usize,
     pub out_width: usize,
     pub out_channels: usize,
+    /// Channels are cut into so many groups, each convolved by itself.
+    pub groups: usize,
 }
 
 impl Geometry {
@@ -47,7 +49,12 @@ impl Geometry {
     }
 
     pub(super) fn weights(&self) -> usize {
-        self.kernel_height * self.kernel_width * self.in_channels * self.out_channels
+        self.kernel_height * self.kernel_width * self.in_channels / self.groups * self.out_channels
+    }
+
+    /// Whether every channel, of several, is convolved by itself, into one.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
     }
 
     /// Whether its tensors' sizes are numbers at all: a product that wraps around could pass for a

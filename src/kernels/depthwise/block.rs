@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Geometry;
+use super::super::conv::Geometry;
 use crate::kernels::simd::{Kernel, Simd};
 
 /// Neighbouring outputs whose weights' gradients are computed together: with their inputs, at
@@ -27,7 +27,7 @@ pub fn pixels<'a, const COLUMNS: usize>(
     for (column, pixel) in pixels.iter_mut().enumerate() {
         let at = (first + column).wrapping_sub(g.pad_left);
         if at < g.in_width {
-            *pixel = &x[at * g.channels..][..g.channels];
+            *pixel = &x[at * g.in_channels..][..g.in_channels];
         }
     }
     pixels
@@ -68,7 +68,7 @@ impl BlockRow<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize>(self, simd: S) {
         let BlockRow { g, x, w, start, zeros, p, y } = self;
-        let (channels, rows) = (g.channels, g.kernel_rows(p));
+        let (channels, rows) = (g.in_channels, g.kernel_rows(p));
         assert!(zeros.len() >= channels && y.len().is_multiple_of(channels));
         for (block, y) in y.chunks_mut(OUTPUTS * channels).enumerate() {
             let first = block * OUTPUTS * STRIDE;

@@ -1,7 +1,7 @@
 //! Sums over one tap of the kernel after the other: any kernel and stride, forward and to the
 //! input.
 
-use super::Geometry;
+use super::super::conv::Geometry;
 use crate::kernels::simd::{Kernel, Simd};
 
 /// Along one dimension, which pixels meet which taps of the kernel: target `t` receives from the
@@ -47,7 +47,7 @@ impl Gather {
             vertical: Extent { source: g.in_height, kernel: g.kernel_height, pad: g.pad_top },
             horizontal: Extent { source: g.in_width, kernel: g.kernel_width, pad: g.pad_left },
             stride: g.stride,
-            channels: g.channels,
+            channels: g.in_channels,
             backwards: false,
         }
     }

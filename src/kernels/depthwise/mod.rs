@@ -13,7 +13,7 @@ mod weights;
 use std::ops::Range;
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
-use super::conv::needed;
+use super::conv::{Geometry, needed};
 use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::Isa;
@@ -21,38 +21,13 @@ use block::BlockRow;
 use gather::{Gather, TapRow};
 pub use weights::{weight_gradient, weight_gradient_line_scratch, weight_gradient_scratch};
 
-/// The geometry of a depthwise convolution. Bottom and right padding follow from the output's size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    pub batch: usize,
-    pub in_height: usize,
-    pub in_width: usize,
-    pub channels: usize,
-    pub kernel_height: usize,
-    pub kernel_width: usize,
-    pub stride: usize,
-    pub pad_top: usize,
-    pub pad_left: usize,
-    pub out_height: usize,
-    pub out_width: usize,
-}
-
 impl Geometry {
-    /// Multiplications and additions of one pass in any direction.
-    pub fn flops(&self) -> u64 {
-        2 * (self.batch * self.out_height * self.out_width * self.weights()) as u64
-    }
-
-    fn weights(&self) -> usize {
-        self.kernel_height * self.kernel_width * self.channels
-    }
-
     pub(super) fn in_row(&self) -> usize {
-        self.in_width * self.channels
+        self.in_width * self.in_channels
     }
 
     pub(super) fn out_row(&self) -> usize {
-        self.out_width * self.channels
+        self.out_width * self.in_channels
     }
 
     /// The kernel rows that meet the image in output row `p`.
@@ -107,7 +82,7 @@ pub fn input_gradient_blocks(g: &Geometry) -> usize {
 
 /// Scratch elements of [`forward`].
 pub fn forward_scratch(g: &Geometry) -> usize {
-    g.channels
+    g.in_channels
 }
 
 /// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it is read: the rows that an
@@ -127,7 +102,7 @@ pub fn forward(
     Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
-    let (zeros, workers) = scratch.split_at_mut(g.channels);
+    let (zeros, workers) = scratch.split_at_mut(g.in_channels);
     zeros.fill(0.0);
     let zeros = &*zeros;
     let start = bias.unwrap_or(zeros);
@@ -174,19 +149,19 @@ pub(super) fn forward_rows(
 
 /// Scratch elements of [`input_gradient`].
 pub fn input_gradient_scratch(g: &Geometry) -> usize {
-    g.channels + g.weights()
+    g.in_channels + g.weights()
 }
 
 /// `dx [N, H, W, C]` from `dy [N, P, Q, C]` and `w [KH, KW, C]`.
 pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
     if let Some(mirrored) = g.mirrored() {
         let (flipped, rest) = scratch.split_at_mut(g.weights());
-        for (to, from) in flipped.chunks_exact_mut(g.channels).zip(w.chunks_exact(g.channels).rev()) {
+        for (to, from) in flipped.chunks_exact_mut(g.in_channels).zip(w.chunks_exact(g.in_channels).rev()) {
             to.copy_from_slice(from);
         }
         return forward(isa, &mirrored, (dy.into(), flipped), None, NO_CLAMP, dx, rest);
     }
-    let zeros = &mut scratch[..g.channels];
+    let zeros = &mut scratch[..g.in_channels];
     zeros.fill(0.0);
     let (start, image) = (&*zeros, g.out_height * g.out_row());
     let gather = Gather::input_gradient(g);

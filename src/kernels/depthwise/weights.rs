@@ -1,6 +1,6 @@
 //! The gradient of the weights.
 
-use super::Geometry;
+use super::super::conv::Geometry;
 use super::block::{BLOCK, Pixels, pixels};
 use super::gather::Gather;
 use crate::kernels::conv::add_partials;
@@ -14,7 +14,7 @@ const GROUPS: usize = 16;
 
 /// Scratch elements of [`weight_gradient`].
 pub fn weight_gradient_scratch(g: &Geometry) -> usize {
-    g.channels + GROUPS.min(g.batch) * g.weights()
+    g.in_channels + GROUPS.min(g.batch) * g.weights()
 }
 
 /// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised as it is read.
@@ -25,7 +25,7 @@ pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
 /// `dw [KH, KW, C]` from `x [N, H, W, C]` and `dy [N, P, Q, C]`.
 pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     let groups = GROUPS.min(g.batch);
-    let (zeros, rest) = scratch.split_at_mut(g.channels);
+    let (zeros, rest) = scratch.split_at_mut(g.in_channels);
     let (partial, workers) = rest.split_at_mut(groups * g.weights());
     zeros.fill(0.0);
     let zeros = &*zeros;
@@ -72,7 +72,7 @@ impl WeightRow<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const STRIDE: usize, const COLUMNS: usize>(self, simd: S) {
         let WeightRow { g, x, zeros, p, dy, dw } = self;
-        let channels = g.channels;
+        let channels = g.in_channels;
         for i in g.kernel_rows(p) {
             let dw = &mut dw[3 * i * channels..][..3 * channels];
             for (block, dy) in dy.chunks(BLOCK * channels).enumerate() {
@@ -91,12 +91,12 @@ impl WeightRow<'_> {
         let WeightRow { g, x, p, dy, dw, .. } = self;
         let gather = Gather::forward(g);
         let vertical = gather.line(gather.vertical, p);
-        for (q, dy) in dy.chunks_exact(g.channels).enumerate() {
+        for (q, dy) in dy.chunks_exact(g.in_channels).enumerate() {
             let horizontal = gather.line(gather.horizontal, q);
             for (row, i) in (0..vertical.count).map(|k| vertical.at(k)) {
                 for (column, j) in (0..horizontal.count).map(|k| horizontal.at(k)) {
-                    let x = &x[(row * g.in_width + column) * g.channels..][..g.channels];
-                    let dw = &mut dw[(i * g.kernel_width + j) * g.channels..][..g.channels];
+                    let x = &x[(row * g.in_width + column) * g.in_channels..][..g.in_channels];
+                    let dw = &mut dw[(i * g.kernel_width + j) * g.in_channels..][..g.in_channels];
                     for ((dw, x), dy) in dw.iter_mut().zip(x).zip(dy) {
                         *dw += x * dy;
                     }

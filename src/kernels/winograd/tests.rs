@@ -36,6 +36,7 @@ fn geometry(
         out_height: height + 2 * pad - 2,
         out_width: width + 2 * pad - 2,
         out_channels: outputs,
+        groups: 1,
     }
 }
 

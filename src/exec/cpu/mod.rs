@@ -1,19 +1,32 @@
-//! Runs plans on the CPU with rayon. All memory is allocated when a plan is loaded; a run moves
-//! buffers in and out of the ops' arguments and allocates nothing.
+//! Runs plans on the CPU with rayon. When a plan is loaded, each of its steps is lowered to a
+//! [`CpuStep`], and all memory is allocated; a run moves buffers in and out of the steps' arguments and
+//! allocates nothing.
+//!
+//! - `crew`: the threads.
+//! - `rules`: how it rewrites a graph.
+//! - `segments`: which steps run tile by tile, and in which tiles.
+//! - `tiles`: runs them.
+
+mod crew;
+pub mod rules;
+mod segments;
+mod tiles;
 
 use std::time::Instant;
 
-use super::crew::Crew;
 use super::fit::check_memory;
-use super::together::{self, Shared, Together};
 use super::{Data, Device, Names, PlanId, check, port};
 use crate::error::Result;
 use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::graph::rewrite::Rule;
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
-use crate::ops::{CpuArgs, MAX_INPUTS, MAX_OUTPUTS};
+use crate::ops::Types;
+use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
 use crate::tensor::{Buffer, TensorType};
 use crate::text::counted;
+use crew::Crew;
+use tiles::Segment;
 
 /// The CPU as a device.
 pub struct Cpu {
@@ -27,13 +40,26 @@ pub struct Cpu {
     version: u64,
 }
 
+/// What the steps of a plan do, and how much memory that takes.
+struct Lowered {
+    work: Vec<CpuStep>,
+    /// The steps that run tile by tile.
+    segments: Vec<Segment>,
+    /// Elements of each slot that are left to the plan.
+    slots: Vec<usize>,
+    /// Of each step, elements of its weights as it would rather have them, where they are constant.
+    packed: Vec<usize>,
+    /// Elements for the steps that run one after the other.
+    scratch: usize,
+}
+
 struct Loaded {
     plan: Plan,
-    /// The steps that run picture by picture, or band by band, if there are such.
-    together: Vec<Box<dyn Together>>,
+    work: Vec<CpuStep>,
+    segments: Vec<Segment>,
     slots: Vec<Buffer>,
     /// Of each step, its weights as it would rather have them, where they are constant.
-    prepared: Vec<Buffer>,
+    packed: Vec<Buffer>,
     /// The version of the states that the constants were computed from; 0 before the first run.
     constants_of: u64,
     /// The device's number for each of the plan's states.
@@ -42,6 +68,42 @@ struct Loaded {
     recorded: Vec<(Place, usize)>,
     /// What was recorded and not collected yet.
     records: Vec<f32>,
+}
+
+impl Lowered {
+    fn new(plan: &Plan, target: CpuTarget) -> Lowered {
+        let work: Vec<CpuStep> = plan.steps.iter().map(|step| step.op.cpu(&step.types, target)).collect();
+        let mut segments = segments::find(plan, &work, target);
+        segments.iter_mut().for_each(|segment| segment.lower(target.isa));
+        let alone = |index: &usize| !segments.iter().any(|segment| segment.steps().contains(index));
+        let scratch = (0..work.len()).filter(alone).map(|index| work[index].scratch).max().unwrap_or(0);
+        let mut slots = vec![0; plan.slots.len()];
+        let mut need = |place: Place, len: usize| {
+            if let Place::Slot(slot) = place {
+                slots[slot] = len.max(slots[slot]);
+            }
+        };
+        for index in (0..plan.steps.len()).filter(alone) {
+            let Step { inputs, outputs, types, .. } = &plan.steps[index];
+            let operands = inputs.iter().zip(&types.inputs).chain(outputs.iter().zip(&types.outputs));
+            operands.for_each(|(place, ty)| need(*place, ty.len()));
+        }
+        plan.inputs.iter().chain(&plan.outputs).for_each(|port| need(port.place, port.ty.len()));
+        segments.iter().for_each(|segment| segment.needs_outside(plan, &mut need));
+        let packed = plan.steps.iter().zip(&work).map(|(step, work)| {
+            let pack = work.pack.as_ref().filter(|pack| plan.is_constant(step.inputs[pack.input]));
+            pack.map_or(0, |pack| pack.len)
+        });
+        let packed = packed.collect();
+        Lowered { work, segments, slots, packed, scratch }
+    }
+
+    /// Bytes that the plan's runs need on so many threads.
+    fn bytes(&self, plan: &Plan, threads: usize) -> usize {
+        let workers = self.segments.iter().map(|segment| segment.elements(plan, &self.slots, threads));
+        let own = self.slots.iter().chain(&self.packed).sum::<usize>() + self.scratch;
+        plan.state_bytes() + 4 * (own + workers.sum::<usize>())
+    }
 }
 
 impl Cpu {
@@ -65,11 +127,8 @@ impl Cpu {
         self.isa
     }
 
-    /// Elements of scratch for the steps that run one after the other.
-    fn scratch_of(&self, plan: &Plan, together: &[Box<dyn Together>]) -> usize {
-        let alone = |index: &usize| !together.iter().any(|part| part.steps().contains(index));
-        let steps = (0..plan.steps.len()).filter(alone).map(|index| &plan.steps[index]);
-        steps.map(|step| step.op.cpu_scratch(&step.types, self.isa, self.threads())).max().unwrap_or(0)
+    fn lower(&self, plan: &Plan) -> Lowered {
+        Lowered::new(plan, CpuTarget { isa: self.isa, threads: self.threads() })
     }
 
     fn state_index(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
@@ -81,31 +140,31 @@ impl Cpu {
     }
 
     /// Calls `visit` after every step of one run, with the step and the seconds it took: for
-    /// profiles and step-by-step checks. After steps that run together it is called once they are
-    /// all done.
+    /// profiles and step-by-step checks. After a segment it is called once all of its steps are
+    /// done.
     ///
     /// # Errors
     /// None on the CPU.
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
-        let Loaded { plan, together, slots, prepared, constants_of, states, recorded, records } =
+        let Loaded { plan, work, segments, slots, packed, constants_of, states, recorded, records } =
             &mut self.plans[plan.0];
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
-        let (isa, scratch, stale) = (self.isa, &mut self.scratch, *constants_of != self.version);
+        let (scratch, stale) = (&mut self.scratch, *constants_of != self.version);
         self.crew.run(|| {
             let mut next = if stale { 0 } else { plan.constants };
             while let Some(step) = plan.steps.get(next) {
-                let part = together.iter_mut().find(|part| part.steps().start == next);
-                let steps = part.as_ref().map_or(next..next + 1, |part| part.steps());
+                let segment = segments.iter_mut().find(|segment| segment.steps().start == next);
+                let steps = segment.as_ref().map_or(next..next + 1, |segment| segment.steps());
                 let begin = Instant::now();
                 for index in steps.clone().filter(|_| stale) {
-                    memory.prepare(&plan.steps[index], isa, &mut prepared[index]);
+                    memory.pack(&plan.steps[index], &work[index], &mut packed[index]);
                 }
-                if let Some(part) = part {
-                    part.run(plan, memory.shared(isa, prepared));
-                    part.leave(memory.slots);
-                    steps.clone().for_each(|index| visit(index, &plan.steps[index], part.seconds(index)));
+                if let Some(segment) = segment {
+                    segment.run(memory.shared(packed));
+                    segment.leave(memory.slots);
+                    steps.clone().for_each(|index| visit(index, &plan.steps[index], segment.seconds(index)));
                 } else {
-                    memory.run(step, isa, prepared[next].f32(), scratch.f32_mut());
+                    memory.run(step, &work[next], packed[next].f32(), scratch.f32_mut());
                     visit(next, step, begin.elapsed().as_secs_f64());
                 }
                 next = steps.end;
@@ -120,10 +179,43 @@ impl Cpu {
     }
 }
 
-/// Elements that a step of the plan keeps prepared weights in.
-fn prepared_len(plan: &Plan, step: &Step, isa: Isa) -> usize {
-    let prepared = step.op.cpu_prepared(&step.types, isa);
-    prepared.filter(|(weights, _)| plan.is_constant(step.inputs[*weights])).map_or(0, |(_, len)| len)
+/// Runs a step on operands that are at least as long as their types; an input that shares memory with an
+/// output is empty.
+fn call(
+    work: &CpuStep,
+    types: &Types,
+    mut inputs: [&[f32]; MAX_INPUTS],
+    mut outputs: [&mut [f32]; MAX_OUTPUTS],
+    packed: &[f32],
+    scratch: &mut [f32],
+) {
+    for (values, ty) in inputs.iter_mut().zip(&types.inputs) {
+        *values = &values[..values.len().min(ty.len())];
+    }
+    for (values, ty) in outputs.iter_mut().zip(&types.outputs) {
+        *values = &mut std::mem::take(values)[..ty.len()];
+    }
+    let scratch = &mut scratch[..work.scratch];
+    (work.run)(&mut CpuArgs { inputs, outputs, packed, scratch });
+}
+
+/// All memory of a plan, to be read by several workers.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    slots: &'a [Buffer],
+    states: &'a [Buffer],
+    of_plan: &'a [usize],
+    packed: &'a [Buffer],
+}
+
+impl<'a> Shared<'a> {
+    /// What lies there.
+    fn get(&self, place: Place) -> &'a [f32] {
+        match place {
+            Place::Slot(slot) => self.slots[slot].f32(),
+            Place::State(state) => self.states[self.of_plan[state]].f32(),
+        }
+    }
 }
 
 /// The buffers of one run.
@@ -148,21 +240,21 @@ impl Memory<'_> {
         }
     }
 
-    fn shared<'a>(&'a self, isa: Isa, prepared: &'a [Buffer]) -> Shared<'a> {
-        Shared { isa, slots: self.slots, states: self.states, of_plan: self.of_plan, prepared }
+    fn shared<'a>(&'a self, packed: &'a [Buffer]) -> Shared<'a> {
+        Shared { slots: self.slots, states: self.states, of_plan: self.of_plan, packed }
     }
 
     /// Brings a step's weights into the form that it would rather have, if they have room in it.
-    fn prepare(&self, step: &Step, isa: Isa, prepared: &mut Buffer) {
-        if let Some((weights, _)) = step.op.cpu_prepared(&step.types, isa) {
-            let weights = self.get(step.inputs[weights]).f32();
-            step.op.cpu_prepare(&step.types, isa, weights, prepared.f32_mut());
+    fn pack(&self, step: &Step, work: &CpuStep, packed: &mut Buffer) {
+        if let Some(pack) = work.pack.as_ref().filter(|_| !packed.is_empty()) {
+            let weights = self.get(step.inputs[pack.input]).f32();
+            (pack.run)(&weights[..step.types.inputs[pack.input].len()], packed.f32_mut());
         }
     }
 
     /// The outputs' buffers are moved out for the call; an input that shares memory with an output
-    /// is therefore seen empty, as `Op::in_place` says.
-    fn run(&mut self, step: &Step, isa: Isa, prepared: &[f32], scratch: &mut [f32]) {
+    /// is therefore seen empty, as `Op::alias` says.
+    fn run(&mut self, step: &Step, work: &CpuStep, packed: &[f32], scratch: &mut [f32]) {
         let mut buffers: [Buffer; MAX_OUTPUTS] = Default::default();
         for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*place));
@@ -172,8 +264,7 @@ impl Memory<'_> {
             *values = self.get(*place).f32();
         }
         let outputs = buffers.each_mut().map(Buffer::f32_mut);
-        let mut args = CpuArgs { isa, inputs, outputs, types: &step.types, prepared, scratch };
-        step.op.cpu(&step.types, &mut args);
+        call(work, &step.types, inputs, outputs, packed, scratch);
         for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*place));
         }
@@ -190,22 +281,34 @@ impl Device for Cpu {
         Some(self.crew.run(|| Peak::measure(isa)))
     }
 
-    fn load(&mut self, plan: Plan) -> Result<PlanId> {
-        check_memory(&plan, self.planned_bytes(&plan))?;
+    fn rules(&self) -> &'static [&'static Rule] {
+        rules::RULES
+    }
+
+    fn load_plan(&mut self, plan: Plan) -> Result<PlanId> {
+        let lowered = self.lower(&plan);
+        check_memory(&plan, lowered.bytes(&plan, self.threads()))?;
         let states: Result<Vec<usize>> =
             plan.states.iter().map(|(name, ty)| self.state_index(name, ty)).collect();
-        let (mut together, slots) = together::find(&plan, self.threads());
-        let scratch = self.scratch_of(&plan, &together);
+        let states = states?;
+        let Lowered { work, mut segments, slots, packed, scratch } = lowered;
         if scratch > self.scratch.len() {
             self.scratch = Buffer::zeroed(scratch);
         }
-        together.iter_mut().for_each(|part| part.allocate(&plan, &slots, self.isa, self.threads()));
-        let slots = slots.into_iter().map(Buffer::zeroed).collect();
-        let prepared = plan.steps.iter().map(|step| Buffer::zeroed(prepared_len(&plan, step, self.isa)));
-        let prepared = prepared.collect();
-        let (states, recorded, records) = (states?, Vec::new(), Vec::new());
-        let loaded = Loaded { plan, together, slots, prepared, constants_of: 0, states, recorded, records };
-        self.plans.push(loaded);
+        segments.iter_mut().for_each(|segment| segment.allocate(&plan, &slots, self.crew.threads()));
+        let [slots, packed] = [slots, packed].map(|lens| lens.into_iter().map(Buffer::zeroed).collect());
+        let (constants_of, recorded, records) = (0, Vec::new(), Vec::new());
+        self.plans.push(Loaded {
+            plan,
+            work,
+            segments,
+            slots,
+            packed,
+            constants_of,
+            states,
+            recorded,
+            records,
+        });
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -214,11 +317,7 @@ impl Device for Cpu {
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
-        let prepared: usize = plan.steps.iter().map(|step| prepared_len(plan, step, self.isa)).sum();
-        let (together, slots) = together::find(plan, self.threads());
-        let workers = together.iter().map(|part| part.elements(plan, &slots, self.isa, self.threads()));
-        let elements = slots.iter().sum::<usize>() + workers.sum::<usize>() + prepared;
-        plan.state_bytes() + 4 * (elements + self.scratch_of(plan, &together))
+        self.lower(plan).bytes(plan, self.threads())
     }
 
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {

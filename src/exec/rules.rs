@@ -1,0 +1,263 @@
+//! Rewriting rules that are worth it on every device. Those of a CPU alone are in [`super::cpu`]'s `rules`; each
+//! device lists what it uses.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::graph::rewrite::{Rule, downcast};
+use crate::graph::{Graph, Node, Value};
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::batch_norm_grad::BatchNormGrad;
+use crate::ops::batch_norm_infer::BatchNormInfer;
+use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
+use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
+use crate::ops::conv::{Conv, Output, Pass};
+use crate::ops::fold_batch_norm::FoldBatchNorm;
+use crate::ops::max_pool_grad::MaxPoolGrad;
+use crate::ops::moments::Moments;
+use crate::ops::relu::Relu;
+use crate::ops::relu_grad::ReluGrad;
+use crate::ops::separable_conv2d::SeparableConv2d;
+use crate::ops::sum_rows::SumRows;
+use crate::ops::zeros::Zeros;
+use crate::ops::{Activation, Op};
+
+/// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of which the mean
+/// goes. Computed, the sum is what rounding leaves of a pass over all of dx.
+pub const ZERO_SUM: Rule = Rule {
+    name: "zero sum",
+    replaces: "sum_rows(batch_norm_grad(dy, x, ..)) => zeros",
+    when: "mean and variance are those of x",
+    apply: zero_sum,
+};
+
+/// An activation joins what computes its input, if nothing else reads that.
+pub const ACTIVATION: Rule = Rule {
+    name: "activation",
+    replaces: "relu(f(x)) => f[relu](x)",
+    when: "f is a normalisation or a forward convolution without an activation; nothing else reads f(x)",
+    apply: activation,
+};
+
+/// What passed the activation is worked out from x again.
+pub const ACTIVATION_GRAD: Rule = Rule {
+    name: "activation's gradient",
+    replaces: "batch_norm_grad(relu_grad(dy, y), x, ..) => batch_norm_grad[relu](dy, x, ..)",
+    when: "y is the normalised x with this activation; nothing else reads the gradient between",
+    apply: activation_grad,
+};
+
+/// The two halves of a normalisation with the statistics of its batch, so that each can join its neighbours.
+pub const STATISTICS: Rule = Rule {
+    name: "statistics",
+    replaces: "batch_norm(x, gamma, beta) => batch_norm_infer(x, gamma, beta, moments(x))",
+    when: "always",
+    apply: statistics,
+};
+
+/// Normalised values that are only pooled are not stored at all.
+pub const POOLING: Rule = Rule {
+    name: "pooling",
+    replaces: "max_pool(batch_norm_infer(x, ..)) => batch_norm_max_pool(x, ..), and so their gradients",
+    when: "the windows are 2x2, the statistics computed; nothing else reads what is between",
+    apply: pooling,
+};
+
+/// In inference a normalisation is a change of the weights before it.
+pub const FOLD: Rule = Rule {
+    name: "fold",
+    replaces: "batch_norm_infer(conv(x, w, b), ..) => conv(x, fold_batch_norm(w, b, ..))",
+    when: "nothing else reads the convolution's output",
+    apply: fold,
+};
+
+/// Of the gradient of a normalisation: what was normalised, mean and variance.
+fn norm_grad_operands(node: &Node) -> Option<[Value; 3]> {
+    let first =
+        if downcast::<BatchNormGrad>(node).is_some() || downcast::<BatchNormMaxPoolGrad>(node).is_some() {
+            1
+        } else {
+            downcast::<Conv>(node).filter(|conv| matches!(conv.output, Output::NormGrad(_)))?;
+            node.inputs.len() - 5
+        };
+    Some([node.inputs[first], node.inputs[first + 3], node.inputs[first + 4]])
+}
+
+/// Whether `mean` and `variance` are those of x.
+fn are_moments(graph: &Graph, [x, mean, variance]: [Value; 3]) -> bool {
+    let Some(node) = graph.producer(mean).map(|index| &graph.nodes()[index]) else { return false };
+    let of = if downcast::<BatchNorm>(node).is_some() || downcast::<Moments>(node).is_some() {
+        node.inputs[0]
+    } else if downcast::<Conv>(node).is_some_and(|conv| conv.output == Output::Moments) {
+        node.outputs[0]
+    } else {
+        return false;
+    };
+    of == x && node.outputs.ends_with(&[mean, variance])
+}
+
+fn zero_sum(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = &graph.nodes()[index];
+    let (Some(SumRows), &[dx], &[sum]) = (downcast(node), &node.inputs[..], &node.outputs[..]) else {
+        return Ok(false);
+    };
+    let Some(gradient) = graph.producer(dx).map(|gradient| &graph.nodes()[gradient]) else {
+        return Ok(false);
+    };
+    let operands = norm_grad_operands(gradient).filter(|_| gradient.outputs[0] == dx);
+    if !operands.is_some_and(|operands| are_moments(graph, operands)) {
+        return Ok(false);
+    }
+    let shape = graph.ty(sum).shape.clone();
+    let node = graph.node_mut(index);
+    node.op = Arc::new(Zeros { shape });
+    node.inputs.clear();
+    Ok(true)
+}
+
+fn activation(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = &graph.nodes()[index];
+    let (Some(&Relu { activation }), &[x], &[y]) = (downcast(node), &node.inputs[..], &node.outputs[..])
+    else {
+        return Ok(false);
+    };
+    let Some(before) = graph.producer(x) else { return Ok(false) };
+    let Some(op) = with_activation(&graph.nodes()[before], activation) else { return Ok(false) };
+    if graph.nodes()[before].outputs[0] != x || !graph.only_reader(x, index) {
+        return Ok(false);
+    }
+    let node = graph.node_mut(before);
+    (node.op, node.outputs[0]) = (op, y);
+    graph.node_mut(index).outputs.clear();
+    Ok(true)
+}
+
+/// A node's op with the activation applied to its first output, if it has none yet.
+fn with_activation(node: &Node, activation: Activation) -> Option<Arc<dyn Op>> {
+    if let Some(&op @ BatchNorm { activation: Activation::None, .. }) = downcast(node) {
+        return Some(Arc::new(BatchNorm { activation, ..op }));
+    }
+    if let Some(&op @ BatchNormInfer { activation: Activation::None, .. }) = downcast(node) {
+        return Some(Arc::new(BatchNormInfer { activation, ..op }));
+    }
+    if let Some(&SeparableConv2d { activations: [first, Activation::None], stride, padding }) = downcast(node)
+    {
+        return Some(Arc::new(SeparableConv2d { activations: [first, activation], stride, padding }));
+    }
+    let conv: &Conv = downcast(node)?;
+    let plain =
+        conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation == Activation::None;
+    plain.then(|| Arc::new(Conv { activation, ..conv.clone() }) as Arc<dyn Op>)
+}
+
+fn activation_grad(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = &graph.nodes()[index];
+    let Some(&op @ BatchNormGrad { activation: Activation::None, .. }) = downcast(node) else {
+        return Ok(false);
+    };
+    let masked = node.inputs[0];
+    let Some((relu, &ReluGrad { activation })) = graph.producer_of(masked) else { return Ok(false) };
+    let [dy, y] = graph.nodes()[relu].inputs[..] else { return Ok(false) };
+    let Some(norm) = graph.producer(y).map(|norm| &graph.nodes()[norm]) else { return Ok(false) };
+    let forward = match (downcast(norm), downcast(norm)) {
+        (Some(&BatchNorm { activation, .. }), _) | (_, Some(&BatchNormInfer { activation, .. })) => {
+            activation
+        }
+        _ => return Ok(false),
+    };
+    let same = forward == activation && node.inputs[1..].starts_with(&norm.inputs);
+    if !same || norm.outputs[0] != y || !graph.only_reader(masked, index) {
+        return Ok(false);
+    }
+    let node = graph.node_mut(index);
+    node.op = Arc::new(BatchNormGrad { activation, ..op });
+    node.inputs[0] = dy;
+    Ok(true)
+}
+
+fn statistics(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = graph.nodes()[index].clone();
+    let Some(op) = downcast::<BatchNorm>(&node) else { return Ok(false) };
+    let apply = op.apply();
+    graph.insert(index, Moments, &node.inputs[..1])?;
+    graph.node_mut(index).outputs = node.outputs[1..].to_vec();
+    let normalise = graph.node_mut(index + 1);
+    normalise.op = Arc::new(apply);
+    normalise.inputs.extend(&node.outputs[1..]);
+    normalise.outputs.truncate(1);
+    Ok(true)
+}
+
+fn pooling(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = &graph.nodes()[index];
+    if downcast(node) != Some(&POOL) {
+        return Ok(false);
+    }
+    let (normalised, pooled) = (node.inputs[0], node.outputs[0]);
+    let Some((norm, &op)) = graph.producer_of::<BatchNormInfer>(normalised) else { return Ok(false) };
+    if graph.producer(graph.nodes()[norm].inputs[3]).is_none() || graph.is_result(normalised) {
+        return Ok(false);
+    }
+    let others: Vec<usize> = graph.readers(normalised).filter(|&reader| reader != index).collect();
+    let backward = match others[..] {
+        [] => None,
+        [spread] => match gradient_through(graph, norm, spread, [normalised, pooled]) {
+            Some(gradient) => Some((spread, gradient)),
+            None => return Ok(false),
+        },
+        _ => return Ok(false),
+    };
+    let node = graph.node_mut(norm);
+    node.op = Arc::new(BatchNormMaxPool { norm: op.normalise() });
+    node.outputs[0] = pooled;
+    graph.node_mut(index).outputs.clear();
+    if let Some((spread, gradient)) = backward {
+        let dy = graph.nodes()[spread].inputs[2];
+        let node = graph.node_mut(gradient);
+        node.op = Arc::new(BatchNormMaxPoolGrad { norm: op.normalise() });
+        node.inputs[0] = dy;
+    }
+    Ok(true)
+}
+
+/// The gradient of node `norm`, if node `spread` is the gradient of its pooling and only feeds that.
+fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2]) -> Option<usize> {
+    let &MaxPoolGrad { pool } = downcast(&graph.nodes()[spread])?;
+    let spread_values = graph.nodes()[spread].outputs[0];
+    let gradient = graph.readers(spread_values).next()?;
+    let &BatchNormGrad { activation, .. } = downcast(&graph.nodes()[gradient])?;
+    let &BatchNormInfer { activation: forward, .. } = downcast(&graph.nodes()[norm])?;
+    let matches = pool == POOL
+        && graph.nodes()[spread].inputs[..2] == [x, y]
+        && activation == forward
+        && graph.nodes()[gradient].inputs[1..] == graph.nodes()[norm].inputs[..]
+        && graph.nodes()[gradient].inputs[0] == spread_values;
+    (matches && graph.only_reader(spread_values, gradient)).then_some(gradient)
+}
+
+/// The convolution that node `norm`, a normalisation, can be folded into.
+pub(super) fn foldable(graph: &Graph, norm: usize) -> Option<usize> {
+    let x = graph.nodes()[norm].inputs[0];
+    let (index, conv) = graph.producer_of::<Conv>(x)?;
+    let plain =
+        conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation == Activation::None;
+    (plain && graph.only_reader(x, norm)).then_some(index)
+}
+
+fn fold(graph: &mut Graph, norm: usize) -> Result<bool> {
+    let normalisation = graph.nodes()[norm].clone();
+    let Some(&BatchNormInfer { epsilon, activation }) = downcast(&normalisation) else { return Ok(false) };
+    let Some(index) = foldable(graph, norm) else { return Ok(false) };
+    let node = graph.nodes()[index].clone();
+    let Some(conv) = downcast::<Conv>(&node) else { return Ok(false) };
+    let own_bias = if conv.bias { &node.inputs[2..3] } else { &[] };
+    let inputs = [&node.inputs[1..2], &normalisation.inputs[1..], own_bias].concat();
+    let folded = graph.insert(index, FoldBatchNorm { epsilon }, &inputs)?;
+    // What the convolution takes beyond its weights and bias stays.
+    let rest = &node.inputs[2 + own_bias.len()..];
+    let inputs = [&node.inputs[..1], &folded[..], rest].concat();
+    let op = Arc::new(Conv { activation, bias: true, ..conv.clone() });
+    *graph.node_mut(index + 1) = Node { op, inputs, outputs: normalisation.outputs, ..node.clone() };
+    graph.node_mut(norm + 1).outputs.clear();
+    Ok(true)
+}

@@ -1,0 +1,177 @@
+//! Convolutions on a CPU: which kernel, how its input is normalised on the way in, and what is done with
+//! each block of its output while it is in the cache.
+
+use super::{Conv, Geometry, Operands, Output, Pass};
+use crate::kernels::batch_norm::{
+    Backward, block_gradient_sums, block_moments, gradient_apply, merge_moments, moments_part, totals,
+};
+use crate::kernels::input::Input;
+use crate::kernels::parallel::{self, Epilogue, Written};
+use crate::kernels::{conv, depthwise, winograd};
+use crate::ops::Types;
+use crate::ops::batch_norm_grad::{BatchNormGrad, Passes};
+use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, Pack};
+
+/// The op's work.
+pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
+    let work = Work::new(conv, types, target);
+    let (g, isa) = (work.g, target.isa);
+    let whole_forward = conv.pass == Pass::Forward && !g.is_depthwise();
+    let packed = if whole_forward { conv::prepared_len(isa, &g) } else { 0 };
+    let pack = (packed > 0).then(|| Pack {
+        input: 1,
+        len: packed,
+        run: Box::new(move |weights, packed| conv::prepare(isa, &g, weights, packed)),
+    });
+    let scratch = work.line + work.passes + work.parts + work.kernel;
+    CpuStep {
+        pack,
+        // Winograd's algorithm transforms the weights in every call.
+        splits: !(whole_forward && winograd::suits(&g)),
+        ..CpuStep::with_scratch(scratch, move |args| work.run(args))
+    }
+}
+
+/// What a run needs to know.
+struct Work {
+    conv: Conv,
+    g: Geometry,
+    at: Operands,
+    target: CpuTarget,
+    /// Channels of the result.
+    channels: usize,
+    /// Elements of scratch: scale and shift of the normalised input.
+    line: usize,
+    /// Elements of scratch: coefficients of [`Output::NormGrad`].
+    passes: usize,
+    /// Elements of scratch: the blocks' parts of what is gathered from the output.
+    parts: usize,
+    /// Elements of scratch: the kernel's own.
+    kernel: usize,
+}
+
+impl Work {
+    fn new(conv: &Conv, types: &Types, target: CpuTarget) -> Work {
+        let g = conv.planned(types);
+        let channels = types.outputs[0].shape.last();
+        let (mut kernel, per_thread, blocks) = needs(conv, &g, target);
+        let line = if conv.input.is_some() { 2 * g.in_channels } else { 0 };
+        if line > 0 {
+            kernel += target.threads * per_thread;
+        }
+        let (passes, part) = match conv.output {
+            Output::Values => (0, 0),
+            Output::Moments => (0, moments_part(channels)),
+            Output::NormGrad(_) => (Passes::scratch(channels), 2 * channels),
+        };
+        let at = conv.operands();
+        Work { conv: conv.clone(), g, at, target, channels, line, passes, parts: blocks * part, kernel }
+    }
+
+    fn run(&self, args: &mut CpuArgs) {
+        let isa = self.target.isa;
+        let (inputs, packed) = (args.inputs, args.packed);
+        let ([y, second, third], scratch) = args.outputs();
+        let (line, scratch) = scratch.split_at_mut(self.line);
+        let (passes, scratch) = scratch.split_at_mut(self.passes);
+        let (parts, scratch) = scratch.split_at_mut(self.parts);
+        let line = self
+            .conv
+            .input
+            .zip(self.at.normalise)
+            .map(|(normalise, first)| normalise.line(std::array::from_fn(|i| inputs[first + i]), line));
+        let operands = Operand { x: Input { x: inputs[0], line }, second: inputs[1], packed };
+        let bias = self.at.bias.map(|bias| inputs[bias]);
+        match (self.conv.output, self.at.norm_grad) {
+            (Output::NormGrad(norm), Some(first)) => {
+                let [x, gamma, beta, mean, variance] = std::array::from_fn(|i| inputs[first + i]);
+                // Of dy there are only blocks, and in the end it lies where dx will.
+                let vectors = [&[], x, gamma, beta, mean, variance];
+                let (mut passes, _) = Passes::new(&BatchNormGrad::from(norm), vectors, passes);
+                let backward = passes.backward;
+                let reduce = |dy: Written, part: &mut [f32]| {
+                    let x = &x[dy.from..][..dy.rows.len()];
+                    block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
+                };
+                let epilogue = Epilogue::new(&mut *parts, 2 * self.channels, &reduce);
+                self.product(operands, None, parallel::Output { y: &mut *y, epilogue }, scratch);
+                totals(parts, second, third);
+                gradient_apply(isa, backward, passes.line(second, third), y);
+            }
+            (Output::Moments, _) => {
+                let reduce = |x: Written, part: &mut [f32]| block_moments(isa, x.rows, self.channels, part);
+                let epilogue = Epilogue::new(&mut *parts, moments_part(self.channels), &reduce);
+                self.product(operands, bias, parallel::Output { y, epilogue }, scratch);
+                merge_moments(parts, second, third);
+            }
+            _ => self.product(operands, bias, y.into(), scratch),
+        }
+    }
+
+    /// The convolution itself.
+    fn product(
+        &self,
+        Operand { x, second, packed }: Operand,
+        bias: Option<&[f32]>,
+        out: parallel::Output,
+        scratch: &mut [f32],
+    ) {
+        let (isa, g) = (self.target.isa, &self.g);
+        let clamp = self.conv.activation.clamp();
+        match (&self.conv.pass, g.is_depthwise()) {
+            (Pass::Forward, false) => conv::forward(isa, g, (x, [second, packed]), bias, clamp, out, scratch),
+            (Pass::Forward, true) => depthwise::forward(isa, g, (x, second), bias, clamp, out, scratch),
+            (Pass::InputGrad { .. }, false) => conv::input_gradient(isa, g, x.x, second, out, scratch),
+            (Pass::InputGrad { .. }, true) => depthwise::input_gradient(isa, g, x.x, second, out, scratch),
+            (Pass::WeightGrad { .. }, false) => conv::weight_gradient(isa, g, x, second, out.y, scratch),
+            (Pass::WeightGrad { .. }, true) => depthwise::weight_gradient(isa, g, x, second, out.y, scratch),
+        }
+    }
+}
+
+/// The two operands of a product.
+struct Operand<'a> {
+    x: Input<'a>,
+    second: &'a [f32],
+    /// The second one as the kernel would rather have it, or empty.
+    packed: &'a [f32],
+}
+
+/// Elements of scratch that a kernel needs, those that each thread needs in addition to normalise the
+/// input, and the blocks of the output that an epilogue gets to see.
+fn needs(conv: &Conv, g: &Geometry, target: CpuTarget) -> (usize, usize, usize) {
+    let isa = target.isa;
+    let all = |(shared, each): conv::Scratch| shared + target.threads * each;
+    match (&conv.pass, g.is_depthwise()) {
+        (Pass::Forward, false) => {
+            let scratch = all(conv::forward_scratch(isa, g));
+            (scratch, conv::forward_line_scratch(g), conv::forward_blocks(g))
+        }
+        (Pass::Forward, true) => {
+            (depthwise::forward_scratch(g), depthwise::forward_line_scratch(g), depthwise::forward_blocks(g))
+        }
+        (Pass::InputGrad { .. }, false) => {
+            (all(conv::input_gradient_scratch(isa, g)), 0, conv::input_gradient_blocks(g))
+        }
+        (Pass::InputGrad { .. }, true) => {
+            (depthwise::input_gradient_scratch(g), 0, depthwise::input_gradient_blocks(g))
+        }
+        (Pass::WeightGrad { .. }, false) => {
+            let scratch = all(conv::weight_gradient_scratch(isa, g));
+            (scratch, conv::weight_gradient_line_scratch(g), 0)
+        }
+        (Pass::WeightGrad { .. }, true) => {
+            (depthwise::weight_gradient_scratch(g), depthwise::weight_gradient_line_scratch(g), 0)
+        }
+    }
+}
+
+/// Whether a kernel hands the blocks of its output to an epilogue, with operands of these types.
+pub fn has_epilogue(conv: &Conv, types: &Types) -> bool {
+    let g = conv.planned(types);
+    match (&conv.pass, g.is_depthwise()) {
+        (Pass::Forward, _) | (Pass::InputGrad { .. }, true) => true,
+        (Pass::InputGrad { .. }, false) => conv::input_gradient_blocks(&g) > 0,
+        (Pass::WeightGrad { .. }, _) => false,
+    }
+}

@@ -1,0 +1,226 @@
+//! Convolutions on a GPU. What only a CPU's cache makes worthwhile (an input that is normalised as it is
+//! read, what is gathered from the output's blocks) has no shader, and no rule of the GPU asks for it.
+
+use super::{Conv, Geometry, Operands, Output, Pass};
+use crate::kernels::matmul::Product;
+use crate::kernels::pointwise;
+use crate::ops::dispatch::{
+    Dispatch, Dispatches, Operand, Reduction, each_value, shader, wide_shader, width,
+};
+use crate::ops::tile::{TiledProduct, Tiling, sum_partials};
+use crate::ops::{Activation, Types, matmul};
+
+/// The op's launches; none for a convolution that only a CPU can compute.
+pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
+    if conv.input.is_some() || conv.output != Output::Values {
+        return Dispatches::default();
+    }
+    let g = conv.planned(types);
+    let Operands { bias, .. } = conv.operands();
+    let bias = bias.map(Operand::Input);
+    match (&conv.pass, g.is_depthwise()) {
+        (Pass::Forward, false) => forward(&g, bias, conv.activation),
+        (Pass::InputGrad { .. }, false) => input_grad(&g),
+        (Pass::WeightGrad { .. }, false) => weight_grad(&g),
+        (Pass::Forward, true) => depthwise_forward(&g, bias, conv.activation),
+        (Pass::InputGrad { .. }, true) => depthwise_input_grad(&g),
+        (Pass::WeightGrad { .. }, true) => depthwise_weight_grad(&g, types),
+    }
+}
+
+const OPERANDS: [Operand; 2] = [Operand::Input(0), Operand::Input(1)];
+
+fn numbers<const N: usize>(named: [(&'static str, usize); N]) -> Vec<(&'static str, f64)> {
+    named.map(|(name, value)| (name, value as f64)).to_vec()
+}
+
+/// The constants of `shaders/include/conv.wgsl`.
+fn constants(g: &Geometry) -> Vec<(&'static str, f64)> {
+    numbers([
+        ("HEIGHT", g.in_height),
+        ("WIDTH", g.in_width),
+        ("CHANNELS", g.in_channels),
+        ("OUT_HEIGHT", g.out_height),
+        ("OUT_WIDTH", g.out_width),
+        ("KERNEL_WIDTH", g.kernel_width),
+        ("STRIDE", g.stride),
+        ("PAD_TOP", g.pad_top),
+        ("PAD_LEFT", g.pad_left),
+    ])
+}
+
+fn tiled(product: TiledProduct) -> Dispatches {
+    product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
+}
+
+fn forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispatches {
+    if let Some(product) = pointwise::forward(g) {
+        return tiled(TiledProduct { activation, ..matmul::on_gpu(&product, OPERANDS, bias) });
+    }
+    tiled(TiledProduct {
+        shader: shader!("conv2d", "vec4", "nan", "activation", "epilogue", "tile", "conv"),
+        constants: constants(g),
+        a: OPERANDS[0],
+        b: OPERANDS[1],
+        bias,
+        activation,
+        rows: g.batch * g.out_height * g.out_width,
+        columns: g.out_channels,
+        depth: g.kernel_height * g.kernel_width * g.in_channels,
+        vectors: [g.in_channels, g.out_channels].map(|run| run.is_multiple_of(4)),
+    })
+}
+
+fn weight_grad(g: &Geometry) -> Dispatches {
+    if let Some(Product { m, n, k, .. }) = pointwise::forward(g) {
+        let product = Product { m: k, n, k: m, a_transposed: true, b_transposed: false };
+        return tiled(matmul::on_gpu(&product, OPERANDS, None));
+    }
+    tiled(TiledProduct {
+        shader: shader!("conv2d_weight_grad", "vec4", "nan", "activation", "epilogue", "tile", "conv"),
+        constants: constants(g),
+        a: OPERANDS[0],
+        b: OPERANDS[1],
+        bias: None,
+        activation: Activation::None,
+        rows: g.kernel_height * g.kernel_width * g.in_channels,
+        columns: g.out_channels,
+        depth: g.batch * g.out_height * g.out_width,
+        vectors: [g.in_channels, g.out_channels].map(|run| run.is_multiple_of(4)),
+    })
+}
+
+fn input_grad(g: &Geometry) -> Dispatches {
+    if let Some(product) = pointwise::input_gradient(g) {
+        return tiled(matmul::on_gpu(&product, OPERANDS, None));
+    }
+    let phases = (0..g.stride * g.stride).filter_map(|i| phase(g, i / g.stride, i % g.stride));
+    let list = phases.flat_map(|product| {
+        let tiling = Tiling::choose_whole(product.rows, product.columns, product.depth);
+        product.dispatches(tiling).list
+    });
+    Dispatches { scratch: Vec::new(), list: list.collect() }
+}
+
+/// In one dimension, the pixels of x that meet weights `i`, `i + stride`, ... of a kernel.
+struct Phase {
+    /// The first of those pixels.
+    first: usize,
+    pixels: usize,
+    /// How many of those weights there are.
+    weights: usize,
+    /// The output pixel that the first pixel met weight `i` for.
+    output: usize,
+}
+
+impl Phase {
+    fn new(i: usize, stride: usize, pad: usize, size: usize, kernel: usize) -> Phase {
+        let first = (i + stride - pad % stride) % stride;
+        Phase {
+            first,
+            pixels: size.saturating_sub(first).div_ceil(stride),
+            weights: kernel.saturating_sub(i).div_ceil(stride),
+            output: (first + pad).saturating_sub(i) / stride,
+        }
+    }
+}
+
+/// The gradient of the pixels that meet weight (i, j); none if there are no such pixels. Where there are no such
+/// weights either, it is a product of depth 0.
+fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
+    let y = Phase::new(i, g.stride, g.pad_top, g.in_height, g.kernel_height);
+    let x = Phase::new(j, g.stride, g.pad_left, g.in_width, g.kernel_width);
+    let constants = numbers([
+        ("HEIGHT", g.in_height),
+        ("WIDTH", g.in_width),
+        ("OUT_HEIGHT", g.out_height),
+        ("OUT_WIDTH", g.out_width),
+        ("OUT_CHANNELS", g.out_channels),
+        ("KERNEL_WIDTH", g.kernel_width),
+        ("STRIDE", g.stride),
+        ("PHASE_HEIGHT", y.pixels),
+        ("PHASE_WIDTH", x.pixels),
+        ("FIRST_Y", y.first),
+        ("FIRST_X", x.first),
+        // The shader divides by it.
+        ("PHASE_KERNEL_WIDTH", x.weights.max(1)),
+        ("FIRST_I", i),
+        ("FIRST_J", j),
+        ("TOP", y.output),
+        ("LEFT", x.output),
+    ]);
+    (y.pixels > 0 && x.pixels > 0).then(|| TiledProduct {
+        shader: shader!("conv2d_input_grad", "vec4", "nan", "activation", "epilogue", "tile"),
+        constants,
+        a: OPERANDS[0],
+        b: OPERANDS[1],
+        bias: None,
+        activation: Activation::None,
+        rows: g.batch * y.pixels * x.pixels,
+        columns: g.in_channels,
+        depth: y.weights * x.weights * g.out_channels,
+        vectors: [g.out_channels.is_multiple_of(4); 2],
+    })
+}
+
+/// The constants of `shaders/include/depthwise.wgsl`.
+fn depthwise_constants(g: &Geometry) -> Vec<(&'static str, f64)> {
+    numbers([
+        ("HEIGHT", g.in_height),
+        ("WIDTH", g.in_width),
+        ("OUT_HEIGHT", g.out_height),
+        ("OUT_WIDTH", g.out_width),
+        ("KERNEL_HEIGHT", g.kernel_height),
+        ("KERNEL_WIDTH", g.kernel_width),
+        ("STRIDE", g.stride),
+        ("PAD_TOP", g.pad_top),
+        ("PAD_LEFT", g.pad_left),
+    ])
+}
+
+fn depthwise_forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispatches {
+    let columns = g.in_channels / width(g.in_channels);
+    let mut constants = depthwise_constants(g);
+    constants.extend([
+        ("COLUMNS", columns as f64),
+        ("BIAS", f64::from(bias.is_some())),
+        ("ACTIVATION", activation.number()),
+    ]);
+    let [x, w] = OPERANDS;
+    let shader = wide_shader!(g.in_channels, "depthwise_conv2d", "index", "nan", "activation", "depthwise");
+    // Every binding must be bound: without a bias, to anything that is read.
+    let bindings = vec![x, w, bias.unwrap_or(w), Operand::Output(0)];
+    let fours = g.batch * g.out_height * g.out_width.div_ceil(4);
+    each_value(shader, fours * columns, &constants, bindings)
+}
+
+fn depthwise_input_grad(g: &Geometry) -> Dispatches {
+    let columns = g.in_channels / width(g.in_channels);
+    let fours = g.in_width.div_ceil(4 * g.stride) * g.stride;
+    let mut constants = depthwise_constants(g);
+    constants.push(("COLUMNS", columns as f64));
+    let shader = wide_shader!(g.in_channels, "depthwise_conv2d_input_grad", "index", "depthwise");
+    let bindings = vec![OPERANDS[0], OPERANDS[1], Operand::Output(0)];
+    each_value(shader, g.batch * g.in_height * fours * columns, &constants, bindings)
+}
+
+fn depthwise_weight_grad(g: &Geometry, types: &Types) -> Dispatches {
+    let reduction = Reduction::new(&types.inputs[1]);
+    let (length, blocks) = (types.outputs[0].len(), reduction.blocks());
+    let [x, y, _] = reduction.block_groups();
+    let squares = g.kernel_height.div_ceil(3) * g.kernel_width.div_ceil(3);
+    let mut constants = reduction.constants();
+    constants.extend(depthwise_constants(g));
+    let products = |to| Dispatch {
+        shader: wide_shader!(g.in_channels, "depthwise_conv2d_weight_grad", "rows", "tree"),
+        entry: "main",
+        constants,
+        bindings: vec![OPERANDS[0], OPERANDS[1], to],
+        groups: [x, y, squares as u32],
+    };
+    if blocks == 1 {
+        return Dispatches::from(products(Operand::Output(0)));
+    }
+    let sum = sum_partials(blocks, length, g.in_channels, None, Activation::None);
+    Dispatches { scratch: vec![blocks * length], list: vec![products(Operand::Scratch(0)), sum] }
+}

@@ -1,0 +1,374 @@
+//! Two-dimensional convolution (cross-correlation, as in every framework), NHWC x HWIO, and its two
+//! gradients:
+//!
+//! `y[n, p, q, o] = sum over i, j, c  x[n, p s + i - top, q s + j - left, g I + c] w[i, j, c, o]`
+//!
+//! where x is 0 outside its borders, s is the stride, I the input channels of a group and g the group
+//! of output channel o. One group is the usual convolution; as many as there are channels the
+//! depthwise one of Howard et al., "MobileNets" (2017).
+//!
+//! All three passes are one op, [`Conv`], because they are the three ways to read one sum of
+//! products `x w -> y` (`reference::each_product`). What a device may do on the way in or out of one is
+//! data: the input can be normalised as it is read ([`Conv::input`]); the output can get a bias and
+//! an activation, or be handed block by block to what comes next ([`Output`]).
+//!
+//! - `cpu`: the kernels of [`crate::kernels::conv`] and [`crate::kernels::depthwise`].
+//! - `gpu`: the shaders.
+//! - `reference`: the specification in `f64`.
+//! - `cases`: what all of them are tested with.
+
+mod cases;
+mod cpu;
+mod gpu;
+pub(super) mod reference;
+
+use std::fmt::Formatter;
+
+use super::batch_norm::per_channel;
+use super::batch_norm_grad::BatchNormGrad;
+use super::batch_norm_infer::{BatchNormInfer, Normalise};
+use super::sum_rows::SumRows;
+use super::*;
+use crate::kernels::conv::{Geometry, needed};
+use crate::kernels::pointwise;
+use crate::tensor::Shape;
+pub use cases::cases;
+pub(crate) use cases::depthwise_geometries;
+pub(crate) use cpu::has_epilogue;
+
+/// How the borders are padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// As TensorFlow does: the output has `ceil(size / stride)` pixels, and of an odd amount of padding the
+    /// larger half goes to the bottom and right.
+    Same,
+    /// As PyTorch does: this many zeros on every side.
+    Symmetric(usize),
+    /// Output size and padding in front, along both dimensions, as a tile of another convolution has
+    /// them ([`Op::tile`]).
+    Exact { size: [usize; 2], before: [usize; 2] },
+}
+
+impl Padding {
+    /// Output size, and padding in front, along one dimension: 0 down, 1 across.
+    ///
+    /// # Errors
+    /// If the kernel does not fit the padded input.
+    pub fn apply(
+        self,
+        dimension: usize,
+        size: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> std::result::Result<(usize, usize), String> {
+        require(stride > 0 && kernel > 0 && size > 0, "sizes, kernel and stride must be positive")?;
+        match self {
+            Padding::Same => {
+                let out = size.div_ceil(stride);
+                Ok((out, ((out - 1) * stride + kernel).saturating_sub(size) / 2))
+            }
+            Padding::Symmetric(pad) => {
+                require(
+                    kernel <= size + 2 * pad,
+                    format_args!("a kernel of {kernel} does not fit a size of {size}"),
+                )?;
+                Ok(((size + 2 * pad - kernel) / stride + 1, pad))
+            }
+            Padding::Exact { size, before } => Ok((size[dimension], before[dimension])),
+        }
+    }
+}
+
+/// Which of the three: `x w -> y`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// y from x `[N, H, W, C]` and w `[KH, KW, C / groups, O]`.
+    Forward,
+    /// dx, of this shape, from dy `[N, P, Q, O]` and w: the transposed convolution.
+    InputGrad {
+        /// The shape of x.
+        x: Shape,
+    },
+    /// dw, of this shape, from x and dy.
+    WeightGrad {
+        /// The shape of w.
+        w: Shape,
+    },
+}
+
+/// What becomes of the result as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Output {
+    /// It is the only output.
+    Values,
+    /// Its mean and biased variance over every channel are two more outputs `[O]`: the first half of
+    /// a batch normalisation.
+    Moments,
+    /// It is the gradient of what a batch normalisation put out, and becomes that of what the
+    /// normalisation took, x, with dgamma and dbeta `[C]` for two more outputs. Five more inputs:
+    /// x `[N, H, W, C]`, and gamma, beta, mean and variance `[C]`.
+    NormGrad(Normalise),
+}
+
+/// A convolution. Inputs: the two of its [`Pass`]; a bias `[O]`, if there is one; gamma, beta, mean and
+/// variance `[C]` of the normalisation of x, if there is one; those of [`Output`].
+#[derive(Clone, PartialEq)]
+pub struct Conv {
+    /// Which product.
+    pub pass: Pass,
+    /// Step of the window in pixels, in both directions.
+    pub stride: usize,
+    /// How the borders are padded.
+    pub padding: Padding,
+    /// Channels are cut into so many groups: 1, or the number of channels.
+    pub groups: usize,
+    /// Whether a bias is added to y.
+    pub bias: bool,
+    /// Applied to y, after the bias.
+    pub activation: Activation,
+    /// What x becomes first: [`super::batch_norm_infer`]. The padding is 0 behind that.
+    pub input: Option<Normalise>,
+    /// What becomes of the result.
+    pub output: Output,
+}
+
+/// Only what is not as in a plain forward convolution, but for the window.
+impl Debug for Conv {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        let Conv { pass, stride, padding, groups, bias, activation, input, output } = self;
+        let mut fields = f.debug_struct("Conv");
+        if *pass != Pass::Forward {
+            fields.field("pass", pass);
+        }
+        fields.field("stride", stride).field("padding", padding);
+        if *groups != 1 {
+            fields.field("groups", groups);
+        }
+        if *bias {
+            fields.field("bias", bias);
+        }
+        if *activation != Activation::None {
+            fields.field("activation", activation);
+        }
+        if let Some(input) = input {
+            fields.field("input", input);
+        }
+        if *output != Output::Values {
+            fields.field("output", output);
+        }
+        fields.finish()
+    }
+}
+
+/// Numbers of the inputs behind the first two.
+pub(super) struct Operands {
+    bias: Option<usize>,
+    /// Gamma; beta, mean and variance follow.
+    normalise: Option<usize>,
+    /// x of [`Output::NormGrad`]; gamma, beta, mean and variance follow.
+    norm_grad: Option<usize>,
+    count: usize,
+}
+
+impl Conv {
+    /// A plain forward convolution without a bias.
+    pub fn new(stride: usize, padding: Padding, groups: usize) -> Conv {
+        let (pass, output) = (Pass::Forward, Output::Values);
+        let (activation, input) = (Activation::None, None);
+        Conv { pass, stride, padding, groups, bias: false, activation, input, output }
+    }
+
+    /// The same with a bias.
+    pub fn with_bias(self) -> Conv {
+        Conv { bias: true, ..self }
+    }
+
+    fn operands(&self) -> Operands {
+        let mut count = 2;
+        let mut take = |wanted: bool, inputs: usize| {
+            let first = count;
+            count += if wanted { inputs } else { 0 };
+            wanted.then_some(first)
+        };
+        let bias = take(self.bias, 1);
+        let normalise = take(self.input.is_some(), 4);
+        let norm_grad = take(matches!(self.output, Output::NormGrad(_)), 5);
+        Operands { bias, normalise, norm_grad, count }
+    }
+
+    /// The geometry for x and w of these dimensions.
+    pub(crate) fn geometry(&self, x: &[usize], w: &[usize]) -> std::result::Result<Geometry, String> {
+        let (&[batch, in_height, in_width, in_channels], &[kernel_height, kernel_width, depth, out_channels]) =
+            (x, w)
+        else {
+            return Err("x must be [N, H, W, C] and w [KH, KW, C / groups, O]".into());
+        };
+        let (stride, groups) = (self.stride, self.groups);
+        require(
+            groups == 1 || groups > 0 && groups == in_channels && groups == out_channels,
+            format_args!("groups must be 1 or the number of channels, not {groups}"),
+        )?;
+        require(
+            depth * groups == in_channels,
+            format_args!("the weights want {} channels, the input has {in_channels}", depth * groups),
+        )?;
+        let (out_height, pad_top) = self.padding.apply(0, in_height, kernel_height, stride)?;
+        let (out_width, pad_left) = self.padding.apply(1, in_width, kernel_width, stride)?;
+        Ok(Geometry {
+            batch,
+            in_height,
+            in_width,
+            in_channels,
+            kernel_height,
+            kernel_width,
+            stride,
+            pad_top,
+            pad_left,
+            out_height,
+            out_width,
+            out_channels,
+            groups,
+        })
+    }
+
+    /// The geometry for inputs of these types.
+    fn geometry_of(&self, inputs: &[&TensorType]) -> std::result::Result<Geometry, String> {
+        match &self.pass {
+            Pass::Forward => self.geometry(inputs[0].dims(), inputs[1].dims()),
+            Pass::InputGrad { x } => self.geometry(x.dims(), inputs[1].dims()),
+            Pass::WeightGrad { w } => self.geometry(inputs[0].dims(), w.dims()),
+        }
+    }
+
+    /// The geometry of a node that the shape rule has accepted.
+    fn planned(&self, types: &Types) -> Geometry {
+        planned(self.geometry_of(&types.inputs.iter().collect::<Vec<_>>()))
+    }
+
+    /// Whether it looks at one pixel at a time, with inputs of these types.
+    pub(crate) fn is_pointwise(&self, x: &TensorType, w: &TensorType) -> bool {
+        self.geometry(x.dims(), w.dims()).is_ok_and(|g| pointwise::forward(&g).is_some())
+    }
+
+    /// Checks the inputs behind the first two, for a result of this type.
+    fn check_more(&self, g: &Geometry, inputs: &[&TensorType], result: &TensorType) -> Inferred {
+        let Operands { bias, normalise, norm_grad, .. } = self.operands();
+        let forward = self.pass == Pass::Forward;
+        require(
+            forward || !self.bias && self.activation == Activation::None,
+            "only a forward convolution has a bias and an activation",
+        )?;
+        if let Some(bias) = bias {
+            let fits = inputs[bias].dims() == [g.out_channels];
+            require(fits, "the bias must have one element an output channel")?;
+        }
+        if let Some(first) = normalise {
+            let reads_x = !matches!(self.pass, Pass::InputGrad { .. });
+            require(reads_x, "the gradient of the input has no x that could be normalised")?;
+            per_channel(inputs[0], &inputs[first..first + 4])?;
+        }
+        let channels = TensorType::f32([result.shape.last()]);
+        match (self.output, norm_grad) {
+            (Output::NormGrad(_), Some(first)) => {
+                let is_gradient = matches!(self.pass, Pass::InputGrad { .. });
+                require(is_gradient && inputs[first] == result, "x must have the shape of the gradient")?;
+                per_channel(result, &inputs[first + 1..first + 5])?;
+                Ok(vec![result.clone(), channels.clone(), channels])
+            }
+            (Output::Moments, _) => {
+                require(forward && self.activation == Activation::None, "only y itself has moments")?;
+                Ok(vec![result.clone(), channels.clone(), channels])
+            }
+            _ => Ok(vec![result.clone()]),
+        }
+    }
+}
+
+impl Op for Conv {
+    fn name(&self) -> &'static str {
+        match (&self.pass, self.groups) {
+            (Pass::Forward, 1) => "conv2d",
+            (Pass::InputGrad { .. }, 1) => "conv2d_input_grad",
+            (Pass::WeightGrad { .. }, 1) => "conv2d_weight_grad",
+            (Pass::Forward, _) => "grouped_conv2d",
+            (Pass::InputGrad { .. }, _) => "grouped_conv2d_input_grad",
+            (Pass::WeightGrad { .. }, _) => "grouped_conv2d_weight_grad",
+        }
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let count = self.operands().count;
+        require(inputs.len() == count, format_args!("takes {count} inputs, not {}", inputs.len()))?;
+        let g = self.geometry_of(inputs)?;
+        let y = [g.batch, g.out_height, g.out_width, g.out_channels];
+        let fits = |dy: &TensorType| require(dy.dims() == y, "dy has another shape than y");
+        let result = match &self.pass {
+            Pass::Forward => TensorType::f32(y),
+            Pass::InputGrad { x } => fits(inputs[0]).map(|()| TensorType::f32(x.clone()))?,
+            Pass::WeightGrad { w } => fits(inputs[1]).map(|()| TensorType::f32(w.clone()))?,
+        };
+        self.check_more(&g, inputs, &result)
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        node: &Node,
+        grads: &[Option<Value>],
+        needed: &[bool],
+    ) -> Gradients {
+        let plain = Conv { bias: false, ..self.clone() };
+        if plain != Conv::new(self.stride, self.padding, self.groups) {
+            let name = format!("{} '{}'", self.name(), node.layer);
+            return Err(Error::op(name, "has a gradient only as it is before fusion"));
+        }
+        let Some(dy) = grads[0] else { return Ok(vec![None; node.inputs.len()]) };
+        let (x, w) = (node.inputs[0], node.inputs[1]);
+        let mut out = vec![None; node.inputs.len()];
+        if needed[0] {
+            let pass = Pass::InputGrad { x: graph.ty(x).shape.clone() };
+            out[0] = Some(graph.apply1(Conv { pass, ..plain.clone() }, &[dy, w])?);
+        }
+        if needed[1] {
+            let pass = Pass::WeightGrad { w: graph.ty(w).shape.clone() };
+            out[1] = Some(graph.apply1(Conv { pass, ..plain }, &[x, dy])?);
+        }
+        if needed.get(2) == Some(&true) {
+            out[2] = Some(graph.apply1(SumRows, &[dy])?);
+        }
+        Ok(out)
+    }
+
+    fn cost(&self, types: &Types) -> Cost {
+        Cost::of(types, self.planned(types).flops())
+    }
+
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        if self.pass != Pass::Forward || self.output != Output::Values {
+            return None;
+        }
+        let g = self.planned(types);
+        match axis {
+            Axis::Batch => Tile::images(self.clone(), types, axis, &[0], &part),
+            Axis::Rows if g.batch == 1 => {
+                let (input, top) = needed(&part, [g.in_height, g.pad_top], g.kernel_height, g.stride)?;
+                let padding = Padding::Exact { size: [part.len(), g.out_width], before: [top, g.pad_left] };
+                let op = Conv { padding, ..self.clone() };
+                Some(Tile::new(op, types, axis, &[0], [&input, &part]))
+            }
+            Axis::Rows => None,
+        }
+    }
+
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        cpu::step(self, types, target)
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        gpu::dispatches(self, types)
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        reference::outputs(self, types, inputs)
+    }
+}

@@ -1,0 +1,329 @@
+//! The rewriting rules of the devices: each by itself on a graph of a few nodes, printed before and after; and all of
+//! them on the models, in any order.
+
+use cifar_engine::exec::cpu::rules::RULES;
+use cifar_engine::exec::gpu;
+use cifar_engine::graph::rewrite::{Rule, rewrite};
+use cifar_engine::graph::{Graph, Source, Value};
+use cifar_engine::kernels::rng::{self, Stream};
+use cifar_engine::models;
+use cifar_engine::ops::batch_norm::BatchNorm;
+use cifar_engine::ops::batch_norm_grad::BatchNormGrad;
+use cifar_engine::ops::batch_norm_infer::BatchNormInfer;
+use cifar_engine::ops::conv::{Conv, Padding, Pass};
+use cifar_engine::ops::max_pool_grad::MaxPoolGrad;
+use cifar_engine::ops::moments::Moments;
+use cifar_engine::ops::relu::Relu;
+use cifar_engine::ops::relu_grad::ReluGrad;
+use cifar_engine::ops::sum_rows::SumRows;
+use cifar_engine::ops::{Activation, Op, batch_norm_max_pool::POOL};
+use cifar_engine::tensor::TensorType;
+use cifar_engine::train::bare_spec;
+use cifar_engine::train::plans;
+use cifar_engine::train::settings::{Recipe, Settings};
+
+const CHANNELS: usize = 8;
+const X: [usize; 4] = [2, 6, 6, CHANNELS];
+const RELU: Relu = Relu { activation: Activation::Relu };
+const NORM: BatchNorm = BatchNorm { epsilon: 1e-3, activation: Activation::None };
+const NORM_GRAD: BatchNormGrad = BatchNormGrad { epsilon: 1e-3, activation: Activation::None };
+const NORMALISE: BatchNormInfer = BatchNormInfer { epsilon: 1e-3, activation: Activation::None };
+
+/// A graph that is built value by value, each with a name for the printed form.
+struct Sketch {
+    graph: Graph,
+    names: Vec<(Value, String)>,
+}
+
+impl Sketch {
+    fn new() -> Sketch {
+        Sketch { graph: Graph::new(), names: Vec::new() }
+    }
+
+    fn input(&mut self, name: &str, dims: &[usize]) -> Value {
+        self.graph.input(name, TensorType::f32(dims))
+    }
+
+    /// Gamma, beta, mean and variance.
+    fn vectors(&mut self) -> [Value; 4] {
+        ["gamma", "beta", "mean", "var"].map(|name| self.input(name, &[CHANNELS]))
+    }
+
+    fn apply(&mut self, names: &[&str], op: impl Op, inputs: &[Value]) -> Vec<Value> {
+        let outputs = self.graph.apply(op, inputs).unwrap();
+        self.names.extend(outputs.iter().zip(names).map(|(value, name)| (*value, name.to_string())));
+        outputs
+    }
+
+    fn apply1(&mut self, name: &str, op: impl Op, inputs: &[Value]) -> Value {
+        self.apply(&[name], op, inputs)[0]
+    }
+
+    fn name(&self, value: Value) -> String {
+        let known = self.names.iter().find(|(known, _)| *known == value).map(|(_, name)| name.clone());
+        match self.graph.source(value) {
+            Source::Node => known.unwrap_or_else(|| "new".into()),
+            _ => self.graph.name(value).to_string(),
+        }
+    }
+
+    fn print(&self) -> String {
+        let names = |values: &[Value]| values.iter().map(|v| self.name(*v)).collect::<Vec<_>>().join(", ");
+        let line = |node: &cifar_engine::graph::Node| {
+            format!("{} = {:?}({})\n", names(&node.outputs), node.op, names(&node.inputs))
+        };
+        self.graph.nodes().iter().map(line).collect()
+    }
+}
+
+/// Applies the rule of this name; what is printed afterwards must be this, and something must be saved unless the rule
+/// only prepares others.
+fn check(rule: &str, mut sketch: Sketch, results: &[Value], expected: &str) {
+    for (i, result) in results.iter().enumerate() {
+        sketch.graph.output(&format!("result{i}"), *result);
+    }
+    let rule = RULES.iter().find(|known| known.name == rule).unwrap_or_else(|| panic!("no rule '{rule}'"));
+    let before = sketch.print();
+    let done = rewrite(&mut sketch.graph, &[rule]).unwrap();
+    assert!(done.iter().all(|rewrite| rewrite.rule == rule.name));
+    assert_eq!(sketch.print(), expected, "{} on\n{before}", rule.replaces);
+    match expected == before {
+        true => assert!(done.is_empty()),
+        false => assert_eq!(done.len(), 1),
+    }
+}
+
+fn conv() -> Conv {
+    Conv::new(1, Padding::Same, 1)
+}
+
+fn input_grad() -> Conv {
+    Conv { pass: Pass::InputGrad { x: X.into() }, ..conv() }
+}
+
+#[test]
+fn zero_sum() {
+    for own in [true, false] {
+        let mut s = Sketch::new();
+        let [x, other, dy] = ["x", "other", "dy"].map(|name| s.input(name, &X));
+        let [gamma, beta, ..] = s.vectors();
+        let moments = s.apply(&["m", "v"], Moments, &[if own { x } else { other }]);
+        let inputs = [dy, x, gamma, beta, moments[0], moments[1]];
+        let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &inputs)[0];
+        let sum = s.apply1("sum", SumRows, &[dx]);
+        let kept = "m, v = Moments(other)\n\
+            dx, dgamma, dbeta = BatchNormGrad { epsilon: 0.001, activation: None }(dy, x, gamma, beta, m, v)\n\
+            sum = SumRows(dx)\n";
+        check("zero sum", s, &[sum], if own { "sum = Zeros { shape: [8] }()\n" } else { kept });
+    }
+}
+
+#[test]
+fn activation() {
+    for read_twice in [false, true] {
+        let mut s = Sketch::new();
+        let (x, w) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]));
+        let y = s.apply1("y", conv(), &[x, w]);
+        let z = s.apply1("z", RELU, &[y]);
+        let kept = "y = Conv { stride: 1, padding: Same }(x, w)\nz = Relu { activation: Relu }(y)\n";
+        let joined = "z = Conv { stride: 1, padding: Same, activation: Relu }(x, w)\n";
+        let results: &[Value] = if read_twice { &[y, z] } else { &[z] };
+        check("activation", s, results, if read_twice { kept } else { joined });
+    }
+}
+
+#[test]
+fn activation_of_a_normalisation() {
+    let mut s = Sketch::new();
+    let (x, [gamma, beta, mean, var]) = (s.input("x", &X), s.vectors());
+    let y = s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]);
+    let z = s.apply1("z", RELU, &[y]);
+    let expected = "z = BatchNormInfer { epsilon: 0.001, activation: Relu }(x, gamma, beta, mean, var)\n";
+    check("activation", s, &[z], expected);
+}
+
+#[test]
+fn activation_grad() {
+    for activation in [Activation::Relu, Activation::Relu6] {
+        let mut s = Sketch::new();
+        let ([x, dz], [gamma, beta, mean, var]) = (["x", "dz"].map(|name| s.input(name, &X)), s.vectors());
+        let norm = BatchNormInfer { activation: Activation::Relu, ..NORMALISE };
+        let z = s.apply1("z", norm, &[x, gamma, beta, mean, var]);
+        let dy = s.apply1("dy", ReluGrad { activation }, &[dz, z]);
+        let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dy, x, gamma, beta, mean, var])[0];
+        let joined = "dx, dgamma, dbeta = \
+            BatchNormGrad { epsilon: 0.001, activation: Relu }(dz, x, gamma, beta, mean, var)\n";
+        let kept = "z = BatchNormInfer { epsilon: 0.001, activation: Relu }(x, gamma, beta, mean, var)\n\
+            dy = ReluGrad { activation: Relu6 }(dz, z)\n\
+            dx, dgamma, dbeta = \
+            BatchNormGrad { epsilon: 0.001, activation: None }(dy, x, gamma, beta, mean, var)\n";
+        let same = activation == Activation::Relu;
+        check("activation's gradient", s, &[dx], if same { joined } else { kept });
+    }
+}
+
+#[test]
+fn statistics() {
+    let mut s = Sketch::new();
+    let (x, [gamma, beta, ..]) = (s.input("x", &X), s.vectors());
+    let outputs = s.apply(&["y", "m", "v"], NORM, &[x, gamma, beta]);
+    let expected = "m, v = Moments(x)\n\
+        y = BatchNormInfer { epsilon: 0.001, activation: None }(x, gamma, beta, m, v)\n";
+    check("statistics", s, &outputs, expected);
+}
+
+#[test]
+fn pooling_and_its_gradient() {
+    let mut s = Sketch::new();
+    let (x, dp) = (s.input("x", &X), s.input("dp", &[2, 3, 3, 8]));
+    let [gamma, beta, ..] = s.vectors();
+    let m = s.apply(&["m", "v"], Moments, &[x]);
+    let inputs = [x, gamma, beta, m[0], m[1]];
+    let y = s.apply1("y", NORMALISE, &inputs);
+    let p = s.apply1("p", POOL, &[y]);
+    let dy = s.apply1("dy", MaxPoolGrad { pool: POOL }, &[y, p, dp]);
+    let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[&[dy], &inputs[..]].concat())[0];
+    let norm = "norm: Normalise { epsilon: 0.001, activation: None }";
+    let expected = format!(
+        "m, v = Moments(x)\n\
+         p = BatchNormMaxPool {{ {norm} }}(x, gamma, beta, m, v)\n\
+         dx, dgamma, dbeta = BatchNormMaxPoolGrad {{ {norm} }}(dp, x, gamma, beta, m, v)\n"
+    );
+    check("pooling", s, &[p, dx], &expected);
+}
+
+#[test]
+fn pooling_of_stored_statistics_waits_for_the_fold() {
+    let mut s = Sketch::new();
+    let (x, [gamma, beta, mean, var]) = (s.input("x", &X), s.vectors());
+    let y = s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]);
+    let p = s.apply1("p", POOL, &[y]);
+    let kept = s.print();
+    check("pooling", s, &[p], &kept);
+}
+
+#[test]
+fn fold() {
+    let mut s = Sketch::new();
+    let (x, w, b) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]), s.input("b", &[8]));
+    let [gamma, beta, mean, var] = s.vectors();
+    let y = s.apply1("y", conv().with_bias(), &[x, w, b]);
+    let z = s.apply1("z", NORMALISE, &[y, gamma, beta, mean, var]);
+    let expected = "new, new = FoldBatchNorm { epsilon: 0.001 }(w, gamma, beta, mean, var, b)\n\
+        z = Conv { stride: 1, padding: Same, bias: true }(x, new, new)\n";
+    check("fold", s, &[z], expected);
+}
+
+#[test]
+fn gathered_moments() {
+    let mut s = Sketch::new();
+    let (x, w) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]));
+    let y = s.apply1("y", conv(), &[x, w]);
+    let m = s.apply(&["m", "v"], Moments, &[y]);
+    let expected = "y, m, v = Conv { stride: 1, padding: Same, output: Moments }(x, w)\n";
+    check("gathered moments", s, &[y, m[0], m[1]], expected);
+}
+
+#[test]
+fn normalised_input() {
+    for read_otherwise in [false, true] {
+        let mut s = Sketch::new();
+        let (x, w, b) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]), s.input("b", &[8]));
+        let [gamma, beta, mean, var] = s.vectors();
+        let y = s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]);
+        let z = s.apply1("z", conv().with_bias(), &[y, w, b]);
+        let p = s.apply1("p", POOL, &[y]);
+        let (kept, results) = (s.print(), if read_otherwise { vec![z, p] } else { vec![z] });
+        let joined = "z = Conv { stride: 1, padding: Same, bias: true, \
+            input: Normalise { epsilon: 0.001, activation: None } }(x, w, b, gamma, beta, mean, var)\n";
+        check("normalised input", s, &results, if read_otherwise { &kept } else { joined });
+    }
+}
+
+#[test]
+fn gathered_gradient() {
+    let mut s = Sketch::new();
+    let ([dz, x], w) = (["dz", "x"].map(|name| s.input(name, &X)), s.input("w", &[1, 1, 8, 8]));
+    let [gamma, beta, mean, var] = s.vectors();
+    let dy = s.apply1("dy", input_grad(), &[dz, w]);
+    let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dy, x, gamma, beta, mean, var])[0];
+    let expected = "dx, dgamma, dbeta = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same, \
+        output: NormGrad(Normalise { epsilon: 0.001, activation: None }) }(dz, w, x, gamma, beta, mean, var)\n";
+    check("gathered gradient", s, &[dx], expected);
+}
+
+#[test]
+fn separable() {
+    for joined_later in [false, true] {
+        let mut s = Sketch::new();
+        let (x, w, b) = (s.input("x", &X), s.input("w", &[3, 3, 1, 8]), s.input("b", &[8]));
+        let (v, c) = (s.input("v", &[1, 1, 8, 5]), s.input("c", &[5]));
+        let depthwise = Conv { activation: Activation::Relu6, ..Conv::new(2, Padding::Same, 8) };
+        let y = s.apply1("y", depthwise.with_bias(), &[x, w, b]);
+        let z = s.apply1("z", conv().with_bias(), &[y, v, c]);
+        let a = s.apply1("a", RELU, &[z]);
+        let kept = s.print();
+        let separable =
+            "z = SeparableConv2d { stride: 2, padding: Same, activations: [Relu6, None] }(x, w, b, v, c)\n";
+        let result = if joined_later { a } else { z };
+        check("separable", s, &[result], if joined_later { &kept } else { separable });
+    }
+}
+
+/// What the rules leave of a graph, without the numbers of its values.
+fn outcome(graph: &Graph, rules: &[&Rule]) -> Vec<String> {
+    let mut graph = graph.clone();
+    rewrite(&mut graph, rules).unwrap();
+    let mut lines: Vec<String> = graph
+        .nodes()
+        .iter()
+        .map(|node| format!("{} {:?} {:?}", node.layer, node.op, graph.types(node)))
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// The graphs of every model: a training step, one with stored statistics, an evaluation.
+fn graphs() -> Vec<(String, Graph)> {
+    let mut graphs = Vec::new();
+    for model in models::MODELS {
+        let spec = bare_spec(model, model.usual_size, 10);
+        let settings = Settings { batch_size: 4, model, ..Recipe::Default.settings() };
+        let training = plans::training(&spec, &settings, 16).unwrap().graph;
+        let evaluation = plans::evaluation(&spec, "test", 16, 4).unwrap().graph;
+        graphs.extend([(format!("{model} training"), training), (format!("{model} evaluation"), evaluation)]);
+    }
+    graphs
+}
+
+#[test]
+fn the_order_of_the_rules_does_not_matter() {
+    for (name, graph) in graphs() {
+        for (device, rules) in [("cpu", RULES), ("gpu", gpu::RULES)] {
+            let expected = outcome(&graph, rules);
+            for turn in 0..6 {
+                let order = rng::permutation(rules.len(), turn, Stream::Init, 0);
+                let shuffled: Vec<&Rule> = order.iter().map(|&i| rules[i as usize]).collect();
+                let names: Vec<&str> = shuffled.iter().map(|rule| rule.name).collect();
+                assert!(outcome(&graph, &shuffled) == expected, "{name}, {device}: {names:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_rule_of_a_device_has_a_name_of_its_own_and_fits_some_model() {
+    for rules in [RULES, gpu::RULES] {
+        let mut names: Vec<&str> = rules.iter().map(|rule| rule.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), rules.len());
+        for rule in rules {
+            assert!(rule.replaces.contains(" => "), "{}", rule.replaces);
+            let fits = graphs().into_iter().any(|(_, mut graph)| {
+                rewrite(&mut graph, rules).unwrap().iter().any(|done| done.rule == rule.name)
+            });
+            assert!(fits, "{}: fits nowhere", rule.name);
+        }
+    }
+}
