@@ -20,7 +20,7 @@
 //!
 //! 1. [`ops`]: what an operation is. Read [`ops::batch_norm_infer`] for a small one with everything:
 //!    mathematics, shape rule, gradient rule, CPU and GPU work, naive reference, test cases; then
-//!    [`ops::conv`], the large one.
+//!    [`ops::conv`], the large one. [`ops::map`] has what layers can be composed of.
 //! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes,
 //!    [`graph::rewrite`] applies rules to them, [`graph::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the

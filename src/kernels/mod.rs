@@ -7,6 +7,7 @@ pub mod batch_norm_pool;
 pub mod brgemm;
 pub mod conv;
 pub mod depthwise;
+pub mod functions;
 pub mod input;
 pub mod matmul;
 pub mod parallel;

@@ -37,6 +37,7 @@ pub mod dropout;
 pub mod fold_batch_norm;
 pub mod global_average_pool;
 pub mod global_average_pool_grad;
+pub mod map;
 pub mod matmul;
 pub mod max_pool;
 pub mod max_pool_grad;
@@ -73,6 +74,11 @@ pub fn cases() -> Vec<case::Case> {
         fold_batch_norm::cases,
         global_average_pool::cases,
         global_average_pool_grad::cases,
+        map::binary::cases,
+        map::expand::cases,
+        map::reduce::cases,
+        map::scale::cases,
+        map::unary::cases,
         matmul::cases,
         max_pool::cases,
         max_pool_grad::cases,

@@ -1,0 +1,40 @@
+// c = f(a, b), elementwise; one invocation an element. An operand covers the output with a value for each element (0), a row
+// for all rows (1), or one value (2).
+override FUNCTION: u32;
+override COLUMNS: u32;
+override COVER_A: u32;
+override COVER_B: u32;
+override LENGTH: u32;
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+
+// The number of the element of an operand that belongs to element i of the output.
+fn covering(i: u32, cover: u32) -> u32 {
+    if cover == 0u {
+        return i;
+    }
+    return select(0u, i % COLUMNS, cover == 1u);
+}
+
+fn function_of(x: f32, y: f32) -> f32 {
+    switch FUNCTION {
+        case 0u: { return x + y; }
+        case 1u: { return x - y; }
+        case 2u: { return x * y; }
+        case 3u: { return x / y; }
+        case 4u: { return select(x, y, y < x); }
+        case 5u: { return select(x, y, y > x); }
+        case 6u: { return f32(x < y) + 0.5 * f32(x == y); }
+        default: { return f32(x == y); }
+    }
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i < LENGTH {
+        c[i] = function_of(a[covering(i, COVER_A)], b[covering(i, COVER_B)]);
+    }
+}

@@ -1,0 +1,91 @@
+// The table of src/ops/map/function.rs, by the rows' numbers.
+override FUNCTION: u32;
+
+// Abramowitz and Stegun, 7.1.26.
+fn erf_of(x: Value) -> Value {
+    let size = abs(x);
+    let t = 1.0 / (1.0 + 0.3275911 * size);
+    let p = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+    return sign(x) * (1.0 - p * exp(-size * size));
+}
+
+// Where the argument is large, some drivers divide two infinities.
+fn tanh_of(x: Value) -> Value {
+    return tanh(clamp(x, Value(-15.0), Value(15.0)));
+}
+
+fn sigmoid_of(x: Value) -> Value {
+    return 1.0 / (1.0 + exp(-x));
+}
+
+// The probability that a normal number is below x.
+fn below(x: Value) -> Value {
+    return 0.5 * (1.0 + erf_of(x * 0.70710678));
+}
+
+fn gelu_argument(x: Value) -> Value {
+    return 0.79788456 * (x + 0.044715 * x * x * x);
+}
+
+fn function_of(x: Value) -> Value {
+    switch FUNCTION {
+        case 0u: { return -x; }
+        case 1u: { return abs(x); }
+        case 2u: { return exp(x); }
+        case 3u: { return log(x); }
+        case 4u: { return sqrt(x); }
+        case 5u: { return 1.0 / sqrt(x); }
+        case 6u: { return x * x; }
+        case 7u: { return tanh_of(x); }
+        case 8u: { return sigmoid_of(x); }
+        case 9u: { return erf_of(x); }
+        case 10u: { return max(x, Value(0.0)); }
+        case 11u: { return clamp(x, Value(0.0), Value(6.0)); }
+        case 12u: { return x * sigmoid_of(x); }
+        case 13u: { return x * below(x); }
+        case 14u: { return 0.5 * x * (1.0 + tanh_of(gelu_argument(x))); }
+        default: { return x * clamp(x + 3.0, Value(0.0), Value(6.0)) / 6.0; }
+    }
+}
+
+// The value at x; NaN stays NaN, which `max` and `clamp` may swallow.
+fn value_at(x: Value) -> Value {
+    return select(function_of(x), x, is_nan(x));
+}
+
+// 1 where a condition holds, else 0.
+fn indicator(condition: Bools) -> Value {
+    return select(Value(0.0), Value(1.0), condition);
+}
+
+// The derivative; v is the value for functions 0, 2, 4, 5, 7, 8, 10 and 11, the argument for the others.
+fn slope_at(v: Value) -> Value {
+    switch FUNCTION {
+        case 0u: { return Value(-1.0); }
+        case 1u: { return sign(v); }
+        case 2u: { return v; }
+        case 3u: { return 1.0 / v; }
+        case 4u: { return 0.5 / v; }
+        case 5u: { return -0.5 * v * v * v; }
+        case 6u: { return v + v; }
+        case 7u: { return 1.0 - v * v; }
+        case 8u: { return v * (1.0 - v); }
+        case 9u: { return 1.12837917 * exp(-v * v); }
+        case 10u: { return indicator(v > Value(0.0)); }
+        case 11u: { return indicator((v > Value(0.0)) & (v < Value(6.0))); }
+        case 12u: {
+            let s = sigmoid_of(v);
+            return s + v * s * (1.0 - s);
+        }
+        case 13u: { return below(v) + v * 0.39894228 * exp(-0.5 * v * v); }
+        case 14u: {
+            let t = tanh_of(gelu_argument(v));
+            let inner = 0.79788456 * (1.0 + 0.134145 * v * v);
+            return 0.5 * (1.0 + t + v * (1.0 - t * t) * inner);
+        }
+        default: {
+            let inside = indicator((v > Value(-3.0)) & (v < Value(3.0)));
+            return indicator(v > Value(3.0)) + inside * (2.0 * v + 3.0) / 6.0;
+        }
+    }
+}

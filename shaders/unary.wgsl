@@ -1,0 +1,12 @@
+// y = f(y), elementwise; one invocation a vec4.
+override LENGTH: u32;
+
+@group(0) @binding(0) var<storage, read_write> y: array<Value>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i < LENGTH {
+        y[i] = value_at(y[i]);
+    }
+}

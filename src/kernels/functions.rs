@@ -1,0 +1,317 @@
+//! Elementary functions of `f32`, written so that the compiler turns them into vector instructions, and the
+//! same of `f64` as the standard library and `libm` have them, for references. Both through [`Real`], so that
+//! a formula is written once.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::parallel;
+use super::rows::BLOCK;
+use super::simd::{Isa, Kernel, Simd};
+
+/// Numbers that formulas of elementwise functions are written over.
+pub trait Real:
+    Copy
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    /// A constant.
+    fn of(value: f64) -> Self;
+    /// The absolute value.
+    fn abs(self) -> Self;
+    /// The square root; NaN below 0.
+    fn sqrt(self) -> Self;
+    /// e to this power.
+    fn exp(self) -> Self;
+    /// The natural logarithm; NaN below 0.
+    fn ln(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// The error function.
+    fn erf(self) -> Self;
+
+    /// The nearest value between two ends; NaN stays NaN.
+    #[inline(always)]
+    fn between(self, low: f64, high: f64) -> Self {
+        let from_below = if self < Self::of(low) { Self::of(low) } else { self };
+        if from_below > Self::of(high) { Self::of(high) } else { from_below }
+    }
+
+    /// `1 / (1 + exp(-x))`.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        Self::of(1.0) / (Self::of(1.0) + (-self).exp())
+    }
+
+    /// 1 where `condition` holds, else 0.
+    #[inline(always)]
+    fn indicator(condition: bool) -> Self {
+        if condition { Self::of(1.0) } else { Self::of(0.0) }
+    }
+}
+
+impl Real for f64 {
+    fn of(value: f64) -> f64 {
+        value
+    }
+    fn abs(self) -> f64 {
+        f64::abs(self)
+    }
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    fn exp(self) -> f64 {
+        f64::exp(self)
+    }
+    fn ln(self) -> f64 {
+        f64::ln(self)
+    }
+    fn tanh(self) -> f64 {
+        f64::tanh(self)
+    }
+    fn erf(self) -> f64 {
+        libm::erf(self)
+    }
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> f32 {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> f32 {
+        tanh(self)
+    }
+    #[inline(always)]
+    fn erf(self) -> f32 {
+        erf(self)
+    }
+}
+
+/// Beyond these, `exp` is infinite or 0 (below the smallest normal number).
+const EXP_RANGE: [f32; 2] = [-87.3365, 88.7228];
+
+/// `e^x = 2^k e^r` with a polynomial for `e^r` on `|r| <= ln 2 / 2` (Cephes, `expf`); error below 2 units in the
+/// last place.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // ln 2 in two parts, of which the first has so few digits that `k` times it is exact.
+    const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    // To add and take away this rounds to a whole number.
+    const ROUND: f32 = 12_582_912.0;
+    let inside = x.clamp(EXP_RANGE[0], EXP_RANGE[1]);
+    let k = (inside * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = (inside - k * LN2[0]) - k * LN2[1];
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * r + coefficient;
+    }
+    let y = p * r * r + r + 1.0;
+    // 2^128 is no f32, so in two halves.
+    let half = (k * 0.5) as i32;
+    let power = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
+    let y = y * power(half) * power(k as i32 - half);
+    if x > EXP_RANGE[1] {
+        f32::INFINITY
+    } else if x < EXP_RANGE[0] {
+        0.0
+    } else {
+        y
+    }
+}
+
+/// Near 0 a polynomial (Cephes, `tanhf`), elsewhere by `exp`.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let (size, z) = (x.abs(), x * x);
+    let mut p = -5.704_988_7e-3;
+    for coefficient in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+        p = p * z + coefficient;
+    }
+    let small = p * z * x + x;
+    let large = (1.0 - 2.0 / (exp(2.0 * size) + 1.0)).copysign(x);
+    if size < 0.625 { small } else { large }
+}
+
+/// Abramowitz and Stegun (1964), 7.1.26; absolute error below 2e-7.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let size = x.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * size);
+    let mut p = 1.061_405_4;
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = p * t + coefficient;
+    }
+    (1.0 - p * t * exp(-size * size)).copysign(x)
+}
+
+/// Elements of an item of work.
+const ITEM: usize = 16 * BLOCK;
+
+struct Each<'a, F> {
+    y: &'a mut [f32],
+    f: F,
+}
+
+impl<F: Fn(f32) -> f32> Kernel for Each<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.y.iter_mut().for_each(|y| *y = (self.f)(*y));
+    }
+}
+
+/// `y = f(y)` for every element.
+pub fn each(isa: Isa, y: &mut [f32], f: impl Fn(f32) -> f32 + Copy + Sync) {
+    parallel::for_each(y.chunks_mut(ITEM), &mut [], 0, |y, _| isa.run(Each { y, f }));
+}
+
+struct EachWith<'a, F> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+    f: F,
+}
+
+impl<F: Fn(f32, f32) -> f32> Kernel for EachWith<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.y.iter_mut().zip(self.x).for_each(|(y, x)| *y = (self.f)(*y, *x));
+    }
+}
+
+/// `y = f(y, x)` for every element.
+pub fn each_with(isa: Isa, y: &mut [f32], x: &[f32], f: impl Fn(f32, f32) -> f32 + Copy + Sync) {
+    let items = y.chunks_mut(ITEM).zip(x.chunks(ITEM));
+    parallel::for_each(items, &mut [], 0, |(y, x), _| isa.run(EachWith { y, x, f }));
+}
+
+/// An operand of [`rows_with`].
+#[derive(Clone, Copy)]
+pub enum Rows<'a> {
+    /// Of the output's shape.
+    Whole(&'a [f32]),
+    /// One row, the same for all.
+    Row(&'a [f32]),
+    /// One value, the same for all.
+    Value(f32),
+}
+
+impl<'a> Rows<'a> {
+    fn part(self, from: usize, len: usize) -> Rows<'a> {
+        match self {
+            Rows::Whole(values) => Rows::Whole(&values[from..from + len]),
+            other => other,
+        }
+    }
+
+    /// Columns `from..` of row `row` and so on, where whole operands have `columns`.
+    #[inline(always)]
+    fn row(self, row: usize, columns: usize) -> Rows<'a> {
+        match self {
+            Rows::Whole(values) => Rows::Row(&values[row * columns..][..columns]),
+            other => other,
+        }
+    }
+}
+
+struct RowsWith<'a, F> {
+    y: &'a mut [f32],
+    operands: [Rows<'a>; 2],
+    columns: usize,
+    f: F,
+}
+
+impl<F: Fn(f32, f32) -> f32> Kernel for RowsWith<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let RowsWith { y, operands, columns, f } = self;
+        for (row, y) in y.chunks_exact_mut(columns).enumerate() {
+            match operands.map(|operand| operand.row(row, columns)) {
+                [Rows::Row(a), Rows::Row(b)] => {
+                    y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (a, b))| *y = f(*a, *b));
+                }
+                [Rows::Row(a), Rows::Value(b)] => y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a, b)),
+                [Rows::Value(a), Rows::Row(b)] => y.iter_mut().zip(b).for_each(|(y, b)| *y = f(a, *b)),
+                [Rows::Value(a), Rows::Value(b)] => y.fill(f(a, b)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// `y = f(a, b)` for every element of rows of so many columns.
+pub fn rows_with(
+    isa: Isa,
+    y: &mut [f32],
+    operands: [Rows; 2],
+    columns: usize,
+    f: impl Fn(f32, f32) -> f32 + Copy + Sync,
+) {
+    let item = (ITEM / columns).max(1) * columns;
+    parallel::for_each(y.chunks_mut(item).enumerate(), &mut [], 0, |(i, y), _| {
+        let operands = operands.map(|operand| operand.part(i * item, y.len()));
+        isa.run(RowsWith { y, operands, columns, f });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest error of a function over a range, relative where the value is large.
+    fn error(f: fn(f32) -> f32, exact: fn(f64) -> f64, low: f32, high: f32) -> f64 {
+        let steps = 200_000;
+        let x = |i: usize| low + (high - low) * i as f32 / steps as f32;
+        let error = |x: f32| {
+            let expected = exact(f64::from(x));
+            (f64::from(f(x)) - expected).abs() / expected.abs().max(f64::from(f32::MIN_POSITIVE))
+        };
+        (0..=steps).map(|i| error(x(i))).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn functions_are_as_exact_as_they_say() {
+        assert!(error(exp, f64::exp, -87.0, 88.7) < 2.4e-7);
+        assert!(error(tanh, f64::tanh, -20.0, 20.0) < 4e-7);
+        assert!(error(|x| 1.0 + erf(x), |x| 1.0 + libm::erf(x), -1.0, 6.0) < 2e-6);
+    }
+
+    #[test]
+    fn ends_and_nan_are_told() {
+        assert_eq!(
+            [exp(f32::NEG_INFINITY), exp(-200.0), exp(0.0), exp(100.0)],
+            [0.0, 0.0, 1.0, f32::INFINITY]
+        );
+        assert_eq!(
+            [tanh(-100.0), tanh(0.0), tanh(f32::INFINITY), erf(-9.0), erf(9.0)],
+            [-1.0, 0.0, 1.0, -1.0, 1.0]
+        );
+        assert!(
+            [exp(f32::NAN), tanh(f32::NAN), erf(f32::NAN), f32::NAN.between(0.0, 6.0)]
+                .iter()
+                .all(|y| y.is_nan())
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! The opposite of [`super::reduce`]: every element counts for all of some axes, `y[o, r, i] = x[o, i]`.
+
+use super::reduce::{Kind, Reduce, around, without};
+use crate::kernels::parallel;
+use crate::ops::case::{Case, Fill};
+use crate::ops::*;
+use crate::tensor::Shape;
+
+/// See the module's documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expand {
+    /// The shape of y.
+    pub shape: Shape,
+    /// The axes of y that x does not have.
+    pub axes: Range<usize>,
+}
+
+impl Op for Expand {
+    fn name(&self) -> &'static str {
+        "expand"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [x] = expect(inputs)?;
+        let Range { start, end } = self.axes;
+        let fits = start < end && end <= self.shape.dims().len();
+        require(fits, format_args!("there are no axes {start}..{end} in {:?}", self.shape))?;
+        let wanted = without(self.shape.dims(), &self.axes);
+        require(x.dims() == wanted, format_args!("x must be {wanted:?}"))?;
+        Ok(vec![TensorType::f32(self.shape.clone())])
+    }
+
+    fn gradient(&self, graph: &mut Graph, _: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let dx = grads[0].map(|dy| graph.apply1(Reduce::new(Kind::Sum, self.axes.clone()), &[dy]));
+        Ok(vec![dx.transpose()?])
+    }
+
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let [_, along, after] = around(self.shape.dims(), &self.axes);
+        CpuStep::new(move |args| {
+            let x = args.inputs[0];
+            let rows = args.output().0.chunks_mut(after).enumerate();
+            parallel::for_each(rows, &mut [], 0, |(row, y), _| {
+                y.copy_from_slice(&x[row / along * after..][..after]);
+            });
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let [_, along, after] = around(self.shape.dims(), &self.axes);
+        let constants = [("ALONG", along as f64), ("AFTER", after as f64)];
+        let bindings = vec![Operand::Input(0), Operand::Output(0)];
+        each_value(shader!("expand", "index"), types.outputs[0].len(), &constants, bindings)
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [_, along, after] = around(self.shape.dims(), &self.axes);
+        let from = |at: usize| inputs[0][at / (along * after) * after + at % after];
+        vec![(0..types.outputs[0].len()).map(from).collect()]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |dims: &[usize], axes: Range<usize>| {
+        let x = TensorType::f32(without(dims, &axes).as_slice());
+        let op = Expand { shape: dims.into(), axes };
+        Case::new(op, vec![(x, Fill::Uniform(-1.0, 1.0))]).differentiable(&[0])
+    };
+    vec![case(&[3, 5, 7], 1..2), case(&[4, 6, 5, 8], 1..3), case(&[2, 3, 40], 2..3), case(&[40, 9], 0..2)]
+}

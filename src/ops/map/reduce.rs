@@ -1,0 +1,161 @@
+//! Sum, mean or maximum over neighbouring axes, which the output does not have:
+//! `y[o, i] = sum over r of x[o, r, i]`, where o stands for the axes before them and i for those after.
+
+use super::binary::{Binary, Function2};
+use super::expand::Expand;
+use super::scale::Scale;
+use crate::kernels::parallel;
+use crate::ops::case::{Case, Fill};
+use crate::ops::*;
+
+/// What is done with the elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// They are added.
+    Sum,
+    /// They are added and divided by their number.
+    Mean,
+    /// The largest is taken; several largest share its gradient.
+    Max,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reduce {
+    /// Sum, mean or maximum.
+    pub kind: Kind,
+    /// The axes over which.
+    pub axes: Range<usize>,
+}
+
+/// The sizes before, along and after some axes.
+pub(super) fn around(dims: &[usize], axes: &Range<usize>) -> [usize; 3] {
+    [&dims[..axes.start], &dims[axes.clone()], &dims[axes.end..]].map(|part| part.iter().product())
+}
+
+/// Dimensions without these axes; a single value keeps one.
+pub(super) fn without(dims: &[usize], axes: &Range<usize>) -> Vec<usize> {
+    let left: Vec<usize> = [&dims[..axes.start], &dims[axes.end..]].concat();
+    if left.is_empty() { vec![1] } else { left }
+}
+
+impl Reduce {
+    /// Over these axes.
+    pub fn new(kind: Kind, axes: Range<usize>) -> Reduce {
+        Reduce { kind, axes }
+    }
+}
+
+impl Op for Reduce {
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Sum => "reduce_sum",
+            Kind::Mean => "reduce_mean",
+            Kind::Max => "reduce_max",
+        }
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [x] = expect(inputs)?;
+        let Range { start, end } = self.axes;
+        let fits = start < end && end <= x.dims().len() && !x.is_empty();
+        require(fits, format_args!("there are no axes {start}..{end} with elements to reduce"))?;
+        Ok(vec![TensorType::f32(without(x.dims(), &self.axes).as_slice())])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let Some(dy) = grads[0] else { return Ok(vec![None]) };
+        let (x, y) = (node.inputs[0], node.outputs[0]);
+        let expand = Expand { shape: graph.ty(x).shape.clone(), axes: self.axes.clone() };
+        let [_, count, _] = around(graph.dims(x), &self.axes);
+        Ok(vec![Some(match self.kind {
+            Kind::Sum => graph.apply1(expand, &[dy])?,
+            Kind::Mean => {
+                let expanded = graph.apply1(expand, &[dy])?;
+                graph.apply1(Scale { factor: 1.0 / count as f32 }, &[expanded])?
+            }
+            Kind::Max => {
+                let largest = graph.apply1(expand.clone(), &[y])?;
+                let is_largest = graph.apply1(Binary { function: Function2::Equal }, &[x, largest])?;
+                let number = graph.apply1(Reduce { kind: Kind::Sum, ..self.clone() }, &[is_largest])?;
+                let share = graph.apply1(Binary { function: Function2::Div }, &[dy, number])?;
+                let share = graph.apply1(expand, &[share])?;
+                graph.apply1(Binary { function: Function2::Mul }, &[is_largest, share])?
+            }
+        })])
+    }
+
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        let (kind, [_, along, after]) = (self.kind, around(types.inputs[0].dims(), &self.axes));
+        CpuStep::new(move |args| {
+            let x = args.inputs[0];
+            let (y, _) = args.output();
+            // A block of neighbouring outputs: no fewer than a vector, no more than a part of a row.
+            let block = 16.min(after);
+            let items = y.chunks_mut(after).enumerate().flat_map(|(before, row)| {
+                row.chunks_mut(block).enumerate().map(move |(i, y)| (before * along * after + i * block, y))
+            });
+            parallel::for_each(items, &mut [], 0, |(from, y), _| {
+                let mut totals = [if kind == Kind::Max { f64::NEG_INFINITY } else { 0.0 }; 16];
+                for r in 0..along {
+                    for (total, x) in totals.iter_mut().zip(&x[from + r * after..][..y.len()]) {
+                        let x = f64::from(*x);
+                        *total = match kind {
+                            Kind::Max => {
+                                if x > *total || x.is_nan() {
+                                    x
+                                } else {
+                                    *total
+                                }
+                            }
+                            _ => *total + x,
+                        };
+                    }
+                }
+                let scale = if kind == Kind::Mean { 1.0 / along as f64 } else { 1.0 };
+                y.iter_mut().zip(totals).for_each(|(y, total)| *y = (total * scale) as f32);
+            });
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let [_, along, after] = around(types.inputs[0].dims(), &self.axes);
+        let constants = [("KIND", self.kind as u32 as f64), ("ALONG", along as f64), ("AFTER", after as f64)];
+        let bindings = vec![Operand::Input(0), Operand::Output(0)];
+        each_value(shader!("reduce", "index"), types.outputs[0].len(), &constants, bindings)
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [_, along, after] = around(types.inputs[0].dims(), &self.axes);
+        let value = |at: usize| {
+            let from = at / after * along * after + at % after;
+            let elements = (0..along).map(|r| inputs[0][from + r * after]);
+            match self.kind {
+                Kind::Sum => elements.sum(),
+                Kind::Mean => elements.sum::<f64>() / along as f64,
+                Kind::Max => elements.fold(f64::NEG_INFINITY, f64::max),
+            }
+        };
+        vec![(0..types.outputs[0].len()).map(value).collect()]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let shapes: [(&[usize], Range<usize>); 6] = [
+        (&[3, 5, 7], 1..2),
+        (&[4, 6, 5, 8], 1..3),
+        (&[2, 3, 40], 2..3),
+        (&[40, 9], 0..1),
+        (&[2, 3, 4], 0..3),
+        (&[3, 1, 2], 1..2),
+    ];
+    let case = |kind| {
+        let case = |(dims, axes): (&[usize], Range<usize>)| {
+            Case::new(Reduce { kind, axes }, vec![(TensorType::f32(dims), Fill::Distinct)])
+                .differentiable(&[0])
+        };
+        shapes.clone().map(case)
+    };
+    [Kind::Sum, Kind::Mean, Kind::Max].into_iter().flat_map(case).collect()
+}

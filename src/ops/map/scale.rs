@@ -1,0 +1,60 @@
+//! `y = factor x`, elementwise.
+
+use crate::kernels::functions::each;
+use crate::ops::case::{Case, ELEMENTWISE, Fill};
+use crate::ops::*;
+
+/// See the module's documentation. Works in place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// What every element is multiplied by.
+    pub factor: f32,
+}
+
+impl Op for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [x] = expect(inputs)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn gradient(&self, graph: &mut Graph, _: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let dx = grads[0].map(|dy| graph.apply1(*self, &[dy]));
+        Ok(vec![dx.transpose()?])
+    }
+
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
+    }
+
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
+    }
+
+    fn cpu(&self, _: &Types, target: CpuTarget) -> CpuStep {
+        let factor = self.factor;
+        CpuStep::new(move |args| each(target.isa, args.output().0, |x| factor * x))
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let constants = [("FACTOR", f64::from(self.factor))];
+        let vectors = types.outputs[0].len().div_ceil(4);
+        each_value(shader!("scale", "index"), vectors, &constants, vec![Operand::Output(0)])
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        vec![inputs[0].iter().map(|x| f64::from(self.factor) * x).collect()]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |dims| {
+        let x = (TensorType::f32(dims), Fill::Uniform(-3.0, 3.0));
+        Case::new(Scale { factor: -0.75 }, vec![x]).differentiable(&[0])
+    };
+    ELEMENTWISE.map(case).to_vec()
+}

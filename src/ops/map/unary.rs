@@ -1,0 +1,130 @@
+//! `y = f(x)` and its gradient `dx = dy f'(x)`, elementwise, for the functions of [`super::function`].
+
+use super::function::{Function, Of};
+use crate::ops::case::{Case, ELEMENTWISE, Fill};
+use crate::ops::*;
+
+/// A function of every element of x. Works in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unary {
+    /// Which.
+    pub function: Function,
+}
+
+/// The gradient of [`Unary`]. Inputs: dy, and x or y, whichever the slope is a function of
+/// ([`Function::slope_of`]). Works in place on dy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnaryGrad {
+    /// The forward node's.
+    pub function: Function,
+}
+
+/// The number that `shaders/include/function.wgsl` knows a function by.
+fn constants(function: Function) -> [(&'static str, f64); 1] {
+    [("FUNCTION", function as u32 as f64)]
+}
+
+impl Op for Unary {
+    fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [x] = expect(inputs)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let of = match self.function.slope_of() {
+            Of::X => node.inputs[0],
+            Of::Y => node.outputs[0],
+        };
+        let dx = grads[0].map(|dy| graph.apply1(UnaryGrad { function: self.function }, &[dy, of]));
+        Ok(vec![dx.transpose()?])
+    }
+
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
+    }
+
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        Tile::images(*self, types, axis, &[0], &part)
+    }
+
+    fn cpu(&self, _: &Types, target: CpuTarget) -> CpuStep {
+        let function = self.function;
+        CpuStep::new(move |args| function.apply(target.isa, args.output().0))
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("unary", "vec4", "index", "nan", "function");
+        each_value(shader, vectors, &constants(self.function), vec![Operand::Output(0)])
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        vec![inputs[0].iter().map(|x| self.function.value(*x)).collect()]
+    }
+}
+
+impl Op for UnaryGrad {
+    fn name(&self) -> &'static str {
+        "unary_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [dy, of] = expect(inputs)?;
+        require(dy == of, "dy and what the slope is of must have one shape")?;
+        Ok(vec![dy.clone()])
+    }
+
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
+    }
+
+    fn cpu(&self, _: &Types, target: CpuTarget) -> CpuStep {
+        let function = self.function;
+        CpuStep::new(move |args| {
+            let of = args.inputs[1];
+            function.apply_slope(target.isa, args.output().0, of);
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("unary_grad", "vec4", "index", "nan", "function");
+        let bindings = vec![Operand::Input(1), Operand::Output(0)];
+        each_value(shader, vectors, &constants(self.function), bindings)
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        vec![inputs[0].iter().zip(&inputs[1]).map(|(dy, v)| dy * self.function.slope(*v)).collect()]
+    }
+}
+
+/// Arguments at which a function is defined, and a finite difference away from its kinks.
+fn arguments(function: Function) -> Fill {
+    match function {
+        Function::Ln | Function::Sqrt | Function::Rsqrt => Fill::Uniform(0.1, 4.0),
+        Function::Abs | Function::Relu => Fill::AwayFromZero,
+        _ => Fill::Uniform(-4.0, 8.0),
+    }
+}
+
+/// Test cases of these ops.
+pub fn cases() -> Vec<Case> {
+    let case = |function: Function| {
+        let of = match function.slope_of() {
+            Of::X => arguments(function),
+            // Any number will do for the value, which the gradient trusts.
+            Of::Y => Fill::Uniform(0.1, 8.0),
+        };
+        ELEMENTWISE.map(|dims| {
+            let ty = || TensorType::f32(dims);
+            let value = Case::new(Unary { function }, vec![(ty(), arguments(function))]).differentiable(&[0]);
+            let inputs = vec![(ty(), Fill::Uniform(-1.0, 1.0)), (ty(), of)];
+            [value, Case::new(UnaryGrad { function }, inputs)]
+        })
+    };
+    Function::ALL.iter().flat_map(|function| case(*function)).flatten().collect()
+}

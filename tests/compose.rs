@@ -1,0 +1,215 @@
+//! Layers composed of elementwise functions, reductions and products: they have gradients by themselves, and give what
+//! PyTorch's own layers give.
+
+mod common;
+
+use cifar_engine::error::Result;
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::{Data, Device};
+use cifar_engine::graph::grad::differentiate;
+use cifar_engine::graph::{Graph, Value};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::ops::conv::{Conv, Padding};
+use cifar_engine::ops::global_average_pool::GlobalAveragePool;
+use cifar_engine::ops::map::binary::{Binary, Function2, centred};
+use cifar_engine::ops::map::expand::Expand;
+use cifar_engine::ops::map::function::Function;
+use cifar_engine::ops::map::reduce::{Kind, Reduce};
+use cifar_engine::ops::map::scale::Scale;
+use cifar_engine::ops::map::unary::Unary;
+use cifar_engine::ops::matmul::Matmul;
+use cifar_engine::tensor::TensorType;
+use common::{Values, evaluate, gpu};
+
+fn unary(graph: &mut Graph, function: Function, x: Value) -> Result<Value> {
+    graph.apply1(Unary { function }, &[x])
+}
+
+fn binary(graph: &mut Graph, function: Function2, a: Value, b: Value) -> Result<Value> {
+    graph.apply1(Binary { function }, &[a, b])
+}
+
+/// `gamma (x - mean) / sqrt(variance + epsilon) + beta` over the last axis (Ba, Kiros and Hinton 2016).
+fn layer_norm(graph: &mut Graph, x: Value, gamma: Value, beta: Value, epsilon: Value) -> Result<Value> {
+    let shape = graph.ty(x).shape.clone();
+    let last = shape.dims().len() - 1..shape.dims().len();
+    let (_, away) = centred(graph, x, last.clone())?;
+    let squares = unary(graph, Function::Square, away)?;
+    let variance = graph.apply1(Reduce::new(Kind::Mean, last.clone()), &[squares])?;
+    let variance = binary(graph, Function2::Add, variance, epsilon)?;
+    let inverse = unary(graph, Function::Rsqrt, variance)?;
+    let inverse = graph.apply1(Expand { shape, axes: last }, &[inverse])?;
+    let normal = binary(graph, Function2::Mul, away, inverse)?;
+    let scaled = binary(graph, Function2::Mul, normal, gamma)?;
+    binary(graph, Function2::Add, scaled, beta)
+}
+
+/// A probability for each element of a row.
+fn softmax(graph: &mut Graph, x: Value) -> Result<Value> {
+    let shape = graph.ty(x).shape.clone();
+    let last = shape.dims().len() - 1..shape.dims().len();
+    let expand = Expand { shape, axes: last.clone() };
+    let largest = graph.apply1(Reduce::new(Kind::Max, last.clone()), &[x])?;
+    let largest = graph.apply1(expand.clone(), &[largest])?;
+    let below = binary(graph, Function2::Sub, x, largest)?;
+    let powers = unary(graph, Function::Exp, below)?;
+    let total = graph.apply1(Reduce::new(Kind::Sum, last), &[powers])?;
+    let total = graph.apply1(expand, &[total])?;
+    binary(graph, Function2::Div, powers, total)
+}
+
+/// One head of scaled dot-product attention (Vaswani et al. 2017) of a sequence `[T, D]` to itself.
+fn attention(graph: &mut Graph, x: Value, weights: [Value; 3]) -> Result<Value> {
+    let depth = graph.dims(weights[0])[1] as f32;
+    let [q, k, v] = weights.map(|w| graph.apply1(Matmul::default(), &[x, w]));
+    let (q, k, v) = (q?, k?, v?);
+    let scores = graph.apply1(Matmul { a_transposed: false, b_transposed: true }, &[q, k])?;
+    let scores = graph.apply1(Scale { factor: 1.0 / depth.sqrt() }, &[scores])?;
+    let shares = softmax(graph, scores)?;
+    graph.apply1(Matmul::default(), &[shares, v])
+}
+
+/// Squeeze and excitation (Hu et al. 2018): channels are weighted by what all pixels say, on a residual branch.
+fn squeeze_and_excitation(graph: &mut Graph, x: Value, weights: [Value; 3]) -> Result<Value> {
+    let [conv, reduce, restore] = weights;
+    let shape = graph.ty(x).shape.clone();
+    let y = graph.apply1(Conv::new(1, Padding::Same, 1), &[x, conv])?;
+    let mean = graph.apply1(GlobalAveragePool, &[y])?;
+    let narrow = graph.apply1(Matmul::default(), &[mean, reduce])?;
+    let narrow = unary(graph, Function::Silu, narrow)?;
+    let gate = graph.apply1(Matmul::default(), &[narrow, restore])?;
+    let gate = unary(graph, Function::Sigmoid, gate)?;
+    let gate = graph.apply1(Expand { shape, axes: 1..3 }, &[gate])?;
+    let weighted = binary(graph, Function2::Mul, y, gate)?;
+    binary(graph, Function2::Add, x, weighted)
+}
+
+/// `-(1 - p)^2 ln p` of the labelled class (Lin et al. 2017), from probabilities and labels as 0 and 1.
+fn focal_loss(graph: &mut Graph, logits: Value, labels: Value) -> Result<Value> {
+    let p = softmax(graph, logits)?;
+    let ln = unary(graph, Function::Ln, p)?;
+    let one = graph.apply1(Scale { factor: -1.0 }, &[p])?;
+    let exp0 = binary(graph, Function2::Sub, p, p)?;
+    let ones = unary(graph, Function::Exp, exp0)?;
+    let rest = binary(graph, Function2::Add, ones, one)?;
+    let focus = unary(graph, Function::Square, rest)?;
+    let terms = binary(graph, Function2::Mul, focus, ln)?;
+    let own = binary(graph, Function2::Mul, terms, labels)?;
+    let per_row = graph.apply1(Reduce::new(Kind::Sum, 1..2), &[own])?;
+    let mean = graph.apply1(Reduce::new(Kind::Mean, 0..1), &[per_row])?;
+    graph.apply1(Scale { factor: -1.0 }, &[mean])
+}
+
+/// A composed layer, its inputs, and those whose gradients are checked.
+struct Composed {
+    graph: Graph,
+    inputs: Vec<Value>,
+    output: Value,
+    wanted: Vec<Value>,
+}
+
+fn compose(
+    shapes: &[&[usize]],
+    wanted: usize,
+    build: impl Fn(&mut Graph, &[Value]) -> Result<Value>,
+) -> Composed {
+    let mut graph = Graph::new();
+    let input = |(i, dims): (usize, &&[usize])| graph.input(&format!("in{i}"), TensorType::f32(*dims));
+    let inputs: Vec<Value> = shapes.iter().enumerate().map(input).collect();
+    let output = build(&mut graph, &inputs).unwrap();
+    let wanted = inputs[..wanted].to_vec();
+    Composed { graph, inputs, output, wanted }
+}
+
+/// Numbers in [-1, 1), different for every input.
+fn numbers(len: usize, seed: usize) -> Vec<f64> {
+    (0..len).map(|i| ((i * 7919 + seed * 104_729 + 17) % 1009) as f64 / 504.5 - 1.0).collect()
+}
+
+impl Composed {
+    fn values(&self) -> Values {
+        let value = |(i, &v): (usize, &Value)| (v, numbers(self.graph.ty(v).len(), i));
+        self.inputs.iter().enumerate().map(value).collect()
+    }
+
+    /// Differentiates it, and compares with central differences; then CPU and GPU with the references.
+    fn check(mut self, name: &str, given: &[(usize, Vec<f64>)]) {
+        let mut feeds = self.values();
+        given.iter().for_each(|(i, values)| drop(feeds.insert(self.inputs[*i], values.clone())));
+        let seed = self.graph.input("seed", self.graph.ty(self.output).clone());
+        self.inputs.push(seed);
+        feeds.insert(seed, numbers(self.graph.ty(seed).len(), 99));
+        let forward = self.graph.clone();
+        let gradients = differentiate(&mut self.graph, &[(self.output, seed)], &self.wanted).unwrap();
+        let exact = evaluate(&self.graph, feeds.clone());
+        let objective = |feeds: Values| {
+            let values = evaluate(&forward, feeds);
+            values[&self.output].iter().zip(&values[&seed]).map(|(y, dy)| y * dy).sum::<f64>()
+        };
+        for (&x, gradient) in self.wanted.iter().zip(&gradients) {
+            let len = self.graph.ty(x).len();
+            for i in (0..len).step_by(len.div_ceil(25)) {
+                let moved = |by: f64| {
+                    let mut feeds = feeds.clone();
+                    feeds.get_mut(&x).unwrap()[i] += by;
+                    objective(feeds)
+                };
+                let (found, expected) = (exact[gradient][i], (moved(1e-5) - moved(-1e-5)) / 2e-5);
+                assert!(
+                    (found - expected).abs() < 1e-6 * expected.abs().max(1.0),
+                    "{name}: {found}, not {expected}"
+                );
+            }
+        }
+        self.graph.output("y", self.output);
+        gradients.iter().enumerate().for_each(|(i, g)| self.graph.output(&format!("d{i}"), *g));
+        self.run(&mut Cpu::new(2, Isa::detect()).unwrap(), name, &feeds, &exact);
+        if let Some(mut gpu) = gpu::open() {
+            self.run(&mut gpu, name, &feeds, &exact);
+        }
+    }
+
+    fn run(&self, device: &mut dyn Device, name: &str, feeds: &Values, exact: &Values) {
+        let plan = device.load(&self.graph).unwrap();
+        for &input in &self.inputs {
+            let values: Vec<f32> = feeds[&input].iter().map(|v| *v as f32).collect();
+            device.write(plan, self.graph.name(input), Data::F32(&values)).unwrap();
+        }
+        device.run(plan).unwrap();
+        for (output, value) in self.graph.outputs() {
+            let found = device.read(plan, output).unwrap();
+            let scale = exact[value].iter().fold(1.0f64, |a, b| a.max(b.abs()));
+            for (found, expected) in found.iter().zip(&exact[value]) {
+                let apart = (f64::from(*found) - expected).abs();
+                assert!(apart < 2e-5 * scale, "{name}, {output}, {}: {found}, not {expected}", device.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_normalisation() {
+    let layer = compose(&[&[2, 3, 7], &[7], &[7], &[1]], 3, |g, v| layer_norm(g, v[0], v[1], v[2], v[3]));
+    layer.check("layer norm", &[(3, vec![1e-5])]);
+}
+
+#[test]
+fn attention_of_a_sequence_to_itself() {
+    let shapes: [&[usize]; 4] = [&[5, 6], &[6, 4], &[6, 4], &[6, 4]];
+    let layer = compose(&shapes, 4, |g, v| attention(g, v[0], [v[1], v[2], v[3]]));
+    layer.check("attention", &[]);
+}
+
+#[test]
+fn squeeze_and_excitation_on_a_residual_branch() {
+    let shapes: [&[usize]; 4] = [&[2, 5, 4, 8], &[3, 3, 8, 8], &[8, 3], &[3, 8]];
+    let layer = compose(&shapes, 4, |g, v| squeeze_and_excitation(g, v[0], [v[1], v[2], v[3]]));
+    layer.check("squeeze and excitation", &[]);
+}
+
+#[test]
+fn a_focal_loss() {
+    let loss = compose(&[&[4, 5], &[4, 5]], 1, |g, v| focal_loss(g, v[0], v[1]));
+    let labels = (0..20).map(|i| f64::from(u8::from(i % 5 == (i / 5 * 2) % 5))).collect();
+    loss.check("focal loss", &[(1, labels)]);
+}
