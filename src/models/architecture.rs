@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn models_say_what_is_true_of_them() {
-        for model in MODELS {
+        for &model in MODELS {
             assert_eq!(model.name.parse::<&Architecture>().unwrap(), model);
             let units = model.units().unwrap();
             let parameters = |size, width| {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_model_are_the_whole() {
-        for model in MODELS {
+        for &model in MODELS {
             let all = model.parameters(3, Variant::plain(32)).unwrap();
             let mut graph = Graph::new();
             let mut x = images(&mut graph, 32);

@@ -29,7 +29,12 @@ pub use architecture::{Architecture, Config};
 pub use spec::Spec;
 
 /// All models.
-pub static MODELS: [&Architecture; 3] = [&cnn::CNN, &mobilenet_v1::MOBILENET_V1, &mobilenet_v2::MOBILENET_V2];
+pub static MODELS: &[&Architecture] = &[
+    // In the order in which help and messages name them.
+    &cnn::CNN,
+    &mobilenet_v1::MOBILENET_V1,
+    &mobilenet_v2::MOBILENET_V2,
+];
 
 /// What sets models of one architecture apart.
 #[derive(Clone, Copy, Debug, PartialEq)]

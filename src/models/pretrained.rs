@@ -174,7 +174,7 @@ impl Pretrained {
     fn recognise(mut file: WeightsFile, path: &Path) -> Result<Pretrained> {
         let unknown = |what: &str| Error::file(path, format!("{what}; {}", known_models()));
         let mut best: Option<Candidate> = None;
-        for model in MODELS {
+        for &model in MODELS {
             for candidate in Candidate::all(model, &file)? {
                 if best.as_ref().is_none_or(|best| candidate.tensors > best.tensors) {
                     best = Some(candidate);

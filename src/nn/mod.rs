@@ -98,13 +98,26 @@ pub struct Builder<'g> {
     /// The units to build.
     part: Range<usize>,
     in_unit: bool,
+    /// How convolutions' weights begin, by the values that go into and come out of one position.
+    pub convolution_init: fn(usize, usize) -> Init,
 }
 
 impl<'g> Builder<'g> {
     /// A builder of a whole model.
     pub fn new(graph: &'g mut Graph, mode: Mode, norm: Norm) -> Self {
         let (parameters, layers, units) = (Vec::new(), Vec::new(), Vec::new());
-        Builder { graph, mode, norm, parameters, layers, dropouts: 0, units, part: WHOLE, in_unit: false }
+        Builder {
+            graph,
+            mode,
+            norm,
+            parameters,
+            layers,
+            dropouts: 0,
+            units,
+            part: WHOLE,
+            in_unit: false,
+            convolution_init: Init::glorot_uniform,
+        }
     }
 
     /// Builds these units only: what the unit before them puts out is what the model is to be given.
@@ -232,7 +245,7 @@ impl<'g> Builder<'g> {
     fn conv2d_weight(&mut self, name: &str, x: Value, channels: usize, kernel: usize) -> Result<Value> {
         let depth = self.graph.ty(x).shape.last();
         let taps = kernel * kernel;
-        let init = Init::GlorotUniform { fan_in: taps * depth, fan_out: taps * channels };
+        let init = (self.convolution_init)(taps * depth, taps * channels);
         self.parameter(format!("{name}.weight"), [kernel, kernel, depth, channels], Layout::Convolution, init)
     }
 

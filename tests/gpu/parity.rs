@@ -182,7 +182,7 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
 /// A barrier that is missing between two dispatches would show.
 #[test]
 fn one_submission_gives_the_bits_of_one_step_at_a_time() {
-    for model in MODELS {
+    for &model in MODELS {
         let training = training(model, Optimizer::Adam);
         let whole = bits_after(&training, false);
         assert!(whole == bits_after(&training, true), "{model}: batched execution changes bits");
