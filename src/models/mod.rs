@@ -13,6 +13,7 @@ pub mod mobilenet_v1;
 pub mod mobilenet_v2;
 mod mobilenet_v2_names;
 pub mod pretrained;
+pub mod resnet20;
 mod spec;
 
 use std::path::Path;
@@ -34,6 +35,7 @@ pub static MODELS: &[&Architecture] = &[
     &cnn::CNN,
     &mobilenet_v1::MOBILENET_V1,
     &mobilenet_v2::MOBILENET_V2,
+    &resnet20::RESNET20,
 ];
 
 /// What sets models of one architecture apart.

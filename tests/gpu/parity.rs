@@ -11,6 +11,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
+use cifar_engine::models::resnet20::RESNET20;
 use cifar_engine::models::{Architecture, MODELS};
 use cifar_engine::tensor::DType;
 use cifar_engine::train::optimizer::Optimizer;
@@ -104,10 +105,11 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
 
 #[test]
 fn every_step_of_a_training_agrees_with_the_cpu() {
-    let trainings: [(&Architecture, _); 3] = [
+    let trainings: [(&Architecture, _); 4] = [
         (&CNN, ["conv2d_weight_grad", "batch_norm_max_pool_grad", "dropout"]),
         (&MOBILENET_V1, ["resize", "grouped_conv2d_weight_grad", "global_average_pool_grad"]),
         (&MOBILENET_V2, ["moments", "batch_norm_grad", "add"]),
+        (&RESNET20, ["add", "relu_grad", "conv2d_weight_grad"]),
     ];
     for (model, kinds) in trainings {
         let Some(mut gpu) = gpu::open() else { return };
