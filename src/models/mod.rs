@@ -13,6 +13,7 @@ pub mod mobilenet_v1;
 pub mod mobilenet_v2;
 mod mobilenet_v2_names;
 pub mod pretrained;
+pub mod resnet18;
 pub mod resnet20;
 mod spec;
 
@@ -36,6 +37,7 @@ pub static MODELS: &[&Architecture] = &[
     &mobilenet_v1::MOBILENET_V1,
     &mobilenet_v2::MOBILENET_V2,
     &resnet20::RESNET20,
+    &resnet18::RESNET18,
 ];
 
 /// What sets models of one architecture apart.

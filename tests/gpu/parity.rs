@@ -11,6 +11,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
+use cifar_engine::models::resnet18::RESNET18;
 use cifar_engine::models::resnet20::RESNET20;
 use cifar_engine::models::{Architecture, MODELS};
 use cifar_engine::tensor::DType;
@@ -27,7 +28,8 @@ const TOLERANCE: f32 = 1e-4;
 fn training(model: &'static Architecture, optimizer: Optimizer) -> Training {
     let mut training = match model.has_variants {
         true => Training::narrow(model, optimizer, 8),
-        false => Training::of(model, optimizer, 8),
+        // Software GPUs take long for eleven million weights.
+        false => Training::of(model, optimizer, if *model == RESNET18 { 2 } else { 8 }),
     };
     training.settings.zero_classifier = false;
     training
@@ -105,11 +107,12 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
 
 #[test]
 fn every_step_of_a_training_agrees_with_the_cpu() {
-    let trainings: [(&Architecture, _); 4] = [
+    let trainings: [(&Architecture, _); 5] = [
         (&CNN, ["conv2d_weight_grad", "batch_norm_max_pool_grad", "dropout"]),
         (&MOBILENET_V1, ["resize", "grouped_conv2d_weight_grad", "global_average_pool_grad"]),
         (&MOBILENET_V2, ["moments", "batch_norm_grad", "add"]),
         (&RESNET20, ["add", "relu_grad", "conv2d_weight_grad"]),
+        (&RESNET18, ["max_pool", "max_pool_grad", "add"]),
     ];
     for (model, kinds) in trainings {
         let Some(mut gpu) = gpu::open() else { return };
@@ -184,7 +187,8 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
 /// A barrier that is missing between two dispatches would show.
 #[test]
 fn one_submission_gives_the_bits_of_one_step_at_a_time() {
-    for &model in MODELS {
+    // Of ResNet-18, whose many weights take a software GPU minutes, every kind of step is in one of the others or its own.
+    for &model in MODELS.iter().filter(|model| **model != &RESNET18) {
         let training = training(model, Optimizer::Adam);
         let whole = bits_after(&training, false);
         assert!(whole == bits_after(&training, true), "{model}: batched execution changes bits");

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Writes tests/goldens/mobilenet_*.safetensors: what timm computes for narrow MobileNets, for tests/mobilenet.rs.
+"""Writes what timm computes for narrow MobileNets and for ResNet-18 into tests/goldens, for tests/timm.rs.
 
-    python3 tools/mobilenet_goldens.py [OUT_DIR]
+    python3 tools/timm_goldens.py [OUT_DIR] [MODEL..]
 
-Needs torch, timm, numpy and safetensors. Three models: v1 at width 0.25 padded as TensorFlow does, the same
-padded as PyTorch does, and v2 at width 0.35. Everything is computed in float64 from values that float32 (or, where
+Needs torch, timm, numpy and safetensors. Four models: v1 at width 0.25 padded as TensorFlow does, the same
+padded as PyTorch does, v2 at width 0.35, and resnet18. Everything is computed in float64 from values that float32 (or, where
 it is stored so, float16) holds exactly: what the tests measure is the engine's own rounding. The picture's side is
 odd, so that the paddings differ from each other at both even and odd sizes. Statistics, scales and shifts
 are not the usual ones and zeros. Of many pictures the one is taken whose activations lie farthest from 0 and 6, where
-ReLU6 has its kinks: on the other side of one, a gradient is another, and no rounding's fault. The weights are seeded hashes that tests/mobilenet.rs computes again, so that the
+ReLU and ReLU6 have their kinks: on the other side of one, a gradient is another, and no rounding's fault. The weights
+are seeded hashes that tests/timm.rs computes again, so that the
 files stay small: only what timm makes of them is stored.
 """
 import pathlib, sys
@@ -21,18 +22,34 @@ from safetensors.numpy import save_file
 from timm.models.efficientnet import _gen_mobilenet_v1, _gen_mobilenet_v2
 
 BATCH, SIZE, CLASSES, TRIES = 2, 57, 10, 400
+RELUS = (torch.nn.ReLU, torch.nn.ReLU6)
 V1, V2 = _gen_mobilenet_v1, _gen_mobilenet_v2
+
+
+def resnet18(_name, _width, num_classes, bn_eps, bn_momentum):
+    model = timm.create_model("resnet18", num_classes=num_classes)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps, module.momentum = bn_eps, bn_momentum
+    return model
+
+
 MODELS = {
     "mobilenet_v1_same": (V1, "mobilenetv1_100", 0.25, dict(pad_type="same"), 1e-3),
     "mobilenet_v1_symmetric": (V1, "mobilenetv1_100", 0.25, {}, 1e-5),
     "mobilenet_v2": (V2, "mobilenetv2_100", 0.35, {}, 1e-5),
+    "resnet18": (resnet18, "resnet18", 1.0, {}, 1e-5),
 }
 # The outputs of these blocks, beside the logits.
-BLOCKS = {V1: ["0.0", "1.0", "3.0", "4.1"], V2: ["0.0", "1.1", "3.0", "6.0"]}
+BLOCKS = {
+    V1: ["blocks.0.0", "blocks.1.0", "blocks.3.0", "blocks.4.1"],
+    V2: ["blocks.0.0", "blocks.1.1", "blocks.3.0", "blocks.6.0"],
+    resnet18: ["layer1.0", "layer2.0", "layer3.1", "layer4.1"],
+}
 
 
 def uniform(name, count):
-    """In [0, 1): the same numbers as tests/mobilenet.rs. FNV-1a of the name seeds one 32-bit hash an element."""
+    """In [0, 1): the same numbers as tests/timm.rs. FNV-1a of the name seeds one 32-bit hash an element."""
     seed = 2166136261
     for byte in name.encode():
         seed = (seed ^ byte) * 16777619 & 0xFFFFFFFF
@@ -50,7 +67,7 @@ def initialise(model):
             u = uniform(name, tensor.numel()).reshape(tensor.shape)
             if tensor.ndim > 1:  # the spread that keeps the size of activations
                 u = (2 * u - 1) * (6 / tensor[0].numel()) ** 0.5
-            elif name.endswith("running_var") or (".bn" in name or name.startswith("bn")) and name.endswith("weight"):
+            elif name.endswith("running_var") or name.endswith("weight"):
                 u = 0.5 + u
             else:
                 u = u - 0.5
@@ -72,9 +89,10 @@ def best_pictures(model):
     """Their name; `model` is left as it was."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     margins = []
-    def measure(_module, inputs):
-        margins.append(torch.minimum(inputs[0].abs(), (inputs[0] - 6).abs()).min().item())
-    hooks = [m.register_forward_pre_hook(measure) for m in model.modules() if isinstance(m, torch.nn.ReLU6)]
+    def measure(module, inputs):
+        kinks = (0, 6) if isinstance(module, torch.nn.ReLU6) else (0,)
+        margins.append(min((inputs[0] - kink).abs().min().item() for kink in kinks))
+    hooks = [m.register_forward_pre_hook(measure) for m in model.modules() if isinstance(m, RELUS)]
     def margin(name):
         margins.clear()
         with torch.no_grad():
@@ -95,17 +113,15 @@ def goldens(model, blocks):
     labels = torch.tensor([3, 7])
     out, hooks = {}, []
     for block in blocks:
-        stage, place = block.split(".")
-        module = model.blocks[int(stage)][int(place)]
-        hooks.append(module.register_forward_hook(
-            lambda _m, _i, y, block=block: out.__setitem__(f"blocks.{block}", y.detach().permute(0, 2, 3, 1))))
+        hooks.append(model.get_submodule(block).register_forward_hook(
+            lambda _m, _i, y, block=block: out.__setitem__(block, y.detach().permute(0, 2, 3, 1))))
     model.eval()
     with torch.no_grad():
         out["eval.logits"] = model(x)
-    out.update({f"eval.{block}": out.pop(block) for block in [k for k in out if k.startswith("blocks")]})
+    out.update({f"eval.{block}": out.pop(block) for block in blocks})
     model.train()
     logits = model(x)
-    out.update({f"train.{block}": out.pop(block) for block in [k for k in out if k.startswith("blocks")]})
+    out.update({f"train.{block}": out.pop(block) for block in blocks})
     loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
     loss.backward()
     out["train.logits"], out["train.loss"] = logits.detach(), loss.detach().reshape(1)
@@ -116,7 +132,7 @@ def goldens(model, blocks):
             out[f"after.{buffer_name}"] = small(buffer)
     arrays = {}
     for key, tensor in out.items():
-        if ".blocks." in key:
+        if any(key.endswith(f".{block}") for block in blocks):
             tensor = small(tensor)
         arrays[key] = np.ascontiguousarray(tensor.detach().numpy().astype(np.float32))
     return arrays, name
@@ -125,7 +141,8 @@ def goldens(model, blocks):
 def main():
     default = pathlib.Path(__file__).parent.parent / "tests" / "goldens"
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    for file, (create, name, width, options, epsilon) in MODELS.items():
+    for file in sys.argv[2:] or MODELS:
+        create, name, width, options, epsilon = MODELS[file]
         # timm registers no models of these widths, but has the functions that make them.
         model = create(name, width, num_classes=CLASSES, bn_eps=epsilon, bn_momentum=0.1, **options).double()
         arrays, pictures_name = goldens(model, BLOCKS[create])

@@ -1,6 +1,6 @@
-//! MobileNets against timm: logits and activations of inference; logits, loss, activations, every
+//! MobileNets and ResNet-18 against timm: logits and activations of inference; logits, loss, activations, every
 //! gradient and the running statistics of a training step, on every instruction set.
-//! `tools/mobilenet_goldens.py` writes the files; they are committed, and these tests fail without
+//! `tools/timm_goldens.py` writes the files; they are committed, and these tests fail without
 //! them. Weights and pictures are seeded hashes, the same there and here. Then real weights, where
 //! `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
 
@@ -22,6 +22,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::Attributes;
+use cifar_engine::models::resnet18::RESNET18;
 use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::Op;
@@ -42,6 +43,9 @@ const CLASSES: usize = 10;
 /// layers there and back, with statistics of as few as eight numbers in the last of them.
 const TOLERANCE: f64 = 1e-3;
 
+/// The same for the logits of inference.
+const LOGITS: f64 = 1e-4;
+
 /// Magnitudes below this count as this: the shift of a linear bottleneck has no effect, because a
 /// batch norm takes it away again, and a gradient of pure rounding.
 const FLOOR: f64 = 0.05;
@@ -52,7 +56,7 @@ type Tensors = BTreeMap<String, Vec<f32>>;
 /// What timm found, and the pictures it was given.
 fn goldens(name: &str) -> (Tensors, Vec<f32>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.safetensors"));
-    let file = weights::load(path).expect("run tools/mobilenet_goldens.py");
+    let file = weights::load(path).expect("run tools/timm_goldens.py");
     let pictures = pictures(&file.metadata["pictures"]);
     (file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect(), pictures)
 }
@@ -61,7 +65,8 @@ fn spec(name: &str) -> Spec {
     let (architecture, width, padding, epsilon): (&Architecture, _, _, _) = match name {
         "mobilenet_v1_same" => (&MOBILENET_V1, 0.25, PaddingStyle::Same, 1e-3),
         "mobilenet_v1_symmetric" => (&MOBILENET_V1, 0.25, PaddingStyle::Symmetric, 1e-5),
-        _ => (&MOBILENET_V2, 0.35, PaddingStyle::Symmetric, 1e-5),
+        "mobilenet_v2" => (&MOBILENET_V2, 0.35, PaddingStyle::Symmetric, 1e-5),
+        _ => (&RESNET18, 1.0, PaddingStyle::Symmetric, 1e-5),
     };
     Spec {
         architecture,
@@ -92,8 +97,7 @@ fn uniform(name: &str, count: usize) -> Vec<f64> {
 /// A parameter's initial values, in the engine's layout.
 fn initial(p: &Parameter) -> Vec<f32> {
     let shape = layout::disk_shape(p.layout, p.shape.dims()).unwrap();
-    let is_norm = p.name.contains(".bn") || p.name.starts_with("bn");
-    let positive = p.name.ends_with("running_var") || is_norm && p.name.ends_with("weight");
+    let positive = p.name.ends_with("running_var") || p.name.ends_with("weight");
     let bound = (6.0 / shape[1..].iter().product::<usize>() as f64).sqrt();
     let value = |u: f64| match (shape.len() > 1, positive) {
         (true, _) => (2.0 * u - 1.0) * bound,
@@ -140,8 +144,9 @@ impl Network {
         let parameters = builder.parameters;
         let prefix = if train { "train" } else { "eval" };
         let mut outputs = vec![(format!("{prefix}.logits"), logits)];
-        for name in goldens.keys().filter(|name| name.starts_with(&format!("{prefix}.blocks"))) {
-            let block = format!("{}.", name.strip_prefix(prefix).unwrap().trim_start_matches('.'));
+        for name in goldens.keys().filter(|name| is_block(name)) {
+            let Some(block) = name.strip_prefix(&format!("{prefix}.")) else { continue };
+            let block = format!("{block}.");
             let is_image = |node: &&Node| graph.dims(node.outputs[0]).len() == 4;
             let mut nodes = graph.nodes().iter().filter(|node| node.layer.starts_with(&block));
             outputs.push((name.clone(), nodes.rfind(is_image).unwrap().outputs[0]));
@@ -189,7 +194,7 @@ impl Network {
                 name.strip_prefix("gradient.").map(|p| self.parameters.iter().find(|q| q.name == p));
             let values = match parameter.flatten() {
                 Some(parameter) => kept(parameter, &values),
-                None if name.contains(".blocks.") => some(&values),
+                None if is_block(name) => some(&values),
                 None => values,
             };
             found.insert(name.clone(), values);
@@ -199,6 +204,12 @@ impl Network {
         }
         found
     }
+}
+
+/// Whether a golden tensor is what a block puts out.
+fn is_block(name: &str) -> bool {
+    let block = name.strip_prefix("eval.").or(name.strip_prefix("train.")).unwrap_or_default();
+    block.starts_with("blocks.") || block.starts_with("layer")
 }
 
 /// Adds loss and gradients; returns their names and values.
@@ -239,6 +250,7 @@ fn every_tensor_is_timms() {
         ("mobilenet_v1_same", 83 + 54 + 11),
         ("mobilenet_v1_symmetric", 83 + 54 + 11),
         ("mobilenet_v2", 158 + 104 + 11),
+        ("resnet18", 62 + 40 + 11),
     ] {
         let ((goldens, pictures), spec) = (goldens(name), spec(name));
         assert_eq!(goldens.len(), tensors, "{name}");
@@ -248,6 +260,9 @@ fn every_tensor_is_timms() {
             let (error, tensor) = worst(&found, &goldens);
             println!("{name}, {isa}: at most {error:.1e} ({tensor})");
             assert!(error < TOLERANCE, "{name}, {isa}: {tensor} is off by {error:e}");
+            let logits = Tensors::from([("eval.logits".to_string(), found["eval.logits"].clone())]);
+            let (error, _) = worst(&logits, &goldens);
+            assert!(error < LOGITS, "{name}, {isa}: the logits are off by {error:e}");
         }
     }
 }
