@@ -14,8 +14,8 @@ use cifar_engine::tensor::TensorType;
 use cifar_engine::weights::{self, Tensor};
 use common::program::{Bench, json};
 
-/// One epoch of a few steps.
-const SHORT: &str = "--data . --batch-size 40 --validation 40";
+/// Epochs of two steps.
+const SHORT: &str = "--data . --batch-size 40 --validation 240";
 
 fn tensors(bench: &Bench, run: &str) -> BTreeMap<String, Tensor> {
     weights::load(bench.path(run).join("best.safetensors")).unwrap().tensors
