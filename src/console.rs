@@ -35,7 +35,20 @@ pub fn print_json(value: &Value) -> Result<()> {
 /// As for [`print()`].
 pub fn print_own(text: impl Display) -> Result<()> {
     let mut out = stdout();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    arrived(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Prints the help or the version that was asked for.
+///
+/// # Errors
+/// As for [`print()`].
+pub fn print_help(help: &clap::Error) -> Result<()> {
+    arrived(help.print().and_then(|()| stdout().flush()))
+}
+
+/// What became of results that were written.
+fn arrived(written: std::io::Result<()>) -> Result<()> {
+    match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::ReaderLeft),
         written => {
             written.map_err(|error| Error::file("standard output", format!("cannot be written: {error}")))

@@ -3,14 +3,18 @@
 
 use std::ffi::{OsStr, OsString};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command};
+
 /// The value of a variable; none where it is unset or blank.
 pub fn value(name: impl AsRef<OsStr>) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !is_blank(value))
 }
 
-/// [`value`] as text; what is not text is none that anybody could have meant.
+/// [`value`] as text; in what is not text, each wrong byte is a sign of its own, so that nobody
+/// takes the variable for unset.
 pub fn text(name: &str) -> Option<String> {
-    value(name)?.into_string().ok()
+    Some(value(name)?.to_string_lossy().into_owned())
 }
 
 /// Whether a variable switches something on: it is set, and not to `0`, `false`, `no` or `off`.
@@ -19,12 +23,29 @@ pub fn is_on(name: &str) -> bool {
 }
 
 /// Takes from a command, and from those below it, the variables that are blank.
-pub fn without_blank(command: clap::Command) -> clap::Command {
+pub fn without_blank(command: Command) -> Command {
     let command = command.mut_args(|arg| match arg.get_env() {
         Some(name) if value(name).is_none() => arg.env(None::<&'static str>),
         _ => arg,
     });
     command.mut_subcommands(without_blank)
+}
+
+/// The variable that a refused value is from, which the message of the refusal does not say.
+pub fn at_fault(refusal: &clap::Error, command: &Command) -> Option<String> {
+    let said = |kind| match refusal.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (option, refused) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
+    let is_at_fault = |arg: &Arg, value: &OsStr| match refusal.kind() {
+        ErrorKind::InvalidUtf8 => value.to_str().is_none(),
+        _ => Some(arg.to_string().as_str()) == option && value.to_str() == refused,
+    };
+    command.get_subcommands().flat_map(Command::get_arguments).find_map(|arg| {
+        let name = arg.get_env()?;
+        value(name).filter(|value| is_at_fault(arg, value)).and(name.to_str()).map(String::from)
+    })
 }
 
 fn is_blank(value: &OsStr) -> bool {

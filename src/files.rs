@@ -87,6 +87,19 @@ pub fn is_file(path: &Path) -> Result<bool> {
     }
 }
 
+/// [`is_file`], where anything else by this name than a file is an error too.
+///
+/// # Errors
+/// As for [`is_file`]; and if there is a folder, a pipe or a link to nothing.
+pub fn is_file_or_nothing(path: &Path) -> Result<bool> {
+    match is_file(path)? {
+        false if fs::symlink_metadata(path).is_ok() => {
+            Err(Error::file(path, "is no plain file, where one was expected; move it away"))
+        }
+        found => Ok(found),
+    }
+}
+
 /// Reads a TOML file, as [`read_text`] does.
 ///
 /// # Errors
@@ -298,8 +311,13 @@ pub(crate) fn advice(error: &io::Error) -> String {
                 .into()
         }
         ErrorKind::ReadOnlyFilesystem => "the disk is read-only; choose another output path".into(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "the disk is full; free some space or choose another output path".into()
+        }
+        ErrorKind::FileTooLarge => {
+            "larger than files may be here (ulimit -f, or the disk's own limit); raise the limit or choose \
+             another output path"
+                .into()
         }
         _ => format!("cannot be written: {error}"),
     }

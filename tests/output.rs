@@ -54,6 +54,11 @@ fn a_summary_is_of_a_model_of_weights_or_of_a_run() {
     assert_eq!(json(&bench.ok("summary run --json")), cnn);
     // Models have the size that they are trained at.
     assert_eq!(json(&bench.ok("summary mobilenet-v1 --json --batch-size 1"))["image_size"], 96);
+    std::fs::remove_file(bench.path("run/best.safetensors")).unwrap();
+    for command in ["summary run", "evaluate run"] {
+        bench.fails(1, command, &["run: holds no best.safetensors; name a run folder or"]);
+    }
+    std::fs::copy(BUILT_IN, bench.path("run/best.safetensors")).unwrap();
     bench.fails(2, "summary resnet", &["resnet", "the models are: cnn, mobilenet-v1"]);
     bench.fails(2, "summary run --classes 3", &["--classes"]);
 }
@@ -79,6 +84,40 @@ fn a_search_without_a_suggestion_is_an_error() {
     assert!(bench.path("lr-find.png").exists(), "the picture shows why");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn results_and_help_that_cannot_be_written_are_an_error() {
+    for arguments in ["--help", "--version", "train --help", "help train", "completions bash"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+        let output = program.args(arguments.split(' ')).stdout(full).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {message}");
+        assert!(message.starts_with("error: standard output: cannot be written: "), "{message}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_refused_value_of_a_variable_names_the_variable() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for (name, value) in [
+        ("CIFAR_ENGINE_LR", &b"x"[..]),
+        ("CIFAR_ENGINE_LR", b"\xff"),
+        ("CIFAR_ENGINE_TEST_FLIP", b"maybe"),
+        ("CIFAR_ENGINE_MODEL", b"resnet"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+        let output = program.arg("train").env(name, OsStr::from_bytes(value)).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {message}");
+        assert!(message.ends_with(&format!("The value is that of the variable {name}.\n")), "{message}");
+    }
+    let program = Command::new(env!("CARGO_BIN_EXE_cifar-engine")).args(["train", "--lr", "x"]).output();
+    assert!(!String::from_utf8(program.unwrap().stderr).unwrap().contains("variable"));
+}
+
 #[test]
 fn help_has_headings_and_examples_fit_80_columns() {
     let bench = Bench::new();
@@ -102,9 +141,13 @@ fn verbose_says_what_is_done_and_quiet_says_nothing() {
     let bench = Bench::new();
     let command = "train --data . --epochs 1 --batch-size 32 --validation 40 --out";
     let verbose = String::from_utf8(bench.run(&format!("{command} loud -v")).stderr).unwrap();
-    for part in
-        ["instruction sets of this processor", "plan of a training step", "written: loud/best.safetensors"]
-    {
+    for part in [
+        "instruction sets of this processor",
+        "plan of a training step",
+        "written: loud/best.safetensors",
+        "seed: 0",
+        "read: loud/best.safetensors",
+    ] {
         assert!(verbose.contains(part), "{part}: {verbose}");
     }
     // So short a training may end at chance, and a warning is said all the same.

@@ -305,7 +305,14 @@ fn folders_without_permission_are_called_so() {
     };
     if close("p/dog", 0) && close("run", 0) {
         let advice = "no permission to read it; change its permissions";
-        place.fails(1, "train --data p --out other", &format!("p/dog: {advice}"));
+        let skip = "--skip-bad leaves out what cannot be read";
+        place.fails(1, "train --data p --out other", &format!("p/dog: {advice}; {skip}"));
+        place.fails(1, "predict p --weights builtin", &format!("p/dog: {advice}; {skip}"));
+        place.images(&["p/cow"], 8);
+        let left_out = "left out: 1 folder without permission (p/dog)";
+        let said = place.ok("train --data p --skip-bad --image-size 16 --epochs 1 --out skipped");
+        has(&said, &[left_out, "in 2 classes"]);
+        has(&place.ok("predict p --skip-bad --weights builtin"), &[left_out, "p/cat/0.png"]);
         for command in ["evaluate run", "compare run", "resume run", "predict p/cat --weights run"] {
             place.fails(1, command, advice);
         }
@@ -314,6 +321,40 @@ fn folders_without_permission_are_called_so() {
     }
     close("p/dog", 0o755);
     close("run", 0o755);
+}
+
+/// Beside this, `split_table` has tests of what may be wrong in the list.
+#[test]
+fn damaged_files_of_a_run_are_named_with_what_to_do() {
+    let place = Place::new();
+    place.images(&["p/cat", "p/dog"], 8);
+    place.train("--data p");
+    let path = |name: &str| place.0.path().join("run").join(name);
+    for damage in ["{\"test_accuracy\":\n", "", "[1]"] {
+        fs::write(path("result.json"), damage).unwrap();
+        place.fails(1, "compare run", "run/result.json: is damaged in line");
+    }
+    fs::remove_file(path("result.json")).unwrap();
+    place.ok("compare run");
+    for command in ["evaluate run", "resume run"] {
+        fs::write(path("split.csv"), "").unwrap();
+        place.fails(1, command, "run/split.csv: is empty; put a copy of it back, or delete it");
+        fs::remove_file(path("split.csv")).unwrap();
+        fs::create_dir(path("split.csv")).unwrap();
+        place.fails(1, command, "run/split.csv: is no plain file, where one was expected; move it away");
+        fs::remove_dir(path("split.csv")).unwrap();
+    }
+}
+
+#[test]
+fn notes_count_the_images_that_are_really_trained_on() {
+    let place = Place::new();
+    place.images(&["p/train/cat", "p/test/cat"], 1);
+    place.images(&["p/train/dog"], 2);
+    let said = place.ok("train --data p --image-size 16 --epochs 1 --validation 2 --out run");
+    has(&said, &["batches of 2 images instead of 128: 2 images to train on"]);
+    has(&said, &["--validation 1 instead of 2: each class keeps an image", "2 training, 1 validation"]);
+    has(&place.ok("evaluate run"), &["data: p, 1 test image of 16x16 in 2 classes"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::files::read_toml;
 use crate::models::Architecture;
 use crate::nn::Norm;
+use crate::text::counted;
 use crate::train::optimizer::Optimizer;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::schedule::Schedule;
@@ -245,7 +246,14 @@ impl Choices {
         settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
         settings.validation = self.held_back(settings, data)?;
         let images = data.training_len(settings.validation).saturating_sub(settings.validation);
-        Ok(self.fit_batch(settings, images))
+        let mut notes = self.fit_batch(settings, images);
+        let (chosen, held) = (self.validation.unwrap_or(settings.validation), settings.validation);
+        if held != chosen {
+            notes.push(format!(
+                "--validation {held} instead of {chosen}: each class keeps an image to train on"
+            ));
+        }
+        Ok(notes)
     }
 
     /// Images for validation: the data's own, or some of the training set.
@@ -255,8 +263,8 @@ impl Choices {
     pub fn held_back(&self, settings: &Settings, data: &Dataset) -> Result<usize> {
         match (data.validation.len(), self.validation) {
             // A tenth, so that small data sets of one's own train without further options.
-            (0, None) => Ok(settings.validation.min(data.train.len() / 10)),
-            (0, Some(chosen)) => Ok(chosen),
+            (0, None) => Ok(data.can_hold_back(settings.validation.min(data.train.len() / 10))),
+            (0, Some(chosen)) => Ok(data.can_hold_back(chosen)),
             (own, None) => Ok(own),
             (own, Some(chosen)) if chosen == 0 || chosen == own => Ok(chosen),
             (own, Some(chosen)) => {
@@ -278,9 +286,8 @@ impl Choices {
         settings.batch_size = settings.batch_size.min(images.max(1));
         let batch = settings.batch_size;
         if batch != asked {
-            notes.push(format!(
-                "batches of {batch} images instead of {asked}: there are {images} to train on"
-            ));
+            let (batch, images) = (counted(batch, "image"), counted(images, "image"));
+            notes.push(format!("batches of {batch} instead of {asked}: {images} to train on"));
         }
         if self.rate.is_none() && from_scratch {
             let usual = settings.rate;

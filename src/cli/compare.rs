@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::table::{Side, Table};
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::{is_file, read_text, read_toml};
+use crate::files::{is_file, is_file_or_nothing, read_text, read_toml};
 use crate::report::{EpochMetrics, comparison, metrics};
 use crate::text::duration;
 use crate::train::run_folder::MOST_TEXT;
@@ -76,12 +76,9 @@ impl Run {
         }
         let settings = read_toml(&file, MOST_TEXT)?;
         let table = path.join("metrics.csv");
-        let history = if table.is_file() { metrics::read_csv(&table)? } else { Vec::new() };
+        let history = if is_file_or_nothing(&table)? { metrics::read_csv(&table)? } else { Vec::new() };
         let file = path.join("result.json");
-        let result = match file.is_file() {
-            true => serde_json::from_str(&read_text(&file, MOST_TEXT)?).map_err(|e| Error::file(&file, e))?,
-            false => Value::Null,
-        };
+        let result = if is_file_or_nothing(&file)? { read_result(&file)? } else { Value::Null };
         Ok(Run { name: path.display().to_string(), settings, history, result })
     }
 
@@ -126,6 +123,15 @@ impl Run {
         .map(|cell| cell.unwrap_or_else(unknown))
         .to_vec()
     }
+}
+
+/// The figures that a run has ended with.
+fn read_result(file: &Path) -> Result<Value> {
+    let parsed = serde_json::from_str(&read_text(file, MOST_TEXT)?);
+    parsed.map(Value::Object).map_err(|error| {
+        let problem = format!("is damaged in line {}", error.line());
+        Error::file(file, format!("{problem}; delete it to compare the run by its epochs alone"))
+    })
 }
 
 /// What every run has, whatever it was told.

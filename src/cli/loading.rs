@@ -176,9 +176,6 @@ fn load(source: &str, options: &data::Options) -> Result<Dataset> {
         return Err(Error::Interrupted);
     }
     console::detail(format_args!("loaded in {:.1} s", begin.elapsed().as_secs_f64()));
-    if let Some(note) = &data.note {
-        console::info(format_args!("note: {note}"));
-    }
     tell_left_out(&data.left_out);
     Ok(data)
 }
@@ -208,6 +205,7 @@ pub fn announce(data: &Dataset, settings: &Settings) -> Result<()> {
         None => format!("; validation: {} of the {} training images", validation.len(), data.train.len()),
     };
     say(data, &[("training", &train), ("validation", &validation), ("test", &data.test.labels)], &from);
+    console::detail(format_args!("seed: {}", settings.seed));
     if data.test.is_empty() {
         console::info("there are no test images: results are those of the validation images");
     }
@@ -222,9 +220,13 @@ pub fn announce(data: &Dataset, settings: &Settings) -> Result<()> {
 fn say(data: &Dataset, parts: &[(&str, &[u32])], more: &str) {
     let used: Vec<_> = parts.iter().filter(|(_, labels)| !labels.is_empty()).collect();
     let counts: Vec<String> = used.iter().map(|(name, labels)| format!("{} {name}", labels.len())).collect();
+    let images =
+        if parts.iter().map(|(_, labels)| labels.len()).sum::<usize>() == 1 { "image" } else { "images" };
     let (counts, classes) = (listed(&counts), data.classes.len());
     let (name, size) = (&data.name, data.measured().1.size);
-    console::info(format_args!("data: {name}, {counts} images of {size}x{size} in {classes} classes{more}"));
+    console::info(format_args!(
+        "data: {name}, {counts} {images} of {size}x{size} in {classes} classes{more}"
+    ));
     if !console::says(Level::Verbose) {
         return;
     }

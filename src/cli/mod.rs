@@ -32,7 +32,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
 use crate::environment;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use signals::{STOP, stopped};
 
 /// Trains image classifiers on CIFAR-10, or on your own pictures, on any GPU or CPU.
@@ -57,6 +57,27 @@ impl Cli {
             (true, _) => Level::Quiet,
             (_, true) => Level::Verbose,
             _ => Level::Normal,
+        }
+    }
+
+    fn run(self) -> Result<()> {
+        console::set_level(self.level());
+        if let Err(error) = signals::listen() {
+            console::note(format_args!("warning: Ctrl-C will not save: {error}"));
+        }
+        match self.command {
+            Command::Train(train) => train.run(),
+            Command::Finetune(finetune) => finetune.run(),
+            Command::Resume(resume) => resume.run(),
+            Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Predict(predict) => predict.run(),
+            Command::LrFind(lr_find) => lr_find.run(),
+            Command::Compare(compare) => compare.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Summary(summary) => summary.run(),
+            Command::Bench(bench) => bench.run(),
+            Command::Devices(devices) => devices.run(),
+            Command::Doctor(doctor) => doctor.run(),
         }
     }
 }
@@ -96,25 +117,17 @@ fn command() -> clap::Command {
 
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
-    let matches = command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    console::set_level(cli.level());
-    if let Err(error) = signals::listen() {
-        console::note(format_args!("warning: Ctrl-C will not save: {error}"));
-    }
-    let result = match cli.command {
-        Command::Train(train) => train.run(),
-        Command::Finetune(finetune) => finetune.run(),
-        Command::Resume(resume) => resume.run(),
-        Command::Evaluate(evaluate) => evaluate.run(),
-        Command::Predict(predict) => predict.run(),
-        Command::LrFind(lr_find) => lr_find.run(),
-        Command::Compare(compare) => compare.run(),
-        Command::Completions(completions) => completions.run(),
-        Command::Summary(summary) => summary.run(),
-        Command::Bench(bench) => bench.run(),
-        Command::Devices(devices) => devices.run(),
-        Command::Doctor(doctor) => doctor.run(),
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let result = match parsed {
+        Ok(cli) => cli.run(),
+        Err(refusal) if refusal.use_stderr() => {
+            let _ = refusal.print(); // where that cannot be said, nothing can
+            if let Some(variable) = environment::at_fault(&refusal, &command()) {
+                console::note(format_args!("The value is that of the variable {variable}."));
+            }
+            return ExitCode::from(2);
+        }
+        Err(help) => console::print_help(&help),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

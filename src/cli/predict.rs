@@ -194,7 +194,7 @@ impl Predict {
 
     /// What was named, with folders replaced by what is in them.
     fn files(&self) -> Result<Vec<PathBuf>> {
-        let mut lister = Lister { stop: Some(&STOP), ..Lister::default() };
+        let mut lister = Lister { stop: Some(&STOP), skip_bad: self.skip_bad, ..Lister::default() };
         let mut files = Vec::new();
         for path in &self.images {
             if !path.is_dir() {
@@ -205,7 +205,7 @@ impl Predict {
                 let problem = "is a run folder; name the images too: predict IMAGE.. --weights RUN";
                 return Err(Error::file(path, problem));
             }
-            let found = lister.images(path)?;
+            let found = lister.images(path).map_err(|error| lister.advised(error, path))?;
             if found.is_empty() {
                 tell_left_out(&lister.left_out);
                 return Err(Error::file(path, format!("holds not {WANTED}")));

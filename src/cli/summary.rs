@@ -1,11 +1,12 @@
 //! `cifar-engine summary`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::device::DeviceOptions;
+use super::loading::Tried;
 use super::options::image_size;
 use super::table::{Side, Table};
 use super::values::{known, model_names, usual_sizes};
@@ -101,13 +102,8 @@ impl Summary {
         if self.classes.is_some() {
             return Err(Error::Usage("--classes is for models by name; weights have theirs".into()));
         }
-        Ok(Trained::open_as(&weights_in(path), &Attributes::default(), self.image_size)?.spec)
+        Ok(Trained::open_as(&Tried::at(path)?.weights, &Attributes::default(), self.image_size)?.spec)
     }
-}
-
-/// The weights of a run folder, or the file itself.
-fn weights_in(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("best.safetensors") } else { path.to_path_buf() }
 }
 
 /// A layer, by what one image costs in it.

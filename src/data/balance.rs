@@ -1,5 +1,7 @@
 //! How many images the classes have, and what is odd about that.
 
+use std::collections::BTreeMap;
+
 /// Among fewer validation images one is more than five points of the accuracy.
 const FEW: usize = 20;
 /// Classes that differ by more than this are worth a word.
@@ -20,7 +22,7 @@ pub fn counts(labels: &[u32], classes: usize) -> Vec<usize> {
 /// labels.
 pub fn warnings(classes: &[String], train: &[u32], validation: &[u32]) -> Vec<String> {
     let counted = counts(train, classes.len());
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = alike(classes).into_iter().collect();
     let single: Vec<usize> = (0..classes.len()).filter(|&class| counted[class] == 1).collect();
     if let Some(&first) = single.first() {
         let class = &classes[first];
@@ -51,6 +53,16 @@ pub fn warnings(classes: &[String], train: &[u32], validation: &[u32]) -> Vec<St
     warnings
 }
 
+/// A warning where two classes can hardly be meant as two, as on another system their folders would
+/// be one.
+fn alike(classes: &[String]) -> Option<String> {
+    let mut seen = BTreeMap::new();
+    classes.iter().find_map(|class| {
+        let other = seen.insert(class.trim().to_lowercase(), class)?;
+        Some(format!("classes '{other}' and '{class}' differ in capitals or in spaces around them only"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +80,9 @@ mod tests {
         assert_eq!(few, ["18 validation images: one is 5.6 points of the validation accuracy"]);
         let uneven = warnings(&classes, &labels([30, 1, 1]), &[0; 20]);
         assert!(uneven[0].starts_with("class b (and 1 more) has a single image"), "{uneven:?}");
+        let twice = ["Dog", "cat", "dog "].map(String::from);
+        let alike = "classes 'Dog' and 'dog ' differ in capitals or in spaces around them only";
+        assert_eq!(warnings(&twice, &even, &[0; 20]), [alike]);
         assert!(uneven[1].starts_with("class a has 30 training images and class b has 1:"), "{uneven:?}");
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn check_own(path: &Path) -> Result<()> {
 pub(super) fn advice(error: &io::Error) -> String {
     let elsewhere = "set CIFAR_ENGINE_CACHE to a folder";
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             format!("the disk is full; free some space, or {elsewhere} on another disk")
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::images::allocate;
 use super::left_out::{LeftOut, Reason};
-use super::listing::{Entry, Lister, WANTED, entry};
+use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
 use super::progress::Progress;
 use super::{CHANNELS, CLASSES, Dataset, Images, Options, picture, split};
@@ -62,8 +62,8 @@ pub struct Measured {
 /// to print, a class without training images, a class to measure on that is unknown to `train`, or
 /// an image that cannot be read (the first one in order, named).
 pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
-    let mut lister = Lister { stop: options.stop, ..Lister::default() };
-    let mut parts = list(dir, &mut lister, options)?;
+    let mut lister = Lister { stop: options.stop, skip_bad: options.skip_bad, ..Lister::default() };
+    let mut parts = list(dir, &mut lister, options).map_err(|error| lister.advised(error, dir))?;
     let classes = classes(dir, &parts, options.test_only)?;
     if options.test_only {
         parts.train.clear();
@@ -86,7 +86,7 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
             return Err(Error::file(file, "neither this image nor any other of its set can be read"));
         }
     }
-    Ok(Dataset { name: name_of(dir), classes, train, validation, test, note: None, left_out, original })
+    Ok(Dataset { name: name_of(dir), classes, train, validation, test, left_out, original })
 }
 
 /// The files of the parts, whatever the layout.
@@ -165,7 +165,7 @@ fn part_name(folder: &Path) -> String {
 
 /// The folders in a folder.
 fn folders(dir: &Path, lister: &Lister) -> Result<Vec<PathBuf>> {
-    let is_folder = |path: &PathBuf| matches!(entry(path), Entry::Folder);
+    let is_folder = |path: &PathBuf| matches!(lister.entry(path), Entry::Folder);
     Ok(lister.entries(dir)?.into_iter().filter(is_folder).collect())
 }
 
@@ -173,7 +173,7 @@ fn folders(dir: &Path, lister: &Lister) -> Result<Vec<PathBuf>> {
 fn leave_the_rest(dir: &Path, layout: &Layout, lister: &mut Lister) -> Result<()> {
     let parts = layout.parts();
     for path in lister.entries(dir)?.iter().filter(|path| !parts.contains(path)) {
-        match entry(path) {
+        match lister.entry(path) {
             Entry::Folder => lister.leave(Reason::BesideParts, path),
             Entry::Image => lister.leave(Reason::NoClass, path),
             Entry::Other(reason) => lister.leave(reason, path),
@@ -188,7 +188,7 @@ fn check_classes(dir: &Path, lister: &Lister) -> Result<()> {
     let mut shared: Option<BTreeSet<String>> = None;
     let classes = folders(dir, lister)?;
     for class in &classes {
-        if lister.entries(class)?.iter().any(|path| matches!(entry(path), Entry::Image)) {
+        if lister.entries(class)?.iter().any(|path| matches!(lister.entry(path), Entry::Image)) {
             return Ok(());
         }
         let below: BTreeSet<String> = folders(class, lister)?.iter().map(|path| below(class, path)).collect();
@@ -232,7 +232,7 @@ fn class_files(folder: &Path, lister: &mut Lister) -> Result<Files> {
     let mut files = Files::new();
     let mut loose = Vec::new();
     for path in lister.entries(folder)? {
-        match entry(&path) {
+        match lister.entry(&path) {
             Entry::Folder => {
                 let class = class_name(&path)?;
                 files.entry(class).or_default().extend(lister.images(&path)?);

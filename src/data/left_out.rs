@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub enum Reason {
     /// An image that cannot be read, where that was asked for.
     Unreadable,
+    /// A folder without permission to read it, where that was asked for.
+    Closed,
     /// A link whose target is not there.
     DanglingLink,
     /// An image of a format that cannot be read here.
@@ -37,6 +39,7 @@ impl Reason {
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Reason::Unreadable => ("image that cannot be read", "images that cannot be read"),
+            Reason::Closed => ("folder without permission", "folders without permission"),
             Reason::DanglingLink => ("link to nothing", "links to nothing"),
             Reason::Format => ("image of an unsupported format", "images of unsupported formats"),
             Reason::NoClass => ("image outside of the class folders", "images outside of the class folders"),

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::left_out::{LeftOut, Reason};
+use super::picture::SKIP;
 use crate::error::{Error, Result, path_text};
 use crate::files::unreadable;
 
@@ -47,6 +49,8 @@ pub struct Lister<'a> {
     pub left_out: LeftOut,
     /// Set from elsewhere to give up.
     pub stop: Option<&'a AtomicBool>,
+    /// Leave out folders without permission, instead of an error.
+    pub skip_bad: bool,
 }
 
 impl Lister<'_> {
@@ -67,7 +71,7 @@ impl Lister<'_> {
             return Ok(());
         }
         for path in self.entries(dir)? {
-            match entry(&path) {
+            match self.entry(&path) {
                 Entry::Folder => self.visit(&path, visited, found)?,
                 Entry::Image => found.push(path),
                 Entry::Other(reason) => self.leave(reason, &path),
@@ -85,12 +89,28 @@ impl Lister<'_> {
             return Err(Error::Interrupted);
         }
         let mut found: Vec<(OsString, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|e| Error::file(dir, unreadable(&e)))? {
+        for entry in open(dir).map_err(|e| Error::file(dir, unreadable(&e)))? {
             let entry = entry.map_err(|e| Error::file(dir, unreadable(&e)))?;
             found.push((entry.file_name(), entry.path()));
         }
         found.sort();
         Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// What a path in a folder is, by its name and kind.
+    pub fn entry(&self, path: &Path) -> Entry {
+        match kind(path) {
+            Entry::Folder if self.skip_bad && is_closed(path) => Entry::Other(Reason::Closed),
+            kind => kind,
+        }
+    }
+
+    /// An error of listing `dir`, with what can be done where it is a folder below that is closed.
+    pub fn advised(&self, error: Error, dir: &Path) -> Error {
+        match &error {
+            Error::File { path, .. } if path != dir && is_closed(path) => error.with_advice(SKIP),
+            _ => error,
+        }
     }
 
     /// Notes that something is left out.
@@ -99,8 +119,17 @@ impl Lister<'_> {
     }
 }
 
-/// What a path in a folder is, by its name and kind.
-pub fn entry(path: &Path) -> Entry {
+/// Opens a folder, to read the names in it and, which takes a permission of its own, what they name.
+fn open(dir: &Path) -> io::Result<fs::ReadDir> {
+    fs::metadata(dir.join("."))?;
+    fs::read_dir(dir)
+}
+
+fn is_closed(dir: &Path) -> bool {
+    open(dir).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+}
+
+fn kind(path: &Path) -> Entry {
     let name = path.file_name().unwrap_or_default();
     let hidden = name.as_encoded_bytes();
     if SYSTEM.iter().any(|system| name == *system) || hidden.starts_with(b"._") {

@@ -69,8 +69,6 @@ pub struct Dataset {
     pub validation: Images,
     /// To report the final accuracy on, and for nothing else; empty where the source has none.
     pub test: Images,
-    /// Anything about how the data was obtained that a reader of the results must know.
-    pub note: Option<String>,
     /// What was found beside the images that are used.
     pub left_out: LeftOut,
     /// Width and height of the first image before it was scaled, where images are from files.
@@ -82,6 +80,13 @@ impl Dataset {
     /// source's own validation images are not used.
     pub fn training_len(&self, validation: usize) -> usize {
         self.train.len() + if validation == 0 { 0 } else { self.validation.len() }
+    }
+
+    /// How many images can be taken for validation, if `n` are wanted: the last image of a class is
+    /// not. A number that leaves no image at all stays as it is, to be refused.
+    pub fn can_hold_back(&self, n: usize) -> usize {
+        let classes = self.train.counts(self.classes.len()).iter().filter(|count| **count > 0).count();
+        if n < self.train.len() { n.min(self.train.len() - classes) } else { n }
     }
 
     /// The labels of the training and of the validation images after [`Dataset::split_validation`].
@@ -300,9 +305,7 @@ fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset
             Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),
             Err(why) => {
                 fallback_warning(&why, options).lines().for_each(crate::console::note);
-                let note = "CIFAR-10 could not be downloaded; built-in synthetic shapes are used instead"
-                    .to_string();
-                Ok(Dataset { note: Some(note), ..shapes()? })
+                shapes()
             }
         },
     }

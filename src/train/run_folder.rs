@@ -236,7 +236,8 @@ fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
 /// folder be left out of the next training as that of a run.
 fn check_apart(folder: &Path, data: &str) -> Result<()> {
     let (Ok(own), Ok(data)) = (fs::canonicalize(folder), fs::canonicalize(data)) else { return Ok(()) };
-    let images = if own.starts_with(data) { Lister::default().images(folder)? } else { Vec::new() };
+    let mut lister = Lister { skip_bad: true, ..Lister::default() };
+    let images = if own.starts_with(data) { lister.images(folder)? } else { Vec::new() };
     match images.first() {
         None => Ok(()),
         Some(image) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::data::{Dataset, Measured};
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::{is_file_or_nothing, read_text};
 use crate::report::csv::{self, cell};
 
 /// The name of the file.
@@ -15,13 +15,18 @@ const HEADER: &str = "file,split";
 /// A table of millions of files is no longer than this.
 const MOST: u64 = 1 << 30;
 
+const PARTS: [&str; 3] = ["train", "validation", "test"];
+/// What to do about a table that is damaged.
+const ADVICE: &str = "put a copy of it back, or delete it: evaluate then takes all images of the data, and resume splits \
+                      them anew by the seed";
+
 /// The part of each file, by its name.
 type Split = BTreeMap<String, String>;
 
 fn split_of(data: &Dataset) -> Split {
-    let parts = [("train", &data.train), ("validation", &data.validation), ("test", &data.test)];
-    let rows = parts
+    let rows = PARTS
         .iter()
+        .zip([&data.train, &data.validation, &data.test])
         .flat_map(|(part, images)| images.files.iter().map(|file| (file.clone(), part.to_string())));
     rows.collect()
 }
@@ -73,19 +78,41 @@ pub fn measured(folder: &Path) -> Result<Option<Measured>> {
 
 fn read(folder: &Path) -> Result<Option<Split>> {
     let path = folder.join(FILE);
-    if !path.is_file() {
+    if !is_file_or_nothing(&path)? {
         return Ok(None);
     }
-    let text = read_text(&path, MOST)?;
-    let row = |line: &str| match csv::row(line).as_slice() {
-        [file, part] => Ok((file.clone(), part.clone())),
-        _ => Err(Error::file(&path, format!("has a line that is not '{HEADER}': {line}"))),
-    };
-    text.lines().skip(1).map(row).collect::<Result<Split>>().map(Some)
+    let text = read_text(&path, MOST).map_err(|error| error.with_advice(ADVICE))?;
+    parse(&text).map(Some).map_err(|problem| Error::file(&path, format!("{problem}; {ADVICE}")))
+}
+
+/// The table in a text, perhaps as a spreadsheet saved it.
+fn parse(text: &str) -> std::result::Result<Split, String> {
+    let mut lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
+    match lines.next() {
+        None => return Err("is empty".into()),
+        Some(header) if header != HEADER => return Err(format!("does not begin with a line {HEADER}")),
+        Some(_) => {}
+    }
+    let mut split = Split::new();
+    for (line, number) in lines.zip(2..).filter(|(line, _)| !line.is_empty()) {
+        let (file, part) = match csv::row(line).as_slice() {
+            [file, part] if PARTS.contains(&part.as_str()) => (file.clone(), part.clone()),
+            _ => return Err(format!("line {number} is not a file and train, validation or test")),
+        };
+        if split.insert(file, part).is_some() {
+            return Err(format!("line {number} names a file that is named above"));
+        }
+    }
+    if split.values().all(|part| part == "train") {
+        return Err("names no images to measure on".into());
+    }
+    Ok(split)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::data::Images;
 
@@ -115,5 +142,32 @@ mod tests {
         assert!(text.contains("=b/\"x\".png was for train and is for validation"), "{text}");
         write(folder.path(), &data).unwrap();
         assert!(!measured(folder.path()).unwrap().unwrap().is_test);
+    }
+
+    #[test]
+    fn a_damaged_table_is_told_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        for (text, problem) in [
+            ("", "split.csv: is empty; put a copy"),
+            ("a,test\n", "split.csv: does not begin with a line file,split; put a copy"),
+            ("file,split\na,train\n", "names no images to measure on"),
+            ("file,split\na,test\nb\n", "line 3 is not a file and"),
+            ("file,split\na,tested\n", "line 2 is not a file and"),
+            ("file,split\na,test\na,train\n", "line 3 names a file that is named above"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let message = measured(folder.path()).unwrap_err().to_string();
+            assert!(message.contains(problem) && message.contains("or delete it"), "{message}");
+        }
+        fs::write(&path, "\u{feff}file,split\r\na,test\r\n\r\n").unwrap();
+        assert_eq!(measured(folder.path()).unwrap().unwrap().files, ["a".to_string()].into());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let message = measured(folder.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("split.csv: is no plain file, where one was expected; move it away"),
+            "{message}"
+        );
     }
 }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::Decoder;
 use super::{Tensor, WeightsFile, foreign, layout, printable_shape, shortened};
+use crate::console;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::memory;
@@ -35,9 +36,10 @@ const NOT_SAFETENSORS: &str =
 /// another type, which is named.
 pub fn load(path: impl AsRef<Path>) -> Result<WeightsFile> {
     let path = path.as_ref();
-    opened(path)
-        .and_then(|(mut file, length)| read_all(&mut file, length))
-        .map_err(|problem| Error::file(path, problem))
+    let read = opened(path).and_then(|(mut file, length)| read_all(&mut file, length));
+    let read = read.map_err(|problem| Error::file(path, problem))?;
+    console::detail(format_args!("read: {}", path.display()));
+    Ok(read)
 }
 
 /// Reads names, shapes and metadata only: the tensors have no values. So weights of another model
