@@ -183,7 +183,8 @@ fn a_disk_that_fills_up_keeps_the_checkpoint_before() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(
-        message.contains("error: run/checkpoint.safetensors: ") && message.contains("raise the limit or choose another"),
+        message.contains("error: run/checkpoint.safetensors: ")
+            && message.contains("raise the limit or choose another"),
         "{message}"
     );
     assert!(checkpoint(&folder) == before);

@@ -72,6 +72,11 @@ impl Axis {
         if self.high.abs().max(self.low.abs()) >= 1e5 {
             return format!("{tick:.2e}");
         }
+        if self.high.abs().max(self.low.abs()) < 1e-3 && tick.abs() > self.step * 1e-6 {
+            // Learning rates, for which many zeros would need much room.
+            let decimals = (tick.abs().log10() + 1e-9).floor() - (self.step.log10() + 1e-9).floor();
+            return format!("{tick:.0$e}", decimals.max(0.0) as usize);
+        }
         let decimals = (-self.step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
         let tick = if tick.abs() < self.step * 1e-6 { 0.0 } else { tick }; // never "-0.0"
         format!("{tick:.decimals$}")
@@ -124,6 +129,18 @@ mod tests {
             assert!((3..=12).contains(&ticks.len()), "{axis:?}");
             let labels: std::collections::BTreeSet<String> = ticks.iter().map(|t| axis.label(*t)).collect();
             assert_eq!(labels.len(), ticks.len(), "{axis:?}: {labels:?}");
+        }
+    }
+
+    #[test]
+    fn the_labels_of_small_values_are_short() {
+        let labels = |high| {
+            let axis = of(&[0.0, high], (0.0, f64::INFINITY));
+            axis.ticks().into_iter().map(|tick| axis.label(tick)).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(1.98e-4), ["0.00000", "5e-5", "1.0e-4", "1.5e-4", "2.0e-4"]);
+        for high in [1e-5, 2.5e-5, 4e-4, 9.9e-4, 0.02, 0.5, 9000.0] {
+            assert!(labels(high).iter().all(|label| label.len() <= 6), "{:?}", labels(high));
         }
     }
 
