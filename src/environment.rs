@@ -32,7 +32,8 @@ pub fn without_blank(command: Command) -> Command {
 }
 
 /// The variable that a refused value is from, which the message of the refusal does not say.
-pub fn at_fault(refusal: &clap::Error, command: &Command) -> Option<String> {
+pub fn at_fault(refusal: &clap::Error, mut command: Command) -> Option<String> {
+    command.build(); // only then options have names
     let said = |kind| match refusal.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,

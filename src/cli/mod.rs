@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli.run(),
         Err(refusal) if refusal.use_stderr() => {
             let _ = refusal.print(); // where that cannot be said, nothing can
-            if let Some(variable) = environment::at_fault(&refusal, &command()) {
+            if let Some(variable) = environment::at_fault(&refusal, command()) {
                 console::note(format_args!("The value is that of the variable {variable}."));
             }
             return ExitCode::from(2);
