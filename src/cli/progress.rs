@@ -18,10 +18,20 @@ pub fn bar(prefix: &str, length: usize) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let target = ProgressDrawTarget::stderr_with_hz(5);
-    let style = ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} {wide_msg}");
+    let template = match is_narrow() {
+        true => "{prefix} {bar:10} {pos}/{len} {wide_msg}",
+        false => "{prefix} {bar:20} {pos}/{len} {wide_msg}",
+    };
+    let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::with_draw_target(Some(length as u64), target).with_style(style);
     bar.with_prefix(prefix.to_string())
+}
+
+/// Whether the terminal has no room for a line of an epoch with all that it has to say.
+fn is_narrow() -> bool {
+    const WIDE: usize = 116;
+    console::error_width().is_some_and(|width| width < WIDE)
 }
 
 /// Shows a training on standard error.
@@ -36,11 +46,7 @@ pub struct Display {
 
 impl Display {
     pub fn new(epochs: usize) -> Self {
-        /// What a line of an epoch takes with all that it has to say.
-        const WIDE: usize = 116;
-        let narrow = console::error_width().is_some_and(|width| width < WIDE);
-        let bar = bar("", 0);
-        Display { bar, epochs, begin: Instant::now(), narrow }
+        Display { bar: bar("", 0), epochs, begin: Instant::now(), narrow: is_narrow() }
     }
 
     /// Ends the bar, so that what follows begins on a line of its own.
@@ -56,7 +62,8 @@ impl Display {
     }
 
     fn print(&self, line: &str) {
-        match self.bar.is_hidden() {
+        // A bar that has begun nothing yet would be drawn as one that is done.
+        match self.bar.is_hidden() || self.bar.length() == Some(0) {
             true => console::note(line),
             false => self.bar.println(escaped(line)),
         }
@@ -69,6 +76,18 @@ fn time_left(p: &StepProgress) -> String {
     match p.stages {
         0..=1 => format!("{left} left"),
         stages => format!("{left} left of stage {}/{stages}", p.stage),
+    }
+}
+
+/// The figures of a step beside the bar.
+fn step_figures(p: &StepProgress, narrow: bool) -> String {
+    let (left, loss, accuracy) = (time_left(p), p.loss, 100.0 * p.accuracy);
+    match narrow {
+        true => format!("{left}, loss {loss:.4} {accuracy:.1} %"),
+        false => {
+            let speed = grouped(p.images_per_s as usize);
+            format!("{left}, loss {loss:.4} accuracy {accuracy:.2} %, {speed} images/s")
+        }
     }
 }
 
@@ -102,13 +121,7 @@ impl Observer for Display {
         self.bar.set_position(p.step as u64);
         self.bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
         // What does not fit the terminal is cut at the end.
-        self.bar.set_message(format!(
-            "{}, loss {:.4} accuracy {:.2} %, {} images/s",
-            time_left(p),
-            p.loss,
-            100.0 * p.accuracy,
-            grouped(p.images_per_s as usize),
-        ));
+        self.bar.set_message(step_figures(p, self.narrow));
     }
 
     fn phase(&mut self, phase: Phase, done: usize, of: usize) {
@@ -168,7 +181,12 @@ mod tests {
             stage_left: 490,
         };
         assert_eq!(time_left(&p), "4m05s left");
-        assert_eq!(time_left(&StepProgress { stage: 2, stages: 2, ..p }), "4m05s left of stage 2/2");
+        let second = StepProgress { stage: 2, stages: 2, accuracy: 1.0, ..p };
+        assert_eq!(time_left(&second), "4m05s left of stage 2/2");
+        let before = "epoch 100/100 ".len() + 10 + " 1000/1000 ".len();
+        let long = StepProgress { stage_left: 359_000, ..second };
+        assert_eq!(step_figures(&long, true), "49h51m left of stage 2/2, loss 1.0000 100.0 %");
+        assert!(before + step_figures(&long, true).len() <= 80);
     }
 
     #[test]
