@@ -69,16 +69,19 @@ impl Axis {
         if self.decades {
             return format!("1e{tick:.0}");
         }
-        if self.high.abs().max(self.low.abs()) >= 1e5 {
+        let largest = self.high.abs().max(self.low.abs());
+        if tick.abs() < self.step * 1e-6 {
+            return "0".into();
+        }
+        if largest >= 1e5 {
             return format!("{tick:.2e}");
         }
-        if self.high.abs().max(self.low.abs()) < 1e-3 && tick.abs() > self.step * 1e-6 {
+        if largest < 1e-3 {
             // Learning rates, for which many zeros would need much room.
             let decimals = (tick.abs().log10() + 1e-9).floor() - (self.step.log10() + 1e-9).floor();
             return format!("{tick:.0$e}", decimals.max(0.0) as usize);
         }
         let decimals = (-self.step.log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
-        let tick = if tick.abs() < self.step * 1e-6 { 0.0 } else { tick }; // never "-0.0"
         format!("{tick:.decimals$}")
     }
 }
@@ -138,7 +141,7 @@ mod tests {
             let axis = of(&[0.0, high], (0.0, f64::INFINITY));
             axis.ticks().into_iter().map(|tick| axis.label(tick)).collect::<Vec<_>>()
         };
-        assert_eq!(labels(1.98e-4), ["0.00000", "5e-5", "1.0e-4", "1.5e-4", "2.0e-4"]);
+        assert_eq!(labels(1.98e-4), ["0", "5e-5", "1.0e-4", "1.5e-4", "2.0e-4"]);
         for high in [1e-5, 2.5e-5, 4e-4, 9.9e-4, 0.02, 0.5, 9000.0] {
             assert!(labels(high).iter().all(|label| label.len() <= 6), "{:?}", labels(high));
         }
