@@ -374,6 +374,11 @@ fn no_name_of_a_file_acts_on_the_terminal() {
     place.train("--data data");
     let odd = "a\u{1b}[2J\u{202e}b";
     fs::rename(place.0.path().join("run"), place.0.path().join(odd)).unwrap();
-    let said = place.ok(&format!("compare {odd}")) + &place.ok(&format!("predict data/cat --weights {odd}"));
-    assert!(said.contains(r"a\u{1b}[2J\u{202e}b") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+    fs::rename(place.0.path().join("data/cat/0.png"), place.0.path().join(format!("{odd}.png"))).unwrap();
+    for command in
+        ["compare RUN", "predict data/cat/1.png --weights RUN", "predict RUN.png --weights builtin"]
+    {
+        let said = place.ok(&command.replace("RUN", odd));
+        assert!(said.contains(r"a\u{1b}[2J\u{202e}b") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+    }
 }
