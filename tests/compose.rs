@@ -1,7 +1,9 @@
 //! Layers composed of elementwise functions, reductions and products: they have gradients by themselves, and give what
-//! PyTorch's own layers give.
+//! PyTorch's own layers give: `tools/compose_goldens.py` writes the file.
 
 mod common;
+
+use std::path::Path;
 
 use cifar_engine::error::Result;
 use cifar_engine::exec::cpu::Cpu;
@@ -13,12 +15,13 @@ use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::global_average_pool::GlobalAveragePool;
 use cifar_engine::ops::map::binary::{Binary, Function2, centred};
 use cifar_engine::ops::map::expand::Expand;
-use cifar_engine::ops::map::function::Function;
+use cifar_engine::ops::map::function::{Function, Of};
 use cifar_engine::ops::map::reduce::{Kind, Reduce};
 use cifar_engine::ops::map::scale::Scale;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::tensor::TensorType;
+use cifar_engine::weights::{self, WeightsFile};
 use common::{Values, evaluate, gpu};
 
 fn unary(graph: &mut Graph, function: Function, x: Value) -> Result<Value> {
@@ -121,6 +124,22 @@ fn compose(
     Composed { graph, inputs, output, wanted }
 }
 
+fn goldens() -> WeightsFile {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/compose.safetensors");
+    weights::load(path).expect("run tools/compose_goldens.py")
+}
+
+/// Compares with what PyTorch gives, which is stored in f32.
+fn compare(goldens: &WeightsFile, name: &str, found: &[f64]) {
+    let expected = &goldens.tensors[name].data;
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (found, expected) in found.iter().zip(expected) {
+        let expected = f64::from(*expected);
+        let apart = (found - expected).abs() / expected.abs().max(1.0);
+        assert!(apart < 2e-6, "{name}: {found}, and PyTorch's {expected}");
+    }
+}
+
 /// Numbers in [-1, 1), different for every input.
 fn numbers(len: usize, seed: usize) -> Vec<f64> {
     (0..len).map(|i| ((i * 7919 + seed * 104_729 + 17) % 1009) as f64 / 504.5 - 1.0).collect()
@@ -132,7 +151,7 @@ impl Composed {
         self.inputs.iter().enumerate().map(value).collect()
     }
 
-    /// Differentiates it, and compares with central differences; then CPU and GPU with the references.
+    /// Differentiates it, and compares with central differences and with PyTorch; then CPU and GPU with the references.
     fn check(mut self, name: &str, given: &[(usize, Vec<f64>)]) {
         let mut feeds = self.values();
         given.iter().for_each(|(i, values)| drop(feeds.insert(self.inputs[*i], values.clone())));
@@ -160,6 +179,11 @@ impl Composed {
                     "{name}: {found}, not {expected}"
                 );
             }
+        }
+        let goldens = goldens();
+        compare(&goldens, &format!("{name}.y"), &exact[&self.output]);
+        for (i, gradient) in gradients.iter().enumerate() {
+            compare(&goldens, &format!("{name}.d{i}"), &exact[gradient]);
         }
         self.graph.output("y", self.output);
         gradients.iter().enumerate().for_each(|(i, g)| self.graph.output(&format!("d{i}"), *g));
@@ -190,7 +214,7 @@ impl Composed {
 #[test]
 fn a_layer_normalisation() {
     let layer = compose(&[&[2, 3, 7], &[7], &[7], &[1]], 3, |g, v| layer_norm(g, v[0], v[1], v[2], v[3]));
-    layer.check("layer norm", &[(3, vec![1e-5])]);
+    layer.check("layer_norm", &[(3, vec![1e-5])]);
 }
 
 #[test]
@@ -204,12 +228,25 @@ fn attention_of_a_sequence_to_itself() {
 fn squeeze_and_excitation_on_a_residual_branch() {
     let shapes: [&[usize]; 4] = [&[2, 5, 4, 8], &[3, 3, 8, 8], &[8, 3], &[3, 8]];
     let layer = compose(&shapes, 4, |g, v| squeeze_and_excitation(g, v[0], [v[1], v[2], v[3]]));
-    layer.check("squeeze and excitation", &[]);
+    layer.check("squeeze_and_excitation", &[]);
 }
 
 #[test]
 fn a_focal_loss() {
     let loss = compose(&[&[4, 5], &[4, 5]], 1, |g, v| focal_loss(g, v[0], v[1]));
     let labels = (0..20).map(|i| f64::from(u8::from(i % 5 == (i / 5 * 2) % 5))).collect();
-    loss.check("focal loss", &[(1, labels)]);
+    loss.check("focal_loss", &[(1, labels)]);
+}
+
+#[test]
+fn functions_and_their_slopes_are_those_of_pytorch() {
+    let goldens = goldens();
+    for function in Function::ALL {
+        let name = |part: &str| format!("functions.{}.{part}", function.name());
+        let x: Vec<f64> = goldens.tensors[&name("x")].data.iter().map(|x| f64::from(*x)).collect();
+        let y: Vec<f64> = x.iter().map(|x| function.value(*x)).collect();
+        let of = if function.slope_of() == Of::X { &x } else { &y };
+        compare(&goldens, &name("y"), &y);
+        compare(&goldens, &name("slope"), &of.iter().map(|v| function.slope(*v)).collect::<Vec<f64>>());
+    }
 }

@@ -184,6 +184,7 @@ impl Network {
         let train = self.outputs.iter().any(|name| name == "train.loss");
         if train {
             cpu.write(plan, "labels", [3u32, 7].as_slice().into()).unwrap();
+            cpu.write(plan, "step", [0u32].as_slice().into()).unwrap();
             cpu.write(plan, "one", [1.0f32].as_slice().into()).unwrap();
         }
         cpu.run(plan).unwrap();

@@ -149,6 +149,7 @@ impl Bench {
         write_parameters(device, &parameters, &initial_values(&parameters, 0))?;
         let indices: Vec<u32> = (0..self.batch_size).collect();
         device.write(id, "indices", indices.as_slice().into())?;
+        device.write(id, "step", [0u32].as_slice().into())?;
         if self.mode == Mode::Train {
             device.write(id, "rate", [1e-3f32].as_slice().into())?;
             device.write(id, "loss_gradient", [1.0f32].as_slice().into())?;

@@ -8,17 +8,78 @@ pub mod probe;
 pub mod rules;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::graph::plan::{Plan, Port, Step};
+use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::{Rewrite, Rule, rewrite};
 use crate::kernels::peak::Peak;
 use crate::tensor::{DType, TensorType};
 
 /// A plan loaded on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlanId(pub(crate) usize);
+pub struct PlanId {
+    /// The device that loaded it.
+    device: usize,
+    number: usize,
+}
+
+/// A device's list of plans.
+struct Plans<P> {
+    /// No other device of the process has it.
+    device: usize,
+    list: Vec<P>,
+}
+
+impl<P> Plans<P> {
+    fn new() -> Plans<P> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Plans { device: NEXT.fetch_add(1, Ordering::Relaxed), list: Vec::new() }
+    }
+
+    fn push(&mut self, plan: P) -> PlanId {
+        self.list.push(plan);
+        PlanId { device: self.device, number: self.list.len() - 1 }
+    }
+
+    fn get(&self, plan: PlanId) -> Result<&P> {
+        self.list.get(plan.number).filter(|_| plan.device == self.device).ok_or_else(foreign)
+    }
+
+    fn get_mut(&mut self, plan: PlanId) -> Result<&mut P> {
+        self.list.get_mut(plan.number).filter(|_| plan.device == self.device).ok_or_else(foreign)
+    }
+}
+
+fn foreign() -> Error {
+    Error::op("plan", "was loaded on another device")
+}
+
+/// Which inputs of a plan have ever been written, or need not be because no step reads them.
+struct Written(Vec<bool>);
+
+impl Written {
+    fn none(plan: &Plan) -> Written {
+        let is_read = |place: &Place| plan.steps.iter().any(|step| step.inputs.contains(place));
+        let must_be = |port: &Port| matches!(port.place, Place::Slot(_)) && is_read(&port.place);
+        Written(plan.inputs.iter().map(|port| !must_be(port)).collect())
+    }
+
+    fn note(&mut self, plan: &Plan, input: &str) {
+        if let Some(index) = plan.inputs.iter().position(|port| port.name == input) {
+            self.0[index] = true;
+        }
+    }
+
+    /// Checks that all have.
+    fn check(&self, plan: &Plan) -> Result<()> {
+        match plan.inputs.iter().zip(&self.0).find(|(_, written)| !**written) {
+            None => Ok(()),
+            Some((port, _)) => Err(Error::op(&port.name, "is an input that nothing was written to")),
+        }
+    }
+}
 
 /// Values on their way to or from a device.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +147,7 @@ pub trait Device {
     /// for it.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If an input was never written, or the device fails.
     fn run(&mut self, plan: PlanId) -> Result<()>;
 
     /// Bytes that a plan's runs need: slots, state and scratch.
@@ -147,8 +208,14 @@ pub trait Device {
     /// Reads an `f32` state.
     ///
     /// # Errors
-    /// If no loaded plan has such a state.
+    /// If no loaded plan has such a state, or it is none of `f32`.
     fn read_state(&self, name: &str) -> Result<Vec<f32>>;
+
+    /// Reads a `u32` state.
+    ///
+    /// # Errors
+    /// If no loaded plan has such a state, or it is none of `u32`.
+    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>>;
 }
 
 /// The states of a device: their numbers, by name.
@@ -172,6 +239,15 @@ impl Names {
     fn find(&self, name: &str) -> Result<(usize, &TensorType)> {
         let known = self.0.get(name).map(|(number, ty)| (*number, ty));
         known.ok_or_else(|| Error::op(name, "is no state of a loaded plan"))
+    }
+
+    /// The same of a state of this type.
+    fn find_of(&self, name: &str, dtype: DType) -> Result<(usize, &TensorType)> {
+        let (number, ty) = self.find(name)?;
+        match ty.dtype == dtype {
+            true => Ok((number, ty)),
+            false => Err(Error::op(name, format!("is {ty} and cannot be read as {dtype:?}"))),
+        }
     }
 }
 

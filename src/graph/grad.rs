@@ -13,9 +13,18 @@ use crate::ops::add::Add;
 /// returns them in that order. `seeds` pairs outputs y with the gradients dy that reach them.
 ///
 /// # Errors
-/// If a value in `wanted` does not influence any seed, or an op on the way has no gradient: never an
+/// If a value is of another graph, a seed has another type than its value, a value in `wanted` does not influence any seed, or an op on the way has no gradient: never an
 /// approximation, never a silent zero.
 pub fn differentiate(graph: &mut Graph, seeds: &[(Value, Value)], wanted: &[Value]) -> Result<Vec<Value>> {
+    for &(y, dy) in seeds {
+        graph.check_own(y, "a seed's value")?;
+        graph.check_own(dy, "a seed's gradient")?;
+        if graph.ty(y) != graph.ty(dy) {
+            let problem = format!("the gradient of {} cannot be {}", graph.ty(y), graph.ty(dy));
+            return Err(Error::op("differentiate", problem));
+        }
+    }
+    wanted.iter().try_for_each(|&value| graph.check_own(value, "what a gradient is wanted of"))?;
     let influenced = influenced_by(graph, wanted);
     let mut gradients: HashMap<Value, Value> = HashMap::new();
     for &(y, dy) in seeds {

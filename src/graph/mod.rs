@@ -10,14 +10,18 @@ pub mod rewrite;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 use crate::ops::Op;
 use crate::tensor::TensorType;
 
-/// A value of a graph.
+/// A value of a graph, which knows the graph and may be used in that one and its clones alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Value(usize);
+pub struct Value {
+    graph: usize,
+    number: usize,
+}
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +55,10 @@ pub struct Node {
 }
 
 /// A static graph. Nodes are stored in an order in which they can run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Graph {
+    /// The same for all clones, and for no other graph of the process.
+    id: usize,
     values: Vec<Info>,
     nodes: Vec<Node>,
     states: HashMap<String, Value>,
@@ -61,15 +67,41 @@ pub struct Graph {
     layer: String,
 }
 
+impl Default for Graph {
+    fn default() -> Self {
+        Graph::new()
+    }
+}
+
 impl Graph {
     /// A graph without values.
     pub fn new() -> Self {
-        Graph::default()
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Graph {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            values: Vec::new(),
+            nodes: Vec::new(),
+            states: HashMap::new(),
+            updates: Vec::new(),
+            outputs: Vec::new(),
+            layer: String::new(),
+        }
+    }
+
+    /// Checks that a value is one of this graph.
+    ///
+    /// # Errors
+    /// If it is not; says of what use it was to be.
+    pub(crate) fn check_own(&self, value: Value, what: &str) -> Result<()> {
+        match value.graph == self.id && value.number < self.values.len() {
+            true => Ok(()),
+            false => Err(Error::op(what, "is a value of another graph")),
+        }
     }
 
     fn add(&mut self, name: String, ty: TensorType, source: Source) -> Value {
         self.values.push(Info { name, ty, source });
-        Value(self.values.len() - 1)
+        Value { graph: self.id, number: self.values.len() - 1 }
     }
 
     /// A value that the host writes before a run. One that is absurdly large is refused by the first op that
@@ -124,6 +156,9 @@ impl Graph {
     /// # Errors
     /// As for [`Graph::apply`].
     pub fn apply_shared(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
+        for (i, &input) in inputs.iter().enumerate() {
+            self.check_own(input, &format!("{} '{}': input {i}", op.name(), self.layer))?;
+        }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         // The inputs first: shape rules calculate with their sizes.
         let checked = types.iter().try_for_each(|ty| check_size(ty)).and_then(|()| {
@@ -149,7 +184,9 @@ impl Graph {
     /// # Errors
     /// If `state` is no state, has another type or is updated already, or `value` is not computed by a node.
     pub fn update(&mut self, state: Value, value: Value) -> Result<()> {
-        let Info { name, ty, source } = &self.values[state.0];
+        self.check_own(state, "the state to update")?;
+        self.check_own(value, "the new value of a state")?;
+        let Info { name, ty, source } = &self.values[state.number];
         let computed = self.source(value) == Source::Node;
         let twice = self.updates.iter().any(|u| u.0 == state);
         if *source != Source::State || ty != self.ty(value) || !computed || twice {
@@ -165,8 +202,11 @@ impl Graph {
     }
 
     /// Shape and element type of a value.
+    ///
+    /// # Panics
+    /// If it is one of a larger graph; [`Graph::apply`] refuses those of any other.
     pub fn ty(&self, value: Value) -> &TensorType {
-        &self.values[value.0].ty
+        &self.values[value.number].ty
     }
 
     /// Dimensions of a value, outermost first.
@@ -181,12 +221,12 @@ impl Graph {
 
     /// Where a value comes from.
     pub fn source(&self, value: Value) -> Source {
-        self.values[value.0].source
+        self.values[value.number].source
     }
 
     /// The name of an input or state; empty for a node's output.
     pub fn name(&self, value: Value) -> &str {
-        &self.values[value.0].name
+        &self.values[value.number].name
     }
 
     /// What the host can read after a run: names and values.
@@ -201,19 +241,20 @@ impl Graph {
 
     /// All values, in the order they were added.
     pub fn values(&self) -> impl Iterator<Item = Value> + use<> {
-        (0..self.values.len()).map(Value)
+        let graph = self.id;
+        (0..self.values.len()).map(move |number| Value { graph, number })
     }
 
     /// Drops every node that no output and no update depends on.
     pub fn remove_dead_nodes(&mut self) {
         let mut needed = vec![false; self.values.len()];
         let roots = self.outputs.iter().map(|o| o.1).chain(self.updates.iter().map(|u| u.1));
-        roots.for_each(|v| needed[v.0] = true);
+        roots.for_each(|v| needed[v.number] = true);
         let mut keep = vec![false; self.nodes.len()];
         for (node, keep) in self.nodes.iter().zip(&mut keep).rev() {
-            if node.outputs.iter().any(|v| needed[v.0]) {
+            if node.outputs.iter().any(|v| needed[v.number]) {
                 *keep = true;
-                node.inputs.iter().for_each(|v| needed[v.0] = true);
+                node.inputs.iter().for_each(|v| needed[v.number] = true);
             }
         }
         let mut keep = keep.into_iter();
@@ -222,7 +263,7 @@ impl Graph {
 
     fn label(&self, value: Value) -> String {
         let name = self.name(value);
-        if name.is_empty() { format!("%{}", value.0) } else { name.to_string() }
+        if name.is_empty() { format!("%{}", value.number) } else { name.to_string() }
     }
 }
 

@@ -14,7 +14,7 @@ impl Op for Add {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [a, b] = expect(inputs)?;
+        let [a, b] = floats(inputs)?;
         require(a == b, "the two inputs must have one shape")?;
         Ok(vec![a.clone()])
     }

@@ -66,7 +66,7 @@ impl Op for BatchNorm {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x, gamma, beta] = expect(inputs)?;
+        let [x, gamma, beta] = floats(inputs)?;
         per_channel(x, &[gamma, beta])?;
         Ok(vec![x.clone(), gamma.clone(), gamma.clone()])
     }

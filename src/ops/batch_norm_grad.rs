@@ -129,7 +129,7 @@ impl Op for BatchNormGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [dy, x, gamma, beta, mean, variance] = expect(inputs)?;
+        let [dy, x, gamma, beta, mean, variance] = floats(inputs)?;
         require(dy == x, "dy and x must have one shape")?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone(), gamma.clone(), beta.clone()])

@@ -62,7 +62,7 @@ impl Op for BatchNormInfer {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x, gamma, beta, mean, variance] = expect(inputs)?;
+        let [x, gamma, beta, mean, variance] = floats(inputs)?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone()])
     }

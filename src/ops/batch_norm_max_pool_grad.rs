@@ -23,7 +23,7 @@ impl Op for BatchNormMaxPoolGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [dy, x, gamma, beta, mean, variance] = expect(inputs)?;
+        let [dy, x, gamma, beta, mean, variance] = floats(inputs)?;
         require(POOL.output_types(&[x])?[0] == *dy, "dy must have the shape of x, pooled")?;
         per_channel(x, &[gamma, beta, mean, variance])?;
         Ok(vec![x.clone(), gamma.clone(), beta.clone()])

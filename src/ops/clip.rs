@@ -18,7 +18,7 @@ impl Op for Clip {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [gradient, squares] = expect(inputs)?;
+        let [gradient, squares] = floats(inputs)?;
         require(squares == &TensorType::f32([1]), "the sum of squares must be f32[1]")?;
         Ok(vec![gradient.clone()])
     }

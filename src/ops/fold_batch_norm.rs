@@ -26,6 +26,7 @@ impl Op for FoldBatchNorm {
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         require((5..=6).contains(&inputs.len()), "takes w, gamma, beta, mean, variance and perhaps a bias")?;
+        all_floats(inputs)?;
         per_channel(inputs[0], &inputs[1..])?;
         Ok(vec![inputs[0].clone(), inputs[1].clone()])
     }

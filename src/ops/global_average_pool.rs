@@ -15,7 +15,7 @@ impl Op for GlobalAveragePool {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         let &[batch, _, _, channels] = x.dims() else {
             return Err("x must be [N, H, W, C]".into());
         };

@@ -18,7 +18,7 @@ impl Op for GlobalAveragePoolGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [dy] = expect(inputs)?;
+        let [dy] = floats(inputs)?;
         let &[batch, _, _, channels] = self.shape.dims() else {
             return Err("x must be [N, H, W, C]".into());
         };

@@ -72,6 +72,7 @@ impl Op for Matmul {
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         require((2..=3).contains(&inputs.len()), "takes a, b and perhaps a bias")?;
+        all_floats(inputs)?;
         let product = self.product(inputs[0].dims(), inputs[1].dims())?;
         let bias_fits = inputs.get(2).is_none_or(|bias| bias.dims() == [product.n]);
         require(bias_fits, "the bias must have one element a column")?;

@@ -69,7 +69,7 @@ impl Op for MaxPool {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         let g = self.geometry(x.dims())?;
         Ok(vec![TensorType::f32([x.dims()[0], g.out_height, g.out_width, g.channels])])
     }

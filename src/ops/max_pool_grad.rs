@@ -18,7 +18,7 @@ impl Op for MaxPoolGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x, y, dy] = expect(inputs)?;
+        let [x, y, dy] = floats(inputs)?;
         require(self.pool.output_types(&[x])?[0] == *y && y == dy, "y and dy must be pooled from x")?;
         Ok(vec![x.clone()])
     }

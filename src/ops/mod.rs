@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
-use crate::tensor::TensorType;
+use crate::tensor::{DType, TensorType};
 use cpu_step::{CpuStep, CpuTarget};
 use dispatch::{
     Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
@@ -280,6 +280,20 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// The shaders that compute the outputs on a GPU, or why there are none.
     fn gpu(&self, types: &Types) -> Dispatches;
+}
+
+/// The types of an op's inputs, if there are exactly `N`, all of numbers.
+pub(crate) fn floats<'a, const N: usize>(
+    inputs: &[&'a TensorType],
+) -> std::result::Result<[&'a TensorType; N], String> {
+    all_floats(inputs)?;
+    expect(inputs)
+}
+
+/// Checks that all of an op's inputs are numbers.
+pub(crate) fn all_floats(inputs: &[&TensorType]) -> std::result::Result<(), String> {
+    let wrong = inputs.iter().position(|ty| ty.dtype != DType::F32);
+    wrong.map_or(Ok(()), |i| Err(format!("input {i} is {}, but must be f32", inputs[i])))
 }
 
 /// Fails a shape rule. Kernels ask for their geometry in every run, so give `format_args!`, not `format!`: text

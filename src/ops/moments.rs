@@ -44,7 +44,7 @@ impl Op for Moments {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         require(!x.is_empty() && !x.dims().is_empty(), "x must have elements and channels")?;
         Ok(vec![TensorType::f32([x.shape.last()]); 2])
     }

@@ -19,7 +19,7 @@ impl Op for MovingAverage {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [average, x] = expect(inputs)?;
+        let [average, x] = floats(inputs)?;
         require(average == x, "the two inputs must have one shape")?;
         Ok(vec![average.clone()])
     }

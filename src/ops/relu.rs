@@ -18,7 +18,7 @@ impl Op for Relu {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         Ok(vec![x.clone()])
     }
 

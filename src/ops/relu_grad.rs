@@ -17,7 +17,7 @@ impl Op for ReluGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [dy, y] = expect(inputs)?;
+        let [dy, y] = floats(inputs)?;
         require(dy == y, "dy and y must have one shape")?;
         Ok(vec![dy.clone()])
     }

@@ -31,7 +31,7 @@ impl Op for Resize {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         let &[batch, height, width, channels] = x.dims() else {
             return Err("x must be [N, H, W, C]".into());
         };

@@ -37,7 +37,7 @@ impl SeparableConv2d {
 
     /// The operands of each convolution, from those of both.
     fn part_types(&self, inputs: &[&TensorType]) -> std::result::Result<[Types; 2], String> {
-        let [x, w, bias, pointwise, out_bias] = expect(inputs)?;
+        let [x, w, bias, pointwise, out_bias] = floats(inputs)?;
         require(!x.dims().is_empty(), "x must be [N, H, W, C]")?;
         let [first, second] = self.parts(x.shape.last());
         let middle = first.output_types(&[x, w, bias])?;

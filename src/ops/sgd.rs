@@ -25,7 +25,7 @@ impl Op for Sgd {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [p, b, gradient, rate] = expect(inputs)?;
+        let [p, b, gradient, rate] = floats(inputs)?;
         require(p == b && p == gradient, "parameter, momentum and gradient must have one shape")?;
         require(rate == &TensorType::f32([1]), "rate must be f32[1]")?;
         Ok(vec![p.clone(), p.clone()])

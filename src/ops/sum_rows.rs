@@ -14,7 +14,7 @@ impl Op for SumRows {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         Ok(vec![TensorType::f32([x.shape.last()])])
     }
 

@@ -17,7 +17,7 @@ impl Op for SumSquares {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [_] = expect(inputs)?;
+        let [_] = floats(inputs)?;
         Ok(vec![TensorType::f32([1])])
     }
 

@@ -17,7 +17,7 @@ impl Op for Zeros {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [] = expect(inputs)?;
+        let [] = floats(inputs)?;
         Ok(vec![TensorType::f32(self.shape.clone())])
     }
 

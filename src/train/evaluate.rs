@@ -235,6 +235,7 @@ impl Evaluator {
         let batch_size = batch_size.min(images.len());
         let Program { graph, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load(&graph)?;
+        device.write(plan, "step", [0u32].as_slice().into())?;
         device.record(plan, &["logits"])?;
         plans::upload(device, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());

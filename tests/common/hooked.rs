@@ -78,4 +78,8 @@ impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
     fn read_state(&self, name: &str) -> Result<Vec<f32>> {
         self.device.read_state(name)
     }
+
+    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>> {
+        self.device.read_state_u32(name)
+    }
 }

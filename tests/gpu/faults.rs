@@ -73,6 +73,10 @@ fn a_lost_gpu_answers_nothing() {
     let Some(mut gpu) = gpu::open() else { return };
     let training = Training::new(Optimizer::Sgd, 4);
     let plan = gpu.load(&training.program().graph).unwrap();
+    gpu.write(plan, "indices", training.indices(0).as_slice().into()).unwrap();
+    gpu.write(plan, "step", [0u32].as_slice().into()).unwrap();
+    gpu.write(plan, "rate", [0.5f32].as_slice().into()).unwrap();
+    gpu.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     gpu.run(plan).unwrap();
     gpu.destroy();
     let errors = [

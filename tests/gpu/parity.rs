@@ -35,13 +35,21 @@ fn training(model: &'static Architecture, optimizer: Optimizer) -> Training {
     training
 }
 
+/// What a state holds, numbers as their bits.
+fn state_bits(device: &dyn Device, name: &str) -> impl Iterator<Item = u32> + use<> {
+    let numbers = device.read_state(name).map(|numbers| numbers.into_iter().map(f32::to_bits).collect());
+    numbers.or_else(|_| device.read_state_u32(name)).unwrap().into_iter()
+}
+
 /// The contents of a plan's memory before its first step; integers as the bits of floats.
 fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
     let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
     let program = training.program();
     cpu.load_plan(plan.clone()).unwrap();
     training.prepare(&mut cpu, &program.parameters);
-    let state = |(i, (name, _)): (usize, &(String, _))| (Place::State(i), cpu.read_state(name).unwrap());
+    let state = |(i, (name, _)): (usize, &(String, _))| {
+        (Place::State(i), state_bits(&cpu, name).map(f32::from_bits).collect())
+    };
     let mut memory: HashMap<Place, Vec<f32>> = plan.states.iter().enumerate().map(state).collect();
     for port in &plan.inputs {
         let values = match port.name.as_str() {
@@ -180,7 +188,7 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
             }
         }
     }
-    let state = |(name, _): &(String, _)| gpu.read_state(name).unwrap().iter().map(|v| v.to_bits()).collect();
+    let state = |(name, _): &(String, _)| state_bits(&gpu, name).collect();
     Some(whole.states.iter().map(state).collect())
 }
 

@@ -15,15 +15,15 @@ mod tiles;
 use std::time::Instant;
 
 use super::fit::check_memory;
-use super::{Data, Device, Names, PlanId, check, port};
-use crate::error::Result;
+use super::{Data, Device, Names, PlanId, Plans, Written, check, port};
+use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
 use crate::ops::Types;
 use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
-use crate::tensor::{Buffer, TensorType};
+use crate::tensor::{Buffer, DType, TensorType};
 use crate::text::counted;
 use crew::Crew;
 use tiles::Segment;
@@ -34,7 +34,7 @@ pub struct Cpu {
     crew: Crew,
     states: Vec<Buffer>,
     names: Names,
-    plans: Vec<Loaded>,
+    plans: Plans<Loaded>,
     scratch: Buffer,
     /// Rises whenever a state is written.
     version: u64,
@@ -60,6 +60,7 @@ struct Loaded {
     slots: Vec<Buffer>,
     /// Of each step, its weights as it would rather have them, where they are constant.
     packed: Vec<Buffer>,
+    written: Written,
     /// The version of the states that the constants were computed from; 0 before the first run.
     constants_of: u64,
     /// The device's number for each of the plan's states.
@@ -110,10 +111,13 @@ impl Cpu {
     /// `threads` 0 means one a core.
     ///
     /// # Errors
-    /// If the operating system gives no threads.
+    /// If this machine lacks the instruction set, or the operating system gives no threads.
     pub fn new(threads: usize, isa: Isa) -> Result<Cpu> {
+        if !Isa::available().contains(&isa) {
+            return Err(Error::Failed(format!("this machine does not have the instruction set {isa}")));
+        }
         let crew = Crew::new(threads)?;
-        let (states, names, plans) = (Vec::new(), Names::default(), Vec::new());
+        let (states, names, plans) = (Vec::new(), Names::default(), Plans::new());
         Ok(Cpu { isa, crew, states, names, plans, scratch: Buffer::default(), version: 1 })
     }
 
@@ -144,10 +148,11 @@ impl Cpu {
     /// done.
     ///
     /// # Errors
-    /// None on the CPU.
+    /// If an input was never written.
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
-        let Loaded { plan, work, segments, slots, packed, constants_of, states, recorded, records } =
-            &mut self.plans[plan.0];
+        let Loaded { plan, work, segments, slots, packed, written, constants_of, states, recorded, records } =
+            self.plans.get_mut(plan)?;
+        written.check(plan)?;
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         let (scratch, stale) = (&mut self.scratch, *constants_of != self.version);
         self.crew.run(|| {
@@ -298,18 +303,19 @@ impl Device for Cpu {
         segments.iter_mut().for_each(|segment| segment.allocate(&plan, &slots, self.crew.threads()));
         let [slots, packed] = [slots, packed].map(|lens| lens.into_iter().map(Buffer::zeroed).collect());
         let (constants_of, recorded, records) = (0, Vec::new(), Vec::new());
-        self.plans.push(Loaded {
+        let written = Written::none(&plan);
+        Ok(self.plans.push(Loaded {
             plan,
             work,
             segments,
             slots,
             packed,
+            written,
             constants_of,
             states,
             recorded,
             records,
-        });
-        Ok(PlanId(self.plans.len() - 1))
+        }))
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
@@ -323,13 +329,13 @@ impl Device for Cpu {
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
         let mut seconds = Vec::new();
         self.run_with(plan, |index, _, taken| seconds.push((index, taken)))?;
-        let steps = &self.plans[plan.0].plan.steps;
+        let steps = &self.plans.get(plan)?.plan.steps;
         seconds.into_iter().for_each(|(index, seconds)| visit(index, &steps[index], seconds));
         Ok(())
     }
 
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
-        let Loaded { plan, recorded, .. } = &mut self.plans[plan.0];
+        let Loaded { plan, recorded, .. } = self.plans.get_mut(plan)?;
         let ports =
             outputs.iter().map(|name| port(&plan.outputs, name).map(|port| (port.place, port.ty.len())));
         *recorded = ports.collect::<Result<_>>()?;
@@ -337,7 +343,7 @@ impl Device for Cpu {
     }
 
     fn collect(&mut self, plan: PlanId, _all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
-        let Loaded { recorded, records, .. } = &mut self.plans[plan.0];
+        let Loaded { recorded, records, .. } = self.plans.get_mut(plan)?;
         let len = recorded.iter().map(|(_, len)| len).sum();
         if !records.is_empty() {
             records.chunks_exact(len).for_each(visit);
@@ -351,14 +357,16 @@ impl Device for Cpu {
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        let Loaded { plan, slots, states, .. } = &mut self.plans[plan.0];
+        let Loaded { plan, slots, states, written, .. } = self.plans.get_mut(plan)?;
         let Port { ty, place, .. } = port(&plan.inputs, input)?;
+        check(input, ty, data)?;
+        written.note(plan, input);
         let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
         copy_in(input, ty, memory.get_mut(*place), data)
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        let Loaded { plan, slots, states, .. } = &self.plans[plan.0];
+        let Loaded { plan, slots, states, .. } = self.plans.get(plan)?;
         let Port { ty, place, .. } = port(&plan.outputs, output)?;
         let buffer = match *place {
             Place::Slot(slot) => &slots[slot],
@@ -374,8 +382,13 @@ impl Device for Cpu {
     }
 
     fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        let (index, _) = self.names.find(name)?;
+        let (index, _) = self.names.find_of(name, DType::F32)?;
         Ok(self.states[index].f32().to_vec())
+    }
+
+    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>> {
+        let (index, _) = self.names.find_of(name, DType::U32)?;
+        Ok(self.states[index].u32().to_vec())
     }
 }
 

@@ -23,12 +23,13 @@ mod readback;
 
 use super::fit::size;
 use super::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
-use super::{Data, Device, Names, PlanId, check, port};
+use super::{Data, Device, Names, PlanId, Plans, check, port};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::ops::dispatch::{Dispatch, Dispatches};
+use crate::tensor::DType;
 use adapter::Adapter;
 use context::Context;
 use limits::check_plan;
@@ -48,7 +49,7 @@ pub struct Gpu {
     pipelines: Pipelines,
     states: Vec<wgpu::Buffer>,
     names: Names,
-    programs: Vec<Program>,
+    programs: Plans<Program>,
     /// Rises whenever a state is written.
     version: u64,
     on_compile: Box<dyn Fn(usize, Duration)>,
@@ -67,7 +68,7 @@ impl Gpu {
             pipelines: Pipelines::default(),
             states: Vec::new(),
             names: Names::default(),
-            programs: Vec::new(),
+            programs: Plans::new(),
             version: 1,
             on_compile: Box::new(|_, _| ()),
         })
@@ -152,8 +153,7 @@ impl Device for Gpu {
             Ok(()) => error,
             Err(fault) => Error::Failed(format!("{fault} (the plan needs {planned})")),
         })?;
-        self.programs.push(program);
-        Ok(PlanId(self.programs.len() - 1))
+        Ok(self.programs.push(program))
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
@@ -162,7 +162,7 @@ impl Device for Gpu {
     }
 
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
-        let program = &self.programs[plan.0];
+        let program = self.programs.get(plan)?;
         let seconds = profile::profile(&self.context, program)?;
         program
             .plan
@@ -175,7 +175,8 @@ impl Device for Gpu {
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
-        let program = &mut self.programs[plan.0];
+        let program = self.programs.get_mut(plan)?;
+        program.written.check(&program.plan)?;
         let stale = program.constants_of != self.version;
         self.version += u64::from(program.plan.written_states().next().is_some());
         program.constants_of = self.version;
@@ -183,18 +184,18 @@ impl Device for Gpu {
     }
 
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
-        let program = &self.programs[plan.0];
+        let program = self.programs.get(plan)?;
         let output = |name: &&str| {
             let Port { ty, place, .. } = port(&program.plan.outputs, name)?;
             Ok((self.buffer(program, *place).clone(), ty.len()))
         };
         let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
-        self.programs[plan.0].readback = Readback::new(&self.context, outputs);
+        self.programs.get_mut(plan)?.readback = Readback::new(&self.context, outputs);
         self.context.check()
     }
 
     fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
-        self.programs[plan.0].readback.collect(&self.context, all, visit)
+        self.programs.get_mut(plan)?.readback.collect(&self.context, all, visit)
     }
 
     fn wait(&self) -> Result<()> {
@@ -202,14 +203,16 @@ impl Device for Gpu {
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        let program = &self.programs[plan.0];
+        let program = self.programs.get_mut(plan)?;
+        program.written.note(&program.plan, input);
+        let program = self.programs.get(plan)?;
         let Port { ty, place, .. } = port(&program.plan.inputs, input)?;
         check(input, ty, data)?;
         self.context.write(self.buffer(program, *place), bytes(data))
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        let program = &self.programs[plan.0];
+        let program = self.programs.get(plan)?;
         let Port { ty, place, .. } = port(&program.plan.outputs, output)?;
         self.context.read(self.buffer(program, *place), ty.bytes())
     }
@@ -222,8 +225,14 @@ impl Device for Gpu {
     }
 
     fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        let (index, ty) = self.names.find(name)?;
+        let (index, ty) = self.names.find_of(name, DType::F32)?;
         self.context.read(&self.states[index], ty.bytes())
+    }
+
+    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>> {
+        let (index, ty) = self.names.find_of(name, DType::U32)?;
+        let bits = self.context.read(&self.states[index], ty.bytes())?;
+        Ok(bits.into_iter().map(f32::to_bits).collect())
     }
 }
 

@@ -11,6 +11,7 @@ use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use crate::error::Result;
+use crate::exec::Written;
 use crate::graph::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
@@ -22,6 +23,7 @@ pub struct Program {
     /// Of each step.
     launches: Vec<Vec<Launch>>,
     pub readback: Readback,
+    pub written: Written,
     /// The version of the states that the constants were computed from; 0 before the first run.
     pub constants_of: u64,
 }
@@ -56,7 +58,8 @@ impl Program {
         }
         let slots = memory.slots;
         let readback = Readback::default();
-        Ok(Program { plan, slots, states, launches, readback, constants_of: 0 })
+        let written = Written::none(&plan);
+        Ok(Program { plan, slots, states, launches, readback, written, constants_of: 0 })
     }
 
     /// Submits all steps, the constant ones only where they are asked for, without waiting for them.

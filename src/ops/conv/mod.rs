@@ -299,6 +299,7 @@ impl Op for Conv {
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let count = self.operands().count;
         require(inputs.len() == count, format_args!("takes {count} inputs, not {}", inputs.len()))?;
+        all_floats(inputs)?;
         let g = self.geometry_of(inputs)?;
         let y = [g.batch, g.out_height, g.out_width, g.out_channels];
         let fits = |dy: &TensorType| require(dy.dims() == y, "dy has another shape than y");

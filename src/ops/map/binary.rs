@@ -110,7 +110,7 @@ impl Op for Binary {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [a, b] = expect(inputs)?;
+        let [a, b] = floats(inputs)?;
         let larger = if a.dims().len() > b.dims().len() || a.len() >= b.len() { a } else { b };
         let fits = [a, b].iter().all(|operand| cover(operand, larger).is_some());
         require(

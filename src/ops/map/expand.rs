@@ -21,7 +21,7 @@ impl Op for Expand {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         let Range { start, end } = self.axes;
         let fits = start < end && end <= self.shape.dims().len();
         require(fits, format_args!("there are no axes {start}..{end} in {:?}", self.shape))?;

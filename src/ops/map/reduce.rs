@@ -56,7 +56,7 @@ impl Op for Reduce {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         let Range { start, end } = self.axes;
         let fits = start < end && end <= x.dims().len() && !x.is_empty();
         require(fits, format_args!("there are no axes {start}..{end} with elements to reduce"))?;

@@ -17,7 +17,7 @@ impl Op for Scale {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         Ok(vec![x.clone()])
     }
 

@@ -30,7 +30,7 @@ impl Op for Unary {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x] = expect(inputs)?;
+        let [x] = floats(inputs)?;
         Ok(vec![x.clone()])
     }
 
@@ -73,7 +73,7 @@ impl Op for UnaryGrad {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [dy, of] = expect(inputs)?;
+        let [dy, of] = floats(inputs)?;
         require(dy == of, "dy and what the slope is of must have one shape")?;
         Ok(vec![dy.clone()])
     }

@@ -1,0 +1,150 @@
+//! Mistakes that somebody new to the library makes: each is one clear error, never a wrong number and never a panic.
+
+use cifar_engine::error::Error;
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::{Data, Device};
+use cifar_engine::graph::grad::differentiate;
+use cifar_engine::graph::plan::Plan;
+use cifar_engine::graph::{Graph, Value};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::ops::add::Add;
+use cifar_engine::ops::conv::{Conv, Padding};
+use cifar_engine::ops::map::binary::{Binary, Function2};
+use cifar_engine::ops::map::function::Function;
+use cifar_engine::ops::map::unary::Unary;
+use cifar_engine::ops::matmul::Matmul;
+use cifar_engine::ops::relu::Relu;
+use cifar_engine::ops::{Activation, Op};
+use cifar_engine::tensor::TensorType;
+
+const RELU: Relu = Relu { activation: Activation::Relu };
+
+fn message<T>(outcome: Result<T, Error>) -> String {
+    outcome.err().expect("a mistake went unnoticed").to_string()
+}
+
+fn cpu() -> Cpu {
+    Cpu::new(1, Isa::detect()).unwrap()
+}
+
+/// y = relu(x) of six elements.
+fn small() -> (Graph, Value, Value) {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([2, 3]));
+    let y = graph.apply1(RELU, &[x]).unwrap();
+    graph.output("y", y);
+    (graph, x, y)
+}
+
+#[test]
+fn integers_are_no_numbers() {
+    let mut graph = Graph::new();
+    graph.set_layer("here");
+    let x = graph.input("x", TensorType::u32([4, 4]));
+    let image = graph.input("image", TensorType::u32([1, 4, 4, 4]));
+    let w = graph.input("w", TensorType::f32([3, 3, 4, 4]));
+    let mut refused = |op: &dyn Fn(&mut Graph) -> Result<Value, Error>| {
+        let message = message(op(&mut graph));
+        assert!(message.contains("'here'") && message.contains("must be f32"), "{message}");
+    };
+    refused(&|g| g.apply1(Add, &[x, x]));
+    refused(&|g| g.apply1(RELU, &[x]));
+    refused(&|g| g.apply1(Matmul::default(), &[x, x]));
+    refused(&|g| g.apply1(Unary { function: Function::Gelu }, &[x]));
+    refused(&|g| g.apply1(Binary { function: Function2::Mul }, &[x, x]));
+    refused(&|g| g.apply1(Conv::new(1, Padding::Same, 1), &[image, w]));
+}
+
+#[test]
+fn a_value_of_another_graph_is_told() {
+    let (mut graph, x, y) = small();
+    let (mut other, foreign, _) = small();
+    let told = "of another graph";
+    assert!(message(graph.apply1(RELU, &[foreign])).contains(told));
+    assert!(message(differentiate(&mut graph, &[(foreign, foreign)], &[x])).contains(told));
+    assert!(message(differentiate(&mut graph, &[(y, y)], &[foreign])).contains(told));
+    let state = graph.state("s", TensorType::f32([2, 3])).unwrap();
+    assert!(message(graph.update(state, foreign)).contains(told));
+    assert!(message(other.update(state, foreign)).contains(told));
+    graph.output("foreign", foreign);
+    assert!(message(Plan::compile(&graph)).contains(told));
+    // A clone is no other graph.
+    let mut clone = small().0.clone();
+    let value = clone.values().next().unwrap();
+    clone.apply1(RELU, &[value]).unwrap();
+}
+
+#[test]
+fn a_plan_of_another_device_is_told() {
+    let (graph, ..) = small();
+    let (mut first, mut second) = (cpu(), cpu());
+    let (plan, _) = (first.load(&graph).unwrap(), second.load(&graph).unwrap());
+    let told = "loaded on another device";
+    assert!(message(second.run(plan)).contains(told));
+    assert!(message(second.read(plan, "y")).contains(told));
+    assert!(message(second.write(plan, "x", Data::F32(&[0.0; 6]))).contains(told));
+    assert!(message(second.record(plan, &["y"])).contains(told));
+}
+
+#[test]
+fn an_input_that_nobody_wrote_is_no_zero() {
+    let (graph, ..) = small();
+    let mut device = cpu();
+    let plan = device.load(&graph).unwrap();
+    let told = message(device.run(plan));
+    assert!(told.contains("x: is an input that nothing was written to"), "{told}");
+    assert!(message(device.write(plan, "x", Data::F32(&[1.0; 5]))).contains("5 values"));
+    assert!(device.run(plan).is_err(), "what was refused was not written");
+    device.write(plan, "x", Data::F32(&[1.0; 6])).unwrap();
+    device.run(plan).unwrap();
+}
+
+#[test]
+fn names_that_two_things_have_are_told() {
+    let mut graph = Graph::new();
+    let [a, b] = [0, 1].map(|_| graph.input("x", TensorType::f32([3])));
+    let y = graph.apply1(Binary { function: Function2::Add }, &[a, b]).unwrap();
+    graph.output("y", y);
+    assert!(message(Plan::compile(&graph)).contains("x: is the name of two inputs"));
+    let (mut graph, x, _) = small();
+    let z = graph.apply1(Unary { function: Function::Neg }, &[x]).unwrap();
+    graph.output("y", z);
+    assert!(message(Plan::compile(&graph)).contains("y: is the name of two outputs"));
+}
+
+#[test]
+fn a_gradient_of_another_shape_is_no_seed() {
+    let (mut graph, x, y) = small();
+    let one = graph.input("one", TensorType::f32([1]));
+    let told = message(differentiate(&mut graph, &[(y, one)], &[x]));
+    assert!(told.contains("f32[2, 3]") && told.contains("f32[1]"), "{told}");
+}
+
+#[test]
+fn an_instruction_set_that_is_not_there_is_told() {
+    let missing = if cfg!(target_arch = "x86_64") { Isa::Neon } else { Isa::Avx2 };
+    assert!(message(Cpu::new(1, missing)).contains("does not have the instruction set"));
+}
+
+#[test]
+fn integers_are_not_read_as_numbers() {
+    let mut graph = Graph::new();
+    let state = graph.state("labels", TensorType::u32([3])).unwrap();
+    let copy = graph.apply1(cifar_engine::ops::copy::Copy, &[state]).unwrap();
+    graph.update(state, copy).unwrap();
+    let mut device = cpu();
+    device.load(&graph).unwrap();
+    assert!(message(device.read_state("labels")).contains("cannot be read as F32"));
+}
+
+#[test]
+fn operands_that_do_not_fit_are_named() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([2, 3]));
+    for dims in [vec![2], vec![3, 2], vec![2, 1]] {
+        let y = graph.input("y", TensorType::f32(&dims[..]));
+        let told = message(graph.apply1(Binary { function: Function2::Sub }, &[x, y]));
+        assert!(told.contains("f32[2, 3]") && told.contains("neither one shape"), "{told}");
+    }
+    assert_eq!(Binary { function: Function2::Sub }.name(), "sub");
+}
