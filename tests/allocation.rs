@@ -1,4 +1,5 @@
-//! A training step allocates nothing. Alone in its binary, with one test: the allocator counts everything.
+//! A training step allocates nothing. Alone in its binary, with one test: the allocator counts
+//! everything.
 
 mod common;
 
@@ -20,7 +21,8 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 /// The system's allocator, counting.
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it came; counting touches no memory of the caller.
+// SAFETY: every call goes to the system's allocator as it came; counting touches no memory of the
+// caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
@@ -40,9 +42,9 @@ static ALLOCATOR: Counting = Counting;
 
 const SIZE: Size = Size { data: 40, ..Size::narrow(4) };
 const STEPS: usize = 500;
-/// rayon hands work to a pool from outside through a queue that grows by a block every 63 jobs (1.5 KB); a
-/// run is one job. One block more for where the count begins, and a few for what its workers' own queues and
-/// their garbage collection may still do after the warm-up.
+/// rayon hands work to a pool from outside through a queue that grows by a block every 63 jobs (1.5
+/// KB); a run is one job. One block more for where the count begins, and a few for what its
+/// workers' own queues and their garbage collection may still do after the warm-up.
 const ALLOWED: usize = STEPS / 63 + 1 + 8;
 
 /// Feeds and runs one training step, as a training loop does.
@@ -78,7 +80,8 @@ fn a_training_step_allocates_nothing() {
         println!("{isa}, {threads} threads: {count} allocations, {bytes} bytes in {STEPS} training steps");
         assert!(count <= ALLOWED, "{isa}, {threads} threads: {count} allocations, {ALLOWED} allowed");
 
-        // One allocation an op is seen, so one in any op would be: more than one a run is over the bound.
+        // One allocation an op is seen, so one in any op would be: more than one a run is over the
+        // bound.
         let planted = || drop(std::hint::black_box(Box::new(1u8)));
         let (count, _) = allocations(&mut cpu, plan, planted);
         assert!(count >= STEPS * steps && STEPS > ALLOWED, "planted allocations went unseen: {count}");

@@ -1,5 +1,5 @@
-//! Layers composed of elementwise functions, reductions and products: they have gradients by themselves, and give what
-//! PyTorch's own layers give: `tools/compose_goldens.py` writes the file.
+//! Layers composed of elementwise functions, reductions and products: they have gradients by
+//! themselves, and give what PyTorch's own layers give: `tools/compose_goldens.py` writes the file.
 
 mod common;
 
@@ -32,7 +32,8 @@ fn binary(graph: &mut Graph, function: Function2, a: Value, b: Value) -> Result<
     graph.apply1(Binary { function }, &[a, b])
 }
 
-/// `gamma (x - mean) / sqrt(variance + epsilon) + beta` over the last axis (Ba, Kiros and Hinton 2016).
+/// `gamma (x - mean) / sqrt(variance + epsilon) + beta` over the last axis (Ba, Kiros and Hinton
+/// 2016).
 fn layer_norm(graph: &mut Graph, x: Value, gamma: Value, beta: Value, epsilon: Value) -> Result<Value> {
     let shape = graph.ty(x).shape.clone();
     let last = shape.dims().len() - 1..shape.dims().len();
@@ -72,7 +73,8 @@ fn attention(graph: &mut Graph, x: Value, weights: [Value; 3]) -> Result<Value> 
     graph.apply1(Matmul::default(), &[shares, v])
 }
 
-/// Squeeze and excitation (Hu et al. 2018): channels are weighted by what all pixels say, on a residual branch.
+/// Squeeze and excitation (Hu et al. 2018): channels are weighted by what all pixels say, on a
+/// residual branch.
 fn squeeze_and_excitation(graph: &mut Graph, x: Value, weights: [Value; 3]) -> Result<Value> {
     let [conv, reduce, restore] = weights;
     let shape = graph.ty(x).shape.clone();
@@ -87,7 +89,8 @@ fn squeeze_and_excitation(graph: &mut Graph, x: Value, weights: [Value; 3]) -> R
     binary(graph, Function2::Add, x, weighted)
 }
 
-/// `-(1 - p)^2 ln p` of the labelled class (Lin et al. 2017), from probabilities and labels as 0 and 1.
+/// `-(1 - p)^2 ln p` of the labelled class (Lin et al. 2017), from probabilities and labels as 0
+/// and 1.
 fn focal_loss(graph: &mut Graph, logits: Value, labels: Value) -> Result<Value> {
     let p = softmax(graph, logits)?;
     let ln = unary(graph, Function::Ln, p)?;
@@ -151,7 +154,8 @@ impl Composed {
         self.inputs.iter().enumerate().map(value).collect()
     }
 
-    /// Differentiates it, and compares with central differences and with PyTorch; then CPU and GPU with the references.
+    /// Differentiates it, and compares with central differences and with PyTorch; then CPU and GPU
+    /// with the references.
     fn check(mut self, name: &str, given: &[(usize, Vec<f64>)]) {
         let mut feeds = self.values();
         given.iter().for_each(|(i, values)| drop(feeds.insert(self.inputs[*i], values.clone())));

@@ -1,4 +1,5 @@
-//! What a plan does not compute in every run follows the states all the same, whoever writes them, on every device.
+//! What a plan does not compute in every run follows the states all the same, whoever writes them,
+//! on every device.
 
 mod common;
 

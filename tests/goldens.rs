@@ -1,6 +1,6 @@
-//! The CNN against PyTorch: one step's every tensor, ten steps of Adam, and inference, from the same weights
-//! and pictures, on every instruction set. `tools/torch_goldens.py` writes the file; it is committed, and
-//! these tests fail without it.
+//! The CNN against PyTorch: one step's every tensor, ten steps of Adam, and inference, from the
+//! same weights and pictures, on every instruction set. `tools/torch_goldens.py` writes the file;
+//! it is committed, and these tests fail without it.
 
 mod common;
 
@@ -31,20 +31,21 @@ const SIZE: Size = Size {
     data: 0,
 };
 
-/// How far a tensor may be off, relative to its largest magnitude. One step is float32 rounding through
-/// twenty layers there and back.
+/// How far a tensor may be off, relative to its largest magnitude. One step is float32 rounding
+/// through twenty layers there and back.
 const ONE_STEP: f64 = 1e-5;
 /// Adam divides by the gradient's own size, which magnifies the rounding of elements near zero.
 const TEN_STEPS: f64 = 1e-5;
-/// A bias before a batch norm has no effect and a gradient of pure rounding, which Adam takes at its word: up
-/// to one rate a step, 0.01 in ten. Its values, and the means that move with it, are about 0.5.
+/// A bias before a batch norm has no effect and a gradient of pure rounding, which Adam takes at
+/// its word: up to one rate a step, 0.01 in ten. Its values, and the means that move with it, are
+/// about 0.5.
 const WANDERING: f64 = 0.03;
 /// The rate of Adam in the golden file.
 const RATE: f32 = 1e-3;
 /// Magnitudes below this count as this.
 const FLOOR: f64 = 0.02;
-/// The gradient of a bias before a batch norm is zero: what is found is the rounding of the sum of thousands
-/// of terms that cancel.
+/// The gradient of a bias before a batch norm is zero: what is found is the rounding of the sum of
+/// thousands of terms that cancel.
 const CANCELLED: f64 = 1e-4;
 
 /// Tensors by name, in the engine's layout.
@@ -58,7 +59,8 @@ fn goldens() -> WeightsFile {
     weights::load(path()).expect("run tools/torch_goldens.py")
 }
 
-/// The tensors whose names begin with `prefix`, for exactly these parameters, as the engine lays them out.
+/// The tensors whose names begin with `prefix`, for exactly these parameters, as the engine lays
+/// them out.
 fn converted(goldens: &WeightsFile, prefix: &str, parameters: &[Parameter]) -> Tensors {
     let strip = |name: &String| name.strip_prefix(prefix)?.strip_prefix('.').map(String::from);
     let tensors = goldens.tensors.iter().filter_map(|(name, t)| Some((strip(name)?, t.clone())));
@@ -273,7 +275,8 @@ fn planted_errors_are_noticed() {
     assert!(nan.contains("logits"));
 }
 
-/// A dense layer after the flattening read as an ordinary one: the rows of its weights in PyTorch's order.
+/// A dense layer after the flattening read as an ordinary one: the rows of its weights in PyTorch's
+/// order.
 #[test]
 fn a_forgotten_conversion_is_noticed() {
     let goldens = goldens();

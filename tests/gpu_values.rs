@@ -1,4 +1,5 @@
-//! What the cases of `ops.rs` cannot hold: values that are not finite, and a data set larger than a binding.
+//! What the cases of `ops.rs` cannot hold: values that are not finite, and a data set larger than a
+//! binding.
 
 mod common;
 

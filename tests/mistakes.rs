@@ -1,4 +1,5 @@
-//! Mistakes that somebody new to the library makes: each is one clear error, never a wrong number and never a panic.
+//! Mistakes that somebody new to the library makes: each is one clear error, never a wrong number
+//! and never a panic.
 
 use cifar_engine::error::Error;
 use cifar_engine::exec::cpu::Cpu;

@@ -33,7 +33,8 @@ fn frozen(bench: &Bench, run: &str, blocks: usize) -> Vec<String> {
     builder.parameters.into_iter().map(|parameter| parameter.name).collect()
 }
 
-/// Trains, evaluates, predicts, and fine-tunes what came out: the classifier, two blocks, all layers.
+/// Trains, evaluates, predicts, and fine-tunes what came out: the classifier, two blocks, all
+/// layers.
 fn check(bench: &Bench, model: &Architecture) {
     bench.ok(&format!("train {SHORT} --model {model} --epochs 1 --out {model}"));
     let weights = format!("{model}/best.safetensors");

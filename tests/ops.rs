@@ -1,5 +1,5 @@
-//! Every op against its f64 reference on every instruction set and thread count and on a GPU, and every
-//! gradient rule against finite differences, mid-graph.
+//! Every op against its f64 reference on every instruction set and thread count and on a GPU, and
+//! every gradient rule against finite differences, mid-graph.
 //!
 //! `CIFAR_ENGINE_OP=conv2d` leaves only the cases of one op.
 
@@ -245,7 +245,8 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("unary_grad", "(2.0 * v + 3.0)", "(v + 3.0)"),
 ];
 
-/// A product computed in given tiles: with vectors, or transposed, without them, in slices of the depth.
+/// A product computed in given tiles: with vectors, or transposed, without them, in slices of the
+/// depth.
 fn tiled(tile: Tile, plain: bool) -> Case {
     let (rows, columns, depth) =
         (tile.rows + 5, tile.columns + if plain { 12 } else { 7 }, if plain { 40 } else { 37 });
@@ -303,8 +304,8 @@ fn the_check_notices_a_corrupted_shader() {
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
 
-/// Puts the op between two additions, so that its inputs are computed and the gradient that reaches it is
-/// neither 1 nor uniform, and compares the differentiated graph with central differences.
+/// Puts the op between two additions, so that its inputs are computed and the gradient that reaches
+/// it is neither 1 nor uniform, and compares the differentiated graph with central differences.
 fn check_gradient(case: &Case) -> std::result::Result<(), String> {
     let mut graph = Graph::new();
     let mut feeds = Values::new();

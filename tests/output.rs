@@ -4,6 +4,7 @@ mod common;
 
 use std::process::Command;
 
+use cifar_engine::models::MODELS;
 use common::program::{Bench, json};
 
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/cnn-cifar10.safetensors");
@@ -174,7 +175,8 @@ fn completions_know_the_values() {
     let Some(models) = complete("cifar-engine train --model ''") else {
         return println!("there is no bash");
     };
-    assert_eq!(models, "cnn mobilenet-v1 mobilenet-v2");
+    let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+    assert_eq!(models, known.join(" "));
     for (words, value) in [
         ("train --optimizer ''", "keras-adam"),
         ("train --device ''", "auto cpu gpu"),

@@ -1,5 +1,5 @@
-//! The rewriting rules of the devices: each by itself on a graph of a few nodes, printed before and after; and all of
-//! them on the models, in any order.
+//! The rewriting rules of the devices: each by itself on a graph of a few nodes, printed before and
+//! after; and all of them on the models, in any order.
 
 use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::exec::gpu;
@@ -76,8 +76,8 @@ impl Sketch {
     }
 }
 
-/// Applies the rule of this name; what is printed afterwards must be this, and something must be saved unless the rule
-/// only prepares others.
+/// Applies the rule of this name; what is printed afterwards must be this, and something must be
+/// saved unless the rule only prepares others.
 fn check(rule: &str, mut sketch: Sketch, results: &[Value], expected: &str) {
     for (i, result) in results.iter().enumerate() {
         sketch.graph.output(&format!("result{i}"), *result);

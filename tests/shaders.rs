@@ -1,5 +1,5 @@
-//! Every shader against its op's own description: it is valid standard WGSL, and its bindings, constants and
-//! workgroups are those that the op's dispatches give. Needs no GPU.
+//! Every shader against its op's own description: it is valid standard WGSL, and its bindings,
+//! constants and workgroups are those that the op's dispatches give. Needs no GPU.
 
 mod common;
 
@@ -67,7 +67,8 @@ fn check_constants(module: &Module, dispatch: &Dispatch) -> Outcome {
     })
 }
 
-/// Group 0 holds the bindings of the dispatch and no others, with the access that the operand allows.
+/// Group 0 holds the bindings of the dispatch and no others, with the access that the operand
+/// allows.
 fn check_bindings(
     module: &Module,
     info: &ModuleInfo,

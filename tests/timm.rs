@@ -1,6 +1,6 @@
-//! MobileNets and ResNet-18 against timm: logits and activations of inference; logits, loss, activations, every
-//! gradient and the running statistics of a training step, on every instruction set.
-//! `tools/timm_goldens.py` writes the files; they are committed, and these tests fail without
+//! MobileNets and ResNet-18 against timm: logits and activations of inference; logits, loss,
+//! activations, every gradient and the running statistics of a training step, on every instruction
+//! set. `tools/timm_goldens.py` writes the files; they are committed, and these tests fail without
 //! them. Weights and pictures are seeded hashes, the same there and here. Then real weights, where
 //! `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
 

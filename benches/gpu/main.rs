@@ -1,5 +1,6 @@
-//! Every GPU kernel at its real shapes: each different step of the models' training and inference plans, as a plan
-//! of one step, beside what the GPU does at most in the same run. `benches/README.md` tells how to read it.
+//! Every GPU kernel at its real shapes: each different step of the models' training and inference
+//! plans, as a plan of one step, beside what the GPU does at most in the same run.
+//! `benches/README.md` tells how to read it.
 
 #[path = "../kernels/steps.rs"]
 mod steps;

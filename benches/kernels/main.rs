@@ -1,6 +1,6 @@
-//! Every kernel of the CNN at its real shapes: each different node of the training and inference graphs at
-//! batch 128, as a plan of one step on the CPU, beside the machine's own peaks. `benches/README.md` tells how
-//! to read it.
+//! Every kernel of the CNN at its real shapes: each different node of the training and inference
+//! graphs at batch 128, as a plan of one step on the CPU, beside the machine's own peaks.
+//! `benches/README.md` tells how to read it.
 
 #[path = "../../tests/common/cnn.rs"]
 #[allow(dead_code)] // the tests use more of it

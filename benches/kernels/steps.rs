@@ -11,7 +11,8 @@ use cifar_engine::tensor::{DType, TensorType};
 
 /// Classes of the data set.
 pub const CLASSES: usize = 10;
-/// Steps on parameters and statistics that move less than this take no time in a run, and are left out.
+/// Steps on parameters and statistics that move less than this take no time in a run, and are left
+/// out.
 const SMALLEST_BYTES: usize = 200_000;
 
 /// A step by itself.
@@ -65,8 +66,8 @@ impl Bench {
         format!("{} {} {i}", self.op.name(), self.name)
     }
 
-    /// Numbers in [0, 1), which suit variances and second moments too, centred where the op's speed could
-    /// depend on signs; small integers for labels, indices and steps, bits for pictures.
+    /// Numbers in [0, 1), which suit variances and second moments too, centred where the op's speed
+    /// could depend on signs; small integers for labels, indices and steps, bits for pictures.
     fn fill(&self, input: usize, ty: &TensorType) -> Vec<u32> {
         let bits =
             |i: usize| (i as u32).wrapping_add(1).wrapping_mul(2_654_435_761) ^ (input as u32 * 0x9E37);

@@ -119,7 +119,8 @@ impl Lister<'_> {
     }
 }
 
-/// Opens a folder, to read the names in it and, which takes a permission of its own, what they name.
+/// Opens a folder, to read the names in it and, which takes a permission of its own, what they
+/// name.
 fn open(dir: &Path) -> io::Result<fs::ReadDir> {
     fs::metadata(dir.join("."))?;
     fs::read_dir(dir)

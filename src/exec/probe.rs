@@ -23,8 +23,8 @@ pub fn graph_of(case: &Case) -> Result<(Graph, Vec<Value>, Vec<Value>)> {
     Ok((graph, inputs, outputs))
 }
 
-/// Runs a case `runs` times, each time from the same inputs, and returns the outputs of the last; integers as their
-/// values.
+/// Runs a case `runs` times, each time from the same inputs, and returns the outputs of the last;
+/// integers as their values.
 ///
 /// # Errors
 /// If the device fails.
@@ -49,8 +49,8 @@ pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec
     outputs.iter().enumerate().map(read).collect()
 }
 
-/// The largest distance between two tensors, relative to the largest magnitude (at least 1); infinite where a value
-/// is no number.
+/// The largest distance between two tensors, relative to the largest magnitude (at least 1);
+/// infinite where a value is no number.
 pub fn distance(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let scale = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));

@@ -1,5 +1,5 @@
-//! Rewriting rules that are worth it on every device. Those of a CPU alone are in [`super::cpu`]'s `rules`; each
-//! device lists what it uses.
+//! Rewriting rules that are worth it on every device. Those of a CPU alone are in [`super::cpu`]'s
+//! `rules`; each device lists what it uses.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::ops::sum_rows::SumRows;
 use crate::ops::zeros::Zeros;
 use crate::ops::{Activation, Op};
 
-/// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of which the mean
-/// goes. Computed, the sum is what rounding leaves of a pass over all of dx.
+/// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of
+/// which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.
 pub const ZERO_SUM: Rule = Rule {
     name: "zero sum",
     replaces: "sum_rows(batch_norm_grad(dy, x, ..)) => zeros",
@@ -47,7 +47,8 @@ pub const ACTIVATION_GRAD: Rule = Rule {
     apply: activation_grad,
 };
 
-/// The two halves of a normalisation with the statistics of its batch, so that each can join its neighbours.
+/// The two halves of a normalisation with the statistics of its batch, so that each can join its
+/// neighbours.
 pub const STATISTICS: Rule = Rule {
     name: "statistics",
     replaces: "batch_norm(x, gamma, beta) => batch_norm_infer(x, gamma, beta, moments(x))",
@@ -220,7 +221,8 @@ fn pooling(graph: &mut Graph, index: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// The gradient of node `norm`, if node `spread` is the gradient of its pooling and only feeds that.
+/// The gradient of node `norm`, if node `spread` is the gradient of its pooling and only feeds
+/// that.
 fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2]) -> Option<usize> {
     let &MaxPoolGrad { pool } = downcast(&graph.nodes()[spread])?;
     let spread_values = graph.nodes()[spread].outputs[0];

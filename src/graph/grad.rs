@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation as a graph transform: gradients are more nodes of the same graph.
 //!
-//! Each op adds the nodes of its own vector-Jacobian product ([`crate::ops::Op::gradient`]); this file only
-//! visits them in reverse and adds up what reaches a value by several ways.
+//! Each op adds the nodes of its own vector-Jacobian product ([`crate::ops::Op::gradient`]); this
+//! file only visits them in reverse and adds up what reaches a value by several ways.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,12 +9,14 @@ use super::{Graph, Value};
 use crate::error::{Error, Result};
 use crate::ops::add::Add;
 
-/// Adds the nodes that compute the gradients of `sum over (y, dy) of <y, dy>` with respect to `wanted`, and
-/// returns them in that order. `seeds` pairs outputs y with the gradients dy that reach them.
+/// Adds the nodes that compute the gradients of `sum over (y, dy) of <y, dy>` with respect to
+/// `wanted`, and returns them in that order. `seeds` pairs outputs y with the gradients dy that
+/// reach them.
 ///
 /// # Errors
-/// If a value is of another graph, a seed has another type than its value, a value in `wanted` does not influence any seed, or an op on the way has no gradient: never an
-/// approximation, never a silent zero.
+/// If a value is of another graph, a seed has another type than its value, a value in `wanted` does
+/// not influence any seed, or an op on the way has no gradient: never an approximation, never a
+/// silent zero.
 pub fn differentiate(graph: &mut Graph, seeds: &[(Value, Value)], wanted: &[Value]) -> Result<Vec<Value>> {
     for &(y, dy) in seeds {
         graph.check_own(y, "a seed's value")?;

@@ -104,8 +104,8 @@ impl Graph {
         Value { graph: self.id, number: self.values.len() - 1 }
     }
 
-    /// A value that the host writes before a run. One that is absurdly large is refused by the first op that
-    /// it is given to.
+    /// A value that the host writes before a run. One that is absurdly large is refused by the
+    /// first op that it is given to.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
         self.add(name.to_string(), ty, Source::Input)
     }
@@ -137,8 +137,8 @@ impl Graph {
     /// Adds a node and returns its outputs.
     ///
     /// # Errors
-    /// If the op's shape rule rejects the inputs, or an input or output is absurdly large; the message names
-    /// the layer and the shapes.
+    /// If the op's shape rule rejects the inputs, or an input or output is absurdly large; the
+    /// message names the layer and the shapes.
     pub fn apply(&mut self, op: impl Op, inputs: &[Value]) -> Result<Vec<Value>> {
         self.apply_shared(Arc::new(op), inputs)
     }
@@ -182,7 +182,8 @@ impl Graph {
     /// After each run, `state` holds what `value` was.
     ///
     /// # Errors
-    /// If `state` is no state, has another type or is updated already, or `value` is not computed by a node.
+    /// If `state` is no state, has another type or is updated already, or `value` is not computed
+    /// by a node.
     pub fn update(&mut self, state: Value, value: Value) -> Result<()> {
         self.check_own(state, "the state to update")?;
         self.check_own(value, "the new value of a state")?;

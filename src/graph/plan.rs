@@ -1,11 +1,12 @@
-//! Compilation of a graph into a [`Plan`]: a list of steps over numbered slots of memory, pure data.
+//! Compilation of a graph into a [`Plan`]: a list of steps over numbered slots of memory, pure
+//! data.
 //!
-//! 1. Nodes that nothing depends on are dropped. Those that depend on nothing but states which stay as they are,
-//!    such as folded weights, come first: they need not be computed in every run.
-//! 2. Every value gets a *storage*. A view shares its input's; an op that works in place takes over its
-//!    input's where nobody reads the old value later, and a copy of it otherwise.
-//! 3. Storages of temporary values get slots: the largest first, each into the first slot that is free for
-//!    as long as the storage lives (first-fit decreasing on intervals).
+//! 1. Nodes that nothing depends on are dropped. Those that depend on nothing but states which stay
+//!    as they are, such as folded weights, come first: they need not be computed in every run.
+//! 2. Every value gets a *storage*. A view shares its input's; an op that works in place takes over
+//!    its input's where nobody reads the old value later, and a copy of it otherwise.
+//! 3. Storages of temporary values get slots: the largest first, each into the first slot that is
+//!    free for as long as the storage lives (first-fit decreasing on intervals).
 //!
 //! Inputs, outputs, states and what is not computed in every run keep their memory to themselves.
 
@@ -59,8 +60,9 @@ pub struct Port {
 pub struct Plan {
     /// In the order in which they run.
     pub steps: Vec<Step>,
-    /// The first so many steps depend on nothing but states that the plan leaves as they are. What they wrote stays, so
-    /// that they need to run only in the first run after something else has written a state.
+    /// The first so many steps depend on nothing but states that the plan leaves as they are. What
+    /// they wrote stays, so that they need to run only in the first run after something else has
+    /// written a state.
     pub constants: usize,
     /// Size of every slot, in elements.
     pub slots: Vec<usize>,
@@ -132,7 +134,8 @@ fn check_names(graph: &Graph) -> Result<()> {
     graph.outputs.iter().try_for_each(|(name, value)| graph.check_own(*value, &format!("output {name}")))
 }
 
-/// Moves the nodes that depend on nothing but states without an update to the front; returns how many they are.
+/// Moves the nodes that depend on nothing but states without an update to the front; returns how
+/// many they are.
 fn move_constants(graph: &mut Graph) -> usize {
     let updated = |value| graph.updates.iter().any(|(state, _)| *state == value);
     let states = graph.values().filter(|&v| graph.source(v) == Source::State && !updated(v));
@@ -234,8 +237,8 @@ impl Storages {
         Ok(index + 1)
     }
 
-    /// Whether node `index` may destroy its input: nobody else may read that memory at or after the node,
-    /// neither the host nor a later run.
+    /// Whether node `index` may destroy its input: nobody else may read that memory at or after the
+    /// node, neither the host nor a later run.
     fn may_overwrite(&self, graph: &Graph, index: usize, input: usize) -> bool {
         let node = &graph.nodes[index];
         let storage = self.of[&node.inputs[input]];
@@ -272,7 +275,8 @@ impl Storages {
         Ok(())
     }
 
-    /// Copies into their state, at the end of the run, the new values that were not computed in place.
+    /// Copies into their state, at the end of the run, the new values that were not computed in
+    /// place.
     fn finish_updates(&mut self, graph: &mut Graph) -> Result<()> {
         for (state, value) in graph.updates.clone() {
             if self.of[&state] != self.of[&value] {
@@ -285,8 +289,8 @@ impl Storages {
         Ok(())
     }
 
-    /// A storage lives from its first write to its last use; an output's to the end, and what is kept from run to run
-    /// always.
+    /// A storage lives from its first write to its last use; an output's to the end, and what is
+    /// kept from run to run always.
     fn extend_lives(&mut self, graph: &Graph) {
         for (index, node) in graph.nodes.iter().enumerate() {
             for value in node.inputs.iter().chain(&node.outputs) {

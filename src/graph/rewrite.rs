@@ -1,5 +1,6 @@
-//! Rewriting a graph by rules. A rule replaces a few nodes by fewer, or by cheaper ones; what the graph computes stays the
-//! same. Every device has a table of rules of its own ([`crate::exec::Device::rules`]), which
+//! Rewriting a graph by rules. A rule replaces a few nodes by fewer, or by cheaper ones; what the
+//! graph computes stays the same. Every device has a table of rules of its own
+//! ([`crate::exec::Device::rules`]), which
 //! [`rewrite`] applies wherever they fit, until none fits any more: their order does not matter.
 
 use std::any::Any;
@@ -41,7 +42,8 @@ impl fmt::Display for Rewrite {
     }
 }
 
-/// Applies the rules wherever they fit, until none fits any more, and drops what nothing depends on.
+/// Applies the rules wherever they fit, until none fits any more, and drops what nothing depends
+/// on.
 ///
 /// # Errors
 /// None but those of [`Graph::apply`] for the nodes that rules add.

@@ -1,6 +1,6 @@
-//! Elementary functions of `f32`, written so that the compiler turns them into vector instructions, and the
-//! same of `f64` as the standard library and `libm` have them, for references. Both through [`Real`], so that
-//! a formula is written once.
+//! Elementary functions of `f32`, written so that the compiler turns them into vector instructions,
+//! and the same of `f64` as the standard library and `libm` have them, for references. Both through
+//! [`Real`], so that a formula is written once.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -111,8 +111,8 @@ impl Real for f32 {
 /// Beyond these, `exp` is infinite or 0 (below the smallest normal number).
 const EXP_RANGE: [f32; 2] = [-87.3365, 88.7228];
 
-/// `e^x = 2^k e^r` with a polynomial for `e^r` on `|r| <= ln 2 / 2` (Cephes, `expf`); error below 2 units in the
-/// last place.
+/// `e^x = 2^k e^r` with a polynomial for `e^r` on `|r| <= ln 2 / 2` (Cephes, `expf`); error below 2
+/// units in the last place.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     // ln 2 in two parts, of which the first has so few digits that `k` times it is exact.

@@ -1,6 +1,7 @@
 //! CPU building blocks that know no op: plain slices in, plain slices out.
 //!
-//! Read [`brgemm`] first: convolutions and matrix products are all loops around its one register tile.
+//! Read [`brgemm`] first: convolutions and matrix products are all loops around its one register
+//! tile.
 
 pub mod batch_norm;
 pub mod batch_norm_pool;

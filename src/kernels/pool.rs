@@ -78,7 +78,8 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// `dx` = `dy` at the first largest element of every window, 0 elsewhere; where windows overlap, the sum.
+/// `dx` = `dy` at the first largest element of every window, 0 elsewhere; where windows overlap,
+/// the sum.
 pub fn gradient(isa: Isa, g: Geometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
     let forward = x.chunks_exact(g.image()).zip(y.chunks_exact(g.out_image()));
     let backward = dy.chunks_exact(g.out_image()).zip(dx.chunks_exact_mut(g.image()));

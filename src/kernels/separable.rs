@@ -1,6 +1,7 @@
-//! A depthwise convolution and the pointwise one that follows it, in one pass: a worker computes a few rows of the
-//! depthwise output into its own scratch, small enough for the L2 cache, and multiplies them with the pointwise
-//! weights from there. What lies between the two is neither written to memory nor read from it.
+//! A depthwise convolution and the pointwise one that follows it, in one pass: a worker computes a
+//! few rows of the depthwise output into its own scratch, small enough for the L2 cache, and
+//! multiplies them with the pointwise weights from there. What lies between the two is neither
+//! written to memory nor read from it.
 
 use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::Start;
@@ -17,8 +18,8 @@ pub struct Separable {
     pub out_channels: usize,
 }
 
-/// Pixels that a worker computes at a time, at most: as many rows as a matrix product takes, or twice as many where that
-/// shares them out more evenly.
+/// Pixels that a worker computes at a time, at most: as many rows as a matrix product takes, or
+/// twice as many where that shares them out more evenly.
 const PIXELS: usize = 98;
 
 impl Separable {
@@ -34,7 +35,8 @@ impl Separable {
         (pixels / self.depthwise.out_width).clamp(1, self.depthwise.out_height)
     }
 
-    /// Rows of pixels in a work item: of several workers, the one with the most rows should have as few as possible.
+    /// Rows of pixels in a work item: of several workers, the one with the most rows should have as
+    /// few as possible.
     fn rows(&self) -> usize {
         let Geometry { batch, out_height, .. } = self.depthwise;
         let workers = parallel::workers();

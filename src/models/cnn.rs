@@ -1,5 +1,5 @@
-//! The plain convolutional network of the Keras tutorials, with batch normalisation: 0.55 M parameters for
-//! 32 x 32 pictures and ten classes.
+//! The plain convolutional network of the Keras tutorials, with batch normalisation: 0.55 M
+//! parameters for 32 x 32 pictures and ten classes.
 
 use super::{Architecture, Config};
 use crate::data::DEFAULT_SIZE;
@@ -28,8 +28,8 @@ fn cnn(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
     sized_cnn(b, x, config.classes, config.training, WIDTHS, FEATURES)
 }
 
-/// The model in any width: x `[N, H, W, 3]` to logits `[N, classes]`; H and W of at least 8. Its units are the stages, the
-/// dense layer, and the classifier.
+/// The model in any width: x `[N, H, W, 3]` to logits `[N, classes]`; H and W of at least 8. Its
+/// units are the stages, the dense layer, and the classifier.
 pub fn sized_cnn(
     b: &mut Builder,
     mut x: Value,

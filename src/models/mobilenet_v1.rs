@@ -1,6 +1,6 @@
 //! MobileNet (Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
-//! Applications", 2017): depthwise-separable convolutions, each half followed by batch normalisation and ReLU6.
-//! Layers are called as timm calls them.
+//! Applications", 2017): depthwise-separable convolutions, each half followed by batch
+//! normalisation and ReLU6. Layers are called as timm calls them.
 
 use super::pretrained::{CENTRED, Names, Published};
 use super::{Architecture, Config, Variant, scaled};
@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::Builder;
 
-/// The model. Its units are the stem, 13 blocks, the pooling being in the last one's, and the classifier.
+/// The model. Its units are the stem, 13 blocks, the pooling being in the last one's, and the
+/// classifier.
 pub static MOBILENET_V1: Architecture = Architecture {
     name: "mobilenet-v1",
     build: mobilenet_v1,
@@ -58,8 +59,8 @@ pub(super) fn stem(b: &mut Builder, x: Value, variant: &Variant) -> Result<Value
     })
 }
 
-/// A depthwise convolution and a pointwise one, each normalised; whether the second is activated too is where
-/// the two generations of MobileNet differ.
+/// A depthwise convolution and a pointwise one, each normalised; whether the second is activated
+/// too is where the two generations of MobileNet differ.
 pub(super) fn separable(
     b: &mut Builder,
     name: &str,

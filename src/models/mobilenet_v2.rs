@@ -1,6 +1,6 @@
-//! MobileNet v2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018): blocks that
-//! widen, convolve depthwise and narrow again without an activation, with a shortcut between narrow ends of
-//! one shape. Layers are called as timm calls them.
+//! MobileNet v2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018):
+//! blocks that widen, convolve depthwise and narrow again without an activation, with a shortcut
+//! between narrow ends of one shape. Layers are called as timm calls them.
 
 use super::mobilenet_v1::{separable, stem};
 use super::pretrained::{IMAGENET, Names, Published};

@@ -8,7 +8,8 @@ use super::pretrained::Names;
 pub(super) const TORCHVISION: Names =
     Names { whose: "torchvision's", ours: |name| ours(&BLOCKS_OF_BLOCKS, name) };
 
-/// Of the time before torchvision had the model: a block is one list of layers, activations counted.
+/// Of the time before torchvision had the model: a block is one list of layers, activations
+/// counted.
 pub(super) const FLAT: Names = Names { whose: "torchvision's", ours: |name| ours(&FLAT_BLOCKS, name) };
 
 /// torchvision's names and ours, `*` being the number of a block: 2 to 17 there, stage and place in

@@ -1,5 +1,6 @@
-//! ResNet-18 (He et al., "Deep Residual Learning for Image Recognition", 2015): the smallest of the networks for
-//! ImageNet, four stages of two basic blocks. Layers are called as torchvision and timm call them.
+//! ResNet-18 (He et al., "Deep Residual Learning for Image Recognition", 2015): the smallest of the
+//! networks for ImageNet, four stages of two basic blocks. Layers are called as torchvision and
+//! timm call them.
 
 use super::pretrained::{IMAGENET, Names, Published};
 use super::resnet20::stages;
@@ -11,7 +12,8 @@ use crate::nn::init::Init;
 use crate::ops::conv::Padding;
 use crate::ops::max_pool::MaxPool;
 
-/// The model. Its units are the stem, eight blocks, the pooling being in the last one's, and the classifier.
+/// The model. Its units are the stem, eight blocks, the pooling being in the last one's, and the
+/// classifier.
 pub static RESNET18: Architecture = Architecture {
     name: "resnet18",
     build: resnet18,

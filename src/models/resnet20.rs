@@ -1,9 +1,11 @@
-//! ResNet-20 (He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2): the network for
-//! 32 x 32 pictures, three stages of three basic blocks. Layers are called as torchvision calls a ResNet's.
+//! ResNet-20 (He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2): the
+//! network for 32 x 32 pictures, three stages of three basic blocks. Layers are called as
+//! torchvision calls a ResNet's.
 //!
-//! Where a block halves the picture, its shortcut is a convolution of 1x1 (the paper's option B); the paper's own
-//! results are with option A, which leaves out every other pixel and adds channels of zeros. B is what most libraries
-//! have, needs no layers of another kind, and costs 2,560 weights more.
+//! Where a block halves the picture, its shortcut is a convolution of 1x1 (the paper's option B);
+//! the paper's own results are with option A, which leaves out every other pixel and adds channels
+//! of zeros. B is what most libraries have, needs no layers of another kind, and costs 2,560
+//! weights more.
 
 use super::{Architecture, Config};
 use crate::error::Result;
@@ -12,7 +14,8 @@ use crate::nn::Builder;
 use crate::nn::init::Init;
 use crate::ops::conv::Padding;
 
-/// The model. Its units are the stem, nine blocks, the pooling being in the last one's, and the classifier.
+/// The model. Its units are the stem, nine blocks, the pooling being in the last one's, and the
+/// classifier.
 pub static RESNET20: Architecture = Architecture {
     name: "resnet20",
     build: resnet20,
@@ -33,7 +36,8 @@ fn resnet20(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
     b.classifier("fc", x, config.classes, config.training)
 }
 
-/// Stages of so many basic blocks, then the mean over all pixels. Every stage but the first halves the picture.
+/// Stages of so many basic blocks, then the mean over all pixels. Every stage but the first halves
+/// the picture.
 pub(super) fn stages(b: &mut Builder, mut x: Value, blocks: usize, channels: &[usize]) -> Result<Value> {
     for (stage, &width) in (1..).zip(channels) {
         for block in 0..blocks {

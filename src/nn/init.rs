@@ -6,12 +6,14 @@ use crate::kernels::rng::{self, Stream};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     Constant(f32),
-    /// Uniform in `[-a, a]` with `a = sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio 2010): Keras's default.
+    /// Uniform in `[-a, a]` with `a = sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio 2010):
+    /// Keras's default.
     GlorotUniform {
         fan_in: usize,
         fan_out: usize,
     },
-    /// Normal, of variance `2 / fan` (He et al. 2015): keeps the spread of what ReLUs leave half of.
+    /// Normal, of variance `2 / fan` (He et al. 2015): keeps the spread of what ReLUs leave half
+    /// of.
     HeNormal {
         fan: usize,
     },
@@ -29,8 +31,8 @@ impl Init {
         Init::HeNormal { fan: fan_out }
     }
 
-    /// The values of a parameter of `len` elements. `index` is the parameter's place in its model: every
-    /// parameter draws numbers of its own.
+    /// The values of a parameter of `len` elements. `index` is the parameter's place in its model:
+    /// every parameter draws numbers of its own.
     pub fn values(&self, len: usize, seed: u32, index: u32) -> Vec<f32> {
         match *self {
             Init::Constant(value) => vec![value; len],

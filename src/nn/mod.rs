@@ -120,13 +120,15 @@ impl<'g> Builder<'g> {
         }
     }
 
-    /// Builds these units only: what the unit before them puts out is what the model is to be given.
+    /// Builds these units only: what the unit before them puts out is what the model is to be
+    /// given.
     pub fn only(self, part: Range<usize>) -> Self {
         Builder { part, ..self }
     }
 
     /// A unit of the model: between two of them it can be cut in two, and one after the other they
-    /// are frozen and trained. Each takes what the one before puts out, and every layer lies in one.
+    /// are frozen and trained. Each takes what the one before puts out, and every layer lies in
+    /// one.
     ///
     /// # Errors
     /// Those of `build`.

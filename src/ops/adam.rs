@@ -3,8 +3,8 @@
 //! `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
 //! `p -= rate decay p + rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)`
 //!
-//! with t counted from 1. That is PyTorch's form. Keras adds epsilon to `sqrt(v)` before the correction,
-//! which is the same as an epsilon divided by `sqrt(1 - b2^t)` here.
+//! with t counted from 1. That is PyTorch's form. Keras adds epsilon to `sqrt(v)` before the
+//! correction, which is the same as an epsilon divided by `sqrt(1 - b2^t)` here.
 
 use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
@@ -19,8 +19,8 @@ pub enum EpsilonForm {
     Keras,
 }
 
-/// Inputs: parameter p, moments m and v, gradient g (one shape), rate `[1]`, step `u32 [1]` (t - 1).
-/// Outputs the new p, m and v, in place.
+/// Inputs: parameter p, moments m and v, gradient g (one shape), rate `[1]`, step `u32 [1]` (t -
+/// 1). Outputs the new p, m and v, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Adam {
     /// How much of m stays.

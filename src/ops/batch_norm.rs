@@ -1,9 +1,10 @@
-//! Batch normalisation in training (Ioffe and Szegedy 2015), for every channel over all other dimensions:
+//! Batch normalisation in training (Ioffe and Szegedy 2015), for every channel over all other
+//! dimensions:
 //!
 //! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
 //!
-//! with the mean and the biased variance of this batch. The activation is there because a rule of the devices
-//! puts it there: it saves a pass over memory in both directions.
+//! with the mean and the biased variance of this batch. The activation is there because a rule of
+//! the devices puts it there: it saves a pass over memory in both directions.
 
 use super::batch_norm_grad::BatchNormGrad;
 use super::batch_norm_infer::BatchNormInfer;
@@ -12,8 +13,8 @@ use super::moments::{moments_on_gpu, moments_reference};
 use super::*;
 use crate::kernels::batch_norm;
 
-/// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[..., C]`,
-/// mean `[C]`, variance `[C]` (biased).
+/// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[...,
+/// C]`, mean `[C]`, variance `[C]` (biased).
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
     /// Added to the variance.
@@ -22,8 +23,9 @@ pub struct BatchNorm {
     pub activation: Activation,
 }
 
-/// `scale = gamma / sqrt(variance + epsilon)` and `shift = beta - mean scale`: what the normalisation does to
-/// a channel. Forward and backward pass compute it alike, so that they agree on what the activation cut.
+/// `scale = gamma / sqrt(variance + epsilon)` and `shift = beta - mean scale`: what the
+/// normalisation does to a channel. Forward and backward pass compute it alike, so that they agree
+/// on what the activation cut.
 pub(crate) fn scale_and_shift(
     [gamma, beta, mean, variance]: [&[f32]; 4],
     epsilon: f32,

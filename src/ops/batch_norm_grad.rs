@@ -1,5 +1,5 @@
-//! The gradient of [`super::batch_norm`]. With `x_hat = (x - mean) / sqrt(variance + epsilon)`, N rows and g the
-//! part of dy that passes the activation:
+//! The gradient of [`super::batch_norm`]. With `x_hat = (x - mean) / sqrt(variance + epsilon)`, N
+//! rows and g the part of dy that passes the activation:
 //!
 //! `dbeta = sum g`, `dgamma = sum g x_hat`,
 //! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
@@ -30,7 +30,8 @@ impl From<Normalise> for BatchNormGrad {
 /// Vectors of coefficients in scratch, each an element a channel.
 const VECTORS: usize = 5;
 
-/// What the passes over dy and x need, and what the second one needs besides, once the sums are known.
+/// What the passes over dy and x need, and what the second one needs besides, once the sums are
+/// known.
 pub(crate) struct Passes<'a> {
     pub backward: Backward<'a>,
     slope: &'a mut [f32],
@@ -43,7 +44,8 @@ impl<'a> Passes<'a> {
         VECTORS * channels
     }
 
-    /// The coefficients that follow from the forward pass; returns what it left of the scratch, too.
+    /// The coefficients that follow from the forward pass; returns what it left of the scratch,
+    /// too.
     pub fn new(
         norm: &BatchNormGrad,
         [dy, x, gamma, beta, mean, variance]: [&'a [f32]; 6],
@@ -190,6 +192,7 @@ pub fn cases() -> Vec<Case> {
         case(&[700, 16], Activation::Relu6),
         case(&[37, 1], Activation::None),
     ];
-    // No activation: among so many elements one could lie so close to the kink that rounding decides.
+    // No activation: among so many elements one could lie so close to the kink that rounding
+    // decides.
     small.into_iter().chain(REDUCTIONS.map(|dims| case(&dims, Activation::None))).collect()
 }

@@ -2,8 +2,8 @@
 //!
 //! `y = max over the window of activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`
 //!
-//! A rule of the devices makes it of the two in training, where the convolution before has gathered the statistics. It
-//! saves half of the traffic: the normalised values are neither stored nor read.
+//! A rule of the devices makes it of the two in training, where the convolution before has gathered
+//! the statistics. It saves half of the traffic: the normalised values are neither stored nor read.
 
 use super::batch_norm_infer::{BatchNormInfer, Normalise};
 use super::case::{Case, Fill};
@@ -14,8 +14,8 @@ use crate::kernels::batch_norm_pool::{self, Size};
 /// The pooling that is fused.
 pub const POOL: MaxPool = MaxPool::side_by_side(2);
 
-/// See the module's documentation. Inputs: x `[N, H, W, C]`, then gamma, beta, mean and variance `[C]`; output y
-/// `[N, H / 2, W / 2, C]`.
+/// See the module's documentation. Inputs: x `[N, H, W, C]`, then gamma, beta, mean and variance
+/// `[C]`; output y `[N, H / 2, W / 2, C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormMaxPool {
     /// Its activation is applied before the largest is chosen.

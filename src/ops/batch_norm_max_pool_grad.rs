@@ -1,5 +1,6 @@
-//! The gradient of [`super::batch_norm_max_pool`]: that of [`super::batch_norm_grad`], where the gradient of the
-//! normalised values is each window's dy at its first largest element, and 0 elsewhere.
+//! The gradient of [`super::batch_norm_max_pool`]: that of [`super::batch_norm_grad`], where the
+//! gradient of the normalised values is each window's dy at its first largest element, and 0
+//! elsewhere.
 
 use super::batch_norm::per_channel;
 use super::batch_norm_grad::{BatchNormGrad, Passes, gradient_shader};
@@ -10,7 +11,8 @@ use super::max_pool_grad::MaxPoolGrad;
 use super::*;
 use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_scratch, gradient_sums};
 
-/// Inputs: dy `[N, H / 2, W / 2, C]`, x `[N, H, W, C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
+/// Inputs: dy `[N, H / 2, W / 2, C]`, x `[N, H, W, C]`, gamma, beta, mean and variance `[C]`;
+/// outputs: dx, dgamma, dbeta.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormMaxPoolGrad {
     /// The forward node's.

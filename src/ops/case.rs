@@ -1,5 +1,6 @@
-//! Test cases of ops: an op, and how its inputs are filled. The same cases hold the reference against
-//! itself (numerical gradients), the CPU against the reference, and every other device against the CPU.
+//! Test cases of ops: an op, and how its inputs are filled. The same cases hold the reference
+//! against itself (numerical gradients), the CPU against the reference, and every other device
+//! against the CPU.
 
 use std::sync::Arc;
 
@@ -26,12 +27,12 @@ pub enum Fill {
     Constant(f32),
 }
 
-/// Shapes for elementwise ops: more elements than a workgroup of a GPU has invocations, an odd number of them, and one
-/// that can be treated four at a time.
+/// Shapes for elementwise ops: more elements than a workgroup of a GPU has invocations, an odd
+/// number of them, and one that can be treated four at a time.
 pub const ELEMENTWISE: [&[usize]; 2] = [&[3, 101], &[4, 9, 36]];
 
-/// Shapes for sums over rows: more columns than a workgroup of a GPU takes, and more blocks of rows than one has
-/// invocations to join them.
+/// Shapes for sums over rows: more columns than a workgroup of a GPU takes, and more blocks of rows
+/// than one has invocations to join them.
 pub const REDUCTIONS: [[usize; 2]; 2] = [[70, 132], [8300, 31]];
 
 /// An op and its inputs.

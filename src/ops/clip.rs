@@ -1,5 +1,5 @@
-//! Gradient clipping by the global norm (Pascanu et al. 2013): `g *= min(1, limit / sqrt(s))`, where s is the sum
-//! of the squares of all elements of all gradients ([`super::sum_squares`]).
+//! Gradient clipping by the global norm (Pascanu et al. 2013): `g *= min(1, limit / sqrt(s))`,
+//! where s is the sum of the squares of all elements of all gradients ([`super::sum_squares`]).
 
 use super::case::{Case, Fill};
 use super::*;

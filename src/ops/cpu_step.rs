@@ -1,6 +1,6 @@
-//! What an op does on a CPU: a closure that has settled everything that depends on shapes and on the
-//! machine (geometry, kernel, scratch), so that a run only calls it. [`crate::exec::cpu`] makes a step of each op
-//! when a plan is loaded.
+//! What an op does on a CPU: a closure that has settled everything that depends on shapes and on
+//! the machine (geometry, kernel, scratch), so that a run only calls it. [`crate::exec::cpu`] makes
+//! a step of each op when a plan is loaded.
 
 use std::fmt;
 
@@ -25,7 +25,8 @@ pub struct CpuArgs<'a> {
     /// Empty beyond the op's inputs, and for an input that shares memory with an output. Integers
     /// lie in them bit by bit.
     pub inputs: [&'a [f32]; MAX_INPUTS],
-    /// Not zeroed: they hold whatever was there before, or, for an op that works in place, the input.
+    /// Not zeroed: they hold whatever was there before, or, for an op that works in place, the
+    /// input.
     pub outputs: [&'a mut [f32]; MAX_OUTPUTS],
     /// The weights as [`Pack`] made them; empty where they may change with every run.
     pub packed: &'a [f32],
@@ -62,8 +63,8 @@ impl<'a> CpuArgs<'a> {
 type Run = dyn Fn(&mut CpuArgs) + Send + Sync;
 type PackWeights = dyn Fn(&[f32], &mut [f32]) + Send + Sync;
 
-/// A form of the weights that a step computes faster with. It is made once for weights that stay the
-/// same from run to run.
+/// A form of the weights that a step computes faster with. It is made once for weights that stay
+/// the same from run to run.
 pub struct Pack {
     /// The input that the weights are.
     pub input: usize,

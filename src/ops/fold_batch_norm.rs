@@ -1,18 +1,19 @@
-//! The weights and the bias of a convolution with the batch normalisation that follows it, in inference:
+//! The weights and the bias of a convolution with the batch normalisation that follows it, in
+//! inference:
 //!
 //! `w'[.., o] = w[.., o] s[o]` and `b'[o] = beta[o] + (b[o] - mean[o]) s[o]`, where
 //! `s = gamma / sqrt(variance + epsilon)`
 //!
-//! so that `x * w' + b'` is the normalisation of `x * w + b`. In a plan that leaves the parameters alone this is a
-//! constant step: it runs again only after they have changed.
+//! so that `x * w' + b'` is the normalisation of `x * w + b`. In a plan that leaves the parameters
+//! alone this is a constant step: it runs again only after they have changed.
 
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::case::{Case, Fill};
 use super::*;
 use crate::kernels::batch_norm::{self, Line, NO_CLAMP};
 
-/// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`, and the
-/// convolution's bias `[O]`, if it has one; outputs: the new w and bias.
+/// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`,
+/// and the convolution's bias `[O]`, if it has one; outputs: the new w and bias.
 #[derive(Clone, Copy, Debug)]
 pub struct FoldBatchNorm {
     /// Added to the variance.

@@ -1,4 +1,5 @@
-//! `y[n, c] = mean over p, q of x[n, p, q, c]`: what a picture holds of each feature, wherever it lies.
+//! `y[n, c] = mean over p, q of x[n, p, q, c]`: what a picture holds of each feature, wherever it
+//! lies.
 
 use super::case::{Case, Fill};
 use super::global_average_pool_grad::GlobalAveragePoolGrad;

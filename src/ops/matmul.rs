@@ -1,4 +1,5 @@
-//! `y [m, n] = op(a) op(b) + bias`, where op transposes or does not: dense layers and both their gradients.
+//! `y [m, n] = op(a) op(b) + bias`, where op transposes or does not: dense layers and both their
+//! gradients.
 
 use super::case::{Case, Fill};
 use super::sum_rows::SumRows;
@@ -6,8 +7,8 @@ use super::*;
 use crate::kernels::batch_norm::NO_CLAMP;
 use crate::kernels::matmul::{self, Product, Right};
 
-/// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and, if there
-/// is one, bias `[n]`.
+/// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and,
+/// if there is one, bias `[n]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// Whether a is given as `[k, m]`.

@@ -1,5 +1,6 @@
-//! `y[n, p, q, c] = max over i, j < window  x[n, p stride + i - padding, q stride + j - padding, c]`, of the pixels
-//! inside the borders only: padding never is the largest. Pixels that fill no whole window are left out.
+//! `y[n, p, q, c] = max over i, j < window  x[n, p stride + i - padding, q stride + j - padding,
+//! c]`, of the pixels inside the borders only: padding never is the largest. Pixels that fill no
+//! whole window are left out.
 
 use super::case::{Case, Fill};
 use super::max_pool_grad::MaxPoolGrad;
@@ -29,7 +30,8 @@ impl MaxPool {
             return Err("x must be [N, H, W, C]".into());
         };
         require(window > 0 && stride > 0, "window and stride must be positive")?;
-        // Then a window has a pixel inside the borders, and its outermost ones are inside or beside it.
+        // Then a window has a pixel inside the borders, and its outermost ones are inside or beside
+        // it.
         require(2 * padding <= window, "padding must be at most half a window")?;
         let (padded_height, padded_width) = (height + 2 * padding, width + 2 * padding);
         require(
@@ -105,7 +107,8 @@ impl Op for MaxPool {
     }
 }
 
-/// Visits every (input element, window it lies in), windows in order and elements of a window in order.
+/// Visits every (input element, window it lies in), windows in order and elements of a window in
+/// order.
 pub(crate) fn each_element(pool: MaxPool, x: &[usize], y: &[usize], mut visit: impl FnMut(usize, usize)) {
     let (height, width, channels) = (x[1], x[2], x[3]);
     for out in 0..y.iter().product() {

@@ -1,6 +1,7 @@
-//! The operations: one file each, which holds everything about the op, in this order: its mathematics, its
-//! attributes, the shape rule, the gradient rule, the CPU call, the GPU [`dispatch`], the naive `f64` reference
-//! that is its specification, and the cases it is tested with.
+//! The operations: one file each, which holds everything about the op, in this order: its
+//! mathematics, its attributes, the shape rule, the gradient rule, the CPU call, the GPU
+//! [`dispatch`], the naive `f64` reference that is its specification, and the cases it is tested
+//! with.
 //!
 //! To add an op: write `ops/foo.rs` and `shaders/foo.wgsl`, and add it to the two lists below.
 
@@ -122,8 +123,8 @@ pub enum Alias {
     None,
     /// The op computes nothing: its one output is this input under another shape.
     View(usize),
-    /// Pairs (output, input): the output takes the place of the input, always. When the op runs, the
-    /// output's buffer holds the input's values, and the input's own slice is empty.
+    /// Pairs (output, input): the output takes the place of the input, always. When the op runs,
+    /// the output's buffer holds the input's values, and the input's own slice is empty.
     InPlace(&'static [(usize, usize)]),
 }
 
@@ -195,8 +196,8 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// The tile of an op that takes `input` of each of the inputs in `cut`, and whose outputs all are
-    /// `part` of the whole op's, along `axis`.
+    /// The tile of an op that takes `input` of each of the inputs in `cut`, and whose outputs all
+    /// are `part` of the whole op's, along `axis`.
     pub fn new(
         op: impl Op,
         types: &Types,
@@ -241,8 +242,8 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Says what is wrong with the inputs; [`Graph::apply`] adds the layer and the types.
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred;
 
-    /// The gradient rule: adds the nodes that turn the gradients of the outputs (`None` where nothing
-    /// depends on one) into those of the inputs; only those in `needed` are used.
+    /// The gradient rule: adds the nodes that turn the gradients of the outputs (`None` where
+    /// nothing depends on one) into those of the inputs; only those in `needed` are used.
     ///
     /// # Errors
     /// If the op has no gradient, or its nodes cannot be added.
@@ -266,13 +267,14 @@ pub trait Op: Any + Debug + Send + Sync {
         Cost::of(types, 0)
     }
 
-    /// The op that computes `part` of the outputs along `axis` from a part of the inputs; `None` where
-    /// the outputs depend on each other along it.
+    /// The op that computes `part` of the outputs along `axis` from a part of the inputs; `None`
+    /// where the outputs depend on each other along it.
     fn tile(&self, _types: &Types, _axis: Axis, _part: Range<usize>) -> Option<Tile> {
         None
     }
 
-    /// The specification: computes the outputs naively in `f64`. Integers are passed as their values.
+    /// The specification: computes the outputs naively in `f64`. Integers are passed as their
+    /// values.
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
 
     /// The work of a CPU. What it computes must not depend on the number of threads.
@@ -296,8 +298,8 @@ pub(crate) fn all_floats(inputs: &[&TensorType]) -> std::result::Result<(), Stri
     wrong.map_or(Ok(()), |i| Err(format!("input {i} is {}, but must be f32", inputs[i])))
 }
 
-/// Fails a shape rule. Kernels ask for their geometry in every run, so give `format_args!`, not `format!`: text
-/// is allocated only when there is something to say.
+/// Fails a shape rule. Kernels ask for their geometry in every run, so give `format_args!`, not
+/// `format!`: text is allocated only when there is something to say.
 pub(crate) fn require(condition: bool, problem: impl Display) -> std::result::Result<(), String> {
     if condition { Ok(()) } else { Err(problem.to_string()) }
 }

@@ -1,10 +1,12 @@
-//! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The scale turns
-//! a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store it.
+//! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The
+//! scale turns a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store
+//! it.
 
 use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 
-/// See the module's documentation. Inputs: average and x of one shape; works in place on the average.
+/// See the module's documentation. Inputs: average and x of one shape; works in place on the
+/// average.
 #[derive(Clone, Copy, Debug)]
 pub struct MovingAverage {
     /// The weight of the new value (PyTorch's convention; Keras gives `1 - momentum`).

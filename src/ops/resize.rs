@@ -1,8 +1,11 @@
-//! Enlarges pictures, by bilinear interpolation between the centres of their pixels: along each dimension
+//! Enlarges pictures, by bilinear interpolation between the centres of their pixels: along each
+//! dimension
 //!
-//! `y[p] = (1 - t) x[i] + t x[min(i + 1, size - 1)]`, with `i + t = clamp((p + 1/2) size / out_size - 1/2, 0, size - 1)`
+//! `y[p] = (1 - t) x[i] + t x[min(i + 1, size - 1)]`, with `i + t = clamp((p + 1/2) size / out_size
+//! - 1/2, 0, size - 1)`
 //!
-//! as OpenCV and PyTorch (`align_corners=False`) do it. There is no gradient: it is applied to pictures, which need none.
+//! as OpenCV and PyTorch (`align_corners=False`) do it. There is no gradient: it is applied to
+//! pictures, which need none.
 
 use super::case::{Case, Fill};
 use super::*;
@@ -11,7 +14,8 @@ use crate::kernels::resize;
 /// See the module's documentation. Input `[N, H, W, C]`, output `[N, height, width, C]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resize {
-    /// Of the output; at least the input's, because to shrink a picture takes a mean, not two neighbours.
+    /// Of the output; at least the input's, because to shrink a picture takes a mean, not two
+    /// neighbours.
     pub height: usize,
     /// As for the height.
     pub width: usize,

@@ -1,10 +1,11 @@
-//! A depthwise-separable convolution (Howard et al., "MobileNets", 2017): a depthwise [`super::conv`] and the
-//! 1x1 one that follows it, as one op, NHWC:
+//! A depthwise-separable convolution (Howard et al., "MobileNets", 2017): a depthwise
+//! [`super::conv`] and the 1x1 one that follows it, as one op, NHWC:
 //!
 //! `z = activation(x * w + b)`, every channel by itself;
 //! `y[n, p, q, o] = activation'(b'[o] + sum over c  z[n, p, q, c] w'[c, o])`
 //!
-//! A rule of the CPU puts it there, in inference: z never leaves the cache. A GPU has no shader for it.
+//! A rule of the CPU puts it there, in inference: z never leaves the cache. A GPU has no shader for
+//! it.
 
 use super::case::{Case, Fill};
 use super::conv::{self, Conv, Padding};
@@ -14,8 +15,8 @@ use crate::kernels::conv::{Geometry, needed};
 use crate::kernels::matmul::Right;
 use crate::kernels::separable::{self, Separable, Weights};
 
-/// See the module's documentation. Inputs: x `[N, H, W, C]`, depthwise weights `[KH, KW, 1, C]` and bias
-/// `[C]`, pointwise weights `[1, 1, C, O]` and bias `[O]`; output `[N, P, Q, O]`.
+/// See the module's documentation. Inputs: x `[N, H, W, C]`, depthwise weights `[KH, KW, 1, C]` and
+/// bias `[C]`, pointwise weights `[1, 1, C, O]` and bias `[O]`; output `[N, P, Q, O]`.
 #[derive(Clone, Copy, Debug)]
 pub struct SeparableConv2d {
     /// Step of the depthwise window in pixels, in both directions.

@@ -1,4 +1,5 @@
-//! Stochastic gradient descent with momentum (Sutskever et al. 2013) and weight decay, as PyTorch writes it:
+//! Stochastic gradient descent with momentum (Sutskever et al. 2013) and weight decay, as PyTorch
+//! writes it:
 //!
 //! `g = gradient + decay p`, `b = momentum b + g`, `p -= rate (g + momentum b)` with Nesterov's
 //! look-ahead, `p -= rate b` without.
@@ -7,8 +8,8 @@ use super::case::{Case, ELEMENTWISE, Fill};
 use super::*;
 use crate::kernels::{parallel, rows::BLOCK};
 
-/// Inputs: parameter p, momentum buffer b, gradient (one shape), rate `[1]`. Outputs the new p and b, in
-/// place.
+/// Inputs: parameter p, momentum buffer b, gradient (one shape), rate `[1]`. Outputs the new p and
+/// b, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
     /// How much of the buffer stays.

@@ -1,5 +1,5 @@
-//! Cross-entropy of a softmax with integer labels and label smoothing s (Szegedy et al. 2016), averaged
-//! over the rows whose label is not [`IGNORE`]:
+//! Cross-entropy of a softmax with integer labels and label smoothing s (Szegedy et al. 2016),
+//! averaged over the rows whose label is not [`IGNORE`]:
 //!
 //! `loss = mean of -sum over c  t[c] log softmax(z)[c]`, with `t = (1 - s) onehot(label) + s / C`
 
@@ -10,8 +10,9 @@ use super::*;
 /// The label of a row that does not count: padding of a last, incomplete batch.
 pub const IGNORE: u32 = u32::MAX;
 
-/// Inputs: logits z `[N, C]`, labels `u32 [N]`. Outputs: the loss `[1]`, and `[3]`: the loss summed over
-/// rows, how many rows have their largest logit (the first of equals) at the label, how many count.
+/// Inputs: logits z `[N, C]`, labels `u32 [N]`. Outputs: the loss `[1]`, and `[3]`: the loss summed
+/// over rows, how many rows have their largest logit (the first of equals) at the label, how many
+/// count.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxCrossEntropy {
     /// In [0, 1).
@@ -142,7 +143,8 @@ pub fn cases() -> Vec<Case> {
     let plain = plain.map(|(rows, classes, smoothing)| {
         case(rows, classes, smoothing, Fill::Uniform(-4.0, 4.0)).differentiable(&[0])
     });
-    // Many equal logits, of which the first counts as the answer; and some whose exponentials would overflow.
+    // Many equal logits, of which the first counts as the answer; and some whose exponentials would
+    // overflow.
     let special = [case(40, 10, 0.1, Fill::Below(3)), case(40, 10, 0.1, Fill::Uniform(-200.0, 200.0))];
     plain.into_iter().chain(special).collect()
 }

@@ -1,4 +1,5 @@
-//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in ignored rows.
+//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in
+//! ignored rows.
 
 use super::case::{Case, Fill};
 use super::softmax_cross_entropy::{IGNORE, check, softmax};

@@ -34,7 +34,8 @@ impl Axis {
         if low > high {
             (low, high) = (0.0, 1.0);
         }
-        // A nearly flat line, one epoch for example, should look flat, not blown up to the panel's height.
+        // A nearly flat line, one epoch for example, should look flat, not blown up to the panel's
+        // height.
         let least = (high.abs().max(low.abs()) * 0.02).max(1e-6);
         if high - low < least {
             let middle = (low + high) / 2.0;

@@ -28,8 +28,9 @@ const NOT_SAFETENSORS: &str =
 /// Reads every tensor of a safetensors file as `f32`, in the file's own (PyTorch's) layout.
 ///
 /// F64 (rounded to F32), F32, F16 and BF16 are read. PyTorch's step counters
-/// (`...num_batches_tracked`) are skipped: they are no weights. The file's real size, and what memory is free, are known before anything is
-/// allocated, so a header that promises more than there is costs nothing.
+/// (`...num_batches_tracked`) are skipped: they are no weights. The file's real size, and what
+/// memory is free, are known before anything is allocated, so a header that promises more than
+/// there is costs nothing.
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be opened, is cut short or damaged, or holds a tensor of

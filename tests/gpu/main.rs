@@ -1,5 +1,5 @@
-//! Whole plans on a GPU: step by step against the CPU, a training beside the CPU's, and what happens when the
-//! GPU fails.
+//! Whole plans on a GPU: step by step against the CPU, a training beside the CPU's, and what
+//! happens when the GPU fails.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -40,7 +40,8 @@ impl Training {
         Training { spec: train::spec(&settings, &data), settings, images: data.train }
     }
 
-    /// Of a narrow model, on pictures that are enlarged to 48 pixels: at stride 2 these become 24, 12, 6, 3 and 2.
+    /// Of a narrow model, on pictures that are enlarged to 48 pixels: at stride 2 these become 24,
+    /// 12, 6, 3 and 2.
     fn narrow(model: &'static Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
         let mut training = Training::of(model, optimizer, batch_size);
         training.spec.variant = Variant { input_size: 48, width: 0.25, ..training.spec.variant };

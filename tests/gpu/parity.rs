@@ -1,5 +1,5 @@
-//! The real training plan, one step after the other: the GPU gets what the CPU computed so far, so that errors do
-//! not add up and the first step that differs is the one that is wrong.
+//! The real training plan, one step after the other: the GPU gets what the CPU computed so far, so
+//! that errors do not add up and the first step that differs is the one that is wrong.
 
 use std::collections::HashMap;
 
@@ -20,11 +20,12 @@ use cifar_engine::train::optimizer::Optimizer;
 use super::common::gpu::{self, corrupted};
 use super::{Training, steps};
 
-/// Of the largest value: sums of up to some ten thousand terms, in another order, that may cancel in part.
+/// Of the largest value: sums of up to some ten thousand terms, in another order, that may cancel
+/// in part.
 const TOLERANCE: f32 = 1e-4;
 
-/// The trainings that are compared: of the CNN and of the MobileNets. A classifier of zeros, as the recipe has it,
-/// would send no gradient back in the first step.
+/// The trainings that are compared: of the CNN and of the MobileNets. A classifier of zeros, as the
+/// recipe has it, would send no gradient back in the first step.
 fn training(model: &'static Architecture, optimizer: Optimizer) -> Training {
     let mut training = match model.has_variants {
         true => Training::narrow(model, optimizer, 8),
@@ -64,9 +65,9 @@ fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
     memory
 }
 
-/// What a sum over rows adds up: it may cancel down to the rounding of these. So do the gradient of gamma before a depthwise
-/// convolution and a batch norm, which undo any scale; and the mean of what a linear layer makes of channels whose means
-/// are 0.
+/// What a sum over rows adds up: it may cancel down to the rounding of these. So do the gradient of
+/// gamma before a depthwise convolution and a batch norm, which undo any scale; and the mean of
+/// what a linear layer makes of channels whose means are 0.
 fn terms<'a>(step: &Step, output: usize, inputs: &'a [Vec<f32>]) -> &'a [f32] {
     match (step.op.name(), output) {
         ("moments", 0) => &inputs[0],
@@ -132,7 +133,8 @@ fn every_step_of_a_training_agrees_with_the_cpu() {
     }
 }
 
-/// Corrupts the shader of a plan's `nth` step of a kind: the message names this step, and none before it.
+/// Corrupts the shader of a plan's `nth` step of a kind: the message names this step, and none
+/// before it.
 fn check_named(model: &'static Architecture, kind: &str, nth: usize, from: &'static str, to: &'static str) {
     let Some(mut gpu) = gpu::open() else { return };
     let training = training(model, Optimizer::Sgd);
@@ -195,7 +197,8 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
 /// A barrier that is missing between two dispatches would show.
 #[test]
 fn one_submission_gives_the_bits_of_one_step_at_a_time() {
-    // Of ResNet-18, whose many weights take a software GPU minutes, every kind of step is in one of the others or its own.
+    // Of ResNet-18, whose many weights take a software GPU minutes, every kind of step is in one of
+    // the others or its own.
     for &model in MODELS.iter().filter(|model| **model != &RESNET18) {
         let training = training(model, Optimizer::Adam);
         let whole = bits_after(&training, false);

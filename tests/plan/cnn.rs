@@ -1,4 +1,5 @@
-//! What the plans of the CNN must look like. Losing an optimisation silently is a bug, so it has a test.
+//! What the plans of the CNN must look like. Losing an optimisation silently is a bug, so it has a
+//! test.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -60,14 +61,16 @@ fn fusion_and_in_place_work_in_the_training_plan() {
             ("augment", 1),
             ("batch_norm_max_pool Relu", 3),
             ("batch_norm_max_pool_grad Relu", 3),
-            // The second convolution of each block, and the gradient of its weights, normalise what they read.
+            // The second convolution of each block, and the gradient of its weights, normalise what
+            // they read.
             ("conv2d moments", 3),
             ("conv2d normalised moments", 3),
             ("conv2d_weight_grad", 3),
             ("conv2d_weight_grad normalised", 3),
             ("conv2d_input_grad", 2),
             ("conv2d_input_grad norm_grad", 3),
-            // Of the dense ReLU's output, which dropout would overwrite and ReLU's gradient still reads.
+            // Of the dense ReLU's output, which dropout would overwrite and ReLU's gradient still
+            // reads.
             ("copy", 1),
             ("dropout", 2),
             ("matmul", 2 + 2 + 2),
@@ -99,8 +102,8 @@ fn traffic(plan: &Plan) -> usize {
     plan.steps.iter().map(|step| step.op.cost(&step.types).bytes as usize).sum()
 }
 
-/// Fusion saves passes over memory. The peak it leaves as it was: the unfused ReLU works in place, and what
-/// its gradient reads is kept for the next convolution's gradient anyway.
+/// Fusion saves passes over memory. The peak it leaves as it was: the unfused ReLU works in place,
+/// and what its gradient reads is kept for the next convolution's gradient anyway.
 #[test]
 fn fusion_saves_traffic_and_costs_no_memory() {
     let network = || cnn::training(&Size::full(128), Optimizer::Adam);
@@ -110,14 +113,16 @@ fn fusion_saves_traffic_and_costs_no_memory() {
     let saved = traffic(&before) - traffic(&after);
     println!("fusion saves {saved} of {} bytes; slots {}", traffic(&before), after.slot_bytes());
     let normalised = 4 * 128 * 2 * (32 * 32 * 32 + 16 * 16 * 64 + 8 * 8 * 128);
-    // Per activation, reading and writing once forward, and backward dy, y and the write of dx; per bias, reading dx.
+    // Per activation, reading and writing once forward, and backward dy, y and the write of dx; per
+    // bias, reading dx.
     let activations = 5 * normalised + normalised;
     // Of the half that is pooled: forward two, and backward three and a quarter.
     let pooled = normalised / 2 * 21 / 4;
-    // Of the other half: what lies between a convolution's gradient and that of the normalisation before it, and what two
-    // convolutions normalise as they read it.
+    // Of the other half: what lies between a convolution's gradient and that of the normalisation
+    // before it, and what two convolutions normalise as they read it.
     let between = normalised / 2 * (2 + 2);
-    // Statistics, gathered by the convolution, are read once more; and all four vectors, by both who normalise.
+    // Statistics, gathered by the convolution, are read once more; and all four vectors, by both
+    // who normalise.
     let vectors = 4 * (32 + 64 + 128);
     let statistics = 2 * vectors + (2 * 4 - 2) * vectors;
     assert_eq!(saved, activations + pooled + between - statistics);
@@ -132,8 +137,8 @@ fn inference_needs_two_activations_and_a_little() {
     let largest = types.map(|ty| ty.bytes()).max().unwrap();
     assert_eq!(largest, 4 * batch * 32 * 32 * 32);
     let pinned = 4 * batch * (32 * 32 * 3 + CLASSES);
-    // First-fit decreasing finds no room in the two for the first pooling's output, a quarter of the largest.
-    // The folded weights and biases stay from run to run.
+    // First-fit decreasing finds no room in the two for the first pooling's output, a quarter of
+    // the largest. The folded weights and biases stay from run to run.
     let folded = |(i, o): (usize, usize)| 4 * (3 * 3 * i * o + o);
     let folded: usize =
         [(3, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128)].map(folded).iter().sum();
@@ -195,8 +200,8 @@ fn feed(cpu: &mut Cpu, plan: PlanId, size: &Size, step: u32) {
     cpu.write(plan, "one", Data::F32(&[1.0])).unwrap();
 }
 
-/// Fused, a convolution's statistics are summed in other blocks: the first step may differ in the last digits, and later
-/// ones by what an optimizer makes of that. Threads change nothing.
+/// Fused, a convolution's statistics are summed in other blocks: the first step may differ in the
+/// last digits, and later ones by what an optimizer makes of that. Threads change nothing.
 #[test]
 fn fusion_changes_nothing_but_rounding_and_threads_change_nothing() {
     let size = Size::narrow(12);

@@ -1,5 +1,5 @@
-//! The planner and fusion: random graphs against a symbolic execution and the f64 interpreter, and what the
-//! CNN's plans must look like.
+//! The planner and fusion: random graphs against a symbolic execution and the f64 interpreter, and
+//! what the CNN's plans must look like.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -36,9 +36,9 @@ fn start_values(graph: &Graph) -> Values {
     given.map(|(at, v)| (v, (0..graph.ty(v).len()).map(|i| number(at, i)).collect())).collect()
 }
 
-/// Runs a graph's plan on the CPU and its nodes in f64, twice in a row, so that the second run sees the
-/// updated states, and compares every output and state. All values are whole numbers that f32 holds
-/// exactly, so nothing less than equality will do.
+/// Runs a graph's plan on the CPU and its nodes in f64, twice in a row, so that the second run sees
+/// the updated states, and compares every output and state. All values are whole numbers that f32
+/// holds exactly, so nothing less than equality will do.
 fn check_numbers(graph: &Graph, plan: &Plan) -> Result<(), String> {
     let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|&v| v as f32).collect() };
     let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
@@ -85,7 +85,8 @@ proptest! {
     }
 }
 
-/// The generator reaches what the planner must get right; a proof over trivial graphs proves nothing.
+/// The generator reaches what the planner must get right; a proof over trivial graphs proves
+/// nothing.
 #[test]
 fn random_graphs_are_not_trivial() {
     use proptest::strategy::ValueTree;
@@ -168,7 +169,8 @@ fn dead_nodes_vanish() {
     assert_eq!(plan.slots.len(), 2);
 }
 
-/// The sum of the gradient that a normalisation passes on is zero only with the moments of what was normalised.
+/// The sum of the gradient that a normalisation passes on is zero only with the moments of what was
+/// normalised.
 #[test]
 fn a_sum_is_left_out_only_where_it_is_zero() {
     let ops = |own_moments: bool| -> Vec<&str> {
@@ -189,8 +191,8 @@ fn a_sum_is_left_out_only_where_it_is_zero() {
     assert_eq!(ops(false), ["moments", "batch_norm_grad", "sum_rows"]);
 }
 
-/// The CPU may take each of two pictures through a plan by itself, but not half of the weights with it, even if they are
-/// computed there and have two rows.
+/// The CPU may take each of two pictures through a plan by itself, but not half of the weights with
+/// it, even if they are computed there and have two rows.
 #[test]
 fn weights_with_as_many_rows_as_there_are_pictures_are_not_shared_out() {
     let mut graph = Graph::new();
@@ -204,7 +206,8 @@ fn weights_with_as_many_rows_as_there_are_pictures_are_not_shared_out() {
     check_numbers(&graph, &Plan::compile(&graph).unwrap()).unwrap();
 }
 
-/// `sum = (x + x) column by column`, `y = relu of a copy of x`, as a plan whose slots the caller chooses.
+/// `sum = (x + x) column by column`, `y = relu of a copy of x`, as a plan whose slots the caller
+/// chooses.
 fn by_hand(doubled: usize, copied: usize) -> (Graph, Plan) {
     // A single picture, so to speak: of several, the CPU would compute each in memory of its own.
     let ty = TensorType::f32([1, 6]);

@@ -1,6 +1,6 @@
-//! Runs a plan on symbols instead of numbers, without knowing how the planner thinks: every place remembers
-//! the expression that was last written to it. A value that was overwritten while it was still needed shows
-//! as a wrong expression in an output or state.
+//! Runs a plan on symbols instead of numbers, without knowing how the planner thinks: every place
+//! remembers the expression that was last written to it. A value that was overwritten while it was
+//! still needed shows as a wrong expression in an output or state.
 
 use std::collections::HashMap;
 
@@ -141,8 +141,9 @@ fn meaning(graph: &Graph, symbols: &mut Symbols, run: usize) -> HashMap<Value, S
     meaning
 }
 
-/// Checks that after a run of the plan every output and state holds what the graph says, and every input what
-/// the host wrote; and again after a second run, with other inputs and the same states, without the constant steps.
+/// Checks that after a run of the plan every output and state holds what the graph says, and every
+/// input what the host wrote; and again after a second run, with other inputs and the same states,
+/// without the constant steps.
 pub fn check(graph: &Graph, plan: &Plan) -> Result<(), String> {
     let mut memory = Memory::new(plan);
     for (run, first) in [0, plan.constants].into_iter().enumerate() {

@@ -184,8 +184,8 @@ impl Cpu {
     }
 }
 
-/// Runs a step on operands that are at least as long as their types; an input that shares memory with an
-/// output is empty.
+/// Runs a step on operands that are at least as long as their types; an input that shares memory
+/// with an output is empty.
 fn call(
     work: &CpuStep,
     types: &Types,

@@ -1,4 +1,5 @@
-//! Rewriting rules that a CPU's caches make worthwhile: what one op writes is used while it is still in the cache.
+//! Rewriting rules that a CPU's caches make worthwhile: what one op writes is used while it is
+//! still in the cache.
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ const GATHERED_MOMENTS: Rule = Rule {
     apply: gathered_moments,
 };
 
-/// Each worker normalises what it reads, in its cache: the normalised values are neither written nor kept.
+/// Each worker normalises what it reads, in its cache: the normalised values are neither written
+/// nor kept.
 const NORMALISED_INPUT: Rule = Rule {
     name: "normalised input",
     replaces: "conv(batch_norm_infer(x, ..), w) => conv[normalise](x, w, ..)",
@@ -44,7 +46,8 @@ const NORMALISED_INPUT: Rule = Rule {
     apply: normalised_input,
 };
 
-/// The sums that dx needs are gathered from each block of dy as it is written, and dx takes the place of dy.
+/// The sums that dx needs are gathered from each block of dy as it is written, and dx takes the
+/// place of dy.
 const GATHERED_GRADIENT: Rule = Rule {
     name: "gathered gradient",
     replaces: "batch_norm_grad(conv_input_grad(dz, w), x, ..) => conv_input_grad[norm_grad](dz, w, x, ..)",

@@ -1,12 +1,13 @@
-//! Steps of a plan that are worth running tile by tile (fused-layer tiling): instead of all workers on one step after
-//! the other, each takes a part of the data through all of them, so that what lies between stays in its own
-//! cache and nobody waits for anybody. It changes no bit of the results. There are two kinds:
+//! Steps of a plan that are worth running tile by tile (fused-layer tiling): instead of all workers
+//! on one step after the other, each takes a part of the data through all of them, so that what
+//! lies between stays in its own cache and nobody waits for anybody. It changes no bit of the
+//! results. There are two kinds:
 //!
-//! - Of a batch, each worker takes a few images ([`Axis::Batch`]) through the longest run of steps that treat
-//!   every image by itself: inference.
-//! - Of a single image that is large, each takes a band of rows ([`Axis::Rows`]) of a chain's last output, and for it
-//!   the few rows of each output before that it needs. Neighbouring bands compute the rows at their
-//!   common border twice.
+//! - Of a batch, each worker takes a few images ([`Axis::Batch`]) through the longest run of steps
+//!   that treat every image by itself: inference.
+//! - Of a single image that is large, each takes a band of rows ([`Axis::Rows`]) of a chain's last
+//!   output, and for it the few rows of each output before that it needs. Neighbouring bands
+//!   compute the rows at their common border twice.
 
 use std::ops::Range;
 
@@ -18,11 +19,12 @@ use crate::ops::{Axis, Tile};
 /// A shorter run of steps is not worth the copies at its ends.
 const SHORTEST: usize = 3;
 
-/// Elements of the largest activation of a few images (3 MB): more would leave the caches, fewer read the
-/// weights more often.
+/// Elements of the largest activation of a few images (3 MB): more would leave the caches, fewer
+/// read the weights more often.
 const IMAGES: usize = 3 << 18;
 
-/// Elements of what lies between two steps that are worth the rows computed twice (512 KB), at least.
+/// Elements of what lies between two steps that are worth the rows computed twice (512 KB), at
+/// least.
 const LARGE: usize = 1 << 17;
 
 /// Elements of what lies between two steps that a worker has at a time, at most (512 KB).
@@ -39,7 +41,8 @@ pub fn find(plan: &Plan, work: &[CpuStep], target: CpuTarget) -> Vec<Segment> {
     }
 }
 
-/// Whether what lies in a slot is read from step `after` on, or by the host, before something else is written there.
+/// Whether what lies in a slot is read from step `after` on, or by the host, before something else
+/// is written there.
 pub fn is_needed(plan: &Plan, after: usize, slot: usize) -> bool {
     let place = Place::Slot(slot);
     for step in &plan.steps[after..] {
@@ -53,7 +56,8 @@ pub fn is_needed(plan: &Plan, after: usize, slot: usize) -> bool {
     plan.outputs.iter().any(|port| port.place == place)
 }
 
-/// The batch of a step that treats every image by itself, if what belongs to the batch lies in slots.
+/// The batch of a step that treats every image by itself, if what belongs to the batch lies in
+/// slots.
 fn batch_of(step: &Step, work: &CpuStep) -> Option<usize> {
     let batch = *step.types.outputs[0].dims().first()?;
     let tile = step.op.tile(&step.types, Axis::Batch, 0..batch).filter(|_| work.splits && batch > 1)?;
@@ -74,8 +78,8 @@ fn longest(plan: &Plan, work: &[CpuStep]) -> Option<(Range<usize>, usize)> {
     runs.max_by_key(|(steps, _)| steps.len()).filter(|(steps, _)| steps.len() >= SHORTEST)
 }
 
-/// Whether a step takes for the same for every image, such as weights, what the steps themselves compute image by
-/// image.
+/// Whether a step takes for the same for every image, such as weights, what the steps themselves
+/// compute image by image.
 fn reads_what_it_splits(steps: &[Step], tiles: &[Tile]) -> bool {
     let computed: Vec<Place> = steps.iter().flat_map(|step| step.outputs.iter().copied()).collect();
     steps.iter().zip(tiles).any(|(step, tile)| {
@@ -84,7 +88,8 @@ fn reads_what_it_splits(steps: &[Step], tiles: &[Tile]) -> bool {
     })
 }
 
-/// Images of a tile: as many as the caches hold, but not so few tiles that workers would wait long for the last one.
+/// Images of a tile: as many as the caches hold, but not so few tiles that workers would wait long
+/// for the last one.
 fn images_of_a_tile(batch: usize, largest: usize, threads: usize) -> Option<usize> {
     let mut sizes = (1..=batch).rev().filter(|size| batch.is_multiple_of(*size));
     let suits = |size: &usize| {
@@ -219,8 +224,8 @@ mod tests {
         y
     }
 
-    /// Of a case with its batch cut down to one image: every band of one, two or three rows has the bits of the
-    /// whole; `None` if the op has no bands.
+    /// Of a case with its batch cut down to one image: every band of one, two or three rows has the
+    /// bits of the whole; `None` if the op has no bands.
     fn check_rows(case: &Case) -> Option<()> {
         let mut inputs: Vec<TensorType> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
         let dims = inputs[0].dims().to_vec();

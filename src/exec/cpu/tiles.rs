@@ -1,6 +1,6 @@
-//! A segment of a plan, run tile by tile: see [`super::segments`]. A worker has memory of its own for what lies
-//! between the steps; what a tile reads from before the segment it reads where it lies, and what it leaves behind
-//! it writes into a buffer that then takes the place of the plan's.
+//! A segment of a plan, run tile by tile: see [`super::segments`]. A worker has memory of its own
+//! for what lies between the steps; what a tile reads from before the segment it reads where it
+//! lies, and what it leaves behind it writes into a buffer that then takes the place of the plan's.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -128,8 +128,8 @@ impl Segment {
         sizes
     }
 
-    /// Elements of each of the plan's slots that the segment needs outside its workers' memory: calls
-    /// `need(slot, elements)`.
+    /// Elements of each of the plan's slots that the segment needs outside its workers' memory:
+    /// calls `need(slot, elements)`.
     pub fn needs_outside(&self, plan: &Plan, mut need: impl FnMut(Place, usize)) {
         for (wiring, step) in self.wiring.iter().zip(&plan.steps[self.steps.clone()]) {
             for (source, ty) in wiring.inputs.iter().zip(&step.types.inputs) {
@@ -169,7 +169,8 @@ impl Segment {
         work.map(|work| work.scratch).max().unwrap_or(0)
     }
 
-    /// Elements of memory that so many workers need, in addition to the plan's, whose slots have these lengths.
+    /// Elements of memory that so many workers need, in addition to the plan's, whose slots have
+    /// these lengths.
     pub fn elements(&self, plan: &Plan, slots: &[usize], threads: usize) -> usize {
         let worker = self.worker_slots(plan).iter().sum::<usize>() + self.worker_scratch();
         threads * worker + self.results.iter().map(|(slot, _)| slots[*slot]).sum::<usize>()

@@ -122,7 +122,8 @@ mod tests {
     use crate::train::settings::{Recipe, Settings};
     use crate::{data, train};
 
-    /// The outcome for the CNN's evaluation of so many pictures at once, with WebGPU's guaranteed limits.
+    /// The outcome for the CNN's evaluation of so many pictures at once, with WebGPU's guaranteed
+    /// limits.
     fn check_batch(batch_size: usize) -> Result<()> {
         let settings = Settings { model: &CNN, ..Recipe::Default.settings() };
         let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);

@@ -36,7 +36,8 @@ struct Launch {
 }
 
 impl Program {
-    /// Allocates the slots and binds the operands. `work` are the dispatches of each step, compiled; `states` the device's numbers of the plan's states.
+    /// Allocates the slots and binds the operands. `work` are the dispatches of each step,
+    /// compiled; `states` the device's numbers of the plan's states.
     pub fn new(
         context: &Context,
         pipelines: &Pipelines,
@@ -62,7 +63,8 @@ impl Program {
         Ok(Program { plan, slots, states, launches, readback, written, constants_of: 0 })
     }
 
-    /// Submits all steps, the constant ones only where they are asked for, without waiting for them.
+    /// Submits all steps, the constant ones only where they are asked for, without waiting for
+    /// them.
     pub fn run(&mut self, context: &Context, constants: bool) -> Result<()> {
         let first = if constants { 0 } else { self.plan.constants };
         let mut encoder = context.device.create_command_encoder(&Default::default());
@@ -158,8 +160,9 @@ impl Memory<'_> {
     }
 }
 
-/// Offset and number of the bytes of its buffer that an operand is. No more are bound than that and the rest of its
-/// last vector of four, so that a shader that reads past the end cannot see what lies there.
+/// Offset and number of the bytes of its buffer that an operand is. No more are bound than that and
+/// the rest of its last vector of four, so that a shader that reads past the end cannot see what
+/// lies there.
 pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize) {
     match operand {
         Operand::Input(i) => (0, step.types.inputs[i].bytes()),

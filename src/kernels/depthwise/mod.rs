@@ -1,10 +1,10 @@
 //! Depthwise convolutions and their two gradients, NHWC x HWC: every channel by itself.
 //!
-//! There are nine multiply-adds an element and no reuse across channels, so memory sets the pace. A vector
-//! holds neighbouring channels. The 3x3 kernels of stride 1 and 2 compute blocks of neighbouring
-//! outputs, so that each input and each weight is loaded once a block; all others take one tap at a time. A
-//! pixel outside the image is read from a row of zeros, so that no inner loop tests a border; a block that
-//! touches no border finds its pixels at fixed distances.
+//! There are nine multiply-adds an element and no reuse across channels, so memory sets the pace. A
+//! vector holds neighbouring channels. The 3x3 kernels of stride 1 and 2 compute blocks of
+//! neighbouring outputs, so that each input and each weight is loaded once a block; all others take
+//! one tap at a time. A pixel outside the image is read from a row of zeros, so that no inner loop
+//! tests a border; a block that touches no border finds its pixels at fixed distances.
 
 mod block;
 mod gather;
@@ -42,8 +42,8 @@ impl Geometry {
         self.kernel_height == 3 && self.kernel_width == 3 && self.stride <= 2
     }
 
-    /// The stride 1 convolution of the output's gradient with the mirrored kernel that gives the input's, if
-    /// it has blocks.
+    /// The stride 1 convolution of the output's gradient with the mirrored kernel that gives the
+    /// input's, if it has blocks.
     fn mirrored(&self) -> Option<Geometry> {
         let simple = self.has_blocks() && self.stride == 1 && self.pad_top <= 2 && self.pad_left <= 2;
         simple.then(|| Geometry {
@@ -85,8 +85,8 @@ pub fn forward_scratch(g: &Geometry) -> usize {
     g.in_channels
 }
 
-/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it is read: the rows that an
-/// item needs.
+/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
+/// is read: the rows that an item needs.
 pub fn forward_line_scratch(g: &Geometry) -> usize {
     let rows = (item_rows(g.out_row()) - 1) * g.stride + g.kernel_height;
     rows.min(g.in_height) * g.in_row()
@@ -121,8 +121,8 @@ pub fn forward(
     });
 }
 
-/// The rows of image `n` of the output from row `first` on, as many as fit `y`. Beside x and w it takes what the sums
-/// begin with, and zeros, one of each a channel.
+/// The rows of image `n` of the output from row `first` on, as many as fit `y`. Beside x and w it
+/// takes what the sums begin with, and zeros, one of each a channel.
 pub(super) fn forward_rows(
     isa: Isa,
     g: &Geometry,

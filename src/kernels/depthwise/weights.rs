@@ -8,8 +8,8 @@ use crate::kernels::input::Input;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Isa, Kernel, Simd};
 
-/// The batch is cut into this many groups (or fewer), each summing its own gradient, which are then added in
-/// order: the result does not depend on which worker took which group.
+/// The batch is cut into this many groups (or fewer), each summing its own gradient, which are then
+/// added in order: the result does not depend on which worker took which group.
 const GROUPS: usize = 16;
 
 /// Scratch elements of [`weight_gradient`].
@@ -17,7 +17,8 @@ pub fn weight_gradient_scratch(g: &Geometry) -> usize {
     g.in_channels + GROUPS.min(g.batch) * g.weights()
 }
 
-/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised as it is read.
+/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised
+/// as it is read.
 pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
     g.in_height * g.in_row()
 }
@@ -106,7 +107,8 @@ impl WeightRow<'_> {
     }
 }
 
-/// The gradients of a few neighbouring outputs, and the inputs that one row of the kernel reads for them.
+/// The gradients of a few neighbouring outputs, and the inputs that one row of the kernel reads for
+/// them.
 struct WeightBlock<'a, const STRIDE: usize, const COLUMNS: usize> {
     channels: usize,
     columns: Pixels<'a, COLUMNS>,
@@ -122,7 +124,8 @@ impl<const STRIDE: usize, const COLUMNS: usize> WeightBlock<'_, STRIDE, COLUMNS>
         assert!(self.columns.iter().chain(&self.outputs).all(|pixel| pixel.len() == channels));
         let whole = channels - channels % S::LANES;
         for c in (0..whole).step_by(S::LANES) {
-            // SAFETY: the vector at c ends within `channels`, which all slices have been checked against.
+            // SAFETY: the vector at c ends within `channels`, which all slices have been checked
+            // against.
             unsafe { self.vector(simd, c, dw) };
         }
         for c in whole..channels {

@@ -4,9 +4,10 @@ use super::super::batch_norm::NO_CLAMP;
 use super::super::conv::Geometry;
 use super::*;
 
-/// The largest error, relative to the largest result. The rounding of an `f32` is 6e-8; in sums of up to
-/// 1152 products the direct way loses up to 1e-6, and this one was measured to lose up to 2.7e-6 on all
-/// instruction sets. With the textbook's points it would be 7e-6: this notices a worse choice as well as a bug.
+/// The largest error, relative to the largest result. The rounding of an `f32` is 6e-8; in sums of
+/// up to 1152 products the direct way loses up to 1e-6, and this one was measured to lose up to
+/// 2.7e-6 on all instruction sets. With the textbook's points it would be 7e-6: this notices a
+/// worse choice as well as a bug.
 const BOUND: f64 = 4e-6;
 
 /// Numbers in [-1, 1) without a pattern that a tile's size could hide.
@@ -40,7 +41,8 @@ fn geometry(
     }
 }
 
-/// Adds every product of the convolution to the sum it belongs to: `add(x, w, y)` is given the indices.
+/// Adds every product of the convolution to the sum it belongs to: `add(x, w, y)` is given the
+/// indices.
 fn each_product(g: &Geometry, mut add: impl FnMut(usize, usize, usize)) {
     for at in 0..g.batch * g.out_height * g.out_width {
         let (n, p, q) =

@@ -8,8 +8,9 @@ use crate::tensor::TensorType;
 /// A forward convolution, and the types of x and w.
 type Shapes = (Conv, [TensorType; 2]);
 
-/// Convolutions that between them reach every border case: sizes that are no multiple of a tile, strides
-/// with and without leftover pixels, kernels smaller than the stride, one channel, channels equal to size.
+/// Convolutions that between them reach every border case: sizes that are no multiple of a tile,
+/// strides with and without leftover pixels, kernels smaller than the stride, one channel, channels
+/// equal to size.
 fn geometries() -> Vec<Shapes> {
     vec![
         whole([2, 8, 8, 3], [3, 3], 32, 1, Padding::Same),
@@ -23,7 +24,8 @@ fn geometries() -> Vec<Shapes> {
         whole([2, 9, 9, 2], [5, 4], 3, 3, Padding::Symmetric(2)),
         whole([1, 4, 4, 1], [2, 2], 1, 1, Padding::Symmetric(0)),
         whole([2, 3, 3, 2], [5, 5], 3, 1, Padding::Same),
-        // For Winograd's algorithm: parts of tiles, channels that fill no vector or no block, many images.
+        // For Winograd's algorithm: parts of tiles, channels that fill no vector or no block, many
+        // images.
         whole([1, 4, 4, 16], [3, 3], 16, 1, Padding::Same),
         whole([2, 9, 7, 17], [3, 3], 18, 1, Padding::Same),
         whole([1, 5, 10, 33], [3, 3], 70, 1, Padding::Symmetric(2)),
@@ -31,9 +33,9 @@ fn geometries() -> Vec<Shapes> {
     ]
 }
 
-/// Convolutions too large for numerical gradients: on a GPU, several tiles in both directions of one of the three
-/// products and two slices of its depth, with and without vectors; on a CPU, two blocks of input channels, and weights that
-/// are added up in two parts.
+/// Convolutions too large for numerical gradients: on a GPU, several tiles in both directions of
+/// one of the three products and two slices of its depth, with and without vectors; on a CPU, two
+/// blocks of input channels, and weights that are added up in two parts.
 fn large_geometries() -> Vec<Shapes> {
     vec![
         whole([2, 9, 11, 32], [3, 3], 36, 1, Padding::Same),
@@ -50,9 +52,10 @@ fn whole(x: [usize; 4], kernel: [usize; 2], out: usize, stride: usize, padding: 
     (Conv::new(stride, padding, 1), [TensorType::f32(x), TensorType::f32(w)])
 }
 
-/// Convolutions that between them reach every border case: both fast kernels and the general one, sizes that
-/// are no multiple of a block, channels that are no multiple of a vector, one channel, channels equal to size,
-/// strides with leftover pixels, kernels smaller than the stride, padding wider than the kernel.
+/// Convolutions that between them reach every border case: both fast kernels and the general one,
+/// sizes that are no multiple of a block, channels that are no multiple of a vector, one channel,
+/// channels equal to size, strides with leftover pixels, kernels smaller than the stride, padding
+/// wider than the kernel.
 pub(crate) fn depthwise_geometries() -> Vec<Shapes> {
     vec![
         depthwise([2, 8, 8, 8], [3, 3], 1, Padding::Same),
@@ -156,8 +159,8 @@ fn vectors(channels: usize, ranges: [(f32, f32); 4]) -> [(TensorType, Fill); 4] 
     ranges.map(|(low, high)| (TensorType::f32([channels]), Fill::Uniform(low, high)))
 }
 
-/// A convolution of what a normalisation puts out. The padding is 0 in that, which would show if it were
-/// normalised as well.
+/// A convolution of what a normalisation puts out. The padding is 0 in that, which would show if it
+/// were normalised as well.
 fn normalised(i: usize, (conv, [x, second]): Shapes) -> Case {
     let input = Some(Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 3] });
     let vectors = vectors(x.shape.last(), [(0.5, 1.5), (0.5, 1.0), (-0.5, 0.5), (0.2, 2.0)]);

@@ -1,5 +1,5 @@
-//! Convolutions on a CPU: which kernel, how its input is normalised on the way in, and what is done with
-//! each block of its output while it is in the cache.
+//! Convolutions on a CPU: which kernel, how its input is normalised on the way in, and what is done
+//! with each block of its output while it is in the cache.
 
 use super::{Conv, Geometry, Operands, Output, Pass};
 use crate::kernels::batch_norm::{
@@ -137,8 +137,8 @@ struct Operand<'a> {
     packed: &'a [f32],
 }
 
-/// Elements of scratch that a kernel needs, those that each thread needs in addition to normalise the
-/// input, and the blocks of the output that an epilogue gets to see.
+/// Elements of scratch that a kernel needs, those that each thread needs in addition to normalise
+/// the input, and the blocks of the output that an epilogue gets to see.
 fn needs(conv: &Conv, g: &Geometry, target: CpuTarget) -> (usize, usize, usize) {
     let isa = target.isa;
     let all = |(shared, each): conv::Scratch| shared + target.threads * each;

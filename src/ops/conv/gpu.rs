@@ -1,5 +1,6 @@
-//! Convolutions on a GPU. What only a CPU's cache makes worthwhile (an input that is normalised as it is
-//! read, what is gathered from the output's blocks) has no shader, and no rule of the GPU asks for it.
+//! Convolutions on a GPU. What only a CPU's cache makes worthwhile (an input that is normalised as
+//! it is read, what is gathered from the output's blocks) has no shader, and no rule of the GPU
+//! asks for it.
 
 use super::{Conv, Geometry, Operands, Output, Pass};
 use crate::kernels::matmul::Product;
@@ -125,8 +126,8 @@ impl Phase {
     }
 }
 
-/// The gradient of the pixels that meet weight (i, j); none if there are no such pixels. Where there are no such
-/// weights either, it is a product of depth 0.
+/// The gradient of the pixels that meet weight (i, j); none if there are no such pixels. Where
+/// there are no such weights either, it is a product of depth 0.
 fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
     let y = Phase::new(i, g.stride, g.pad_top, g.in_height, g.kernel_height);
     let x = Phase::new(j, g.stride, g.pad_left, g.in_width, g.kernel_width);

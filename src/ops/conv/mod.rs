@@ -3,14 +3,14 @@
 //!
 //! `y[n, p, q, o] = sum over i, j, c  x[n, p s + i - top, q s + j - left, g I + c] w[i, j, c, o]`
 //!
-//! where x is 0 outside its borders, s is the stride, I the input channels of a group and g the group
-//! of output channel o. One group is the usual convolution; as many as there are channels the
+//! where x is 0 outside its borders, s is the stride, I the input channels of a group and g the
+//! group of output channel o. One group is the usual convolution; as many as there are channels the
 //! depthwise one of Howard et al., "MobileNets" (2017).
 //!
 //! All three passes are one op, [`Conv`], because they are the three ways to read one sum of
-//! products `x w -> y` (`reference::each_product`). What a device may do on the way in or out of one is
-//! data: the input can be normalised as it is read ([`Conv::input`]); the output can get a bias and
-//! an activation, or be handed block by block to what comes next ([`Output`]).
+//! products `x w -> y` (`reference::each_product`). What a device may do on the way in or out of
+//! one is data: the input can be normalised as it is read ([`Conv::input`]); the output can get a
+//! bias and an activation, or be handed block by block to what comes next ([`Output`]).
 //!
 //! - `cpu`: the kernels of [`crate::kernels::conv`] and [`crate::kernels::depthwise`].
 //! - `gpu`: the shaders.
@@ -39,13 +39,13 @@ pub(crate) use cpu::has_epilogue;
 /// How the borders are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Padding {
-    /// As TensorFlow does: the output has `ceil(size / stride)` pixels, and of an odd amount of padding the
-    /// larger half goes to the bottom and right.
+    /// As TensorFlow does: the output has `ceil(size / stride)` pixels, and of an odd amount of
+    /// padding the larger half goes to the bottom and right.
     Same,
     /// As PyTorch does: this many zeros on every side.
     Symmetric(usize),
-    /// Output size and padding in front, along both dimensions, as a tile of another convolution has
-    /// them ([`Op::tile`]).
+    /// Output size and padding in front, along both dimensions, as a tile of another convolution
+    /// has them ([`Op::tile`]).
     Exact { size: [usize; 2], before: [usize; 2] },
 }
 
@@ -101,8 +101,8 @@ pub enum Pass {
 pub enum Output {
     /// It is the only output.
     Values,
-    /// Its mean and biased variance over every channel are two more outputs `[O]`: the first half of
-    /// a batch normalisation.
+    /// Its mean and biased variance over every channel are two more outputs `[O]`: the first half
+    /// of a batch normalisation.
     Moments,
     /// It is the gradient of what a batch normalisation put out, and becomes that of what the
     /// normalisation took, x, with dgamma and dbeta `[C]` for two more outputs. Five more inputs:
@@ -110,8 +110,8 @@ pub enum Output {
     NormGrad(Normalise),
 }
 
-/// A convolution. Inputs: the two of its [`Pass`]; a bias `[O]`, if there is one; gamma, beta, mean and
-/// variance `[C]` of the normalisation of x, if there is one; those of [`Output`].
+/// A convolution. Inputs: the two of its [`Pass`]; a bias `[O]`, if there is one; gamma, beta, mean
+/// and variance `[C]` of the normalisation of x, if there is one; those of [`Output`].
 #[derive(Clone, PartialEq)]
 pub struct Conv {
     /// Which product.

@@ -60,8 +60,8 @@ fn result(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>
     }
 }
 
-/// Visits every product of the sum: the indices into x, w and y. The three passes of a convolution are
-/// the three ways to read it.
+/// Visits every product of the sum: the indices into x, w and y. The three passes of a convolution
+/// are the three ways to read it.
 pub fn each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
     let at = |dims: [usize; 3], i: [usize; 4]| ((i[0] * dims[0] + i[1]) * dims[1] + i[2]) * dims[2] + i[3];
     let inside = |out: usize, k: usize, pad: usize, size: usize| {

@@ -1,4 +1,5 @@
-//! The opposite of [`super::reduce`]: every element counts for all of some axes, `y[o, r, i] = x[o, i]`.
+//! The opposite of [`super::reduce`]: every element counts for all of some axes, `y[o, r, i] = x[o,
+//! i]`.
 
 use super::reduce::{Kind, Reduce, around, without};
 use crate::kernels::parallel;

@@ -1,6 +1,6 @@
-//! The table of elementwise functions: a row has a name, the formula and the derivative. The CPU kernel, the
-//! reference and the gradient follow from it; `shaders/include/function.wgsl` has the same table for a GPU, by the
-//! rows' numbers.
+//! The table of elementwise functions: a row has a name, the formula and the derivative. The CPU
+//! kernel, the reference and the gradient follow from it; `shaders/include/function.wgsl` has the
+//! same table for a GPU, by the rows' numbers.
 
 use crate::kernels::functions::{self, Real};
 use crate::kernels::simd::Isa;

@@ -1,9 +1,9 @@
-//! Elementwise functions, of one operand ([`unary`]) and of two ([`binary`]), and what goes with them to compose
-//! layers of: sums, means and maxima over axes ([`reduce`]), their opposite ([`expand`]), and a constant factor
-//! ([`scale`]).
+//! Elementwise functions, of one operand ([`unary`]) and of two ([`binary`]), and what goes with
+//! them to compose layers of: sums, means and maxima over axes ([`reduce`]), their opposite
+//! ([`expand`]), and a constant factor ([`scale`]).
 //!
-//! A function is a row of [`function`]'s table and a case of `shaders/include/function.wgsl`: everything else,
-//! gradient and tests included, follows.
+//! A function is a row of [`function`]'s table and a case of `shaders/include/function.wgsl`:
+//! everything else, gradient and tests included, follows.
 
 pub mod binary;
 pub mod expand;

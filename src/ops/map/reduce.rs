@@ -1,5 +1,5 @@
-//! Sum, mean or maximum over neighbouring axes, which the output does not have:
-//! `y[o, i] = sum over r of x[o, r, i]`, where o stands for the axes before them and i for those after.
+//! Sum, mean or maximum over neighbouring axes, which the output does not have: `y[o, i] = sum over
+//! r of x[o, r, i]`, where o stands for the axes before them and i for those after.
 
 use super::binary::{Binary, Function2};
 use super::expand::Expand;
@@ -90,7 +90,8 @@ impl Op for Reduce {
         CpuStep::new(move |args| {
             let x = args.inputs[0];
             let (y, _) = args.output();
-            // A block of neighbouring outputs: no fewer than a vector, no more than a part of a row.
+            // A block of neighbouring outputs: no fewer than a vector, no more than a part of a
+            // row.
             let block = 16.min(after);
             let items = y.chunks_mut(after).enumerate().flat_map(|(before, row)| {
                 row.chunks_mut(block).enumerate().map(move |(i, y)| (before * along * after + i * block, y))

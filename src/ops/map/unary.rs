@@ -1,4 +1,5 @@
-//! `y = f(x)` and its gradient `dx = dy f'(x)`, elementwise, for the functions of [`super::function`].
+//! `y = f(x)` and its gradient `dx = dy f'(x)`, elementwise, for the functions of
+//! [`super::function`].
 
 use super::function::{Function, Of};
 use crate::ops::case::{Case, ELEMENTWISE, Fill};
