@@ -69,6 +69,12 @@ fn a_value_of_another_graph_is_told() {
     assert!(message(other.update(state, foreign)).contains(told));
     graph.output("foreign", foreign);
     assert!(message(Plan::compile(&graph)).contains(told));
+    // Also one whose number this graph does not have.
+    let (mut larger, mut last, _) = small();
+    (0..20).for_each(|_| last = larger.apply1(RELU, &[last]).unwrap());
+    let (mut graph, ..) = small();
+    graph.output("foreign", last);
+    assert!(message(cpu().load(&graph)).contains(told));
     // A clone is no other graph.
     let mut clone = small().0.clone();
     let value = clone.values().next().unwrap();

@@ -55,7 +55,7 @@ pub struct Port {
     pub place: Place,
 }
 
-/// An executable program: pure data, the same for every device.
+/// An executable program: pure data. Each device makes its own of a graph, by its own rules.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// In the order in which they run.
@@ -121,7 +121,7 @@ impl Plan {
 }
 
 /// Checks that inputs and outputs can be told apart by their names.
-fn check_names(graph: &Graph) -> Result<()> {
+pub(super) fn check_names(graph: &Graph) -> Result<()> {
     let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
     let inputs: Vec<&str> = inputs.map(|v| graph.name(v)).collect();
     let outputs: Vec<&str> = graph.outputs.iter().map(|(name, _)| name.as_str()).collect();

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fmt;
 
+use super::plan::check_names;
 use super::{Graph, Node, Value};
 use crate::error::Result;
 use crate::ops::{Op, Types};
@@ -46,8 +47,9 @@ impl fmt::Display for Rewrite {
 /// on.
 ///
 /// # Errors
-/// None but those of [`Graph::apply`] for the nodes that rules add.
+/// If two inputs or two outputs have one name, or an output is a value of another graph.
 pub fn rewrite(graph: &mut Graph, rules: &[&Rule]) -> Result<Vec<Rewrite>> {
+    check_names(graph)?;
     graph.remove_dead_nodes();
     let (mut done, mut bytes) = (Vec::new(), traffic(graph));
     loop {

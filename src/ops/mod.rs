@@ -1,9 +1,12 @@
-//! The operations: one file each, which holds everything about the op, in this order: its
-//! mathematics, its attributes, the shape rule, the gradient rule, the CPU call, the GPU
-//! [`dispatch`], the naive `f64` reference that is its specification, and the cases it is tested
-//! with.
+//! The operations: a file each, or a folder for a large one, which holds everything about the op, in
+//! this order: its mathematics, its attributes, the shape rule, the gradient rule, its work on a CPU
+//! ([`cpu_step`]) and on a GPU ([`dispatch`]), the naive `f64` reference that is its specification,
+//! and the cases it is tested with.
 //!
-//! To add an op: write `ops/foo.rs` and `shaders/foo.wgsl`, and add it to the two lists below.
+//! To add an elementwise function: a row of [`map::function`] and a case of
+//! `shaders/include/function.wgsl`. To add another op: `ops/foo.rs` and `shaders/foo.wgsl`, the two
+//! lists below, a chapter of the kernel book and an error planted into the shader in `tests/ops.rs`,
+//! both of which tests ask for.
 
 use std::any::Any;
 use std::fmt::{Debug, Display};
