@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use crate::kernels::parallel::PoolError;
+
 /// What every function of this crate that can fail returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -53,6 +55,12 @@ impl Error {
     /// An [`Error::File`].
     pub fn file(path: impl AsRef<Path>, problem: impl ToString) -> Self {
         Error::File { path: path.as_ref().to_path_buf(), problem: problem.to_string() }
+    }
+
+    /// The error of threads that cannot be started.
+    pub fn threads(error: PoolError) -> Self {
+        let advice = "the limits of this user or container allow no more; try a lower --threads";
+        Error::Failed(format!("{error}; {advice}"))
     }
 
     /// The same with what else can be done, where it is about a file.

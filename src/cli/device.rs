@@ -13,7 +13,7 @@ use crate::exec::Device;
 use crate::exec::cpu::Cpu;
 use crate::exec::gpu::Gpu;
 use crate::exec::gpu::adapter::{Adapter, Choice};
-use crate::kernels::simd::Isa;
+use crate::kernels::simd::{Isa, UnknownIsa};
 
 /// Where the computation runs.
 #[derive(Args, Clone, Debug)]
@@ -123,7 +123,7 @@ impl DeviceOptions {
     /// If the instruction set is unknown or not there.
     pub fn cpu(&self) -> Result<Cpu> {
         let isa = match self.isa.as_deref() {
-            Some(name) => name.parse()?,
+            Some(name) => name.parse().map_err(|error: UnknownIsa| Error::Usage(error.to_string()))?,
             None => Isa::detect(),
         };
         Cpu::new(self.threads.into(), isa)

@@ -154,7 +154,7 @@ impl Predict {
         let Opened { mut device, name, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), manner)?;
-        let pool = parallel::pool(self.device.threads.into())?;
+        let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
         let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
         let (mut bad, mut good) = (Vec::new(), 0);
         let usual = options_of_program();

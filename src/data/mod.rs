@@ -285,7 +285,7 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
             SIZES.end()
         )));
     }
-    parallel::pool(options.threads)?.install(|| load_sized(source, size, options))
+    parallel::pool(options.threads).map_err(Error::threads)?.install(|| load_sized(source, size, options))
 }
 
 fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset> {

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::error::{Error, Result};
-
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
@@ -42,16 +40,21 @@ pub fn alone(work: impl FnOnce()) {
 ///
 /// # Errors
 /// If the operating system gives no threads.
-pub fn pool(threads: usize) -> Result<ThreadPool> {
+pub fn pool(threads: usize) -> Result<ThreadPool, PoolError> {
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, NonZero::get),
         threads => threads,
     };
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map_err(|error| {
-        let advice = "the limits of this user or container allow no more; try a lower --threads";
-        Error::Failed(format!("cannot start {threads} threads: {error}; {advice}"))
-    })
+    pool.map_err(|source| PoolError { threads, source })
+}
+
+/// The error of threads that the operating system does not give.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} threads: {source}")]
+pub struct PoolError {
+    threads: usize,
+    source: rayon::ThreadPoolBuildError,
 }
 
 /// How many threads [`for_each`] runs on from here.

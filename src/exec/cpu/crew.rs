@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rayon::{ThreadPool, Yield};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::parallel;
 
 /// See the module's documentation.
@@ -40,7 +40,7 @@ impl Crew {
     /// # Errors
     /// If the operating system gives no threads.
     pub fn new(threads: usize) -> Result<Crew> {
-        let pool = parallel::pool(threads)?;
+        let pool = parallel::pool(threads).map_err(Error::threads)?;
         let duty = Arc::new(Duty::default());
         let own = duty.clone();
         pool.spawn_broadcast(move |_| own.keep());

@@ -117,7 +117,8 @@ impl Gpu {
         let begin = Instant::now();
         let dispatches: Vec<&Dispatch> = work.iter().flat_map(|work| &work.list).collect();
         let (pipelines, device) = (&mut self.pipelines, &self.context.device);
-        let count = parallel::pool(0)?.install(|| pipelines.compile(device, &dispatches));
+        let count =
+            parallel::pool(0).map_err(Error::threads)?.install(|| pipelines.compile(device, &dispatches));
         self.context.check()?;
         if count > 0 {
             (self.on_compile)(count, begin.elapsed());

@@ -1,13 +1,13 @@
 //! The gradient of the weights.
 
 use super::{Geometry, Scratch};
-use crate::kernels::batch_norm::NO_CLAMP;
-use crate::kernels::brgemm::{Axis, Block, Start, Sum};
-use crate::kernels::input::Input;
-use crate::kernels::matmul::{self, Right};
-use crate::kernels::rows::AddRows;
-use crate::kernels::simd::{Isa, Kernel, Simd};
-use crate::kernels::{parallel, pointwise, winograd};
+use crate::batch_norm::NO_CLAMP;
+use crate::brgemm::{Axis, Block, Start, Sum};
+use crate::input::Input;
+use crate::matmul::{self, Right};
+use crate::rows::AddRows;
+use crate::simd::{Isa, Kernel, Simd};
+use crate::{parallel, pointwise, winograd};
 
 /// The batch is cut into this many groups (or fewer), each summing its own gradient, which are then
 /// added in order: the result does not depend on which worker took which group.

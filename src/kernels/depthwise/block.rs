@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::conv::Geometry;
-use crate::kernels::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 
 /// Neighbouring outputs whose weights' gradients are computed together: with their inputs, at
 /// stride 2, and the sums they fill the sixteen registers that AVX2 has.

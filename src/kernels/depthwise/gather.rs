@@ -2,7 +2,7 @@
 //! input.
 
 use super::super::conv::Geometry;
-use crate::kernels::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 
 /// Along one dimension, which pixels meet which taps of the kernel: target `t` receives from the
 /// source `first - k` (or `first + k`) through tap `tap + k step`, for k < count.

@@ -3,10 +3,10 @@
 use super::super::conv::Geometry;
 use super::block::{BLOCK, Pixels, pixels};
 use super::gather::Gather;
-use crate::kernels::conv::add_partials;
-use crate::kernels::input::Input;
-use crate::kernels::parallel;
-use crate::kernels::simd::{Isa, Kernel, Simd};
+use crate::conv::add_partials;
+use crate::input::Input;
+use crate::parallel;
+use crate::simd::{Isa, Kernel, Simd};
 
 /// The batch is cut into this many groups (or fewer), each summing its own gradient, which are then
 /// added in order: the result does not depend on which worker took which group.

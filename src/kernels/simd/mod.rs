@@ -17,8 +17,6 @@ mod portable;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
-
 /// A vector register of `f32` and the few operations that kernels with explicit vectors need.
 pub trait Simd: Copy + Send + Sync {
     type Vector: Copy;
@@ -202,16 +200,22 @@ impl Isa {
 }
 
 impl FromStr for Isa {
-    type Err = Error;
+    type Err = UnknownIsa;
 
-    fn from_str(name: &str) -> Result<Isa> {
-        let available = Isa::available();
-        let found = available.iter().find(|isa| isa.to_string() == name);
-        found.copied().ok_or_else(|| {
-            let names: Vec<String> = available.iter().map(Isa::to_string).collect();
-            Error::Usage(format!("instruction set '{name}' is not one of {}", names.join(", ")))
-        })
+    fn from_str(name: &str) -> Result<Isa, UnknownIsa> {
+        let found = Isa::available().into_iter().find(|isa| isa.to_string() == name);
+        found.ok_or_else(|| UnknownIsa(name.to_string()))
     }
+}
+
+/// The error of a name that is none of an instruction set of this processor.
+#[derive(Debug, thiserror::Error)]
+#[error("instruction set '{0}' is not one of {list}", list = available_names())]
+pub struct UnknownIsa(String);
+
+fn available_names() -> String {
+    let names: Vec<String> = Isa::available().iter().map(Isa::to_string).collect();
+    names.join(", ")
 }
 
 impl fmt::Display for Isa {
