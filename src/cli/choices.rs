@@ -19,12 +19,12 @@ use crate::files::read_toml;
 use crate::models::Architecture;
 use crate::nn::Norm;
 use crate::text::counted;
+use crate::train::augmentation::Augmentation;
 use crate::train::optimizer::Optimizer;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::schedule::Schedule;
 use crate::train::settings::{
-    Augmentation, Normalise, Recipe, Settings, USUAL_BATCH, rate_in_batches, usual_batch, usual_decay,
-    usual_rate,
+    Normalise, Recipe, Settings, USUAL_BATCH, rate_in_batches, usual_batch, usual_decay, usual_rate,
 };
 
 /// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file of

@@ -1,9 +1,10 @@
 //! What the figures of a finished training say is wrong with it, where it would otherwise look like
 //! any other.
 
+use super::augmentation::Augmentation;
 use super::evaluate::Evaluation;
 use super::score::best_epoch;
-use super::settings::{Augmentation, Settings};
+use super::settings::Settings;
 use crate::data::Images;
 use crate::ops::softmax_cross_entropy::first_largest;
 use crate::report::EpochMetrics;

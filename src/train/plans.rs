@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::augmentation::Augmentation;
 use super::optimizer;
-use super::settings::{Augmentation, Settings};
+use super::settings::Settings;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
