@@ -8,10 +8,10 @@ use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::{Graph, Source};
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::ops::Activation;
+use cifar_engine::ops::Function;
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::conv::{Conv, Padding};
-use cifar_engine::ops::relu::Relu;
+use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::tensor::TensorType;
 use common::{Values, evaluate};
 
@@ -24,7 +24,7 @@ fn convolution() -> Graph {
     let [d, b, w, c] = shapes.map(|(name, dims)| graph.state(name, TensorType::f32(dims)).unwrap());
     let twice = graph.apply1(Add, &[w, w]).unwrap();
     let z = graph.apply1(Conv::new(1, Padding::Same, 8).with_bias(), &[x, d, b]).unwrap();
-    let z = graph.apply1(Relu { activation: Activation::Relu6 }, &[z]).unwrap();
+    let z = graph.apply1(Unary { function: Function::Relu6 }, &[z]).unwrap();
     let y = graph.apply1(Conv::new(1, Padding::Same, 1).with_bias(), &[z, twice, c]).unwrap();
     graph.output("y", y);
     graph

@@ -11,14 +11,12 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::map::binary::{Binary, Function2};
-use cifar_engine::ops::map::function::Function;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::matmul::Matmul;
-use cifar_engine::ops::relu::Relu;
-use cifar_engine::ops::{Activation, Op};
+use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::TensorType;
 
-const RELU: Relu = Relu { activation: Activation::Relu };
+const RELU: Unary = Unary { function: Function::Relu };
 
 fn message<T>(outcome: Result<T, Error>) -> String {
     outcome.err().expect("a mistake went unnoticed").to_string()

@@ -19,10 +19,10 @@ use cifar_engine::ops::add::Add;
 use cifar_engine::ops::case::{Case, Fill};
 use cifar_engine::ops::cpu_step::{CpuStep, CpuTarget};
 use cifar_engine::ops::dispatch::Dispatches;
+use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::matmul::Matmul;
-use cifar_engine::ops::relu::Relu;
 use cifar_engine::ops::tile::{TILES, Tile, Tiling};
-use cifar_engine::ops::{self, Activation, Gradients, Op, Types};
+use cifar_engine::ops::{self, Function, Gradients, Op, Types};
 use cifar_engine::tensor::TensorType;
 use common::gpu::{self, Altered, corrupted};
 use common::{Values, evaluate};
@@ -134,7 +134,8 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("batch_norm", "group.x * LANES", "0u * LANES"),
     ("batch_norm", "own.squares / own.count", "own.squares"),
     ("batch_norm", "- mean[column] * scale", ""),
-    ("batch_norm_grad", "passes(normalise", "!passes(normalise"),
+    ("batch_norm_grad", "through(dy[at], normalise", "through(dy[at], -normalise"),
+    ("batch_norm_grad", "slope_at(value_at(x))", "slope_at(x + 3.0)"),
     ("batch_norm_grad", "more < rows.end", "true"),
     ("batch_norm_grad", "- mean[column] * slope", ""),
     ("batch_norm_grad", "block += 256u", "block += 512u"),
@@ -143,9 +144,9 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("batch_norm_max_pool", "tap / 2u * WIDTH", "tap / 2u"),
     ("batch_norm_max_pool_grad", "mine > value, Bools(before)", "mine > value, Bools(!before)"),
     ("batch_norm_max_pool_grad", "& Bools(inside)", ""),
-    ("batch_norm_max_pool_grad", "passes(own)", "Bools(true)"),
+    ("batch_norm_max_pool_grad", "(through(Value(1.0), own) > Value(0.0))", "Bools(true)"),
     ("batch_norm_infer", "variance + EPSILON", "variance"),
-    ("batch_norm_infer", "Value(6.0)", "Value(7.0)"),
+    ("batch_norm_infer", "return value_at(x);", "return x;"),
     ("batch_norm_infer", "- mean[column] * scale", ""),
     ("clip", "inverseSqrt(squares[0])", "1.0 / squares[0]"),
     ("clip", "> LIMIT * LIMIT", "> LIMIT"),
@@ -183,8 +184,7 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("max_pool_grad", "% HEIGHT + PADDING", "% HEIGHT"),
     ("moments", "away * share", "away"),
     ("moving_average", "SCALE * x[i]", "x[i]"),
-    ("relu", "Value(6.0)", "Value(5.0)"),
-    ("relu_grad", "y < Value(6.0)", "y < Value(5.0)"),
+    ("relu", "case 10u: { return max(x, Value(0.0));", "case 10u: { return x;"),
     ("resize", "+ 0.5) *", ") *"),
     ("resize", "rows.share", "columns.share"),
     ("sgd", "NESTEROV)", "!NESTEROV)"),
@@ -238,11 +238,23 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("square", "case 6u: { return x * x;", "case 6u: { return x;"),
     ("sub", "return x - y;", "return y - x;"),
     ("tanh", "Value(15.0)", "Value(1.0)"),
-    ("unary_grad", "-0.5 * v * v * v", "0.5 * v * v * v"),
-    ("unary_grad", "1.12837917", "1.1"),
-    ("unary_grad", "s + v * s * (1.0 - s)", "s + v * s"),
-    ("unary_grad", "0.134145", "0.13"),
-    ("unary_grad", "(2.0 * v + 3.0)", "(v + 3.0)"),
+    // Their derivatives.
+    ("abs_grad", "return sign(v);", "return v;"),
+    ("erf_grad", "1.12837917", "1.1"),
+    ("exp_grad", "case 2u: { return v;", "case 2u: { return -v;"),
+    ("gelu_grad", "0.39894228", "0.4"),
+    ("gelu_tanh_grad", "0.134145", "0.13"),
+    ("hard_swish_grad", "(2.0 * v + 3.0)", "(v + 3.0)"),
+    ("ln_grad", "case 3u: { return 1.0 / v;", "case 3u: { return v;"),
+    ("neg_grad", "return Value(-1.0);", "return Value(1.0);"),
+    ("relu_grad", "case 10u: { return indicator(v > Value(0.0));", "case 10u: { return indicator(v > v);"),
+    ("relu6_grad", "(v < Value(6.0))", "(v < Value(5.0))"),
+    ("rsqrt_grad", "-0.5 * v * v * v", "0.5 * v * v * v"),
+    ("sigmoid_grad", "return v * (1.0 - v);", "return v;"),
+    ("silu_grad", "s + v * s * (1.0 - s)", "s + v * s"),
+    ("sqrt_grad", "return 0.5 / v;", "return 1.0 / v;"),
+    ("square_grad", "return v + v;", "return v;"),
+    ("tanh_grad", "return 1.0 - v * v;", "return 1.0 - v;"),
 ];
 
 /// A product computed in given tiles: with vectors, or transposed, without them, in slices of the
@@ -388,7 +400,7 @@ impl Op for Broken {
             // Passes dy on as if the slope were 1 everywhere.
             return Ok(vec![grads[0]]);
         }
-        Relu { activation: Activation::Relu }.gradient(graph, node, grads, needed)
+        Unary { function: Function::Relu }.gradient(graph, node, grads, needed)
     }
 
     fn cpu(&self, _: &Types, target: CpuTarget) -> CpuStep {
@@ -408,7 +420,7 @@ impl Op for Broken {
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        Relu { activation: Activation::Relu }.reference(types, inputs)
+        Unary { function: Function::Relu }.reference(types, inputs)
     }
 }
 

@@ -11,12 +11,11 @@ use cifar_engine::ops::batch_norm::BatchNorm;
 use cifar_engine::ops::batch_norm_grad::BatchNormGrad;
 use cifar_engine::ops::batch_norm_infer::BatchNormInfer;
 use cifar_engine::ops::conv::{Conv, Padding, Pass};
+use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
 use cifar_engine::ops::max_pool_grad::MaxPoolGrad;
 use cifar_engine::ops::moments::Moments;
-use cifar_engine::ops::relu::Relu;
-use cifar_engine::ops::relu_grad::ReluGrad;
 use cifar_engine::ops::sum_rows::SumRows;
-use cifar_engine::ops::{Activation, Op, batch_norm_max_pool::POOL};
+use cifar_engine::ops::{Function, Op, batch_norm_max_pool::POOL};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::bare_spec;
 use cifar_engine::train::plans;
@@ -24,10 +23,10 @@ use cifar_engine::train::settings::{Recipe, Settings};
 
 const CHANNELS: usize = 8;
 const X: [usize; 4] = [2, 6, 6, CHANNELS];
-const RELU: Relu = Relu { activation: Activation::Relu };
-const NORM: BatchNorm = BatchNorm { epsilon: 1e-3, activation: Activation::None };
-const NORM_GRAD: BatchNormGrad = BatchNormGrad { epsilon: 1e-3, activation: Activation::None };
-const NORMALISE: BatchNormInfer = BatchNormInfer { epsilon: 1e-3, activation: Activation::None };
+const RELU: Unary = Unary { function: Function::Relu };
+const NORM: BatchNorm = BatchNorm { epsilon: 1e-3, activation: None };
+const NORM_GRAD: BatchNormGrad = BatchNormGrad { epsilon: 1e-3, activation: None };
+const NORMALISE: BatchNormInfer = BatchNormInfer { epsilon: 1e-3, activation: None };
 
 /// A graph that is built value by value, each with a name for the printed form.
 struct Sketch {
@@ -125,7 +124,7 @@ fn activation() {
         let (x, w) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]));
         let y = s.apply1("y", conv(), &[x, w]);
         let z = s.apply1("z", RELU, &[y]);
-        let kept = "y = Conv { stride: 1, padding: Same }(x, w)\nz = Relu { activation: Relu }(y)\n";
+        let kept = "y = Conv { stride: 1, padding: Same }(x, w)\nz = Unary { function: Relu }(y)\n";
         let joined = "z = Conv { stride: 1, padding: Same, activation: Relu }(x, w)\n";
         let results: &[Value] = if read_twice { &[y, z] } else { &[z] };
         check("activation", s, results, if read_twice { kept } else { joined });
@@ -138,28 +137,45 @@ fn activation_of_a_normalisation() {
     let (x, [gamma, beta, mean, var]) = (s.input("x", &X), s.vectors());
     let y = s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]);
     let z = s.apply1("z", RELU, &[y]);
-    let expected = "z = BatchNormInfer { epsilon: 0.001, activation: Relu }(x, gamma, beta, mean, var)\n";
+    let expected =
+        "z = BatchNormInfer { epsilon: 0.001, activation: Some(Relu) }(x, gamma, beta, mean, var)\n";
     check("activation", s, &[z], expected);
 }
 
 #[test]
 fn activation_grad() {
-    for activation in [Activation::Relu, Activation::Relu6] {
+    for function in [Function::Relu, Function::Relu6] {
         let mut s = Sketch::new();
         let ([x, dz], [gamma, beta, mean, var]) = (["x", "dz"].map(|name| s.input(name, &X)), s.vectors());
-        let norm = BatchNormInfer { activation: Activation::Relu, ..NORMALISE };
+        let norm = BatchNormInfer { activation: Some(Function::Relu), ..NORMALISE };
         let z = s.apply1("z", norm, &[x, gamma, beta, mean, var]);
-        let dy = s.apply1("dy", ReluGrad { activation }, &[dz, z]);
+        let dy = s.apply1("dy", UnaryGrad { function }, &[dz, z]);
         let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dy, x, gamma, beta, mean, var])[0];
         let joined = "dx, dgamma, dbeta = \
-            BatchNormGrad { epsilon: 0.001, activation: Relu }(dz, x, gamma, beta, mean, var)\n";
-        let kept = "z = BatchNormInfer { epsilon: 0.001, activation: Relu }(x, gamma, beta, mean, var)\n\
-            dy = ReluGrad { activation: Relu6 }(dz, z)\n\
+            BatchNormGrad { epsilon: 0.001, activation: Some(Relu) }(dz, x, gamma, beta, mean, var)\n";
+        let kept = "z = BatchNormInfer { epsilon: 0.001, activation: Some(Relu) }(x, gamma, beta, mean, var)\n\
+            dy = UnaryGrad { function: Relu6 }(dz, z)\n\
             dx, dgamma, dbeta = \
             BatchNormGrad { epsilon: 0.001, activation: None }(dy, x, gamma, beta, mean, var)\n";
-        let same = activation == Activation::Relu;
+        let same = function == Function::Relu;
         check("activation's gradient", s, &[dx], if same { joined } else { kept });
     }
+}
+
+/// A slope that is one of the argument: the normalised values, which nothing needs to keep.
+#[test]
+fn activation_grad_of_the_argument() {
+    let mut s = Sketch::new();
+    let ([x, dz], [gamma, beta, mean, var]) = (["x", "dz"].map(|name| s.input(name, &X)), s.vectors());
+    let y = s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]);
+    let z = s.apply1("z", Unary { function: Function::Gelu }, &[y]);
+    let dy = s.apply1("dy", UnaryGrad { function: Function::Gelu }, &[dz, y]);
+    let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dy, x, gamma, beta, mean, var])[0];
+    let expected = "y = BatchNormInfer { epsilon: 0.001, activation: None }(x, gamma, beta, mean, var)\n\
+        z = Unary { function: Gelu }(y)\n\
+        dx, dgamma, dbeta = \
+        BatchNormGrad { epsilon: 0.001, activation: Some(Gelu) }(dz, x, gamma, beta, mean, var)\n";
+    check("activation's gradient", s, &[z, dx], expected);
 }
 
 #[test]
@@ -258,13 +274,12 @@ fn separable() {
         let mut s = Sketch::new();
         let (x, w, b) = (s.input("x", &X), s.input("w", &[3, 3, 1, 8]), s.input("b", &[8]));
         let (v, c) = (s.input("v", &[1, 1, 8, 5]), s.input("c", &[5]));
-        let depthwise = Conv { activation: Activation::Relu6, ..Conv::new(2, Padding::Same, 8) };
+        let depthwise = Conv { activation: Some(Function::Relu6), ..Conv::new(2, Padding::Same, 8) };
         let y = s.apply1("y", depthwise.with_bias(), &[x, w, b]);
         let z = s.apply1("z", conv().with_bias(), &[y, v, c]);
         let a = s.apply1("a", RELU, &[z]);
         let kept = s.print();
-        let separable =
-            "z = SeparableConv2d { stride: 2, padding: Same, activations: [Relu6, None] }(x, w, b, v, c)\n";
+        let separable = "z = SeparableConv2d { stride: 2, padding: Same, activations: [Some(Relu6), None] }(x, w, b, v, c)\n";
         let result = if joined_later { a } else { z };
         check("separable", s, &[result], if joined_later { &kept } else { separable });
     }

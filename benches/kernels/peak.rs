@@ -1,7 +1,6 @@
 //! What the machine can do at most: fused multiply-adds in registers, a large matrix product, a copy of
 //! memory. The kernels' figures are read as shares of these, from the same run.
 
-use cifar_engine::kernels::batch_norm::NO_CLAMP;
 use cifar_engine::kernels::matmul::{self, Product, Right};
 use cifar_engine::kernels::peak::{MultiplyAdds, copy};
 use cifar_engine::kernels::simd::Isa;
@@ -34,7 +33,7 @@ pub fn bench(criterion: &mut Criterion, isa: Isa, threads: usize) {
                     &product,
                     (a.as_slice().into(), Right::Plain(&b)),
                     None,
-                    NO_CLAMP,
+                    None,
                     c.as_mut_slice().into(),
                     &mut scratch,
                 )

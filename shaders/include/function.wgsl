@@ -1,5 +1,9 @@
-// The table of src/ops/map/function.rs, by the rows' numbers.
+// The table of src/kernels/function.rs, by the rows' numbers; NONE for an activation that is none.
 override FUNCTION: u32;
+// Whether the derivative is one of the value, not of the argument.
+override SLOPE_OF_VALUE: bool;
+
+const NONE = 0xffffffffu;
 
 // Abramowitz and Stegun, 7.1.26.
 fn erf_of(x: Value) -> Value {
@@ -58,7 +62,7 @@ fn indicator(condition: Bools) -> Value {
     return select(Value(0.0), Value(1.0), condition);
 }
 
-// The derivative; v is the value for functions 0, 2, 4, 5, 7, 8, 10 and 11, the argument for the others.
+// The derivative; v is the value if SLOPE_OF_VALUE, else the argument.
 fn slope_at(v: Value) -> Value {
     switch FUNCTION {
         case 0u: { return Value(-1.0); }
@@ -88,4 +92,22 @@ fn slope_at(v: Value) -> Value {
             return indicator(v > Value(3.0)) + inside * (2.0 * v + 3.0) / 6.0;
         }
     }
+}
+
+fn activate(x: Value) -> Value {
+    if FUNCTION == NONE {
+        return x;
+    }
+    return value_at(x);
+}
+
+// The gradient of the argument x, from that of what `activate` made of it.
+fn through(dy: Value, x: Value) -> Value {
+    if FUNCTION == NONE {
+        return dy;
+    }
+    if SLOPE_OF_VALUE {
+        return dy * slope_at(value_at(x));
+    }
+    return dy * slope_at(x);
 }

@@ -15,7 +15,8 @@ fn passed(at: u32, line: Line) -> Value {
     let first = ((n * HEIGHT + 2u * p) * WIDTH + 2u * q) * COLUMNS + column;
     let own = normalise(x[at], line.scale, line.shift);
     let mine = activate(own);
-    var receives = passes(own) & Bools(inside);
+    // The activation is none or a cut.
+    var receives = (through(Value(1.0), own) > Value(0.0)) & Bools(inside);
     for (var tap = 0u; tap < 4u; tap++) {
         let value = activate(normalise(x[first + (tap / 2u * WIDTH + tap % 2u) * COLUMNS], line.scale, line.shift));
         let before = tap < h % 2u * 2u + w % 2u;

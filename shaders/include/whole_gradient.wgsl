@@ -1,4 +1,4 @@
 // The part of dy that passes the activation, at value `at` of x.
 fn passed(at: u32, line: Line) -> Value {
-    return select(Value(0.0), dy[at], passes(normalise(x[at], line.scale, line.shift)));
+    return through(dy[at], normalise(x[at], line.scale, line.shift));
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Node, Value};
+use crate::kernels::function::{Of, beyond_clamp};
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
@@ -13,14 +14,13 @@ use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
 use crate::ops::conv::{Conv, Output, Pass};
 use crate::ops::fold_batch_norm::FoldBatchNorm;
+use crate::ops::map::unary::{Unary, UnaryGrad};
 use crate::ops::max_pool_grad::MaxPoolGrad;
 use crate::ops::moments::Moments;
-use crate::ops::relu::Relu;
-use crate::ops::relu_grad::ReluGrad;
 use crate::ops::separable_conv2d::SeparableConv2d;
 use crate::ops::sum_rows::SumRows;
 use crate::ops::zeros::Zeros;
-use crate::ops::{Activation, Op};
+use crate::ops::{Function, Op};
 
 /// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of
 /// which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.
@@ -34,16 +34,16 @@ pub const ZERO_SUM: Rule = Rule {
 /// An activation joins what computes its input, if nothing else reads that.
 pub const ACTIVATION: Rule = Rule {
     name: "activation",
-    replaces: "relu(f(x)) => f[relu](x)",
-    when: "f is a normalisation or a forward convolution without an activation; nothing else reads f(x)",
+    replaces: "a(f(x)) => f[a](x)",
+    when: "a is elementwise, f a normalisation or a forward convolution without one; nothing else reads f(x)",
     apply: activation,
 };
 
 /// What passed the activation is worked out from x again.
 pub const ACTIVATION_GRAD: Rule = Rule {
     name: "activation's gradient",
-    replaces: "batch_norm_grad(relu_grad(dy, y), x, ..) => batch_norm_grad[relu](dy, x, ..)",
-    when: "y is the normalised x with this activation; nothing else reads the gradient between",
+    replaces: "batch_norm_grad(a_grad(dy, y), x, ..) => batch_norm_grad[a](dy, x, ..)",
+    when: "y is the normalised x, with a if its slope is one of its value; nothing else reads what is between",
     apply: activation_grad,
 };
 
@@ -60,7 +60,7 @@ pub const STATISTICS: Rule = Rule {
 pub const POOLING: Rule = Rule {
     name: "pooling",
     replaces: "max_pool(batch_norm_infer(x, ..)) => batch_norm_max_pool(x, ..), and so their gradients",
-    when: "the windows are 2x2, the statistics computed; nothing else reads what is between",
+    when: "the windows are 2x2, the statistics computed, the activation a cut; nothing else reads what is between",
     apply: pooling,
 };
 
@@ -118,12 +118,12 @@ fn zero_sum(graph: &mut Graph, index: usize) -> Result<bool> {
 
 fn activation(graph: &mut Graph, index: usize) -> Result<bool> {
     let node = &graph.nodes()[index];
-    let (Some(&Relu { activation }), &[x], &[y]) = (downcast(node), &node.inputs[..], &node.outputs[..])
+    let (Some(&Unary { function }), &[x], &[y]) = (downcast(node), &node.inputs[..], &node.outputs[..])
     else {
         return Ok(false);
     };
     let Some(before) = graph.producer(x) else { return Ok(false) };
-    let Some(op) = with_activation(&graph.nodes()[before], activation) else { return Ok(false) };
+    let Some(op) = with_activation(&graph.nodes()[before], function) else { return Ok(false) };
     if graph.nodes()[before].outputs[0] != x || !graph.only_reader(x, index) {
         return Ok(false);
     }
@@ -134,31 +134,30 @@ fn activation(graph: &mut Graph, index: usize) -> Result<bool> {
 }
 
 /// A node's op with the activation applied to its first output, if it has none yet.
-fn with_activation(node: &Node, activation: Activation) -> Option<Arc<dyn Op>> {
-    if let Some(&op @ BatchNorm { activation: Activation::None, .. }) = downcast(node) {
+fn with_activation(node: &Node, function: Function) -> Option<Arc<dyn Op>> {
+    let activation = Some(function);
+    if let Some(&op @ BatchNorm { activation: None, .. }) = downcast(node) {
         return Some(Arc::new(BatchNorm { activation, ..op }));
     }
-    if let Some(&op @ BatchNormInfer { activation: Activation::None, .. }) = downcast(node) {
+    if let Some(&op @ BatchNormInfer { activation: None, .. }) = downcast(node) {
         return Some(Arc::new(BatchNormInfer { activation, ..op }));
     }
-    if let Some(&SeparableConv2d { activations: [first, Activation::None], stride, padding }) = downcast(node)
-    {
+    if let Some(&SeparableConv2d { activations: [first, None], stride, padding }) = downcast(node) {
         return Some(Arc::new(SeparableConv2d { activations: [first, activation], stride, padding }));
     }
     let conv: &Conv = downcast(node)?;
-    let plain =
-        conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation == Activation::None;
+    let plain = conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation.is_none();
     plain.then(|| Arc::new(Conv { activation, ..conv.clone() }) as Arc<dyn Op>)
 }
 
 fn activation_grad(graph: &mut Graph, index: usize) -> Result<bool> {
     let node = &graph.nodes()[index];
-    let Some(&op @ BatchNormGrad { activation: Activation::None, .. }) = downcast(node) else {
+    let Some(&op @ BatchNormGrad { activation: None, .. }) = downcast(node) else {
         return Ok(false);
     };
     let masked = node.inputs[0];
-    let Some((relu, &ReluGrad { activation })) = graph.producer_of(masked) else { return Ok(false) };
-    let [dy, y] = graph.nodes()[relu].inputs[..] else { return Ok(false) };
+    let Some((slope, &UnaryGrad { function })) = graph.producer_of(masked) else { return Ok(false) };
+    let [dy, y] = graph.nodes()[slope].inputs[..] else { return Ok(false) };
     let Some(norm) = graph.producer(y).map(|norm| &graph.nodes()[norm]) else { return Ok(false) };
     let forward = match (downcast(norm), downcast(norm)) {
         (Some(&BatchNorm { activation, .. }), _) | (_, Some(&BatchNormInfer { activation, .. })) => {
@@ -166,12 +165,13 @@ fn activation_grad(graph: &mut Graph, index: usize) -> Result<bool> {
         }
         _ => return Ok(false),
     };
-    let same = forward == activation && node.inputs[1..].starts_with(&norm.inputs);
+    let expected = (function.slope_of() == Of::Y).then_some(function);
+    let same = forward == expected && node.inputs[1..].starts_with(&norm.inputs);
     if !same || norm.outputs[0] != y || !graph.only_reader(masked, index) {
         return Ok(false);
     }
     let node = graph.node_mut(index);
-    node.op = Arc::new(BatchNormGrad { activation, ..op });
+    node.op = Arc::new(BatchNormGrad { activation: Some(function), ..op });
     node.inputs[0] = dy;
     Ok(true)
 }
@@ -196,7 +196,8 @@ fn pooling(graph: &mut Graph, index: usize) -> Result<bool> {
     }
     let (normalised, pooled) = (node.inputs[0], node.outputs[0]);
     let Some((norm, &op)) = graph.producer_of::<BatchNormInfer>(normalised) else { return Ok(false) };
-    if graph.producer(graph.nodes()[norm].inputs[3]).is_none() || graph.is_result(normalised) {
+    let cuts = beyond_clamp(op.activation).is_none();
+    if graph.producer(graph.nodes()[norm].inputs[3]).is_none() || graph.is_result(normalised) || !cuts {
         return Ok(false);
     }
     let others: Vec<usize> = graph.readers(normalised).filter(|&reader| reader != index).collect();
@@ -241,8 +242,7 @@ fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2
 pub(super) fn foldable(graph: &Graph, norm: usize) -> Option<usize> {
     let x = graph.nodes()[norm].inputs[0];
     let (index, conv) = graph.producer_of::<Conv>(x)?;
-    let plain =
-        conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation == Activation::None;
+    let plain = conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation.is_none();
     (plain && graph.only_reader(x, norm)).then_some(index)
 }
 

@@ -2,29 +2,10 @@
 
 use std::ops::Range;
 
+use super::function::{Activation, Clamp, Function, Of, Slopes, Values, beyond_clamp, clamp_of};
 use super::parallel;
 use super::rows::{self, AddRows, BLOCK, LANES, add_parts, partials};
 use super::simd::{Isa, Kernel, Simd};
-
-/// The range an activation clamps to: `(0, inf)` for ReLU, `(0, 6)` for ReLU6, everything for none.
-pub type Clamp = (f32, f32);
-
-/// What changes nothing.
-pub const NO_CLAMP: Clamp = (f32::NEG_INFINITY, f32::INFINITY);
-
-/// Clamps what a kernel has just written.
-pub struct ClampRow<'a> {
-    pub clamp: Clamp,
-    pub y: &'a mut [f32],
-}
-
-impl Kernel for ClampRow<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        self.y.iter_mut().for_each(|y| *y = y.clamp(self.clamp.0, self.clamp.1));
-    }
-}
 
 /// Elements of a block's part of the moments: means, sums of squared deviations, the number of rows. Vectors begin where
 /// cache lines do.
@@ -118,12 +99,12 @@ impl Kernel for BlockMoments<'_> {
     }
 }
 
-/// What becomes of x: `clamp(x * scale + shift)`, a scale and a shift for every channel.
+/// What becomes of x: `activation(x * scale + shift)`, a scale and a shift for every channel.
 #[derive(Clone, Copy)]
 pub struct Line<'a> {
     pub scale: &'a [f32],
     pub shift: &'a [f32],
-    pub clamp: Clamp,
+    pub activation: Activation,
 }
 
 impl<'a> Line<'a> {
@@ -133,7 +114,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// `y = clamp(x * scale + shift)`.
+/// `y = activation(x * scale + shift)`.
 pub fn apply(isa: Isa, x: &[f32], line: Line, y: &mut [f32]) {
     let block = BLOCK * line.scale.len();
     parallel::for_each(x.chunks(block).zip(y.chunks_mut(block)), &mut [], 0, |(x, y), _| {
@@ -151,19 +132,22 @@ pub struct Apply<'a> {
 impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Line { scale, shift, clamp } = self.line;
-        let channels = scale.len();
+    fn run<S: Simd>(self, simd: S) {
+        let Line { scale, shift, activation } = self.line;
+        let (channels, clamp) = (scale.len(), clamp_of(activation));
         for (x, y) in self.x.chunks_exact(channels).zip(self.y.chunks_exact_mut(channels)) {
             for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
                 *y = (x * scale + shift).clamp(clamp.0, clamp.1);
             }
         }
+        if let Some(function) = beyond_clamp(activation) {
+            Values { function, y: self.y }.run(simd);
+        }
     }
 }
 
-/// What [`gradient_sums`] and [`gradient_apply`] read: the forward pass's `y = clamp(x * scale + shift)`
-/// with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
+/// What [`gradient_sums`] and [`gradient_apply`] read: the forward pass's
+/// `y = activation(x * scale + shift)` with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
 #[derive(Clone, Copy)]
 pub struct Backward<'a> {
     pub x: &'a [f32],
@@ -172,7 +156,7 @@ pub struct Backward<'a> {
     pub inv_std: &'a [f32],
     pub scale: &'a [f32],
     pub shift: &'a [f32],
-    pub clamp: Clamp,
+    pub activation: Activation,
 }
 
 impl<'a> Backward<'a> {
@@ -186,12 +170,29 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// The gradient that passes the clamp: computed exactly as the forward pass was, so that both agree on
-/// every element.
+/// The gradient that passes the clamp: computed exactly as the forward pass was, so that both agree
+/// on every element.
 #[inline(always)]
 fn passed(x: f32, dy: f32, scale: f32, shift: f32, clamp: Clamp) -> f32 {
     let y = x * scale + shift;
     if y > clamp.0 && y < clamp.1 { dy } else { 0.0 }
+}
+
+/// Channels for which the gradient through a function is worked out at a time.
+const CHUNK: usize = 256;
+
+/// `g = g f'(x * scale + shift)` of at most [`CHUNK`] channels.
+#[inline(always)]
+fn through<S: Simd>(simd: S, function: Function, x: &[f32], [scale, shift]: [&[f32]; 2], g: &mut [f32]) {
+    let mut argument = [0.0; CHUNK];
+    let v = &mut argument[..g.len()];
+    for (((v, x), scale), shift) in v.iter_mut().zip(x).zip(scale).zip(shift) {
+        *v = x * scale + shift;
+    }
+    if function.slope_of() == Of::Y {
+        Values { function, y: v }.run(simd);
+    }
+    Slopes { function, dy: g, v }.run(simd);
 }
 
 /// `dgamma = sum dy x_hat` and `dbeta = sum dy` of every channel.
@@ -224,17 +225,42 @@ struct BlockGradientSums<'a> {
 impl Kernel for BlockGradientSums<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let b = self.b;
-        let channels = b.mean.len();
+        if let Some(function) = beyond_clamp(b.activation) {
+            return sums_through(simd, function, b, self.partial);
+        }
+        let (channels, clamp) = (b.mean.len(), clamp_of(b.activation));
         let (dgamma, dbeta) = self.partial.split_at_mut(channels);
         let dbeta = &mut dbeta[..channels];
         let [mean, inv_std, scale, shift] = [b.mean, b.inv_std, b.scale, b.shift].map(|v| &v[..channels]);
         for (x, dy) in b.x.chunks_exact(channels).zip(b.dy.chunks_exact(channels)) {
             for c in 0..channels {
-                let dy = passed(x[c], dy[c], scale[c], shift[c], b.clamp);
+                let dy = passed(x[c], dy[c], scale[c], shift[c], clamp);
                 dgamma[c] += dy * ((x[c] - mean[c]) * inv_std[c]);
                 dbeta[c] += dy;
+            }
+        }
+    }
+}
+
+/// The sums behind an activation that is no clamp.
+#[inline(always)]
+fn sums_through<S: Simd>(simd: S, function: Function, b: Backward, partial: &mut [f32]) {
+    let channels = b.mean.len();
+    let (dgamma, dbeta) = partial.split_at_mut(channels);
+    for (x, dy) in b.x.chunks_exact(channels).zip(b.dy.chunks_exact(channels)) {
+        for from in (0..channels).step_by(CHUNK) {
+            let part = from..(from + CHUNK).min(channels);
+            let mut space = [0.0; CHUNK];
+            let g = &mut space[..part.len()];
+            g.copy_from_slice(&dy[part.clone()]);
+            through(simd, function, &x[part.clone()], [&b.scale[part.clone()], &b.shift[part.clone()]], g);
+            let sums = dgamma[part.clone()].iter_mut().zip(&mut dbeta[part.clone()]);
+            let normal = x[part.clone()].iter().zip(&b.mean[part.clone()]).zip(&b.inv_std[part]);
+            for (((dgamma, dbeta), g), ((x, mean), inv_std)) in sums.zip(&*g).zip(normal) {
+                *dgamma += g * ((x - mean) * inv_std);
+                *dbeta += g;
             }
         }
     }
@@ -262,25 +288,25 @@ pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &
 pub struct GradientLine<'a> {
     pub scale: &'a [f32],
     pub shift: &'a [f32],
-    pub clamp: Clamp,
+    pub activation: Activation,
     pub slope: &'a [f32],
     pub offset: &'a [f32],
 }
 
 impl<'a> GradientLine<'a> {
     pub fn new(b: &Backward<'a>, [slope, offset]: [&'a [f32]; 2]) -> Self {
-        GradientLine { scale: b.scale, shift: b.shift, clamp: b.clamp, slope, offset }
+        GradientLine { scale: b.scale, shift: b.shift, activation: b.activation, slope, offset }
     }
 
     /// The same, of lengths that the compiler sees to be `channels`: no element needs a check.
     #[inline(always)]
     pub fn cut(self, channels: usize) -> Self {
-        let GradientLine { scale, shift, clamp, slope, offset } = self;
+        let GradientLine { scale, shift, activation, slope, offset } = self;
         let [scale, shift, slope, offset] = [scale, shift, slope, offset].map(|v| &v[..channels]);
-        GradientLine { scale, shift, clamp, slope, offset }
+        GradientLine { scale, shift, activation, slope, offset }
     }
 
-    /// dx from x and from the gradient that passed the clamp.
+    /// dx from x and from the gradient that passed the activation.
     #[inline(always)]
     pub fn at(&self, c: usize, x: f32, g: f32) -> f32 {
         self.scale[c] * g + (self.slope[c] * x + self.offset[c])
@@ -297,8 +323,14 @@ struct GradientApply<'a> {
 impl Kernel for GradientApply<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let GradientApply { line, x, dy, dx } = self;
+        if let Some(function) = beyond_clamp(line.activation) {
+            if let Some(dy) = dy {
+                dx.copy_from_slice(dy);
+            }
+            return apply_through(simd, function, line, x, dx);
+        }
         let channels = line.scale.len();
         let rows = dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
         match dy {
@@ -312,13 +344,26 @@ impl Kernel for GradientApply<'_> {
     }
 }
 
+/// [`GradientApply`] behind an activation that is no clamp, of dx that holds dy.
+#[inline(always)]
+fn apply_through<S: Simd>(simd: S, function: Function, line: GradientLine, x: &[f32], dx: &mut [f32]) {
+    let channels = line.scale.len();
+    for (dx, x) in dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+        let vectors = line.scale.chunks(CHUNK).zip(line.shift.chunks(CHUNK));
+        for ((g, x), (scale, shift)) in dx.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).zip(vectors) {
+            through(simd, function, x, [scale, shift], g);
+        }
+        gradient_row(GradientLine { activation: None, ..line }, x, dx, |_, held| held);
+    }
+}
+
 /// One row of dx; `dy` is told the channel and what dx holds there.
 #[inline(always)]
 fn gradient_row(line: GradientLine, x: &[f32], dx: &mut [f32], dy: impl Fn(usize, f32) -> f32) {
-    let channels = dx.len();
+    let (channels, clamp) = (dx.len(), clamp_of(line.activation));
     let (line, x) = (line.cut(channels), &x[..channels]);
     for c in 0..channels {
-        let g = passed(x[c], dy(c, dx[c]), line.scale[c], line.shift[c], line.clamp);
+        let g = passed(x[c], dy(c, dx[c]), line.scale[c], line.shift[c], clamp);
         dx[c] = line.at(c, x[c], g);
     }
 }

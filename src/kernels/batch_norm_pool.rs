@@ -4,7 +4,8 @@
 //! A work item is some rows of windows of one image. The vectors are explicit, because compilers leave half of such a loop
 //! to scalar instructions, or all of it.
 
-use super::batch_norm::{Backward, Clamp, GradientLine, Line, totals};
+use super::batch_norm::{Backward, GradientLine, Line, totals};
+use super::function::{Clamp, clamp_of};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
 
@@ -61,7 +62,8 @@ impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Line { scale, shift, clamp } = self.line;
+        let Line { scale, shift, activation } = self.line;
+        let clamp = clamp_of(activation);
         let channels = scale.len();
         for (q, y) in self.y.chunks_exact_mut(channels).enumerate() {
             let x = window(self.x, q, self.size.width, channels);
@@ -206,7 +208,7 @@ impl Kernel for BlockSums<'_> {
             for (q, dy) in dy.chunks_exact(channels).enumerate() {
                 let x = window(x, q, size.width, channels);
                 for c in (0..channels).step_by(S::LANES) {
-                    let line = Lanes::new(simd, b.scale, b.shift, b.clamp, c);
+                    let line = Lanes::new(simd, b.scale, b.shift, clamp_of(b.activation), c);
                     let x = read(simd, x, c);
                     let received = line.received(simd, x, simd.read(&dy[c..]));
                     let [sum, product] = window_sums(simd, &b, c, x, received);
@@ -311,7 +313,7 @@ fn put<S: Simd>(simd: S, line: GradientLine, x: [&[f32]; 4], dy: &[f32], [upper,
     let mut dx = [a, b, c, d];
     for c in (0..channels).step_by(S::LANES) {
         let x = read(simd, x, c);
-        let forward = Lanes::new(simd, line.scale, line.shift, line.clamp, c);
+        let forward = Lanes::new(simd, line.scale, line.shift, clamp_of(line.activation), c);
         let received = forward.received(simd, x, simd.read(&dy[c..]));
         let (slope, offset) = (simd.read(&line.slope[c..]), simd.read(&line.offset[c..]));
         for ((x, g), dx) in x.into_iter().zip(received).zip(&mut dx) {
@@ -324,10 +326,11 @@ fn put<S: Simd>(simd: S, line: GradientLine, x: [&[f32]; 4], dy: &[f32], [upper,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::Function;
 
     /// Of one window of 3 channels.
     fn pooled(isa: Isa, x: &[f32; 12]) -> [f32; 3] {
-        let line = Line { scale: &[1.0; 3], shift: &[0.0; 3], clamp: (0.0, 6.0) };
+        let line = Line { scale: &[1.0; 3], shift: &[0.0; 3], activation: Some(Function::Relu6) };
         let mut y = [0.0; 3];
         apply(isa, Size { height: 2, width: 2 }, x, line, &mut y);
         y

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::batch_norm::{Clamp, ClampRow, Line, NO_CLAMP};
+use super::batch_norm::Line;
 use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
+use super::function::{Activation, Values, activate, beyond_clamp, clamp_of};
 use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
@@ -123,14 +124,14 @@ pub fn line_scratch(p: &Product) -> usize {
     if p.a_transposed { 0 } else { MOST_ROWS * p.k }
 }
 
-/// Computes the product into C and clamps it; `bias` holds one value a column. An epilogue is for an A that is not
+/// Computes the product into C, with the activation; `bias` holds one value a column. An epilogue is for an A that is not
 /// transposed.
 pub fn multiply(
     isa: Isa,
     p: &Product,
     (a, b): (Input, Right),
     bias: Option<&[f32]>,
-    clamp: Clamp,
+    activation: Activation,
     Output { y: c, epilogue }: Output,
     scratch: &mut [f32],
 ) {
@@ -159,9 +160,7 @@ pub fn multiply(
             let a = a.read(isa, first * k..first * k + c.len() / n * k, own);
             rows(isa, [a, b.b], [k, n], start, c);
         }
-        if clamp != NO_CLAMP {
-            isa.run(ClampRow { clamp, y: c });
-        }
+        activate(isa, activation, c);
         finish(Written { from: first * n, rows: c });
     });
 }
@@ -228,8 +227,9 @@ const ROWS: usize = 4;
 impl Kernel for NormalisePanels<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let NormalisePanels { line: Line { scale, shift, clamp }, depth, panels } = self;
+    fn run<S: Simd>(self, simd: S) {
+        let NormalisePanels { line: Line { scale, shift, activation }, depth, panels } = self;
+        let clamp = clamp_of(activation);
         let lines = scale.chunks(PANEL).zip(shift.chunks(PANEL));
         for (panel, (scale, shift)) in panels.chunks_exact_mut(depth * PANEL).zip(lines) {
             let (scale, shift) = (repeated(scale), repeated(shift));
@@ -240,6 +240,9 @@ impl Kernel for NormalisePanels<'_> {
             let (whole, rest) = panel.as_chunks_mut::<{ ROWS * PANEL }>();
             whole.iter_mut().for_each(|rows| rows.iter_mut().zip(line()).for_each(normalise));
             rest.iter_mut().zip(line()).for_each(normalise);
+        }
+        if let Some(function) = beyond_clamp(activation) {
+            Values { function, y: panels }.run(simd);
         }
     }
 }

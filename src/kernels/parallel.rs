@@ -130,13 +130,16 @@ pub fn row_blocks(
 }
 
 /// What is to be done with each block of rows of an output as soon as it is written, while it is in
-/// the cache: a reduction of the block into a part of its own. Blocks depend on the shape only, not
+/// the cache: it is changed, or reduced into a part of its own. Blocks depend on the shape only, not
 /// on the number of threads.
 pub struct Epilogue<'a> {
     parts: &'a mut [f32],
     each: usize,
-    reduce: &'a (dyn Fn(Written, &mut [f32]) + Sync),
+    finish: Option<Finish<'a>>,
 }
+
+/// What is called with a block and its part.
+type Finish<'a> = &'a (dyn Fn(Written, &mut [f32]) + Sync);
 
 /// An output, and what is to be done with its blocks.
 pub struct Output<'a> {
@@ -154,40 +157,36 @@ impl<'a> From<&'a mut [f32]> for Output<'a> {
 pub struct Written<'a> {
     /// Where it begins in the output, in elements.
     pub from: usize,
-    pub rows: &'a [f32],
+    pub rows: &'a mut [f32],
 }
 
 impl<'a> Epilogue<'a> {
-    /// Calls `reduce(block, part)` for every block, with parts of `each` elements that hold any
+    /// Calls `finish(block, part)` for every block, with parts of `each` elements that hold any
     /// values.
-    pub fn new(
-        parts: &'a mut [f32],
-        each: usize,
-        reduce: &'a (dyn Fn(Written, &mut [f32]) + Sync),
-    ) -> Epilogue<'a> {
-        Epilogue { parts, each, reduce }
+    pub fn new(parts: &'a mut [f32], each: usize, finish: Finish<'a>) -> Epilogue<'a> {
+        Epilogue { parts, each, finish: Some(finish) }
     }
 
     /// Does nothing.
     pub fn none() -> Epilogue<'a> {
-        Epilogue { parts: &mut [], each: 0, reduce: &|_, _| {} }
+        Epilogue { parts: &mut [], each: 0, finish: None }
     }
 
     /// Whether there is something to do.
     pub fn is_some(&self) -> bool {
-        self.each > 0
+        self.finish.is_some()
     }
 
     /// For one block after the other what is to be called when it is written.
     pub fn blocks(self) -> impl Iterator<Item = impl FnOnce(Written) + Send> + Send {
-        let Epilogue { parts, each, reduce } = self;
+        let Epilogue { parts, each, finish } = self;
         let mut rest = parts;
         std::iter::from_fn(move || {
             let (part, more) = std::mem::take(&mut rest).split_at_mut_checked(each)?;
             rest = more;
             Some(move |block: Written| {
-                if each > 0 {
-                    reduce(block, part);
+                if let Some(finish) = finish {
+                    finish(block, part);
                 }
             })
         })

@@ -3,10 +3,10 @@
 //! multiplies them with the pointwise weights from there. What lies between the two is neither
 //! written to memory nor read from it.
 
-use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::Start;
 use super::conv::Geometry;
 use super::depthwise::forward_rows;
+use super::function::{Activation, activate};
 use super::matmul::{self, Product, Right};
 use super::parallel;
 use super::simd::Isa;
@@ -74,13 +74,13 @@ pub struct Weights<'a> {
     pub bias: &'a [f32],
 }
 
-/// `y [N, P, Q, O] = clamp_1(clamp_0(x [N, H, W, C] * depthwise) pointwise + bias)`.
+/// `y [N, P, Q, O] = activation_1(activation_0(x [N, H, W, C] * depthwise) pointwise + bias)`.
 pub fn forward(
     isa: Isa,
     g: &Separable,
     x: &[f32],
     weights: Weights,
-    clamps: [Clamp; 2],
+    activations: [Activation; 2],
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -102,10 +102,8 @@ pub fn forward(
     let items = parallel::row_blocks(y, g.depthwise.out_height * row, row, g.rows());
     parallel::for_each(items, middle, each, |(image, first, y), middle| {
         let middle = &mut middle[..y.len() / n * k];
-        forward_rows(isa, &g.depthwise, operands, clamps[0], image, first, middle);
+        forward_rows(isa, &g.depthwise, operands, activations[0], image, first, middle);
         matmul::rows(isa, [middle, packed], [k, n], Start::Bias(weights.bias), y);
-        if clamps[1] != NO_CLAMP {
-            isa.run(ClampRow { clamp: clamps[1], y });
-        }
+        activate(isa, activations[1], y);
     });
 }

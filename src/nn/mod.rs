@@ -7,17 +7,17 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::ops::Activation;
+use crate::ops::Function;
 use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::batch_norm_infer::BatchNormInfer;
 use crate::ops::conv::{Conv, Padding};
 use crate::ops::dropout::Dropout;
 use crate::ops::global_average_pool::GlobalAveragePool;
+use crate::ops::map::unary::Unary;
 use crate::ops::matmul::Matmul;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::moving_average::MovingAverage;
-use crate::ops::relu::Relu;
 use crate::ops::reshape::Reshape;
 use crate::tensor::{Shape, TensorType};
 use crate::weights::Layout;
@@ -274,7 +274,7 @@ impl<'g> Builder<'g> {
         self.layer(name, "batch_norm", |b| {
             let channels = b.graph.ty(x).shape.last();
             let Norm { epsilon, momentum } = b.norm;
-            let activation = Activation::None;
+            let activation = None;
             let gamma =
                 b.parameter(format!("{name}.weight"), [channels], Layout::AsIs, Init::Constant(1.0))?;
             let beta = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
@@ -296,11 +296,11 @@ impl<'g> Builder<'g> {
     }
 
     pub fn relu(&mut self, name: &str, x: Value) -> Result<Value> {
-        self.layer(name, "relu", |b| b.graph.apply1(Relu { activation: Activation::Relu }, &[x]))
+        self.layer(name, "relu", |b| b.graph.apply1(Unary { function: Function::Relu }, &[x]))
     }
 
     pub fn relu6(&mut self, name: &str, x: Value) -> Result<Value> {
-        self.layer(name, "relu6", |b| b.graph.apply1(Relu { activation: Activation::Relu6 }, &[x]))
+        self.layer(name, "relu6", |b| b.graph.apply1(Unary { function: Function::Relu6 }, &[x]))
     }
 
     /// `x + y`, of one shape.

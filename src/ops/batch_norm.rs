@@ -12,6 +12,7 @@ use super::case::{Case, Fill, REDUCTIONS};
 use super::moments::{moments_on_gpu, moments_reference};
 use super::*;
 use crate::kernels::batch_norm;
+use crate::kernels::function::activated;
 
 /// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[...,
 /// C]`, mean `[C]`, variance `[C]` (biased).
@@ -44,7 +45,7 @@ pub(crate) fn constants(
     epsilon: f32,
     activation: Activation,
 ) -> Vec<(&'static str, f64)> {
-    let own = [("EPSILON", f64::from(epsilon)), ("ACTIVATION", activation.number())];
+    let own = [("EPSILON", f64::from(epsilon))].into_iter().chain(function_constants(activation));
     reduction.constants().into_iter().chain(own).collect()
 }
 
@@ -106,12 +107,11 @@ impl Op for BatchNorm {
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let channels = types.inputs[1].len();
-        let (low, high) = self.activation.clamp_f64();
         let [mean, variance] = moments_reference(&inputs[0], channels);
         let element = |(i, x): (usize, &f64)| {
             let c = i % channels;
             let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
-            (normal * inputs[1][c] + inputs[2][c]).clamp(low, high)
+            activated(self.activation, normal * inputs[1][c] + inputs[2][c])
         };
         vec![inputs[0].iter().enumerate().map(element).collect(), mean, variance]
     }
@@ -127,13 +127,14 @@ pub fn cases() -> Vec<Case> {
         Case::new(BatchNorm { epsilon: 1e-3, activation }, vec![x, gamma, beta])
     };
     let small = [
-        case(&[2, 3, 3, 5], Activation::None, -1.0, 1.0),
-        case(&[4, 4, 4, 4], Activation::Relu, -1.0, 1.0),
-        case(&[3, 2, 5, 16], Activation::Relu6, -9.0, 9.0),
+        case(&[2, 3, 3, 5], None, -1.0, 1.0),
+        case(&[4, 4, 4, 4], Some(Function::Relu), -1.0, 1.0),
+        case(&[3, 2, 5, 16], Some(Function::Relu6), -9.0, 9.0),
+        case(&[3, 2, 5, 17], Some(Function::Silu), -1.0, 1.0),
         // Where E[x^2] - E[x]^2 would lose half of its digits.
-        case(&[300, 3], Activation::None, 49.0, 51.0),
-        case(&[37, 1], Activation::None, -1.0, 1.0),
+        case(&[300, 3], None, 49.0, 51.0),
+        case(&[37, 1], None, -1.0, 1.0),
     ];
-    let large = REDUCTIONS.map(|dims| case(&dims, Activation::Relu, 9.0, 11.0));
+    let large = REDUCTIONS.map(|dims| case(&dims, Some(Function::Relu), 9.0, 11.0));
     small.map(|case| case.differentiable(&[0, 1, 2])).into_iter().chain(large).collect()
 }

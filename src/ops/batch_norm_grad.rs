@@ -10,6 +10,7 @@ use super::case::{Case, Fill, REDUCTIONS};
 use super::dispatch::Shader;
 use super::*;
 use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
+use crate::kernels::function::activation_slope;
 use crate::kernels::rows;
 
 /// Inputs: dy and x `[..., C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
@@ -60,7 +61,7 @@ impl<'a> Passes<'a> {
         for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
             *inv_std = 1.0 / (variance + norm.epsilon).sqrt();
         }
-        let backward = Backward { x, dy, mean, inv_std, scale, shift, clamp: norm.activation.clamp() };
+        let backward = Backward { x, dy, mean, inv_std, scale, shift, activation: norm.activation };
         (Passes { backward, slope, offset }, rest)
     }
 
@@ -115,7 +116,7 @@ macro_rules! gradient_shader {
             "batch_norm_grad",
             "index",
             "nan",
-            "activation",
+            "function",
             "batch_norm",
             "rows",
             "tree",
@@ -158,12 +159,11 @@ impl Op for BatchNormGrad {
         let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
         let channels = types.inputs[2].len();
         let count = (x.len() / channels) as f64;
-        let (low, high) = self.activation.clamp_f64();
         let inv_std = |c: usize| 1.0 / (variance[c] + f64::from(self.epsilon)).sqrt();
         let x_hat = |i: usize| (x[i] - mean[i % channels]) * inv_std(i % channels);
         let g = |i: usize| {
             let y = x_hat(i) * gamma[i % channels] + beta[i % channels];
-            if y > low && y < high { dy[i] } else { 0.0 }
+            dy[i] * activation_slope(self.activation, y)
         };
         let total = |c: usize, f: &dyn Fn(usize) -> f64| (c..x.len()).step_by(channels).map(f).sum::<f64>();
         let dbeta: Vec<f64> = (0..channels).map(|c| total(c, &g)).collect();
@@ -187,12 +187,16 @@ pub fn cases() -> Vec<Case> {
         Case::new(BatchNormGrad { epsilon: 1e-5, activation }, inputs)
     };
     let small = [
-        case(&[2, 3, 3, 5], Activation::None),
-        case(&[4, 4, 4, 4], Activation::Relu),
-        case(&[700, 16], Activation::Relu6),
-        case(&[37, 1], Activation::None),
+        case(&[2, 3, 3, 5], None),
+        case(&[4, 4, 4, 4], Some(Function::Relu)),
+        case(&[700, 16], Some(Function::Relu6)),
+        case(&[37, 1], None),
+        case(&[40, 300], Some(Function::Gelu)),
+        case(&[40, 3], Some(Function::Silu)),
+        // Its slope is one of its value.
+        case(&[40, 16], Some(Function::Sigmoid)),
     ];
     // No activation: among so many elements one could lie so close to the kink that rounding
     // decides.
-    small.into_iter().chain(REDUCTIONS.map(|dims| case(&dims, Activation::None))).collect()
+    small.into_iter().chain(REDUCTIONS.map(|dims| case(&dims, None))).collect()
 }

@@ -13,6 +13,7 @@ use super::case::{Case, Fill};
 use super::zeros::Zeros;
 use super::*;
 use crate::kernels::batch_norm::{self, Line};
+use crate::kernels::function::activated;
 
 /// See the module's documentation. Inputs: x `[..., C]`, then gamma, beta, mean and variance `[C]`.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ impl Normalise {
         let channels = vectors[0].len();
         let (scale, shift) = space[..2 * channels].split_at_mut(channels);
         scale_and_shift(vectors, self.epsilon, scale, shift);
-        Line { scale, shift, clamp: self.activation.clamp() }
+        Line { scale, shift, activation: self.activation }
     }
 }
 
@@ -78,7 +79,7 @@ impl Op for BatchNormInfer {
             return Ok(vec![None; node.inputs.len()]);
         };
         let problem = |text| Err(Error::op(format!("batch_norm_infer '{}'", node.layer), text));
-        if self.activation != Activation::None {
+        if self.activation.is_some() {
             return problem("has a gradient only before an activation joins it");
         }
         if needed[3] || needed[4] {
@@ -90,7 +91,7 @@ impl Op for BatchNormInfer {
             out[0] = Some(graph.apply1(*self, &[dy, gamma, zero, zero, variance])?);
         }
         if needed[1] || needed[2] {
-            let op = BatchNormGrad { epsilon: self.epsilon, activation: Activation::None };
+            let op = BatchNormGrad { epsilon: self.epsilon, activation: None };
             // Its first output takes the statistics for those of the batch, and is not read.
             let sums = graph.apply(op, &[dy, x, gamma, beta, mean, variance])?;
             (out[1], out[2]) = (Some(sums[1]), Some(sums[2]));
@@ -113,12 +114,10 @@ impl Op for BatchNormInfer {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let channels = types.inputs[1].len();
-        let constants = [
-            ("COLUMNS", (channels / width(channels)) as f64),
-            ("EPSILON", f64::from(self.epsilon)),
-            ("ACTIVATION", self.activation.number()),
-        ];
-        let shader = wide_shader!(channels, "batch_norm_infer", "index", "nan", "activation", "batch_norm");
+        let columns = (channels / width(channels)) as f64;
+        let mut constants = vec![("COLUMNS", columns), ("EPSILON", f64::from(self.epsilon))];
+        constants.extend(function_constants(self.activation));
+        let shader = wide_shader!(channels, "batch_norm_infer", "index", "nan", "function", "batch_norm");
         let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
         each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings)
     }
@@ -126,11 +125,10 @@ impl Op for BatchNormInfer {
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
         let channels = types.inputs[1].len();
-        let (low, high) = self.activation.clamp_f64();
         let element = |(i, x): (usize, &f64)| {
             let c = i % channels;
             let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
-            (normal * gamma[c] + beta[c]).clamp(low, high)
+            activated(self.activation, normal * gamma[c] + beta[c])
         };
         vec![x.iter().enumerate().map(element).collect()]
     }
@@ -151,8 +149,10 @@ pub fn cases() -> Vec<Case> {
         Case::new(BatchNormInfer { epsilon: 1e-3, activation }, inputs)
     };
     vec![
-        case(&[2, 3, 3, 5], Activation::Relu6),
-        case(&[300, 16], Activation::None),
-        case(&[2, 3, 3, 5], Activation::None).differentiable(&[0, 1, 2]),
+        case(&[2, 3, 3, 5], Some(Function::Relu6)),
+        case(&[300, 16], None),
+        case(&[2, 3, 3, 300], Some(Function::Gelu)),
+        case(&[30, 17], Some(Function::Tanh)),
+        case(&[2, 3, 3, 5], None).differentiable(&[0, 1, 2]),
     ]
 }

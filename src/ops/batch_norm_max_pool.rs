@@ -48,15 +48,14 @@ impl Op for BatchNormMaxPool {
     fn gpu(&self, types: &Types) -> Dispatches {
         let x = &types.inputs[0];
         let channels = x.shape.last();
-        let constants = [
+        let mut constants = vec![
             ("COLUMNS", (channels / width(channels)) as f64),
             ("HEIGHT", size(x).height as f64),
             ("WIDTH", size(x).width as f64),
             ("EPSILON", f64::from(self.norm.epsilon)),
-            ("ACTIVATION", self.norm.activation.number()),
         ];
-        let shader =
-            wide_shader!(channels, "batch_norm_max_pool", "index", "nan", "activation", "batch_norm");
+        constants.extend(function_constants(self.norm.activation));
+        let shader = wide_shader!(channels, "batch_norm_max_pool", "index", "nan", "function", "batch_norm");
         let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
         each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings)
     }
@@ -73,7 +72,8 @@ pub fn cases() -> Vec<Case> {
         let channels = TensorType::f32([dims[3]]);
         let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
         // So small that many values are above 6.
-        let variance = if activation == Activation::Relu6 { vector(0.01, 0.05) } else { vector(0.1, 2.0) };
+        let variance =
+            if activation == Some(Function::Relu6) { vector(0.01, 0.05) } else { vector(0.1, 2.0) };
         let inputs = vec![
             (TensorType::f32(dims), Fill::Distinct),
             vector(0.5, 1.5),
@@ -84,13 +84,13 @@ pub fn cases() -> Vec<Case> {
         Case::new(BatchNormMaxPool { norm: Normalise { epsilon: 1e-3, activation } }, inputs)
     };
     vec![
-        case([2, 4, 6, 5], Activation::None),
-        case([3, 5, 7, 4], Activation::Relu),
-        case([2, 2, 3, 16], Activation::Relu6),
-        case([2, 17, 18, 12], Activation::Relu),
-        case([5, 12, 9, 33], Activation::Relu),
+        case([2, 4, 6, 5], None),
+        case([3, 5, 7, 4], Some(Function::Relu)),
+        case([2, 2, 3, 16], Some(Function::Relu6)),
+        case([2, 17, 18, 12], Some(Function::Relu)),
+        case([5, 12, 9, 33], Some(Function::Relu)),
         // Several work items of the CPU's an image, of one row of windows and of two.
-        case([2, 6, 9, 1000], Activation::Relu),
-        case([2, 11, 18, 300], Activation::Relu),
+        case([2, 6, 9, 1000], Some(Function::Relu)),
+        case([2, 11, 18, 300], Some(Function::Relu)),
     ]
 }

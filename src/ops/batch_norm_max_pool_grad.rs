@@ -81,7 +81,8 @@ pub fn cases() -> Vec<Case> {
         let dy = POOL.output_types(&[&x]).unwrap_or_default().remove(0);
         let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
         // So small that many values are above 6.
-        let variance = if activation == Activation::Relu6 { vector(0.01, 0.05) } else { vector(0.2, 0.5) };
+        let variance =
+            if activation == Some(Function::Relu6) { vector(0.01, 0.05) } else { vector(0.2, 0.5) };
         let inputs = vec![
             (dy, Fill::Uniform(-1.0, 1.0)),
             (x, Fill::Distinct),
@@ -93,13 +94,13 @@ pub fn cases() -> Vec<Case> {
         Case::new(BatchNormMaxPoolGrad { norm: Normalise { epsilon: 1e-5, activation } }, inputs)
     };
     vec![
-        case([2, 4, 6, 5], Activation::None),
-        case([3, 5, 7, 4], Activation::Relu),
-        case([1, 2, 2, 1], Activation::Relu6),
-        case([2, 17, 18, 12], Activation::Relu),
-        case([5, 12, 9, 33], Activation::Relu6),
+        case([2, 4, 6, 5], None),
+        case([3, 5, 7, 4], Some(Function::Relu)),
+        case([1, 2, 2, 1], Some(Function::Relu6)),
+        case([2, 17, 18, 12], Some(Function::Relu)),
+        case([5, 12, 9, 33], Some(Function::Relu6)),
         // Several work items of the CPU's an image, of one row of windows and of two.
-        case([2, 6, 9, 1000], Activation::Relu),
-        case([2, 11, 18, 300], Activation::Relu),
+        case([2, 6, 9, 1000], Some(Function::Relu)),
+        case([2, 11, 18, 300], Some(Function::Relu)),
     ]
 }

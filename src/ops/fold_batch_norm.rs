@@ -10,7 +10,7 @@
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::case::{Case, Fill};
 use super::*;
-use crate::kernels::batch_norm::{self, Line, NO_CLAMP};
+use crate::kernels::batch_norm::{self, Line};
 
 /// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`,
 /// and the convolution's bias `[O]`, if it has one; outputs: the new w and bias.
@@ -44,7 +44,7 @@ impl Op for FoldBatchNorm {
             for (bias, (old, scale)) in bias.iter_mut().zip(old_bias.iter().zip(&*scale)) {
                 *bias += old * scale;
             }
-            batch_norm::apply(target.isa, w, Line { scale, shift: zero, clamp: NO_CLAMP }, folded);
+            batch_norm::apply(target.isa, w, Line { scale, shift: zero, activation: None }, folded);
         })
     }
 

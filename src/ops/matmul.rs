@@ -4,7 +4,6 @@
 use super::case::{Case, Fill};
 use super::sum_rows::SumRows;
 use super::*;
-use crate::kernels::batch_norm::NO_CLAMP;
 use crate::kernels::matmul::{self, Product, Right};
 
 /// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and,
@@ -50,7 +49,7 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
     let run_of_a = if a_transposed { rows } else { depth };
     let run_of_b = if b_transposed { depth } else { columns };
     TiledProduct {
-        shader: shader!("matmul", "vec4", "nan", "activation", "epilogue", "tile"),
+        shader: shader!("matmul", "vec4", "nan", "function", "epilogue", "tile"),
         constants: vec![
             ("A_ALONG_DEPTH", f64::from(!a_transposed)),
             ("B_ALONG_DEPTH", f64::from(b_transposed)),
@@ -58,7 +57,7 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
         a,
         b,
         bias,
-        activation: Activation::None,
+        activation: None,
         rows,
         columns,
         depth,
@@ -119,7 +118,7 @@ impl Op for Matmul {
             let [a, b, bias] = args.inputs_from(0);
             let bias = has_bias.then_some(bias);
             let (y, scratch) = args.output();
-            matmul::multiply(isa, &product, (a.into(), Right::Plain(b)), bias, NO_CLAMP, y.into(), scratch);
+            matmul::multiply(isa, &product, (a.into(), Right::Plain(b)), bias, None, y.into(), scratch);
         })
     }
 

@@ -3,7 +3,7 @@
 //! ([`cpu_step`]) and on a GPU ([`dispatch`]), the naive `f64` reference that is its specification,
 //! and the cases it is tested with.
 //!
-//! To add an elementwise function: a row of [`map::function`] and a case of
+//! To add an elementwise function: a row of [`crate::kernels::function`] and a case of
 //! `shaders/include/function.wgsl`. To add another op: `ops/foo.rs` and `shaders/foo.wgsl`, the two
 //! lists below, a chapter of the kernel book and an error planted into the shader in `tests/ops.rs`,
 //! both of which tests ask for.
@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Value};
+use crate::kernels::function::Of;
+pub use crate::kernels::function::{Activation, Function};
 use crate::tensor::{DType, TensorType};
 use cpu_step::{CpuStep, CpuTarget};
 use dispatch::{
@@ -47,8 +49,6 @@ pub mod max_pool;
 pub mod max_pool_grad;
 pub mod moments;
 pub mod moving_average;
-pub mod relu;
-pub mod relu_grad;
 pub mod reshape;
 pub mod resize;
 pub mod separable_conv2d;
@@ -88,8 +88,6 @@ pub fn cases() -> Vec<case::Case> {
         max_pool_grad::cases,
         moments::cases,
         moving_average::cases,
-        relu::cases,
-        relu_grad::cases,
         resize::cases,
         separable_conv2d::cases,
         sgd::cases,
@@ -319,39 +317,10 @@ pub(crate) fn expect<'a, const N: usize>(
     inputs.try_into().map_err(|_| format!("takes {N} inputs, not {}", inputs.len()))
 }
 
-/// An activation, as the range that it clamps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// Everything passes.
-    None,
-    /// From 0 up.
-    Relu,
-    /// From 0 to 6.
-    Relu6,
-}
-
-impl Activation {
-    /// The lower and the upper end.
-    pub fn clamp(self) -> (f32, f32) {
-        match self {
-            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
-            Activation::Relu => (0.0, f32::INFINITY),
-            Activation::Relu6 => (0.0, 6.0),
-        }
-    }
-
-    /// What `include/activation.wgsl` knows it by.
-    pub(crate) fn number(self) -> f64 {
-        match self {
-            Activation::None => 0.0,
-            Activation::Relu => 1.0,
-            Activation::Relu6 => 2.0,
-        }
-    }
-
-    /// The same range in `f64`, for references.
-    pub(crate) fn clamp_f64(self) -> (f64, f64) {
-        let (low, high) = self.clamp();
-        (f64::from(low), f64::from(high))
-    }
+/// The constants of `shaders/include/function.wgsl`.
+pub(crate) fn function_constants(activation: Activation) -> [(&'static str, f64); 2] {
+    const NONE: u32 = u32::MAX;
+    let number = activation.map_or(NONE, |function| function as u32);
+    let of_value = activation.is_some_and(|function| function.slope_of() == Of::Y);
+    [("FUNCTION", f64::from(number)), ("SLOPE_OF_VALUE", f64::from(of_value))]
 }

@@ -96,14 +96,14 @@ impl Op for SeparableConv2d {
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let isa = target.isa;
         let g = Separable { depthwise: self.depthwise(types), out_channels: types.outputs[0].shape.last() };
-        let clamps = self.activations.map(Activation::clamp);
+        let activations = self.activations;
         let (shared, each) = separable::scratch(isa, &g);
         let step = CpuStep::with_scratch(shared + target.threads * each, move |args| {
             let [x, w, bias, pointwise, out_bias] = args.inputs_from(0);
             let pointwise = Right::of(pointwise, args.packed);
             let weights = Weights { depthwise: [w, bias], pointwise, bias: out_bias };
             let (y, scratch) = args.output();
-            separable::forward(isa, &g, x, weights, clamps, y, scratch);
+            separable::forward(isa, &g, x, weights, activations, y, scratch);
         });
         let pack = Pack {
             input: 3,
@@ -128,13 +128,13 @@ impl Op for SeparableConv2d {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let activations = [Activation::Relu6, Activation::None, Activation::Relu];
+    let activations = [Some(Function::Relu6), None, Some(Function::Relu), Some(Function::Silu)];
     let case = |(i, (conv, [x, w])): (usize, (Conv, [TensorType; 2])), out: usize| {
         let fill = |ty| (ty, Fill::Uniform(-1.0, 1.0));
         let channels = w.shape.last();
         let bias = TensorType::f32([channels]);
         let (pointwise, out_bias) = (TensorType::f32([1, 1, channels, out]), TensorType::f32([out]));
-        let activations = [activations[i % 3], activations[(i + i / 3) % 3]];
+        let activations = [activations[i % 4], activations[(i + i / 4) % 4]];
         let op = SeparableConv2d { stride: conv.stride, padding: conv.padding, activations };
         Case::new(op, [x, w, bias, pointwise, out_bias].map(fill).to_vec())
     };

@@ -1,8 +1,8 @@
 //! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the convolutions
 //! are built. Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
-use super::Activation;
 use super::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
+use super::{Activation, function_constants};
 
 /// Depths that a workgroup has in its memory at a time, as in the shader.
 const STEP: usize = 16;
@@ -131,7 +131,7 @@ impl TiledProduct {
             return Dispatches::from(self.dispatch(tiling, self.bias, self.activation, Operand::Output(0)));
         }
         let length = self.rows * self.columns;
-        let product = self.dispatch(tiling, None, Activation::None, Operand::Scratch(0));
+        let product = self.dispatch(tiling, None, None, Operand::Scratch(0));
         let sum = sum_partials(slices, length, self.columns, self.bias, self.activation);
         Dispatches { scratch: vec![slices * length], list: vec![product, sum] }
     }
@@ -159,8 +159,8 @@ impl TiledProduct {
             ("LENGTH_B", (tile.columns * STEP / 4) as f64),
             ("SLICE", slice as f64),
             ("BIAS", f64::from(bias.is_some())),
-            ("ACTIVATION", activation.number()),
         ];
+        constants.extend(function_constants(activation));
         constants.extend(&self.constants);
         Dispatch {
             shader: self.shader,
@@ -184,18 +184,19 @@ pub(crate) fn sum_partials(
 ) -> Dispatch {
     // Each invocation adds at least four, but for the last ones.
     let ways = (slices / 4).next_power_of_two().min(16);
+    let mut constants = vec![
+        ("LENGTH", length as f64),
+        ("SLICES", slices as f64),
+        ("COLUMNS", columns as f64),
+        ("WAYS", ways as f64),
+        ("ELEMENTS", (GROUP / ways) as f64),
+        ("BIAS", f64::from(bias.is_some())),
+    ];
+    constants.extend(function_constants(activation));
     Dispatch {
-        shader: shader!("partial_sums", "vec4", "nan", "activation", "epilogue"),
+        shader: shader!("partial_sums", "vec4", "nan", "function", "epilogue"),
         entry: "main",
-        constants: vec![
-            ("LENGTH", length as f64),
-            ("SLICES", slices as f64),
-            ("COLUMNS", columns as f64),
-            ("WAYS", ways as f64),
-            ("ELEMENTS", (GROUP / ways) as f64),
-            ("BIAS", f64::from(bias.is_some())),
-            ("ACTIVATION", activation.number()),
-        ],
+        constants,
         // Every binding must be bound: without a bias, to any input.
         bindings: vec![Operand::Scratch(0), bias.unwrap_or(Operand::Input(0)), Operand::Output(0)],
         groups: grid(length, GROUP / ways),

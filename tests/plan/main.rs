@@ -20,11 +20,11 @@ use cifar_engine::ops::batch_norm::BatchNorm;
 use cifar_engine::ops::batch_norm_grad::BatchNormGrad;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::copy::Copy;
+use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::moving_average::MovingAverage;
-use cifar_engine::ops::relu::Relu;
 use cifar_engine::ops::reshape::Reshape;
 use cifar_engine::ops::sum_rows::SumRows;
-use cifar_engine::ops::{Activation, Alias, Types};
+use cifar_engine::ops::{Alias, Function, Types};
 use cifar_engine::tensor::TensorType;
 use common::{Values, evaluate};
 use proptest::prelude::*;
@@ -116,7 +116,7 @@ fn random_graphs_are_not_trivial() {
 }
 
 fn relu(graph: &mut Graph, x: Value) -> Value {
-    graph.apply1(Relu { activation: Activation::Relu }, &[x]).unwrap()
+    graph.apply1(Unary { function: Function::Relu }, &[x]).unwrap()
 }
 
 /// A value that was in a state before the run, and is read after it, moves out of the state's way.
@@ -177,7 +177,7 @@ fn a_sum_is_left_out_only_where_it_is_zero() {
         let mut graph = Graph::new();
         let [x, other, dy] = ["x", "other", "dy"].map(|name| graph.input(name, TensorType::f32([6, 4])));
         let [gamma, beta] = ["gamma", "beta"].map(|name| graph.input(name, TensorType::f32([4])));
-        let activation = Activation::None;
+        let activation = None;
         let of = if own_moments { x } else { other };
         let moments = graph.apply(BatchNorm { epsilon: 1e-3, activation }, &[of, gamma, beta]).unwrap();
         let inputs = [dy, x, gamma, beta, moments[1], moments[2]];

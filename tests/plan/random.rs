@@ -4,14 +4,13 @@
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::copy::Copy;
+use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
 use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::ops::moving_average::MovingAverage;
-use cifar_engine::ops::relu::Relu;
-use cifar_engine::ops::relu_grad::ReluGrad;
 use cifar_engine::ops::reshape::Reshape;
 use cifar_engine::ops::sgd::Sgd;
 use cifar_engine::ops::sum_rows::SumRows;
-use cifar_engine::ops::{Activation, Op};
+use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::{Shape, TensorType};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -101,13 +100,13 @@ impl Maker {
         let a = self.pick(x);
         let b = self.like(a, y);
         let c = self.like(a, z);
-        let activation = Activation::Relu;
+        let function = Function::Relu;
         let both = |f: &dyn Fn(u64, u64) -> u64| [0, 1].map(|run| f(a.bound[run], b.bound[run]));
         let len = self.graph.ty(a.value).len();
         match kind % 9 {
             0 | 1 => self.add(Add, &[a.value, b.value], &[both(&|a, b| a + b)]),
-            2 => self.add(Relu { activation }, &[a.value], &[a.bound]),
-            3 => self.add(ReluGrad { activation }, &[a.value, b.value], &[a.bound]),
+            2 => self.add(Unary { function }, &[a.value], &[a.bound]),
+            3 => self.add(UnaryGrad { function }, &[a.value, b.value], &[a.bound]),
             4 => self.add(SumRows, &[a.value], &[a.bound.map(|a| a * len as u64)]),
             5 => {
                 let shapes: [Shape; 4] = [[2, 3].into(), [3, 2].into(), [6].into(), [3, 3].into()];

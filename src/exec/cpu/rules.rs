@@ -7,13 +7,14 @@ use crate::error::Result;
 use crate::exec::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM, foldable};
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
+use crate::kernels::function::beyond_clamp;
+use crate::ops::Op;
 use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
-use crate::ops::conv::{Conv, Output, Pass, has_epilogue};
+use crate::ops::conv::{Conv, Output, Pass};
+use crate::ops::map::unary::Unary;
 use crate::ops::moments::Moments;
-use crate::ops::relu::Relu;
 use crate::ops::separable_conv2d::SeparableConv2d;
-use crate::ops::{Activation, Op};
 
 /// The rules of a CPU.
 pub const RULES: &[&Rule] = &[
@@ -42,7 +43,7 @@ const GATHERED_MOMENTS: Rule = Rule {
 const NORMALISED_INPUT: Rule = Rule {
     name: "normalised input",
     replaces: "conv(batch_norm_infer(x, ..), w) => conv[normalise](x, w, ..)",
-    when: "all that read the normalised values can; they cannot be folded into a convolution before",
+    when: "all that read the normalised values can; their activation is a cut; they cannot be folded into a convolution before",
     apply: normalised_input,
 };
 
@@ -51,7 +52,7 @@ const NORMALISED_INPUT: Rule = Rule {
 const GATHERED_GRADIENT: Rule = Rule {
     name: "gathered gradient",
     replaces: "batch_norm_grad(conv_input_grad(dz, w), x, ..) => conv_input_grad[norm_grad](dz, w, x, ..)",
-    when: "the kernel has an epilogue; nothing else reads what is between",
+    when: "nothing else reads what is between",
     apply: gathered_gradient,
 };
 
@@ -70,7 +71,7 @@ fn gathered_moments(graph: &mut Graph, index: usize) -> Result<bool> {
     }
     let (x, moments) = (node.inputs[0], node.outputs.clone());
     let Some((conv, op)) = graph.producer_of::<Conv>(x) else { return Ok(false) };
-    let plain = op.output == Output::Values && op.activation == Activation::None && op.pass == Pass::Forward;
+    let plain = op.output == Output::Values && op.activation.is_none() && op.pass == Pass::Forward;
     if !plain {
         return Ok(false);
     }
@@ -88,7 +89,7 @@ fn normalising(graph: &Graph, reader: usize, y: Value, norm: &BatchNormInfer) ->
     let conv: &Conv = downcast(node)?;
     let reads_once = node.inputs[0] == y && !node.inputs[1..].contains(&y);
     let reads_x = !matches!(conv.pass, Pass::InputGrad { .. });
-    let fits = reads_once && reads_x && conv.input.is_none();
+    let fits = reads_once && reads_x && conv.input.is_none() && beyond_clamp(norm.activation).is_none();
     fits.then(|| Arc::new(Conv { input: Some(norm.normalise()), ..conv.clone() }) as Arc<dyn Op>)
 }
 
@@ -118,7 +119,7 @@ fn gathered_gradient(graph: &mut Graph, index: usize) -> Result<bool> {
     let Some((conv, op)) = graph.producer_of::<Conv>(dy) else { return Ok(false) };
     let gradient = matches!(op.pass, Pass::InputGrad { .. }) && op.output == Output::Values;
     let convolution = &graph.nodes()[conv];
-    if !gradient || !has_epilogue(op, &graph.types(convolution)) || !graph.only_reader(dy, index) {
+    if !gradient || !graph.only_reader(dy, index) {
         return Ok(false);
     }
     // The convolution's gradient is left without a reader.
@@ -135,7 +136,7 @@ fn will_be_joined(graph: &Graph, y: Value) -> bool {
     let mut readers = graph.readers(y).map(|reader| &graph.nodes()[reader]);
     match (readers.next(), readers.next()) {
         (Some(reader), None) if !graph.is_result(y) => {
-            downcast::<Relu>(reader).is_some() || downcast::<BatchNormInfer>(reader).is_some()
+            downcast::<Unary>(reader).is_some() || downcast::<BatchNormInfer>(reader).is_some()
         }
         _ => false,
     }
@@ -145,7 +146,7 @@ fn separable(graph: &mut Graph, index: usize) -> Result<bool> {
     let node = &graph.nodes()[index];
     let Some(pointwise) = downcast::<Conv>(node) else { return Ok(false) };
     let plain = |conv: &Conv| {
-        let own = Conv { bias: false, activation: Activation::None, ..conv.clone() };
+        let own = Conv { bias: false, activation: None, ..conv.clone() };
         conv.bias && own == Conv::new(conv.stride, conv.padding, conv.groups)
     };
     if !plain(pointwise) || will_be_joined(graph, node.outputs[0]) {

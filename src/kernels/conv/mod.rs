@@ -12,8 +12,8 @@ mod weight_gradient;
 
 use std::ops::Range;
 
-use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::brgemm::{Axis, Start, Strips, Sum, pack_columns, packed_len};
+use super::function::{Activation, activate};
 use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
@@ -198,12 +198,12 @@ pub fn forward_blocks(g: &Geometry) -> usize {
     pointwise::forward(g).map_or(direct, |product| product.blocks())
 }
 
-/// The same of [`input_gradient`]; 0 where it has none.
+/// The same of [`input_gradient`].
 pub fn input_gradient_blocks(g: &Geometry) -> usize {
     if winograd::suits(g) {
         return winograd::forward_blocks(&g.reversed());
     }
-    pointwise::input_gradient(g).map_or(0, |product| product.blocks())
+    pointwise::input_gradient(g).map_or(g.batch, |product| product.blocks())
 }
 
 /// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
@@ -212,22 +212,22 @@ pub fn forward_line_scratch(g: &Geometry) -> usize {
     pointwise::forward(g).map_or(0, |product| matmul::line_scratch(&product))
 }
 
-/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what
+/// `y [N, OH, OW, O] = activation(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what
 /// [`prepare`] made of w, or empty.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
     (x, [w, prepared]): (Input, [&[f32]; 2]),
     bias: Option<&[f32]>,
-    clamp: Clamp,
+    activation: Activation,
     out: Output,
     scratch: &mut [f32],
 ) {
     if winograd::suits(g) {
-        return winograd::forward(isa, g, (x, w), bias, clamp, out, scratch);
+        return winograd::forward(isa, g, (x, w), bias, activation, out, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
-        return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, clamp, out, scratch);
+        return matmul::multiply(isa, &product, (x, Right::of(w, prepared)), bias, activation, out, scratch);
     }
     let (shared, each) = forward_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -257,9 +257,7 @@ pub fn forward(
             x.copy(isa, image * g.in_image() + from, to);
         });
         isa.run(DirectRun { direct: &product, image: padded, from: 0, y: &mut *y });
-        if clamp != NO_CLAMP {
-            isa.run(ClampRow { clamp, y: &mut *y });
-        }
+        activate(isa, activation, y);
         finish(Written { from: item * block, rows: y });
     });
 }
@@ -367,7 +365,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
         return winograd::input_gradient(isa, g, dy, w, dx, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
-        return matmul::multiply(isa, &product, (dy.into(), Right::Plain(w)), None, NO_CLAMP, dx, scratch);
+        return matmul::multiply(isa, &product, (dy.into(), Right::Plain(w)), None, None, dx, scratch);
     }
     let (shared, each) = input_gradient_scratch(isa, g);
     let (packed, padded) = scratch.split_at_mut(shared);
@@ -378,8 +376,8 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
     let packed = &*packed;
     let shape = padded_gradient(g);
     let (top, left) = (gradient_pad(g.kernel_height, g.stride), gradient_pad(g.kernel_width, g.stride));
-    let images = dx.y.chunks_exact_mut(g.in_image()).enumerate();
-    parallel::for_each(images, padded, each, |(image, dx), padded| {
+    let images = dx.y.chunks_exact_mut(g.in_image()).enumerate().zip(dx.epilogue.blocks());
+    parallel::for_each(images, padded, each, |((image, dx), finish), padded| {
         let dy = &dy[image * g.out_image()..][..g.out_image()];
         shape.fill([g.out_height, g.out_width], (top as isize, left), padded, |from, to| {
             to.copy_from_slice(&dy[from..from + to.len()]);
@@ -395,6 +393,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
             }
             at += len;
         });
+        finish(Written { from: image * g.in_image(), rows: dx });
     });
 }
 

@@ -1,7 +1,6 @@
 //! The gradient of the weights.
 
 use super::{Geometry, Scratch};
-use crate::batch_norm::NO_CLAMP;
 use crate::brgemm::{Axis, Block, Start, Sum};
 use crate::input::Input;
 use crate::matmul::{self, Right};
@@ -43,7 +42,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
-        return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, NO_CLAMP, dw.into(), scratch);
+        return matmul::multiply(isa, &product, (x, Right::Plain(dy)), None, None, dw.into(), scratch);
     }
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partial, images) = scratch.split_at_mut(shared);

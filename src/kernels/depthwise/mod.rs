@@ -12,8 +12,8 @@ mod weights;
 
 use std::ops::Range;
 
-use super::batch_norm::{Clamp, ClampRow, NO_CLAMP};
 use super::conv::{Geometry, needed};
+use super::function::{Activation, activate};
 use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::Isa;
@@ -92,13 +92,13 @@ pub fn forward_line_scratch(g: &Geometry) -> usize {
     rows.min(g.in_height) * g.in_row()
 }
 
-/// `y [N, P, Q, C] = clamp(x [N, H, W, C] * w [KH, KW, C] + bias [C])`.
+/// `y [N, P, Q, C] = activation(x [N, H, W, C] * w [KH, KW, C] + bias [C])`.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
     (x, w): (Input, &[f32]),
     bias: Option<&[f32]>,
-    clamp: Clamp,
+    activation: Activation,
     Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
@@ -116,7 +116,7 @@ pub fn forward(
         let image = n * g.in_height;
         let input = (image + input.start) * g.in_row()..(image + input.end) * g.in_row();
         let x = x.read(isa, input, own);
-        forward_rows(isa, &band, [x, w, start, zeros], clamp, 0, 0, y);
+        forward_rows(isa, &band, [x, w, start, zeros], activation, 0, 0, y);
         finish(Written { from: (n * g.out_height + first) * g.out_row(), rows: y });
     });
 }
@@ -127,7 +127,7 @@ pub(super) fn forward_rows(
     isa: Isa,
     g: &Geometry,
     [x, w, start, zeros]: [&[f32]; 4],
-    clamp: Clamp,
+    activation: Activation,
     n: usize,
     first: usize,
     y: &mut [f32],
@@ -141,9 +141,7 @@ pub(super) fn forward_rows(
         } else {
             isa.run(TapRow { gather: Gather::forward(g), from: x, w, start, row: p, to: y });
         }
-        if clamp != NO_CLAMP {
-            isa.run(ClampRow { clamp, y });
-        }
+        activate(isa, activation, y);
     }
 }
 
@@ -159,7 +157,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
         for (to, from) in flipped.chunks_exact_mut(g.in_channels).zip(w.chunks_exact(g.in_channels).rev()) {
             to.copy_from_slice(from);
         }
-        return forward(isa, &mirrored, (dy.into(), flipped), None, NO_CLAMP, dx, rest);
+        return forward(isa, &mirrored, (dy.into(), flipped), None, None, dx, rest);
     }
     let zeros = &mut scratch[..g.in_channels];
     zeros.fill(0.0);

@@ -1,8 +1,8 @@
 //! The forward pass, and the input's gradient, which is a forward pass with other weights.
 
-use super::super::batch_norm::{Clamp, NO_CLAMP};
 use super::super::brgemm::{Axis, Start, Strips, Sum};
 use super::super::conv::{Geometry, Scratch};
+use super::super::function::{Activation, Clamp, activate, beyond_clamp, clamp_of};
 use super::super::input::Input;
 use super::super::parallel::{self, Output, Written};
 use super::super::simd::{Isa, Kernel, Simd};
@@ -81,13 +81,13 @@ pub fn forward_blocks(g: &Geometry) -> usize {
     Items::new(g).count(g)
 }
 
-/// `y [N, OH, OW, O] = clamp(x [N, H, W, I] * w [3, 3, I, O] + bias [O])`.
+/// `y [N, OH, OW, O] = activation(x [N, H, W, I] * w [3, 3, I, O] + bias [O])`.
 pub fn forward(
     isa: Isa,
     g: &Geometry,
     (x, w): (Input, &[f32]),
     bias: Option<&[f32]>,
-    clamp: Clamp,
+    activation: Activation,
     Output { y, epilogue }: Output,
     scratch: &mut [f32],
 ) {
@@ -113,7 +113,8 @@ pub fn forward(
         let x = Input { x: &x.x[first * g.in_image()..][..images * g.in_image()], ..x };
         isa.run(Inputs { item, x, v, patch });
         multiply(isa, &item, u, v, m);
-        isa.run(Outputs { item, m, bias, clamp, y: &mut *y });
+        isa.run(Outputs { item, m, bias, clamp: clamp_of(activation), y: &mut *y });
+        activate(isa, beyond_clamp(activation), y);
         finish(Written { from, rows: y });
     });
 }
@@ -137,7 +138,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
             }
         }
     });
-    forward(isa, &g.reversed(), (dy.into(), turned), None, NO_CLAMP, dx, scratch);
+    forward(isa, &g.reversed(), (dy.into(), turned), None, None, dx, scratch);
 }
 
 /// `G w G^T` at the six points of one row.

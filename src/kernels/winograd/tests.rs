@@ -1,6 +1,5 @@
 //! The error of the algorithm, against sums in `f64`.
 
-use super::super::batch_norm::NO_CLAMP;
 use super::super::conv::Geometry;
 use super::*;
 
@@ -83,7 +82,7 @@ fn errors(isa: Isa, g: &Geometry) -> [f64; 3] {
     let mut found = [vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()], vec![f32::NAN; w.len()]];
     let scratch = |(shared, each): (usize, usize)| vec![f32::NAN; shared + each];
     let [y, dx, dw] = found.each_mut().map(Vec::as_mut_slice);
-    forward(isa, g, (x[..].into(), &w), None, NO_CLAMP, y.into(), &mut scratch(forward_scratch(isa, g)));
+    forward(isa, g, (x[..].into(), &w), None, None, y.into(), &mut scratch(forward_scratch(isa, g)));
     input_gradient(isa, g, &dy, &w, dx.into(), &mut scratch(input_gradient_scratch(isa, g)));
     weight_gradient(isa, g, x[..].into(), &dy, dw, &mut scratch(weight_gradient_scratch(isa, g)));
     std::array::from_fn(|direction| error(&found[direction], &exact[direction]))

@@ -1,8 +1,8 @@
 //! Test cases of convolutions.
 
-use super::{Conv, Normalise, Output, Padding, Pass, cpu};
+use super::{Conv, Normalise, Output, Padding, Pass};
 use crate::ops::case::{Case, Fill};
-use crate::ops::{Activation, Op, Types};
+use crate::ops::{Activation, Function, Op};
 use crate::tensor::TensorType;
 
 /// A forward convolution, and the types of x and w.
@@ -93,7 +93,8 @@ fn depthwise(x: [usize; 4], kernel: [usize; 2], stride: usize, padding: Padding)
     (Conv::new(stride, padding, x[3]), [TensorType::f32(x), TensorType::f32(w)])
 }
 
-const ACTIVATIONS: [Activation; 3] = [Activation::Relu6, Activation::None, Activation::Relu];
+const ACTIVATIONS: [Activation; 5] =
+    [Some(Function::Relu6), None, Some(Function::Relu), Some(Function::Gelu), Some(Function::Silu)];
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
@@ -101,10 +102,10 @@ pub fn cases() -> Vec<Case> {
     let large = || large_geometries().into_iter().chain(large_depthwise_geometries());
     let all = || small().chain(large()).enumerate();
     let differentiable = small().enumerate().map(|(i, shapes)| match i % 2 {
-        0 => forward(shapes, true, Activation::None).differentiable(&[0, 1, 2]),
-        _ => forward(shapes, false, Activation::None).differentiable(&[0, 1]),
+        0 => forward(shapes, true, None).differentiable(&[0, 1, 2]),
+        _ => forward(shapes, false, None).differentiable(&[0, 1]),
     });
-    let activated = all().map(|(i, shapes)| forward(shapes, i % 3 != 0, ACTIVATIONS[i % 3]));
+    let activated = all().map(|(i, shapes)| forward(shapes, i % 3 != 0, ACTIVATIONS[i % 5]));
     let passes = all().flat_map(|(_, (conv, types))| {
         [input_grad(&conv, &types), weight_grad(&conv, &types)].map(|shapes| plain(shapes, &[]))
     });
@@ -151,7 +152,7 @@ fn fused(i: usize, conv: &Conv, types: &[TensorType; 2]) -> Vec<Case> {
         false => normalised(i, (conv, types)),
     });
     let norm_grad = norm_grad(i, input_grad(conv, types));
-    readers.into_iter().chain([plain((moments, types.clone()), &more)]).chain(norm_grad).collect()
+    readers.into_iter().chain([plain((moments, types.clone()), &more), norm_grad]).collect()
 }
 
 /// Gamma, beta, mean and variance, each between two numbers.
@@ -162,19 +163,18 @@ fn vectors(channels: usize, ranges: [(f32, f32); 4]) -> [(TensorType, Fill); 4] 
 /// A convolution of what a normalisation puts out. The padding is 0 in that, which would show if it
 /// were normalised as well.
 fn normalised(i: usize, (conv, [x, second]): Shapes) -> Case {
-    let input = Some(Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 3] });
+    let input = Some(Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 5] });
     let vectors = vectors(x.shape.last(), [(0.5, 1.5), (0.5, 1.0), (-0.5, 0.5), (0.2, 2.0)]);
     let own = [(x, Fill::Uniform(-4.0, 4.0)), (second, Fill::Uniform(-1.0, 1.0))];
     Case::new(Conv { input, ..conv }, own.into_iter().chain(vectors).collect())
 }
 
-/// The gradient through the normalisation before a convolution, if the kernel has an epilogue.
-fn norm_grad(i: usize, (conv, [dz, w]): Shapes) -> Option<Case> {
+/// The gradient through the normalisation before a convolution.
+fn norm_grad(i: usize, (conv, [dz, w]): Shapes) -> Case {
     let x = conv.output_types(&[&dz, &w]).unwrap_or_default().remove(0);
-    let types = Types { inputs: vec![dz.clone(), w.clone()], outputs: vec![x.clone()] };
     let vectors = vectors(x.shape.last(), [(0.5, 1.5), (-1.0, 1.0), (-0.1, 0.1), (0.2, 0.5)]);
     let more: Vec<_> = std::iter::once((x, Fill::Uniform(-1.0, 1.0))).chain(vectors).collect();
-    let norm = Normalise { epsilon: 1e-2, activation: [Activation::Relu, Activation::None][i % 2] };
+    let norm = Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 4 + 1] };
     let output = Output::NormGrad(norm);
-    cpu::has_epilogue(&conv, &types).then(|| plain((Conv { output, ..conv }, [dz, w]), &more))
+    plain((Conv { output, ..conv }, [dz, w]), &more)
 }

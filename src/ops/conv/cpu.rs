@@ -117,10 +117,12 @@ impl Work {
         scratch: &mut [f32],
     ) {
         let (isa, g) = (self.target.isa, &self.g);
-        let clamp = self.conv.activation.clamp();
+        let activation = self.conv.activation;
         match (&self.conv.pass, g.is_depthwise()) {
-            (Pass::Forward, false) => conv::forward(isa, g, (x, [second, packed]), bias, clamp, out, scratch),
-            (Pass::Forward, true) => depthwise::forward(isa, g, (x, second), bias, clamp, out, scratch),
+            (Pass::Forward, false) => {
+                conv::forward(isa, g, (x, [second, packed]), bias, activation, out, scratch)
+            }
+            (Pass::Forward, true) => depthwise::forward(isa, g, (x, second), bias, activation, out, scratch),
             (Pass::InputGrad { .. }, false) => conv::input_gradient(isa, g, x.x, second, out, scratch),
             (Pass::InputGrad { .. }, true) => depthwise::input_gradient(isa, g, x.x, second, out, scratch),
             (Pass::WeightGrad { .. }, false) => conv::weight_gradient(isa, g, x, second, out.y, scratch),
@@ -163,15 +165,5 @@ fn needs(conv: &Conv, g: &Geometry, target: CpuTarget) -> (usize, usize, usize) 
         (Pass::WeightGrad { .. }, true) => {
             (depthwise::weight_gradient_scratch(g), depthwise::weight_gradient_line_scratch(g), 0)
         }
-    }
-}
-
-/// Whether a kernel hands the blocks of its output to an epilogue, with operands of these types.
-pub fn has_epilogue(conv: &Conv, types: &Types) -> bool {
-    let g = conv.planned(types);
-    match (&conv.pass, g.is_depthwise()) {
-        (Pass::Forward, _) | (Pass::InputGrad { .. }, true) => true,
-        (Pass::InputGrad { .. }, false) => conv::input_gradient_blocks(&g) > 0,
-        (Pass::WeightGrad { .. }, _) => false,
     }
 }

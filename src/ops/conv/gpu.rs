@@ -9,7 +9,7 @@ use crate::ops::dispatch::{
     Dispatch, Dispatches, Operand, Reduction, each_value, shader, wide_shader, width,
 };
 use crate::ops::tile::{TiledProduct, Tiling, sum_partials};
-use crate::ops::{Activation, Types, matmul};
+use crate::ops::{Activation, Types, function_constants, matmul};
 
 /// The op's launches; none for a convolution that only a CPU can compute.
 pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
@@ -59,7 +59,7 @@ fn forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispa
         return tiled(TiledProduct { activation, ..matmul::on_gpu(&product, OPERANDS, bias) });
     }
     tiled(TiledProduct {
-        shader: shader!("conv2d", "vec4", "nan", "activation", "epilogue", "tile", "conv"),
+        shader: shader!("conv2d", "vec4", "nan", "function", "epilogue", "tile", "conv"),
         constants: constants(g),
         a: OPERANDS[0],
         b: OPERANDS[1],
@@ -78,12 +78,12 @@ fn weight_grad(g: &Geometry) -> Dispatches {
         return tiled(matmul::on_gpu(&product, OPERANDS, None));
     }
     tiled(TiledProduct {
-        shader: shader!("conv2d_weight_grad", "vec4", "nan", "activation", "epilogue", "tile", "conv"),
+        shader: shader!("conv2d_weight_grad", "vec4", "nan", "function", "epilogue", "tile", "conv"),
         constants: constants(g),
         a: OPERANDS[0],
         b: OPERANDS[1],
         bias: None,
-        activation: Activation::None,
+        activation: None,
         rows: g.kernel_height * g.kernel_width * g.in_channels,
         columns: g.out_channels,
         depth: g.batch * g.out_height * g.out_width,
@@ -151,12 +151,12 @@ fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
         ("LEFT", x.output),
     ]);
     (y.pixels > 0 && x.pixels > 0).then(|| TiledProduct {
-        shader: shader!("conv2d_input_grad", "vec4", "nan", "activation", "epilogue", "tile"),
+        shader: shader!("conv2d_input_grad", "vec4", "nan", "function", "epilogue", "tile"),
         constants,
         a: OPERANDS[0],
         b: OPERANDS[1],
         bias: None,
-        activation: Activation::None,
+        activation: None,
         rows: g.batch * y.pixels * x.pixels,
         columns: g.in_channels,
         depth: y.weights * x.weights * g.out_channels,
@@ -182,13 +182,10 @@ fn depthwise_constants(g: &Geometry) -> Vec<(&'static str, f64)> {
 fn depthwise_forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
     let mut constants = depthwise_constants(g);
-    constants.extend([
-        ("COLUMNS", columns as f64),
-        ("BIAS", f64::from(bias.is_some())),
-        ("ACTIVATION", activation.number()),
-    ]);
+    constants.extend([("COLUMNS", columns as f64), ("BIAS", f64::from(bias.is_some()))]);
+    constants.extend(function_constants(activation));
     let [x, w] = OPERANDS;
-    let shader = wide_shader!(g.in_channels, "depthwise_conv2d", "index", "nan", "activation", "depthwise");
+    let shader = wide_shader!(g.in_channels, "depthwise_conv2d", "index", "nan", "function", "depthwise");
     // Every binding must be bound: without a bias, to anything that is read.
     let bindings = vec![x, w, bias.unwrap_or(w), Operand::Output(0)];
     let fours = g.batch * g.out_height * g.out_width.div_ceil(4);
@@ -222,6 +219,6 @@ fn depthwise_weight_grad(g: &Geometry, types: &Types) -> Dispatches {
     if blocks == 1 {
         return Dispatches::from(products(Operand::Output(0)));
     }
-    let sum = sum_partials(blocks, length, g.in_channels, None, Activation::None);
+    let sum = sum_partials(blocks, length, g.in_channels, None, None);
     Dispatches { scratch: vec![blocks * length], list: vec![products(Operand::Scratch(0)), sum] }
 }

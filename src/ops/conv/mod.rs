@@ -34,7 +34,6 @@ use crate::kernels::pointwise;
 use crate::tensor::Shape;
 pub use cases::cases;
 pub(crate) use cases::depthwise_geometries;
-pub(crate) use cpu::has_epilogue;
 
 /// How the borders are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,8 +146,8 @@ impl Debug for Conv {
         if *bias {
             fields.field("bias", bias);
         }
-        if *activation != Activation::None {
-            fields.field("activation", activation);
+        if let Some(function) = activation {
+            fields.field("activation", function);
         }
         if let Some(input) = input {
             fields.field("input", input);
@@ -174,7 +173,7 @@ impl Conv {
     /// A plain forward convolution without a bias.
     pub fn new(stride: usize, padding: Padding, groups: usize) -> Conv {
         let (pass, output) = (Pass::Forward, Output::Values);
-        let (activation, input) = (Activation::None, None);
+        let (activation, input) = (None, None);
         Conv { pass, stride, padding, groups, bias: false, activation, input, output }
     }
 
@@ -255,7 +254,7 @@ impl Conv {
         let Operands { bias, normalise, norm_grad, .. } = self.operands();
         let forward = self.pass == Pass::Forward;
         require(
-            forward || !self.bias && self.activation == Activation::None,
+            forward || !self.bias && self.activation == None,
             "only a forward convolution has a bias and an activation",
         )?;
         if let Some(bias) = bias {
@@ -276,7 +275,7 @@ impl Conv {
                 Ok(vec![result.clone(), channels.clone(), channels])
             }
             (Output::Moments, _) => {
-                require(forward && self.activation == Activation::None, "only y itself has moments")?;
+                require(forward && self.activation == None, "only y itself has moments")?;
                 Ok(vec![result.clone(), channels.clone(), channels])
             }
             _ => Ok(vec![result.clone()]),

@@ -1,6 +1,7 @@
 //! Convolutions in `f64`, naively.
 
 use super::{BatchNormGrad, BatchNormInfer, Conv, Geometry, Op, Operands, Output, Pass, Types};
+use crate::kernels::function::activated;
 use crate::ops::moments::moments_reference;
 
 /// The op's outputs.
@@ -43,8 +44,7 @@ fn result(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>
                 y.iter_mut().enumerate().for_each(|(i, y)| *y = bias[i % g.out_channels]);
             }
             each_product(g, |x, w, out| y[out] += a[x] * b[w]);
-            let (low, high) = conv.activation.clamp_f64();
-            y.iter_mut().for_each(|y| *y = y.clamp(low, high));
+            y.iter_mut().for_each(|y| *y = activated(conv.activation, *y));
             y
         }
         Pass::InputGrad { x } => {

@@ -1,10 +1,10 @@
 //! `c = f(a, b)`, elementwise. The operands have one shape; or one of them is a vector along the
 //! other's last axis, or a single value, and counts for every row, or every element.
 
+use super::expand::Expand;
 use super::reduce::{Kind, Reduce};
 use super::unary::Unary;
-use super::{expand::Expand, function::Function};
-use crate::kernels::functions::{Rows, rows_with};
+use crate::kernels::elementwise::{Rows, rows_with};
 use crate::ops::case::{Case, ELEMENTWISE, Fill};
 use crate::ops::reshape::Reshape;
 use crate::ops::sum_rows::SumRows;

@@ -1,6 +1,6 @@
 //! `y = factor x`, elementwise.
 
-use crate::kernels::functions::each;
+use crate::kernels::elementwise::each;
 use crate::ops::case::{Case, ELEMENTWISE, Fill};
 use crate::ops::*;
 

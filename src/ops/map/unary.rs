@@ -1,7 +1,6 @@
 //! `y = f(x)` and its gradient `dx = dy f'(x)`, elementwise, for the functions of
-//! [`super::function`].
+//! [`crate::kernels::function`].
 
-use super::function::{Function, Of};
 use crate::ops::case::{Case, ELEMENTWISE, Fill};
 use crate::ops::*;
 
@@ -18,11 +17,6 @@ pub struct Unary {
 pub struct UnaryGrad {
     /// The forward node's.
     pub function: Function,
-}
-
-/// The number that `shaders/include/function.wgsl` knows a function by.
-fn constants(function: Function) -> [(&'static str, f64); 1] {
-    [("FUNCTION", function as u32 as f64)]
 }
 
 impl Op for Unary {
@@ -60,7 +54,7 @@ impl Op for Unary {
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
         let shader = shader!("unary", "vec4", "index", "nan", "function");
-        each_value(shader, vectors, &constants(self.function), vec![Operand::Output(0)])
+        each_value(shader, vectors, &function_constants(Some(self.function)), vec![Operand::Output(0)])
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
@@ -70,7 +64,7 @@ impl Op for Unary {
 
 impl Op for UnaryGrad {
     fn name(&self) -> &'static str {
-        "unary_grad"
+        self.function.gradient_name()
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
@@ -95,7 +89,7 @@ impl Op for UnaryGrad {
         let vectors = types.outputs[0].len().div_ceil(4);
         let shader = shader!("unary_grad", "vec4", "index", "nan", "function");
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
-        each_value(shader, vectors, &constants(self.function), bindings)
+        each_value(shader, vectors, &function_constants(Some(self.function)), bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -1,9 +1,12 @@
 //! The table of elementwise functions: a row has a name, the formula and the derivative. The CPU
-//! kernel, the reference and the gradient follow from it; `shaders/include/function.wgsl` has the
-//! same table for a GPU, by the rows' numbers.
+//! kernels, the reference and the gradient follow from it, and so does what joins a convolution or
+//! a normalisation as its activation; `shaders/include/function.wgsl` has the same table for a GPU,
+//! by the rows' numbers.
 
-use crate::kernels::functions::{self, Real};
-use crate::kernels::simd::Isa;
+use crate::elementwise::ITEM;
+use crate::parallel;
+use crate::real::Real;
+use crate::simd::{Isa, Kernel, Simd};
 
 /// What the derivative of a function is a function of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,13 @@ macro_rules! functions {
                 }
             }
 
+            /// The name of its gradient.
+            pub fn gradient_name(self) -> &'static str {
+                match self {
+                    $(Function::$row => concat!($name, "_grad"),)*
+                }
+            }
+
             /// What [`Function::slope`] is given.
             pub fn slope_of(self) -> Of {
                 match self {
@@ -57,19 +67,19 @@ macro_rules! functions {
                 }
             }
 
-            /// `y = f(y)` for every element.
-            pub(crate) fn apply(self, isa: Isa, y: &mut [f32]) {
+            /// Calls a loop with the value of this function, compiled for it alone.
+            #[inline(always)]
+            fn with_value(self, each: impl WithFunction) {
                 match self {
-                    $(Function::$row => functions::each(isa, y, #[inline(always)] |x| Function::$row.value(x)),)*
+                    $(Function::$row => each.run(#[inline(always)] |x| Function::$row.value(x)),)*
                 }
             }
 
-            /// `dy = dy f'(v)` for every element.
-            pub(crate) fn apply_slope(self, isa: Isa, dy: &mut [f32], v: &[f32]) {
+            /// The same with its derivative.
+            #[inline(always)]
+            fn with_slope(self, each: impl WithFunction) {
                 match self {
-                    $(Function::$row => {
-                        functions::each_with(isa, dy, v, #[inline(always)] |dy, v| dy * Function::$row.slope(v))
-                    })*
+                    $(Function::$row => each.run(#[inline(always)] |v| Function::$row.slope(v)),)*
                 }
             }
         }
@@ -140,4 +150,119 @@ functions! {
         let inside = T::indicator(x > c(-3.0) && x < c(3.0));
         T::indicator(x > c(3.0)) + inside * (x + x + c(3.0)) / c(6.0)
     };
+}
+
+/// A function that is applied to a result, or none.
+pub type Activation = Option<Function>;
+
+/// The lowest and the highest value that something is cut to.
+pub type Clamp = (f32, f32);
+
+/// The range that an activation cuts to, which some kernels do as they write: all numbers for none,
+/// and for one that is more than a cut ([`beyond_clamp`]).
+pub fn clamp_of(activation: Activation) -> Clamp {
+    match activation {
+        Some(Function::Relu) => (0.0, f32::INFINITY),
+        Some(Function::Relu6) => (0.0, 6.0),
+        _ => (f32::NEG_INFINITY, f32::INFINITY),
+    }
+}
+
+/// The activation, if it is more than a cut.
+pub fn beyond_clamp(activation: Activation) -> Activation {
+    activation.filter(|function| !matches!(function, Function::Relu | Function::Relu6))
+}
+
+/// Applies an activation to what a kernel has just written.
+pub fn activate(isa: Isa, activation: Activation, y: &mut [f32]) {
+    if let Some(function) = activation {
+        isa.run(Values { function, y });
+    }
+}
+
+/// What an activation makes of x.
+pub fn activated<T: Real>(activation: Activation, x: T) -> T {
+    activation.map_or(x, |function| function.value(x))
+}
+
+/// The derivative of an activation at x.
+pub fn activation_slope<T: Real>(activation: Activation, x: T) -> T {
+    activation.map_or(T::of(1.0), |function| function.slope_at(x))
+}
+
+impl Function {
+    /// The derivative at the argument x.
+    #[inline(always)]
+    pub fn slope_at<T: Real>(self, x: T) -> T {
+        match self.slope_of() {
+            Of::X => self.slope(x),
+            Of::Y => self.slope(self.value(x)),
+        }
+    }
+
+    /// `y = f(y)` for every element.
+    pub fn apply(self, isa: Isa, y: &mut [f32]) {
+        parallel::for_each(y.chunks_mut(ITEM), &mut [], 0, |y, _| isa.run(Values { function: self, y }));
+    }
+
+    /// `dy = dy f'(v)` for every element, where [`Function::slope_of`] has the value `v`.
+    pub fn apply_slope(self, isa: Isa, dy: &mut [f32], v: &[f32]) {
+        let items = dy.chunks_mut(ITEM).zip(v.chunks(ITEM));
+        parallel::for_each(items, &mut [], 0, |(dy, v), _| isa.run(Slopes { function: self, dy, v }));
+    }
+}
+
+/// A loop over elements that is told what to compute of each.
+trait WithFunction {
+    fn run(self, f: impl Fn(f32) -> f32);
+}
+
+/// `y = f(y)` for a few elements.
+pub struct Values<'a> {
+    pub function: Function,
+    pub y: &'a mut [f32],
+}
+
+impl Kernel for Values<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.function.with_value(Replace(self.y));
+    }
+}
+
+struct Replace<'a>(&'a mut [f32]);
+
+impl WithFunction for Replace<'_> {
+    #[inline(always)]
+    fn run(self, f: impl Fn(f32) -> f32) {
+        self.0.iter_mut().for_each(|y| *y = f(*y));
+    }
+}
+
+/// `dy = dy f'(v)` for a few elements, as [`Function::apply_slope`].
+pub struct Slopes<'a> {
+    pub function: Function,
+    pub dy: &'a mut [f32],
+    pub v: &'a [f32],
+}
+
+impl Kernel for Slopes<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.function.with_slope(Scale { dy: self.dy, v: self.v });
+    }
+}
+
+struct Scale<'a> {
+    dy: &'a mut [f32],
+    v: &'a [f32],
+}
+
+impl WithFunction for Scale<'_> {
+    #[inline(always)]
+    fn run(self, f: impl Fn(f32) -> f32) {
+        self.dy.iter_mut().zip(self.v).for_each(|(dy, v)| *dy *= f(*v));
+    }
 }
