@@ -1,4 +1,4 @@
-// Picks, augments and normalises the images of a batch; one invocation an element of x. The data set may be larger
+// Picks the images of a batch, moves their pixels and normalises them; one invocation an element of x. The data set may be larger
 // than a binding: there is a dispatch for each piece of it, which writes what it finds there.
 override SIZE: u32;
 // Images of the data set, and the words of one.
@@ -8,17 +8,15 @@ override BATCH: u32;
 // The words of a piece, and how many lie before this one.
 override PIECE: u32;
 override BEFORE: u32;
+// What is done to the images: 0, or the value that is chosen.
+override FLIP: u32;
 override SHIFT: u32;
-override FLIP: bool;
-override CUTOUT: u32;
 override MEAN_R: f32;
 override MEAN_G: f32;
 override MEAN_B: f32;
 override STD_R: f32;
 override STD_G: f32;
 override STD_B: f32;
-override SEED: u32;
-override STREAM: u32;
 
 @group(0) @binding(0) var<storage, read> indices: array<u32>;
 @group(0) @binding(1) var<storage, read> step: array<u32>;
@@ -30,25 +28,27 @@ override STREAM: u32;
 
 const IGNORE = 0xffffffffu;
 
-// The pixel of the original that lands at (row, column) of image n, or -1.
-fn source(n: u32, row: i32, column: i32) -> i32 {
-    let size = i32(SIZE);
-    let a = draw(SEED, STREAM, step[0], 2u * n);
-    let b = draw(SEED, STREAM, step[0], 2u * n + 1u);
-    let top = row - i32(below(b.x, SIZE)) + i32(CUTOUT / 2u);
-    let left = column - i32(below(b.y, SIZE)) + i32(CUTOUT / 2u);
-    if top >= 0 && top < i32(CUTOUT) && left >= 0 && left < i32(CUTOUT) {
-        return -1;
-    }
-    let from_row = row + i32(SHIFT) - i32(below(a.x, 2u * SHIFT + 1u));
-    var from_column = column + i32(SHIFT) - i32(below(a.y, 2u * SHIFT + 1u));
-    if from_row < 0 || from_row >= size || from_column < 0 || from_column >= size {
-        return -1;
-    }
-    if FLIP && (a.z & 1u) == 1u {
-        from_column = size - 1 - from_column;
-    }
-    return from_row * size + from_column;
+const ROW = 0u;
+const COLUMN = 1u;
+
+// Where a row or column of image n comes from, and so in every function of an augmentation: what is done to an image
+// last is asked first. The twins are `places` in the files of src/ops/augment.
+fn place(n: u32, axis: u32, x: u32) -> f32 {
+    let numbers = image_draw(n, step[0], 0u);
+    return flip(numbers, axis, shift(numbers, axis, f32(x)));
+}
+
+fn shift(numbers: vec4<u32>, axis: u32, at: f32) -> f32 {
+    return at + f32(SHIFT) - f32(below(numbers[axis], 2u * SHIFT + 1u));
+}
+
+fn flip(numbers: vec4<u32>, axis: u32, at: f32) -> f32 {
+    let mirrored = FLIP > 0u && (numbers.z & 1u) == 1u;
+    return select(at, f32(SIZE) - 1.0 - at, mirrored && axis == COLUMN);
+}
+
+fn inside(at: f32) -> bool {
+    return at >= 0.0 && at < f32(SIZE);
 }
 
 @compute @workgroup_size(256)
@@ -64,13 +64,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let pixel = i / 3u % (SIZE * SIZE);
-    let original = source(n, i32(pixel / SIZE), i32(pixel % SIZE));
-    if original < 0 || !known {
+    let row = place(n, ROW, pixel / SIZE);
+    let column = place(n, COLUMN, pixel % SIZE);
+    if !inside(row) || !inside(column) || !known {
         x[i] = 0.0;
         return;
     }
     let channel = i % 3u;
-    let byte = 3u * u32(original) + channel;
+    let byte = 3u * (u32(row) * SIZE + u32(column)) + channel;
     let word = image + byte / 4u;
     // An image may lie in two pieces.
     if word >= BEFORE && word < BEFORE + PIECE {

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::files::read_toml;
 use crate::models::Architecture;
 use crate::nn::Norm;
+use crate::ops::augment::{Augmentations, FLIP, forms};
 use crate::text::counted;
-use crate::train::augmentation::Augmentation;
 use crate::train::optimizer::Optimizer;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::schedule::Schedule;
@@ -105,9 +105,9 @@ pub struct Choices {
     )]
     pub dropout: Option<f32>,
 
-    /// none, or a list such as flip,shift=4,cutout=8 [default: flip,shift=4].
-    #[arg(long, value_name = "LIST", env = "CIFAR_ENGINE_AUGMENT", hide_env = true)]
-    pub augment: Option<Augmentation>,
+    #[arg(long, value_name = "LIST", env = "CIFAR_ENGINE_AUGMENT", hide_env = true,
+        help = format!("{} [default: flip,shift=4]", forms()))]
+    pub augment: Option<Augmentations>,
 
     /// Side of the pictures in pixels [default: 32].
     #[arg(
@@ -243,7 +243,7 @@ impl Choices {
     pub fn settle(&self, settings: &mut Settings, data: &Dataset) -> Result<Vec<String>> {
         settings.data = lasting_source(&settings.data, data);
         // Only a model that was trained on mirror images is at home with them.
-        settings.test_flip = self.test_flip.unwrap_or(settings.augment.flip);
+        settings.test_flip = self.test_flip.unwrap_or(settings.augment.has(&FLIP));
         settings.validation = self.held_back(settings, data)?;
         let images = data.training_len(settings.validation).saturating_sub(settings.validation);
         let mut notes = self.fit_batch(settings, images);

@@ -1,11 +1,11 @@
 //! What the figures of a finished training say is wrong with it, where it would otherwise look like
 //! any other.
 
-use super::augmentation::Augmentation;
 use super::evaluate::Evaluation;
 use super::score::best_epoch;
 use super::settings::Settings;
 use crate::data::Images;
+use crate::ops::augment::FLIP;
 use crate::ops::softmax_cross_entropy::first_largest;
 use crate::report::EpochMetrics;
 
@@ -73,7 +73,7 @@ impl Sample {
 /// each other.
 pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labels: &[u32]) -> Vec<String> {
     let count = classes.len();
-    if !settings.augment.flip || count > MOST_CLASSES {
+    if !settings.augment.has(&FLIP) || count > MOST_CLASSES {
         return Vec::new();
     }
     let mut matrix = vec![0usize; count * count];
@@ -93,7 +93,7 @@ pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labe
         let share = (cell(a, a) + cell(b, b)) / pair;
         knows && known && pair >= LEAST_OF_PAIR as f64 && (share - 0.5).abs() <= (0.25 / pair).sqrt()
     };
-    let augment = Augmentation { flip: false, ..settings.augment };
+    let augment = settings.augment.with(&FLIP, 0.0);
     let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
     let text = |(a, b): (usize, usize)| {
         format!(

@@ -6,7 +6,6 @@
 //! scratch.
 
 pub mod advice;
-pub mod augmentation;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod features;

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::augmentation::Augmentation;
 use super::optimizer;
 use super::settings::Settings;
 use crate::data::Images;
@@ -15,7 +14,7 @@ use crate::graph::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
-use crate::ops::augment::Augment;
+use crate::ops::augment::{Augment, Augmentations};
 use crate::ops::matmul::Matmul;
 use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
@@ -196,14 +195,13 @@ pub fn features(
 
 /// The augmentation of a training.
 pub fn augmented(spec: &Spec, settings: &Settings) -> Augment {
-    let Augmentation { shift, flip, cutout } = settings.augment;
-    Augment { shift, flip, cutout, seed: settings.seed, ..plain(spec) }
+    Augment { changes: settings.augment, seed: settings.seed, ..plain(spec) }
 }
 
 /// No augmentation.
 pub fn plain(spec: &Spec) -> Augment {
     let (size, mean, std) = (spec.image_size, spec.mean, spec.std);
-    Augment { size, mean, std, shift: 0, flip: false, cutout: 0, seed: 0 }
+    Augment { size, mean, std, changes: Augmentations::default(), seed: 0 }
 }
 
 /// Pictures of the size that the model sees, and their labels.
@@ -221,14 +219,14 @@ fn batch(
     let data = graph.state(&format!("{name}.images"), TensorType::u32([images, record]))?;
     let labels = graph.state(&format!("{name}.labels"), TensorType::u32([images]))?;
     let indices = graph.input("indices", TensorType::u32([batch_size]));
-    let outputs = graph.apply(augment, &[data, labels, indices, step])?;
+    let [x, labels] = augment.add(graph, [data, labels, indices, step])?;
     let size = spec.variant.input_size;
     if size == spec.image_size {
-        return Ok((outputs[0], outputs[1]));
+        return Ok((x, labels));
     }
     graph.set_layer("resize");
-    let x = graph.apply1(Resize { height: size, width: size }, &[outputs[0]])?;
-    Ok((x, outputs[1]))
+    let x = graph.apply1(Resize { height: size, width: size }, &[x])?;
+    Ok((x, labels))
 }
 
 /// A batch of what a model's first units put out, and its labels.

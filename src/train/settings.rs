@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::augmentation::Augmentation;
 use super::checkpoint::check_same;
 use super::finetune::Finetune;
 use super::optimizer::Optimizer;
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::models::cnn::CNN;
 use crate::models::{Architecture, Training};
 use crate::nn::Norm;
+use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
 
 /// All settings of a training, resolved: written into the run folder as `settings.toml`.
@@ -31,7 +31,8 @@ pub struct Settings {
     pub label_smoothing: f32,
     pub dropout: f32,
     pub zero_classifier: bool,
-    pub augment: Augmentation,
+    /// What is done to the training images.
+    pub augment: Augmentations,
     pub normalise: Normalise,
     pub norm: Norm,
     pub seed: u32,
@@ -93,7 +94,7 @@ impl Recipe {
             label_smoothing: 0.1,
             dropout: 0.3,
             zero_classifier: true,
-            augment: Augmentation { flip: true, shift: 4, cutout: 0 },
+            augment: Augmentations::default().with(&FLIP, 1.0).with(&SHIFT, 4.0),
             normalise: Normalise::Statistics,
             norm: Norm { epsilon: 1e-5, momentum: 0.1 },
             seed: 0,
@@ -117,7 +118,7 @@ impl Recipe {
                 label_smoothing: 0.0,
                 dropout: 0.5,
                 zero_classifier: false,
-                augment: Augmentation::default(),
+                augment: Augmentations::default(),
                 normalise: Normalise::Unit,
                 norm: Norm { epsilon: 1e-3, momentum: 0.01 },
                 test_flip: false,
@@ -196,7 +197,7 @@ impl Settings {
 
     /// How the curves of a training on so many classes are to be read.
     pub fn reading(&self, classes: usize) -> Reading {
-        let augmented = self.augment != Augmentation::default();
+        let augmented = !self.augment.is_empty();
         let head = self.finetune.as_ref().map_or(0, |finetune| finetune.head_epochs);
         // A stage that may end early does not tell beforehand where the next one begins.
         let known = head > 0 && head < self.epochs && self.early_stop == 0 && self.target == 0.0;
@@ -219,15 +220,14 @@ impl Settings {
         let epochs = self.epochs;
         usage(epochs <= MOST_EPOCHS, format!("--epochs {epochs} are too many; the most is {MOST_EPOCHS}"))?;
         usage(self.batch_size > 0, "--batch-size must be at least 1".into())?;
-        let Settings { image_size, augment, .. } = *self;
+        let Settings { image_size, .. } = *self;
         let sizes = crate::data::SIZES;
         let (low, high) = (sizes.start(), sizes.end());
         usage(
             sizes.contains(&image_size),
             format!("--image-size must lie in {low} to {high}, not {image_size}"),
         )?;
-        let fits = augment.shift < image_size && augment.cutout < image_size;
-        usage(fits, format!("--augment {augment} leaves nothing of pictures of {image_size} pixels"))?;
+        self.augment.check(image_size)?;
         let rate = self.rate;
         usage(rate.is_finite() && rate > 0.0, format!("--lr must be a positive number, not {rate}"))?;
         let decay = self.weight_decay;

@@ -1,0 +1,236 @@
+//! Which augmentations a training has, as `--augment` and files write them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{AUGMENTATIONS, Augmentation, Value};
+use crate::error::{Error, Result};
+
+/// No side of an image is longer.
+const MOST_PIXELS: usize = 1024;
+
+/// The value of each of [`AUGMENTATIONS`]; 0 where it is not done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Augmentations([f32; AUGMENTATIONS.len()]);
+
+impl Augmentations {
+    /// These, with another value of one of them; 0 to leave it out.
+    pub fn with(mut self, augmentation: &Augmentation, value: f32) -> Self {
+        let pairs = AUGMENTATIONS.iter().zip(&mut self.0);
+        pairs.filter(|(known, _)| known.name == augmentation.name).for_each(|(_, old)| *old = value);
+        self
+    }
+
+    /// Those that are done, in their order, with their values.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&'static Augmentation, f32)> + use<> {
+        AUGMENTATIONS.iter().zip(self.0).filter(|(_, value)| *value > 0.0)
+    }
+
+    /// The value of this one; 0 where it is not done.
+    pub fn value(&self, augmentation: &Augmentation) -> f32 {
+        self.iter().find(|(chosen, _)| chosen.name == augmentation.name).map_or(0.0, |(_, value)| value)
+    }
+
+    /// Whether this one is done.
+    pub fn has(&self, augmentation: &Augmentation) -> bool {
+        self.value(augmentation) > 0.0
+    }
+
+    /// Whether none is done.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Checks that they suit images of this size.
+    ///
+    /// # Errors
+    /// A usage error that names what does not.
+    pub fn check(&self, image_size: usize) -> Result<()> {
+        let too_large = |(augmentation, value): (&Augmentation, f32)| {
+            augmentation.value == Value::Pixels && value >= image_size as f32
+        };
+        match self.iter().any(too_large) {
+            true => {
+                let problem = format!("--augment {self} leaves nothing of pictures of {image_size} pixels");
+                Err(Error::Usage(problem))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+impl Augmentation {
+    /// How it is written: `flip`, `shift=PIXELS`.
+    pub fn form(&self) -> String {
+        match self.value {
+            Value::Written(texts) => texts.join(", "),
+            Value::Pixels => format!("{}=PIXELS", self.name),
+        }
+    }
+
+    /// The value that a part of a list gives it, if it is about this one.
+    fn read(&self, part: &str) -> Option<f32> {
+        if let Value::Written(texts) = self.value {
+            return texts.iter().position(|text| *text == part).map(|at| (at + 1) as f32);
+        }
+        let value = part.strip_prefix(self.name)?.strip_prefix('=')?;
+        let pixels = value.parse::<usize>().ok().filter(|pixels| *pixels <= MOST_PIXELS);
+        pixels.map(|pixels| pixels as f32)
+    }
+
+    /// The part of a list that gives it this value.
+    fn written(&self, value: f32) -> String {
+        match self.value {
+            Value::Written(texts) => texts[value as usize - 1].to_string(),
+            Value::Pixels => format!("{}={value}", self.name),
+        }
+    }
+}
+
+/// All that can be chosen, for help and errors.
+pub fn forms() -> String {
+    let forms: Vec<String> = AUGMENTATIONS.iter().map(Augmentation::form).collect();
+    format!("none, or a list of {}, such as flip,shift=4", forms.join(", "))
+}
+
+impl FromStr for Augmentations {
+    type Err = Error;
+
+    /// `none`, or a list such as `flip,shift=4`.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut chosen = Augmentations::default();
+        for part in text.split(',').filter(|_| text != "none") {
+            let read = |known: &'static Augmentation| Some((known, known.read(part)?));
+            let found = AUGMENTATIONS.iter().find_map(read);
+            let (augmentation, value) =
+                found.ok_or_else(|| Error::Usage(format!("augmentation '{part}': write {}", forms())))?;
+            chosen = chosen.with(augmentation, value);
+        }
+        Ok(chosen)
+    }
+}
+
+impl fmt::Display for Augmentations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> =
+            self.iter().map(|(augmentation, value)| augmentation.written(value)).collect();
+        f.write_str(if parts.is_empty() { "none" } else { "" })?;
+        f.write_str(&parts.join(","))
+    }
+}
+
+/// What stands behind an augmentation's name in a file: `flip = true`, `shift = 4`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum InFile {
+    Whether(bool),
+    Whole(u32),
+    Share(f32),
+    Word(String),
+}
+
+impl Serialize for Augmentations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut table = serializer.serialize_map(None)?;
+        for (augmentation, value) in self.iter() {
+            let part = augmentation.written(value);
+            let value = match part.split_once('=') {
+                None => InFile::Whether(true),
+                Some((_, text)) => match (text.parse(), text.parse()) {
+                    (Ok(whole), _) => InFile::Whole(whole),
+                    (_, Ok(share)) => InFile::Share(share),
+                    _ => InFile::Word(text.to_string()),
+                },
+            };
+            table.serialize_entry(augmentation.name, &value)?;
+        }
+        table.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Augmentations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let table = BTreeMap::<String, InFile>::deserialize(deserializer)?;
+        let parts = table.into_iter().filter_map(|(name, value)| match value {
+            InFile::Whether(false) => None,
+            InFile::Whether(true) => Some(name),
+            InFile::Whole(value) => Some(format!("{name}={value}")),
+            InFile::Share(value) => Some(format!("{name}={value}")),
+            InFile::Word(value) => Some(format!("{name}={value}")),
+        });
+        let parts: Vec<String> = parts.collect();
+        let text = if parts.is_empty() { "none".into() } else { parts.join(",") };
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn in_file(table: &str) -> std::result::Result<Augmentations, toml::de::Error> {
+        toml::from_str(table)
+    }
+
+    /// Every augmentation by itself, and all of them, the way that they are written.
+    fn lists() -> Vec<String> {
+        let example = |augmentation: &Augmentation| match augmentation.value {
+            Value::Written(texts) => texts.iter().map(ToString::to_string).collect(),
+            Value::Pixels => vec![format!("{}=7", augmentation.name)],
+        };
+        let mut lists: Vec<Vec<String>> = AUGMENTATIONS.iter().map(example).collect();
+        let all = lists.iter().map(|one| one[0].clone()).collect::<Vec<_>>().join(",");
+        lists.push(vec![all, "none".into(), "flip,shift=4".into()]);
+        lists.concat()
+    }
+
+    #[test]
+    fn lists_are_read_as_they_are_written_and_survive_a_file() {
+        for text in lists() {
+            let chosen: Augmentations = text.parse().unwrap();
+            assert_eq!(chosen.to_string(), text);
+            assert_eq!(in_file(&toml::to_string(&chosen).unwrap()).unwrap(), chosen, "{text}");
+        }
+        for text in ["", "flop", "shift", "shift=", "shift=x", "shift=-1", "flip=2", "flip=", "shift=99999"] {
+            let error = text.parse::<Augmentations>().unwrap_err().to_string();
+            assert!(error.contains("write none") && error.contains(&forms()), "{text}");
+        }
+    }
+
+    /// As earlier versions wrote them.
+    #[test]
+    fn files_of_earlier_runs_are_read() {
+        let old = in_file("flip = true\nshift = 4\ncutout = 0").unwrap();
+        assert_eq!(old.to_string(), "flip,shift=4");
+        assert!(in_file("flip = false\nshift = 0\ncutout = 0").unwrap().is_empty());
+        for wrong in ["flop = true", "shift = true", "shift = -4", "flip = 3", "cutout = 'x'"] {
+            let name = wrong.split(' ').next().unwrap();
+            assert!(in_file(wrong).unwrap_err().to_string().contains(name), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pixels_are_fewer_than_an_image_has() {
+        for augmentation in AUGMENTATIONS.iter().filter(|known| known.value == Value::Pixels) {
+            let chosen = Augmentations::default().with(augmentation, 32.0);
+            assert!(chosen.check(33).is_ok());
+            let error = chosen.check(32).unwrap_err().to_string();
+            assert!(error.contains(&chosen.to_string()) && error.contains("32 pixels"), "{error}");
+        }
+    }
+
+    #[test]
+    fn readme_has_a_row_for_each() {
+        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        for augmentation in AUGMENTATIONS {
+            let row = format!("| `{}` | {} |", augmentation.form(), augmentation.about);
+            assert!(readme.lines().any(|line| line == row), "README lacks the row\n{row}");
+        }
+    }
+}

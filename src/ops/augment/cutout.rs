@@ -1,0 +1,116 @@
+//! Squares that are cut out (DeVries and Taylor 2017): a square around a random pixel, which may lie
+//! partly outside of the image, becomes the mean colour.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::super::case::{Case, Fill};
+use super::super::*;
+use super::{Act, Augmentation, Image, Value};
+use crate::kernels::rng::{self, Stream};
+
+/// Cuts a square out of each image.
+pub const CUTOUT: Augmentation = Augmentation {
+    name: "cutout",
+    value: Value::Pixels,
+    about: "fills a square of so many pixels a side, anywhere, with the mean colour",
+    act: Act::Change(|side, images| {
+        Arc::new(Cutout { size: images.size, side: side as usize, seed: images.seed })
+    }),
+};
+
+/// Inputs: x `[N, size, size, 3]`, and step `u32 [1]`; works in place on x.
+#[derive(Clone, Copy, Debug)]
+pub struct Cutout {
+    /// Side of an image in pixels.
+    pub size: usize,
+    /// Side of the square in pixels.
+    pub side: usize,
+    /// Of the training.
+    pub seed: u32,
+}
+
+impl Cutout {
+    /// Rows and columns of an image's square, as far as they lie in the image.
+    fn square(&self, step: u32, place: usize) -> [Range<usize>; 2] {
+        let image = Image { seed: self.seed, step, place, size: self.size };
+        let [row, column, ..] = image.draw(1);
+        [row, column].map(|bits| {
+            let end = rng::below(bits, self.size as u32) as usize + self.side - self.side / 2;
+            end.saturating_sub(self.side)..end.min(self.size)
+        })
+    }
+}
+
+impl Op for Cutout {
+    fn name(&self) -> &'static str {
+        "cutout"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [x, step] = expect(inputs)?;
+        require(x.dims().get(1..) == Some(&[self.size, self.size, 3]), "x must be [N, size, size, 3]")?;
+        require(step == &TensorType::u32([1]), "step must be u32[1]")?;
+        Ok(vec![x.clone()])
+    }
+
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
+    }
+
+    /// Only the squares are written.
+    fn cost(&self, types: &Types) -> Cost {
+        Cost { flops: 0, bytes: (4 * types.outputs[0].dims()[0] * self.side * self.side * 3) as u64 }
+    }
+
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let op = *self;
+        CpuStep::new(move |args| {
+            let step = args.input_u32(1)[0];
+            let (x, _) = args.output();
+            for (n, image) in x.chunks_exact_mut(3 * op.size * op.size).enumerate() {
+                let [rows, columns] = op.square(step, n);
+                for row in image.chunks_exact_mut(3 * op.size).take(rows.end).skip(rows.start) {
+                    row[3 * columns.start..3 * columns.end].fill(0.0);
+                }
+            }
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let batch = types.outputs[0].dims()[0];
+        let constants = [
+            ("SIZE", self.size as f64),
+            ("SIDE", self.side as f64),
+            ("SEED", f64::from(self.seed)),
+            ("STREAM", f64::from(Stream::Augment as u32)),
+        ];
+        let shader = shader!("cutout", "index", "rng", "augment");
+        let bindings = vec![Operand::Input(1), Operand::Output(0)];
+        each_value(shader, batch * self.side * self.side, &constants, bindings)
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let size = self.size;
+        let squares: Vec<_> =
+            (0..types.outputs[0].dims()[0]).map(|n| self.square(inputs[1][0] as u32, n)).collect();
+        let element = |(i, x): (usize, &f64)| {
+            let (n, pixel) = (i / (3 * size * size), i / 3 % (size * size));
+            let [rows, columns] = &squares[n];
+            if rows.contains(&(pixel / size)) && columns.contains(&(pixel % size)) { 0.0 } else { *x }
+        };
+        vec![inputs[0].iter().enumerate().map(element).collect()]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |batch, size, side| {
+        let inputs = vec![
+            (TensorType::f32([batch, size, size, 3]), Fill::Uniform(-1.0, 1.0)),
+            (TensorType::u32([1]), Fill::Constant(11.0)),
+        ];
+        Case::new(Cutout { size, side, seed: 3 }, inputs)
+    };
+    vec![case(20, 8, 3), case(7, 9, 6)]
+}

@@ -1,0 +1,94 @@
+//! What a training does to its images. An [`Augmentation`] is a file in this folder and a line of
+//! [`AUGMENTATIONS`], which `--augment`, its help and its errors, the checks of settings, the tables
+//! of README and the tests read. What it says of itself is how it is written, what it does, and how.
+//!
+//! There are two ways to do it. What moves pixels says where the rows and columns of an image come
+//! from: the op that picks a batch, [`Augment`], asks it, so that it costs no pass over the batch.
+//! What changes values is an op of its own, in place, behind that one.
+//!
+//! Random choices depend on seed, step, and place in the batch ([`Image::draw`]): every device sees
+//! the same images.
+
+mod chosen;
+mod cutout;
+mod flip;
+mod pick;
+mod shift;
+
+use std::sync::Arc;
+
+use super::Op;
+use super::case::Case;
+use crate::kernels::rng::{self, Stream};
+pub use chosen::{Augmentations, forms};
+pub use flip::FLIP;
+pub use pick::Augment;
+pub use shift::SHIFT;
+
+/// All augmentations, in the order in which they are done to an image.
+pub const AUGMENTATIONS: &[Augmentation] = &[FLIP, SHIFT, cutout::CUTOUT];
+
+/// A way to change the images of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Augmentation {
+    /// What options and files call it.
+    pub name: &'static str,
+    /// How its value is written.
+    pub value: Value,
+    /// What it does to an image, for the table in README.
+    pub about: &'static str,
+    /// How it does that.
+    pub act: Act,
+}
+
+/// What can be chosen of an augmentation: a number above 0, which 0 stands for the absence of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// One of these texts, which count from 1.
+    Written(&'static [&'static str]),
+    /// `NAME=PIXELS`, less than an image has.
+    Pixels,
+}
+
+/// How an augmentation is done; both ways are given the value that was chosen.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// It moves pixels. The function is given the places in the original, from 0, from which some
+    /// rows and all columns of an image come so far, and puts others there; what comes from outside
+    /// of the image is empty. Its twin in `shaders/augment.wgsl` knows the value as `constant`.
+    Move {
+        /// Name of the shader's constant.
+        constant: &'static str,
+        /// Rows, then columns.
+        places: fn(f32, &Image, [&mut [f32]; 2]),
+    },
+    /// It changes values: an op on x `[N, size, size, 3]` and step, which works in place on x.
+    Change(fn(f32, &Augment) -> Arc<dyn Op>),
+}
+
+/// An image of a batch, as random choices know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    /// Of the training.
+    pub seed: u32,
+    /// Of the training.
+    pub step: u32,
+    /// Its place in the batch.
+    pub place: usize,
+    /// Its side in pixels.
+    pub size: usize,
+}
+
+impl Image {
+    /// Its random numbers, four a draw. Each augmentation has draws, or parts of one, of its own.
+    /// `shaders/include/augment.wgsl` has the twin.
+    pub fn draw(&self, number: u32) -> [u32; 4] {
+        let index = 2 * self.place as u32 + number % 2 + ((number / 2) << 24);
+        rng::draw(self.seed, Stream::Augment, self.step, index)
+    }
+}
+
+/// Test cases of the ops in this folder.
+pub fn cases() -> Vec<Case> {
+    [pick::cases(), cutout::cases()].concat()
+}

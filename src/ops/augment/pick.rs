@@ -1,0 +1,239 @@
+//! Picks the images of a batch out of the data set, moves their pixels and normalises them:
+//!
+//! `x[n, y, x, c] = (pixel[rows[y], columns[x], c] - mean[c]) / std[c]`
+//!
+//! where `rows` and `columns` are what the augmentations that move pixels ([`Act::Move`]) make of the
+//! numbers from 0 on, for each image. Outside of the image x is 0, the mean colour.
+
+use super::super::case::{Case, Fill};
+use super::super::softmax_cross_entropy::IGNORE;
+use super::super::*;
+use super::{AUGMENTATIONS, Act, Augmentations, FLIP, Image, SHIFT};
+use crate::kernels::parallel;
+use crate::kernels::rng::Stream;
+
+/// Inputs: the data set, `u32 [M, W]`: a row is an image's `size x size x 3` bytes, four to a word,
+/// lowest byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the
+/// batch; step `u32 [1]`. Outputs: x `[N, size, size, 3]` and labels `u32 [N]`. An index outside
+/// the data set gives an empty image with the label [`IGNORE`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Augment {
+    /// Side of a picture in pixels.
+    pub size: usize,
+    /// Of each channel, on the scale of a pixel byte.
+    pub mean: [f32; 3],
+    /// Of each channel, on the same scale.
+    pub std: [f32; 3],
+    /// What is done to the images; this op does of it what moves pixels.
+    pub changes: Augmentations,
+    /// What the random choices depend on, besides step and place in the batch.
+    pub seed: u32,
+}
+
+/// Elements of an item of work, about.
+const BLOCK: usize = 1 << 13;
+
+/// What becomes of a pixel's byte, for each channel.
+type Colours = [[f32; 256]; 3];
+
+impl Augment {
+    /// Words of an image's record.
+    pub fn record(size: usize) -> usize {
+        (3 * size * size).div_ceil(4)
+    }
+
+    /// Adds the op to a graph, and behind it those that change what it puts out; returns the images
+    /// and their labels.
+    ///
+    /// # Errors
+    /// None but those of [`Graph::apply`].
+    pub fn add(self, graph: &mut Graph, inputs: [Value; 4]) -> Result<[Value; 2]> {
+        let outputs = graph.apply(self, &inputs)?;
+        let (mut x, step) = (outputs[0], inputs[3]);
+        for (augmentation, value) in self.changes.iter() {
+            if let Act::Change(op) = augmentation.act {
+                x = graph.apply_shared(op(value, &self), &[x, step])?[0];
+            }
+        }
+        Ok([x, outputs[1]])
+    }
+
+    fn image(&self, step: u32, place: usize) -> Image {
+        Image { seed: self.seed, step, place, size: self.size }
+    }
+
+    /// Where the rows from `first` on and the columns of an image come from. What is done to it last
+    /// is asked first: it knows what x will be.
+    fn places(&self, image: &Image, first: usize, [rows, columns]: [&mut [f32]; 2]) {
+        rows.iter_mut().enumerate().for_each(|(y, row)| *row = (first + y) as f32);
+        columns.iter_mut().enumerate().for_each(|(x, column)| *column = x as f32);
+        for (augmentation, value) in self.changes.iter().rev() {
+            if let Act::Move { places, .. } = augmentation.act {
+                places(value, image, [rows, columns]);
+            }
+        }
+    }
+
+    /// The row or column at a place, if there is one.
+    fn inside(&self, place: f32) -> Option<usize> {
+        (0.0..self.size as f32).contains(&place).then_some(place as usize)
+    }
+
+    fn constants(&self, types: &Types, piece: usize) -> Vec<(&'static str, f64)> {
+        let data = &types.inputs[0];
+        let sizes = [
+            ("SIZE", self.size),
+            ("COUNT", data.dims()[0]),
+            ("RECORD", data.shape.last()),
+            ("BATCH", types.inputs[2].len()),
+            ("PIECE", PIECE_BYTES / 4),
+            ("BEFORE", piece * (PIECE_BYTES / 4)),
+            ("SEED", self.seed as usize),
+            ("STREAM", Stream::Augment as usize),
+        ];
+        let names = ["MEAN_R", "MEAN_G", "MEAN_B", "STD_R", "STD_G", "STD_B"];
+        let colours = self.mean.into_iter().chain(self.std).map(f64::from);
+        let moves = AUGMENTATIONS.iter().filter_map(|augmentation| match augmentation.act {
+            Act::Move { constant, .. } => Some((constant, f64::from(self.changes.value(augmentation)))),
+            Act::Change(_) => None,
+        });
+        let sizes = sizes.map(|(name, value)| (name, value as f64));
+        sizes.into_iter().chain(names.into_iter().zip(colours)).chain(moves).collect()
+    }
+
+    fn colours(&self) -> Colours {
+        std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 - self.mean[c]) / self.std[c]))
+    }
+
+    /// A row of x, from row `from` and these columns of the original.
+    fn row(&self, colours: &Colours, pixels: &[u8], from: f32, columns: &[f32], row: &mut [f32]) {
+        let Some(from) = self.inside(from) else { return row.fill(0.0) };
+        let pixels = &pixels[3 * self.size * from..][..3 * self.size];
+        for (out, &column) in row.chunks_exact_mut(3).zip(columns) {
+            match self.inside(column) {
+                Some(column) => {
+                    let pixel = &pixels[3 * column..][..3];
+                    for c in 0..3 {
+                        out[c] = colours[c][usize::from(pixel[c])];
+                    }
+                }
+                None => out.fill(0.0),
+            }
+        }
+    }
+}
+
+impl Op for Augment {
+    fn name(&self) -> &'static str {
+        let moves = self.changes.iter().any(|(augmentation, _)| matches!(augmentation.act, Act::Move { .. }));
+        if moves { "augment" } else { "batch" }
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [data, labels, indices, step] = expect(inputs)?;
+        let &[count, words] = data.dims() else {
+            return Err("the data set must be [M, W]".into());
+        };
+        require(
+            words == Augment::record(self.size),
+            format!("images of size {} have other records", self.size),
+        )?;
+        require(labels.dims() == [count], "the data set must have one label an image")?;
+        require(step == &TensorType::u32([1]), "step must be u32[1]")?;
+        let batch = indices.len();
+        Ok(vec![TensorType::f32([batch, self.size, self.size, 3]), TensorType::u32([batch])])
+    }
+
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (op, record, colours) = (*self, types.inputs[0].shape.last(), self.colours());
+        let (size, row) = (self.size, 3 * self.size);
+        // A worker's places: of all columns, and of as many rows at most.
+        CpuStep::with_scratch(2 * size * target.threads, move |args| {
+            let (data, labels) = (args.input_u32(0), args.input_u32(1));
+            let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
+            let out_labels: &mut [u32] = bytemuck::cast_slice_mut(args.outputs[1]);
+            for (out, &index) in out_labels.iter_mut().zip(indices) {
+                *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
+            }
+            let (x, scratch) = args.output();
+            let blocks = parallel::row_blocks(x, row * size, row, (BLOCK / row).max(1));
+            parallel::for_each(blocks, scratch, 2 * size, |(n, first, x), places| {
+                let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
+                    return x.fill(0.0);
+                };
+                let pixels = bytemuck::cast_slice(words);
+                let (columns, rows) = places.split_at_mut(size);
+                let rows = &mut rows[..x.len() / row];
+                op.places(&op.image(step, n), first, [rows, columns]);
+                for (x, &from) in x.chunks_exact_mut(row).zip(&*rows) {
+                    op.row(&colours, pixels, from, columns, x);
+                }
+            });
+        })
+    }
+
+    /// Of the data set only the batch's part is read.
+    fn cost(&self, types: &Types) -> Cost {
+        let read = types.outputs[0].dims()[0] * types.inputs[0].shape.last();
+        Cost { flops: 0, bytes: (4 * read + types.outputs[0].bytes()) as u64 }
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        use Operand::{Input, InputPiece, Output};
+        let batch = types.inputs[2].len();
+        let stage = |entry, piece, bindings, count| Dispatch {
+            shader: shader!("augment", "index", "rng", "augment"),
+            entry,
+            constants: self.constants(types, piece),
+            bindings,
+            groups: grid(count, GROUP),
+        };
+        let mut list = vec![stage("pick_labels", 0, vec![Input(2), Input(1), Output(1)], batch)];
+        for piece in 0..types.inputs[0].bytes().div_ceil(PIECE_BYTES).max(1) {
+            let bindings = vec![Input(2), Input(3), Output(0), InputPiece(0, piece)];
+            list.push(stage("main", piece, bindings, types.outputs[0].len()));
+        }
+        Dispatches { scratch: Vec::new(), list }
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let record = types.inputs[0].shape.last();
+        let step = inputs[3][0] as u32;
+        let (mut x, mut labels) = (Vec::new(), Vec::new());
+        let (mut rows, mut columns) = (vec![0.0; self.size], vec![0.0; self.size]);
+        for (n, &index) in inputs[2].iter().enumerate() {
+            let label = inputs[1].get(index as usize);
+            labels.push(label.copied().unwrap_or(f64::from(IGNORE)));
+            self.places(&self.image(step, n), 0, [&mut rows, &mut columns]);
+            let colour = |row: usize, column: usize, c: usize| {
+                let byte = 3 * (row * self.size + column) + c;
+                let word = inputs[0][index as usize * record + byte / 4] as u32;
+                let pixel = f64::from(word >> (8 * (byte % 4)) & 255);
+                (pixel - f64::from(self.mean[c])) / f64::from(self.std[c])
+            };
+            for at in 0..3 * self.size * self.size {
+                let (row, column) = (rows[at / 3 / self.size], columns[at / 3 % self.size]);
+                let from = self.inside(row).zip(self.inside(column)).filter(|_| label.is_some());
+                x.push(from.map_or(0.0, |(row, column)| colour(row, column, at % 3)));
+            }
+        }
+        vec![x, labels]
+    }
+}
+
+/// Test cases of this op.
+pub fn cases() -> Vec<Case> {
+    let case = |size, changes| {
+        let (mean, std) = ([120.0, 130.0, 110.0], [60.0, 55.0, 70.0]);
+        let inputs = vec![
+            (TensorType::u32([9, Augment::record(size)]), Fill::Bits),
+            (TensorType::u32([9]), Fill::Below(10)),
+            // One index more than there are images: the padding of a last batch.
+            (TensorType::u32([20]), Fill::Below(10)),
+            (TensorType::u32([1]), Fill::Constant(11.0)),
+        ];
+        Case::new(Augment { size, mean, std, changes, seed: 3 }, inputs)
+    };
+    let none = Augmentations::default();
+    vec![case(8, none), case(8, none.with(&FLIP, 1.0).with(&SHIFT, 2.0)), case(7, none.with(&SHIFT, 1.0))]
+}
