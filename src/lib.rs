@@ -32,10 +32,12 @@
 //!    wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds. State (parameters, moments, statistics, the data set) belongs to the device and is
 //!    shared by all its plans, by name.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
-//! 6. [`train`]: the plans of a training, and the loop around them; [`train::finetune`] has two
-//!    stages of it; [`report`] draws what came out.
+//! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the table
+//!    of what it is told, [`train::optimizers`] and [`train::schedules`] are lists of what there is;
+//!    [`train::finetune`] has two stages of it; [`report`] draws what came out.
 //! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]:
-//!    everything that comes from or goes to a disk, a network or a terminal.
+//!    everything that comes from or goes to a disk, a network or a terminal. [`registry`]: lists of
+//!    what goes by a name.
 //! 8. [`cli`]: one file a subcommand.
 //!
 //! Imports run one way: cli, train and report, models, nn, graph, ops, kernels; exec beside graph.
@@ -95,6 +97,7 @@ pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod registry;
 pub mod report;
 pub mod tensor;
 pub mod text;

@@ -10,10 +10,11 @@ use cifar_engine::exec::{Data, Device};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::checkpoint::Checkpoint;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
+use cifar_engine::train::optimizers::sgd::SGD;
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::schedule::Schedule;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::schedules::CONSTANT;
+use cifar_engine::train::settings::Settings;
 use cifar_engine::train::{self, Observer, StepProgress};
 use cifar_engine::weights;
 use common::hooked::{Hook, Hooked};
@@ -81,7 +82,7 @@ struct Run {
 
 /// Five steps an epoch.
 fn settings() -> Settings {
-    Settings { epochs: 2, batch_size: 16, validation: 16, rate: 0.02, ..Recipe::Default.settings() }
+    Settings { epochs: 2, batch_size: 16, validation: 16, rate: 0.02, ..Settings::default() }
 }
 
 fn train(settings: &Settings, at: u32, then: fn(&mut Cpu) -> Result<()>) -> Result<Run> {
@@ -101,7 +102,7 @@ fn no_accident(_: &mut Cpu) -> Result<()> {
 
 #[test]
 fn a_dead_layer_is_named_and_a_living_one_is_not() {
-    for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
+    for optimizer in [&SGD, &ADAM] {
         let settings = Settings { optimizer, epochs: 1, rate: 0.002, dropout: 0.0, ..settings() };
         let run = train(&settings, 0, no_accident).unwrap();
         assert_eq!(run.heard.notes, Vec::<String>::new());
@@ -185,7 +186,7 @@ fn clipped_gradients_have_the_norm_that_was_asked_for() {
 #[test]
 fn the_rate_falls_on_a_plateau() {
     // The rate is far too low for anything to improve after the first epoch.
-    let settings = Settings { plateau: 2, epochs: 6, schedule: Schedule::Constant, rate: 1e-8, ..settings() };
+    let settings = Settings { plateau: 2, epochs: 6, schedule: &CONSTANT, rate: 1e-8, ..settings() };
     let run = train(&settings, 0, no_accident).unwrap();
     let rates: Vec<f64> = run.heard.epochs.iter().map(|epoch| epoch.rate).collect();
     let stale = run

@@ -12,7 +12,7 @@ use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
 use common::cnn::{self, Size};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -69,7 +69,7 @@ fn allocations(cpu: &mut Cpu, plan: PlanId, visit: impl Fn() + Send + Copy) -> (
 #[test]
 fn a_training_step_allocates_nothing() {
     for (isa, threads) in [(Isa::detect(), 1), (Isa::detect(), 2), (Isa::Portable, 3)] {
-        let mut network = cnn::training(&SIZE, Optimizer::Adam);
+        let mut network = cnn::training(&SIZE, &ADAM);
         rewrite(&mut network.graph, RULES).unwrap();
         let mut cpu = Cpu::new(threads, isa).unwrap();
         let plan = Plan::compile(&network.graph).unwrap();

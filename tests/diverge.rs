@@ -9,7 +9,7 @@ use cifar_engine::exec::{Data, Device};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::settings::Settings;
 use cifar_engine::train::{self, Observer, StepProgress};
 use cifar_engine::weights;
 use common::hooked::{Hook, Hooked};
@@ -80,7 +80,7 @@ fn a_nan_names_epoch_and_step_and_keeps_the_last_good_weights() {
         (0, 14, false, "epoch 3, step 5"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { epochs: 3, batch_size: 16, validation, ..Recipe::Default.settings() };
+        let settings = Settings { epochs: 3, batch_size: 16, validation, ..Settings::default() };
         let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
         let error = train_poisoned(&run, &settings, at, before);
         assert!(error.contains(place) && error.contains("the weights of epoch 2"), "{error}");

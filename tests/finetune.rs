@@ -14,10 +14,11 @@ use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::{Manner, Trained};
-use cifar_engine::train::finetune::{Finetune, finetune};
+use cifar_engine::train::finetune::finetune;
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::schedule::Schedule;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::schedules::CONSTANT;
+use cifar_engine::train::settings::Settings;
+use cifar_engine::train::settings::finetune::{Blocks, Finetune};
 use cifar_engine::train::{Observer, Outcome, StepProgress};
 use cifar_engine::weights;
 use common::mobilenet::write_weights;
@@ -44,7 +45,7 @@ impl Setting {
         let finetune = Finetune {
             pretrained: self.weights().to_string_lossy().into_owned(),
             input_size: 40,
-            unfreeze,
+            unfreeze: Blocks(unfreeze),
             head_epochs: 2,
             head_rate: 0.01,
             backbone: 0.5,
@@ -59,7 +60,7 @@ impl Setting {
             rate: 0.05,
             validation: 24,
             finetune: Some(finetune),
-            ..Recipe::Default.settings()
+            ..Settings::default()
         }
     }
 
@@ -205,7 +206,7 @@ fn a_fitted_classifier_begins_below_the_loss_of_guessing() {
 #[test]
 fn layers_that_are_wrecked_do_not_cost_the_classifier() {
     let setting = Setting::new();
-    let schedule = Schedule::Constant;
+    let schedule = &CONSTANT;
     let settings = Settings { rate: 10.0, clip: 0.1, schedule, ..gentle(setting.settings(99)) };
     let outcome = setting.train("wrecked", &settings, usize::MAX).0.unwrap();
     let loss = |epoch: usize| outcome.history[epoch].validation_loss.unwrap();

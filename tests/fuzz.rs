@@ -23,10 +23,10 @@ use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::checkpoint::{Checkpoint, Identity, Progress};
-use cifar_engine::train::finetune::Finetune;
 use cifar_engine::train::finetune_defaults::defaults;
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::settings::finetune::{Blocks, Finetune};
+use cifar_engine::train::settings::{KERAS, Settings};
 use cifar_engine::weights::{self, Tensor, WeightsFile};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -283,7 +283,7 @@ fn checkpoints() {
     };
     let checkpoint = Checkpoint {
         identity: Identity {
-            settings: Recipe::Default.settings().to_toml(),
+            settings: Settings::default().to_toml(),
             pictures: "abc".into(),
             test: Some("def".into()),
             classes: Some("cat\ndog".into()),
@@ -338,7 +338,7 @@ fn settings() -> Vec<Vec<u8>> {
     let finetune = Finetune {
         pretrained: "weights.safetensors".into(),
         input_size: 96,
-        unfreeze: 3,
+        unfreeze: Blocks(3),
         head_epochs: 3,
         head_rate: 2e-3,
         backbone: 0.5,
@@ -346,8 +346,8 @@ fn settings() -> Vec<Vec<u8>> {
         frozen_statistics: true,
         attributes: Attributes { mean: Some([127.5; 3]), epsilon: Some(1e-3), ..Attributes::default() },
     };
-    let finetune = Settings { finetune: Some(finetune), ..Recipe::Default.settings() };
-    [Recipe::Default.settings(), Recipe::Keras.settings(), finetune]
+    let finetune = Settings { finetune: Some(finetune), ..Settings::default() };
+    [Settings::default(), KERAS.settings(), finetune]
         .iter()
         .map(|settings| settings.to_toml().into_bytes())
         .collect()

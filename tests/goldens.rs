@@ -15,7 +15,7 @@ use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models;
 use cifar_engine::nn::{Norm, Parameter};
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
 use cifar_engine::weights::{self, WeightsFile};
 use common::cnn::{self, CLASSES, Network, Size};
 
@@ -100,7 +100,7 @@ fn start(goldens: &WeightsFile, network: &Network, isa: Isa) -> (Cpu, PlanId) {
 
 /// The training step, with its gradients as outputs, fused.
 fn training() -> Network {
-    let mut network = cnn::training(&SIZE, Optimizer::Adam);
+    let mut network = cnn::training(&SIZE, &ADAM);
     let names: Vec<String> = network.trainable().iter().map(|p| format!("gradient.{}", p.name)).collect();
     for (name, &gradient) in names.iter().zip(&network.gradients) {
         network.graph.output(name, gradient);

@@ -10,10 +10,10 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::checkpoint::Checkpoint;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
 use cifar_engine::train::run_folder::RunFolder;
-use cifar_engine::train::schedule::Schedule;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::schedules::CONSTANT;
+use cifar_engine::train::settings::Settings;
 use cifar_engine::train::{self, Observer, Outcome, StepProgress};
 
 /// Stops a training after a number of questions whether to go on: one a step, and one a batch of
@@ -38,7 +38,7 @@ impl Observer for Stopping {
 
 /// Six steps an epoch.
 fn settings() -> Settings {
-    Settings { epochs: 4, batch_size: 16, validation: 24, rate: 0.05, ..Recipe::Default.settings() }
+    Settings { epochs: 4, batch_size: 16, validation: 24, rate: 0.05, ..Settings::default() }
 }
 
 fn pictures() -> Dataset {
@@ -93,7 +93,7 @@ fn check(settings: &Settings, stops: &[usize]) {
 fn stops_within_epochs_at_their_ends_and_in_validation_leave_no_trace() {
     // An epoch asks seven times: after each of six steps, and before the one batch of validation.
     check(&settings(), &[1, 2, 5, 9, 7, 1]);
-    let adam = Settings { optimizer: Optimizer::Adam, rate: 2e-3, validation: 0, ..settings() };
+    let adam = Settings { optimizer: &ADAM, rate: 2e-3, validation: 0, ..settings() };
     check(&adam, &[3, 7, 6]);
 }
 
@@ -101,7 +101,7 @@ fn stops_within_epochs_at_their_ends_and_in_validation_leave_no_trace() {
 fn ten_epochs_are_five_and_five() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    let ten = Settings { epochs: 10, schedule: Schedule::Constant, ..settings() };
+    let ten = Settings { epochs: 10, schedule: &CONSTANT, ..settings() };
     let five = Settings { epochs: 5, ..ten.clone() };
     train(&whole, &ten, usize::MAX).0.unwrap();
     train(&parts, &five, usize::MAX).0.unwrap();

@@ -19,7 +19,7 @@ use cifar_engine::ops::{Function, Op, batch_norm_max_pool::POOL};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::bare_spec;
 use cifar_engine::train::plans;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::settings::Settings;
 
 const CHANNELS: usize = 8;
 const X: [usize; 4] = [2, 6, 6, CHANNELS];
@@ -303,7 +303,7 @@ fn graphs() -> Vec<(String, Graph)> {
     let mut graphs = Vec::new();
     for model in models::MODELS {
         let spec = bare_spec(model, model.usual_size, 10);
-        let settings = Settings { batch_size: 4, model, ..Recipe::Default.settings() };
+        let settings = Settings { batch_size: 4, model, ..Settings::default() };
         let training = plans::training(&spec, &settings, 16).unwrap().graph;
         let evaluation = plans::evaluation(&spec, "test", 16, 4).unwrap().graph;
         graphs.extend([(format!("{model} training"), training), (format!("{model} evaluation"), evaluation)]);

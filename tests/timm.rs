@@ -31,7 +31,7 @@ use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
 use cifar_engine::train::plans;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::settings::Settings;
 use cifar_engine::weights::{self, layout};
 use common::gpu;
 
@@ -380,7 +380,7 @@ fn inference_is_fused() {
 #[test]
 fn training_is_fused() {
     for (name, norms, alone) in [("mobilenet_v1_same", 27, 1), ("mobilenet_v2", 52, 16)] {
-        let settings = Settings { batch_size: 8, ..Recipe::Default.settings() };
+        let settings = Settings { batch_size: 8, ..Settings::default() };
         let program = plans::training(&spec(name), &settings, 16).unwrap();
         let plan = Cpu::new(1, Isa::detect()).unwrap().plan(&program.graph).unwrap();
         let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();

@@ -18,9 +18,10 @@ use cifar_engine::ops::matmul::Matmul;
 use cifar_engine::ops::{Op, Types};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::bare_spec;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
+use cifar_engine::train::optimizers::sgd::SGD;
 use cifar_engine::train::plans;
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::settings::Settings;
 use steps::{Bench, CLASSES, different_steps};
 
 /// How much work is measured: a program that plays a GPU would take hours for what a GPU does.
@@ -74,12 +75,12 @@ fn programs(gpu: &Gpu, model: &Model) -> Vec<Plan> {
     let model: &Architecture = name.parse().unwrap();
     let spec = bare_spec(model, image_size, CLASSES);
     let training = |optimizer| {
-        let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };
+        let settings = Settings { model, batch_size, optimizer, ..Settings::default() };
         gpu.plan(&plans::training(&spec, &settings, images).unwrap().graph).unwrap()
     };
     let inference = plans::evaluation(&spec, "test", images, batch_size).unwrap();
     let inference = gpu.plan(&inference.graph).unwrap();
-    vec![training(Optimizer::Adam), training(Optimizer::Sgd), inference]
+    vec![training(&ADAM), training(&SGD), inference]
 }
 
 /// Median seconds of a step, after one run that is not counted.

@@ -16,7 +16,8 @@ use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
+use cifar_engine::train::optimizers::sgd::SGD;
 use cnn::Size;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use steps::{Bench, different_steps};
@@ -35,8 +36,7 @@ fn throughput(bench: &Bench) -> Throughput {
 /// The different nodes of the fused graphs.
 fn benches() -> Vec<Bench> {
     let size = Size { data: IMAGES, ..Size::full(BATCH) };
-    let graphs =
-        [cnn::training(&size, Optimizer::Adam), cnn::training(&size, Optimizer::Sgd), cnn::inference(&size)];
+    let graphs = [cnn::training(&size, &ADAM), cnn::training(&size, &SGD), cnn::inference(&size)];
     let plan = |mut network: cnn::Network| {
         rewrite(&mut network.graph, RULES).unwrap();
         Plan::compile(&network.graph).unwrap()

@@ -18,7 +18,7 @@ use crate::models::Architecture;
 use crate::text::bytes;
 use crate::train::bare_spec;
 use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
-use crate::train::settings::{Recipe, Settings};
+use crate::train::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -134,7 +134,7 @@ impl Bench {
         let batch_size = self.batch_size as usize;
         let size = self.image_size();
         let spec = bare_spec(self.model, size, 10);
-        let settings = Settings { batch_size, model: self.model, ..Recipe::Default.settings() };
+        let settings = Settings { batch_size, model: self.model, ..Settings::default() };
         let (name, program) = match self.mode {
             Mode::Train => ("train", plans::training(&spec, &settings, batch_size)?),
             Mode::Infer => ("test", plans::evaluation(&spec, "test", batch_size, batch_size)?),

@@ -5,196 +5,19 @@
 use std::fs;
 use std::path::Path;
 
-use clap::{Args, ValueHint};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::finetune_choices::FinetuneChoices;
-use super::options::{count, image_size};
-use super::values::{known, model_names, read};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::read_toml;
-use crate::models::Architecture;
-use crate::nn::Norm;
-use crate::ops::augment::{Augmentations, FLIP, forms};
+use crate::ops::augment::FLIP;
 use crate::text::counted;
-use crate::train::optimizer::Optimizer;
+use crate::train::optimizers::USUAL_BATCH;
 use crate::train::run_folder::MOST_TEXT;
-use crate::train::schedule::Schedule;
-use crate::train::settings::{
-    Normalise, Recipe, Settings, USUAL_BATCH, rate_in_batches, usual_batch, usual_decay, usual_rate,
-};
-
-/// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file of
-/// choices.
-#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Choices {
-    /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz,
-    /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and test/CLASS/*
-    /// [default: auto].
-    #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
-    pub data: Option<String>,
-
-    #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_MODEL", hide_env = true, hide_possible_values = true,
-        help = format!("{} [default: cnn]", model_names()),
-        value_parser = known(Architecture::names(), read::<&Architecture>))]
-    pub model: Option<&'static Architecture>,
-
-    /// Settings to begin with; every other option overrides one [default: default].
-    #[arg(long, value_enum, env = "CIFAR_ENGINE_RECIPE", hide_env = true)]
-    pub recipe: Option<Recipe>,
-
-    /// Passes over the training pictures [default: 20].
-    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_EPOCHS", hide_env = true)]
-    pub epochs: Option<usize>,
-
-    /// Pictures a step [default: 128].
-    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_BATCH_SIZE", hide_env = true)]
-    pub batch_size: Option<usize>,
-
-    /// Highest learning rate [default: 0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam].
-    #[serde(alias = "lr")]
-    #[arg(
-        long = "lr",
-        value_name = "RATE",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_LR",
-        hide_env = true
-    )]
-    pub rate: Option<f32>,
-
-    /// How the rate moves [default: one-cycle].
-    #[arg(long, value_enum, env = "CIFAR_ENGINE_SCHEDULE", hide_env = true)]
-    pub schedule: Option<Schedule>,
-
-    /// sgd, adam or keras-adam [default: sgd].
-    #[arg(long, value_name = "NAME", env = "CIFAR_ENGINE_OPTIMIZER", hide_env = true,
-        hide_possible_values = true, value_parser = known(Optimizer::names(), read::<Optimizer>))]
-    pub optimizer: Option<Optimizer>,
-
-    /// Weight decay [default: 1e-3 for sgd, else 0].
-    #[arg(
-        long,
-        value_name = "X",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_WEIGHT_DECAY",
-        hide_env = true
-    )]
-    pub weight_decay: Option<f32>,
-
-    /// Share of the target spread over all classes [default: 0.1].
-    #[arg(
-        long,
-        value_name = "X",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_LABEL_SMOOTHING",
-        hide_env = true
-    )]
-    pub label_smoothing: Option<f32>,
-
-    /// Dropout before the classifier [default: 0.3; 0.5 in the keras recipe].
-    #[arg(
-        long,
-        value_name = "X",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_DROPOUT",
-        hide_env = true
-    )]
-    pub dropout: Option<f32>,
-
-    #[arg(long, value_name = "LIST", env = "CIFAR_ENGINE_AUGMENT", hide_env = true,
-        help = format!("{} [default: flip,shift=4]", forms()))]
-    pub augment: Option<Augmentations>,
-
-    /// Side of the pictures in pixels [default: 32].
-    #[arg(
-        long,
-        value_name = "PIXELS",
-        value_parser = image_size,
-        env = "CIFAR_ENGINE_IMAGE_SIZE",
-        hide_env = true
-    )]
-    pub image_size: Option<usize>,
-
-    /// Pictures of the training set held back for validation; 0 for none [default: 5000, at most a
-    /// tenth].
-    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_VALIDATION", hide_env = true)]
-    pub validation: Option<usize>,
-
-    /// Decides everything that is random [default: 0].
-    #[arg(long, value_name = "N", env = "CIFAR_ENGINE_SEED", hide_env = true)]
-    pub seed: Option<u32>,
-
-    /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999
-    /// [default: 0, off].
-    #[arg(long, value_name = "X", allow_negative_numbers = true, env = "CIFAR_ENGINE_EMA", hide_env = true)]
-    pub ema: Option<f32>,
-
-    /// Largest norm of all gradients together [default: 0, any].
-    #[arg(
-        long,
-        value_name = "NORM",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_CLIP",
-        hide_env = true
-    )]
-    pub clip: Option<f32>,
-
-    /// Stop after N epochs without a better validation accuracy [default: 0, never].
-    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_EARLY_STOP", hide_env = true)]
-    pub early_stop: Option<usize>,
-
-    /// A tenth of the rate after N epochs without a better validation accuracy [default: 0, never].
-    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_PLATEAU", hide_env = true)]
-    pub plateau: Option<usize>,
-
-    /// Stop at a validation accuracy of ACC per cent [default: 0, none].
-    #[arg(
-        long,
-        value_name = "ACC",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_TARGET",
-        hide_env = true
-    )]
-    pub target: Option<f64>,
-
-    /// Predict the mean over a picture and its mirror image [default: as the training flips].
-    #[arg(
-        long,
-        value_name = "true|false",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        require_equals = true,
-        env = "CIFAR_ENGINE_TEST_FLIP",
-        hide_env = true
-    )]
-    pub test_flip: Option<bool>,
-
-    /// Leave out images that cannot be read; --verbose lists them.
-    #[arg(
-        long,
-        value_name = "true|false",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        require_equals = true,
-        env = "CIFAR_ENGINE_SKIP_BAD",
-        hide_env = true
-    )]
-    pub skip_bad: Option<bool>,
-
-    #[arg(skip)]
-    pub zero_classifier: Option<bool>,
-    #[arg(skip)]
-    pub normalise: Option<Normalise>,
-    #[arg(skip)]
-    pub norm: Option<Norm>,
-    /// In a file for `finetune` only.
-    #[arg(skip)]
-    pub finetune: Option<FinetuneChoices>,
-}
+pub use crate::train::settings::Choices;
+use crate::train::settings::{Recipe, Settings, usual_batch};
 
 impl Choices {
     /// The choices in a file.
@@ -222,10 +45,10 @@ impl Choices {
 
     /// The settings of the recipe, with every choice in place.
     pub fn settings(&self) -> Settings {
-        let mut settings = self.recipe.unwrap_or_default().settings();
+        let mut settings = self.recipe.map_or_else(Settings::default, Recipe::settings);
         if let Some(optimizer) = self.optimizer.filter(|optimizer| *optimizer != settings.optimizer) {
             settings.optimizer = optimizer;
-            (settings.rate, settings.weight_decay) = (usual_rate(optimizer), usual_decay(optimizer));
+            (settings.rate, settings.weight_decay) = (optimizer.usual_rate, optimizer.usual_decay);
         }
         self.over(&settings)
     }
@@ -291,7 +114,7 @@ impl Choices {
         }
         if self.rate.is_none() && from_scratch {
             let usual = settings.rate;
-            settings.rate = rate_in_batches(usual, settings.optimizer, batch);
+            settings.rate = settings.optimizer.rate_in_batches(usual, batch);
             if settings.rate != usual {
                 let rate = settings.rate;
                 notes.push(format!(
@@ -327,7 +150,8 @@ pub fn merged<T: Serialize + DeserializeOwned>(choices: &impl Serialize, others:
     merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the others: {error}"))
 }
 
-fn table(value: &impl Serialize) -> Table {
+/// The entries that a file would have.
+pub fn table(value: &impl Serialize) -> Table {
     Table::try_from(value).unwrap_or_else(|error| unreachable!("plain values make a plain table: {error}"))
 }
 
@@ -336,6 +160,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::train::optimizers::adam::ADAM;
+    use crate::train::settings::{KERAS, RECIPES};
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -350,12 +176,12 @@ mod tests {
         let given = Choices { epochs: Some(3), ..Choices::default() };
         let settings = given.or_from(Some(&path)).unwrap().settings();
         assert_eq!((settings.epochs, settings.rate), (3, 0.5));
-        assert_eq!(settings.optimizer, Recipe::Keras.settings().optimizer);
+        assert_eq!(settings.optimizer, KERAS.settings().optimizer);
     }
 
     #[test]
     fn a_runs_settings_are_choices() {
-        for recipe in [Recipe::Default, Recipe::Keras] {
+        for recipe in RECIPES {
             let settings = Settings { seed: 5, rate: 0.3, ..recipe.settings() };
             let (_folder, path) = file(&settings.to_toml());
             assert_eq!(Choices::default().or_from(Some(&path)).unwrap().settings(), settings);
@@ -364,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_optimizer_brings_its_rate_unless_one_is_chosen() {
-        let adam = Choices { optimizer: Some(Optimizer::Adam), ..Choices::default() };
+        let adam = Choices { optimizer: Some(&ADAM), ..Choices::default() };
         assert_eq!((adam.settings().rate, adam.settings().weight_decay), (4e-3, 0.0));
         assert_eq!(Choices { rate: Some(0.5), ..adam }.settings().rate, 0.5);
     }

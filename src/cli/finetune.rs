@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command};
+use clap::Args;
 
 use super::choices::{Choices, lasting, lasting_source};
 use super::device::{DeviceOptions, Opened};
@@ -12,16 +12,16 @@ use super::options::WeightsOptions;
 use super::progress::Display;
 use super::resume::{check_begun_by, tell_interrupted};
 use super::train::Report;
-use super::values::model_names;
 use crate::console;
 use crate::data::{DEFAULT_SIZE, Dataset, Source};
 use crate::error::{Error, Result};
 use crate::models::manifest;
 use crate::models::pretrained::{Attributes, Pretrained};
-use crate::train::finetune::{self, ALL, Finetune};
+use crate::train::finetune;
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
+use crate::train::settings::finetune::Finetune;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -64,27 +64,6 @@ pub struct FinetuneCommand {
 
     #[command(flatten)]
     device: DeviceOptions,
-}
-
-/// Says in the help what the options that `train` has too mean here.
-pub fn describe(command: Command) -> Command {
-    let texts = [
-        ("epochs", "Passes over the training images, in all stages [default: by their number, 12 to 55]"),
-        ("batch_size", "Images a step [default: 16 for up to 2,000 training images, else 64]"),
-        ("rate", "Highest learning rate of the last stage [default: by the number of images, 2e-4 to 0.02]"),
-        ("weight_decay", "Weight decay [default: 1e-4]"),
-        ("dropout", "Dropout before the classifier [default: 0.2]"),
-        (
-            "image_size",
-            "Side in pixels to which pictures are enlarged. On CIFAR-10, with all layers, two cores reach 80 % at 32 in 5 \
-             minutes, 85 % at 64 in 10, 90 % at 96 in half an hour, 91 % at 128 in almost an hour [default: 96, for most models; see summary]",
-        ),
-        ("validation", "Pictures of the training set held back for validation; 0 for none [default: 2500]"),
-    ];
-    let command = command.mut_arg("recipe", |arg| arg.hide(true));
-    let models = format!("{} [default: that of the weights]", model_names());
-    let command = command.mut_arg("model", |arg| arg.help(models));
-    texts.into_iter().fold(command, |command, (name, text)| command.mut_arg(name, |arg| arg.help(text)))
 }
 
 impl FinetuneCommand {
@@ -196,8 +175,7 @@ impl FinetuneCommand {
 /// Says by which settings so many images are learnt, as most follow from that number.
 fn tell(settings: &Settings, images: usize) {
     let Settings { batch_size, epochs, rate, finetune: Some(finetune), .. } = settings else { return };
-    let Finetune { head_epochs, head_rate, backbone, fit_head, frozen_statistics, .. } = finetune;
-    let unfreeze = if finetune.unfreeze == ALL { "all".into() } else { finetune.unfreeze.to_string() };
+    let Finetune { head_epochs, head_rate, backbone, unfreeze, fit_head, frozen_statistics, .. } = finetune;
     console::info(format_args!(
         "settings for {images} training images: --batch-size {batch_size} --epochs {epochs} --head-epochs {head_epochs} \
          --head-lr {head_rate:e} --lr {rate:e} --backbone-lr {backbone} --unfreeze {unfreeze} --fit-head={fit_head} \

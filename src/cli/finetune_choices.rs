@@ -2,115 +2,14 @@
 
 use std::path::Path;
 
-use clap::Args;
-use serde::{Deserialize, Deserializer, Serialize};
-
 use super::choices::{Choices, lasting, merged};
-use super::options::count;
 use crate::error::{Error, Result};
 use crate::models::Spec;
 use crate::models::pretrained::Attributes;
-use crate::train::finetune::{ALL, Finetune, read_blocks};
 use crate::train::finetune_defaults::defaults;
 use crate::train::settings::Settings;
-
-/// A choice for each of [`Finetune`]'s settings, under the same names.
-#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FinetuneChoices {
-    /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for
-    /// ImageNet's, cached or downloaded [default: auto].
-    #[arg(long, value_name = "auto|PATH", env = "CIFAR_ENGINE_PRETRAINED", hide_env = true)]
-    pub pretrained: Option<String>,
-
-    /// `--image-size`, which `train` has too.
-    #[arg(skip)]
-    pub input_size: Option<usize>,
-
-    /// Blocks before the classifier that are trained too, from the last, or all; 0 for the
-    /// classifier only
-    /// [default: all].
-    #[arg(
-        long,
-        value_name = "N|all",
-        value_parser = unfreeze,
-        env = "CIFAR_ENGINE_UNFREEZE",
-        hide_env = true
-    )]
-    #[serde(deserialize_with = "unfreeze_in_a_file")]
-    pub unfreeze: Option<usize>,
-
-    /// Of the epochs, those in which only the classifier is trained [default: a quarter, at most 3,
-    /// or 5 for up to 10,000 training images; all with --unfreeze 0].
-    #[arg(long, value_name = "N", value_parser = count, env = "CIFAR_ENGINE_HEAD_EPOCHS", hide_env = true)]
-    pub head_epochs: Option<usize>,
-
-    /// Highest rate of these epochs [default: 2e-3; 1e-4 for up to 10,000 training images].
-    #[serde(alias = "head_lr")]
-    #[arg(
-        long = "head-lr",
-        value_name = "RATE",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_HEAD_LR",
-        hide_env = true
-    )]
-    pub head_rate: Option<f32>,
-
-    /// Rate of the blocks, as a share of the classifier's [default: 0.5; 1 for up to 2,000 training
-    /// images].
-    #[serde(alias = "backbone_lr")]
-    #[arg(
-        long = "backbone-lr",
-        value_name = "SHARE",
-        allow_negative_numbers = true,
-        env = "CIFAR_ENGINE_BACKBONE_LR",
-        hide_env = true
-    )]
-    pub backbone: Option<f32>,
-
-    /// Whether the classifier begins as the logistic regression that suits what the frozen layers
-    /// put out [default: up to 10,000 training images].
-    #[arg(
-        long,
-        value_name = "true|false",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        require_equals = true,
-        env = "CIFAR_ENGINE_FIT_HEAD",
-        hide_env = true
-    )]
-    pub fit_head: Option<bool>,
-
-    /// Whether batch normalisation keeps its stored statistics where it is trained, too [default:
-    /// up to 2,000 training images].
-    #[arg(
-        long,
-        value_name = "true|false",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        require_equals = true,
-        env = "CIFAR_ENGINE_FROZEN_STATISTICS",
-        hide_env = true
-    )]
-    pub frozen_statistics: Option<bool>,
-
-    /// `--padding` and others, which `predict` has too.
-    #[arg(skip)]
-    #[serde(skip_serializing_if = "Attributes::is_empty")]
-    pub attributes: Attributes,
-}
-
-fn unfreeze(text: &str) -> std::result::Result<usize, String> {
-    match text {
-        "all" => Ok(ALL),
-        number => count(number).map_err(|_| "must be a number of blocks, or all".into()),
-    }
-}
-
-/// In a file, as in an option, `all` may be said for the number.
-fn unfreeze_in_a_file<'de, D: Deserializer<'de>>(file: D) -> std::result::Result<Option<usize>, D::Error> {
-    read_blocks(file).map(Some)
-}
+pub use crate::train::settings::finetune::FinetuneChoices;
+use crate::train::settings::finetune::{Blocks, Finetune};
 
 impl FinetuneChoices {
     /// The choices of a whole fine-tuning: these and `choices`, and those of the file where there
@@ -132,7 +31,7 @@ impl FinetuneChoices {
         }
         // With the classifier only, the file's number of its epochs is that of all, and follows
         // from the others.
-        if own.unfreeze == Some(0) && own.head_epochs == read.epochs {
+        if own.unfreeze == Some(Blocks(0)) && own.head_epochs == read.epochs {
             own.head_epochs = None;
         }
         let attributes = self.attributes.clone().or(own.attributes.clone());
@@ -166,7 +65,7 @@ impl FinetuneChoices {
         let Some(begun) = settings.finetune.take() else {
             return Err(Error::Usage("these are no settings of a fine-tuning".into()));
         };
-        let all = (self.unfreeze.unwrap_or(begun.unfreeze) == 0).then_some(settings.epochs);
+        let all = (self.unfreeze.unwrap_or(begun.unfreeze) == Blocks(0)).then_some(settings.epochs);
         let chosen = FinetuneChoices {
             pretrained: self.pretrained.as_deref().filter(|path| *path != "auto").map(lasting),
             head_epochs: self.head_epochs.or(all),
@@ -236,7 +135,7 @@ mod tests {
         let mut settings = defaults(MANY, None);
         let mut finetune = settings.finetune.take().unwrap();
         finetune.attributes = Attributes { epsilon: Some(1e-3), mean: Some([1.0; 3]), ..Default::default() };
-        (settings.seed, finetune.unfreeze) = (5, 3);
+        (settings.seed, finetune.unfreeze) = (5, Blocks(3));
         settings.finetune = Some(finetune);
         assert_eq!(in_file(&settings.to_toml()).unwrap().0, settings);
     }
@@ -259,8 +158,8 @@ mod tests {
     #[test]
     fn the_epochs_of_the_classifier_follow_where_it_is_all_that_is_trained() {
         let text = "epochs = 10\n[finetune]\nunfreeze = 0\nhead_epochs = 10\n";
-        let with = |unfreeze, epochs| {
-            let own = FinetuneChoices { unfreeze, ..Default::default() };
+        let with = |unfreeze: Option<usize>, epochs| {
+            let own = FinetuneChoices { unfreeze: unfreeze.map(Blocks), ..Default::default() };
             chosen(own, Choices { epochs, ..Default::default() }, text).unwrap().1.head_epochs
         };
         assert_eq!((with(None, None), with(None, Some(6)), with(Some(2), None)), (10, 6, 3));
@@ -277,7 +176,7 @@ mod tests {
 
     #[test]
     fn all_may_be_said_in_a_file() {
-        assert_eq!(in_file("[finetune]\nunfreeze = 'all'\n").unwrap().1.unfreeze, ALL);
+        assert_eq!(in_file("[finetune]\nunfreeze = 'all'\n").unwrap().1.unfreeze, Blocks::ALL);
         for value in ["'some'", "-1", "true"] {
             let message = in_file(&format!("[finetune]\nunfreeze = {value}\n")).unwrap_err().to_string();
             assert!(message.contains("line 2: unfreeze must be"), "{message}");

@@ -2,57 +2,13 @@
 
 use clap::{Arg, Command};
 
-/// Options by heading, under the names of their fields.
-const HEADINGS: [(&str, &[&str]); 6] = [
-    ("Data", &["data", "validation", "split", "skip_bad", "sample"]),
-    (
-        "Model",
-        &[
-            "model",
-            "weights",
-            "pretrained",
-            "labels",
-            "image_size",
-            "classes",
-            "dropout",
-            "padding",
-            "bn_epsilon",
-            "mean",
-            "std",
-        ],
-    ),
-    (
-        "Training",
-        &[
-            "recipe",
-            "config",
-            "resume",
-            "epochs",
-            "batch_size",
-            "rate",
-            "schedule",
-            "optimizer",
-            "weight_decay",
-            "label_smoothing",
-            "seed",
-            "ema",
-            "clip",
-            "early_stop",
-            "plateau",
-            "target",
-            "unfreeze",
-            "head_epochs",
-            "head_rate",
-            "backbone",
-            "fit_head",
-            "frozen_statistics",
-            "mode",
-            "steps",
-            "from",
-            "to",
-        ],
-    ),
-    ("Augmentation", &["augment", "test_flip"]),
+use super::settings::setting;
+
+/// Options that are no settings by heading, under the names of their fields.
+const HEADINGS: [(&str, &[&str]); 5] = [
+    ("Data", &["split", "sample"]),
+    ("Model", &["weights", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
+    ("Training", &["config", "resume", "mode", "steps", "from", "to"]),
     ("Device", &["device", "threads", "isa"]),
     ("Output", &["out", "report", "format", "top", "sort", "profile", "json", "quiet", "verbose"]),
 ];
@@ -62,14 +18,22 @@ pub fn arranged(command: Command) -> Command {
     command.mut_args(under_heading).mut_subcommands(arranged)
 }
 
+/// After every option of a heading.
+const LAST: usize = 1000;
+
+/// The heading of the option of this name.
+fn heading(name: &str) -> Option<&'static str> {
+    let other = || HEADINGS.iter().find(|(_, names)| names.contains(&name)).map(|(heading, _)| *heading);
+    setting(name).map(|setting| setting.heading).or_else(other)
+}
+
 fn under_heading(arg: Arg) -> Arg {
-    let holds = |(_, names): &&(&str, &[&str])| names.contains(&arg.get_id().as_str());
-    match HEADINGS.iter().find(holds) {
-        Some((heading, names)) if !arg.is_positional() => {
+    match heading(arg.get_id().as_str()) {
+        Some(heading) if !arg.is_positional() => {
             // What all commands have comes last.
             let is_global = arg.is_global_set();
-            let arg = arg.help_heading(*heading);
-            if is_global { arg.display_order(1000 + names.len()) } else { arg }
+            let arg = arg.help_heading(heading);
+            if is_global { arg.display_order(LAST) } else { arg }
         }
         _ => arg,
     }

@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::report::csv;
 use crate::report::rates::{self, Trial};
 use crate::train::lr_find::{find, suggest};
-use crate::train::schedule::Schedule;
 
 /// Find a learning rate: train a few steps at rates that rise, and see where the loss is lowest.
 ///
@@ -104,9 +103,9 @@ impl LrFind {
             let out = self.out.to_string_lossy();
             return console::print_json(&json!({"suggested": rate, "steps": trials.len(), "picture": out}));
         }
-        let why = match settings.schedule {
-            Schedule::Constant => "a tenth of the rate with the lowest loss, for a constant rate",
-            _ => "where the smoothed loss is lowest",
+        let why = match settings.schedule.is_constant() {
+            true => "a tenth of the rate with the lowest loss, for a constant rate",
+            false => "where the smoothed loss is lowest",
         };
         console::print(format_args!("suggested: --lr {rate:.1e} ({why})"))?;
         console::print(format_args!("{}, {}", self.out.display(), table.display()))

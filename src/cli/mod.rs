@@ -19,6 +19,7 @@ pub mod predict;
 mod profile;
 mod progress;
 mod resume;
+mod settings;
 mod signals;
 mod summary;
 mod system;
@@ -111,7 +112,7 @@ enum Command {
 
 /// All options of all subcommands.
 fn command() -> clap::Command {
-    let command = Cli::command().mut_subcommand("finetune", finetune::describe);
+    let command = Cli::command().mut_subcommand("finetune", settings::in_finetune);
     environment::without_blank(headings::arranged(command.mut_subcommand("lr-find", lr_find::describe)))
 }
 

@@ -21,7 +21,7 @@ use crate::text::{bytes, grouped};
 use crate::train::bare_spec;
 use crate::train::evaluate::Trained;
 use crate::train::plans::{self, Program};
-use crate::train::settings::{Recipe, Settings};
+use crate::train::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -65,7 +65,7 @@ impl Summary {
     pub fn run(self) -> Result<()> {
         let spec = self.spec()?;
         let batch_size = self.batch_size as usize;
-        let settings = Settings { batch_size, model: spec.architecture, ..Recipe::Default.settings() };
+        let settings = Settings { batch_size, model: spec.architecture, ..Settings::default() };
         let training = plans::training(&spec, &settings, batch_size)?;
         let inference = plans::evaluation(&spec, "test", batch_size, batch_size)?;
         let device = self.device.planner()?;

@@ -6,6 +6,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command};
 
 use crate::models::{Architecture, MODELS};
+use crate::registry::unknown;
 
 /// Reads a value, and knows some that are often wanted.
 #[derive(Clone)]
@@ -34,6 +35,45 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Known<T> {
     }
 }
 
+/// Reads one of some names.
+#[derive(Clone)]
+pub struct OneOf {
+    kind: &'static str,
+    /// Each with a line about it, which may be empty.
+    names: Vec<(&'static str, &'static str)>,
+}
+
+/// A parser of the names of a `kind` of things, each given with a line about it, which may be empty.
+pub fn one_of(kind: &'static str, names: Vec<(&'static str, &'static str)>) -> OneOf {
+    OneOf { kind, names }
+}
+
+impl TypedValueParser for OneOf {
+    type Value = toml::Value;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let OneOf { kind, names } = self.clone();
+        let read = move |text: &str| match names.iter().any(|(name, _)| *name == text) {
+            true => Ok(toml::Value::from(text)),
+            false => Err(unknown(kind, text, names.iter().map(|(name, _)| *name))),
+        };
+        TypedValueParser::parse_ref(&read, command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let value = |(name, about): &(&'static str, &'static str)| match *about {
+            "" => PossibleValue::new(*name),
+            about => PossibleValue::new(*name).help(about),
+        };
+        Some(Box::new(self.names.iter().map(value)))
+    }
+}
+
 /// Reads a value by [`std::str::FromStr`].
 pub fn read<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -55,7 +95,7 @@ pub fn usual_sizes() -> String {
 }
 
 /// `a, b WORD c`.
-fn joined(names: &[&str], word: &str) -> String {
+pub fn joined(names: &[&str], word: &str) -> String {
     match names {
         [rest @ .., last] if !rest.is_empty() => format!("{} {word} {last}", rest.join(", ")),
         _ => names.concat(),

@@ -1,17 +1,12 @@
 //! What the program knows about a model.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use super::pretrained::Published;
 use super::{MODELS, Training, Variant};
 use crate::data::CHANNELS;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Builder, Mode, Norm, Parameter};
+use crate::registry::registry;
 use crate::tensor::TensorType;
 
 /// A model: everything that options, files and fine-tuning ask about it. Those of the program are
@@ -46,11 +41,6 @@ pub struct Config {
 const ANY_NORM: Norm = Norm { epsilon: 1e-5, momentum: 0.1 };
 
 impl Architecture {
-    /// The names of all models.
-    pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
-        MODELS.iter().map(|model| model.name)
-    }
-
     /// The names of the units that it can be cut into, the last one being the classifier.
     ///
     /// # Errors
@@ -83,50 +73,7 @@ fn images(graph: &mut Graph, size: usize) -> Value {
     graph.input("x", TensorType::f32([1, size, size, CHANNELS]))
 }
 
-/// Two models of one name are one.
-impl PartialEq for Architecture {
-    fn eq(&self, other: &Architecture) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Architecture {}
-
-impl Hash for Architecture {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl FromStr for &'static Architecture {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        MODELS.iter().find(|model| model.name == name).copied().ok_or_else(|| {
-            let names: Vec<&str> = Architecture::names().collect();
-            Error::Usage(format!("there is no model '{name}'; the models are: {}", names.join(", ")))
-        })
-    }
-}
-
-impl Serialize for Architecture {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name)
-    }
-}
-
-impl<'de> Deserialize<'de> for &'static Architecture {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse().map_err(serde::de::Error::custom)
-    }
-}
+registry!(Architecture, "model", MODELS);
 
 #[cfg(test)]
 mod tests {

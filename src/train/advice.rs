@@ -108,7 +108,7 @@ pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::settings::Recipe;
+    use crate::train::settings::KERAS;
 
     fn history(train_accuracy: f64) -> Vec<EpochMetrics> {
         let (train_loss, rate, images_per_s, seconds) = (1.0, 0.1, 1.0, 1.0);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn classes_that_mirror_each_other_are_named() {
-        let flips = Recipe::Default.settings();
+        let flips = Settings::default();
         let by_chance = |i: usize| if i % 3 == 2 { 2 } else { i / 6 % 2 };
         let found = pairs(by_chance, &flips);
         assert!(found.len() == 1 && found[0].starts_with("left and right are"), "{found:?}");
@@ -179,6 +179,6 @@ mod tests {
             mirrored(&flips, &["left", "right", "up", "down", "in"].map(String::from), &test.0, &test.1).len()
         };
         assert_eq!((of_five(0), of_five(1)), (1, 0), "of a model that knows nothing else it says nothing");
-        assert_eq!(pairs(by_chance, &Recipe::Keras.settings()).len(), 0, "no flips");
+        assert_eq!(pairs(by_chance, &KERAS.settings()).len(), 0, "no flips");
     }
 }

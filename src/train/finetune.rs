@@ -8,8 +8,6 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use super::advice::Sample;
 use super::checkpoint::{Identity, Progress};
 use super::evaluate::{BATCH_SIZE, Evaluator};
@@ -18,69 +16,19 @@ use super::logistic;
 use super::plans::{self, Program};
 use super::run_folder::RunFolder;
 use super::session::Session;
-use super::settings::{Settings, usage};
+use super::settings::Settings;
+use super::settings::finetune::Finetune;
 use super::split_table;
 use super::stage::{Course, Ended, Stage};
 use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::models::pretrained::{Attributes, Pretrained};
+use crate::models::pretrained::Pretrained;
 use crate::models::{self, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
 use crate::weights;
-
-/// What fine-tuning is told besides the settings of any training. There the epochs are those of
-/// both stages, and the rate is the second stage's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Finetune {
-    /// The file of weights to begin with.
-    pub pretrained: String,
-    /// Side of the pictures that the model sees, in pixels.
-    pub input_size: usize,
-    /// How many blocks are trained besides the classifier; [`ALL`] or more than there are means
-    /// all.
-    #[serde(serialize_with = "write_blocks", deserialize_with = "read_blocks")]
-    pub unfreeze: usize,
-    /// Epochs of the first stage.
-    pub head_epochs: usize,
-    /// The highest rate of the first stage.
-    pub head_rate: f32,
-    /// The rate of the blocks, as a share of the classifier's.
-    pub backbone: f32,
-    /// Whether the classifier begins as [`logistic`] finds it, instead of at zero.
-    #[serde(default)]
-    pub fit_head: bool,
-    /// Whether batch normalisation keeps its stored statistics in what is trained, too.
-    #[serde(default)]
-    pub frozen_statistics: bool,
-    /// What is known about the weights besides what their file says.
-    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
-    pub attributes: Attributes,
-}
-
-/// [`Finetune::unfreeze`] for all blocks of any model.
-pub const ALL: usize = u16::MAX as usize;
-
-/// [`Finetune::unfreeze`] as a file of settings has it.
-fn write_blocks<S: Serializer>(blocks: &usize, file: S) -> std::result::Result<S::Ok, S::Error> {
-    if *blocks == ALL { file.serialize_str("all") } else { file.serialize_u64(*blocks as u64) }
-}
-
-/// Reads a number of blocks, or `"all"`.
-///
-/// # Errors
-/// If the file says something else.
-pub fn read_blocks<'de, D: Deserializer<'de>>(file: D) -> std::result::Result<usize, D::Error> {
-    let number = match toml::Value::deserialize(file)? {
-        toml::Value::Integer(number) => usize::try_from(number).ok(),
-        toml::Value::String(text) => (text == "all").then_some(ALL),
-        _ => None,
-    };
-    number.ok_or_else(|| serde::de::Error::custom("unfreeze must be a number of blocks, or \"all\""))
-}
 
 /// For every picture so many differently augmented sets of features are computed.
 const COPIES: usize = 2;
@@ -88,24 +36,7 @@ const COPIES: usize = 2;
 impl Finetune {
     /// The first of so many units that is trained in the second stage.
     fn first_unfrozen(&self, units: usize) -> usize {
-        (units - 1).saturating_sub(self.unfreeze)
-    }
-
-    /// Checks the settings by themselves.
-    ///
-    /// # Errors
-    /// A usage error that names the option.
-    pub fn check(&self, epochs: usize) -> Result<()> {
-        let sizes = 32..=512;
-        let size = self.input_size;
-        usage(sizes.contains(&size), format!("--image-size must lie in 32 to 512, not {size}"))?;
-        let (head, rate) = (self.head_epochs, self.head_rate);
-        usage(head <= epochs, format!("--head-epochs {head} are more than --epochs {epochs}"))?;
-        usage(rate.is_finite() && rate > 0.0, format!("--head-lr must be a positive number, not {rate}"))?;
-        let share = self.backbone;
-        usage((0.0..=1.0).contains(&share), format!("--backbone-lr must lie in [0, 1], not {share}"))?;
-        let idle = self.unfreeze == 0 && head < epochs;
-        usage(!idle, "with --unfreeze 0 all epochs are --head-epochs".into())
+        (units - 1).saturating_sub(self.unfreeze.0)
     }
 }
 
@@ -118,7 +49,7 @@ struct Part {
 impl Part {
     /// What is trained, and how long.
     fn told(&self, units: usize) -> String {
-        let (epochs, steps) = (self.course.epochs, self.course.steps());
+        let (epochs, steps) = (self.course.settings.epochs, self.course.steps());
         let plural = |n: usize| if n == 1 { "" } else { "s" };
         let what = match (self.from, units - 1 - self.from) {
             (0, _) => "all layers".to_string(),
@@ -133,13 +64,15 @@ impl Part {
 /// The stages of a training of so many units on `pictures` pictures; those without epochs are left
 /// out.
 fn parts(settings: &Settings, finetune: &Finetune, units: usize, pictures: usize) -> Vec<Part> {
-    let course = settings.course(pictures);
-    let head = Course { epochs: finetune.head_epochs, rate: finetune.head_rate, ..course };
-    let rest = settings.epochs - finetune.head_epochs;
-    let blocks = Course { epochs: rest, backbone: finetune.backbone, ..course };
+    let course = |epochs, rate, backbone| {
+        let settings = Settings { epochs, rate, ..settings.clone() };
+        Course { pictures, backbone, settings }
+    };
+    let head = course(finetune.head_epochs, finetune.head_rate, 1.0);
+    let blocks = course(settings.epochs - finetune.head_epochs, settings.rate, finetune.backbone);
     let from = finetune.first_unfrozen(units);
     let parts = [Part { from: units - 1, course: head }, Part { from, course: blocks }];
-    parts.into_iter().filter(|part| part.course.epochs > 0).collect()
+    parts.into_iter().filter(|part| part.course.settings.epochs > 0).collect()
 }
 
 /// The description of the model that comes out.
@@ -255,12 +188,18 @@ impl Workshop<'_> {
                 true => None,
                 false => Some(Evaluator::new(device, spec, "validation", validation, BATCH_SIZE)?),
             };
-            let stage =
-                Stage::load(device, &program.graph, parameters, Feed::Pictures, part.course, validation)?;
+            let stage = Stage::load(
+                device,
+                &program.graph,
+                parameters,
+                Feed::Pictures,
+                part.course.clone(),
+                validation,
+            )?;
             plans::upload(device, "train", images)?;
             return Ok(stage);
         }
-        let copies = COPIES.min(part.course.epochs);
+        let copies = COPIES.min(part.course.settings.epochs);
         observer.note(&format!(
             "computing frozen features once: {} training images, {copies} augmented {}",
             images.len(),
@@ -286,7 +225,14 @@ impl Workshop<'_> {
             }
         };
         let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
-        Stage::load(device, &program.graph, parameters, Feed::Features(features), part.course, validation)
+        Stage::load(
+            device,
+            &program.graph,
+            parameters,
+            Feed::Features(features),
+            part.course.clone(),
+            validation,
+        )
     }
 
     fn features(

@@ -3,7 +3,7 @@
 
 use super::features::Feed;
 use super::plans::{self, Totals};
-use super::schedule::Schedule;
+use super::schedules::Schedule;
 use super::settings::Settings;
 use super::stage::{Moment, Stage};
 use crate::data::Dataset;
@@ -35,8 +35,14 @@ pub fn find(
     let spec = super::spec(settings, data);
     let pictures = data.train.len();
     let program = plans::training(&spec, settings, pictures)?;
-    let course = settings.course(pictures);
-    let stage = Stage::load(device, &program.graph, &program.parameters, Feed::Pictures, course, None)?;
+    let stage = Stage::load(
+        device,
+        &program.graph,
+        &program.parameters,
+        Feed::Pictures,
+        settings.course(pictures),
+        None,
+    )?;
     plans::upload(device, "train", &data.train)?;
     let values = plans::initial_values(&program.parameters, settings.seed);
     plans::write_parameters(device, &program.parameters, &values)?;
@@ -45,8 +51,9 @@ pub fn find(
         if !goes_on(step, steps) {
             return Err(Error::Interrupted);
         }
+        let course = &stage.course;
         let order = course.order(step / course.steps());
-        let batch = &order[step % course.steps() * course.batch_size..][..course.batch_size];
+        let batch = &order[step % course.steps() * settings.batch_size..][..settings.batch_size];
         let rate = range.0 * (range.1 / range.0).powf(step as f32 / (steps.max(2) - 1) as f32);
         stage.run(device, batch, Moment { epoch: 1, step, rate })?;
         let loss = stage.collect(device, true)?.iter().map(Totals::mean_loss).sum::<f64>();
@@ -72,16 +79,17 @@ fn smooth(trials: &mut [Trial]) {
 /// The rate to train with; none where the loss never falls. Where the loss is lowest, it is about
 /// to rise: a schedule that only passes its highest rate can go as far, a constant rate should stay
 /// at a tenth.
-pub fn suggest(trials: &[Trial], schedule: Schedule) -> Option<f32> {
+pub fn suggest(trials: &[Trial], schedule: &Schedule) -> Option<f32> {
     let lowest = trials.iter().reduce(|low, trial| if trial.smooth < low.smooth { trial } else { low })?;
     let fell = lowest.smooth < 0.995 * trials[0].smooth;
-    let share = if schedule == Schedule::Constant { 0.1 } else { 1.0 };
+    let share = if schedule.is_constant() { 0.1 } else { 1.0 };
     fell.then_some(share * lowest.rate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::schedules::{CONSTANT, ONE_CYCLE};
 
     fn trials(losses: &[f64]) -> Vec<Trial> {
         let trial = |(i, &loss): (usize, &f64)| Trial { rate: 10f32.powi(i as i32 - 4), loss, smooth: loss };
@@ -91,12 +99,12 @@ mod tests {
     #[test]
     fn the_suggestion_lies_below_the_lowest() {
         let falling = trials(&[2.3, 2.2, 1.9, 1.5, 3.0]);
-        for (schedule, expected) in [(Schedule::Constant, 0.01), (Schedule::OneCycle, 0.1)] {
+        for (schedule, expected) in [(&CONSTANT, 0.01), (&ONE_CYCLE, 0.1)] {
             let found = suggest(&falling, schedule).unwrap();
             assert!((found / expected - 1.0).abs() < 1e-5, "{found}");
         }
-        assert_eq!(suggest(&trials(&[2.3, 2.299, 2.31]), Schedule::OneCycle), None);
-        assert_eq!(suggest(&[], Schedule::OneCycle), None);
+        assert_eq!(suggest(&trials(&[2.3, 2.299, 2.31]), &ONE_CYCLE), None);
+        assert_eq!(suggest(&[], &ONE_CYCLE), None);
     }
 
     #[test]

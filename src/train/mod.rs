@@ -13,16 +13,17 @@ pub mod finetune;
 pub mod finetune_defaults;
 pub mod logistic;
 pub mod lr_find;
-pub mod optimizer;
+pub mod optimizers;
 pub mod plans;
 pub mod probe;
 pub mod run_folder;
-pub mod schedule;
+pub mod schedules;
 pub mod score;
 pub mod session;
 pub mod settings;
 pub mod split_table;
 pub mod stage;
+pub mod updates;
 
 use crate::data::{Dataset, Images};
 use crate::error::Result;
@@ -36,7 +37,7 @@ use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
 use features::Feed;
 use run_folder::RunFolder;
 use session::Session;
-use settings::{Normalise, Recipe, Settings};
+use settings::{Normalise, Settings};
 use stage::{Ended, Stage};
 
 /// Where a training is, after each step.
@@ -116,7 +117,7 @@ pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes
         variant: Variant::plain(image_size),
         mean: [128.0; 3],
         std: [64.0; 3],
-        norm: Recipe::Default.settings().norm,
+        norm: Settings::default().norm,
         test_flip: false,
         data: "none".into(),
     }

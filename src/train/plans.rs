@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer;
 use super::settings::Settings;
+use super::updates;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
@@ -90,7 +90,7 @@ fn training_step(
     let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
     let mut gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
     if settings.clip > 0.0 {
-        gradients = optimizer::clip(&mut graph, &gradients, settings.clip)?;
+        gradients = updates::clip(&mut graph, &gradients, settings.clip)?;
     }
     let pairs = trainable.into_iter().zip(gradients);
     let in_backbone = |p: &Parameter| settings.finetune.is_some() && !p.classifier;
@@ -104,7 +104,7 @@ fn training_step(
         }
     }
     if settings.ema > 0.0 {
-        optimizer::keep_averages(&mut graph, &parameters, settings.ema)?;
+        updates::keep_averages(&mut graph, &parameters, settings.ema)?;
     }
     Ok(Program { graph, parameters, layers, forward })
 }

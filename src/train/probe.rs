@@ -1,6 +1,7 @@
 //! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are all switched off,
 //! learns nothing, and no loss tells.
 
+use super::settings::Settings;
 use super::stage::{Moment, Stage};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -29,17 +30,17 @@ impl Stage {
         self.run(device, pictures, Moment { epoch: 1, step: 0, rate: 0.0 })?;
         // Its sums are not the training's.
         self.collect(device, true)?;
+        let Settings { optimizer, weight_decay, .. } = self.course.settings;
         let mut without = Vec::new();
         for (parameter, values) in parameters.iter().zip(&kept) {
-            let moment = self.course.optimizer.moment_of(&parameter.name);
+            let moment = optimizer.moment_of(parameter);
             if !names.contains(&&moment) {
                 continue; // not trained by this plan
             }
-            let decay = if parameter.decay { self.course.weight_decay } else { 0.0 };
             let mut zero = true;
             for (moment, &p) in device.read_state(&moment)?.into_iter().zip(values) {
-                zero &=
-                    self.course.optimizer.was_zero(moment, p, decay).ok_or_else(|| not_finite(parameter))?;
+                let was_zero = optimizer.was_zero(parameter, moment, p, weight_decay);
+                zero &= was_zero.ok_or_else(|| not_finite(parameter))?;
             }
             if zero {
                 without.push(parameter.name.clone());

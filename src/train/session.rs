@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Identity, Progress};
 use super::evaluate::{Evaluation, Evaluator};
-use super::optimizer::average_of;
 use super::plans::{self, Totals};
 use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
+use super::updates::average_of;
 use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -143,7 +143,9 @@ impl<'a> Session<'a> {
         stage: &Stage,
         saved: &BTreeMap<String, Vec<f32>>,
     ) -> Result<()> {
-        if self.progress.step > stage.course.steps() || self.progress.stage_epochs > stage.course.epochs {
+        if self.progress.step > stage.course.steps()
+            || self.progress.stage_epochs > stage.course.settings.epochs
+        {
             return Err(self.run.not_its_checkpoint());
         }
         for name in self.names(stage) {
@@ -240,10 +242,10 @@ impl<'a> Session<'a> {
 
     fn step_progress(&self, stage: &Stage, epoch: &Epoch) -> StepProgress {
         let Progress { step, stage_epochs, totals, seconds, .. } = self.progress;
-        let (all, done) = (stage.course.epochs * epoch.steps(), stage_epochs * epoch.steps() + step);
+        let (all, done) = (stage.course.settings.epochs * epoch.steps(), stage_epochs * epoch.steps() + step);
         StepProgress {
             epoch: epoch.number,
-            epochs: epoch.number - stage_epochs - 1 + stage.course.epochs,
+            epochs: epoch.number - stage_epochs - 1 + stage.course.settings.epochs,
             step,
             steps: epoch.steps(),
             loss: totals.mean_loss(),
@@ -287,7 +289,7 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Evaluation> {
         let goes_on = |done, of| observer.goes_on(Phase::Validation, done, of);
-        let result = match stage.course.ema > 0.0 {
+        let result = match stage.course.settings.ema > 0.0 {
             true => self.with_averages(device, stage, |device| validation.run(device, goes_on)),
             false => validation.run(device, goes_on),
         };

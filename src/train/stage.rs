@@ -4,9 +4,8 @@
 use super::checkpoint::Progress;
 use super::evaluate::Evaluator;
 use super::features::Feed;
-use super::optimizer::Optimizer;
 use super::plans::Totals;
-use super::schedule::Schedule;
+use super::settings::Settings;
 use super::{probe, score};
 use crate::console;
 use crate::error::Result;
@@ -18,31 +17,14 @@ use crate::report::EpochMetrics;
 use crate::text::bytes;
 
 /// How many steps there are, over which pictures, at which rates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Course {
     /// Training pictures.
     pub pictures: usize,
-    /// Pictures a step.
-    pub batch_size: usize,
-    /// Passes over the pictures.
-    pub epochs: usize,
-    /// The highest learning rate of the schedule.
-    pub rate: f32,
     /// Of what lies before the classifier, as a share of the rate; in fine-tuning only.
     pub backbone: f32,
-    pub schedule: Schedule,
-    /// Decides the order of the pictures.
-    pub seed: u32,
-    /// What the plan was built with.
-    pub optimizer: Optimizer,
-    pub weight_decay: f32,
-    /// What is left of the averages of the weights by each step; 0 where none are kept.
-    pub ema: f32,
-    /// Epochs without improvement after which it ends, or the rate is lowered; 0 for never.
-    pub early_stop: usize,
-    pub plateau: usize,
-    /// The validation accuracy in per cent at which it ends; 0 for none.
-    pub target: f64,
+    /// Everything else; epochs and rate are those of the stage.
+    pub settings: Settings,
 }
 
 /// What the rate is multiplied with on a plateau.
@@ -64,31 +46,34 @@ impl Course {
     /// would cost more than a hundredth of the images, it is filled up with the first of the epoch
     /// instead.
     pub fn steps(&self) -> usize {
-        let (whole, rest) = (self.pictures / self.batch_size, self.pictures % self.batch_size);
+        let batch_size = self.settings.batch_size;
+        let (whole, rest) = (self.pictures / batch_size, self.pictures % batch_size);
         if 100 * rest > self.pictures { whole + 1 } else { whole }
     }
 
     /// Whether a training with these finished epochs is at its end, and why.
     pub(super) fn ended(&self, epochs: &[EpochMetrics]) -> Option<Ended> {
         let (stale, best) = (score::stale_epochs(epochs), score::best_accuracy(epochs).unwrap_or(0.0));
-        if self.target > 0.0 && 100.0 * best >= self.target {
+        let Settings { target, early_stop, .. } = self.settings;
+        if target > 0.0 && 100.0 * best >= target {
             Some(Ended::Target(best))
-        } else if self.early_stop > 0 && stale >= self.early_stop {
+        } else if early_stop > 0 && stale >= early_stop {
             Some(Ended::Stale(stale))
         } else {
-            (epochs.len() >= self.epochs).then_some(Ended::Complete)
+            (epochs.len() >= self.settings.epochs).then_some(Ended::Complete)
         }
     }
 
     /// What the rate is multiplied with after these epochs.
     fn factor(&self, epochs: &[EpochMetrics]) -> f32 {
-        if self.plateau == 0 { 1.0 } else { ON_PLATEAU.powi(score::plateaus(epochs, self.plateau)) }
+        let patience = self.settings.plateau;
+        if patience == 0 { 1.0 } else { ON_PLATEAU.powi(score::plateaus(epochs, patience)) }
     }
 
     /// The pictures of an epoch (from 1, counted over the whole run), in the order of its steps.
     pub(super) fn order(&self, epoch: usize) -> Vec<u32> {
-        let mut order = rng::permutation(self.pictures, self.seed, Stream::Shuffle, epoch as u32);
-        let missing = (self.steps() * self.batch_size).saturating_sub(self.pictures);
+        let mut order = rng::permutation(self.pictures, self.settings.seed, Stream::Shuffle, epoch as u32);
+        let missing = (self.steps() * self.settings.batch_size).saturating_sub(self.pictures);
         order.extend_from_within(..missing);
         order
     }
@@ -152,7 +137,7 @@ impl Stage {
 
     /// Prepares the epoch that `progress` is in.
     pub(super) fn epoch(&self, progress: &Progress) -> Epoch<'_> {
-        let (steps, epochs) = (self.course.steps(), self.course.epochs);
+        let (steps, epochs) = (self.course.steps(), self.course.settings.epochs);
         let number = progress.history.len() + 1;
         Epoch {
             stage: self,
@@ -167,7 +152,7 @@ impl Stage {
     /// How much of the averages of the weights comes from weights after so many steps; the rest is
     /// the zero that they began with. 0 where there are no averages.
     pub(super) fn average_weight(&self, steps: usize) -> f64 {
-        let Course { ema, .. } = self.course;
+        let ema = self.course.settings.ema;
         // As the op has it, which adds a share of 1 - ema in f32.
         if ema > 0.0 { 1.0 - (1.0 - f64::from(1.0 - ema)).powf(steps as f64) } else { 0.0 }
     }
@@ -224,13 +209,13 @@ impl Epoch<'_> {
 
     /// The rate of a step, from 0.
     pub fn rate(&self, step: usize) -> f32 {
-        let Course { schedule, rate, .. } = self.stage.course;
+        let Settings { schedule, rate, .. } = self.stage.course.settings;
         schedule.rate(rate, self.first + step, self.of) * self.factor
     }
 
     /// The pictures of a step.
     pub fn pictures(&self, step: usize) -> &[u32] {
-        let batch_size = self.stage.course.batch_size;
+        let batch_size = self.stage.course.settings.batch_size;
         &self.order[step * batch_size..][..batch_size]
     }
 
@@ -248,12 +233,11 @@ impl Epoch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::train::settings::{Recipe, Settings};
+    use crate::train::settings::Settings;
 
     #[test]
     fn no_more_than_a_hundredth_of_an_epoch_is_left_out() {
-        let course =
-            |pictures, batch_size| Settings { batch_size, ..Recipe::Default.settings() }.course(pictures);
+        let course = |pictures, batch_size| Settings { batch_size, ..Settings::default() }.course(pictures);
         assert_eq!(course(45_000, 128).steps(), 351);
         assert_eq!(course(45_000, 128).order(1).len(), 45_000);
         for (pictures, batch_size, steps) in [(162, 64, 3), (81, 8, 11), (96, 16, 6), (9, 9, 1)] {

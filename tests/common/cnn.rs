@@ -8,7 +8,7 @@ use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::augment::Augment;
 use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::Optimizer;
 
 pub const CLASSES: usize = 10;
 pub const SMOOTHING: f32 = 0.1;
@@ -57,7 +57,7 @@ impl Network {
 
 /// One training step: inputs `x` and `labels` (or `indices`), `step`, `rate` and `one`, the gradient of the
 /// loss; outputs `loss`, `totals` and `logits`.
-pub fn training(size: &Size, optimizer: Optimizer) -> Network {
+pub fn training(size: &Size, optimizer: &'static Optimizer) -> Network {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let rate = graph.input("rate", TensorType::f32([1]));

@@ -11,7 +11,7 @@ use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::Adapter;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::Trained;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::sgd::SGD;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::Settings;
 use cifar_engine::train::{self, Observer, StepProgress};
@@ -54,7 +54,7 @@ impl Observer for Epochs {
 fn a_lost_gpu_ends_the_training_and_leaves_the_last_checkpoint() {
     let Some(gpu) = gpu::open() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let training = Training::new(Optimizer::Sgd, 16);
+    let training = Training::new(&SGD, 16);
     let settings = Settings { epochs: 3, validation: 0, ..training.settings };
     let data: Dataset = data::shapes::sized(64, 10, settings.image_size, 1).unwrap();
     let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
@@ -71,7 +71,7 @@ fn a_lost_gpu_ends_the_training_and_leaves_the_last_checkpoint() {
 #[test]
 fn a_lost_gpu_answers_nothing() {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = Training::new(Optimizer::Sgd, 4);
+    let training = Training::new(&SGD, 4);
     let plan = gpu.load(&training.program().graph).unwrap();
     gpu.write(plan, "indices", training.indices(0).as_slice().into()).unwrap();
     gpu.write(plan, "step", [0u32].as_slice().into()).unwrap();
@@ -130,12 +130,9 @@ fn a_gpu_without_memory_ends_the_training_and_leaves_the_checkpoint() {
     let before = fs::read(bench.path("run/checkpoint.safetensors")).unwrap();
 
     let small = format!("exec {program} bench --batch-size 1 --steps 1");
-    let needed = Gpu::open(&gpu)
-        .unwrap()
-        .plan(&Training::new(Optimizer::Sgd, BATCH).program().graph)
-        .unwrap()
-        .slot_bytes()
-        >> 10;
+    let needed =
+        Gpu::open(&gpu).unwrap().plan(&Training::new(&SGD, BATCH).program().graph).unwrap().slot_bytes()
+            >> 10;
     let limit = peak_kib(on_software(&gpu.name(), &small)) + needed / 2;
     let limited = format!("ulimit -v {limit}; exec {program} train --resume run --epochs 2 --quiet");
     let output = on_software(&gpu.name(), &limited).current_dir(bench.dir.path()).output().unwrap();

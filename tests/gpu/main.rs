@@ -13,9 +13,9 @@ use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::nn::Parameter;
 use cifar_engine::tensor::DType;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::Optimizer;
 use cifar_engine::train::plans::{self, Program};
-use cifar_engine::train::settings::{Recipe, Settings};
+use cifar_engine::train::settings::Settings;
 use cifar_engine::{data, train};
 
 /// Pictures on the device.
@@ -30,19 +30,19 @@ struct Training {
 
 impl Training {
     /// Of the CNN.
-    fn new(optimizer: Optimizer, batch_size: usize) -> Training {
+    fn new(optimizer: &'static Optimizer, batch_size: usize) -> Training {
         Training::of(&CNN, optimizer, batch_size)
     }
 
-    fn of(model: &'static Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
-        let settings = Settings { model, batch_size, optimizer, ..Recipe::Default.settings() };
+    fn of(model: &'static Architecture, optimizer: &'static Optimizer, batch_size: usize) -> Training {
+        let settings = Settings { model, batch_size, optimizer, ..Settings::default() };
         let data = data::shapes::sized(IMAGES, 10, settings.image_size, 1).unwrap();
         Training { spec: train::spec(&settings, &data), settings, images: data.train }
     }
 
     /// Of a narrow model, on pictures that are enlarged to 48 pixels: at stride 2 these become 24,
     /// 12, 6, 3 and 2.
-    fn narrow(model: &'static Architecture, optimizer: Optimizer, batch_size: usize) -> Training {
+    fn narrow(model: &'static Architecture, optimizer: &'static Optimizer, batch_size: usize) -> Training {
         let mut training = Training::of(model, optimizer, batch_size);
         training.spec.variant = Variant { input_size: 48, width: 0.25, ..training.spec.variant };
         training

@@ -15,7 +15,9 @@ use cifar_engine::models::resnet18::RESNET18;
 use cifar_engine::models::resnet20::RESNET20;
 use cifar_engine::models::{Architecture, MODELS};
 use cifar_engine::tensor::DType;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
+use cifar_engine::train::optimizers::sgd::SGD;
 
 use super::common::gpu::{self, corrupted};
 use super::{Training, steps};
@@ -26,7 +28,7 @@ const TOLERANCE: f32 = 1e-4;
 
 /// The trainings that are compared: of the CNN and of the MobileNets. A classifier of zeros, as the
 /// recipe has it, would send no gradient back in the first step.
-fn training(model: &'static Architecture, optimizer: Optimizer) -> Training {
+fn training(model: &'static Architecture, optimizer: &'static Optimizer) -> Training {
     let mut training = match model.has_variants {
         true => Training::narrow(model, optimizer, 8),
         // Software GPUs take long for eleven million weights.
@@ -125,7 +127,7 @@ fn every_step_of_a_training_agrees_with_the_cpu() {
     ];
     for (model, kinds) in trainings {
         let Some(mut gpu) = gpu::open() else { return };
-        let training = training(model, Optimizer::Sgd);
+        let training = training(model, &SGD);
         let plan = gpu.plan(&training.program().graph).unwrap();
         let compared = |kind: &&str| plan.steps.iter().any(|step| step.op.name() == *kind);
         assert!(kinds.iter().all(compared), "{model} has not all of {kinds:?}");
@@ -137,7 +139,7 @@ fn every_step_of_a_training_agrees_with_the_cpu() {
 /// before it.
 fn check_named(model: &'static Architecture, kind: &str, nth: usize, from: &'static str, to: &'static str) {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = training(model, Optimizer::Sgd);
+    let training = training(model, &SGD);
     let mut plan = gpu.plan(&training.program().graph).unwrap();
     let mut steps = plan.steps.iter_mut().enumerate().filter(|(_, step)| step.op.name() == kind);
     let (index, step) = steps.nth(nth).unwrap();
@@ -200,7 +202,7 @@ fn one_submission_gives_the_bits_of_one_step_at_a_time() {
     // Of ResNet-18, whose many weights take a software GPU minutes, every kind of step is in one of
     // the others or its own.
     for &model in MODELS.iter().filter(|model| **model != &RESNET18) {
-        let training = training(model, Optimizer::Adam);
+        let training = training(model, &ADAM);
         let whole = bits_after(&training, false);
         assert!(whole == bits_after(&training, true), "{model}: batched execution changes bits");
         assert!(whole == bits_after(&training, false), "{model}: two runs differ");

@@ -8,7 +8,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::Evaluator;
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::sgd::SGD;
 use cifar_engine::train::plans::Totals;
 
 use super::common::gpu;
@@ -56,7 +56,7 @@ fn losses(device: &mut dyn Device, training: &Training) -> Vec<f64> {
 #[test]
 fn fifty_steps_of_training_keep_to_the_cpu() {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = Training::new(Optimizer::Sgd, 16);
+    let training = Training::new(&SGD, 16);
     let expected = losses(&mut Cpu::new(0, Isa::detect()).unwrap(), &training);
     let found = losses(&mut gpu, &training);
     assert_eq!(found.len(), STEPS);
@@ -71,7 +71,7 @@ fn fifty_steps_of_training_keep_to_the_cpu() {
 #[test]
 fn both_devices_see_the_same_batches() {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = Training::new(Optimizer::Sgd, 16);
+    let training = Training::new(&SGD, 16);
     let plan = gpu.plan(&training.program().graph).unwrap();
     let step = plan.steps.iter().find(|step| step.op.name() == "augment").unwrap();
     let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
@@ -97,7 +97,7 @@ fn both_devices_see_the_same_batches() {
 #[test]
 fn memory_is_flat_over_three_epochs() {
     let Some(mut gpu) = gpu::open() else { return };
-    let training = Training::new(Optimizer::Sgd, 4);
+    let training = Training::new(&SGD, 4);
     let plan = load(&mut gpu, &training);
     let parameters = training.program().parameters;
     let few = training.images.subset(&[1, 2, 3, 4, 5, 6, 7]);
@@ -118,7 +118,7 @@ fn memory_is_flat_over_three_epochs() {
     println!("buffers and bytes after each epoch: {allocated:?}");
     assert!(allocated.iter().all(|epoch| *epoch == allocated[0]), "{allocated:?}");
     // The measure sees what it is to see.
-    load(&mut gpu, &Training::new(Optimizer::Sgd, 2));
+    load(&mut gpu, &Training::new(&SGD, 2));
     assert!(allocated[0].is_none() || gpu.allocated() > allocated[0]);
 }
 

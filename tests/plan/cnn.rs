@@ -12,7 +12,9 @@ use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::conv::{Conv, Output};
 use cifar_engine::ops::{Function, Op};
-use cifar_engine::train::optimizer::Optimizer;
+use cifar_engine::train::optimizers::adam::ADAM;
+use cifar_engine::train::optimizers::keras_adam::KERAS_ADAM;
+use cifar_engine::train::optimizers::sgd::SGD;
 
 use super::symbolic;
 use crate::common::cnn::{self, CLASSES, Network, Size};
@@ -55,9 +57,9 @@ fn census(plan: &Plan) -> BTreeMap<String, usize> {
 
 #[test]
 fn fusion_and_in_place_work_in_the_training_plan() {
-    for optimizer in [Optimizer::Sgd, Optimizer::Adam, Optimizer::KerasAdam] {
+    for optimizer in [&SGD, &ADAM, &KERAS_ADAM] {
         let plan = plan(&fused(cnn::training(&Size { data: 500, ..Size::full(16) }, optimizer)));
-        let update = if optimizer == Optimizer::Sgd { "sgd" } else { "adam" };
+        let update = if *optimizer == SGD { "sgd" } else { "adam" };
         let expected = [
             ("augment", 1),
             ("batch_norm_max_pool Some(Relu)", 3),
@@ -94,7 +96,7 @@ fn fusion_and_in_place_work_in_the_training_plan() {
 
 #[test]
 fn unfused_plans_have_the_steps_that_fusion_removes() {
-    let census = census(&plan(&cnn::training(&Size::narrow(4), Optimizer::Adam)));
+    let census = census(&plan(&cnn::training(&Size::narrow(4), &ADAM)));
     assert_eq!([census["batch_norm None"], census["relu"], census["relu_grad"]], [6, 7, 7]);
 }
 
@@ -107,7 +109,7 @@ fn traffic(plan: &Plan) -> usize {
 /// and what its gradient reads is kept for the next convolution's gradient anyway.
 #[test]
 fn fusion_saves_traffic_and_costs_no_memory() {
-    let network = || cnn::training(&Size::full(128), Optimizer::Adam);
+    let network = || cnn::training(&Size::full(128), &ADAM);
     let (before, after) = (plan(&network()), plan(&fused(network())));
     assert_eq!(before.steps.len() - after.steps.len(), 24);
     assert!(after.slot_bytes() <= before.slot_bytes());
@@ -205,7 +207,7 @@ fn feed(cpu: &mut Cpu, plan: PlanId, size: &Size, step: u32) {
 #[test]
 fn fusion_changes_nothing_but_rounding_and_threads_change_nothing() {
     let size = Size::narrow(12);
-    let network = || cnn::training(&size, Optimizer::Adam);
+    let network = || cnn::training(&size, &ADAM);
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     for isa in Isa::available() {
         let fused = |threads| trained(&fused(network()), &size, isa, threads);

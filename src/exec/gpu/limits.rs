@@ -119,13 +119,13 @@ mod tests {
     use crate::exec::gpu::program::dispatches;
     use crate::graph::rewrite::rewrite;
     use crate::models::cnn::CNN;
-    use crate::train::settings::{Recipe, Settings};
+    use crate::train::settings::Settings;
     use crate::{data, train};
 
     /// The outcome for the CNN's evaluation of so many pictures at once, with WebGPU's guaranteed
     /// limits.
     fn check_batch(batch_size: usize) -> Result<()> {
-        let settings = Settings { model: &CNN, ..Recipe::Default.settings() };
+        let settings = Settings { model: &CNN, ..Settings::default() };
         let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);
         let mut graph = train::plans::evaluation(&spec, "test", 1000, batch_size)?.graph;
         rewrite(&mut graph, RULES)?;

@@ -1,0 +1,150 @@
+//! Optimizers: what is added to the graph for each parameter and its gradient. Each is a file of an
+//! [`Optimizer`], and a line of [`OPTIMIZERS`], where options, help, settings and tests find it.
+
+pub mod adam;
+pub mod keras_adam;
+pub mod sgd;
+
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::nn::Parameter;
+use crate::registry::registry;
+use crate::tensor::TensorType;
+
+/// All optimizers.
+pub static OPTIMIZERS: &[&Optimizer] = &[
+    // In the order in which help and messages name them.
+    &sgd::SGD,
+    &adam::ADAM,
+    &keras_adam::KERAS_ADAM,
+];
+
+/// The batch that the usual rates, and the recipes, are made for.
+pub const USUAL_BATCH: usize = 128;
+
+/// An optimizer: everything that options and trainings ask about it.
+#[derive(Debug)]
+pub struct Optimizer {
+    /// In options, files and messages.
+    pub name: &'static str,
+    /// What it is, in one line of a help text.
+    pub about: &'static str,
+    /// The highest rate of a training in batches of [`USUAL_BATCH`], where none is chosen.
+    pub usual_rate: f32,
+    /// The weight decay where none is chosen.
+    pub usual_decay: f32,
+    /// How much lower the rate is in batches that are a share of [`USUAL_BATCH`]: their gradients
+    /// are the noisier, their steps the more.
+    pub lowered: fn(share: f32) -> f32,
+    /// The state that shows whether a gradient arrived, before the name of a parameter: it begins
+    /// at zero and takes the gradient in.
+    pub moment: &'static str,
+    /// What the first step leaves in that state where an element of the gradient is zero and the
+    /// parameter is `p`.
+    pub idle: fn(parameter: &Parameter, p: f32, decay: f32) -> f32,
+    /// Adds the step of one parameter: updates of it and of its states.
+    pub update: fn(&mut Graph, &Step) -> Result<()>,
+}
+
+registry!(Optimizer, "optimizer", OPTIMIZERS);
+
+/// The step of one parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// What is moved.
+    pub parameter: &'a Parameter,
+    /// In the shape of the parameter.
+    pub gradient: Value,
+    /// Weight decay; 0 for what is not subject to it.
+    pub decay: f32,
+    /// The learning rate, `f32 [1]`.
+    pub rate: Value,
+    /// The number of the step from 0, `u32 [1]`.
+    pub number: Value,
+}
+
+impl Step<'_> {
+    /// A state in the shape of the parameter, under its name with `prefix` before it. It begins at
+    /// zero.
+    ///
+    /// # Errors
+    /// If there is such a state already.
+    pub fn state(&self, graph: &mut Graph, prefix: &str) -> Result<Value> {
+        graph.state(&named(prefix, self.parameter), TensorType::f32(self.parameter.shape.clone()))
+    }
+}
+
+fn named(prefix: &str, parameter: &Parameter) -> String {
+    format!("{prefix}.{}", parameter.name)
+}
+
+impl Optimizer {
+    /// A rate that is made for [`USUAL_BATCH`], in batches of another size. Larger ones keep it.
+    pub fn rate_in_batches(&self, rate: f32, batch_size: usize) -> f32 {
+        rate * (self.lowered)((batch_size as f32 / USUAL_BATCH as f32).min(1.0))
+    }
+
+    /// The state that [`Optimizer::was_zero`] looks at.
+    pub fn moment_of(&self, parameter: &Parameter) -> String {
+        named(self.moment, parameter)
+    }
+
+    /// Whether an element's gradient was zero in a step that found the moment at zero, and the
+    /// element at `p`; none where it was not finite. `moment` is what the step left.
+    pub fn was_zero(&self, parameter: &Parameter, moment: f32, p: f32, decay: f32) -> Option<bool> {
+        let decay = if parameter.decay { decay } else { 0.0 };
+        moment.is_finite().then(|| moment == (self.idle)(parameter, p, decay))
+    }
+
+    /// Adds the updates of `parameters` by their gradients; `rate` is `f32 [1]`, `number`, of the
+    /// step from 0, `u32 [1]`. Moments become states named after the parameter.
+    ///
+    /// # Errors
+    /// If a gradient has another shape than its parameter.
+    pub fn add_updates(
+        &self,
+        graph: &mut Graph,
+        parameters: &[&Parameter],
+        gradients: &[Value],
+        decay: f32,
+        [rate, number]: [Value; 2],
+    ) -> Result<()> {
+        for (&parameter, &gradient) in parameters.iter().zip(gradients) {
+            graph.set_layer(&parameter.name);
+            let decay = if parameter.decay { decay } else { 0.0 };
+            (self.update)(graph, &Step { parameter, gradient, decay, rate, number })?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the results of an op the new values of states.
+pub(super) fn update_all(graph: &mut Graph, states: &[Value], news: Vec<Value>) -> Result<()> {
+    states.iter().zip(news).try_for_each(|(&state, new)| graph.update(state, new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_and_others_told() {
+        for &optimizer in OPTIMIZERS {
+            assert_eq!(optimizer.name.parse::<&Optimizer>().unwrap(), optimizer);
+            assert!(!optimizer.about.is_empty() && !optimizer.about.ends_with('.'), "{optimizer}");
+        }
+        let message = "sgdd".parse::<&Optimizer>().unwrap_err().to_string();
+        assert!(message.contains("'sgdd'") && Optimizer::names().all(|name| message.contains(name)));
+    }
+
+    #[test]
+    fn a_smaller_batch_has_a_lower_rate() {
+        assert_eq!(sgd::SGD.rate_in_batches(0.1, 8), 0.00625);
+        assert_eq!(adam::ADAM.rate_in_batches(4e-3, 32), 2e-3);
+        for optimizer in OPTIMIZERS {
+            let rates = [16, 64, 128, 512].map(|batch| optimizer.rate_in_batches(0.5, batch));
+            assert!(rates[0] < rates[1] && rates[1] < 0.5, "{optimizer}: {rates:?}");
+            assert_eq!(rates[2..], [0.5, 0.5], "{optimizer}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Stochastic gradient descent; see [`crate::ops::sgd`] for the mathematics.
+
+use super::{Optimizer, Step, update_all};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::ops::sgd::Sgd;
+
+/// Nesterov momentum 0.9; decay is added to the gradient.
+pub static SGD: Optimizer = Optimizer {
+    name: "sgd",
+    about: "Nesterov momentum 0.9, weight decay added to the gradient",
+    usual_rate: 0.1,
+    usual_decay: 1e-3,
+    lowered: |share| share,
+    moment: "momentum",
+    idle: |_, p, decay| decay * p,
+    update,
+};
+
+fn update(graph: &mut Graph, step: &Step) -> Result<()> {
+    let states = [step.parameter.value, step.state(graph, SGD.moment)?];
+    let op = Sgd { momentum: 0.9, nesterov: true, decay: step.decay };
+    let news = graph.apply(op, &[states[0], states[1], step.gradient, step.rate])?;
+    update_all(graph, &states, news)
+}

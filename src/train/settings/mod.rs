@@ -1,0 +1,435 @@
+//! What a training is told: a table of settings ([`SETTINGS`]), and the recipes ([`RECIPES`]) that
+//! answer what it is not told.
+//!
+//! To add a setting, add a row to the table here, or to that of [`finetune`]: files, options, their
+//! help, variables and checks follow from it.
+
+pub mod finetune;
+mod recipes;
+mod setting;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::check_same;
+use super::optimizers::sgd::SGD;
+use super::optimizers::{OPTIMIZERS, Optimizer, USUAL_BATCH};
+use super::schedules::{ONE_CYCLE, SCHEDULES, Schedule};
+use super::stage::Course;
+use crate::data::{DEFAULT_SIZE, SIZES};
+use crate::error::{Error, Result};
+use crate::models::cnn::CNN;
+use crate::models::{Architecture, Training};
+use crate::nn::Norm;
+use crate::ops::augment::{Augmentations, FLIP, SHIFT};
+use crate::report::Reading;
+use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
+pub use recipes::{KERAS, RECIPES, Recipe};
+use setting::settings;
+pub use setting::{Kind, Setting, Usual};
+
+/// How pixels become numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// By the training set's mean and standard deviation of each channel.
+    Statistics,
+    /// Divided by 255.
+    Unit,
+}
+
+settings! {
+    /// All settings of a training, resolved: written into the run folder as `settings.toml`.
+    struct Settings {
+        /// What fine-tuning needs to know besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        finetune: Option<Finetune> = None,
+    }
+
+    /// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file
+    /// of choices.
+    struct Choices {
+        /// What to begin with; every other choice overrides a setting of it.
+        pub recipe: Option<&'static Recipe>,
+        /// In a file for `finetune` only.
+        pub finetune: Option<FinetuneChoices>,
+    }
+
+    /// Everything that is to be known about them: a row each.
+    static SETTINGS;
+
+    /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz,
+    /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and test/CLASS/*.
+    data: String = "auto".into(), { kind: Kind::Path, value_name: "DATA", heading: "Data", }
+
+    /// The network.
+    model: &'static Architecture = &CNN, {
+        kind: Kind::Name(|| Architecture::names().map(|name| (name, "")).collect()),
+        value_name: "NAME",
+        heading: "Model",
+        in_finetune: Some(("The network", Usual::Told("that of the weights"))),
+    }
+
+    /// Side of the images in pixels.
+    image_size: usize = DEFAULT_SIZE, {
+        kind: Kind::Size,
+        value_name: "PIXELS",
+        heading: "Model",
+        in_finetune: Some((
+            "Side in pixels to which images are enlarged. On CIFAR-10, with all layers, two cores reach \
+             80 % at 32 in 5 minutes, 85 % at 64 in 10, 90 % at 96 in half an hour, 91 % at 128 in \
+             almost an hour",
+            Usual::Told("96, for most models; see summary"),
+        )),
+        check: |s| {
+            let (low, high, size) = (SIZES.start(), SIZES.end(), s.image_size);
+            let problem = format!("--image-size must lie in {low} to {high}, not {size}");
+            usage(SIZES.contains(&size), problem)
+        },
+    }
+
+    /// Passes over the training images.
+    epochs: usize = 20, {
+        kind: Kind::Count,
+        value_name: "N",
+        in_finetune: Some((
+            "Passes over the training images, in all stages",
+            Usual::Told("by their number, 12 to 55"),
+        )),
+        check: |s| {
+            let epochs = s.epochs;
+            usage(epochs > 0, "--epochs must be at least 1".into())?;
+            usage(epochs <= MOST_EPOCHS, format!("--epochs {epochs} are too many; the most is {MOST_EPOCHS}"))
+        },
+    }
+
+    /// Images a step.
+    batch_size: usize = USUAL_BATCH, {
+        kind: Kind::Count,
+        value_name: "N",
+        in_finetune: Some(("Images a step", Usual::Told("16 for up to 2,000 training images, else 64"))),
+        check: |s| usage(s.batch_size > 0, "--batch-size must be at least 1".into()),
+    }
+
+    /// Highest learning rate.
+    #[serde(alias = "lr")]
+    rate: f32 = SGD.usual_rate, {
+        option: Some("lr"),
+        kind: Kind::Number,
+        value_name: "RATE",
+        usual: Usual::OfOptimizer(|optimizer| optimizer.usual_rate),
+        in_finetune: Some((
+            "Highest learning rate of the last stage",
+            Usual::Told("by the number of images, 2e-4 to 0.02"),
+        )),
+        check: |s| positive("--lr", s.rate),
+    }
+
+    /// How the rate moves.
+    schedule: &'static Schedule = &ONE_CYCLE, {
+        kind: Kind::Name(|| SCHEDULES.iter().map(|one| (one.name, one.about)).collect()),
+        value_name: "NAME",
+    }
+
+    /// How weights follow their gradients.
+    optimizer: &'static Optimizer = &SGD, {
+        kind: Kind::Name(|| OPTIMIZERS.iter().map(|one| (one.name, one.about)).collect()),
+        value_name: "NAME",
+    }
+
+    /// Weight decay.
+    weight_decay: f32 = SGD.usual_decay, {
+        kind: Kind::Number,
+        value_name: "X",
+        usual: Usual::OfOptimizer(|optimizer| optimizer.usual_decay),
+        check: |s| positive_or_zero("--weight-decay", s.weight_decay),
+    }
+
+    /// Share of the target spread over all classes.
+    label_smoothing: f32 = 0.1, {
+        kind: Kind::Number,
+        value_name: "X",
+        check: |s| share("--label-smoothing", s.label_smoothing),
+    }
+
+    /// Dropout before the classifier.
+    dropout: f32 = 0.3, {
+        kind: Kind::Number,
+        value_name: "X",
+        heading: "Model",
+        check: |s| share("--dropout", s.dropout),
+    }
+
+    /// Whether the classifier begins at zero.
+    zero_classifier: bool = true, {}
+
+    /// What is done to the training images.
+    augment: Augmentations = Augmentations::default().with(&FLIP, 1.0).with(&SHIFT, 4.0), {
+        kind: Kind::Augmentations,
+        value_name: "LIST",
+        heading: "Augmentation",
+        check: |s| s.augment.check(s.image_size),
+    }
+
+    /// How pixels become numbers.
+    normalise: Normalise = Normalise::Statistics, {}
+
+    /// Batch normalisation's constants.
+    norm: Norm = Norm { epsilon: 1e-5, momentum: 0.1 }, {
+        check: |s| {
+            let Norm { epsilon, momentum } = s.norm;
+            let problem = format!("norm.epsilon must lie in 1e-12 to 1, not {epsilon}");
+            usage((1e-12..=1.0).contains(&epsilon), problem)?;
+            let problem = format!("norm.momentum must lie in [0, 1], not {momentum}");
+            usage((0.0..=1.0).contains(&momentum), problem)
+        },
+    }
+
+    /// Decides everything that is random.
+    seed: u32 = 0, { kind: Kind::Seed, value_name: "N", }
+
+    /// Images of the training set held back for validation; 0 for none.
+    validation: usize = 5000, {
+        kind: Kind::Count,
+        value_name: "N",
+        heading: "Data",
+        usual: Usual::OfRecipe(", at most a tenth"),
+    }
+
+    /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999.
+    ema: f32 = 0.0, {
+        kind: Kind::Number,
+        value_name: "X",
+        usual: Usual::OfRecipe(", off"),
+        check: |s| share("--ema", s.ema),
+    }
+
+    /// Largest norm of all gradients together.
+    clip: f32 = 0.0, {
+        kind: Kind::Number,
+        value_name: "NORM",
+        usual: Usual::OfRecipe(", any"),
+        check: |s| positive_or_zero("--clip", s.clip),
+    }
+
+    /// Stop after N epochs without a better validation accuracy.
+    early_stop: usize = 0, {
+        kind: Kind::Count,
+        value_name: "N",
+        usual: Usual::OfRecipe(", never"),
+    }
+
+    /// A tenth of the rate after N epochs without a better validation accuracy.
+    plateau: usize = 0, {
+        kind: Kind::Count,
+        value_name: "N",
+        usual: Usual::OfRecipe(", never"),
+        check: |s| {
+            let problem = "--plateau lowers the rate itself; use it with --schedule constant";
+            usage(s.plateau == 0 || s.schedule.is_constant(), problem.into())
+        },
+    }
+
+    /// Stop at a validation accuracy of ACC per cent.
+    target: f64 = 0.0, {
+        kind: Kind::Number,
+        value_name: "ACC",
+        usual: Usual::OfRecipe(", none"),
+        check: |s| {
+            let target = s.target;
+            let fits = target == 0.0 || target > 1.0 && target <= 100.0;
+            usage(fits, format!("--target is in per cent, such as 87, not {target}"))
+        },
+    }
+
+    /// Predict the mean over an image and its mirror image.
+    test_flip: bool = true, {
+        kind: Kind::Switch,
+        value_name: "true|false",
+        heading: "Augmentation",
+        usual: Usual::Told("as the training flips"),
+    }
+
+    /// Leave out images that cannot be read; --verbose lists them.
+    skip_bad: bool = false, {
+        kind: Kind::Switch,
+        value_name: "true|false",
+        heading: "Data",
+        usual: Usual::Untold,
+    }
+}
+
+/// The history of so many epochs is written, and read again, after each of them without being felt.
+pub const MOST_EPOCHS: usize = 20_000;
+
+/// The batch where none is chosen: the usual one, or so much smaller that an epoch has steps enough
+/// to learn by.
+pub fn usual_batch(images: usize) -> usize {
+    const LEAST: usize = 8;
+    const STEPS: usize = 10;
+    let halves = std::iter::successors(Some(USUAL_BATCH), |batch| Some(batch / 2));
+    halves.take_while(|batch| *batch >= LEAST).find(|batch| images >= STEPS * batch).unwrap_or(LEAST)
+}
+
+impl Settings {
+    /// The text of `settings.toml`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| unreachable!("settings are a plain table: {error}"))
+    }
+
+    /// The course of a training on `pictures` pictures.
+    pub fn course(&self, pictures: usize) -> Course {
+        Course { pictures, backbone: 1.0, settings: self.clone() }
+    }
+
+    /// How the curves of a training on so many classes are to be read.
+    pub fn reading(&self, classes: usize) -> Reading {
+        let augmented = !self.augment.is_empty();
+        let head = self.finetune.as_ref().map_or(0, |finetune| finetune.head_epochs);
+        // A stage that may end early does not tell beforehand where the next one begins.
+        let known = head > 0 && head < self.epochs && self.early_stop == 0 && self.target == 0.0;
+        let second_stage = known.then_some(head + 1);
+        Reading { second_stage, ..Reading::of(self.label_smoothing, self.dropout, augmented, classes) }
+    }
+
+    /// What the model's training graph depends on.
+    pub fn training(&self) -> Training {
+        Training { dropout: self.dropout, zero_classifier: self.zero_classifier }
+    }
+
+    /// Checks the settings by themselves: what is wrong with them should show before any data is
+    /// loaded.
+    ///
+    /// # Errors
+    /// A usage error that names the option.
+    pub fn check(&self) -> Result<()> {
+        SETTINGS.iter().chain(FINETUNE_SETTINGS).try_for_each(|setting| (setting.check)(self))
+    }
+
+    /// Which command these settings are for.
+    pub fn command(&self) -> &'static str {
+        if self.finetune.is_some() { "finetune" } else { "train" }
+    }
+
+    /// Checks that a run with the settings `begun` can go on with these. Where the schedule depends
+    /// on the number of epochs, another number would be another run; under a constant rate it is
+    /// only a longer one.
+    ///
+    /// # Errors
+    /// A usage error that names what differs.
+    pub fn check_resumes(&self, begun: &Settings) -> Result<()> {
+        check_same(&begun.to_toml(), &self.to_toml())?;
+        let (old, new) = (begun.epochs, self.epochs);
+        let longer = old == new || self.schedule.is_constant() && new > old;
+        let problem =
+            "only a run with --schedule constant can be made longer, and none shorter; start another run";
+        usage(longer, format!("this run was begun with --epochs {old}, not {new}; {problem}"))
+    }
+
+    /// Checks the settings against a training set of `images` pictures.
+    ///
+    /// # Errors
+    /// A usage error that names the option.
+    pub fn check_against(&self, images: usize) -> Result<()> {
+        let Settings { validation, batch_size, epochs, .. } = *self;
+        let waits = self.early_stop > 0 || self.plateau > 0 || self.target > 0.0;
+        let problem =
+            "--early-stop, --plateau and --target need a validation set: choose a --validation over 0";
+        usage(!waits || validation > 0, problem.into())?;
+        let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
+        usage(validation < images, too_many)?;
+        let left = images - validation;
+        let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
+        usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
+        // Beyond this the step would lose precision on its way through f32.
+        let steps = epochs.saturating_mul(self.course(left).steps());
+        usage(steps <= 1 << 24, format!("--epochs {epochs} are {steps} steps; the most is {}", 1 << 24))
+    }
+}
+
+fn usage(ok: bool, problem: String) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::Usage(problem)) }
+}
+
+fn positive(option: &str, value: f32) -> Result<()> {
+    usage(value.is_finite() && value > 0.0, format!("{option} must be a positive number, not {value}"))
+}
+
+fn positive_or_zero(option: &str, value: f32) -> Result<()> {
+    let problem = format!("{option} must be 0 or a positive number, not {value}");
+    usage(value.is_finite() && value >= 0.0, problem)
+}
+
+/// What is left after a share of it can be divided by.
+fn share(option: &str, value: f32) -> Result<()> {
+    usage((0.0..1.0).contains(&value), format!("{option} must lie in [0, 1), not {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_a_file_is_checked_as_options_are() {
+        let good = Settings::default();
+        good.check().unwrap();
+        let norm = |epsilon, momentum| Settings { norm: Norm { epsilon, momentum }, ..good.clone() };
+        for (wrong, part) in [
+            (norm(0.0, 0.1), "norm.epsilon"),
+            (norm(f32::NAN, 0.1), "norm.epsilon"),
+            (norm(1e-5, -0.1), "norm.momentum"),
+            (norm(1e-5, f32::NAN), "norm.momentum"),
+            (Settings { rate: f32::NAN, ..good.clone() }, "--lr"),
+            (Settings { weight_decay: f32::INFINITY, ..good.clone() }, "--weight-decay"),
+            (Settings { ema: f32::NAN, ..good.clone() }, "--ema"),
+            (Settings { target: f64::NAN, ..good.clone() }, "--target"),
+            (Settings { epochs: MOST_EPOCHS + 1, ..good.clone() }, "--epochs"),
+        ] {
+            assert!(wrong.check().unwrap_err().to_string().contains(part), "{part}");
+        }
+        let text = format!("{}surprise = 1\n", good.to_toml().split('[').next().unwrap());
+        assert!(toml::from_str::<Settings>(&text).unwrap_err().message().contains("surprise"));
+    }
+
+    #[test]
+    fn the_batch_follows_the_data() {
+        let batches = [45_000, 1280, 1279, 280, 81, 20, 3].map(usual_batch);
+        assert_eq!(batches, [128, 128, 64, 16, 8, 8, 8]);
+    }
+
+    #[test]
+    fn settings_survive_their_file_and_are_the_rows_of_the_table() {
+        for recipe in RECIPES {
+            let text = recipe.settings().to_toml();
+            assert_eq!(toml::from_str::<Settings>(&text).unwrap(), recipe.settings());
+            let table: toml::Table = text.parse().unwrap();
+            let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+            names.sort_unstable();
+            assert!(table.keys().eq(names), "{recipe}");
+        }
+    }
+
+    #[test]
+    fn every_number_is_checked_under_the_name_of_its_option() {
+        let begin = Settings { finetune: Some(Finetune::default()), ..Settings::default() };
+        begin.check().unwrap();
+        let numbers = |table: &'static [Setting]| table.iter().filter(|row| matches!(row.kind, Kind::Number));
+        let with = |inner: bool, name: &str, value: f64| {
+            let mut table = toml::Table::try_from(&begin).unwrap();
+            let place = match inner {
+                true => table["finetune"].as_table_mut().unwrap(),
+                false => &mut table,
+            };
+            place.insert(name.into(), value.into());
+            table.try_into::<Settings>().unwrap()
+        };
+        for (inner, table) in [(false, SETTINGS), (true, FINETUNE_SETTINGS)] {
+            for row in numbers(table) {
+                let option = format!("--{} ", row.option().unwrap());
+                for value in [f64::NAN, f64::INFINITY, -1.0] {
+                    let message = with(inner, row.name, value).check().unwrap_err().to_string();
+                    assert!(message.contains(&option), "{option} {value}: {message}");
+                }
+            }
+        }
+    }
+}
