@@ -1,5 +1,5 @@
-// Picks the images of a batch, moves their pixels and normalises them; one invocation an element of x. The data set may be larger
-// than a binding: there is a dispatch for each piece of it, which writes what it finds there.
+// Picks the images of a batch, moves their pixels and normalises them; one invocation an element of x. The data set may
+// be larger than a binding: there is a dispatch for each piece of it, which writes what it finds there.
 override SIZE: u32;
 // Images of the data set, and the words of one.
 override COUNT: u32;
@@ -11,6 +11,7 @@ override BEFORE: u32;
 // What is done to the images: 0, or the value that is chosen.
 override FLIP: u32;
 override SHIFT: u32;
+override EPOCH_STEPS: u32;
 override MEAN_R: f32;
 override MEAN_G: f32;
 override MEAN_B: f32;
@@ -34,16 +35,16 @@ const COLUMN = 1u;
 // Where a row or column of image n comes from, and so in every function of an augmentation: what is done to an image
 // last is asked first. The twins are `places` in the files of src/ops/augment.
 fn place(n: u32, axis: u32, x: u32) -> f32 {
-    let numbers = image_draw(n, step[0], 0u);
-    return flip(numbers, axis, shift(numbers, axis, f32(x)));
+    return flip(n, axis, shift(n, axis, f32(x)));
 }
 
-fn shift(numbers: vec4<u32>, axis: u32, at: f32) -> f32 {
+fn shift(n: u32, axis: u32, at: f32) -> f32 {
+    let numbers = image_draw(n, step[0], 0u);
     return at + f32(SHIFT) - f32(below(numbers[axis], 2u * SHIFT + 1u));
 }
 
-fn flip(numbers: vec4<u32>, axis: u32, at: f32) -> f32 {
-    let mirrored = FLIP > 0u && (numbers.z & 1u) == 1u;
+fn flip(n: u32, axis: u32, at: f32) -> f32 {
+    let mirrored = FLIP > 0u && (image_draw(n, step[0], 0u).z & 1u) == 1u;
     return select(at, f32(SIZE) - 1.0 - at, mirrored && axis == COLUMN);
 }
 

@@ -141,8 +141,14 @@ fn a_data_set_may_be_larger_than_a_binding() {
     let (size, record) = (32, Augment::record(32));
     let border = (PIECE_BYTES / 4 / record) as u32;
     let images = border as usize + 10;
-    let op =
-        Augment { size, mean: [120.0; 3], std: [60.0; 3], changes: "flip,shift=2".parse().unwrap(), seed: 3 };
+    let op = Augment {
+        size,
+        mean: [120.0; 3],
+        std: [60.0; 3],
+        changes: "flip,shift=2".parse().unwrap(),
+        seed: 3,
+        epoch_steps: 1,
+    };
     let words = (0..images * record).map(|i| (i as u32).wrapping_mul(2_654_435_761)).collect();
     let indices = vec![0, border - 1, border, border + 1, images as u32 - 1, images as u32];
     let inputs = [

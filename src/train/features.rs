@@ -94,12 +94,14 @@ impl Features {
     ) -> Result<Features> {
         let Request { name, images, augment, copies, until, folder } = *request;
         let batch_size = BATCH_SIZE.min(images.len());
+        let batches = images.len().div_ceil(batch_size);
+        // A copy is an epoch.
+        let augment = Augment { epoch_steps: batches, ..augment };
         let graph = plans::features(spec, augment, name, images.len(), batch_size, until)?;
         let shape = Shape::from(&graph.dims(graph.outputs()[0].1)[1..]);
         let plan = device.load(&graph)?;
         plans::upload(device, name, images)?;
         let mut store = Store::new(copies * images.len() * shape.len(), folder, name)?;
-        let batches = images.len().div_ceil(batch_size);
         for copy in 0..copies {
             for (batch, first) in (0..images.len()).step_by(batch_size).enumerate() {
                 let step = copy * batches + batch;

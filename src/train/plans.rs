@@ -42,7 +42,8 @@ pub struct Program {
 pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let augment = augmented(spec, settings);
+    let epoch_steps = settings.course(images).steps();
+    let augment = Augment { epoch_steps, ..augmented(spec, settings) };
     let (x, labels) = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
     training_step(graph, spec, settings, WHOLE, [x, labels, step])
 }
@@ -193,7 +194,7 @@ pub fn features(
     Ok(graph)
 }
 
-/// The augmentation of a training.
+/// The augmentation of a training, as if each step were an epoch.
 pub fn augmented(spec: &Spec, settings: &Settings) -> Augment {
     Augment { changes: settings.augment, seed: settings.seed, ..plain(spec) }
 }
@@ -201,7 +202,7 @@ pub fn augmented(spec: &Spec, settings: &Settings) -> Augment {
 /// No augmentation.
 pub fn plain(spec: &Spec) -> Augment {
     let (size, mean, std) = (spec.image_size, spec.mean, spec.std);
-    Augment { size, mean, std, changes: Augmentations::default(), seed: 0 }
+    Augment { size, mean, std, changes: Augmentations::default(), seed: 0, epoch_steps: 1 }
 }
 
 /// Pictures of the size that the model sees, and their labels.

@@ -105,7 +105,14 @@ fn pictures(graph: &mut Graph, size: &Size, step: Value) -> (Value, Value) {
     }
     graph.set_layer("augment");
     let (mean, std) = ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]);
-    let op = Augment { size: size.height, mean, std, changes: "flip,shift=4".parse().unwrap(), seed: 1 };
+    let op = Augment {
+        size: size.height,
+        mean,
+        std,
+        changes: "flip,shift=4".parse().unwrap(),
+        seed: 1,
+        epoch_steps: 1,
+    };
     let data = graph.state("data", TensorType::u32([size.data, Augment::record(size.height)])).unwrap();
     let labels = graph.state("data.labels", TensorType::u32([size.data])).unwrap();
     let indices = graph.input("indices", label_type);

@@ -178,25 +178,27 @@ mod tests {
         toml::from_str(table)
     }
 
-    /// Every augmentation by itself, and all of them, the way that they are written.
-    fn lists() -> Vec<String> {
-        let example = |augmentation: &Augmentation| match augmentation.value {
-            Value::Written(texts) => texts.iter().map(ToString::to_string).collect(),
-            Value::Pixels => vec![format!("{}=7", augmentation.name)],
-        };
-        let mut lists: Vec<Vec<String>> = AUGMENTATIONS.iter().map(example).collect();
-        let all = lists.iter().map(|one| one[0].clone()).collect::<Vec<_>>().join(",");
-        lists.push(vec![all, "none".into(), "flip,shift=4".into()]);
-        lists.concat()
+    /// Every augmentation by itself, and all of them.
+    fn lists() -> Vec<Augmentations> {
+        let none = Augmentations::default();
+        let (mut lists, mut all) = (vec![none], none);
+        for augmentation in AUGMENTATIONS {
+            for value in augmentation.value.examples() {
+                lists.push(none.with(augmentation, value));
+                all = all.with(augmentation, value);
+            }
+        }
+        lists.push(all);
+        lists
     }
 
     #[test]
     fn lists_are_read_as_they_are_written_and_survive_a_file() {
-        for text in lists() {
-            let chosen: Augmentations = text.parse().unwrap();
-            assert_eq!(chosen.to_string(), text);
-            assert_eq!(in_file(&toml::to_string(&chosen).unwrap()).unwrap(), chosen, "{text}");
+        for chosen in lists() {
+            assert_eq!(chosen.to_string().parse::<Augmentations>().unwrap(), chosen);
+            assert_eq!(in_file(&toml::to_string(&chosen).unwrap()).unwrap(), chosen, "{chosen}");
         }
+        assert_eq!("shift=4,flip".parse::<Augmentations>().unwrap().to_string(), "flip,shift=4");
         for text in ["", "flop", "shift", "shift=", "shift=x", "shift=-1", "flip=2", "flip=", "shift=99999"] {
             let error = text.parse::<Augmentations>().unwrap_err().to_string();
             assert!(error.contains("write none") && error.contains(&forms()), "{text}");
@@ -229,7 +231,8 @@ mod tests {
     fn readme_has_a_row_for_each() {
         let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
         for augmentation in AUGMENTATIONS {
-            let row = format!("| `{}` | {} |", augmentation.form(), augmentation.about);
+            let form = augmentation.form().replace(", ", "`, `");
+            let row = format!("| `{form}` | {} |", augmentation.about);
             assert!(readme.lines().any(|line| line == row), "README lacks the row\n{row}");
         }
     }

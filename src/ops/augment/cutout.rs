@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::case::{Case, Fill};
 use super::super::*;
-use super::{Act, Augmentation, Image, Value};
+use super::{Act, Augmentation, Value, draw};
 use crate::kernels::rng::{self, Stream};
 
 /// Cuts a square out of each image.
@@ -33,8 +33,7 @@ pub struct Cutout {
 impl Cutout {
     /// Rows and columns of an image's square, as far as they lie in the image.
     fn square(&self, step: u32, place: usize) -> [Range<usize>; 2] {
-        let image = Image { seed: self.seed, step, place, size: self.size };
-        let [row, column, ..] = image.draw(1);
+        let [row, column, ..] = draw(self.seed, step, place, 1);
         [row, column].map(|bits| {
             let end = rng::below(bits, self.size as u32) as usize + self.side - self.side / 2;
             end.saturating_sub(self.side)..end.min(self.size)

@@ -6,8 +6,8 @@
 //! from: the op that picks a batch, [`Augment`], asks it, so that it costs no pass over the batch.
 //! What changes values is an op of its own, in place, behind that one.
 //!
-//! Random choices depend on seed, step, and place in the batch ([`Image::draw`]): every device sees
-//! the same images.
+//! Random choices depend on the seed, and on step and place in the batch ([`Image::draw`]) or the
+//! place in the data set ([`Image::constant`]): every device sees the same images.
 
 mod chosen;
 mod cutout;
@@ -50,6 +50,16 @@ pub enum Value {
     Pixels,
 }
 
+impl Value {
+    /// Some values, for tests.
+    pub fn examples(&self) -> Vec<f32> {
+        match self {
+            Value::Written(texts) => (1..=texts.len()).map(|value| value as f32).collect(),
+            Value::Pixels => vec![2.0],
+        }
+    }
+}
+
 /// How an augmentation is done; both ways are given the value that was chosen.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
@@ -73,19 +83,34 @@ pub struct Image {
     pub seed: u32,
     /// Of the training.
     pub step: u32,
+    /// Passes over the images before this one.
+    pub epoch: u32,
     /// Its place in the batch.
     pub place: usize,
+    /// Its number in the data set.
+    pub index: u32,
     /// Its side in pixels.
     pub size: usize,
 }
 
 impl Image {
-    /// Its random numbers, four a draw. Each augmentation has draws, or parts of one, of its own.
-    /// `shaders/include/augment.wgsl` has the twin.
+    /// Its random numbers in this step. `shaders/include/augment.wgsl` has the twin.
     pub fn draw(&self, number: u32) -> [u32; 4] {
-        let index = 2 * self.place as u32 + number % 2 + ((number / 2) << 24);
-        rng::draw(self.seed, Stream::Augment, self.step, index)
+        draw(self.seed, self.step, self.place, number)
     }
+
+    /// Its random numbers in every step.
+    pub fn constant(&self) -> [u32; 4] {
+        // No training has so many steps.
+        rng::draw(self.seed, Stream::Augment, u32::MAX, self.index)
+    }
+}
+
+/// The random numbers of the image at a place in a batch, four a draw. Each augmentation has draws,
+/// or parts of one, of its own.
+fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
+    let index = 2 * place as u32 + number % 2 + ((number / 2) << 24);
+    rng::draw(seed, Stream::Augment, step, index)
 }
 
 /// Test cases of the ops in this folder.

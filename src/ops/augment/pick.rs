@@ -8,7 +8,7 @@
 use super::super::case::{Case, Fill};
 use super::super::softmax_cross_entropy::IGNORE;
 use super::super::*;
-use super::{AUGMENTATIONS, Act, Augmentations, FLIP, Image, SHIFT};
+use super::{AUGMENTATIONS, Act, Augmentations, Image};
 use crate::kernels::parallel;
 use crate::kernels::rng::Stream;
 
@@ -26,8 +26,10 @@ pub struct Augment {
     pub std: [f32; 3],
     /// What is done to the images; this op does of it what moves pixels.
     pub changes: Augmentations,
-    /// What the random choices depend on, besides step and place in the batch.
+    /// What the random choices depend on, besides step and place.
     pub seed: u32,
+    /// Steps of an epoch.
+    pub epoch_steps: usize,
 }
 
 /// Elements of an item of work, about.
@@ -58,8 +60,9 @@ impl Augment {
         Ok([x, outputs[1]])
     }
 
-    fn image(&self, step: u32, place: usize) -> Image {
-        Image { seed: self.seed, step, place, size: self.size }
+    fn image(&self, step: u32, place: usize, index: u32) -> Image {
+        let epoch = step / self.epoch_steps as u32;
+        Image { seed: self.seed, step, epoch, place, index, size: self.size }
     }
 
     /// Where the rows from `first` on and the columns of an image come from. What is done to it last
@@ -88,6 +91,7 @@ impl Augment {
             ("BATCH", types.inputs[2].len()),
             ("PIECE", PIECE_BYTES / 4),
             ("BEFORE", piece * (PIECE_BYTES / 4)),
+            ("EPOCH_STEPS", self.epoch_steps),
             ("SEED", self.seed as usize),
             ("STREAM", Stream::Augment as usize),
         ];
@@ -140,6 +144,7 @@ impl Op for Augment {
         )?;
         require(labels.dims() == [count], "the data set must have one label an image")?;
         require(step == &TensorType::u32([1]), "step must be u32[1]")?;
+        require(self.epoch_steps > 0, "an epoch has steps")?;
         let batch = indices.len();
         Ok(vec![TensorType::f32([batch, self.size, self.size, 3]), TensorType::u32([batch])])
     }
@@ -164,7 +169,7 @@ impl Op for Augment {
                 let pixels = bytemuck::cast_slice(words);
                 let (columns, rows) = places.split_at_mut(size);
                 let rows = &mut rows[..x.len() / row];
-                op.places(&op.image(step, n), first, [rows, columns]);
+                op.places(&op.image(step, n, indices[n]), first, [rows, columns]);
                 for (x, &from) in x.chunks_exact_mut(row).zip(&*rows) {
                     op.row(&colours, pixels, from, columns, x);
                 }
@@ -204,7 +209,7 @@ impl Op for Augment {
         for (n, &index) in inputs[2].iter().enumerate() {
             let label = inputs[1].get(index as usize);
             labels.push(label.copied().unwrap_or(f64::from(IGNORE)));
-            self.places(&self.image(step, n), 0, [&mut rows, &mut columns]);
+            self.places(&self.image(step, n, index as u32), 0, [&mut rows, &mut columns]);
             let colour = |row: usize, column: usize, c: usize| {
                 let byte = 3 * (row * self.size + column) + c;
                 let word = inputs[0][index as usize * record + byte / 4] as u32;
@@ -232,8 +237,17 @@ pub fn cases() -> Vec<Case> {
             (TensorType::u32([20]), Fill::Below(10)),
             (TensorType::u32([1]), Fill::Constant(11.0)),
         ];
-        Case::new(Augment { size, mean, std, changes, seed: 3 }, inputs)
+        Case::new(Augment { size, mean, std, changes, seed: 3, epoch_steps: 4 }, inputs)
     };
+    let moves = AUGMENTATIONS.iter().filter(|augmentation| matches!(augmentation.act, Act::Move { .. }));
     let none = Augmentations::default();
-    vec![case(8, none), case(8, none.with(&FLIP, 1.0).with(&SHIFT, 2.0)), case(7, none.with(&SHIFT, 1.0))]
+    let (mut cases, mut all) = (vec![case(8, none)], none);
+    for augmentation in moves {
+        for value in augmentation.value.examples() {
+            cases.push(case(7, none.with(augmentation, value)));
+            all = all.with(augmentation, value);
+            cases.push(case(8, all));
+        }
+    }
+    cases
 }
