@@ -32,6 +32,8 @@ const IGNORE = 0xffffffffu;
 const ROW = 0u;
 const COLUMN = 1u;
 
+const ALTERNATE = 2u;
+
 // Where a row or column of image n comes from, and so in every function of an augmentation: what is done to an image
 // last is asked first. The twins are `places` in the files of src/ops/augment.
 fn place(n: u32, axis: u32, x: u32) -> f32 {
@@ -44,8 +46,14 @@ fn shift(n: u32, axis: u32, at: f32) -> f32 {
 }
 
 fn flip(n: u32, axis: u32, at: f32) -> f32 {
-    let mirrored = FLIP > 0u && (image_draw(n, step[0], 0u).z & 1u) == 1u;
-    return select(at, f32(SIZE) - 1.0 - at, mirrored && axis == COLUMN);
+    if FLIP == 0u || axis != COLUMN {
+        return at;
+    }
+    var bits = image_draw(n, step[0], 0u).z;
+    if FLIP == ALTERNATE {
+        bits = image_constant(indices[n]).x + step[0] / EPOCH_STEPS;
+    }
+    return select(at, f32(SIZE) - 1.0 - at, (bits & 1u) == 1u);
 }
 
 fn inside(at: f32) -> bool {
