@@ -79,16 +79,35 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         x[i] = 0.0;
         return;
     }
-    let channel = i % 3u;
-    let byte = 3u * (u32(row) * SIZE + u32(column)) + channel;
-    let word = image + byte / 4u;
-    // An image may lie in two pieces.
-    if word >= BEFORE && word < BEFORE + PIECE {
-        let value = f32((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu);
-        let mean = vec3(MEAN_R, MEAN_G, MEAN_B);
-        let deviation = vec3(STD_R, STD_G, STD_B);
-        x[i] = (value - mean[channel]) / deviation[channel];
+    // An image may lie in two pieces: what is found in the second is added to what was in the first.
+    var sum = select(0.0, x[i], image < BEFORE);
+    for (var corner = 0u; corner < 4u; corner++) {
+        let down = corner / 2u;
+        let right = corner % 2u;
+        let share = of_side(row, down) * of_side(column, right);
+        let byte = 3u * (side(row, down) * SIZE + side(column, right)) + i % 3u;
+        let word = image + byte / 4u;
+        if share > 0.0 && word >= BEFORE && word < BEFORE + PIECE {
+            sum += share * colour((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu, i % 3u);
+        }
     }
+    x[i] = sum;
+}
+
+// The first or second of the rows or columns that a place lies between.
+fn side(at: f32, second: u32) -> u32 {
+    return min(u32(at) + second, SIZE - 1u);
+}
+
+// The share of that.
+fn of_side(at: f32, second: u32) -> f32 {
+    return select(1.0 - fract(at), fract(at), second == 1u);
+}
+
+fn colour(byte: u32, channel: u32) -> f32 {
+    let mean = vec3(MEAN_R, MEAN_G, MEAN_B);
+    let deviation = vec3(STD_R, STD_G, STD_B);
+    return (f32(byte) - mean[channel]) / deviation[channel];
 }
 
 @compute @workgroup_size(256)

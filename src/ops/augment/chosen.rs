@@ -45,7 +45,7 @@ impl Augmentations {
         self.iter().next().is_none()
     }
 
-    /// Checks that they suit images of this size.
+    /// Checks that they suit each other, and images of this size.
     ///
     /// # Errors
     /// A usage error that names what does not.
@@ -53,13 +53,16 @@ impl Augmentations {
         let too_large = |(augmentation, value): (&Augmentation, f32)| {
             augmentation.value == Value::Pixels && value >= image_size as f32
         };
-        match self.iter().any(too_large) {
-            true => {
-                let problem = format!("--augment {self} leaves nothing of pictures of {image_size} pixels");
-                Err(Error::Usage(problem))
-            }
-            false => Ok(()),
+        if self.iter().any(too_large) {
+            let problem = format!("--augment {self} leaves nothing of pictures of {image_size} pixels");
+            return Err(Error::Usage(problem));
         }
+        let conflict = self.iter().find_map(|(augmentation, _)| {
+            (augmentation.conflict)(self).map(|problem| (augmentation.name, problem))
+        });
+        conflict.map_or(Ok(()), |(name, problem)| {
+            Err(Error::Usage(format!("--augment {self}: {name} {problem}")))
+        })
     }
 }
 
@@ -69,24 +72,31 @@ impl Augmentation {
         match self.value {
             Value::Written(texts) => texts.join(", "),
             Value::Pixels => format!("{}=PIXELS", self.name),
+            Value::UpTo(most) => format!("{}=0..{most}", self.name),
         }
     }
 
     /// The value that a part of a list gives it, if it is about this one.
     fn read(&self, part: &str) -> Option<f32> {
-        if let Value::Written(texts) = self.value {
-            return texts.iter().position(|text| *text == part).map(|at| (at + 1) as f32);
+        let value = part.strip_prefix(self.name)?;
+        match self.value {
+            Value::Written(texts) => texts.iter().position(|text| *text == part).map(|at| (at + 1) as f32),
+            Value::Pixels => {
+                let pixels = value.strip_prefix('=')?.parse::<usize>().ok()?;
+                (pixels <= MOST_PIXELS).then_some(pixels as f32)
+            }
+            Value::UpTo(most) => {
+                let number = value.strip_prefix('=')?.parse().ok()?;
+                (0.0..=most).contains(&number).then_some(number)
+            }
         }
-        let value = part.strip_prefix(self.name)?.strip_prefix('=')?;
-        let pixels = value.parse::<usize>().ok().filter(|pixels| *pixels <= MOST_PIXELS);
-        pixels.map(|pixels| pixels as f32)
     }
 
     /// The part of a list that gives it this value.
     fn written(&self, value: f32) -> String {
         match self.value {
             Value::Written(texts) => texts[value as usize - 1].to_string(),
-            Value::Pixels => format!("{}={value}", self.name),
+            Value::Pixels | Value::UpTo(_) => format!("{}={value}", self.name),
         }
     }
 }

@@ -17,6 +17,7 @@ pub const CUTOUT: Augmentation = Augmentation {
     act: Act::Change(|side, images| {
         Arc::new(Cutout { size: images.size, side: side as usize, seed: images.seed })
     }),
+    conflict: |_| None,
 };
 
 /// Inputs: x `[N, size, size, 3]`, and step `u32 [1]`; works in place on x.

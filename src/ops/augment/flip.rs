@@ -9,6 +9,7 @@ pub const FLIP: Augmentation = Augmentation {
     value: Value::Written(&["flip", ALTERNATE]),
     about: "mirrors an image, left to right: with probability 1/2, or at random in the first epoch and then by turns",
     act: Act::Move { constant: "FLIP", places },
+    conflict: |_| None,
 };
 
 const ALTERNATE: &str = "flip=alternate";

@@ -39,6 +39,8 @@ pub struct Augmentation {
     pub about: &'static str,
     /// How it does that.
     pub act: Act,
+    /// What is wrong with it among these, if anything is.
+    pub conflict: fn(&Augmentations) -> Option<&'static str>,
 }
 
 /// What can be chosen of an augmentation: a number above 0, which 0 stands for the absence of.
@@ -48,6 +50,8 @@ pub enum Value {
     Written(&'static [&'static str]),
     /// `NAME=PIXELS`, less than an image has.
     Pixels,
+    /// `NAME=NUMBER`, of at most so much.
+    UpTo(f32),
 }
 
 impl Value {
@@ -56,6 +60,7 @@ impl Value {
         match self {
             Value::Written(texts) => (1..=texts.len()).map(|value| value as f32).collect(),
             Value::Pixels => vec![2.0],
+            Value::UpTo(most) => vec![0.4 * most],
         }
     }
 }
@@ -65,7 +70,7 @@ impl Value {
 pub enum Act {
     /// It moves pixels. The function is given the places in the original, from 0, from which some
     /// rows and all columns of an image come so far, and puts others there; what comes from outside
-    /// of the image is empty. Its twin in `shaders/augment.wgsl` knows the value as `constant`.
+    /// of the image is empty, and what comes from between pixels is a mean. Its twin in `shaders/augment.wgsl` knows the value as `constant`.
     Move {
         /// Name of the shader's constant.
         constant: &'static str,

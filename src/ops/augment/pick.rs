@@ -3,7 +3,8 @@
 //! `x[n, y, x, c] = (pixel[rows[y], columns[x], c] - mean[c]) / std[c]`
 //!
 //! where `rows` and `columns` are what the augmentations that move pixels ([`Act::Move`]) make of the
-//! numbers from 0 on, for each image. Outside of the image x is 0, the mean colour.
+//! numbers from 0 on, for each image. Outside of the image x is 0, the mean colour; between pixels
+//! it is what bilinear interpolation gives.
 
 use super::super::case::{Case, Fill};
 use super::super::softmax_cross_entropy::IGNORE;
@@ -82,6 +83,13 @@ impl Augment {
         (0.0..self.size as f32).contains(&place).then_some(place as usize)
     }
 
+    /// The two rows or columns that a place lies between, and their shares.
+    fn sides(&self, place: f32) -> Option<[(usize, f32); 2]> {
+        let first = self.inside(place)?;
+        let share = place - first as f32;
+        Some([(first, 1.0 - share), ((first + 1).min(self.size - 1), share)])
+    }
+
     fn constants(&self, types: &Types, piece: usize) -> Vec<(&'static str, f64)> {
         let data = &types.inputs[0];
         let sizes = [
@@ -122,6 +130,23 @@ impl Augment {
                     }
                 }
                 None => out.fill(0.0),
+            }
+        }
+    }
+
+    /// The same where rows or columns lie between those of the original.
+    fn row_between(&self, colours: &Colours, pixels: &[u8], from: f32, columns: &[f32], row: &mut [f32]) {
+        row.fill(0.0);
+        let Some(rows) = self.sides(from) else { return };
+        for (out, &column) in row.chunks_exact_mut(3).zip(columns) {
+            let Some(columns) = self.sides(column) else { continue };
+            for (row, of_row) in rows {
+                for (column, of_column) in columns {
+                    let pixel = &pixels[3 * (row * self.size + column)..][..3];
+                    for c in 0..3 {
+                        out[c] += of_row * of_column * colours[c][usize::from(pixel[c])];
+                    }
+                }
             }
         }
     }
@@ -170,8 +195,10 @@ impl Op for Augment {
                 let (columns, rows) = places.split_at_mut(size);
                 let rows = &mut rows[..x.len() / row];
                 op.places(&op.image(step, n, indices[n]), first, [rows, columns]);
+                let whole = rows.iter().chain(&*columns).all(|place| place.fract() == 0.0);
+                let read = if whole { Augment::row } else { Augment::row_between };
                 for (x, &from) in x.chunks_exact_mut(row).zip(&*rows) {
-                    op.row(&colours, pixels, from, columns, x);
+                    read(&op, &colours, pixels, from, columns, x);
                 }
             });
         })
@@ -218,8 +245,14 @@ impl Op for Augment {
             };
             for at in 0..3 * self.size * self.size {
                 let (row, column) = (rows[at / 3 / self.size], columns[at / 3 % self.size]);
-                let from = self.inside(row).zip(self.inside(column)).filter(|_| label.is_some());
-                x.push(from.map_or(0.0, |(row, column)| colour(row, column, at % 3)));
+                let from = self.sides(row).zip(self.sides(column)).filter(|_| label.is_some());
+                let pairs = from.into_iter().flat_map(|(rows, columns)| {
+                    rows.into_iter().flat_map(move |row| columns.map(|column| (row, column)))
+                });
+                let part = |((row, of_row), (column, of_column)): ((usize, f32), (usize, f32))| {
+                    f64::from(of_row) * f64::from(of_column) * colour(row, column, at % 3)
+                };
+                x.push(pairs.map(part).sum());
             }
         }
         vec![x, labels]

@@ -9,6 +9,7 @@ pub const SHIFT: Augmentation = Augmentation {
     value: Value::Pixels,
     about: "shifts it by up to so many pixels, down or up and right or left; the mean colour comes in",
     act: Act::Move { constant: "SHIFT", places },
+    conflict: |_| None,
 };
 
 fn places(most: f32, image: &Image, places: [&mut [f32]; 2]) {
