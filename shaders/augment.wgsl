@@ -10,6 +10,7 @@ override PIECE: u32;
 override BEFORE: u32;
 // What is done to the images: 0, or the value that is chosen.
 override FLIP: u32;
+override BORDER: u32;
 override SHIFT: u32;
 override EPOCH_STEPS: u32;
 override MEAN_R: f32;
@@ -37,12 +38,17 @@ const ALTERNATE = 2u;
 // Where a row or column of image n comes from, and so in every function of an augmentation: what is done to an image
 // last is asked first. The twins are `places` in the files of src/ops/augment.
 fn place(n: u32, axis: u32, x: u32) -> f32 {
-    return flip(n, axis, shift(n, axis, f32(x)));
+    return flip(n, axis, border(shift(n, axis, f32(x))));
 }
 
 fn shift(n: u32, axis: u32, at: f32) -> f32 {
     let numbers = image_draw(n, step[0], 0u);
     return at + f32(SHIFT) - f32(below(numbers[axis], 2u * SHIFT + 1u));
+}
+
+fn border(at: f32) -> f32 {
+    let last = f32(SIZE) - 1.0;
+    return select(at, last - abs(last - abs(at)), BORDER > 0u);
 }
 
 fn flip(n: u32, axis: u32, at: f32) -> f32 {

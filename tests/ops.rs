@@ -121,6 +121,7 @@ const ERRORS: &[(&str, &str, &str)] = &[
     ("add", "i < LENGTH", "i < 256"),
     ("augment", "v >> vec4(16u)", "v >> vec4(15u)"),
     ("augment", "f32(SIZE) - 1.0 - at", "at"),
+    ("augment", "last - abs(last - abs(at))", "abs(at)"),
     ("augment", "step[0] / EPOCH_STEPS", "step[0]"),
     ("augment", "image_constant(indices[n])", "image_constant(n)"),
     ("augment", "2u * SHIFT + 1u", "2u * SHIFT + 2u"),

@@ -9,6 +9,7 @@
 //! Random choices depend on the seed, and on step and place in the batch ([`Image::draw`]) or the
 //! place in the data set ([`Image::constant`]): every device sees the same images.
 
+mod border;
 mod chosen;
 mod cutout;
 mod flip;
@@ -26,7 +27,7 @@ pub use pick::Augment;
 pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
-pub const AUGMENTATIONS: &[Augmentation] = &[FLIP, SHIFT, cutout::CUTOUT];
+pub const AUGMENTATIONS: &[Augmentation] = &[FLIP, border::BORDER, SHIFT, cutout::CUTOUT];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
