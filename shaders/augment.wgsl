@@ -9,6 +9,7 @@ override BATCH: u32;
 override PIECE: u32;
 override BEFORE: u32;
 // What is done to the images: 0, or the value that is chosen.
+override CROP: f32;
 override FLIP: u32;
 override BORDER: u32;
 override SHIFT: u32;
@@ -38,7 +39,7 @@ const ALTERNATE = 2u;
 // Where a row or column of image n comes from, and so in every function of an augmentation: what is done to an image
 // last is asked first. The twins are `places` in the files of src/ops/augment.
 fn place(n: u32, axis: u32, x: u32) -> f32 {
-    return flip(n, axis, border(shift(n, axis, f32(x))));
+    return crop(n, axis, flip(n, axis, border(shift(n, axis, f32(x)))));
 }
 
 fn shift(n: u32, axis: u32, at: f32) -> f32 {
@@ -60,6 +61,18 @@ fn flip(n: u32, axis: u32, at: f32) -> f32 {
         bits = image_constant(indices[n]).x + step[0] / EPOCH_STEPS;
     }
     return select(at, f32(SIZE) - 1.0 - at, (bits & 1u) == 1u);
+}
+
+fn crop(n: u32, axis: u32, at: f32) -> f32 {
+    if CROP == 0.0 || !inside(at) {
+        return at;
+    }
+    let numbers = unit(image_draw(n, step[0], 2u));
+    let area = CROP + (1.0 - CROP) * numbers.x;
+    let ratio = pow(min(4.0 / 3.0, 1.0 / area), 2.0 * numbers.y - 1.0);
+    let side = sqrt(select(area * ratio, area / ratio, axis == ROW));
+    let first = select(numbers.w, numbers.z, axis == ROW) * (1.0 - side) * f32(SIZE);
+    return clamp(first + (at + 0.5) * side - 0.5, 0.0, f32(SIZE) - 1.0);
 }
 
 fn inside(at: f32) -> bool {

@@ -11,6 +11,7 @@
 
 mod border;
 mod chosen;
+mod crop;
 mod cutout;
 mod flip;
 mod pick;
@@ -27,7 +28,7 @@ pub use pick::Augment;
 pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
-pub const AUGMENTATIONS: &[Augmentation] = &[FLIP, border::BORDER, SHIFT, cutout::CUTOUT];
+pub const AUGMENTATIONS: &[Augmentation] = &[crop::CROP, FLIP, border::BORDER, SHIFT, cutout::CUTOUT];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
