@@ -29,8 +29,9 @@
 //!    instruction set. The shaders are explained in `shaders/README.md`; [`ops::dispatch`] is how an
 //!    op describes its launches, [`ops::cpu_step`] what it gives a CPU.
 //! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that knows
-//!    wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds. State (parameters, moments, statistics, the data set) belongs to the device and is
-//!    shared by all its plans, by name.
+//!    wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds. States
+//!    (parameters, moments, statistics, the data set) belong to the plan they were loaded with and
+//!    those loaded beside it ([`exec::Device::load_beside`]): to a model.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the table
 //!    of what it is told, [`train::optimizers`] and [`train::schedules`] are lists of what there is;

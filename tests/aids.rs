@@ -6,7 +6,7 @@ mod common;
 use cifar_engine::data::shapes;
 use cifar_engine::error::Result;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::{Data, Device};
+use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::checkpoint::Checkpoint;
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 struct Accident {
     step: u32,
     at: u32,
-    then: fn(&mut Cpu) -> Result<()>,
+    then: fn(&mut Cpu, PlanId) -> Result<()>,
     /// A parameter after each run.
     weights: Vec<Vec<f32>>,
 }
@@ -33,13 +33,13 @@ struct Accident {
 const RECORDED: &str = "fc2.bias";
 
 impl Hook<Cpu> for Accident {
-    fn before(&mut self, _: &mut Cpu) -> Result<()> {
+    fn before(&mut self, _: &mut Cpu, _: PlanId) -> Result<()> {
         Ok(())
     }
 
-    fn after(&mut self, cpu: &mut Cpu) -> Result<()> {
-        self.weights.push(cpu.read_state(RECORDED)?);
-        if self.step == self.at { (self.then)(cpu) } else { Ok(()) }
+    fn after(&mut self, cpu: &mut Cpu, plan: PlanId) -> Result<()> {
+        self.weights.push(cpu.read_state(plan, RECORDED)?);
+        if self.step == self.at { (self.then)(cpu, plan) } else { Ok(()) }
     }
 
     fn wrote(&mut self, input: &str, data: Data) {
@@ -85,7 +85,7 @@ fn settings() -> Settings {
     Settings { epochs: 2, batch_size: 16, validation: 16, rate: 0.02, ..Settings::default() }
 }
 
-fn train(settings: &Settings, at: u32, then: fn(&mut Cpu) -> Result<()>) -> Result<Run> {
+fn train(settings: &Settings, at: u32, then: fn(&mut Cpu, PlanId) -> Result<()>) -> Result<Run> {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder::create(Some(folder.path().join("run")), settings, "shapes").unwrap();
     let cpu = Cpu::new(2, Isa::detect()).unwrap();
@@ -96,7 +96,7 @@ fn train(settings: &Settings, at: u32, then: fn(&mut Cpu) -> Result<()>) -> Resu
     Ok(Run { folder, heard, weights: device.hook.weights })
 }
 
-fn no_accident(_: &mut Cpu) -> Result<()> {
+fn no_accident(_: &mut Cpu, _: PlanId) -> Result<()> {
     Ok(())
 }
 
@@ -107,7 +107,8 @@ fn a_dead_layer_is_named_and_a_living_one_is_not() {
         let run = train(&settings, 0, no_accident).unwrap();
         assert_eq!(run.heard.notes, Vec::<String>::new());
         // All units of fc1 switched off: nothing before it learns, and fc2 sees nothing but zeros.
-        let dead = |cpu: &mut Cpu| cpu.write_state("fc1.bias", vec![-1e6f32; 128].as_slice().into());
+        let dead =
+            |cpu: &mut Cpu, plan| cpu.write_state(plan, "fc1.bias", vec![-1e6f32; 128].as_slice().into());
         let run = train(&settings, 1, dead).unwrap();
         let [note] = &run.heard.notes[..] else { panic!("{:?}", run.heard.notes) };
         assert!(
@@ -122,7 +123,8 @@ fn a_dead_layer_is_named_and_a_living_one_is_not() {
 #[test]
 fn an_infinite_gradient_is_named() {
     // Its square overflows on the way back through the batch normalisation, but not forward.
-    let huge = |cpu: &mut Cpu| cpu.write_state("bn6.weight", vec![1e38f32; 128].as_slice().into());
+    let huge =
+        |cpu: &mut Cpu, plan| cpu.write_state(plan, "bn6.weight", vec![1e38f32; 128].as_slice().into());
     let error = train(&settings(), 2, huge).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("not finite") || error.contains("not a finite number"), "{error}");
 }

@@ -1,9 +1,10 @@
-//! A training step allocates nothing. Alone in its binary, with one test: the allocator counts
-//! everything.
+//! A training step allocates nothing, and what is unloaded gives its memory back. Alone in its
+//! binary, one test after the other: the allocator counts everything.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use cifar_engine::exec::cpu::Cpu;
@@ -17,6 +18,9 @@ use common::cnn::{self, Size};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+static FREED: AtomicUsize = AtomicUsize::new(0);
+/// Held by the test that is under way.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// The system's allocator, counting.
 struct Counting;
@@ -32,6 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        FREED.fetch_add(layout.size(), Relaxed);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -46,6 +51,13 @@ const STEPS: usize = 500;
 /// KB); a run is one job. One block more for where the count begins, and a few for what its
 /// workers' own queues and their garbage collection may still do after the warm-up.
 const ALLOWED: usize = STEPS / 63 + 1 + 8;
+
+/// Black pictures.
+fn write_data(cpu: &mut Cpu, plan: PlanId) {
+    let words = SIZE.data * SIZE.height * SIZE.width * 3 / 4;
+    cpu.write_state(plan, "data", Data::U32(&vec![0; words])).unwrap();
+    cpu.write_state(plan, "data.labels", Data::U32(&[0; SIZE.data])).unwrap();
+}
 
 /// Feeds and runs one training step, as a training loop does.
 fn train(cpu: &mut Cpu, plan: PlanId, step: u32, visit: impl FnMut() + Send) {
@@ -68,13 +80,15 @@ fn allocations(cpu: &mut Cpu, plan: PlanId, visit: impl Fn() + Send + Copy) -> (
 
 #[test]
 fn a_training_step_allocates_nothing() {
+    let _turn = TURN.lock().unwrap();
     for (isa, threads) in [(Isa::detect(), 1), (Isa::detect(), 2), (Isa::Portable, 3)] {
         let mut network = cnn::training(&SIZE, &ADAM);
         rewrite(&mut network.graph, RULES).unwrap();
         let mut cpu = Cpu::new(threads, isa).unwrap();
         let plan = Plan::compile(&network.graph).unwrap();
         let steps = plan.steps.len() - plan.constants;
-        let plan = cpu.load_plan(plan).unwrap();
+        let plan = cpu.load_plan(plan, None).unwrap();
+        write_data(&mut cpu, plan);
 
         let (count, bytes) = allocations(&mut cpu, plan, || ());
         println!("{isa}, {threads} threads: {count} allocations, {bytes} bytes in {STEPS} training steps");
@@ -86,4 +100,29 @@ fn a_training_step_allocates_nothing() {
         let (count, _) = allocations(&mut cpu, plan, planted);
         assert!(count >= STEPS * steps && STEPS > ALLOWED, "planted allocations went unseen: {count}");
     }
+}
+
+#[test]
+fn what_is_unloaded_gives_its_memory_back() {
+    let _turn = TURN.lock().unwrap();
+    let held = || BYTES.load(Relaxed) - FREED.load(Relaxed);
+    let network = cnn::training(&SIZE, &ADAM);
+    let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
+    let needed = cpu.planned_bytes(&cpu.plan(&network.graph).unwrap());
+    let mut after = Vec::new();
+    for _ in 0..5 {
+        let before = held();
+        let plan = cpu.load(&network.graph).unwrap();
+        let beside = cpu.load_beside(plan, &network.graph).unwrap();
+        write_data(&mut cpu, plan);
+        // The states live as long as one of the two.
+        cpu.unload(plan).unwrap();
+        assert!(held() >= before + needed, "{} bytes are held, {needed} are needed", held() - before);
+        train(&mut cpu, beside, 0, || ());
+        cpu.unload(beside).unwrap();
+        after.push(held());
+    }
+    // What is left is none of a plan: maps that keep their room, and the threads' own queues.
+    println!("bytes held after each: {after:?}");
+    assert!(after[4] < after[0] + needed / 100, "{after:?}, of {needed} each");
 }

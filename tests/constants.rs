@@ -58,14 +58,14 @@ fn constants_follow_the_states(device: &mut dyn Device) {
     let plan = device.plan(&graph).unwrap();
     // An addition works in place, on a copy of the state.
     assert_eq!(plan.constants, 2);
-    let plan = device.load_plan(plan).unwrap();
-    let double = device.load_plan(Plan::compile(&doubling()).unwrap()).unwrap();
+    let plan = device.load_plan(plan, None).unwrap();
+    let double = device.load_plan(Plan::compile(&doubling()).unwrap(), Some(plan)).unwrap();
     let mut given = Values::new();
     for (seed, value) in graph.values().filter(|&v| graph.source(v) != Source::Node).enumerate() {
         let values = numbers(graph.ty(value).len(), seed);
         match graph.source(value) {
             Source::Input => device.write(plan, "x", Data::F32(&values)).unwrap(),
-            _ => device.write_state(graph.name(value), Data::F32(&values)).unwrap(),
+            _ => device.write_state(plan, graph.name(value), Data::F32(&values)).unwrap(),
         }
         given.insert(value, values.into_iter().map(f64::from).collect());
     }
@@ -74,7 +74,7 @@ fn constants_follow_the_states(device: &mut dyn Device) {
 
     let w = graph.values().find(|&v| graph.name(v) == "w").unwrap();
     let values = numbers(160, 9);
-    device.write_state("w", Data::F32(&values)).unwrap();
+    device.write_state(plan, "w", Data::F32(&values)).unwrap();
     given.insert(w, values.into_iter().map(f64::from).collect());
     check(device, plan, &graph, &given, "after the host wrote the weights");
 

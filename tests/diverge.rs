@@ -5,7 +5,7 @@ mod common;
 use cifar_engine::data::shapes;
 use cifar_engine::error::Result;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::{Data, Device};
+use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::{EpochMetrics, metrics};
 use cifar_engine::train::run_folder::RunFolder;
@@ -24,23 +24,23 @@ struct Poison {
 }
 
 impl Poison {
-    fn poison(&mut self, cpu: &mut Cpu, before: bool) -> Result<()> {
+    fn poison(&mut self, cpu: &mut Cpu, plan: PlanId, before: bool) -> Result<()> {
         if self.step == self.at && self.before == before {
-            let mut weights = cpu.read_state("conv3.weight")?;
+            let mut weights = cpu.read_state(plan, "conv3.weight")?;
             weights[17] = f32::NAN;
-            cpu.write_state("conv3.weight", weights.as_slice().into())?;
+            cpu.write_state(plan, "conv3.weight", weights.as_slice().into())?;
         }
         Ok(())
     }
 }
 
 impl Hook<Cpu> for Poison {
-    fn before(&mut self, cpu: &mut Cpu) -> Result<()> {
-        self.poison(cpu, true)
+    fn before(&mut self, cpu: &mut Cpu, plan: PlanId) -> Result<()> {
+        self.poison(cpu, plan, true)
     }
 
-    fn after(&mut self, cpu: &mut Cpu) -> Result<()> {
-        self.poison(cpu, false)
+    fn after(&mut self, cpu: &mut Cpu, plan: PlanId) -> Result<()> {
+        self.poison(cpu, plan, false)
     }
 
     fn wrote(&mut self, input: &str, data: Data) {

@@ -91,9 +91,9 @@ fn batch(goldens: &WeightsFile, step: usize) -> (Vec<f32>, Vec<u32>) {
 /// Loads a network's plan on a CPU, with the initial values of all its parameters.
 fn start(goldens: &WeightsFile, network: &Network, isa: Isa) -> (Cpu, PlanId) {
     let mut cpu = Cpu::new(2, isa).unwrap();
-    let plan = cpu.load_plan(Plan::compile(&network.graph).unwrap()).unwrap();
+    let plan = cpu.load_plan(Plan::compile(&network.graph).unwrap(), None).unwrap();
     for (name, values) in converted(goldens, "initial", &network.parameters) {
-        cpu.write_state(&name, values.as_slice().into()).unwrap();
+        cpu.write_state(plan, &name, values.as_slice().into()).unwrap();
     }
     (cpu, plan)
 }
@@ -133,7 +133,7 @@ fn first_step(goldens: &WeightsFile, network: &Network, isa: Isa) -> Tensors {
                 let values = cpu.read(plan, &name).unwrap();
                 (name, values)
             }
-            false => (parameter.name.clone(), cpu.read_state(&parameter.name).unwrap()),
+            false => (parameter.name.clone(), cpu.read_state(plan, &parameter.name).unwrap()),
         };
         found.insert(name, values);
     }
@@ -219,7 +219,7 @@ fn ten_steps_of_adam_match_pytorch() {
         let (mut cpu, plan) = start(&goldens, &network, isa);
         let losses: Vec<f32> = (0..STEPS).map(|step| train(&goldens, &mut cpu, plan, step)).collect();
         let losses = Tensors::from([("losses".into(), losses)]);
-        let read = |p: &Parameter| (p.name.clone(), cpu.read_state(&p.name).unwrap());
+        let read = |p: &Parameter| (p.name.clone(), cpu.read_state(plan, &p.name).unwrap());
         let found: Tensors = network.parameters.iter().map(read).collect();
 
         let (loss, _) = compare(&losses, &expected_losses, |_| ONE_STEP).unwrap();

@@ -35,7 +35,7 @@ fn run(device: &mut dyn Device, op: &Arc<dyn Op>, inputs: &[(TensorType, Vec<u32
     for (i, &value) in outputs.iter().enumerate() {
         graph.output(&format!("out{i}"), value);
     }
-    let plan = device.load_plan(Plan::compile(&graph).unwrap()).unwrap();
+    let plan = device.load_plan(Plan::compile(&graph).unwrap(), None).unwrap();
     for (i, (ty, words)) in inputs.iter().enumerate() {
         let floats: Vec<f32> = words.iter().map(|word| f32::from_bits(*word)).collect();
         let data = if ty.dtype == DType::F32 { floats.as_slice().into() } else { words.as_slice().into() };

@@ -1,6 +1,7 @@
 //! Mistakes that somebody new to the library makes: each is one clear error, never a wrong number
 //! and never a panic.
 
+use cifar_engine::data::{Images, shapes};
 use cifar_engine::error::Error;
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::{Data, Device};
@@ -8,13 +9,22 @@ use cifar_engine::graph::grad::differentiate;
 use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::cnn::CNN;
+use cifar_engine::models::pretrained::Attributes;
+use cifar_engine::models::{self, Spec};
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::matmul::Matmul;
+use cifar_engine::ops::max_pool::MaxPool;
+use cifar_engine::ops::moving_average::MovingAverage;
 use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::TensorType;
+use cifar_engine::train::bare_spec;
+use cifar_engine::train::evaluate::{Evaluator, Manner, Trained};
+use cifar_engine::train::plans;
+use cifar_engine::weights;
 
 const RELU: Unary = Unary { function: Function::Relu };
 
@@ -89,6 +99,134 @@ fn a_plan_of_another_device_is_told() {
     assert!(message(second.read(plan, "y")).contains(told));
     assert!(message(second.write(plan, "x", Data::F32(&[0.0; 6]))).contains(told));
     assert!(message(second.record(plan, &["y"])).contains(told));
+    assert!(message(second.read_state(plan, "w")).contains(told));
+    assert!(message(second.load_beside(plan, &graph)).contains(told));
+    assert!(message(second.unload(plan)).contains(told));
+}
+
+#[test]
+fn a_plan_that_was_unloaded_is_told() {
+    let (graph, ..) = small();
+    let mut device = cpu();
+    let plan = device.load(&graph).unwrap();
+    device.unload(plan).unwrap();
+    // Another one does not take its place.
+    device.load(&graph).unwrap();
+    for told in [message(device.run(plan)), message(device.read(plan, "y")), message(device.unload(plan))] {
+        assert_eq!(told, "plan: was unloaded");
+    }
+}
+
+/// y = x + w, with the state w.
+fn shifted() -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([3]));
+    let w = graph.state("w", TensorType::f32([3])).unwrap();
+    let y = graph.apply1(Add, &[x, w]).unwrap();
+    graph.output("y", y);
+    graph
+}
+
+#[test]
+fn states_are_a_models_own_and_no_zeros() {
+    let mut device = cpu();
+    let first = device.load(&shifted()).unwrap();
+    device.write_state(first, "w", Data::F32(&[1.0, 2.0, 3.0])).unwrap();
+    let [other, beside] = [device.load(&shifted()).unwrap(), device.load_beside(first, &shifted()).unwrap()];
+    for plan in [other, beside] {
+        device.write(plan, "x", Data::F32(&[10.0; 3])).unwrap();
+    }
+    let told = message(device.run(other));
+    assert!(told.starts_with("w: is a state that nothing was written to"), "{told}");
+    device.run(beside).unwrap();
+    assert_eq!(device.read(beside, "y").unwrap(), [11.0, 12.0, 13.0]);
+    // Nor of another type.
+    let mut graph = Graph::new();
+    let w = graph.state("w", TensorType::f32([4])).unwrap();
+    graph.output("w", w);
+    let told = message(device.load_beside(first, &graph));
+    assert!(told.contains("w: is f32[3] on the device, not f32[4]"), "{told}");
+    let told = message(device.write_state(first, "v", Data::F32(&[1.0])));
+    assert!(told.contains("v: is no state of the plan"), "{told}");
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_told() {
+    let mut graph = Graph::new();
+    graph.set_layer("here");
+    let [a, b] = [[2, 3], [4, 5]].map(|dims| graph.input("x", TensorType::f32(dims)));
+    for told in [message(graph.apply1(Matmul::default(), &[a, b])), message(graph.apply1(Add, &[a, b]))] {
+        assert!(told.contains("'here'") && told.contains("f32[2, 3], f32[4, 5]"), "{told}");
+    }
+    let (graph, ..) = small();
+    let mut device = cpu();
+    let plan = device.load(&graph).unwrap();
+    assert!(message(device.write(plan, "x", Data::F32(&[0.0; 7]))).contains("7 values of F32"));
+    assert!(message(device.write(plan, "x", Data::U32(&[0; 6]))).contains("6 values of U32"));
+    assert!(message(device.write(plan, "z", Data::U32(&[0; 6]))).contains("z: is no input or output"));
+}
+
+#[test]
+fn gradients_that_do_not_exist_are_told() {
+    let (mut graph, x, y) = small();
+    let apart = graph.state("apart", TensorType::f32([2, 3])).unwrap();
+    let told = message(differentiate(&mut graph, &[(y, x)], &[apart]));
+    assert!(told.contains("apart: does not influence the loss"), "{told}");
+    let moved = graph.apply1(MovingAverage { momentum: 0.1, scale: 1.0 }, &[apart, y]).unwrap();
+    let told = message(differentiate(&mut graph, &[(moved, x)], &[x]));
+    assert!(told.contains("moving_average") && told.contains("has no gradient"), "{told}");
+    // Pooling cannot be differentiated twice.
+    let image = graph.input("image", TensorType::f32([1, 4, 4, 1]));
+    let pooled = graph.apply1(MaxPool::side_by_side(2), &[image]).unwrap();
+    let seed = graph.input("seed", TensorType::f32([1, 2, 2, 1]));
+    let dx = differentiate(&mut graph, &[(pooled, seed)], &[image]).unwrap()[0];
+    let told = message(differentiate(&mut graph, &[(dx, image)], &[seed]));
+    assert!(told.contains("max_pool_grad") && told.contains("has no gradient"), "{told}");
+}
+
+#[test]
+fn what_is_no_state_is_not_updated() {
+    let (mut graph, x, y) = small();
+    assert!(message(graph.update(x, y)).contains("x: cannot be updated"));
+    let state = graph.state("s", TensorType::f32([3])).unwrap();
+    assert!(message(graph.update(state, y)).contains("s: cannot be updated from a f32[2, 3]"));
+}
+
+#[test]
+fn weights_of_another_model_are_told() {
+    let path = std::path::Path::new("built-in weights");
+    let file = weights::parse(include_bytes!("../weights/cnn-cifar10.safetensors"), path).unwrap();
+    let parameters = plans::evaluation(&spec(), "test", 1, 1).unwrap().parameters;
+    let told = message(models::values(&file, &parameters, path));
+    assert!(told.contains("built-in weights") && told.contains("fc2.weight"), "{told}");
+}
+
+/// Of three classes, and images of 32 pixels.
+fn spec() -> Spec {
+    bare_spec(&CNN, 32, 3)
+}
+
+#[test]
+fn a_label_of_no_class_is_told() {
+    let mut images = Images::black(4, 32);
+    images.labels[2] = 7;
+    let told = message(Evaluator::new(&mut cpu(), None, &spec(), "test", &images, 4));
+    assert!(told.contains("image 2 has the label 7, but there are 3 classes"), "{told}");
+    let mut data = shapes::sized(8, 4, 32, 0).unwrap();
+    data.test.labels[3] = 12;
+    assert!(message(data.check_labels()).contains("image 3 has the label 12"));
+}
+
+#[test]
+fn more_images_than_a_predictor_takes_are_told() {
+    let trained = Trained::built_in(&Attributes::default(), None).unwrap();
+    let mut device = cpu();
+    let predictor = trained.predictor(&mut device, Manner { batch_size: 1, flip: false }).unwrap();
+    for images in [Images::black(2, 32), Images::black(1, 16)] {
+        let told = message(predictor.predict(&mut device, &images));
+        assert!(told.contains("were given to a predictor of 1 of 32"), "{told}");
+    }
+    assert_eq!(predictor.predict(&mut device, &Images::black(1, 32)).unwrap().len(), 1);
 }
 
 #[test]
@@ -138,8 +276,8 @@ fn integers_are_not_read_as_numbers() {
     let copy = graph.apply1(cifar_engine::ops::copy::Copy, &[state]).unwrap();
     graph.update(state, copy).unwrap();
     let mut device = cpu();
-    device.load(&graph).unwrap();
-    assert!(message(device.read_state("labels")).contains("cannot be read as F32"));
+    let plan = device.load(&graph).unwrap();
+    assert!(message(device.read_state(plan, "labels")).contains("cannot be read as F32"));
 }
 
 #[test]

@@ -176,9 +176,9 @@ impl Network {
     /// Runs it once, and returns everything that the golden file has.
     fn run(&self, pictures: &[f32], isa: Isa) -> Tensors {
         let mut cpu = Cpu::new(2, isa).unwrap();
-        let plan = cpu.load_plan(Plan::compile(&self.graph).unwrap()).unwrap();
+        let plan = cpu.load_plan(Plan::compile(&self.graph).unwrap(), None).unwrap();
         for parameter in &self.parameters {
-            cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
+            cpu.write_state(plan, &parameter.name, initial(parameter).as_slice().into()).unwrap();
         }
         cpu.write(plan, "x", pictures.into()).unwrap();
         let train = self.outputs.iter().any(|name| name == "train.loss");
@@ -201,7 +201,7 @@ impl Network {
             found.insert(name.clone(), values);
         }
         for p in self.parameters.iter().filter(|p| train && !p.trainable) {
-            found.insert(format!("after.{}", p.name), kept(p, &cpu.read_state(&p.name).unwrap()));
+            found.insert(format!("after.{}", p.name), kept(p, &cpu.read_state(plan, &p.name).unwrap()));
         }
         found
     }
@@ -411,9 +411,9 @@ fn inference(spec: &Spec, batch: usize) -> (Plan, Vec<Parameter>) {
 fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32> {
     let (plan, parameters) = inference(spec, batch);
     let mut cpu = Cpu::new(threads, Isa::detect()).unwrap();
-    let plan = cpu.load_plan(plan).unwrap();
+    let plan = cpu.load_plan(plan, None).unwrap();
     for parameter in &parameters {
-        cpu.write_state(&parameter.name, initial(parameter).as_slice().into()).unwrap();
+        cpu.write_state(plan, &parameter.name, initial(parameter).as_slice().into()).unwrap();
     }
     let mut found = Vec::new();
     for pictures in pictures.chunks_exact(batch * spec.image_size * spec.image_size * 3) {

@@ -48,13 +48,13 @@ impl Bench {
         }
         let plan = Plan::compile(&graph).unwrap();
         assert_eq!(plan.steps.len(), 1, "{} needs a copy", self.name);
-        let id = device.load_plan(plan).unwrap();
+        let id = device.load_plan(plan, None).unwrap();
         for (i, ty) in self.types.inputs.iter().enumerate() {
             let words = self.fill(i, ty);
             let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
             let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(&words) };
             if replaced(i) {
-                device.write_state(&self.operand(i), data).unwrap()
+                device.write_state(id, &self.operand(i), data).unwrap()
             } else {
                 device.write(id, &self.operand(i), data).unwrap()
             }

@@ -142,11 +142,11 @@ impl Bench {
         let Program { graph, parameters, .. } = program;
         let plan = device.plan(&graph)?;
         let planned = device.planned_bytes(&plan);
-        let id = device.load_plan(plan)?;
+        let id = device.load_plan(plan, None)?;
         let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
         let labels = (0..self.batch_size).map(|i| i % 10).collect();
-        upload(device, name, &Images { pixels: pixels.collect(), labels, size, files: Vec::new() })?;
-        write_parameters(device, &parameters, &initial_values(&parameters, 0))?;
+        upload(device, id, name, &Images { pixels: pixels.collect(), labels, size, files: Vec::new() })?;
+        write_parameters(device, id, &parameters, &initial_values(&parameters, 0))?;
         let indices: Vec<u32> = (0..self.batch_size).collect();
         device.write(id, "indices", indices.as_slice().into())?;
         device.write(id, "step", [0u32].as_slice().into())?;

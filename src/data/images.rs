@@ -57,6 +57,21 @@ impl Images {
         self.files.get(i).map(String::as_str)
     }
 
+    /// Checks that every label is one of so many classes.
+    ///
+    /// # Errors
+    /// Names the first image whose label is not.
+    pub fn check_labels(&self, classes: usize) -> Result<()> {
+        match self.labels.iter().position(|&label| label as usize >= classes) {
+            None => Ok(()),
+            Some(i) => {
+                let problem =
+                    format!("image {i} has the label {}, but there are {classes} classes", self.labels[i]);
+                Err(Error::Failed(problem))
+            }
+        }
+    }
+
     /// Copies of the images at `indices`, in that order (an index may occur twice).
     ///
     /// # Panics

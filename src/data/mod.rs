@@ -76,6 +76,15 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Checks that every label is one of the classes.
+    ///
+    /// # Errors
+    /// As for [`Images::check_labels`].
+    pub fn check_labels(&self) -> Result<()> {
+        let sets = [&self.train, &self.validation, &self.test];
+        sets.iter().try_for_each(|images| images.check_labels(self.classes.len()))
+    }
+
     /// Images to train on and to validate with, if `validation` images are for that; with 0 the
     /// source's own validation images are not used.
     pub fn training_len(&self, validation: usize) -> usize {

@@ -1,85 +1,24 @@
-//! Devices that run plans. A device owns the state (parameters, moments, statistics, the data set),
-//! which all plans loaded on it share by name.
+//! Devices that run plans.
+//!
+//! A plan that is loaded has states (parameters, moments, statistics, the data set) of its own. A
+//! plan that is loaded *beside* it has the same ones, by their names: the evaluation of a model
+//! beside its training. So any number of models live on one device, and none touches another's.
 
 pub mod cpu;
 mod fit;
 pub mod gpu;
+mod plans;
 pub mod probe;
 pub mod rules;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+pub use plans::PlanId;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::graph::plan::{Plan, Step};
 use crate::graph::rewrite::{Rewrite, Rule, rewrite};
 use crate::kernels::peak::Peak;
 use crate::tensor::{DType, TensorType};
-
-/// A plan loaded on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlanId {
-    /// The device that loaded it.
-    device: usize,
-    number: usize,
-}
-
-/// A device's list of plans.
-struct Plans<P> {
-    /// No other device of the process has it.
-    device: usize,
-    list: Vec<P>,
-}
-
-impl<P> Plans<P> {
-    fn new() -> Plans<P> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        Plans { device: NEXT.fetch_add(1, Ordering::Relaxed), list: Vec::new() }
-    }
-
-    fn push(&mut self, plan: P) -> PlanId {
-        self.list.push(plan);
-        PlanId { device: self.device, number: self.list.len() - 1 }
-    }
-
-    fn get(&self, plan: PlanId) -> Result<&P> {
-        self.list.get(plan.number).filter(|_| plan.device == self.device).ok_or_else(foreign)
-    }
-
-    fn get_mut(&mut self, plan: PlanId) -> Result<&mut P> {
-        self.list.get_mut(plan.number).filter(|_| plan.device == self.device).ok_or_else(foreign)
-    }
-}
-
-fn foreign() -> Error {
-    Error::op("plan", "was loaded on another device")
-}
-
-/// Which inputs of a plan have ever been written, or need not be because no step reads them.
-struct Written(Vec<bool>);
-
-impl Written {
-    fn none(plan: &Plan) -> Written {
-        let is_read = |place: &Place| plan.steps.iter().any(|step| step.inputs.contains(place));
-        let must_be = |port: &Port| matches!(port.place, Place::Slot(_)) && is_read(&port.place);
-        Written(plan.inputs.iter().map(|port| !must_be(port)).collect())
-    }
-
-    fn note(&mut self, plan: &Plan, input: &str) {
-        if let Some(index) = plan.inputs.iter().position(|port| port.name == input) {
-            self.0[index] = true;
-        }
-    }
-
-    /// Checks that all have.
-    fn check(&self, plan: &Plan) -> Result<()> {
-        match plan.inputs.iter().zip(&self.0).find(|(_, written)| !**written) {
-            None => Ok(()),
-            Some((port, _)) => Err(Error::op(&port.name, "is an input that nothing was written to")),
-        }
-    }
-}
 
 /// Values on their way to or from a device.
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +41,8 @@ impl<'a> From<&'a [u32]> for Data<'a> {
     }
 }
 
-/// Something that runs plans.
-pub trait Device {
+/// Something that runs plans. It may move to another thread.
+pub trait Device: Send {
     /// What it is, for people: `cpu, 2 threads, avx512`.
     fn name(&self) -> String;
 
@@ -128,26 +67,40 @@ pub trait Device {
         Plan::compile(&self.rewrite(graph)?.0)
     }
 
-    /// Plans a graph and prepares the plan: allocates its memory, creates (zeroed) the state that
-    /// does not exist yet.
+    /// Plans a graph and prepares the plan: allocates its memory, and its states, as zeros.
     ///
     /// # Errors
-    /// If a state exists with another type, or there is too little memory.
+    /// If there is too little memory.
     fn load(&mut self, graph: &Graph) -> Result<PlanId> {
-        self.load_plan(self.plan(graph)?)
+        self.load_plan(self.plan(graph)?, None)
     }
 
-    /// [`Device::load`] for a plan as it is.
+    /// [`Device::load`] with the states of a plan that is loaded already: those of the same name
+    /// are the same, the others are added to them.
     ///
     /// # Errors
-    /// As for [`Device::load`]; if an op of the plan cannot be computed on this device.
-    fn load_plan(&mut self, plan: Plan) -> Result<PlanId>;
+    /// As for [`Device::load`]; if there is a state of the same name and another type.
+    fn load_beside(&mut self, beside: PlanId, graph: &Graph) -> Result<PlanId> {
+        self.load_plan(self.plan(graph)?, Some(beside))
+    }
+
+    /// [`Device::load`] for a plan as it is, [`Device::load_beside`] if there is a plan `beside`.
+    ///
+    /// # Errors
+    /// As for these; if an op of the plan cannot be computed on this device.
+    fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId>;
+
+    /// Gives back the memory of a plan, and of its states with the last plan that has them.
+    ///
+    /// # Errors
+    /// If it is no plan of this device, or not any more; or the device fails.
+    fn unload(&mut self, plan: PlanId) -> Result<()>;
 
     /// Runs a plan once. The run may not have ended when this returns; whatever is asked next waits
     /// for it.
     ///
     /// # Errors
-    /// If an input was never written, or the device fails.
+    /// If an input, or a state that the plan only reads, was never written, or the device fails.
     fn run(&mut self, plan: PlanId) -> Result<()>;
 
     /// Bytes that a plan's runs need: slots, state and scratch.
@@ -199,61 +152,23 @@ pub trait Device {
     /// If there is no such output.
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>>;
 
-    /// Writes a state.
+    /// Writes a state of a plan, and so of those that share its states.
     ///
     /// # Errors
-    /// If no loaded plan has such a state, or its type or length differ.
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()>;
+    /// If these plans have no such state, or its type or length differ.
+    fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()>;
 
-    /// Reads an `f32` state.
+    /// Reads an `f32` state of a plan, or of one that shares its states.
     ///
     /// # Errors
-    /// If no loaded plan has such a state, or it is none of `f32`.
-    fn read_state(&self, name: &str) -> Result<Vec<f32>>;
+    /// If these plans have no such state, or it is none of `f32`.
+    fn read_state(&self, plan: PlanId, name: &str) -> Result<Vec<f32>>;
 
-    /// Reads a `u32` state.
+    /// Reads a `u32` state of a plan, or of one that shares its states.
     ///
     /// # Errors
-    /// If no loaded plan has such a state, or it is none of `u32`.
-    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>>;
-}
-
-/// The states of a device: their numbers, by name.
-#[derive(Default)]
-struct Names(HashMap<String, (usize, TensorType)>);
-
-impl Names {
-    /// The number of a state; the next one if the name is new.
-    fn number(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
-        let next = self.0.len();
-        match self.0.get(name) {
-            Some((number, known)) if known == ty => Ok(*number),
-            Some((_, known)) => Err(Error::op(name, format!("is {known} on the device, not {ty}"))),
-            None => {
-                self.0.insert(name.to_string(), (next, ty.clone()));
-                Ok(next)
-            }
-        }
-    }
-
-    fn find(&self, name: &str) -> Result<(usize, &TensorType)> {
-        let known = self.0.get(name).map(|(number, ty)| (*number, ty));
-        known.ok_or_else(|| Error::op(name, "is no state of a loaded plan"))
-    }
-
-    /// The same of a state of this type.
-    fn find_of(&self, name: &str, dtype: DType) -> Result<(usize, &TensorType)> {
-        let (number, ty) = self.find(name)?;
-        match ty.dtype == dtype {
-            true => Ok((number, ty)),
-            false => Err(Error::op(name, format!("is {ty} and cannot be read as {dtype:?}"))),
-        }
-    }
-}
-
-fn port<'a>(ports: &'a [Port], name: &str) -> Result<&'a Port> {
-    let port = ports.iter().find(|port| port.name == name);
-    port.ok_or_else(|| Error::op(name, "is no input or output of the plan"))
+    /// If these plans have no such state, or it is none of `u32`.
+    fn read_state_u32(&self, plan: PlanId, name: &str) -> Result<Vec<u32>>;
 }
 
 /// Checks that `data` is what a tensor of this type takes.

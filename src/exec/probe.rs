@@ -30,7 +30,7 @@ pub fn graph_of(case: &Case) -> Result<(Graph, Vec<Value>, Vec<Value>)> {
 /// If the device fails.
 pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<Vec<f64>>> {
     let (graph, _, outputs) = graph_of(case)?;
-    let plan = device.load_plan(Plan::compile(&graph)?)?;
+    let plan = device.load_plan(Plan::compile(&graph)?, None)?;
     for _ in 0..runs {
         for (i, (ty, _)) in case.inputs.iter().enumerate() {
             let words = to_words(&case.values(i), ty.dtype);
@@ -46,7 +46,9 @@ pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec
         let value = |v: &f32| if is_f32 { f64::from(*v) } else { f64::from(v.to_bits()) };
         Ok(values.iter().map(value).collect())
     };
-    outputs.iter().enumerate().map(read).collect()
+    let found = outputs.iter().enumerate().map(read).collect();
+    device.unload(plan)?;
+    found
 }
 
 /// The largest distance between two tensors, relative to the largest magnitude (at least 1);

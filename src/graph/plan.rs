@@ -25,7 +25,7 @@ use crate::tensor::TensorType;
 pub enum Place {
     /// Temporary memory of the plan.
     Slot(usize),
-    /// State of the device, shared by all plans.
+    /// A state, which the plan shares with those loaded beside it.
     State(usize),
 }
 
@@ -66,7 +66,7 @@ pub struct Plan {
     pub constants: usize,
     /// Size of every slot, in elements.
     pub slots: Vec<usize>,
-    /// The device state the plan uses; `Place::State(i)` is `states[i]`.
+    /// The states that the plan uses; `Place::State(i)` is `states[i]`.
     pub states: Vec<(String, TensorType)>,
     /// What the host writes before a run.
     pub inputs: Vec<Port>,
@@ -103,6 +103,11 @@ impl Plan {
         let written =
             |index: usize| self.steps.iter().any(|step| step.outputs.contains(&Place::State(index)));
         self.states.iter().enumerate().filter(move |(index, _)| written(*index)).map(|(_, state)| state)
+    }
+
+    /// Whether a step reads what lies there.
+    pub fn reads(&self, place: Place) -> bool {
+        self.steps.iter().any(|step| step.inputs.contains(&place))
     }
 
     /// Whether what lies there is the same in every run until something else writes a state.

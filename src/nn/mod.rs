@@ -48,7 +48,22 @@ pub struct Layer {
     pub window: Option<(usize, usize)>,
     /// With the batch as first dimension.
     pub output: Shape,
+    /// What it puts out, in the graph that it was built in.
+    pub value: Value,
     pub parameters: usize,
+}
+
+/// What the layer of this name puts out: to be read by the host ([`Graph::output`]), or to be
+/// differentiated by.
+///
+/// # Errors
+/// If there is no such layer; names all.
+pub fn value_of(layers: &[Layer], name: &str) -> Result<Value> {
+    let layer = layers.iter().find(|layer| layer.name == name);
+    layer.map(|layer| layer.value).ok_or_else(|| {
+        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        Error::op(name, format!("is no layer of the model; there are: {}", names.join(", ")))
+    })
 }
 
 /// Batch normalisation's constants.
@@ -207,7 +222,7 @@ impl<'g> Builder<'g> {
         let y = build(self)?;
         let parameters = self.parameters[before..].iter().map(|p| p.shape.len()).sum();
         let output = self.graph.ty(y).shape.clone();
-        self.layers.push(Layer { name: name.to_string(), kind, window, output, parameters });
+        self.layers.push(Layer { name: name.to_string(), kind, window, output, value: y, parameters });
         Ok(y)
     }
 

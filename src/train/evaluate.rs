@@ -11,6 +11,7 @@ use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::ops::softmax_cross_entropy::first_largest;
+use crate::text::counted;
 use crate::weights::{self, WeightsFile};
 
 /// Images a step, where nothing else is asked for.
@@ -99,19 +100,37 @@ impl Trained {
         manner: Manner,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Evaluation> {
-        let evaluator = Evaluator::new(device, &self.spec, name, images, manner.batch_size)?;
-        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
-        plans::write_parameters(device, &evaluator.parameters, &values)?;
+        let evaluator = self.evaluator(device, name, images, manner.batch_size)?;
         let once = evaluator.batches();
         let all = if manner.flip { 2 * once } else { once };
-        let mut result = evaluator.run(device, |done, _| goes_on(done, all))?;
-        if manner.flip {
-            plans::upload(device, name, &images.mirrored())?;
+        let mut evaluate = || {
+            let plain = evaluator.run(device, |done, _| goes_on(done, all))?;
+            if !manner.flip {
+                return Ok(plain);
+            }
+            plans::upload(device, evaluator.plan, name, &images.mirrored())?;
             let mirrored = evaluator.run(device, |done, _| goes_on(once + done, all))?;
-            result = evaluator.averaged(&result, &mirrored);
-        }
+            Ok(evaluator.averaged(&plain, &mirrored))
+        };
+        let result = evaluate();
+        evaluator.unload(device)?;
+        let result = result?;
         self.check(&result)?;
         Ok(result)
+    }
+
+    /// Loads the model with its weights and these images.
+    fn evaluator(
+        &self,
+        device: &mut dyn Device,
+        name: &str,
+        images: &Images,
+        batch_size: usize,
+    ) -> Result<Evaluator> {
+        let evaluator = Evaluator::new(device, None, &self.spec, name, images, batch_size)?;
+        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
+        plans::write_parameters(device, evaluator.plan, &evaluator.parameters, &values)?;
+        Ok(evaluator)
     }
 
     fn check(&self, result: &Evaluation) -> Result<()> {
@@ -144,9 +163,7 @@ impl Trained {
         let Manner { batch_size, flip } = manner;
         let size = self.spec.image_size;
         let empty = Images::black(batch_size, size);
-        let evaluator = Evaluator::new(device, &self.spec, PREDICTED, &empty, batch_size)?;
-        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
-        plans::write_parameters(device, &evaluator.parameters, &values)?;
+        let evaluator = self.evaluator(device, PREDICTED, &empty, batch_size)?;
         Ok(Predictor { trained: self, evaluator, flip })
     }
 }
@@ -156,21 +173,37 @@ impl Predictor<'_> {
     /// them.
     ///
     /// # Errors
-    /// If the device fails, or the model's outputs are not finite.
+    /// If there are more pictures, or they have another size; if the device fails, or the model's
+    /// outputs are not finite.
     pub fn predict(&self, device: &mut dyn Device, pictures: &Images) -> Result<Vec<Vec<f32>>> {
+        let (most, size) = (self.evaluator.batch_size, self.trained.spec.image_size);
+        if pictures.len() > most || pictures.size != size {
+            let (given, found) = (counted(pictures.len(), "image"), pictures.size);
+            let problem =
+                format!("{given} of {found} pixels a side were given to a predictor of {most} of {size}");
+            return Err(Error::Failed(problem));
+        }
         let mut batch = pictures.clone();
         batch.labels.resize(self.evaluator.batch_size, 0);
         batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
-        plans::upload(device, PREDICTED, &batch)?;
+        plans::upload(device, self.evaluator.plan, PREDICTED, &batch)?;
         let mut result = self.evaluator.run(device, |_, _| true)?;
         if self.flip {
-            plans::upload(device, PREDICTED, &batch.mirrored())?;
+            plans::upload(device, self.evaluator.plan, PREDICTED, &batch.mirrored())?;
             result = self.evaluator.averaged(&result, &self.evaluator.run(device, |_, _| true)?);
         }
         let classes = self.evaluator.classes;
         result.logits.truncate(pictures.len() * classes);
         self.trained.check(&result)?;
         Ok(result.logits.chunks_exact(classes).map(probabilities).collect())
+    }
+
+    /// Gives the device back what it took.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn unload(self, device: &mut dyn Device) -> Result<()> {
+        self.evaluator.unload(device)
     }
 }
 
@@ -217,13 +250,14 @@ impl Evaluation {
 }
 
 impl Evaluator {
-    /// Loads the plan and uploads the images; `name` must differ between the evaluators of a
-    /// device.
+    /// Loads the plan and uploads the images. The parameters are those of the plan `beside`, if
+    /// there is one; `name` must then differ from those of other images that are beside it.
     ///
     /// # Errors
     /// If there are no images or their size does not suit the model.
     pub fn new(
         device: &mut dyn Device,
+        beside: Option<PlanId>,
         spec: &Spec,
         name: &str,
         images: &Images,
@@ -232,22 +266,25 @@ impl Evaluator {
         if images.is_empty() {
             return Err(Error::Failed(format!("the {name} set has no images")));
         }
+        images.check_labels(spec.classes.len())?;
         let batch_size = batch_size.min(images.len());
         let Program { graph, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
-        let plan = device.load(&graph)?;
+        let plan = device.load_plan(device.plan(&graph)?, beside)?;
         device.write(plan, "step", [0u32].as_slice().into())?;
         device.record(plan, &["logits"])?;
-        plans::upload(device, name, images)?;
+        plans::upload(device, plan, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
         Ok(Evaluator { plan, feed: Feed::Pictures, parameters, labels, classes, batch_size })
     }
 
-    /// An evaluator of the model's units from `from` on, given what the units before put out.
+    /// An evaluator of the model's units from `from` on, given what the units before put out, by
+    /// the parameters of the plan `beside`.
     ///
     /// # Errors
     /// If the device cannot take the plan.
     pub fn on_features(
         device: &mut dyn Device,
+        beside: PlanId,
         spec: &Spec,
         from: usize,
         features: Features,
@@ -257,7 +294,7 @@ impl Evaluator {
         let batch_size = batch_size.min(labels.len());
         let program = plans::evaluation_on_features(spec, from, features.shape(), batch_size)?;
         let Program { graph, parameters, .. } = program;
-        let (plan, classes) = (device.load(&graph)?, spec.classes.len());
+        let (plan, classes) = (device.load_beside(beside, &graph)?, spec.classes.len());
         device.record(plan, &["logits"])?;
         Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
     }
@@ -267,7 +304,15 @@ impl Evaluator {
         self.labels.len().div_ceil(self.batch_size)
     }
 
-    /// Runs over all images with the parameters the device holds. `goes_on` is asked before each
+    /// Gives the device back what it took.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn unload(self, device: &mut dyn Device) -> Result<()> {
+        device.unload(self.plan)
+    }
+
+    /// Runs over all images with the parameters as they are. `goes_on` is asked before each
     /// batch, with how many are done, of how many.
     ///
     /// # Errors

@@ -67,6 +67,8 @@ pub struct Features {
 
 /// What is to be computed.
 pub struct Request<'a> {
+    /// A plan that has the model's parameters.
+    pub beside: PlanId,
     /// The device's name for the pictures.
     pub name: &'a str,
     pub images: &'a Images,
@@ -80,7 +82,7 @@ pub struct Request<'a> {
 }
 
 impl Features {
-    /// Computes the features by the parameters that the device holds.
+    /// Computes the features by the parameters of the plan `beside`.
     ///
     /// # Errors
     /// If the image size does not suit the model, memory or disk do not suffice, or `goes_on` says
@@ -92,15 +94,15 @@ impl Features {
         request: &Request,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Features> {
-        let Request { name, images, augment, copies, until, folder } = *request;
+        let Request { beside, name, images, augment, copies, until, folder } = *request;
         let batch_size = BATCH_SIZE.min(images.len());
         let batches = images.len().div_ceil(batch_size);
         // A copy is an epoch.
         let augment = Augment { epoch_steps: batches, ..augment };
         let graph = plans::features(spec, augment, name, images.len(), batch_size, until)?;
         let shape = Shape::from(&graph.dims(graph.outputs()[0].1)[1..]);
-        let plan = device.load(&graph)?;
-        plans::upload(device, name, images)?;
+        let plan = device.load_beside(beside, &graph)?;
+        plans::upload(device, plan, name, images)?;
         let mut store = Store::new(copies * images.len() * shape.len(), folder, name)?;
         for copy in 0..copies {
             for (batch, first) in (0..images.len()).step_by(batch_size).enumerate() {
@@ -117,6 +119,7 @@ impl Features {
                 store.append(&device.read(plan, "features")?[..used * shape.len()])?;
             }
         }
+        device.unload(plan)?;
         Ok(Features { store, shape, labels: images.labels.clone(), copies })
     }
 

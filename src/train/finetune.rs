@@ -23,7 +23,7 @@ use super::stage::{Course, Ended, Stage};
 use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
-use crate::exec::Device;
+use crate::exec::{Device, PlanId};
 use crate::models::pretrained::Pretrained;
 use crate::models::{self, Spec, Variant};
 use crate::nn::Parameter;
@@ -120,6 +120,7 @@ pub fn finetune(
         return Err(Error::Usage("these are no settings of a fine-tuning".into()));
     };
     settings.check()?;
+    data.check_labels()?;
     let path = Path::new(&finetune.pretrained);
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
@@ -134,10 +135,10 @@ pub fn finetune(
         observer.note(&format!("note: {loss}"));
     }
     let mut session = Session::begin(run, &spec, parameters.clone(), identity, reading, observer)?;
-    // Of all plans, this one holds every parameter.
-    device.load(&graph)?;
+    // Of all plans, this one has every parameter.
+    let whole = device.load(&graph)?;
     let values = initial_values(pretrained, &parameters, settings, path)?;
-    plans::write_parameters(device, &parameters, &values)?;
+    plans::write_parameters(device, whole, &parameters, &values)?;
     drop(values);
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
@@ -146,15 +147,25 @@ pub fn finetune(
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
         observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.told(units)));
         let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
-        let workshop =
-            Workshop { settings, spec: &spec, units, run, images, validation: &data.validation, fresh };
+        let workshop = Workshop {
+            settings,
+            spec: &spec,
+            whole,
+            units,
+            run,
+            images,
+            validation: &data.validation,
+            fresh,
+        };
         let stage = workshop.stage(device, part, &parameters, observer)?;
         let ended = session.fit(device, &stage, parts.len(), observer)?;
+        stage.unload(device)?;
         note_end(ended, observer);
         if let Ended::Target(_) = ended {
             break;
         }
     }
+    device.unload(whole)?;
     let sample = Sample::of(&data.train, spec.classes.len());
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
@@ -163,6 +174,8 @@ pub fn finetune(
 struct Workshop<'a> {
     settings: &'a Settings,
     spec: &'a Spec,
+    /// The plan whose parameters all stages have.
+    whole: PlanId,
     /// Of the model.
     units: usize,
     run: &'a RunFolder,
@@ -181,22 +194,14 @@ impl Workshop<'_> {
         parameters: &[Parameter],
         observer: &mut dyn Observer,
     ) -> Result<Stage> {
-        let Workshop { settings, spec, units, images, validation, .. } = *self;
+        let Workshop { settings, spec, whole, units, images, validation, .. } = *self;
         if part.from == 0 {
             let program = plans::training(spec, settings, images.len())?;
-            let validation = match validation.is_empty() {
-                true => None,
-                false => Some(Evaluator::new(device, spec, "validation", validation, BATCH_SIZE)?),
-            };
-            let stage = Stage::load(
-                device,
-                &program.graph,
-                parameters,
-                Feed::Pictures,
-                part.course.clone(),
-                validation,
-            )?;
-            plans::upload(device, "train", images)?;
+            let (beside, feed) = (Some(whole), Feed::Pictures);
+            let mut stage =
+                Stage::load(device, beside, &program.graph, parameters, feed, part.course.clone())?;
+            stage.validate_on(device, spec, validation)?;
+            plans::upload(device, whole, "train", images)?;
             return Ok(stage);
         }
         let copies = COPIES.min(part.course.settings.epochs);
@@ -212,27 +217,19 @@ impl Workshop<'_> {
             let head = logistic::fit(device, &features, spec.classes.len(), &|| observer.keep_going())?;
             let classifier = parameters.iter().filter(|parameter| parameter.classifier);
             for (parameter, values) in classifier.zip([head.weight, head.bias]) {
-                device.write_state(&parameter.name, values.as_slice().into())?;
+                device.write_state(whole, &parameter.name, values.as_slice().into())?;
             }
         }
-        let validation = match validation.is_empty() {
-            true => None,
-            false => {
-                let plain = (plans::plain(spec), 1);
-                let features =
-                    self.features(device, ("validation", validation), plain, part.from, observer)?;
-                Some(Evaluator::on_features(device, spec, part.from, features, BATCH_SIZE)?)
-            }
-        };
         let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
-        Stage::load(
-            device,
-            &program.graph,
-            parameters,
-            Feed::Features(features),
-            part.course.clone(),
-            validation,
-        )
+        let (beside, feed) = (Some(whole), Feed::Features(features));
+        let mut stage = Stage::load(device, beside, &program.graph, parameters, feed, part.course.clone())?;
+        if !validation.is_empty() {
+            let plain = (plans::plain(spec), 1);
+            let features = self.features(device, ("validation", validation), plain, part.from, observer)?;
+            stage.validation =
+                Some(Evaluator::on_features(device, whole, spec, part.from, features, BATCH_SIZE)?);
+        }
+        Ok(stage)
     }
 
     fn features(
@@ -243,7 +240,8 @@ impl Workshop<'_> {
         until: usize,
         observer: &mut dyn Observer,
     ) -> Result<Features> {
-        let request = Request { name, images, augment, copies, until, folder: self.run.path() };
+        let request =
+            Request { beside: self.whole, name, images, augment, copies, until, folder: self.run.path() };
         Features::compute(device, self.spec, &request, |done, of| observer.goes_on(Phase::Features, done, of))
     }
 }

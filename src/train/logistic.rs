@@ -68,6 +68,7 @@ fn fit_rows(
     problem.device.write(plan, "labels", labels.as_slice().into())?;
     problem.penalty = best;
     let found = minimise(start, |at| problem.loss(at))?;
+    device.unload(plan)?;
     Ok(scale.undo(&found, classes))
 }
 

@@ -31,21 +31,16 @@ pub fn find(
     mut goes_on: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<Trial>> {
     settings.check()?;
+    data.check_labels()?;
     settings.check_against(data.train.len())?;
     let spec = super::spec(settings, data);
     let pictures = data.train.len();
     let program = plans::training(&spec, settings, pictures)?;
-    let stage = Stage::load(
-        device,
-        &program.graph,
-        &program.parameters,
-        Feed::Pictures,
-        settings.course(pictures),
-        None,
-    )?;
-    plans::upload(device, "train", &data.train)?;
+    let course = settings.course(pictures);
+    let stage = Stage::load(device, None, &program.graph, &program.parameters, Feed::Pictures, course)?;
+    plans::upload(device, stage.plan, "train", &data.train)?;
     let values = plans::initial_values(&program.parameters, settings.seed);
-    plans::write_parameters(device, &program.parameters, &values)?;
+    plans::write_parameters(device, stage.plan, &program.parameters, &values)?;
     let mut trials: Vec<Trial> = Vec::new();
     for step in 0..steps {
         if !goes_on(step, steps) {
@@ -63,6 +58,7 @@ pub fn find(
         }
         trials.push(Trial { rate, loss, smooth: loss });
     }
+    stage.unload(device)?;
     smooth(&mut trials);
     Ok(trials)
 }

@@ -33,7 +33,7 @@ use crate::report::{EpochMetrics, RunReport};
 use crate::text::counted;
 use advice::Sample;
 use checkpoint::Identity;
-use evaluate::{BATCH_SIZE, Evaluation, Evaluator, Manner, Trained};
+use evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
 use features::Feed;
 use run_folder::RunFolder;
 use session::Session;
@@ -173,6 +173,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
+    data.check_labels()?;
     let spec = spec(settings, &data);
     spec.check()?;
     let identity = Identity::of(settings, &data, None);
@@ -189,17 +190,20 @@ pub fn train(
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
-    let validation = match data.validation.is_empty() {
-        true => None,
-        false => Some(Evaluator::new(device, &spec, "validation", &data.validation, BATCH_SIZE)?),
-    };
     let course = settings.course(images.len());
-    let stage = Stage::load(device, &program.graph, &parameters, Feed::Pictures, course, validation)?;
-    plans::upload(device, "train", &images)?;
+    let mut stage = Stage::load(device, None, &program.graph, &parameters, Feed::Pictures, course)?;
+    stage.validate_on(device, &spec, &data.validation)?;
+    plans::upload(device, stage.plan, "train", &images)?;
     let sample = Sample::of(&images, spec.classes.len());
     drop(images);
-    plans::write_parameters(device, &parameters, &plans::initial_values(&parameters, settings.seed))?;
+    plans::write_parameters(
+        device,
+        stage.plan,
+        &parameters,
+        &plans::initial_values(&parameters, settings.seed),
+    )?;
     note_end(session.fit(device, &stage, 1, observer)?, observer);
+    stage.unload(device)?;
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::updates;
 use crate::data::Images;
 use crate::error::Result;
-use crate::exec::Device;
+use crate::exec::{Device, PlanId};
 use crate::graph::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
@@ -240,16 +240,16 @@ fn feature_batch(graph: &mut Graph, features: &Shape, batch_size: usize) -> (Val
 /// Puts a set of images where a loaded plan expects them.
 ///
 /// # Errors
-/// If no loaded plan uses images of this name and number.
-pub fn upload(device: &mut dyn Device, name: &str, images: &Images) -> Result<()> {
-    device.write_state(&format!("{name}.labels"), images.labels.as_slice().into())?;
+/// If neither the plan nor those beside it use images of this name and number.
+pub fn upload(device: &mut dyn Device, plan: PlanId, name: &str, images: &Images) -> Result<()> {
+    device.write_state(plan, &format!("{name}.labels"), images.labels.as_slice().into())?;
     let state = format!("{name}.images");
     // Most sizes need no copy: four bytes in a row are a word as they lie.
     if cfg!(target_endian = "little")
         && images.stride().is_multiple_of(4)
         && let Ok(words) = bytemuck::try_cast_slice::<u8, u32>(&images.pixels)
     {
-        return device.write_state(&state, words.into());
+        return device.write_state(plan, &state, words.into());
     }
     let mut words = Vec::with_capacity(images.len() * Augment::record(images.size));
     for i in 0..images.len() {
@@ -259,20 +259,21 @@ pub fn upload(device: &mut dyn Device, name: &str, images: &Images) -> Result<()
             u32::from_le_bytes(word)
         }));
     }
-    device.write_state(&state, words.as_slice().into())
+    device.write_state(plan, &state, words.as_slice().into())
 }
 
-/// Gives every parameter the value it has in `values`, in the same order.
+/// Gives every parameter of a plan the value it has in `values`, in the same order.
 ///
 /// # Errors
-/// If a plan with these parameters is not loaded.
+/// If neither the plan nor those beside it have these parameters.
 pub fn write_parameters(
     device: &mut dyn Device,
+    plan: PlanId,
     parameters: &[Parameter],
     values: &[Vec<f32>],
 ) -> Result<()> {
     for (parameter, values) in parameters.iter().zip(values) {
-        device.write_state(&parameter.name, values.as_slice().into())?;
+        device.write_state(plan, &parameter.name, values.as_slice().into())?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ impl Stage {
         pictures: &[u32],
     ) -> Result<Vec<String>> {
         let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
-        let kept = names.iter().map(|name| device.read_state(name)).collect::<Result<Vec<_>>>()?;
+        let kept = names.iter().map(|name| device.read_state(self.plan, name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
         self.run(device, pictures, Moment { epoch: 1, step: 0, rate: 0.0 })?;
         // Its sums are not the training's.
@@ -38,7 +38,7 @@ impl Stage {
                 continue; // not trained by this plan
             }
             let mut zero = true;
-            for (moment, &p) in device.read_state(&moment)?.into_iter().zip(values) {
+            for (moment, &p) in device.read_state(self.plan, &moment)?.into_iter().zip(values) {
                 let was_zero = optimizer.was_zero(parameter, moment, p, weight_decay);
                 zero &= was_zero.ok_or_else(|| not_finite(parameter))?;
             }
@@ -53,7 +53,7 @@ impl Stage {
             name.strip_suffix(".bias").is_none_or(|layer| layers.iter().any(|dead| dead == layer))
         });
         for (name, values) in names.into_iter().zip(&kept) {
-            device.write_state(name, values.as_slice().into())?;
+            device.write_state(self.plan, name, values.as_slice().into())?;
         }
         Ok(without)
     }

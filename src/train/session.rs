@@ -150,7 +150,7 @@ impl<'a> Session<'a> {
         }
         for name in self.names(stage) {
             let values = saved.get(name).ok_or_else(|| self.run.not_its_checkpoint())?;
-            device.write_state(name, values.as_slice().into())?;
+            device.write_state(stage.plan, name, values.as_slice().into())?;
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
         // The losses of the steps were finite, but the last update has not been tried before.
         let finite = match &validation {
             Some(result) => result.is_finite(),
-            None => self.is_finite(device)?,
+            None => self.is_finite(device, stage)?,
         };
         if !finite {
             return Err(self.diverged(&epoch, epoch.steps()));
@@ -306,12 +306,12 @@ impl<'a> Session<'a> {
         stage: &Stage,
         work: impl FnOnce(&mut dyn Device) -> Result<T>,
     ) -> Result<T> {
-        let own = self.parameters.iter().map(|parameter| device.read_state(&parameter.name));
+        let own = self.parameters.iter().map(|parameter| device.read_state(stage.plan, &parameter.name));
         let own = own.collect::<Result<Vec<_>>>()?;
         let averages = self.weights(device, stage)?;
-        plans::write_parameters(device, &self.parameters, &averages)?;
+        plans::write_parameters(device, stage.plan, &self.parameters, &averages)?;
         let result = work(device);
-        plans::write_parameters(device, &self.parameters, &own)?;
+        plans::write_parameters(device, stage.plan, &self.parameters, &own)?;
         result
     }
 
@@ -322,9 +322,9 @@ impl<'a> Session<'a> {
         let values = |parameter: &Parameter| {
             let average = average_of(&parameter.name);
             if kept == 0.0 || !stage.states().any(|state| *state == average) {
-                return device.read_state(&parameter.name);
+                return device.read_state(stage.plan, &parameter.name);
             }
-            let values = device.read_state(&average)?;
+            let values = device.read_state(stage.plan, &average)?;
             Ok(values.into_iter().map(|value| (f64::from(value) / kept) as f32).collect())
         };
         self.parameters.iter().map(values).collect()
@@ -378,7 +378,7 @@ impl<'a> Session<'a> {
     fn save(&mut self, device: &dyn Device, stage: &Stage) -> Result<()> {
         self.count_time();
         self.save_weights(device, stage, &self.run.last())?;
-        let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(name)?)));
+        let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(stage.plan, name)?)));
         let states = states.collect::<Result<_>>()?;
         let (identity, progress) = (self.identity.clone(), self.progress.clone());
         self.run.write_checkpoint(&Checkpoint { identity, progress, states })
@@ -389,9 +389,9 @@ impl<'a> Session<'a> {
     }
 
     /// Whether every parameter is a finite number.
-    fn is_finite(&self, device: &dyn Device) -> Result<bool> {
+    fn is_finite(&self, device: &dyn Device, stage: &Stage) -> Result<bool> {
         for parameter in &self.parameters {
-            if !device.read_state(&parameter.name)?.iter().all(|value| value.is_finite()) {
+            if !device.read_state(stage.plan, &parameter.name)?.iter().all(|value| value.is_finite()) {
                 return Ok(false);
             }
         }

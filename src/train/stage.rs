@@ -2,16 +2,18 @@
 //! it, and knows nothing of what is in the plan.
 
 use super::checkpoint::Progress;
-use super::evaluate::Evaluator;
+use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::Feed;
 use super::plans::Totals;
 use super::settings::Settings;
 use super::{probe, score};
 use crate::console;
+use crate::data::Images;
 use crate::error::Result;
 use crate::exec::{Device, PlanId};
 use crate::graph::Graph;
 use crate::kernels::rng::{self, Stream};
+use crate::models::Spec;
 use crate::nn::Parameter;
 use crate::report::EpochMetrics;
 use crate::text::bytes;
@@ -81,7 +83,7 @@ impl Course {
 
 /// A training plan that is loaded on a device.
 pub struct Stage {
-    plan: PlanId,
+    pub(super) plan: PlanId,
     feed: Feed,
     /// Whether what lies before the classifier has a rate of its own.
     two_rates: bool,
@@ -94,18 +96,18 @@ pub struct Stage {
 impl Stage {
     /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`, `rate`,
     /// `loss_gradient`, perhaps `backbone_rate`, and those that `feed` writes, and with the output
-    /// `totals`. `parameters` are the model's, trained by this plan or not. The pictures that the
-    /// plan reads are for the caller to write.
+    /// `totals`. `parameters` are the model's, trained by this plan or not; if there is a plan
+    /// `beside`, they are its own. The pictures that the plan reads are for the caller to write.
     ///
     /// # Errors
     /// If the device cannot take the plan.
     pub fn load(
         device: &mut dyn Device,
+        beside: Option<PlanId>,
         graph: &Graph,
         parameters: &[Parameter],
         feed: Feed,
         course: Course,
-        validation: Option<Evaluator>,
     ) -> Result<Stage> {
         let plan = device.plan(graph)?;
         let (operations, steps) = (graph.nodes().len(), plan.steps.len());
@@ -117,10 +119,33 @@ impl Stage {
         let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
         let two_rates = plan.inputs.iter().any(|input| input.name == "backbone_rate");
-        let plan = device.load_plan(plan)?;
+        let plan = device.load_plan(plan, beside)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
         device.record(plan, &["totals"])?;
-        Ok(Stage { plan, feed, two_rates, states, course, validation })
+        Ok(Stage { plan, feed, two_rates, states, course, validation: None })
+    }
+
+    /// Validates on these images, if there are any, after every epoch.
+    ///
+    /// # Errors
+    /// As for [`Evaluator::new`].
+    pub fn validate_on(&mut self, device: &mut dyn Device, spec: &Spec, images: &Images) -> Result<()> {
+        if !images.is_empty() {
+            let beside = Some(self.plan);
+            self.validation = Some(Evaluator::new(device, beside, spec, "validation", images, BATCH_SIZE)?);
+        }
+        Ok(())
+    }
+
+    /// Gives the device back what it took.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn unload(self, device: &mut dyn Device) -> Result<()> {
+        if let Some(validation) = self.validation {
+            validation.unload(device)?;
+        }
+        device.unload(self.plan)
     }
 
     /// Names of the states that a checkpoint must hold besides the model's parameters.
@@ -130,9 +155,9 @@ impl Stage {
 
     /// Sets these states to what they are before the first step.
     pub(super) fn clear(&self, device: &mut dyn Device) -> Result<()> {
-        self.states
-            .iter()
-            .try_for_each(|(name, len)| device.write_state(name, vec![0.0f32; *len].as_slice().into()))
+        self.states.iter().try_for_each(|(name, len)| {
+            device.write_state(self.plan, name, vec![0.0f32; *len].as_slice().into())
+        })
     }
 
     /// Prepares the epoch that `progress` is in.

@@ -7,9 +7,9 @@ use cifar_engine::graph::rewrite::Rule;
 
 /// What is done around the runs of a device.
 pub trait Hook<D> {
-    fn before(&mut self, device: &mut D) -> Result<()>;
+    fn before(&mut self, device: &mut D, plan: PlanId) -> Result<()>;
 
-    fn after(&mut self, _: &mut D) -> Result<()> {
+    fn after(&mut self, _: &mut D, _plan: PlanId) -> Result<()> {
         Ok(())
     }
 
@@ -23,7 +23,7 @@ pub struct Hooked<D, H> {
     pub hook: H,
 }
 
-impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
+impl<D: Device, H: Hook<D> + Send> Device for Hooked<D, H> {
     fn name(&self) -> String {
         self.device.name()
     }
@@ -32,14 +32,18 @@ impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
         self.device.rules()
     }
 
-    fn load_plan(&mut self, plan: Plan) -> Result<PlanId> {
-        self.device.load_plan(plan)
+    fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId> {
+        self.device.load_plan(plan, beside)
+    }
+
+    fn unload(&mut self, plan: PlanId) -> Result<()> {
+        self.device.unload(plan)
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
-        self.hook.before(&mut self.device)?;
+        self.hook.before(&mut self.device, plan)?;
         self.device.run(plan)?;
-        self.hook.after(&mut self.device)
+        self.hook.after(&mut self.device, plan)
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
@@ -71,15 +75,15 @@ impl<D: Device, H: Hook<D>> Device for Hooked<D, H> {
         self.device.read(plan, output)
     }
 
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        self.device.write_state(name, data)
+    fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {
+        self.device.write_state(plan, name, data)
     }
 
-    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        self.device.read_state(name)
+    fn read_state(&self, plan: PlanId, name: &str) -> Result<Vec<f32>> {
+        self.device.read_state(plan, name)
     }
 
-    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>> {
-        self.device.read_state_u32(name)
+    fn read_state_u32(&self, plan: PlanId, name: &str) -> Result<Vec<u32>> {
+        self.device.read_state_u32(plan, name)
     }
 }

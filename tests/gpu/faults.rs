@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use cifar_engine::data::{self, Dataset};
 use cifar_engine::error::Result;
-use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::Adapter;
+use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::evaluate::Trained;
 use cifar_engine::train::optimizers::sgd::SGD;
@@ -25,7 +25,7 @@ use super::common::program::Bench;
 struct LostAfter(usize);
 
 impl Hook<Gpu> for LostAfter {
-    fn before(&mut self, gpu: &mut Gpu) -> Result<()> {
+    fn before(&mut self, gpu: &mut Gpu, _: PlanId) -> Result<()> {
         if self.0 == 0 {
             gpu.destroy();
         }

@@ -8,7 +8,7 @@ mod parity;
 mod steps;
 mod training;
 
-use cifar_engine::exec::Device;
+use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::nn::Parameter;
@@ -52,11 +52,11 @@ impl Training {
         plans::training(&self.spec, &self.settings, IMAGES).unwrap()
     }
 
-    /// Gives a device that has loaded a training plan the pictures and the initial weights.
-    fn prepare(&self, device: &mut dyn Device, parameters: &[Parameter]) {
-        plans::upload(device, "train", &self.images).unwrap();
+    /// Gives a training plan on a device the pictures and the initial weights.
+    fn prepare(&self, device: &mut dyn Device, plan: PlanId, parameters: &[Parameter]) {
+        plans::upload(device, plan, "train", &self.images).unwrap();
         let values = plans::initial_values(parameters, self.settings.seed);
-        plans::write_parameters(device, parameters, &values).unwrap();
+        plans::write_parameters(device, plan, parameters, &values).unwrap();
     }
 
     /// The pictures of a step.

@@ -39,19 +39,20 @@ fn training(model: &'static Architecture, optimizer: &'static Optimizer) -> Trai
 }
 
 /// What a state holds, numbers as their bits.
-fn state_bits(device: &dyn Device, name: &str) -> impl Iterator<Item = u32> + use<> {
-    let numbers = device.read_state(name).map(|numbers| numbers.into_iter().map(f32::to_bits).collect());
-    numbers.or_else(|_| device.read_state_u32(name)).unwrap().into_iter()
+fn state_bits(device: &dyn Device, plan: PlanId, name: &str) -> impl Iterator<Item = u32> + use<> {
+    let numbers =
+        device.read_state(plan, name).map(|numbers| numbers.into_iter().map(f32::to_bits).collect());
+    numbers.or_else(|_| device.read_state_u32(plan, name)).unwrap().into_iter()
 }
 
 /// The contents of a plan's memory before its first step; integers as the bits of floats.
 fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
     let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
     let program = training.program();
-    cpu.load_plan(plan.clone()).unwrap();
-    training.prepare(&mut cpu, &program.parameters);
+    let id = cpu.load_plan(plan.clone(), None).unwrap();
+    training.prepare(&mut cpu, id, &program.parameters);
     let state = |(i, (name, _)): (usize, &(String, _))| {
-        (Place::State(i), state_bits(&cpu, name).map(f32::from_bits).collect())
+        (Place::State(i), state_bits(&cpu, id, name).map(f32::from_bits).collect())
     };
     let mut memory: HashMap<Place, Vec<f32>> = plan.states.iter().enumerate().map(state).collect();
     for port in &plan.inputs {
@@ -91,7 +92,7 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
     let mut memory = memory(training, plan);
     for (index, step) in plan.steps.iter().enumerate() {
         let single = steps::alone(step);
-        let ids: [PlanId; 2] = [cpu.load_plan(single.clone()).unwrap(), gpu.load_plan(single).unwrap()];
+        let ids = [cpu.load_plan(single.clone(), None).unwrap(), gpu.load_plan(single, None).unwrap()];
         let input =
             |(place, ty): (&Place, &cifar_engine::tensor::TensorType)| memory[place][..ty.len()].to_vec();
         let inputs: Vec<Vec<f32>> = step.inputs.iter().zip(&step.types.inputs).map(input).collect();
@@ -173,13 +174,13 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
     let mut gpu = gpu::open()?;
     let program = training.program();
     let whole = steps::with_states(&gpu.plan(&program.graph).unwrap());
-    let id = gpu.load_plan(whole.clone()).unwrap();
+    let id = gpu.load_plan(whole.clone(), None).unwrap();
     let mut order = vec![id];
     if one_by_one {
         let single = |step: &Step| Plan { steps: vec![step.clone()], constants: 0, ..whole.clone() };
-        order = whole.steps.iter().map(|step| gpu.load_plan(single(step)).unwrap()).collect();
+        order = whole.steps.iter().map(|step| gpu.load_plan(single(step), Some(id)).unwrap()).collect();
     }
-    training.prepare(&mut gpu, &program.parameters);
+    training.prepare(&mut gpu, id, &program.parameters);
     gpu.write(id, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     gpu.write(id, "rate", [0.01f32].as_slice().into()).unwrap();
     for step in 0..3 {
@@ -192,7 +193,7 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
             }
         }
     }
-    let state = |(name, _): &(String, _)| state_bits(&gpu, name).collect();
+    let state = |(name, _): &(String, _)| state_bits(&gpu, id, name).collect();
     Some(whole.states.iter().map(state).collect())
 }
 

@@ -28,7 +28,7 @@ const PIXEL_TOLERANCE: f32 = 1e-5;
 fn load(device: &mut dyn Device, training: &Training) -> PlanId {
     let program = training.program();
     let plan = device.load(&program.graph).unwrap();
-    training.prepare(device, &program.parameters);
+    training.prepare(device, plan, &program.parameters);
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     device.record(plan, &["totals"]).unwrap();
     plan
@@ -75,7 +75,8 @@ fn both_devices_see_the_same_batches() {
     let plan = gpu.plan(&training.program().graph).unwrap();
     let step = plan.steps.iter().find(|step| step.op.name() == "augment").unwrap();
     let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
-    let ids = [cpu.load_plan(steps::alone(step)).unwrap(), gpu.load_plan(steps::alone(step)).unwrap()];
+    let ids =
+        [cpu.load_plan(steps::alone(step), None).unwrap(), gpu.load_plan(steps::alone(step), None).unwrap()];
     let words = |words: &[u32]| words.iter().map(|&word| f32::from_bits(word)).collect::<Vec<f32>>();
     let pixels: &[u32] = bytemuck::cast_slice(&training.images.pixels);
     let mut known: Option<Vec<f32>> = None;
@@ -101,7 +102,7 @@ fn memory_is_flat_over_three_epochs() {
     let plan = load(&mut gpu, &training);
     let parameters = training.program().parameters;
     let few = training.images.subset(&[1, 2, 3, 4, 5, 6, 7]);
-    let validation = Evaluator::new(&mut gpu, &training.spec, "validation", &few, 4).unwrap();
+    let validation = Evaluator::new(&mut gpu, Some(plan), &training.spec, "validation", &few, 4).unwrap();
     let mut allocated = Vec::new();
     for epoch in 0..3 {
         for step in 0..4 {
@@ -110,7 +111,7 @@ fn memory_is_flat_over_three_epochs() {
         }
         validation.run(&mut gpu, |_, _| true).unwrap();
         for parameter in &parameters {
-            gpu.read_state(&parameter.name).unwrap();
+            gpu.read_state(plan, &parameter.name).unwrap();
         }
         gpu.wait().unwrap();
         allocated.push(gpu.allocated());
@@ -130,7 +131,7 @@ fn check_records(device: &mut dyn Device, every: usize) {
     let four = graph.apply1(Add, &[double, double]).unwrap();
     graph.output("double", double);
     graph.output("four", four);
-    let plan = device.load_plan(Plan::compile(&graph).unwrap()).unwrap();
+    let plan = device.load_plan(Plan::compile(&graph).unwrap(), None).unwrap();
     device.record(plan, &["four", "double"]).unwrap();
     let mut found = Vec::new();
     for run in 0..40 {

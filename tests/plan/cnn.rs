@@ -169,13 +169,13 @@ fn numbers(len: usize, seed: u32) -> Vec<f32> {
 /// A few training steps; returns every output, step by step, and then the parameters.
 fn trained(network: &Network, size: &Size, isa: Isa, threads: usize) -> Vec<f32> {
     let mut cpu = Cpu::new(threads, isa).unwrap();
-    let plan = cpu.load_plan(plan(network)).unwrap();
+    let plan = cpu.load_plan(plan(network), None).unwrap();
     for (index, parameter) in network.parameters.iter().enumerate() {
         let values = match parameter.name.ends_with("running_var") {
             true => vec![1.0; parameter.shape.len()],
             false => numbers(parameter.shape.len(), index as u32),
         };
-        cpu.write_state(&parameter.name, Data::F32(&values)).unwrap();
+        cpu.write_state(plan, &parameter.name, Data::F32(&values)).unwrap();
     }
     let mut found = Vec::new();
     for step in 0..3 {
@@ -186,7 +186,7 @@ fn trained(network: &Network, size: &Size, isa: Isa, threads: usize) -> Vec<f32>
         }
     }
     for parameter in &network.parameters {
-        found.extend(cpu.read_state(&parameter.name).unwrap());
+        found.extend(cpu.read_state(plan, &parameter.name).unwrap());
     }
     assert!(found.iter().all(|value| value.is_finite()));
     found

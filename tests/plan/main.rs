@@ -42,13 +42,13 @@ fn start_values(graph: &Graph) -> Values {
 fn check_numbers(graph: &Graph, plan: &Plan) -> Result<(), String> {
     let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|&v| v as f32).collect() };
     let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
-    let id = cpu.load_plan(plan.clone()).unwrap();
+    let id = cpu.load_plan(plan.clone(), None).unwrap();
     let mut given = start_values(graph);
     for (&value, values) in &given {
         let values = single(values);
         match graph.source(value) {
             Source::Input => cpu.write(id, graph.name(value), Data::F32(&values)).unwrap(),
-            _ => cpu.write_state(graph.name(value), Data::F32(&values)).unwrap(),
+            _ => cpu.write_state(id, graph.name(value), Data::F32(&values)).unwrap(),
         }
     }
     for run in 0..2 {
@@ -64,7 +64,7 @@ fn check_numbers(graph: &Graph, plan: &Plan) -> Result<(), String> {
             given.insert(*state, values[value].clone());
         }
         for (&value, values) in given.iter().filter(|(v, _)| graph.source(**v) == Source::State) {
-            if cpu.read_state(graph.name(value)).unwrap() != single(values) {
+            if cpu.read_state(id, graph.name(value)).unwrap() != single(values) {
                 return Err(format!("run {run}: state {} differs", graph.name(value)));
             }
         }

@@ -15,7 +15,8 @@ mod tiles;
 use std::time::Instant;
 
 use super::fit::check_memory;
-use super::{Data, Device, Names, PlanId, Plans, Written, check, port};
+use super::plans::{Loaded, Plans, port};
+use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::Rule;
@@ -32,12 +33,9 @@ use tiles::Segment;
 pub struct Cpu {
     isa: Isa,
     crew: Crew,
-    states: Vec<Buffer>,
-    names: Names,
-    plans: Plans<Loaded>,
+    plans: Plans<Program, Buffer>,
+    /// For the steps that run one after the other, of whatever plan.
     scratch: Buffer,
-    /// Rises whenever a state is written.
-    version: u64,
 }
 
 /// What the steps of a plan do, and how much memory that takes.
@@ -53,18 +51,15 @@ struct Lowered {
     scratch: usize,
 }
 
-struct Loaded {
-    plan: Plan,
+/// A plan, ready to run.
+struct Program {
     work: Vec<CpuStep>,
     segments: Vec<Segment>,
     slots: Vec<Buffer>,
     /// Of each step, its weights as it would rather have them, where they are constant.
     packed: Vec<Buffer>,
-    written: Written,
-    /// The version of the states that the constants were computed from; 0 before the first run.
-    constants_of: u64,
-    /// The device's number for each of the plan's states.
-    states: Vec<usize>,
+    /// Elements for the steps that run one after the other.
+    scratch: usize,
     /// The outputs that every run records: where they are, and their elements.
     recorded: Vec<(Place, usize)>,
     /// What was recorded and not collected yet.
@@ -105,6 +100,14 @@ impl Lowered {
         let own = self.slots.iter().chain(&self.packed).sum::<usize>() + self.scratch;
         plan.state_bytes() + 4 * (own + workers.sum::<usize>())
     }
+
+    /// Gives it its memory.
+    fn allocate(self, plan: &Plan, threads: usize) -> Program {
+        let Lowered { work, mut segments, slots, packed, scratch } = self;
+        segments.iter_mut().for_each(|segment| segment.allocate(plan, &slots, threads));
+        let [slots, packed] = [slots, packed].map(|lens| lens.into_iter().map(Buffer::zeroed).collect());
+        Program { work, segments, slots, packed, scratch, recorded: Vec::new(), records: Vec::new() }
+    }
 }
 
 impl Cpu {
@@ -117,8 +120,7 @@ impl Cpu {
             return Err(Error::Failed(format!("this machine does not have the instruction set {isa}")));
         }
         let crew = Crew::new(threads)?;
-        let (states, names, plans) = (Vec::new(), Names::default(), Plans::new());
-        Ok(Cpu { isa, crew, states, names, plans, scratch: Buffer::default(), version: 1 })
+        Ok(Cpu { isa, crew, plans: Plans::new(), scratch: Buffer::default() })
     }
 
     /// Number of threads that a run uses.
@@ -135,26 +137,17 @@ impl Cpu {
         Lowered::new(plan, CpuTarget { isa: self.isa, threads: self.threads() })
     }
 
-    fn state_index(&mut self, name: &str, ty: &TensorType) -> Result<usize> {
-        let index = self.names.number(name, ty)?;
-        if index == self.states.len() {
-            self.states.push(Buffer::zeroed(ty.len()));
-        }
-        Ok(index)
-    }
-
     /// Calls `visit` after every step of one run, with the step and the seconds it took: for
     /// profiles and step-by-step checks. After a segment it is called once all of its steps are
     /// done.
     ///
     /// # Errors
-    /// If an input was never written.
+    /// As for [`Device::run`].
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
-        let Loaded { plan, work, segments, slots, packed, written, constants_of, states, recorded, records } =
-            self.plans.get_mut(plan)?;
-        written.check(plan)?;
-        let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
-        let (scratch, stale) = (&mut self.scratch, *constants_of != self.version);
+        let (Loaded { plan, states: of_plan, own, .. }, states, stale) = self.plans.start(plan)?;
+        let Program { work, segments, slots, packed, recorded, records, .. } = own;
+        let memory = &mut Memory { slots, states: &mut states.buffers, of_plan };
+        let scratch = &mut self.scratch;
         self.crew.run(|| {
             let mut next = if stale { 0 } else { plan.constants };
             while let Some(step) = plan.steps.get(next) {
@@ -175,8 +168,6 @@ impl Cpu {
                 next = steps.end;
             }
         });
-        self.version += u64::from(plan.written_states().next().is_some());
-        *constants_of = self.version;
         for (place, len) in recorded {
             records.extend_from_slice(&memory.get(*place).f32()[..*len]);
         }
@@ -290,32 +281,26 @@ impl Device for Cpu {
         rules::RULES
     }
 
-    fn load_plan(&mut self, plan: Plan) -> Result<PlanId> {
+    fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId> {
         let lowered = self.lower(&plan);
         check_memory(&plan, lowered.bytes(&plan, self.threads()))?;
-        let states: Result<Vec<usize>> =
-            plan.states.iter().map(|(name, ty)| self.state_index(name, ty)).collect();
-        let states = states?;
-        let Lowered { work, mut segments, slots, packed, scratch } = lowered;
-        if scratch > self.scratch.len() {
-            self.scratch = Buffer::zeroed(scratch);
+        let needed = lowered.scratch;
+        let allocate = |_: &str, ty: &TensorType| Ok(Buffer::zeroed(ty.len()));
+        let threads = self.crew.threads();
+        let id = self.plans.load(plan, beside, allocate, |plan, _, _| Ok(lowered.allocate(plan, threads)))?;
+        if needed > self.scratch.len() {
+            self.scratch = Buffer::zeroed(needed);
         }
-        segments.iter_mut().for_each(|segment| segment.allocate(&plan, &slots, self.crew.threads()));
-        let [slots, packed] = [slots, packed].map(|lens| lens.into_iter().map(Buffer::zeroed).collect());
-        let (constants_of, recorded, records) = (0, Vec::new(), Vec::new());
-        let written = Written::none(&plan);
-        Ok(self.plans.push(Loaded {
-            plan,
-            work,
-            segments,
-            slots,
-            packed,
-            written,
-            constants_of,
-            states,
-            recorded,
-            records,
-        }))
+        Ok(id)
+    }
+
+    fn unload(&mut self, plan: PlanId) -> Result<()> {
+        self.plans.unload(plan)?;
+        let needed = self.plans.all().map(|loaded| loaded.own.scratch).max().unwrap_or(0);
+        if needed < self.scratch.len() {
+            self.scratch = Buffer::zeroed(needed);
+        }
+        Ok(())
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
@@ -329,21 +314,22 @@ impl Device for Cpu {
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
         let mut seconds = Vec::new();
         self.run_with(plan, |index, _, taken| seconds.push((index, taken)))?;
-        let steps = &self.plans.get(plan)?.plan.steps;
+        let steps = &self.plans.get(plan)?.0.plan.steps;
         seconds.into_iter().for_each(|(index, seconds)| visit(index, &steps[index], seconds));
         Ok(())
     }
 
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
-        let Loaded { plan, recorded, .. } = self.plans.get_mut(plan)?;
-        let ports =
-            outputs.iter().map(|name| port(&plan.outputs, name).map(|port| (port.place, port.ty.len())));
-        *recorded = ports.collect::<Result<_>>()?;
+        let (loaded, _) = self.plans.get_mut(plan)?;
+        let ports = outputs
+            .iter()
+            .map(|name| port(&loaded.plan.outputs, name).map(|port| (port.place, port.ty.len())));
+        loaded.own.recorded = ports.collect::<Result<_>>()?;
         Ok(())
     }
 
     fn collect(&mut self, plan: PlanId, _all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
-        let Loaded { recorded, records, .. } = self.plans.get_mut(plan)?;
+        let Program { recorded, records, .. } = &mut self.plans.get_mut(plan)?.0.own;
         let len = recorded.iter().map(|(_, len)| len).sum();
         if !records.is_empty() {
             records.chunks_exact(len).for_each(visit);
@@ -357,46 +343,51 @@ impl Device for Cpu {
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        let Loaded { plan, slots, states, written, .. } = self.plans.get_mut(plan)?;
-        let Port { ty, place, .. } = port(&plan.inputs, input)?;
+        let (loaded, states) = self.plans.get_mut(plan)?;
+        let Port { ty, place, .. } = port(&loaded.plan.inputs, input)?;
         check(input, ty, data)?;
-        written.note(plan, input);
-        let memory = &mut Memory { slots, states: &mut self.states, of_plan: states };
-        copy_in(input, ty, memory.get_mut(*place), data)
+        let buffer = match *place {
+            Place::Slot(slot) => &mut loaded.own.slots[slot],
+            Place::State(state) => &mut states.buffers[loaded.states[state]],
+        };
+        copy_in(buffer, data);
+        loaded.wrote(input, states);
+        Ok(())
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        let Loaded { plan, slots, states, .. } = self.plans.get(plan)?;
-        let Port { ty, place, .. } = port(&plan.outputs, output)?;
+        let (loaded, states) = self.plans.get(plan)?;
+        let Port { ty, place, .. } = port(&loaded.plan.outputs, output)?;
         let buffer = match *place {
-            Place::Slot(slot) => &slots[slot],
-            Place::State(state) => &self.states[states[state]],
+            Place::Slot(slot) => &loaded.own.slots[slot],
+            Place::State(state) => &states.buffers[loaded.states[state]],
         };
         Ok(buffer.f32()[..ty.len()].to_vec())
     }
 
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        let (index, ty) = self.names.find(name)?;
-        self.version += 1;
-        copy_in(name, ty, &mut self.states[index], data)
+    fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {
+        let (_, states) = self.plans.get_mut(plan)?;
+        let (number, ty) = states.find(name)?;
+        check(name, ty, data)?;
+        copy_in(&mut states.buffers[number], data);
+        states.wrote(number);
+        Ok(())
     }
 
-    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        let (index, _) = self.names.find_of(name, DType::F32)?;
-        Ok(self.states[index].f32().to_vec())
+    fn read_state(&self, plan: PlanId, name: &str) -> Result<Vec<f32>> {
+        let (_, states) = self.plans.get(plan)?;
+        Ok(states.buffers[states.find_of(name, DType::F32)?.0].f32().to_vec())
     }
 
-    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>> {
-        let (index, _) = self.names.find_of(name, DType::U32)?;
-        Ok(self.states[index].u32().to_vec())
+    fn read_state_u32(&self, plan: PlanId, name: &str) -> Result<Vec<u32>> {
+        let (_, states) = self.plans.get(plan)?;
+        Ok(states.buffers[states.find_of(name, DType::U32)?.0].u32().to_vec())
     }
 }
 
-fn copy_in(name: &str, ty: &TensorType, buffer: &mut Buffer, data: Data) -> Result<()> {
-    check(name, ty, data)?;
+fn copy_in(buffer: &mut Buffer, data: Data) {
     match data {
         Data::F32(data) => buffer.f32_mut()[..data.len()].copy_from_slice(data),
         Data::U32(data) => buffer.u32_mut()[..data.len()].copy_from_slice(data),
     }
-    Ok(())
 }

@@ -22,14 +22,15 @@ mod program;
 mod readback;
 
 use super::fit::size;
+use super::plans::{Loaded, Plans, States, port};
 use super::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
-use super::{Data, Device, Names, PlanId, Plans, check, port};
+use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::ops::dispatch::{Dispatch, Dispatches};
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorType};
 use adapter::Adapter;
 use context::Context;
 use limits::check_plan;
@@ -47,12 +48,8 @@ pub struct Gpu {
     name: String,
     context: Context,
     pipelines: Pipelines,
-    states: Vec<wgpu::Buffer>,
-    names: Names,
-    programs: Plans<Program>,
-    /// Rises whenever a state is written.
-    version: u64,
-    on_compile: Box<dyn Fn(usize, Duration)>,
+    plans: Plans<Program, wgpu::Buffer>,
+    on_compile: Box<dyn Fn(usize, Duration) + Send>,
 }
 
 impl Gpu {
@@ -66,17 +63,14 @@ impl Gpu {
             name: format!("gpu, {} ({})", about.name, about.interface),
             context: Context::open(adapter)?,
             pipelines: Pipelines::default(),
-            states: Vec::new(),
-            names: Names::default(),
-            programs: Plans::new(),
-            version: 1,
+            plans: Plans::new(),
             on_compile: Box::new(|_, _| ()),
         })
     }
 
     /// Calls `tell` whenever shaders have been compiled, with the number of pipelines and the time
     /// it took.
-    pub fn on_compile(&mut self, tell: impl Fn(usize, Duration) + 'static) {
+    pub fn on_compile(&mut self, tell: impl Fn(usize, Duration) + Send + 'static) {
         self.on_compile = Box::new(tell);
     }
 
@@ -94,25 +88,6 @@ impl Gpu {
         let _ = self.context.poll(PollType::wait_indefinitely());
     }
 
-    fn allocate(&mut self, plan: Plan, work: &[Dispatches]) -> Result<Program> {
-        let states = self.state_indices(&plan)?;
-        Program::new(&self.context, &self.pipelines, plan, work, states, &self.states)
-    }
-
-    /// The device's number for each of the plan's states; new ones are created.
-    fn state_indices(&mut self, plan: &Plan) -> Result<Vec<usize>> {
-        let mut indices = Vec::new();
-        for (name, ty) in &plan.states {
-            let index = self.names.number(name, ty)?;
-            if index == self.states.len() {
-                self.states.push(self.context.storage(name, ty.bytes()));
-                self.context.check()?;
-            }
-            indices.push(index);
-        }
-        Ok(indices)
-    }
-
     fn compile(&mut self, work: &[Dispatches]) -> Result<()> {
         let begin = Instant::now();
         let dispatches: Vec<&Dispatch> = work.iter().flat_map(|work| &work.list).collect();
@@ -125,12 +100,16 @@ impl Gpu {
         }
         Ok(())
     }
+}
 
-    fn buffer<'a>(&'a self, program: &'a Program, place: Place) -> &'a wgpu::Buffer {
-        match place {
-            Place::Slot(slot) => &program.slots[slot],
-            Place::State(state) => &self.states[program.states[state]],
-        }
+fn buffer<'a>(
+    loaded: &'a Loaded<Program>,
+    states: &'a States<wgpu::Buffer>,
+    place: Place,
+) -> &'a wgpu::Buffer {
+    match place {
+        Place::Slot(slot) => &loaded.own.slots[slot],
+        Place::State(state) => &states.buffers[loaded.states[state]],
     }
 }
 
@@ -143,18 +122,31 @@ impl Device for Gpu {
         RULES
     }
 
-    fn load_plan(&mut self, plan: Plan) -> Result<PlanId> {
+    fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId> {
         let work = dispatches(&plan);
         check_shaders(&plan, &work)?;
         check_plan(&plan, &work, &self.context.device.limits())?;
         self.compile(&work)?;
         let planned = size(self.planned_bytes(&plan));
-        let program = self.allocate(plan, &work);
-        let program = program.map_err(|error| match self.context.check() {
+        let Gpu { plans, context, pipelines, .. } = self;
+        let allocate = |name: &str, ty: &TensorType| {
+            let buffer = context.storage(name, ty.bytes());
+            context.check().map(|()| buffer)
+        };
+        let loaded = plans.load(plan, beside, allocate, |plan, states, buffers| {
+            Program::new(context, pipelines, plan, &work, states, buffers)
+        });
+        loaded.map_err(|error| match context.check() {
             Ok(()) => error,
             Err(fault) => Error::Failed(format!("{fault} (the plan needs {planned})")),
-        })?;
-        Ok(self.programs.push(program))
+        })
+    }
+
+    fn unload(&mut self, plan: PlanId) -> Result<()> {
+        self.plans.unload(plan)?;
+        // What was written and never run is under way still; then the driver gives everything back.
+        self.context.queue.submit([]);
+        self.wait()
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
@@ -163,40 +155,32 @@ impl Device for Gpu {
     }
 
     fn profile(&mut self, plan: PlanId, visit: &mut dyn FnMut(usize, &Step, f64)) -> Result<()> {
-        let program = self.programs.get(plan)?;
-        let seconds = profile::profile(&self.context, program)?;
-        program
-            .plan
-            .steps
-            .iter()
-            .zip(seconds)
-            .enumerate()
-            .for_each(|(i, (step, seconds))| visit(i, step, seconds));
+        let (Loaded { plan, own, .. }, ..) = self.plans.start(plan)?;
+        let seconds = profile::profile(&self.context, own)?;
+        let steps = plan.steps.iter().zip(seconds).enumerate();
+        steps.for_each(|(index, (step, seconds))| visit(index, step, seconds));
         Ok(())
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
-        let program = self.programs.get_mut(plan)?;
-        program.written.check(&program.plan)?;
-        let stale = program.constants_of != self.version;
-        self.version += u64::from(program.plan.written_states().next().is_some());
-        program.constants_of = self.version;
-        program.run(&self.context, stale)
+        let (Loaded { plan, own, .. }, _, stale) = self.plans.start(plan)?;
+        own.run(&self.context, if stale { 0 } else { plan.constants })
     }
 
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
-        let program = self.programs.get(plan)?;
+        let (loaded, states) = self.plans.get_mut(plan)?;
         let output = |name: &&str| {
-            let Port { ty, place, .. } = port(&program.plan.outputs, name)?;
-            Ok((self.buffer(program, *place).clone(), ty.len()))
+            let Port { ty, place, .. } = port(&loaded.plan.outputs, name)?;
+            Ok((buffer(loaded, states, *place).clone(), ty.len()))
         };
         let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
-        self.programs.get_mut(plan)?.readback = Readback::new(&self.context, outputs);
+        loaded.own.readback = Readback::new(&self.context, outputs);
         self.context.check()
     }
 
     fn collect(&mut self, plan: PlanId, all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
-        self.programs.get_mut(plan)?.readback.collect(&self.context, all, visit)
+        let (loaded, _) = self.plans.get_mut(plan)?;
+        loaded.own.readback.collect(&self.context, all, visit)
     }
 
     fn wait(&self) -> Result<()> {
@@ -204,36 +188,39 @@ impl Device for Gpu {
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
-        let program = self.programs.get_mut(plan)?;
-        program.written.note(&program.plan, input);
-        let program = self.programs.get(plan)?;
-        let Port { ty, place, .. } = port(&program.plan.inputs, input)?;
+        let (loaded, states) = self.plans.get_mut(plan)?;
+        let Port { ty, place, .. } = port(&loaded.plan.inputs, input)?;
         check(input, ty, data)?;
-        self.context.write(self.buffer(program, *place), bytes(data))
+        self.context.write(buffer(loaded, states, *place), bytes(data))?;
+        loaded.wrote(input, states);
+        Ok(())
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        let program = self.programs.get(plan)?;
-        let Port { ty, place, .. } = port(&program.plan.outputs, output)?;
-        self.context.read(self.buffer(program, *place), ty.bytes())
+        let (loaded, states) = self.plans.get(plan)?;
+        let Port { ty, place, .. } = port(&loaded.plan.outputs, output)?;
+        self.context.read(buffer(loaded, states, *place), ty.bytes())
     }
 
-    fn write_state(&mut self, name: &str, data: Data) -> Result<()> {
-        let (index, ty) = self.names.find(name)?;
+    fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {
+        let (_, states) = self.plans.get_mut(plan)?;
+        let (number, ty) = states.find(name)?;
         check(name, ty, data)?;
-        self.version += 1;
-        self.context.write(&self.states[index], bytes(data))
+        self.context.write(&states.buffers[number], bytes(data))?;
+        states.wrote(number);
+        Ok(())
     }
 
-    fn read_state(&self, name: &str) -> Result<Vec<f32>> {
-        let (index, ty) = self.names.find_of(name, DType::F32)?;
-        self.context.read(&self.states[index], ty.bytes())
+    fn read_state(&self, plan: PlanId, name: &str) -> Result<Vec<f32>> {
+        let (_, states) = self.plans.get(plan)?;
+        let (number, ty) = states.find_of(name, DType::F32)?;
+        self.context.read(&states.buffers[number], ty.bytes())
     }
 
-    fn read_state_u32(&self, name: &str) -> Result<Vec<u32>> {
-        let (index, ty) = self.names.find_of(name, DType::U32)?;
-        let bits = self.context.read(&self.states[index], ty.bytes())?;
-        Ok(bits.into_iter().map(f32::to_bits).collect())
+    fn read_state_u32(&self, plan: PlanId, name: &str) -> Result<Vec<u32>> {
+        let (_, states) = self.plans.get(plan)?;
+        let (number, ty) = states.find_of(name, DType::U32)?;
+        self.context.read(&states.buffers[number], ty.bytes())
     }
 }
 

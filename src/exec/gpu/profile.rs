@@ -17,7 +17,7 @@ const MAX_QUERIES: usize = 4096;
 
 /// Seconds of every step, of one run.
 pub fn profile(context: &Context, program: &Program) -> Result<Vec<f64>> {
-    let steps = program.plan.steps.len();
+    let steps = program.steps();
     if context.device.features().contains(Features::TIMESTAMP_QUERY) && 2 * steps <= MAX_QUERIES {
         by_timestamps(context, program, steps)
     } else {

@@ -1,4 +1,4 @@
-//! A plan, ready to run on a GPU: its memory, and a list of launches.
+//! A plan, ready to run on a GPU: its temporary memory, and a list of launches.
 
 use std::ops::Range;
 
@@ -11,21 +11,14 @@ use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use crate::error::Result;
-use crate::exec::Written;
 use crate::graph::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
 pub struct Program {
-    pub plan: Plan,
     pub slots: Vec<wgpu::Buffer>,
-    /// The device's number for each of the plan's states.
-    pub states: Vec<usize>,
     /// Of each step.
     launches: Vec<Vec<Launch>>,
     pub readback: Readback,
-    pub written: Written,
-    /// The version of the states that the constants were computed from; 0 before the first run.
-    pub constants_of: u64,
 }
 
 /// One dispatch, with everything it needs.
@@ -37,13 +30,13 @@ struct Launch {
 
 impl Program {
     /// Allocates the slots and binds the operands. `work` are the dispatches of each step,
-    /// compiled; `states` the device's numbers of the plan's states.
+    /// compiled; `states` say which of the `buffers` the plan's states are.
     pub fn new(
         context: &Context,
         pipelines: &Pipelines,
-        plan: Plan,
+        plan: &Plan,
         work: &[Dispatches],
-        states: Vec<usize>,
+        states: &[usize],
         buffers: &[wgpu::Buffer],
     ) -> Result<Program> {
         let memory = Memory {
@@ -57,18 +50,18 @@ impl Program {
             launches.push(work.list.iter().map(launch).collect());
             context.check()?;
         }
-        let slots = memory.slots;
-        let readback = Readback::default();
-        let written = Written::none(&plan);
-        Ok(Program { plan, slots, states, launches, readback, written, constants_of: 0 })
+        Ok(Program { slots: memory.slots, launches, readback: Readback::default() })
     }
 
-    /// Submits all steps, the constant ones only where they are asked for, without waiting for
-    /// them.
-    pub fn run(&mut self, context: &Context, constants: bool) -> Result<()> {
-        let first = if constants { 0 } else { self.plan.constants };
+    /// Steps of the plan.
+    pub fn steps(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// Submits the steps from `first` on, without waiting for them.
+    pub fn run(&mut self, context: &Context, first: usize) -> Result<()> {
         let mut encoder = context.device.create_command_encoder(&Default::default());
-        self.encode(&mut encoder.begin_compute_pass(&Default::default()), first..self.launches.len());
+        self.encode(&mut encoder.begin_compute_pass(&Default::default()), first..self.steps());
         let staging = self.readback.encode(context, &mut encoder)?;
         let run = context.queue.submit([encoder.finish()]);
         if let Some(staging) = staging {
