@@ -11,6 +11,7 @@
 
 mod border;
 mod chosen;
+mod colour;
 mod crop;
 mod cutout;
 mod flip;
@@ -28,7 +29,8 @@ pub use pick::Augment;
 pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
-pub const AUGMENTATIONS: &[Augmentation] = &[crop::CROP, FLIP, border::BORDER, SHIFT, cutout::CUTOUT];
+pub const AUGMENTATIONS: &[Augmentation] =
+    &[crop::CROP, FLIP, border::BORDER, SHIFT, colour::COLOUR, cutout::CUTOUT];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -122,5 +124,5 @@ fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
 
 /// Test cases of the ops in this folder.
 pub fn cases() -> Vec<Case> {
-    [pick::cases(), cutout::cases()].concat()
+    [pick::cases(), colour::cases(), cutout::cases()].concat()
 }

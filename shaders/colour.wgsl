@@ -1,0 +1,63 @@
+// Brightness, contrast and saturation of every image, in its order; a workgroup an image, whose invocations walk over
+// the pixels. Only the mean grey needs those of others.
+override SIZE: u32;
+override BATCH: u32;
+override STRENGTH: f32;
+override MEAN_R: f32;
+override MEAN_G: f32;
+override MEAN_B: f32;
+override STD_R: f32;
+override STD_G: f32;
+override STD_B: f32;
+
+@group(0) @binding(0) var<storage, read> step: array<u32>;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+
+// The share of each channel in the grey of a pixel.
+const GREY = vec3(0.2989, 0.587, 0.114);
+// What is changed: brightness is number 0.
+const CONTRAST = 1u;
+const SATURATION = 2u;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = group.x + group.y * groups.x;
+    if n >= BATCH {
+        return;
+    }
+    let numbers = image_draw(n, step[0], 3u);
+    let order = below(numbers.w, 6u);
+    for (var turn = 0u; turn < 3u; turn++) {
+        let kind = (order + turn * (1u + order / 3u)) % 3u;
+        let factor = 1.0 + STRENGTH * (2.0 * unit(numbers)[kind] - 1.0);
+        var sum = 0.0;
+        for (var at = local; at < SIZE * SIZE; at += 256u) {
+            sum += dot(GREY, pixel(n, at));
+        }
+        let mean = tree_sum(local, sum, 1u) / f32(SIZE * SIZE);
+        let of_image = select(0.0, mean, kind == CONTRAST);
+        for (var at = local; at < SIZE * SIZE; at += 256u) {
+            let old = pixel(n, at);
+            let origin = vec3(select(of_image, dot(GREY, old), kind == SATURATION));
+            set_pixel(n, at, clamp(origin + factor * (old - origin), vec3(0.0), vec3(255.0)));
+        }
+    }
+}
+
+// A pixel on the scale of its bytes.
+fn pixel(n: u32, at: u32) -> vec3<f32> {
+    let i = 3u * (n * SIZE * SIZE + at);
+    return vec3(x[i], x[i + 1u], x[i + 2u]) * vec3(STD_R, STD_G, STD_B) + vec3(MEAN_R, MEAN_G, MEAN_B);
+}
+
+fn set_pixel(n: u32, at: u32, bytes: vec3<f32>) {
+    let i = 3u * (n * SIZE * SIZE + at);
+    let value = (bytes - vec3(MEAN_R, MEAN_G, MEAN_B)) / vec3(STD_R, STD_G, STD_B);
+    x[i] = value.x;
+    x[i + 1u] = value.y;
+    x[i + 2u] = value.z;
+}
