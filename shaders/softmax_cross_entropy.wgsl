@@ -1,8 +1,11 @@
 // -sum over c  t[c] log softmax(z)[c] of every row, then the totals over rows.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
+// Of the second label, and the share of the first.
+@group(0) @binding(2) var<storage, read> others: array<u32>;
+@group(0) @binding(3) var<storage, read> shares: array<f32>;
 // Of every row: loss, whether the largest logit lies at the label, whether the row counts, whether it is broken.
-@group(0) @binding(2) var<storage, read_write> results: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> results: array<vec4<f32>>;
 
 @group(0) @binding(0) var<storage, read_write> rows: array<vec4<f32>>;
 // Floats, as bits: NaN is written where no shader could compute it.
@@ -42,17 +45,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     if lane == 0u && row < ROWS {
         let label = labels[row];
-        let known = label < CLASSES;
-        let at = min(label, CLASSES - 1u);
+        var known = label < CLASSES;
+        var main_label = label;
         let log_total = log(sums.x);
-        let log_own = logits[row * CLASSES + at] - best.value - log_total;
+        var log_own = logits[row * CLASSES + min(label, CLASSES - 1u)] - best.value - log_total;
+        if MIXED {
+            let other = others[row];
+            known = known && other < CLASSES;
+            let log_other = logits[row * CLASSES + min(other, CLASSES - 1u)] - best.value - log_total;
+            log_own = shares[row] * log_own + (1.0 - shares[row]) * log_other;
+            main_label = select(label, other, shares[row] < 0.5);
+        }
         let log_mean = sums.y / f32(CLASSES) - log_total;
         var result = -(1.0 - SMOOTHING) * log_own;
         if SMOOTHING > 0.0 {
             result -= SMOOTHING * log_mean;
         }
         let broken = sums.z > 0.0 || !known;
-        let counts = vec4(select(result, 0.0, broken), f32(best.at == label), 1.0, f32(broken));
+        let counts = vec4(select(result, 0.0, broken), f32(best.at == main_label), 1.0, f32(broken));
         results[row] = select(counts, vec4(0.0), label == IGNORE);
     }
 }

@@ -2,7 +2,9 @@
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 @group(0) @binding(2) var<storage, read> dloss: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dz: array<f32>;
+@group(0) @binding(3) var<storage, read> others: array<u32>;
+@group(0) @binding(4) var<storage, read> shares: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dz: array<f32>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -37,7 +39,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let scale = select(dloss[0] / sums.y, 0.0, label == IGNORE);
     for (var c = lane; c < end; c += LANES) {
         let at = row * CLASSES + c;
-        let share = SMOOTHING / f32(CLASSES) + select(0.0, 1.0 - SMOOTHING, c == label);
+        var hot = f32(c == label);
+        if MIXED {
+            hot = shares[row] * hot + (1.0 - shares[row]) * f32(c == others[row]);
+        }
+        let share = SMOOTHING / f32(CLASSES) + (1.0 - SMOOTHING) * hot;
         dz[at] = scale * (exp(logits[at] - best.value) / sums.x - share);
     }
 }

@@ -3,6 +3,8 @@ override ROWS: u32;
 override CLASSES: u32;
 override LANES: u32;
 override SMOOTHING: f32;
+// Whether rows have two labels.
+override MIXED: bool;
 
 // The label of a row that does not count.
 const IGNORE = 0xffffffffu;

@@ -2,6 +2,9 @@
 //! averaged over the rows whose label is not [`IGNORE`]:
 //!
 //! `loss = mean of -sum over c  t[c] log softmax(z)[c]`, with `t = (1 - s) onehot(label) + s / C`
+//!
+//! An image that is made of two has the labels of both: `onehot(label)` is then
+//! `share onehot(label) + (1 - share) onehot(other)`.
 
 use super::case::{Case, Fill};
 use super::softmax_cross_entropy_grad::SoftmaxCrossEntropyGrad;
@@ -10,32 +13,61 @@ use super::*;
 /// The label of a row that does not count: padding of a last, incomplete batch.
 pub const IGNORE: u32 = u32::MAX;
 
-/// Inputs: logits z `[N, C]`, labels `u32 [N]`. Outputs: the loss `[1]`, and `[3]`: the loss summed
-/// over rows, how many rows have their largest logit (the first of equals) at the label, how many
-/// count.
+/// Inputs: logits z `[N, C]`, labels `u32 [N]`, and for images made of two, the other labels
+/// `u32 [N]` and the shares of the first `[N]`. Outputs: the loss `[1]`, and `[3]`: the loss summed
+/// over rows, how many rows have their largest logit (the first of equals) at the label, of two at
+/// that of the larger share, how many count.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxCrossEntropy {
     /// In [0, 1).
     pub smoothing: f32,
 }
 
-/// The shape rule shared with the gradient.
-pub(crate) fn check(logits: &TensorType, labels: &TensorType) -> std::result::Result<(), String> {
-    let &[rows, classes] = logits.dims() else {
+/// The shape rule shared with the gradient, for logits, labels, and others and shares if there are
+/// any.
+pub(crate) fn check(inputs: &[&TensorType]) -> std::result::Result<(), String> {
+    let &[rows, classes] = inputs[0].dims() else {
         return Err("logits must be [N, C]".into());
     };
-    require(rows > 0 && classes > 0 && labels == &TensorType::u32([rows]), "labels must be u32[N], one a row")
+    let labels = TensorType::u32([rows]);
+    require(rows > 0 && classes > 0 && inputs[1] == &labels, "labels must be u32[N], one a row")?;
+    match inputs[2..] {
+        [] => Ok(()),
+        [others, shares] => require(
+            others == &labels && shares == &TensorType::f32([rows]),
+            "others must be u32[N] and shares f32[N], one a row",
+        ),
+        _ => Err("others and shares go together".into()),
+    }
+}
+
+/// The labels of a row, and the share of the first; where images are not made of two, its label
+/// twice.
+pub(crate) fn targets<'a>(
+    labels: &'a [u32],
+    others: &'a [u32],
+    shares: &'a [f32],
+) -> impl Iterator<Item = ([u32; 2], f32)> + 'a {
+    let pair = |(row, &label): (usize, &u32)| {
+        let share = shares.get(row).copied().unwrap_or(1.0);
+        ([label, others.get(row).copied().unwrap_or(label)], share)
+    };
+    labels.iter().enumerate().map(pair)
 }
 
 /// The constants of the shaders of both passes, and their workgroups.
-pub(crate) fn softmax(logits: &TensorType, smoothing: f32) -> (Vec<(&'static str, f64)>, [u32; 3]) {
+pub(crate) fn softmax(
+    logits: &TensorType,
+    smoothing: f32,
+    mixed: bool,
+) -> (Vec<(&'static str, f64)>, [u32; 3]) {
     let classes = logits.shape.last();
     let rows = logits.len() / classes;
     // So many invocations share a row.
     let lanes = classes.next_power_of_two().min(GROUP);
     let named = [("ROWS", rows), ("CLASSES", classes), ("LANES", lanes)];
     let mut constants = named.map(|(name, value)| (name, value as f64)).to_vec();
-    constants.push(("SMOOTHING", f64::from(smoothing)));
+    constants.extend([("SMOOTHING", f64::from(smoothing)), ("MIXED", f64::from(mixed))]);
     (constants, [rows.div_ceil(GROUP / lanes) as u32, 1, 1])
 }
 
@@ -45,8 +77,8 @@ impl Op for SoftmaxCrossEntropy {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [logits, labels] = expect(inputs)?;
-        check(logits, labels)?;
+        require(inputs.len() >= 2, "takes logits and labels")?;
+        check(inputs)?;
         Ok(vec![TensorType::f32([1]), TensorType::f32([3])])
     }
 
@@ -58,20 +90,27 @@ impl Op for SoftmaxCrossEntropy {
             ));
         };
         let op = SoftmaxCrossEntropyGrad { smoothing: self.smoothing };
-        Ok(vec![Some(graph.apply1(op, &[node.inputs[0], node.inputs[1], dloss])?), None])
+        let dz = graph.apply1(op, &[&[dloss], &node.inputs[..]].concat())?;
+        Ok([vec![Some(dz)], vec![None; node.inputs.len() - 1]].concat())
     }
 
     fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
         let (classes, smoothing) = (types.inputs[0].shape.last(), f64::from(self.smoothing));
         CpuStep::new(move |args| {
             let (logits, labels) = (args.inputs[0], args.input_u32(1));
+            let (others, shares) = (args.input_u32(2), args.inputs[3]);
             let ([loss, totals], _) = args.outputs();
-            let rows = logits.chunks_exact(classes).zip(labels);
+            let rows = logits.chunks_exact(classes).zip(targets(labels, others, shares));
             // A few thousand logits: one thread, in f64.
             let (mut sum, mut correct, mut count) = (0.0f64, 0u32, 0u32);
-            for (z, &label) in rows.filter(|(_, label)| **label != IGNORE) {
-                sum += row_loss(z, label as usize, smoothing);
-                correct += u32::from(first_largest(z) == label as usize);
+            for (z, ([label, other], share)) in rows.filter(|(_, (labels, _))| labels[0] != IGNORE) {
+                let share = f64::from(share);
+                sum += share * row_loss(z, label as usize, smoothing);
+                if share < 1.0 {
+                    sum += (1.0 - share) * row_loss(z, other as usize, smoothing);
+                }
+                let main = if share < 0.5 { other } else { label };
+                correct += u32::from(first_largest(z) == main as usize);
                 count += 1;
             }
             loss[0] = (sum / f64::from(count)) as f32;
@@ -82,7 +121,10 @@ impl Op for SoftmaxCrossEntropy {
     fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output, Scratch};
         let rows = types.inputs[1].len();
-        let (constants, groups) = softmax(&types.inputs[0], self.smoothing);
+        let mixed = types.inputs.len() > 2;
+        let (constants, groups) = softmax(&types.inputs[0], self.smoothing, mixed);
+        // What is not there is not read.
+        let [others, shares] = if mixed { [2, 3] } else { [1, 0] };
         let stage = |entry, bindings, groups| Dispatch {
             shader: shader!("softmax_cross_entropy", "vec4", "tree", "softmax"),
             entry,
@@ -91,7 +133,7 @@ impl Op for SoftmaxCrossEntropy {
             groups,
         };
         let list = vec![
-            stage("main", vec![Input(0), Input(1), Scratch(0)], groups),
+            stage("main", vec![Input(0), Input(1), Input(others), Input(shares), Scratch(0)], groups),
             stage("total", vec![Scratch(0), Output(0), Output(1)], [1; 3]),
         ];
         Dispatches { scratch: vec![4 * rows], list }
@@ -104,12 +146,15 @@ impl Op for SoftmaxCrossEntropy {
         for (row, &label) in inputs[1].iter().enumerate().filter(|(_, label)| **label != f64::from(IGNORE)) {
             let z = &inputs[0][row * classes..][..classes];
             let total: f64 = z.iter().map(|z| z.exp()).sum();
+            let (other, share) = if inputs.len() > 2 { (inputs[2][row], inputs[3][row]) } else { (label, 1.0) };
             for (c, z) in z.iter().enumerate() {
-                let target = f64::from(c as f64 == label) * (1.0 - smoothing) + smoothing / classes as f64;
+                let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
+                let target = hot * (1.0 - smoothing) + smoothing / classes as f64;
                 sum -= target * (z.exp() / total).ln();
             }
             let largest = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-            correct += f64::from(z.iter().position(|z| *z == largest) == Some(label as usize));
+            let main = if share < 0.5 { other } else { label };
+            correct += f64::from(z.iter().position(|z| *z == largest) == Some(main as usize));
             count += 1.0;
         }
         vec![vec![sum / count], vec![sum, correct, count]]
@@ -146,5 +191,11 @@ pub fn cases() -> Vec<Case> {
     // Many equal logits, of which the first counts as the answer; and some whose exponentials would
     // overflow.
     let special = [case(40, 10, 0.1, Fill::Below(3)), case(40, 10, 0.1, Fill::Uniform(-200.0, 200.0))];
-    plain.into_iter().chain(special).collect()
+    let mixed = [(40, 10, 0.1), (300, 3, 0.0)].map(|(rows, classes, smoothing)| {
+        let mut case = case(rows, classes, smoothing, Fill::Uniform(-4.0, 4.0));
+        case.inputs.push((TensorType::u32([rows]), Fill::Below(classes as u32)));
+        case.inputs.push((TensorType::f32([rows]), Fill::Uniform(0.0, 1.0)));
+        case.differentiable(&[0])
+    });
+    plain.into_iter().chain(special).chain(mixed).collect()
 }
