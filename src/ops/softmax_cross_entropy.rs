@@ -146,7 +146,8 @@ impl Op for SoftmaxCrossEntropy {
         for (row, &label) in inputs[1].iter().enumerate().filter(|(_, label)| **label != f64::from(IGNORE)) {
             let z = &inputs[0][row * classes..][..classes];
             let total: f64 = z.iter().map(|z| z.exp()).sum();
-            let (other, share) = if inputs.len() > 2 { (inputs[2][row], inputs[3][row]) } else { (label, 1.0) };
+            let (other, share) =
+                if inputs.len() > 2 { (inputs[2][row], inputs[3][row]) } else { (label, 1.0) };
             for (c, z) in z.iter().enumerate() {
                 let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
                 let target = hot * (1.0 - smoothing) + smoothing / classes as f64;

@@ -75,7 +75,8 @@ impl Op for SoftmaxCrossEntropyGrad {
         let element = |at: usize| {
             let (row, c) = (at / classes, at % classes);
             let (z, label) = (&logits[row * classes..][..classes], labels[row]);
-            let (other, share) = if inputs.len() > 3 { (inputs[3][row], inputs[4][row]) } else { (label, 1.0) };
+            let (other, share) =
+                if inputs.len() > 3 { (inputs[3][row], inputs[4][row]) } else { (label, 1.0) };
             let total: f64 = z.iter().map(|z| z.exp()).sum();
             let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
             let target = hot * (1.0 - smoothing) + smoothing / classes as f64;

@@ -14,7 +14,7 @@ use crate::graph::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
-use crate::ops::augment::{Augment, Augmentations};
+use crate::ops::augment::{Augment, Augmentations, Batch};
 use crate::ops::matmul::Matmul;
 use crate::ops::resize::Resize;
 use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
@@ -32,7 +32,7 @@ pub struct Program {
 
 /// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, `rate` `f32 [1]`,
 /// `loss_gradient` `f32 [1]` (1, but for loss scaling). Output: `totals` `[3]`: summed loss,
-/// correct, count. States: `train.images`, `train.labels`, the parameters and the moments.
+/// correct (of images joined in pairs, by the label of the larger share), count. States: `train.images`, `train.labels`, the parameters and the moments.
 ///
 /// In fine-tuning, what lies before the classifier has a rate of its own, the input `backbone_rate`
 /// `f32 [1]`.
@@ -44,8 +44,8 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     let step = graph.input("step", TensorType::u32([1]));
     let epoch_steps = settings.course(images).steps();
     let augment = Augment { epoch_steps, ..augmented(spec, settings) };
-    let (x, labels) = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
-    training_step(graph, spec, settings, WHOLE, [x, labels, step])
+    let batch = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
+    training_step(graph, spec, settings, WHOLE, batch, step)
 }
 
 /// [`training`] of the model's units from `from` on, on what the units before put out: with the inputs `features`
@@ -61,8 +61,8 @@ pub fn training_on_features(
 ) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let (x, labels) = feature_batch(&mut graph, features, settings.batch_size);
-    training_step(graph, spec, settings, from..WHOLE.end, [x, labels, step])
+    let batch = feature_batch(&mut graph, features, settings.batch_size);
+    training_step(graph, spec, settings, from..WHOLE.end, batch, step)
 }
 
 fn training_step(
@@ -70,7 +70,8 @@ fn training_step(
     spec: &Spec,
     settings: &Settings,
     part: Range<usize>,
-    [x, labels, step]: [Value; 3],
+    batch: Batch,
+    step: Value,
 ) -> Result<Program> {
     let seed = settings.seed;
     let mode = match &settings.finetune {
@@ -78,13 +79,13 @@ fn training_step(
         _ => Mode::Train { step, seed },
     };
     let mut builder = Builder::new(&mut graph, mode, spec.norm).only(part);
-    let logits = spec.build(&mut builder, x, settings.training())?;
+    let logits = spec.build(&mut builder, batch.x, settings.training())?;
     let Builder { parameters, layers, .. } = builder;
 
     let forward = graph.clone();
     graph.set_layer("loss");
-    let outputs =
-        graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &[logits, labels])?;
+    let inputs = [&[logits], &batch.targets[..]].concat();
+    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &inputs)?;
     graph.output("totals", outputs[1]);
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
     let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
@@ -142,8 +143,8 @@ pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Grap
 pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<Program> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let (x, _) = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
-    evaluation_step(graph, spec, WHOLE, x)
+    let batch = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
+    evaluation_step(graph, spec, WHOLE, batch.x)
 }
 
 /// [`evaluation`] of the model's units from `from` on, on what the units before put out; inputs as
@@ -158,8 +159,8 @@ pub fn evaluation_on_features(
     batch_size: usize,
 ) -> Result<Program> {
     let mut graph = Graph::new();
-    let (x, _) = feature_batch(&mut graph, features, batch_size);
-    evaluation_step(graph, spec, from..WHOLE.end, x)
+    let batch = feature_batch(&mut graph, features, batch_size);
+    evaluation_step(graph, spec, from..WHOLE.end, batch.x)
 }
 
 fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) -> Result<Program> {
@@ -187,9 +188,9 @@ pub fn features(
 ) -> Result<Graph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let (x, _) = batch(&mut graph, spec, augment, name, images, batch_size, step)?;
+    let batch = batch(&mut graph, spec, augment, name, images, batch_size, step)?;
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm).only(0..until);
-    let features = spec.build(&mut builder, x, Training::default())?;
+    let features = spec.build(&mut builder, batch.x, Training::default())?;
     graph.output("features", features);
     Ok(graph)
 }
@@ -205,7 +206,7 @@ pub fn plain(spec: &Spec) -> Augment {
     Augment { size, mean, std, changes: Augmentations::default(), seed: 0, epoch_steps: 1 }
 }
 
-/// Pictures of the size that the model sees, and their labels.
+/// Pictures of the size that the model sees, and their targets.
 fn batch(
     graph: &mut Graph,
     spec: &Spec,
@@ -214,27 +215,26 @@ fn batch(
     images: usize,
     batch_size: usize,
     step: Value,
-) -> Result<(Value, Value)> {
+) -> Result<Batch> {
     graph.set_layer("input");
     let record = Augment::record(augment.size);
     let data = graph.state(&format!("{name}.images"), TensorType::u32([images, record]))?;
     let labels = graph.state(&format!("{name}.labels"), TensorType::u32([images]))?;
     let indices = graph.input("indices", TensorType::u32([batch_size]));
-    let [x, labels] = augment.add(graph, [data, labels, indices, step])?;
+    let mut batch = augment.add(graph, [data, labels, indices, step])?;
     let size = spec.variant.input_size;
-    if size == spec.image_size {
-        return Ok((x, labels));
+    if size != spec.image_size {
+        graph.set_layer("resize");
+        batch.x = graph.apply1(Resize { height: size, width: size }, &[batch.x])?;
     }
-    graph.set_layer("resize");
-    let x = graph.apply1(Resize { height: size, width: size }, &[x])?;
-    Ok((x, labels))
+    Ok(batch)
 }
 
 /// A batch of what a model's first units put out, and its labels.
-fn feature_batch(graph: &mut Graph, features: &Shape, batch_size: usize) -> (Value, Value) {
+fn feature_batch(graph: &mut Graph, features: &Shape, batch_size: usize) -> Batch {
     let dims: Vec<usize> = std::iter::once(batch_size).chain(features.dims().iter().copied()).collect();
     let x = graph.input("features", TensorType::f32(dims.as_slice()));
-    (x, graph.input("labels", TensorType::u32([batch_size])))
+    Batch { x, targets: vec![graph.input("labels", TensorType::u32([batch_size]))] }
 }
 
 /// Puts a set of images where a loaded plan expects them.

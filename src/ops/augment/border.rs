@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn without_a_shift_it_is_refused() {
-        let check = |list: &str| list.parse::<super::super::Augmentations>().unwrap().check(32);
+        let check = |list: &str| list.parse::<super::super::Augmentations>().unwrap().check(32, false);
         assert!(check("shift=2,border=reflect").is_ok());
         let error = check("flip,border=reflect").unwrap_err().to_string();
         assert!(error.contains("border is of use with shift only"), "{error}");

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{AUGMENTATIONS, Augmentation, Value};
+use super::{AUGMENTATIONS, Act, Augmentation, Value};
 use crate::error::{Error, Result};
 
 /// No side of an image is longer.
@@ -45,11 +45,12 @@ impl Augmentations {
         self.iter().next().is_none()
     }
 
-    /// Checks that they suit each other, and images of this size.
+    /// Checks that they suit each other, images of this size, and fine-tuning, if this is one: it
+    /// learns from features of single images.
     ///
     /// # Errors
     /// A usage error that names what does not.
-    pub fn check(&self, image_size: usize) -> Result<()> {
+    pub fn check(&self, image_size: usize, finetunes: bool) -> Result<()> {
         let too_large = |(augmentation, value): (&Augmentation, f32)| {
             augmentation.value == Value::Pixels && value >= image_size as f32
         };
@@ -58,7 +59,9 @@ impl Augmentations {
             return Err(Error::Usage(problem));
         }
         let conflict = self.iter().find_map(|(augmentation, _)| {
-            (augmentation.conflict)(self).map(|problem| (augmentation.name, problem))
+            let joins = finetunes && matches!(augmentation.act, Act::Mix(_));
+            let joins = joins.then_some("joins images in pairs, which fine-tuning does not");
+            (augmentation.conflict)(self).or(joins).map(|problem| (augmentation.name, problem))
         });
         conflict.map_or(Ok(()), |(name, problem)| {
             Err(Error::Usage(format!("--augment {self}: {name} {problem}")))
@@ -231,8 +234,8 @@ mod tests {
     fn pixels_are_fewer_than_an_image_has() {
         for augmentation in AUGMENTATIONS.iter().filter(|known| known.value == Value::Pixels) {
             let chosen = Augmentations::default().with(augmentation, 32.0);
-            assert!(chosen.check(33).is_ok());
-            let error = chosen.check(32).unwrap_err().to_string();
+            assert!(chosen.check(33, false).is_ok());
+            let error = chosen.check(32, false).unwrap_err().to_string();
             assert!(error.contains(&chosen.to_string()) && error.contains("32 pixels"), "{error}");
         }
     }

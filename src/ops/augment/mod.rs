@@ -2,9 +2,10 @@
 //! [`AUGMENTATIONS`], which `--augment`, its help and its errors, the checks of settings, the tables
 //! of README and the tests read. What it says of itself is how it is written, what it does, and how.
 //!
-//! There are two ways to do it. What moves pixels says where the rows and columns of an image come
+//! There are three ways to do it. What moves pixels says where the rows and columns of an image come
 //! from: the op that picks a batch, [`Augment`], asks it, so that it costs no pass over the batch.
-//! What changes values is an op of its own, in place, behind that one.
+//! What changes values is an op of its own, in place, behind that one. What joins images in pairs is
+//! one, too, and gives the loss a second label for each.
 //!
 //! Random choices depend on the seed, and on step and place in the batch ([`Image::draw`]) or the
 //! place in the data set ([`Image::constant`]): every device sees the same images.
@@ -25,7 +26,7 @@ use super::case::Case;
 use crate::kernels::rng::{self, Stream};
 pub use chosen::{Augmentations, forms};
 pub use flip::FLIP;
-pub use pick::Augment;
+pub use pick::{Augment, Batch};
 pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
@@ -69,7 +70,7 @@ impl Value {
     }
 }
 
-/// How an augmentation is done; both ways are given the value that was chosen.
+/// How an augmentation is done; each way is given the value that was chosen.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
     /// It moves pixels. The function is given the places in the original, from 0, from which some
@@ -83,6 +84,9 @@ pub enum Act {
     },
     /// It changes values: an op on x `[N, size, size, 3]` and step, which works in place on x.
     Change(fn(f32, &Augment) -> Arc<dyn Op>),
+    /// It joins images in pairs: an op on x, labels `u32 [N]` and step, with the outputs x, the other
+    /// labels `u32 [N]`, and the shares of the first `[N]`.
+    Mix(fn(f32, &Augment) -> Arc<dyn Op>),
 }
 
 /// An image of a batch, as random choices know it.

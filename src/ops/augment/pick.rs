@@ -33,6 +33,16 @@ pub struct Augment {
     pub epoch_steps: usize,
 }
 
+/// Images of a batch, and what a model is to find in them.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[N, size, size, 3]`.
+    pub x: Value,
+    /// What the loss takes behind the logits: labels, and where images are joined in pairs, the other
+    /// labels and the shares of the first.
+    pub targets: Vec<Value>,
+}
+
 /// Elements of an item of work, about.
 const BLOCK: usize = 1 << 13;
 
@@ -45,20 +55,25 @@ impl Augment {
         (3 * size * size).div_ceil(4)
     }
 
-    /// Adds the op to a graph, and behind it those that change what it puts out; returns the images
-    /// and their labels.
+    /// Adds the op to a graph, and behind it those that change what it puts out.
     ///
     /// # Errors
     /// None but those of [`Graph::apply`].
-    pub fn add(self, graph: &mut Graph, inputs: [Value; 4]) -> Result<[Value; 2]> {
+    pub fn add(self, graph: &mut Graph, inputs: [Value; 4]) -> Result<Batch> {
         let outputs = graph.apply(self, &inputs)?;
-        let (mut x, step) = (outputs[0], inputs[3]);
+        let (mut x, mut targets, step) = (outputs[0], vec![outputs[1]], inputs[3]);
         for (augmentation, value) in self.changes.iter() {
-            if let Act::Change(op) = augmentation.act {
-                x = graph.apply_shared(op(value, &self), &[x, step])?[0];
+            match augmentation.act {
+                Act::Move { .. } => {}
+                Act::Change(op) => x = graph.apply_shared(op(value, &self), &[x, step])?[0],
+                Act::Mix(op) => {
+                    let mixed = graph.apply_shared(op(value, &self), &[x, targets[0], step])?;
+                    x = mixed[0];
+                    targets.extend(&mixed[1..]);
+                }
             }
         }
-        Ok([x, outputs[1]])
+        Ok(Batch { x, targets })
     }
 
     fn image(&self, step: u32, place: usize, index: u32) -> Image {
@@ -107,7 +122,7 @@ impl Augment {
         let colours = self.mean.into_iter().chain(self.std).map(f64::from);
         let moves = AUGMENTATIONS.iter().filter_map(|augmentation| match augmentation.act {
             Act::Move { constant, .. } => Some((constant, f64::from(self.changes.value(augmentation)))),
-            Act::Change(_) => None,
+            Act::Change(_) | Act::Mix(_) => None,
         });
         let sizes = sizes.map(|(name, value)| (name, value as f64));
         sizes.into_iter().chain(names.into_iter().zip(colours)).chain(moves).collect()

@@ -167,7 +167,7 @@ settings! {
         kind: Kind::Augmentations,
         value_name: "LIST",
         heading: "Augmentation",
-        check: |s| s.augment.check(s.image_size),
+        check: |s| s.augment.check(s.image_size, s.finetune.is_some()),
     }
 
     /// How pixels become numbers.
