@@ -16,6 +16,7 @@ mod colour;
 mod crop;
 mod cutout;
 mod flip;
+mod mix;
 mod pick;
 mod shift;
 
@@ -31,7 +32,7 @@ pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
 pub const AUGMENTATIONS: &[Augmentation] =
-    &[crop::CROP, FLIP, border::BORDER, SHIFT, colour::COLOUR, cutout::CUTOUT];
+    &[crop::CROP, FLIP, border::BORDER, SHIFT, colour::COLOUR, cutout::CUTOUT, mix::MIXUP];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -128,5 +129,5 @@ fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
 
 /// Test cases of the ops in this folder.
 pub fn cases() -> Vec<Case> {
-    [pick::cases(), colour::cases(), cutout::cases()].concat()
+    [pick::cases(), colour::cases(), cutout::cases(), mix::cases()].concat()
 }

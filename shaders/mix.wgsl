@@ -1,0 +1,54 @@
+// Joins every image of a batch with another one of it; one invocation an element, of which the first of an image
+// writes the other's label and the own share.
+override LENGTH: u32;
+override SIZE: u32;
+override BATCH: u32;
+override ALPHA: f32;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read> step: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> others: array<u32>;
+@group(0) @binding(5) var<storage, read_write> shares: array<f32>;
+
+const IGNORE = 0xffffffffu;
+
+// The twins of these functions are in src/ops/augment/mix.rs, which says more.
+fn quarter_sine(part: f32) -> f32 {
+    let z = part * 1.57079633;
+    let s = z * z;
+    return z * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * (1.0 - s / 110.0)))));
+}
+
+fn beta(numbers: vec4<u32>) -> f32 {
+    let uniform_numbers = unit(numbers) + 0.5 / 16777216.0;
+    let w = pow(uniform_numbers.x, 1.0 / ALPHA);
+    let sine = quarter_sine(uniform_numbers.y);
+    let squared = (1.0 - w) * sine * sine;
+    return sqrt(squared / (w + squared));
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups, 256u);
+    if i >= LENGTH {
+        return;
+    }
+    let image = 3u * SIZE * SIZE;
+    let n = i / image;
+    let distance = 1u + below(image_draw(0u, step[0], 5u).x, max(BATCH - 1u, 1u));
+    var other = (n + distance) % BATCH;
+    let numbers = image_draw(n, step[0], 4u);
+    var share = 0.5 + select(-0.5, 0.5, (numbers.y & 1u) == 1u) * beta(numbers);
+    if labels[n] == IGNORE || labels[other] == IGNORE {
+        other = n;
+        share = 1.0;
+    }
+    let theirs = x[other * image + i % image];
+    y[i] = theirs + share * (x[i] - theirs);
+    if i % image == 0u {
+        others[n] = labels[other];
+        shares[n] = share;
+    }
+}
