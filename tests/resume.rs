@@ -10,7 +10,7 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::EpochMetrics;
 use cifar_engine::train::checkpoint::Checkpoint;
-use cifar_engine::train::optimizers::adam::ADAM;
+use cifar_engine::train::optimizers::OPTIMIZERS;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::schedules::CONSTANT;
 use cifar_engine::train::settings::Settings;
@@ -70,12 +70,12 @@ fn left_in(folder: &Path) -> (Checkpoint, Vec<u8>, Vec<u8>) {
 }
 
 /// Trains in one go, and again with a stop after each number of questions; both must leave the
-/// same.
-fn check(settings: &Settings, stops: &[usize]) {
+/// same. Returns the epochs.
+fn check(settings: &Settings, stops: &[usize]) -> Vec<EpochMetrics> {
     let dir = tempfile::tempdir().unwrap();
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     let (outcome, all) = train(&whole, settings, usize::MAX);
-    let whole_test = outcome.unwrap().test;
+    let Outcome { history, test: whole_test, .. } = outcome.unwrap();
     let mut steps = 0;
     for &stop in stops {
         let (outcome, done) = train(&parts, settings, stop);
@@ -87,14 +87,25 @@ fn check(settings: &Settings, stops: &[usize]) {
     assert_eq!(steps + done, all, "a step was repeated or left out");
     assert!(left_in(&whole) == left_in(&parts), "{settings:?}: not the same bits after stops at {stops:?}");
     assert!(whole_test.logits == parts_test.logits);
+    history
 }
 
 #[test]
 fn stops_within_epochs_at_their_ends_and_in_validation_leave_no_trace() {
     // An epoch asks seven times: after each of six steps, and before the one batch of validation.
     check(&settings(), &[1, 2, 5, 9, 7, 1]);
-    let adam = Settings { optimizer: &ADAM, rate: 2e-3, validation: 0, ..settings() };
-    check(&adam, &[3, 7, 6]);
+}
+
+/// With all that it keeps, and whatever it does to the weights; and the loss falls.
+#[test]
+fn every_optimizer_learns_and_goes_on_where_it_stopped() {
+    for &optimizer in OPTIMIZERS {
+        let (rate, weight_decay) = (optimizer.usual_rate / 2.0, optimizer.usual_decay);
+        let settings = Settings { optimizer, rate, weight_decay, validation: 0, ..settings() };
+        let history = check(&settings, &[3, 7, 6]);
+        let [first, .., last] = &history[..] else { panic!("{optimizer}: {history:?}") };
+        assert!(last.train_loss < first.train_loss, "{optimizer}: {history:?}");
+    }
 }
 
 #[test]

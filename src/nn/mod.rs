@@ -21,7 +21,7 @@ use crate::ops::moving_average::MovingAverage;
 use crate::ops::reshape::Reshape;
 use crate::tensor::{Shape, TensorType};
 use crate::weights::Layout;
-use init::Init;
+pub use init::Init;
 
 /// A tensor of a model that lives on the device and in the weights file.
 #[derive(Clone, Debug)]

@@ -1,0 +1,197 @@
+//! What each optimizer of the list makes of given parameters and gradients in a few steps: what
+//! PyTorch's numbers are (`tools/optimizer_goldens.py` writes the file), by the references of its
+//! ops, on a CPU and on a GPU.
+
+mod common;
+
+use std::path::Path;
+
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::{Data, Device};
+use cifar_engine::graph::{Graph, Value};
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::nn::{Init, Parameter};
+use cifar_engine::tensor::{Shape, TensorType};
+use cifar_engine::train::optimizers::{OPTIMIZERS, Optimizer};
+use cifar_engine::weights::{self, WeightsFile, layout::Layout};
+use common::{Values, evaluate, gpu};
+
+const STEPS: usize = 4;
+const DECAY: f32 = 0.1;
+
+/// The rate of a step, from 0.
+fn rate(step: usize) -> f32 {
+    0.0625 * (step + 1) as f32
+}
+
+/// Filters with more weights than outputs and with fewer, one a channel, a matrix, and a bias.
+const PARAMETERS: [(&str, &[usize], Layout, bool); 5] = [
+    ("tall", &[3, 3, 4, 6], Layout::Convolution, true),
+    ("wide", &[1, 1, 4, 6], Layout::Convolution, true),
+    ("depthwise", &[3, 3, 1, 4], Layout::Convolution, true),
+    ("dense", &[5, 7], Layout::Dense, true),
+    ("bias", &[6], Layout::AsIs, false),
+];
+
+/// Numbers in [-1, 1), as in the script.
+fn numbers(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| (((i * 7919 + seed * 104_729 + 17) % 1009) as f64 / 504.5 - 1.0) as f32).collect()
+}
+
+/// One step of all parameters.
+struct Training {
+    graph: Graph,
+    parameters: Vec<Parameter>,
+    gradients: Vec<Value>,
+    rate: Value,
+    number: Value,
+}
+
+impl Training {
+    fn new(optimizer: &Optimizer) -> Training {
+        let mut graph = Graph::new();
+        let rate = graph.input("rate", TensorType::f32([1]));
+        let number = graph.input("number", TensorType::u32([1]));
+        let (mut parameters, mut gradients) = (Vec::new(), Vec::new());
+        for (name, dims, layout, decay) in PARAMETERS {
+            let shape = Shape::from(dims);
+            let ty = TensorType::f32(shape.clone());
+            let value = graph.state(name, ty.clone()).unwrap();
+            gradients.push(graph.input(&format!("gradient.{name}"), ty));
+            let (name, init) = (name.to_string(), Init::Constant(0.0));
+            let (trainable, classifier) = (true, false);
+            parameters.push(Parameter { name, value, shape, layout, init, trainable, decay, classifier });
+        }
+        let all: Vec<&Parameter> = parameters.iter().collect();
+        optimizer.add_updates(&mut graph, &all, &gradients, DECAY, [rate, number]).unwrap();
+        Training { graph, parameters, gradients, rate, number }
+    }
+
+    /// The gradient of a parameter in a step.
+    fn gradient(&self, parameter: usize, step: usize) -> Vec<f32> {
+        numbers(self.parameters[parameter].shape.len(), 10 * (step + 1) + parameter)
+    }
+
+    /// The parameters after all steps, by the references of the ops.
+    fn exact(&self) -> Vec<Vec<f64>> {
+        let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
+        let mut states: Values = self
+            .graph
+            .updates()
+            .iter()
+            .map(|&(state, _)| (state, vec![0.0; self.graph.ty(state).len()]))
+            .collect();
+        for (i, parameter) in self.parameters.iter().enumerate() {
+            states.insert(parameter.value, wide(numbers(parameter.shape.len(), i)));
+        }
+        for step in 0..STEPS {
+            let mut values = states.clone();
+            values.insert(self.rate, wide(vec![rate(step)]));
+            values.insert(self.number, vec![step as f64]);
+            self.gradients
+                .iter()
+                .enumerate()
+                .for_each(|(i, g)| drop(values.insert(*g, wide(self.gradient(i, step)))));
+            let values = evaluate(&self.graph, values);
+            self.graph
+                .updates()
+                .iter()
+                .for_each(|(state, new)| drop(states.insert(*state, values[new].clone())));
+        }
+        self.parameters.iter().map(|parameter| states[&parameter.value].clone()).collect()
+    }
+
+    /// The same, by a device.
+    fn run(&self, device: &mut dyn Device) -> Vec<Vec<f32>> {
+        let plan = device.load(&self.graph).unwrap();
+        for (state, _) in self.graph.updates() {
+            let zeros = vec![0.0f32; self.graph.ty(*state).len()];
+            device.write_state(plan, self.graph.name(*state), Data::F32(&zeros)).unwrap();
+        }
+        for (i, parameter) in self.parameters.iter().enumerate() {
+            let values = numbers(parameter.shape.len(), i);
+            device.write_state(plan, &parameter.name, Data::F32(&values)).unwrap();
+        }
+        for step in 0..STEPS {
+            device.write(plan, "rate", Data::F32(&[rate(step)])).unwrap();
+            device.write(plan, "number", Data::U32(&[step as u32])).unwrap();
+            for (i, gradient) in self.gradients.iter().enumerate() {
+                let values = self.gradient(i, step);
+                device.write(plan, self.graph.name(*gradient), Data::F32(&values)).unwrap();
+            }
+            device.run(plan).unwrap();
+        }
+        self.parameters.iter().map(|parameter| device.read_state(plan, &parameter.name).unwrap()).collect()
+    }
+}
+
+fn goldens() -> WeightsFile {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/optimizers.safetensors");
+    weights::load(&path).expect("run tools/optimizer_goldens.py")
+}
+
+fn compare(what: &str, found: impl ExactSizeIterator<Item = f64>, expected: &[f64], most: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.zip(expected) {
+        assert!((found - expected).abs() < most, "{what}: {found}, not {expected}");
+    }
+}
+
+#[test]
+fn every_optimizer_gives_the_numbers_of_pytorch() {
+    let (goldens, mut gpu) = (goldens(), gpu::open());
+    for optimizer in OPTIMIZERS {
+        let training = Training::new(optimizer);
+        let exact = training.exact();
+        let on_cpu = training.run(&mut Cpu::new(2, Isa::detect()).unwrap());
+        let on_gpu = gpu.as_mut().map(|gpu| training.run(gpu));
+        for (i, parameter) in training.parameters.iter().enumerate() {
+            let name = format!("{optimizer}.{}", parameter.name);
+            let golden: Vec<f64> = goldens.tensors[&name].data.iter().map(|x| f64::from(*x)).collect();
+            compare(&format!("{name}, reference"), exact[i].iter().copied(), &golden, 1e-6);
+            for (device, found) in [("CPU", Some(&on_cpu)), ("GPU", on_gpu.as_ref())] {
+                let Some(found) = found else { continue };
+                compare(
+                    &format!("{name}, {device}"),
+                    found[i].iter().map(|x| f64::from(*x)),
+                    &exact[i],
+                    1e-5,
+                );
+            }
+        }
+    }
+}
+
+/// A gradient that is zero throughout, of layers that are cut off, makes no parameter something
+/// else than a number; and the moment tells it from one that is not.
+#[test]
+fn gradients_of_zero_do_no_harm_and_are_noticed() {
+    for optimizer in OPTIMIZERS {
+        let training = Training::new(optimizer);
+        let mut device = Cpu::new(2, Isa::detect()).unwrap();
+        let plan = device.load(&training.graph).unwrap();
+        device.write(plan, "number", Data::U32(&[0])).unwrap();
+        device.write(plan, "rate", Data::F32(&[0.5])).unwrap();
+        for (zero, seed) in [(true, 1), (false, 2)] {
+            for (i, parameter) in training.parameters.iter().enumerate() {
+                let values = numbers(parameter.shape.len(), i);
+                let zeros = vec![0.0; values.len()];
+                device.write_state(plan, &parameter.name, Data::F32(&values)).unwrap();
+                device.write_state(plan, &optimizer.moment_of(parameter), Data::F32(&zeros)).unwrap();
+                let gradient = if zero { zeros } else { numbers(values.len(), seed) };
+                let name = training.graph.name(training.gradients[i]);
+                device.write(plan, name, Data::F32(&gradient)).unwrap();
+            }
+            device.run(plan).unwrap();
+            for (i, parameter) in training.parameters.iter().enumerate() {
+                let after = device.read_state(plan, &parameter.name).unwrap();
+                assert!(after.iter().all(|value| value.is_finite()), "{optimizer}: {}", parameter.name);
+                let moments = device.read_state(plan, &optimizer.moment_of(parameter)).unwrap();
+                let before = numbers(after.len(), i);
+                let mut pairs = moments.iter().zip(before);
+                let was_zero = pairs.all(|(m, p)| optimizer.was_zero(parameter, *m, p, DECAY) == Some(true));
+                assert_eq!(was_zero, zero, "{optimizer}: {}", parameter.name);
+            }
+        }
+    }
+}
