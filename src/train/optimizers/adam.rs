@@ -13,6 +13,7 @@ pub static ADAM: Optimizer = Optimizer {
     usual_decay: 0.0,
     // The size of a gradient is taken out, so that only its noise counts.
     lowered: f32::sqrt,
+    sets_norms: false,
     moment: "adam_m",
     idle: |_, _, _| 0.0,
     update: |graph, step| update(graph, step, (1e-8, EpsilonForm::Torch)),

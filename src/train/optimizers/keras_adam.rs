@@ -11,6 +11,7 @@ pub static KERAS_ADAM: Optimizer = Optimizer {
     usual_rate: 1e-3,
     usual_decay: 0.0,
     lowered: ADAM.lowered,
+    sets_norms: false,
     moment: ADAM.moment,
     idle: ADAM.idle,
     update: |graph, step| update(graph, step, (1e-7, EpsilonForm::Keras)),

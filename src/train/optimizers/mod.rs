@@ -36,6 +36,8 @@ pub struct Optimizer {
     /// How much lower the rate is in batches that are a share of [`USUAL_BATCH`]: their gradients
     /// are the noisier, their steps the more.
     pub lowered: fn(share: f32) -> f32,
+    /// Whether it sets the norms of weights itself, which pretrained layers do not survive.
+    pub sets_norms: bool,
     /// The state that shows whether a gradient arrived, before the name of a parameter: it begins
     /// at zero and takes the gradient in.
     pub moment: &'static str,

@@ -12,6 +12,7 @@ pub static SGD: Optimizer = Optimizer {
     usual_rate: 0.1,
     usual_decay: 1e-3,
     lowered: |share| share,
+    sets_norms: false,
     moment: "momentum",
     idle: |_, p, decay| decay * p,
     update,

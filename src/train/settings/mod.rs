@@ -134,6 +134,11 @@ settings! {
     optimizer: &'static Optimizer = &SGD, {
         kind: Kind::Name(|| OPTIMIZERS.iter().map(|one| (one.name, one.about)).collect()),
         value_name: "NAME",
+        check: |s| {
+            let optimizer = s.optimizer;
+            let problem = "sets the norms of weights, which pretrained layers do not survive; choose another";
+            usage(s.finetune.is_none() || !optimizer.sets_norms, format!("--optimizer {optimizer} {problem}"))
+        },
     }
 
     /// Weight decay.
@@ -405,6 +410,19 @@ mod tests {
             let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
             names.sort_unstable();
             assert!(table.keys().eq(names), "{recipe}");
+        }
+    }
+
+    #[test]
+    fn pretrained_layers_keep_their_norms() {
+        for optimizer in OPTIMIZERS {
+            let scratch = Settings { optimizer, ..Settings::default() };
+            scratch.check().unwrap();
+            let message = match (Settings { finetune: Some(Finetune::default()), ..scratch }).check() {
+                Ok(()) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(message.contains("which pretrained layers do not survive"), optimizer.sets_norms);
         }
     }
 
