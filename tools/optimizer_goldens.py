@@ -49,10 +49,21 @@ def keras_adam(name, p, decay, gradients, rates):
     return p
 
 
+def lion(name, p, decay, gradients, rates):
+    """Algorithm 2 of Chen et al. 2023."""
+    m = torch.zeros_like(p)
+    for g, rate in zip(gradients, rates):
+        c = 0.9 * m + (1 - 0.9) * g
+        p = p - rate * (torch.sign(c) + decay * p)
+        m = 0.99 * m + (1 - 0.99) * g
+    return p
+
+
 OPTIMIZERS = {
     "sgd": by_torch(lambda p, decay: torch.optim.SGD([p], 0.1, momentum=0.9, nesterov=True, weight_decay=decay)),
     "adam": by_torch(lambda p, decay: torch.optim.AdamW([p], 0.1, weight_decay=decay)),
     "keras-adam": keras_adam,
+    "lion": lion,
 }
 
 

@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod keras_adam;
+pub mod lion;
 pub mod sgd;
 
 use crate::error::Result;
@@ -17,6 +18,7 @@ pub static OPTIMIZERS: &[&Optimizer] = &[
     &sgd::SGD,
     &adam::ADAM,
     &keras_adam::KERAS_ADAM,
+    &lion::LION,
 ];
 
 /// The batch that the usual rates, and the recipes, are made for.
