@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A model is built once as a small static graph. A whole training step (augmentation, forward
-//! pass, loss, backward pass, optimizer) is one [`graph::plan::Plan`]: a list of steps over
+//! pass, loss, backward pass, optimizer) is one [`exec::plan::Plan`]: a list of steps over
 //! numbered slots of memory that can be printed, counted, checked and run. The host uploads a few
 //! integers (the batch's indices, the step, the learning rate) and reads back loss and accuracy.
 //!
@@ -21,13 +21,13 @@
 //! 1. [`ops`]: what an operation is. Read [`ops::batch_norm_infer`] for a small one with everything:
 //!    mathematics, shape rule, gradient rule, CPU and GPU work, naive reference, test cases; then
 //!    [`ops::conv`], the large one. [`ops::map`] has what layers can be composed of.
-//! 2. [`graph`]: values and nodes; [`graph::grad`] differentiates by adding nodes,
-//!    [`graph::rewrite`] applies rules to them, [`graph::plan`] gives every value its memory.
+//! 2. [`graph`]: values and nodes; [`mod@grad`] differentiates by adding nodes, [`graph::rewrite`]
+//!    applies rules to them, [`exec::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the
 //!    one matrix kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and
 //!    [`kernels::separable`] are loops around it; [`kernels::simd`] compiles each for every
-//!    instruction set. The shaders are explained in `shaders/README.md`; [`ops::dispatch`] is how an
-//!    op describes its launches, [`ops::cpu_step`] what it gives a CPU.
+//!    instruction set. The shaders are explained in `shaders/README.md`; [`graph::op::dispatch`] is how an
+//!    op describes its launches, [`graph::op::cpu_step`] what it gives a CPU.
 //! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that knows
 //!    wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds. States
 //!    (parameters, moments, statistics, the data set) belong to the plan they were loaded with and
@@ -41,7 +41,33 @@
 //!    what goes by a name.
 //! 8. [`cli`]: one file a subcommand.
 //!
-//! Imports run one way: cli, train and report, models, nn, graph, ops, kernels; exec beside graph.
+//! # Rooms
+//!
+//! Imports run one way: a room uses those that stand below it here, in its tests too.
+//!
+//! ```text
+//! cli          one file a subcommand
+//! train        trainings, their plans and files; evaluation
+//! report       tables, curves, pages
+//! models       the models, and weights from elsewhere
+//! nn           layers
+//! registry     lists of things with a name
+//! exec         devices: rules, plans, runs
+//! grad         differentiation
+//! ops          what can be computed
+//! graph        values, nodes, rewriting; what an op is
+//! tensor       shapes and buffers
+//! data         images
+//! weights      files of weights
+//! files        writing without loss
+//! memory       how much is free
+//! console      the terminal
+//! environment  variables
+//! text         words for numbers
+//! error        what goes wrong
+//! ```
+//!
+//! [`kernels`], a crate of its own, is below all of them.
 //!
 //! # Layouts
 //!
@@ -73,10 +99,10 @@
 //! - In inference the threads share out the images of a batch, not the rows of one step after the
 //!   other: each takes a few images through all steps that treat images by themselves, in its own
 //!   cache. Of a large image alone, each takes bands of rows through the first layers. Both are
-//!   tiles along an axis ([`ops::Op::tile`]), run by one mechanism.
+//!   tiles along an axis ([`graph::op::Op::tile`]), run by one mechanism.
 //! - What depends on nothing but weights that a plan leaves alone, such as weights with their
 //!   normalisation folded in, is computed once and kept until somebody writes a state
-//!   ([`graph::plan::Plan::constants`]). The planner finds it; no op and no model says so.
+//!   ([`exec::plan::Plan::constants`]). The planner finds it; no op and no model says so.
 //! - Between two steps of a plan threads look for work instead of falling asleep: waking them would
 //!   take longer than many a step. While no plan runs, they sleep.
 //! - What is known to be zero is not computed: the gradient of a bias that a normalisation takes
@@ -93,6 +119,7 @@ pub mod environment;
 pub mod error;
 pub mod exec;
 pub mod files;
+pub mod grad;
 pub mod graph;
 pub mod memory;
 pub mod models;

@@ -8,7 +8,7 @@ use std::path::Path;
 use cifar_engine::error::Result;
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::{Data, Device};
-use cifar_engine::graph::grad::differentiate;
+use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::function::{Function, Of};
 use cifar_engine::kernels::simd::Isa;

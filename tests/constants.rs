@@ -4,8 +4,8 @@
 mod common;
 
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::{Graph, Source};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::Function;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::cpu::rules::RULES;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Device, PlanId};
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models;

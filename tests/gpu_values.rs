@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::graph::Graph;
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::augment::Augment;
 use cifar_engine::ops::batch_norm::BatchNorm;

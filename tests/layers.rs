@@ -6,7 +6,7 @@ mod common;
 use cifar_engine::data::shapes;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::graph::grad::differentiate;
+use cifar_engine::grad::differentiate;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;

@@ -4,9 +4,9 @@
 use cifar_engine::data::{Images, shapes};
 use cifar_engine::error::Error;
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Data, Device};
-use cifar_engine::graph::grad::differentiate;
-use cifar_engine::graph::plan::Plan;
+use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
@@ -290,4 +290,25 @@ fn operands_that_do_not_fit_are_named() {
         assert!(told.contains("f32[2, 3]") && told.contains("neither one shape"), "{told}");
     }
     assert_eq!(Binary { function: Function2::Sub }.name(), "sub");
+}
+
+#[test]
+fn sizes_that_would_wrap_are_refused_and_the_layer_is_named() {
+    let mut graph = Graph::new();
+    graph.set_layer("stem");
+    let huge = 5_000_000_000;
+    for dims in [vec![1, huge, huge, 3], vec![huge, huge, huge], vec![0, huge, huge], vec![1 << 40, 2]] {
+        let x = graph.input("x", TensorType::f32(&dims[..]));
+        let error = graph.apply(Add, &[x, x]).unwrap_err().to_string();
+        assert!(error.contains("'stem'") && error.contains("too large"), "{error}");
+        let error = graph.state("w", TensorType::f32(&dims[..])).unwrap_err().to_string();
+        assert!(error.starts_with("w: ") && error.contains("too large"), "{error}");
+    }
+    // Harmless inputs, an absurd output.
+    let x = graph.input("x", TensorType::f32([huge, 1]));
+    let w = graph.state("v", TensorType::f32([1, huge])).unwrap();
+    let error = graph.apply(Matmul::default(), &[x, w]).unwrap_err().to_string();
+    assert!(error.contains("'stem'") && error.contains("too large"), "{error}");
+    let x = graph.input("x", TensorType::f32([1 << 40]));
+    graph.apply(Add, &[x, x]).unwrap();
 }

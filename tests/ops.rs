@@ -12,7 +12,7 @@ use cifar_engine::error::Result;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::probe::{distance, graph_of, run_case};
-use cifar_engine::graph::grad::differentiate;
+use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;

@@ -14,8 +14,8 @@ use cifar_engine::exec::cpu::Cpu;
 use std::any::Any;
 
 use cifar_engine::exec::cpu::rules::RULES;
-use cifar_engine::graph::grad::differentiate;
-use cifar_engine::graph::plan::Plan;
+use cifar_engine::exec::plan::Plan;
+use cifar_engine::grad::differentiate;
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
-use cifar_engine::graph::plan::Plan;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::models::Architecture;
 use cifar_engine::ops::copy::Copy;
 use cifar_engine::ops::matmul::Matmul;

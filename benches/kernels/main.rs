@@ -13,7 +13,7 @@ use std::time::Duration;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::cpu::rules::RULES;
-use cifar_engine::graph::plan::Plan;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::train::optimizers::adam::ADAM;

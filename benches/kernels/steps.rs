@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use cifar_engine::exec::plan::{Plan, Step};
 use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::{Plan, Step};
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::{Op, Types};
 use cifar_engine::tensor::{DType, TensorType};

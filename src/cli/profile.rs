@@ -9,8 +9,8 @@ use super::stopped;
 use super::table::{Side, Table};
 use crate::console;
 use crate::error::{Error, Result};
+use crate::exec::plan::Step;
 use crate::exec::{Device, PlanId};
-use crate::graph::plan::Step;
 use crate::kernels::peak::Peak;
 
 /// One step of the plan.

@@ -1,7 +1,7 @@
 //! What does not fit: how large the batch may be instead.
 
 use crate::error::{Error, Result};
-use crate::graph::plan::{Plan, Step};
+use crate::exec::plan::{Plan, Step};
 use crate::memory;
 pub use crate::memory::size;
 use crate::tensor::TensorType;

@@ -7,6 +7,7 @@
 pub mod cpu;
 mod fit;
 pub mod gpu;
+pub mod plan;
 mod plans;
 pub mod probe;
 pub mod rules;
@@ -14,8 +15,8 @@ pub mod rules;
 pub use plans::PlanId;
 
 use crate::error::{Error, Result};
+use crate::exec::plan::{Plan, Step};
 use crate::graph::Graph;
-use crate::graph::plan::{Plan, Step};
 use crate::graph::rewrite::{Rewrite, Rule, rewrite};
 use crate::kernels::peak::Peak;
 use crate::tensor::{DType, TensorType};

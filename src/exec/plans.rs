@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::graph::plan::{Place, Plan, Port};
+use crate::exec::plan::{Place, Plan, Port};
 use crate::tensor::{DType, TensorType};
 
 /// A plan loaded on a device. No other plan of the process has the same.

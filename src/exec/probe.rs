@@ -2,7 +2,7 @@
 
 use super::{Data, Device};
 use crate::error::Result;
-use crate::graph::plan::Plan;
+use crate::exec::plan::Plan;
 use crate::graph::{Graph, Value};
 use crate::ops::case::{Case, to_words};
 use crate::tensor::{DType, TensorType};

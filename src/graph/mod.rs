@@ -1,10 +1,9 @@
 //! The static graph: every value has a type and is computed once (static single assignment).
 //!
-//! A graph is built by [`Graph::apply`], extended by [`grad::differentiate`], rewritten by
-//! [`rewrite::rewrite`] and turned into an executable [`plan::Plan`]. It is plain data and prints itself.
+//! A graph is built by [`Graph::apply`], extended by [`crate::grad::differentiate`], rewritten
+//! by [`rewrite::rewrite`] and turned into an executable [`crate::exec::plan::Plan`]. It is plain data and prints itself.
 
-pub mod grad;
-pub mod plan;
+pub mod op;
 pub mod rewrite;
 
 use std::collections::HashMap;
@@ -13,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::ops::Op;
 use crate::tensor::TensorType;
+use op::Op;
 
 /// A value of a graph, which knows the graph and may be used in that one and its clones alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,10 +59,10 @@ pub struct Graph {
     /// The same for all clones, and for no other graph of the process.
     id: usize,
     values: Vec<Info>,
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     states: HashMap<String, Value>,
-    updates: Vec<(Value, Value)>,
-    outputs: Vec<(String, Value)>,
+    pub(crate) updates: Vec<(Value, Value)>,
+    pub(crate) outputs: Vec<(String, Value)>,
     layer: String,
 }
 
@@ -246,6 +245,24 @@ impl Graph {
         (0..self.values.len()).map(move |number| Value { graph, number })
     }
 
+    /// Checks that inputs and outputs can be told apart by their names, and that the outputs are
+    /// values of this graph.
+    ///
+    /// # Errors
+    /// If that is not so.
+    pub(crate) fn check_names(&self) -> Result<()> {
+        let inputs = self.values().filter(|&v| self.source(v) == Source::Input);
+        let inputs: Vec<&str> = inputs.map(|v| self.name(v)).collect();
+        let outputs: Vec<&str> = self.outputs.iter().map(|(name, _)| name.as_str()).collect();
+        for (kind, mut names) in [("inputs", inputs), ("outputs", outputs)] {
+            names.sort_unstable();
+            if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(Error::op(pair[0], format!("is the name of two {kind} of the graph")));
+            }
+        }
+        self.outputs.iter().try_for_each(|(name, value)| self.check_own(*value, &format!("output {name}")))
+    }
+
     /// Drops every node that no output and no update depends on.
     pub fn remove_dead_nodes(&mut self) {
         let mut needed = vec![false; self.values.len()];
@@ -262,7 +279,7 @@ impl Graph {
         self.nodes.retain(|_| keep.next().unwrap_or(false));
     }
 
-    fn label(&self, value: Value) -> String {
+    pub(crate) fn label(&self, value: Value) -> String {
         let name = self.name(value);
         if name.is_empty() { format!("%{}", value.number) } else { name.to_string() }
     }
@@ -295,33 +312,5 @@ impl fmt::Display for Graph {
             writeln!(f, "output {name} = {}", self.label(*value))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::add::Add;
-    use crate::ops::matmul::Matmul;
-
-    #[test]
-    fn sizes_that_would_wrap_are_refused_and_the_layer_is_named() {
-        let mut graph = Graph::new();
-        graph.set_layer("stem");
-        let huge = 5_000_000_000;
-        for dims in [vec![1, huge, huge, 3], vec![huge, huge, huge], vec![0, huge, huge], vec![1 << 40, 2]] {
-            let x = graph.input("x", TensorType::f32(&dims[..]));
-            let error = graph.apply(Add, &[x, x]).unwrap_err().to_string();
-            assert!(error.contains("'stem'") && error.contains("too large"), "{error}");
-            let error = graph.state("w", TensorType::f32(&dims[..])).unwrap_err().to_string();
-            assert!(error.starts_with("w: ") && error.contains("too large"), "{error}");
-        }
-        // Harmless inputs, an absurd output.
-        let x = graph.input("x", TensorType::f32([huge, 1]));
-        let w = graph.state("v", TensorType::f32([1, huge])).unwrap();
-        let error = graph.apply(Matmul::default(), &[x, w]).unwrap_err().to_string();
-        assert!(error.contains("'stem'") && error.contains("too large"), "{error}");
-        let x = graph.input("x", TensorType::f32([1 << 40]));
-        graph.apply(Add, &[x, x]).unwrap();
     }
 }

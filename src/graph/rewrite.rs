@@ -6,10 +6,9 @@
 use std::any::Any;
 use std::fmt;
 
-use super::plan::check_names;
+use super::op::{Op, Types};
 use super::{Graph, Node, Value};
 use crate::error::Result;
-use crate::ops::{Op, Types};
 
 /// A rule.
 pub struct Rule {
@@ -49,7 +48,7 @@ impl fmt::Display for Rewrite {
 /// # Errors
 /// If two inputs or two outputs have one name, or an output is a value of another graph.
 pub fn rewrite(graph: &mut Graph, rules: &[&Rule]) -> Result<Vec<Rewrite>> {
-    check_names(graph)?;
+    graph.check_names()?;
     graph.remove_dead_nodes();
     let (mut done, mut bytes) = (Vec::new(), traffic(graph));
     loop {

@@ -10,7 +10,7 @@ use super::updates;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::{Device, PlanId};
-use crate::graph::grad::differentiate;
+use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};

@@ -1,6 +1,6 @@
 //! The CNN as the tests and benches need it: a training or inference graph of any size, with named inputs.
 
-use cifar_engine::graph::grad::differentiate;
+use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::models::Training;
 use cifar_engine::models::cnn::{self, sized_cnn};

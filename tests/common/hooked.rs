@@ -1,8 +1,8 @@
 //! A device with something of a test's own before and after every run.
 
 use cifar_engine::error::Result;
+use cifar_engine::exec::plan::{Plan, Step};
 use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::{Plan, Step};
 use cifar_engine::graph::rewrite::Rule;
 
 /// What is done around the runs of a device.

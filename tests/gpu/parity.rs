@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::gpu::Gpu;
+use cifar_engine::exec::plan::{Place, Plan, Step};
 use cifar_engine::exec::{Device, PlanId};
-use cifar_engine::graph::plan::{Place, Plan, Step};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;

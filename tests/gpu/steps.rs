@@ -1,7 +1,7 @@
 //! Plans taken apart: each step as a plan of its own.
 
+use cifar_engine::exec::plan::{Place, Plan, Port, Step};
 use cifar_engine::exec::{Device, PlanId};
-use cifar_engine::graph::plan::{Place, Plan, Port, Step};
 use cifar_engine::tensor::{DType, TensorType};
 
 use super::write;

@@ -1,9 +1,9 @@
 //! A training on the GPU beside the same training on the CPU, and its memory.
 
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::graph::Graph;
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
 use cifar_engine::tensor::TensorType;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::cpu::rules::RULES;
+use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Data, Device, PlanId};
-use cifar_engine::graph::plan::Plan;
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::conv::{Conv, Output};

@@ -10,8 +10,8 @@ mod symbolic;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::cpu::rules::RULES;
+use cifar_engine::exec::plan::{Place, Plan, Port, Step};
 use cifar_engine::exec::{Data, Device};
-use cifar_engine::graph::plan::{Place, Plan, Port, Step};
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::graph::{Graph, Node, Source, Value};
 use cifar_engine::kernels::simd::Isa;

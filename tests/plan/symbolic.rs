@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use cifar_engine::graph::plan::{Place, Plan, Step};
+use cifar_engine::exec::plan::{Place, Plan, Step};
 use cifar_engine::graph::{Graph, Source, Value};
 use cifar_engine::ops::{Alias, Op};
 use cifar_engine::tensor::TensorType;

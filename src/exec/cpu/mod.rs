@@ -18,7 +18,7 @@ use super::fit::check_memory;
 use super::plans::{Loaded, Plans, port};
 use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
-use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::exec::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;

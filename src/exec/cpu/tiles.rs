@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::segments::is_needed;
 use super::{Shared, call};
-use crate::graph::plan::{Place, Plan, Step};
+use crate::exec::plan::{Place, Plan, Step};
 use crate::kernels::parallel;
 use crate::kernels::simd::Isa;
 use crate::ops::cpu_step::{CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};

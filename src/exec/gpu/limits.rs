@@ -5,7 +5,7 @@ use wgpu::Limits;
 use super::program::extent;
 use crate::error::{Error, Result};
 use crate::exec::fit::{advice, size};
-use crate::graph::plan::{Place, Plan, Step};
+use crate::exec::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatches, MAX_BINDINGS, MAX_GROUPS, Operand};
 
 /// The shaders' largest workgroup, and the memory it shares: what WebGPU guarantees.
@@ -114,21 +114,21 @@ fn operand_demands<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::RULES;
     use super::*;
     use crate::exec::gpu::program::dispatches;
-    use crate::graph::rewrite::rewrite;
-    use crate::models::cnn::CNN;
-    use crate::train::settings::Settings;
-    use crate::{data, train};
+    use crate::graph::Graph;
+    use crate::ops::conv::{Conv, Padding};
+    use crate::tensor::TensorType;
 
-    /// The outcome for the CNN's evaluation of so many pictures at once, with WebGPU's guaranteed
-    /// limits.
+    /// The outcome for a convolution of so many images at once, with WebGPU's guaranteed limits.
     fn check_batch(batch_size: usize) -> Result<()> {
-        let settings = Settings { model: &CNN, ..Settings::default() };
-        let spec = train::spec(&settings, &data::shapes::sized(20, 10, 32, 1)?);
-        let mut graph = train::plans::evaluation(&spec, "test", 1000, batch_size)?.graph;
-        rewrite(&mut graph, RULES)?;
+        let mut graph = Graph::new();
+        graph.set_layer("conv");
+        graph.input("indices", TensorType::u32([batch_size]));
+        let x = graph.input("x", TensorType::f32([batch_size, 32, 32, 3]));
+        let w = graph.state("w", TensorType::f32([3, 3, 3, 32]))?;
+        let y = graph.apply1(Conv::new(1, Padding::Same, 1), &[x, w])?;
+        graph.output("y", y);
         let plan = Plan::compile(&graph)?;
         check_plan(&plan, &dispatches(&plan), &Limits::defaults())
     }

@@ -26,7 +26,7 @@ use super::plans::{Loaded, Plans, States, port};
 use super::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
-use crate::graph::plan::{Place, Plan, Port, Step};
+use crate::exec::plan::{Place, Plan, Port, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::ops::dispatch::{Dispatch, Dispatches};

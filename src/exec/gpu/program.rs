@@ -11,7 +11,7 @@ use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use crate::error::Result;
-use crate::graph::plan::{Place, Plan, Step};
+use crate::exec::plan::{Place, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
 pub struct Program {

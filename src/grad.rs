@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Graph, Value};
 use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
 use crate::ops::add::Add;
 
 /// Adds the nodes that compute the gradients of `sum over (y, dy) of <y, dy>` with respect to

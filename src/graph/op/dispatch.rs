@@ -34,7 +34,7 @@ pub struct Shader {
 /// The shader of a name, after those of `shaders/include/` that it needs: `shader!("augment", "index", "rng")`.
 macro_rules! shader {
     ($name:literal $(, $include:literal)*) => {
-        $crate::ops::dispatch::Shader {
+        $crate::graph::op::dispatch::Shader {
             name: $name,
             sources: &[
                 $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/include/", $include, ".wgsl")),)*
@@ -49,9 +49,9 @@ pub(crate) use shader;
 /// multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and [`width`].
 macro_rules! wide_shader {
     ($channels:expr, $name:literal $(, $include:literal)*) => {
-        match $crate::ops::dispatch::width($channels) {
-            4 => $crate::ops::dispatch::shader!($name, "vec4" $(, $include)*),
-            _ => $crate::ops::dispatch::shader!($name, "vec1" $(, $include)*),
+        match $crate::graph::op::dispatch::width($channels) {
+            4 => $crate::graph::op::dispatch::shader!($name, "vec4" $(, $include)*),
+            _ => $crate::graph::op::dispatch::shader!($name, "vec1" $(, $include)*),
         }
     };
 }

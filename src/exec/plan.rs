@@ -14,8 +14,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Graph, Node, Source, Value};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::graph::{Graph, Node, Source, Value};
 use crate::ops::copy::Copy;
 use crate::ops::{Alias, Op, Types};
 use crate::tensor::TensorType;
@@ -81,7 +81,7 @@ impl Plan {
     /// If two inputs or two outputs have one name, or an output is a value of another graph.
     pub fn compile(graph: &Graph) -> Result<Plan> {
         let mut graph = graph.clone();
-        check_names(&graph)?;
+        graph.check_names()?;
         graph.remove_dead_nodes();
         let constants = move_constants(&mut graph);
         let storages = Storages::assign(&mut graph, constants)?;
@@ -123,20 +123,6 @@ impl Plan {
     pub fn flops(&self) -> u64 {
         self.steps.iter().map(|step| step.op.cost(&step.types).flops).sum()
     }
-}
-
-/// Checks that inputs and outputs can be told apart by their names.
-pub(super) fn check_names(graph: &Graph) -> Result<()> {
-    let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
-    let inputs: Vec<&str> = inputs.map(|v| graph.name(v)).collect();
-    let outputs: Vec<&str> = graph.outputs.iter().map(|(name, _)| name.as_str()).collect();
-    for (kind, mut names) in [("inputs", inputs), ("outputs", outputs)] {
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::op(pair[0], format!("is the name of two {kind} of the graph")));
-        }
-    }
-    graph.outputs.iter().try_for_each(|(name, value)| graph.check_own(*value, &format!("output {name}")))
 }
 
 /// Moves the nodes that depend on nothing but states without an update to the front; returns how
