@@ -4,6 +4,7 @@ override LENGTH: u32;
 override SIZE: u32;
 override BATCH: u32;
 override ALPHA: f32;
+override CUT: bool;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
@@ -45,8 +46,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         other = n;
         share = 1.0;
     }
-    let theirs = x[other * image + i % image];
-    y[i] = theirs + share * (x[i] - theirs);
+    var weight = 1.0 - share;
+    if CUT {
+        let half = 0.5 * f32(SIZE) * sqrt(1.0 - share);
+        let middle = unit(numbers).zw * f32(SIZE);
+        let begin = max(middle - half, vec2(0.0));
+        let end = min(middle + half, vec2(f32(SIZE)));
+        let sides = (end - begin) / f32(SIZE);
+        share = 1.0 - sides.x * sides.y;
+        // Of the pixel that a row and a column are in.
+        let pixel = i % image / 3u;
+        let place = vec2(f32(pixel / SIZE), f32(pixel % SIZE));
+        let covered = clamp(min(end, place + 1.0) - max(begin, place), vec2(0.0), vec2(1.0));
+        weight = covered.x * covered.y;
+    }
+    y[i] = x[i] + weight * (x[other * image + i % image] - x[i]);
     if i % image == 0u {
         others[n] = labels[other];
         shares[n] = share;

@@ -241,6 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_go_together_is_refused() {
+        let check = |list: &str, finetunes| list.parse::<Augmentations>().unwrap().check(32, finetunes);
+        assert!(check("flip,mixup=0.2", false).is_ok() && check("flip,cutout=8", true).is_ok());
+        let wrong = [
+            ("mixup=0.2", true, "fine-tuning"),
+            ("cutmix=1", true, "fine-tuning"),
+            ("mixup=1,cutmix=1", false, "exclude"),
+        ];
+        for (list, finetunes, part) in wrong {
+            let error = check(list, finetunes).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains(list), "{error}");
+        }
+    }
+
+    #[test]
     fn readme_has_a_row_for_each() {
         let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
         for augmentation in AUGMENTATIONS {

@@ -15,8 +15,17 @@ pub const MIXUP: Augmentation = Augmentation {
     name: "mixup",
     value: Value::UpTo(MOST_ALPHA),
     about: "blends it with another one of the batch, in shares of Beta(A, A) for A as given; both labels count by them",
-    act: Act::Mix(|alpha, images| Arc::new(Mix { size: images.size, alpha, seed: images.seed })),
+    act: Act::Mix(|alpha, images| Arc::new(Mix { size: images.size, alpha, seed: images.seed, cut: false })),
     conflict: |_| None,
+};
+
+/// CutMix (Yun et al. 2019): a rectangle of another image.
+pub const CUTMIX: Augmentation = Augmentation {
+    name: "cutmix",
+    value: Value::UpTo(MOST_ALPHA),
+    about: "puts a rectangle of another one into it, whose area is 1 less a number of Beta(A, A); both labels count by area",
+    act: Act::Mix(|alpha, images| Arc::new(Mix { size: images.size, alpha, seed: images.seed, cut: true })),
+    conflict: |all| all.has(&MIXUP).then_some("and mixup exclude each other"),
 };
 
 /// Beyond this all shares are next to 1/2.
@@ -33,6 +42,11 @@ pub struct Mix {
     pub alpha: f32,
     /// Of the training.
     pub seed: u32,
+    /// Whether a rectangle comes from the other image, instead of a share of every pixel. It is as
+    /// wide for its height as the image, around any pixel, and what lies outside of the image is
+    /// lost. Its edges may lie within pixels, which are shared then: so devices whose roots differ in
+    /// the last digit see the same image.
+    pub cut: bool,
 }
 
 /// What an image is joined with, and how.
@@ -41,6 +55,30 @@ struct Pair {
     other: usize,
     /// Of the own label.
     share: f32,
+    /// Rows and columns of the rectangle, where they begin and end.
+    cut: [[f32; 2]; 2],
+}
+
+impl Pair {
+    /// The rectangle in the middle between two places, as far as it lies in an image.
+    fn cut(self, size: f32, middle: [u32; 2]) -> Pair {
+        let half = 0.5 * size * (1.0 - self.share).sqrt();
+        let cut = middle.map(|bits| {
+            let middle = rng::unit(bits) * size;
+            [(middle - half).max(0.0), (middle + half).min(size)]
+        });
+        let [height, width] = cut.map(|[begin, end]| (end - begin) / size);
+        Pair { share: 1.0 - height * width, cut, ..self }
+    }
+
+    /// How much of a pixel comes from the other image.
+    fn weight(&self, row: usize, column: usize) -> f32 {
+        let [rows, columns] = [(self.cut[0], row), (self.cut[1], column)].map(|([begin, end], place)| {
+            let place = place as f32;
+            (end.min(place + 1.0) - begin.max(place)).clamp(0.0, 1.0)
+        });
+        rows * columns
+    }
 }
 
 /// A number of Beta(alpha, alpha), from two that are uniform: it is `(1 + t / sqrt(2 alpha + t²)) / 2`
@@ -69,17 +107,24 @@ impl Mix {
         let distance = 1 + rng::below(draw(self.seed, step, 0, 5)[0], (batch as u32 - 1).max(1)) as usize;
         let other = (place + distance) % batch;
         if labels[place] == IGNORE || labels[other] == IGNORE {
-            return Pair { other: place, share: 1.0 };
+            return Pair { other: place, share: 1.0, cut: [[0.0; 2]; 2] };
         }
-        let [first, second, ..] = draw(self.seed, step, place, 4);
+        let [first, second, row, column] = draw(self.seed, step, place, 4);
         let half = 0.5 * beta(self.alpha, [first, second]);
-        Pair { other, share: if second & 1 == 1 { 0.5 + half } else { 0.5 - half } }
+        let share = if second & 1 == 1 { 0.5 + half } else { 0.5 - half };
+        let pair = Pair { other, share, cut: [[0.0; 2]; 2] };
+        if self.cut { pair.cut(self.size as f32, [row, column]) } else { pair }
+    }
+
+    /// How much of pixel `at` of an image comes from the other one.
+    fn weight(&self, pair: &Pair, at: usize) -> f32 {
+        if self.cut { pair.weight(at / self.size, at % self.size) } else { 1.0 - pair.share }
     }
 }
 
 impl Op for Mix {
     fn name(&self) -> &'static str {
-        "mixup"
+        if self.cut { "cutmix" } else { "mixup" }
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
@@ -102,9 +147,12 @@ impl Op for Mix {
                 (*label, *share) = (labels[pair.other], pair.share);
             }
             parallel::for_each(y.chunks_exact_mut(image).enumerate(), &mut [], 0, |(n, y), _| {
-                let Pair { other, share } = op.pair(step, n, labels);
-                let both = x[n * image..].iter().zip(&x[other * image..]);
-                y.iter_mut().zip(both).for_each(|(y, (own, other))| *y = other + share * (own - other));
+                let pair = op.pair(step, n, labels);
+                let both = x[n * image..].chunks_exact(3).zip(x[pair.other * image..].chunks_exact(3));
+                for (at, (y, (own, other))) in y.chunks_exact_mut(3).zip(both).enumerate() {
+                    let weight = op.weight(&pair, at);
+                    (0..3).for_each(|c| y[c] = own[c] + weight * (other[c] - own[c]));
+                }
             });
         })
     }
@@ -115,6 +163,7 @@ impl Op for Mix {
             ("SIZE", self.size as f64),
             ("BATCH", types.inputs[1].len() as f64),
             ("ALPHA", f64::from(self.alpha)),
+            ("CUT", f64::from(self.cut)),
             ("SEED", f64::from(self.seed)),
             ("STREAM", f64::from(Stream::Augment as u32)),
         ];
@@ -129,9 +178,9 @@ impl Op for Mix {
         let pairs: Vec<Pair> =
             (0..labels.len()).map(|n| self.pair(inputs[2][0] as u32, n, &labels)).collect();
         let element = |(i, own): (usize, &f64)| {
-            let Pair { other, share } = pairs[i / image];
-            let share = f64::from(share);
-            share * own + (1.0 - share) * inputs[0][other * image + i % image]
+            let pair = &pairs[i / image];
+            let weight = f64::from(self.weight(pair, i % image / 3));
+            (1.0 - weight) * own + weight * inputs[0][pair.other * image + i % image]
         };
         let others = pairs.iter().map(|pair| f64::from(labels[pair.other])).collect();
         let shares = pairs.iter().map(|pair| f64::from(pair.share)).collect();
@@ -141,16 +190,19 @@ impl Op for Mix {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |batch, size, alpha| {
+    let case = |batch, size, alpha, cut| {
         let inputs = vec![
             (TensorType::f32([batch, size, size, 3]), Fill::Uniform(-2.0, 2.0)),
             (TensorType::u32([batch]), Fill::Labels(10)),
             (TensorType::u32([1]), Fill::Constant(11.0)),
         ];
-        Case::new(Mix { size, alpha, seed: 3 }, inputs)
+        Case::new(Mix { size, alpha, seed: 3, cut }, inputs)
     };
-    // The last has no other image to join with.
-    vec![case(20, 8, 0.2), case(7, 9, 1.0), case(1, 8, 1.0)]
+    let cases = [false, true].map(|cut| {
+        // The last has no other image to join with.
+        [case(20, 8, 0.2, cut), case(7, 9, 1.0, cut), case(1, 8, 1.0, cut)]
+    });
+    cases.concat()
 }
 
 #[cfg(test)]
@@ -161,7 +213,7 @@ mod tests {
     #[test]
     fn shares_are_beta_distributed() {
         for alpha in [0.2, 1.0, 4.0] {
-            let op = Mix { size: 8, alpha, seed: 1 };
+            let op = Mix { size: 8, alpha, seed: 1, cut: false };
             let labels = vec![0; 50_000];
             let shares: Vec<f64> =
                 (0..labels.len()).map(|n| f64::from(op.pair(1, n, &labels).share) - 0.5).collect();
@@ -175,9 +227,25 @@ mod tests {
         }
     }
 
+    /// What an image's pixels take from the other one is what its label loses.
+    #[test]
+    fn the_area_of_the_rectangle_is_the_share_of_the_other_label() {
+        let op = Mix { size: 16, alpha: 1.0, seed: 2, cut: true };
+        let labels = vec![0; 300];
+        let mut mean = 0.0;
+        for n in 0..labels.len() {
+            let pair = op.pair(4, n, &labels);
+            let area: f32 = (0..256).map(|at| op.weight(&pair, at)).sum::<f32>() / 256.0;
+            assert!((area - (1.0 - pair.share)).abs() < 1e-5, "{pair:?}: {area}");
+            mean += area / labels.len() as f32;
+        }
+        // Of 1/2 in the mean, a part lies outside.
+        assert!((0.2..0.45).contains(&mean), "{mean}");
+    }
+
     #[test]
     fn everyone_has_one_partner_and_empty_places_have_none() {
-        let op = Mix { size: 8, alpha: 1.0, seed: 1 };
+        let op = Mix { size: 8, alpha: 1.0, seed: 1, cut: false };
         let mut labels = vec![3; 9];
         for step in 0..20 {
             let mut others: Vec<usize> = (0..9).map(|n| op.pair(step, n, &labels).other).collect();
@@ -186,7 +254,7 @@ mod tests {
             assert!(others.into_iter().eq(0..9));
         }
         labels[4] = IGNORE;
-        let alone = (0..9).filter(|&n| op.pair(0, n, &labels) == Pair { other: n, share: 1.0 });
+        let alone = (0..9).filter(|&n| op.pair(0, n, &labels).share == 1.0);
         assert_eq!(alone.count(), 2);
     }
 }

@@ -32,7 +32,7 @@ pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
 pub const AUGMENTATIONS: &[Augmentation] =
-    &[crop::CROP, FLIP, border::BORDER, SHIFT, colour::COLOUR, cutout::CUTOUT, mix::MIXUP];
+    &[crop::CROP, FLIP, border::BORDER, SHIFT, colour::COLOUR, cutout::CUTOUT, mix::MIXUP, mix::CUTMIX];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
