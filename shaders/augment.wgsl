@@ -100,7 +100,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     // An image may lie in two pieces: what is found in the second is added to what was in the first.
     var sum = select(0.0, x[i], image < BEFORE);
-    for (var corner = 0u; corner < 4u; corner++) {
+    // Nothing but a crop reads between pixels.
+    let corners = select(1u, 4u, CROP > 0.0);
+    for (var corner = 0u; corner < corners; corner++) {
         let down = corner / 2u;
         let right = corner % 2u;
         let share = of_side(row, down) * of_side(column, right);
