@@ -1,3 +1,5 @@
+//!include index
+
 // Moments m and v, and p -= rate (decay p + corrected m / (sqrt(corrected v) + epsilon)); one invocation a vec4.
 override LENGTH: u32;
 override BETA1: f32;

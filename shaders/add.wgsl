@@ -1,3 +1,5 @@
+//!include index
+
 // y += b, elementwise; one invocation a vec4.
 override LENGTH: u32;
 

@@ -1,3 +1,7 @@
+//!include index
+//!include rng
+//!include augment
+
 // Picks the images of a batch, moves their pixels and normalises them; one invocation an element of x. The data set may
 // be larger than a binding: there is a dispatch for each piece of it, which writes what it finds there.
 override SIZE: u32;

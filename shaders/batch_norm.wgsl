@@ -1,3 +1,6 @@
+//!include vec4 | vec1
+//!include rows
+
 // Moments of each block of rows, then their merger; batch_norm_infer normalises with them.
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 // Means of each block, then their sums of squared deviations.

@@ -1,3 +1,9 @@
+//!include vec4 | vec1
+//!include index
+//!include nan
+//!include function
+//!include batch_norm
+
 // y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta); one invocation a value.
 override LENGTH: u32;
 // Values of a row.

@@ -1,3 +1,9 @@
+//!include vec4 | vec1
+//!include index
+//!include nan
+//!include function
+//!include batch_norm
+
 // y = the largest of a window of 2x2 normalised and activated values; one invocation a value of y.
 override LENGTH: u32;
 // Values of a pixel.

@@ -1,3 +1,5 @@
+//!include index
+
 // gradient *= min(1, limit / sqrt(squares)), elementwise; one invocation a vec4.
 override LENGTH: u32;
 override LIMIT: f32;

@@ -1,3 +1,8 @@
+//!include vec1
+//!include tree
+//!include rng
+//!include augment
+
 // Brightness, contrast and saturation of every image, in its order; a workgroup an image, whose invocations walk over
 // the pixels. Only the mean grey needs those of others.
 override SIZE: u32;

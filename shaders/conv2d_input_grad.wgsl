@@ -1,3 +1,9 @@
+//!include vec4
+//!include nan
+//!include function
+//!include epilogue
+//!include tile
+
 // The gradient of a convolution's input as a matrix product: row r of A is what of dy the pixel r of x has reached,
 // a row of B the weights of one (i, j, output channel). At a stride s, pixels meet only every s-th weight, which ones
 // depends on their position modulo s: each of the s x s phases is a product of its own, with its own constants and no

@@ -1,3 +1,5 @@
+//!include index
+
 // y = x, as bits; one invocation a vec4.
 override LENGTH: u32;
 

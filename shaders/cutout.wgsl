@@ -1,3 +1,7 @@
+//!include index
+//!include rng
+//!include augment
+
 // Fills a square of every image with the mean colour, 0; one invocation a pixel of a square.
 override LENGTH: u32;
 override SIZE: u32;

@@ -1,3 +1,9 @@
+//!include vec4 | vec1
+//!include index
+//!include nan
+//!include function
+//!include depthwise
+
 // Depthwise convolution, bias and activation; one invocation four neighbouring pixels of one column of y. Along a row
 // of the kernel, weights that are a stride apart meet the same pixels of x, moved by one: these stay in registers.
 // Invocations.

@@ -1,3 +1,7 @@
+//!include vec4 | vec1
+//!include index
+//!include depthwise
+
 // The gradient of a depthwise convolution's input; one invocation four pixels of one column of dx that are a stride
 // apart. These meet the same weights, every STRIDE-th, for neighbouring pixels of dy, which stay in registers.
 // Invocations.

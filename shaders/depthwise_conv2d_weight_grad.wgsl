@@ -1,3 +1,7 @@
+//!include vec4 | vec1
+//!include rows
+//!include tree
+
 // The gradient of a depthwise convolution's weights: sums over all pixels of dy, cut into blocks (include/rows.wgsl),
 // which partial_sums.wgsl joins. One invocation sums 3 x 3 weights of one column, workgroup z the z-th such square of
 // the kernel.

@@ -1,3 +1,5 @@
+//!include index
+
 // y[o, r, i] = x[o, i]; one invocation an element of y.
 override ALONG: u32;
 override AFTER: u32;

@@ -1,3 +1,7 @@
+//!include vec4 | vec1
+//!include index
+//!include batch_norm
+
 // w' = w scale and, in the invocations of the first row, b' = beta + (b - mean) scale; one invocation a value of w.
 override LENGTH: u32;
 // Values of a row.

@@ -1,3 +1,6 @@
+//!include vec4 | vec1
+//!include index
+
 // dx[n, p, q, c] = dy[n, c] / (H W); one invocation a value of dx.
 override LENGTH: u32;
 // Values of a pixel.

@@ -1,3 +1,9 @@
+//!include vec4
+//!include nan
+//!include function
+//!include epilogue
+//!include tile
+
 // Y = A B + bias: the tile product on two matrices in memory.
 // Whether A is stored [ROWS, DEPTH], not [DEPTH, ROWS], and B [COLUMNS, DEPTH], not [DEPTH, COLUMNS].
 override A_ALONG_DEPTH: bool;

@@ -1,3 +1,7 @@
+//!include vec4 | vec1
+//!include index
+//!include nan
+
 // y[n, p, q, c] = the largest of a window of x; one invocation a value of y. A place in the padding stands for the pixel
 // nearest to it, which lies in the window as well.
 override LENGTH: u32;

@@ -1,3 +1,7 @@
+//!include index
+//!include rng
+//!include augment
+
 // Joins every image of a batch with another one of it; one invocation an element, of which the first of an image
 // writes the other's label and the own share.
 override LENGTH: u32;

@@ -1,3 +1,5 @@
+//!include index
+
 // average += momentum (scale x - average), elementwise; one invocation a vec4.
 override LENGTH: u32;
 override MOMENTUM: f32;

@@ -1,3 +1,6 @@
+//!include vec4 | vec1
+//!include index
+
 // Bilinear enlargement; one invocation a value of y.
 override LENGTH: u32;
 override HEIGHT: u32;

@@ -1,3 +1,5 @@
+//!include index
+
 // y = FACTOR y, elementwise; one invocation a vec4.
 override FACTOR: f32;
 override LENGTH: u32;

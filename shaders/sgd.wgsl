@@ -1,3 +1,5 @@
+//!include index
+
 // g = gradient + decay p, b = momentum b + g, p -= rate (g + momentum b) or rate b; one invocation a vec4.
 override LENGTH: u32;
 override MOMENTUM: f32;

@@ -1,3 +1,7 @@
+//!include vec4
+//!include tree
+//!include softmax
+
 // -sum over c  t[c] log softmax(z)[c] of every row, then the totals over rows.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;

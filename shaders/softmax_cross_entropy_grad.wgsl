@@ -1,3 +1,7 @@
+//!include vec4
+//!include tree
+//!include softmax
+
 // dz = dloss (softmax(z) - t) / count, 0 in ignored rows.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;

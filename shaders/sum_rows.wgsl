@@ -1,3 +1,8 @@
+//!include vec4 | vec1
+//!include rows
+//!include tree
+//!include sum_block
+
 // y[c] = sum of x[..., c], in two stages (include/rows.wgsl).
 @group(0) @binding(1) var<storage, read_write> sums: array<Value>;
 

@@ -1,3 +1,8 @@
+//!include vec4
+//!include index
+//!include nan
+//!include function
+
 // y = f(y), elementwise; one invocation a vec4.
 override LENGTH: u32;
 

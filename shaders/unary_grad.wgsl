@@ -1,3 +1,8 @@
+//!include vec4
+//!include index
+//!include nan
+//!include function
+
 // dx = dy f'(v), elementwise, dx in the place of dy; one invocation a vec4.
 override LENGTH: u32;
 

@@ -1,3 +1,5 @@
+//!include index
+
 // y = 0; one invocation a vec4.
 override LENGTH: u32;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cifar_engine::ops;
 use cifar_engine::ops::case::Case;
-use cifar_engine::ops::dispatch::{Dispatch, Dispatches, MAX_BINDINGS, Operand};
+use cifar_engine::ops::dispatch::{Dispatch, Dispatches, INCLUDE, INCLUDES, MAX_BINDINGS, Operand};
 use naga::back::pipeline_constants::process_overrides;
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -37,7 +37,7 @@ fn check(work: &Dispatches) -> Outcome {
 }
 
 fn check_dispatch(dispatch: &Dispatch, scratch: usize) -> Outcome {
-    let source = dispatch.shader.sources.concat();
+    let source = dispatch.shader.text();
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     let info = validate(&module)?;
     check_constants(&module, dispatch)?;
@@ -142,11 +142,57 @@ fn every_shader_is_what_its_op_says() {
 fn every_shader_is_used_by_a_case() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let sources: String =
-        works().iter().flat_map(|(_, work)| &work.list).map(|d| d.shader.sources.concat()).collect();
+        works().iter().flat_map(|(_, work)| &work.list).map(|d| d.shader.text().replace('\n', "")).collect();
     for folder in [root.clone(), root.join("include")] {
         for file in files(&folder) {
-            let used = sources.contains(&fs::read_to_string(&file).unwrap());
+            let text = fs::read_to_string(&file).unwrap();
+            let own: String = text.lines().filter(|line| !line.starts_with(INCLUDE)).collect();
+            let used = sources.contains(&own);
             assert!(used, "no case of an op runs {}", file.display());
+        }
+    }
+}
+
+/// What a text of WGSL declares: functions, constants, types and variables.
+fn declared(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        let words: Vec<&str> = words(line).collect();
+        let at = words
+            .iter()
+            .position(|word| ["fn", "override", "const", "alias", "struct", "var"].contains(word));
+        let is_outer = !line.starts_with(' ') && !line.starts_with("//");
+        // `var<storage, read> x`
+        let skipped = ["storage", "read", "read_write", "workgroup", "private"];
+        let name = at.and_then(|at| words[at + 1..].iter().find(|word| !skipped.contains(word)));
+        names.extend(name.filter(|_| is_outer).map(|name| name.to_string()));
+    }
+    names
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// That nothing is missing shows in [`every_shader_is_what_its_op_says`].
+#[test]
+fn every_include_that_a_shader_names_is_used() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let includes = |name: &str| INCLUDES.iter().find(|(known, _)| *known == name).unwrap().1;
+    assert_eq!(INCLUDES.len(), files(&root.join("include")).len(), "a file of shaders/include is not listed");
+    for file in files(&root) {
+        let text = fs::read_to_string(&file).unwrap();
+        let named: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(INCLUDE)).collect();
+        for names in &named {
+            let others = named.iter().filter(|other| other != &names);
+            let others: String = others.flat_map(|names| names.split(" | ")).map(includes).collect();
+            let used = format!("{text}\n{others}");
+            let used: BTreeSet<&str> =
+                used.lines().filter(|l| !l.starts_with("//")).flat_map(words).collect();
+            for name in names.split(" | ") {
+                let is_used = declared(includes(name)).iter().any(|name| used.contains(name.as_str()));
+                assert!(is_used, "{} uses nothing of its include '{name}'", file.display());
+            }
         }
     }
 }
@@ -178,10 +224,10 @@ fn the_check_notices_what_does_not_match() {
         change(&mut work.list[0]);
         check(&work).unwrap_err()
     };
-    let text = work.list[0].shader.sources.concat();
+    let text = work.list[0].shader.text();
     let with_source = |text: String| {
         let text: &'static str = text.leak();
-        describe(&|dispatch| dispatch.shader.sources = Vec::leak(vec![text]))
+        describe(&|dispatch| dispatch.shader.source = text)
     };
     let source = |from: &str, to: &str| with_source(text.replace(from, to));
     assert!(describe(&|d| d.constants.clear()).contains("declares"));

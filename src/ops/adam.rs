@@ -106,7 +106,7 @@ impl Op for Adam {
             Operand::Output(1),
             Operand::Output(2),
         ];
-        each_value(shader!("adam", "index"), vectors, constants, bindings)
+        each_value(shader!("adam"), vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

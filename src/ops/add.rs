@@ -44,7 +44,7 @@ impl Op for Add {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
-        let shader = shader!("add", "index");
+        let shader = shader!("add");
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
         each_value(shader, vectors, &[], bindings)
     }

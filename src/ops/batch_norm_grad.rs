@@ -111,17 +111,7 @@ impl BatchNormGrad {
 /// `batch_norm_grad` with the include that says what of dy reaches a value of x.
 macro_rules! gradient_shader {
     ($types:expr, $gradient:literal) => {
-        wide_shader!(
-            $types.inputs[2].len(),
-            "batch_norm_grad",
-            "index",
-            "nan",
-            "function",
-            "batch_norm",
-            "rows",
-            "tree",
-            $gradient
-        )
+        wide_shader!($types.inputs[2].len(), "batch_norm_grad", $gradient)
     };
 }
 pub(crate) use gradient_shader;

@@ -117,7 +117,7 @@ impl Op for BatchNormInfer {
         let columns = (channels / width(channels)) as f64;
         let mut constants = vec![("COLUMNS", columns), ("EPSILON", f64::from(self.epsilon))];
         constants.extend(function_constants(self.activation));
-        let shader = wide_shader!(channels, "batch_norm_infer", "index", "nan", "function", "batch_norm");
+        let shader = wide_shader!(channels, "batch_norm_infer");
         let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
         each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings)
     }

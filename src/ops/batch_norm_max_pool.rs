@@ -55,7 +55,7 @@ impl Op for BatchNormMaxPool {
             ("EPSILON", f64::from(self.norm.epsilon)),
         ];
         constants.extend(function_constants(self.norm.activation));
-        let shader = wide_shader!(channels, "batch_norm_max_pool", "index", "nan", "function", "batch_norm");
+        let shader = wide_shader!(channels, "batch_norm_max_pool");
         let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
         each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings)
     }

@@ -43,7 +43,7 @@ impl Op for Clip {
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
-        each_value(shader!("clip", "index"), vectors, &[("LIMIT", f64::from(self.limit))], bindings)
+        each_value(shader!("clip"), vectors, &[("LIMIT", f64::from(self.limit))], bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -68,7 +68,7 @@ impl Op for Dropout {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
-        let shader = shader!("dropout", "index", "rng");
+        let shader = shader!("dropout");
         let constants = &[
             ("RATE", f64::from(self.rate)),
             ("KEEP", f64::from(self.keep())),

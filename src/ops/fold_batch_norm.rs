@@ -59,7 +59,7 @@ impl Op for FoldBatchNorm {
             ("HAS_BIAS", f64::from(u8::from(has_bias))),
             ("EPSILON", f64::from(self.epsilon)),
         ];
-        let shader = wide_shader!(channels, "fold_batch_norm", "index", "batch_norm");
+        let shader = wide_shader!(channels, "fold_batch_norm");
         let values = types.inputs[0].len() / width(channels);
         each_value(shader, values, &constants, inputs.into_iter().chain(outputs).collect())
     }

@@ -45,7 +45,7 @@ impl Op for GlobalAveragePool {
         let x = &types.inputs[0];
         let images = Reduction::by_image(x);
         Dispatches::from(Dispatch {
-            shader: wide_shader!(x.shape.last(), "global_average_pool", "rows", "tree", "sum_block"),
+            shader: wide_shader!(x.shape.last(), "global_average_pool"),
             entry: "main",
             constants: images.constants(),
             bindings: vec![Operand::Input(0), Operand::Output(0)],

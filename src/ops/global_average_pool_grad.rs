@@ -37,7 +37,7 @@ impl Op for GlobalAveragePoolGrad {
         let channels = self.shape.last();
         let pixels = self.shape.len() / types.inputs[0].len();
         let constants = [("COLUMNS", (channels / width(channels)) as f64), ("PIXELS", pixels as f64)];
-        let shader = wide_shader!(channels, "global_average_pool_grad", "index");
+        let shader = wide_shader!(channels, "global_average_pool_grad");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
         each_value(shader, self.shape.len() / width(channels), &constants, bindings)
     }

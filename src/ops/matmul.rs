@@ -49,7 +49,7 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
     let run_of_a = if a_transposed { rows } else { depth };
     let run_of_b = if b_transposed { depth } else { columns };
     TiledProduct {
-        shader: shader!("matmul", "vec4", "nan", "function", "epilogue", "tile"),
+        shader: shader!("matmul"),
         constants: vec![
             ("A_ALONG_DEPTH", f64::from(!a_transposed)),
             ("B_ALONG_DEPTH", f64::from(b_transposed)),

@@ -94,7 +94,7 @@ impl Op for MaxPool {
     fn gpu(&self, types: &Types) -> Dispatches {
         let x = &types.inputs[0];
         let channels = x.shape.last();
-        let shader = wide_shader!(channels, "max_pool", "index", "nan");
+        let shader = wide_shader!(channels, "max_pool");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
         each_value(shader, types.outputs[0].len() / width(channels), &self.constants(x), bindings)
     }

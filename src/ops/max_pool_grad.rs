@@ -34,7 +34,7 @@ impl Op for MaxPoolGrad {
     fn gpu(&self, types: &Types) -> Dispatches {
         let x = &types.inputs[0];
         let channels = x.shape.last();
-        let shader = wide_shader!(channels, "max_pool_grad", "index");
+        let shader = wide_shader!(channels, "max_pool_grad");
         let bindings = vec![Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0)];
         each_value(shader, types.outputs[0].len() / width(channels), &self.pool.constants(x), bindings)
     }

@@ -14,7 +14,7 @@ pub(super) fn moments_on_gpu(x: &TensorType, outputs: [usize; 2]) -> Dispatches 
     let channels = x.shape.last();
     let reduction = Reduction::new(x);
     let stage = |entry, bindings, groups| Dispatch {
-        shader: wide_shader!(channels, "batch_norm", "rows"),
+        shader: wide_shader!(channels, "batch_norm"),
         entry,
         constants: reduction.constants(),
         bindings,

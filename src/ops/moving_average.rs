@@ -42,7 +42,7 @@ impl Op for MovingAverage {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
-        let shader = shader!("moving_average", "index");
+        let shader = shader!("moving_average");
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
         each_value(
             shader,

@@ -65,7 +65,7 @@ impl Op for Resize {
             ("OUT_WIDTH", out_width),
         ];
         let constants = named.map(|(name, value)| (name, value as f64));
-        let shader = wide_shader!(channels, "resize", "index");
+        let shader = wide_shader!(channels, "resize");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
         each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings)
     }

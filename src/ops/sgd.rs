@@ -61,7 +61,7 @@ impl Op for Sgd {
             ("DECAY", f64::from(self.decay)),
         ];
         let bindings = vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)];
-        each_value(shader!("sgd", "index"), vectors, constants, bindings)
+        each_value(shader!("sgd"), vectors, constants, bindings)
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

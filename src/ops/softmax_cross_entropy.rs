@@ -126,7 +126,7 @@ impl Op for SoftmaxCrossEntropy {
         // What is not there is not read.
         let [others, shares] = if mixed { [2, 3] } else { [1, 0] };
         let stage = |entry, bindings, groups| Dispatch {
-            shader: shader!("softmax_cross_entropy", "vec4", "tree", "softmax"),
+            shader: shader!("softmax_cross_entropy"),
             entry,
             constants: constants.clone(),
             bindings,

@@ -58,7 +58,7 @@ impl Op for SoftmaxCrossEntropyGrad {
         // What is not there is not read.
         let [others, shares] = if mixed { [3, 4] } else { [2, 1] };
         Dispatches::from(Dispatch {
-            shader: shader!("softmax_cross_entropy_grad", "vec4", "tree", "softmax"),
+            shader: shader!("softmax_cross_entropy_grad"),
             entry: "main",
             constants,
             bindings: vec![Input(1), Input(2), Input(0), Input(others), Input(shares), Output(0)],

@@ -32,7 +32,7 @@ impl Op for SumRows {
         let channels = types.outputs[0].len();
         let reduction = Reduction::new(&types.inputs[0]);
         let stage = |entry, from, to, groups| Dispatch {
-            shader: wide_shader!(channels, "sum_rows", "rows", "tree", "sum_block"),
+            shader: wide_shader!(channels, "sum_rows"),
             entry,
             constants: reduction.constants(),
             bindings: vec![from, to],

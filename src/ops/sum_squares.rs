@@ -38,7 +38,7 @@ impl Op for SumSquares {
         let length = types.inputs[0].len();
         let count = length.div_ceil(EACH * GROUP).min(MOST_GROUPS);
         let stage = |entry, bindings, groups| Dispatch {
-            shader: shader!("sum_squares", "vec1", "tree"),
+            shader: shader!("sum_squares"),
             entry,
             constants: vec![("LENGTH", length as f64), ("GROUPS", count as f64)],
             bindings,

@@ -194,7 +194,7 @@ pub(crate) fn sum_partials(
     ];
     constants.extend(function_constants(activation));
     Dispatch {
-        shader: shader!("partial_sums", "vec4", "nan", "function", "epilogue"),
+        shader: shader!("partial_sums"),
         entry: "main",
         constants,
         // Every binding must be bound: without a bias, to any input.

@@ -27,7 +27,7 @@ impl Op for Zeros {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
-        each_value(shader!("zeros", "index"), vectors, &[], vec![Operand::Output(0)])
+        each_value(shader!("zeros"), vectors, &[], vec![Operand::Output(0)])
     }
 
     fn reference(&self, types: &Types, _: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -36,11 +36,11 @@ pub fn corrupted(op: Arc<dyn Op>, from: &'static str, to: &'static str) -> Arc<d
         let mut work = original.gpu(types);
         let mut found = false;
         for dispatch in &mut work.list {
-            let source = dispatch.shader.sources.concat();
+            let source = dispatch.shader.text();
             found |= source.contains(from);
             // Tests end soon: the text may live until then.
             let source: &'static str = source.replace(from, to).leak();
-            dispatch.shader.sources = Vec::leak(vec![source]);
+            dispatch.shader.source = source;
         }
         assert!(found, "no shader of {} contains '{from}'", original.name());
         work

@@ -84,7 +84,7 @@ fn key(dispatch: &Dispatch) -> Key {
 /// Keeps wgpu's checks: indices are clamped to their buffers, loops end, workgroup memory begins as
 /// zeros.
 fn module(device: &wgpu::Device, shader: &Shader) -> ShaderModule {
-    let source = ShaderSource::Wgsl(shader.sources.concat().into());
+    let source = ShaderSource::Wgsl(shader.text().into());
     device.create_shader_module(ShaderModuleDescriptor { label: Some(shader.name), source })
 }
 

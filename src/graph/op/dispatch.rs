@@ -22,36 +22,91 @@ pub const GROUP: usize = 256;
 /// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.
 pub const PIECE_BYTES: usize = 128 << 20;
 
-/// A hand-written shader: the WGSL of the files it includes, and its own.
+/// A hand-written shader. Its file begins with the names of what it includes, a line each:
+/// `//!include index`. Of several, `//!include vec4 | vec1`, the op chooses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shader {
     /// Stem of its file in `shaders/`.
     pub name: &'static str,
-    /// To be concatenated.
-    pub sources: &'static [&'static str],
+    /// What is in the file.
+    pub source: &'static str,
+    /// The includes that the op chooses.
+    pub chosen: &'static [&'static str],
 }
 
-/// The shader of a name, after those of `shaders/include/` that it needs: `shader!("augment", "index", "rng")`.
+/// How a line begins that names an include.
+pub const INCLUDE: &str = "//!include ";
+
+macro_rules! includes {
+    ($($name:literal),*) => {
+        &[$((
+            $name,
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/include/", $name, ".wgsl")),
+        )),*]
+    };
+}
+
+/// The files of `shaders/include/`.
+pub const INCLUDES: &[(&str, &str)] = includes![
+    "augment",
+    "batch_norm",
+    "conv",
+    "depthwise",
+    "epilogue",
+    "function",
+    "index",
+    "nan",
+    "pooled_gradient",
+    "rng",
+    "rows",
+    "softmax",
+    "sum_block",
+    "tile",
+    "tree",
+    "vec1",
+    "vec4",
+    "whole_gradient"
+];
+
+impl Shader {
+    /// The WGSL: the file, with its includes in place of the lines that name them.
+    pub fn text(&self) -> String {
+        let lines = self.source.lines().map(|line| match line.strip_prefix(INCLUDE) {
+            Some(names) => self.included(names),
+            None => line,
+        });
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// The include of that name; of several, the one that is chosen.
+    fn included(&self, names: &str) -> &'static str {
+        let is_meant = |name: &str| names == name || self.chosen.contains(&name);
+        let file = INCLUDES.iter().find(|(name, _)| names.split(" | ").any(|n| n == *name) && is_meant(name));
+        file.unwrap_or_else(|| unreachable!("{}: no include is '{names}'", self.name)).1
+    }
+}
+
+/// The shader of a name, with the includes that it is given to choose from:
+/// `shader!("batch_norm_grad", "vec4", "whole_gradient")`.
 macro_rules! shader {
-    ($name:literal $(, $include:literal)*) => {
+    ($name:literal $(, $chosen:literal)*) => {
         $crate::graph::op::dispatch::Shader {
             name: $name,
-            sources: &[
-                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/include/", $include, ".wgsl")),)*
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
-            ],
+            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
+            chosen: &[$($chosen),*],
         }
     };
 }
 pub(crate) use shader;
 
-/// The same, for a shader over `Value`: the variant for four neighbouring channels at a time where their number is a
-/// multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and [`width`].
+/// The same, for a shader over `Value`: the variant for four neighbouring channels at a time where
+/// their number is a multiple of 4, for a single one elsewhere. See `include/vec4.wgsl`, and
+/// [`width`].
 macro_rules! wide_shader {
-    ($channels:expr, $name:literal $(, $include:literal)*) => {
+    ($channels:expr, $name:literal $(, $chosen:literal)*) => {
         match $crate::graph::op::dispatch::width($channels) {
-            4 => $crate::graph::op::dispatch::shader!($name, "vec4" $(, $include)*),
-            _ => $crate::graph::op::dispatch::shader!($name, "vec1" $(, $include)*),
+            4 => $crate::graph::op::dispatch::shader!($name, "vec4" $(, $chosen)*),
+            _ => $crate::graph::op::dispatch::shader!($name, "vec1" $(, $chosen)*),
         }
     };
 }

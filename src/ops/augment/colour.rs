@@ -114,7 +114,7 @@ impl Op for Colour {
         let batch = types.outputs[0].dims()[0];
         let [mean, std] = [self.mean, self.std].map(|colour| colour.map(f64::from));
         Dispatches::from(Dispatch {
-            shader: shader!("colour", "vec1", "tree", "rng", "augment"),
+            shader: shader!("colour"),
             entry: "main",
             constants: vec![
                 ("SIZE", self.size as f64),

@@ -85,7 +85,7 @@ impl Op for Cutout {
             ("SEED", f64::from(self.seed)),
             ("STREAM", f64::from(Stream::Augment as u32)),
         ];
-        let shader = shader!("cutout", "index", "rng", "augment");
+        let shader = shader!("cutout");
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
         each_value(shader, batch * self.side * self.side, &constants, bindings)
     }

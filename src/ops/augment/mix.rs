@@ -168,7 +168,7 @@ impl Op for Mix {
             ("STREAM", f64::from(Stream::Augment as u32)),
         ];
         let bindings = vec![Input(0), Input(1), Input(2), Output(0), Output(1), Output(2)];
-        let shader = shader!("mix", "index", "rng", "augment");
+        let shader = shader!("mix");
         each_value(shader, types.outputs[0].len(), &constants, bindings)
     }
 

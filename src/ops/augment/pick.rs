@@ -229,7 +229,7 @@ impl Op for Augment {
         use Operand::{Input, InputPiece, Output};
         let batch = types.inputs[2].len();
         let stage = |entry, piece, bindings, count| Dispatch {
-            shader: shader!("augment", "index", "rng", "augment"),
+            shader: shader!("augment"),
             entry,
             constants: self.constants(types, piece),
             bindings,

@@ -59,7 +59,7 @@ fn forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispa
         return tiled(TiledProduct { activation, ..matmul::on_gpu(&product, OPERANDS, bias) });
     }
     tiled(TiledProduct {
-        shader: shader!("conv2d", "vec4", "nan", "function", "epilogue", "tile", "conv"),
+        shader: shader!("conv2d"),
         constants: constants(g),
         a: OPERANDS[0],
         b: OPERANDS[1],
@@ -78,7 +78,7 @@ fn weight_grad(g: &Geometry) -> Dispatches {
         return tiled(matmul::on_gpu(&product, OPERANDS, None));
     }
     tiled(TiledProduct {
-        shader: shader!("conv2d_weight_grad", "vec4", "nan", "function", "epilogue", "tile", "conv"),
+        shader: shader!("conv2d_weight_grad"),
         constants: constants(g),
         a: OPERANDS[0],
         b: OPERANDS[1],
@@ -151,7 +151,7 @@ fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
         ("LEFT", x.output),
     ]);
     (y.pixels > 0 && x.pixels > 0).then(|| TiledProduct {
-        shader: shader!("conv2d_input_grad", "vec4", "nan", "function", "epilogue", "tile"),
+        shader: shader!("conv2d_input_grad"),
         constants,
         a: OPERANDS[0],
         b: OPERANDS[1],
@@ -185,7 +185,7 @@ fn depthwise_forward(g: &Geometry, bias: Option<Operand>, activation: Activation
     constants.extend([("COLUMNS", columns as f64), ("BIAS", f64::from(bias.is_some()))]);
     constants.extend(function_constants(activation));
     let [x, w] = OPERANDS;
-    let shader = wide_shader!(g.in_channels, "depthwise_conv2d", "index", "nan", "function", "depthwise");
+    let shader = wide_shader!(g.in_channels, "depthwise_conv2d");
     // Every binding must be bound: without a bias, to anything that is read.
     let bindings = vec![x, w, bias.unwrap_or(w), Operand::Output(0)];
     let fours = g.batch * g.out_height * g.out_width.div_ceil(4);
@@ -197,7 +197,7 @@ fn depthwise_input_grad(g: &Geometry) -> Dispatches {
     let fours = g.in_width.div_ceil(4 * g.stride) * g.stride;
     let mut constants = depthwise_constants(g);
     constants.push(("COLUMNS", columns as f64));
-    let shader = wide_shader!(g.in_channels, "depthwise_conv2d_input_grad", "index", "depthwise");
+    let shader = wide_shader!(g.in_channels, "depthwise_conv2d_input_grad");
     let bindings = vec![OPERANDS[0], OPERANDS[1], Operand::Output(0)];
     each_value(shader, g.batch * g.in_height * fours * columns, &constants, bindings)
 }
@@ -210,7 +210,7 @@ fn depthwise_weight_grad(g: &Geometry, types: &Types) -> Dispatches {
     let mut constants = reduction.constants();
     constants.extend(depthwise_constants(g));
     let products = |to| Dispatch {
-        shader: wide_shader!(g.in_channels, "depthwise_conv2d_weight_grad", "rows", "tree"),
+        shader: wide_shader!(g.in_channels, "depthwise_conv2d_weight_grad"),
         entry: "main",
         constants,
         bindings: vec![OPERANDS[0], OPERANDS[1], to],

@@ -215,7 +215,7 @@ impl Op for Binary {
             ("COVER_B", number(1)),
         ];
         let bindings = vec![Operand::Input(0), Operand::Input(1), Operand::Output(0)];
-        each_value(shader!("binary", "index"), types.outputs[0].len(), &constants, bindings)
+        each_value(shader!("binary"), types.outputs[0].len(), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

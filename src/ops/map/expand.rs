@@ -51,7 +51,7 @@ impl Op for Expand {
         let [_, along, after] = around(self.shape.dims(), &self.axes);
         let constants = [("ALONG", along as f64), ("AFTER", after as f64)];
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        each_value(shader!("expand", "index"), types.outputs[0].len(), &constants, bindings)
+        each_value(shader!("expand"), types.outputs[0].len(), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

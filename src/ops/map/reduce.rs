@@ -123,7 +123,7 @@ impl Op for Reduce {
         let [_, along, after] = around(types.inputs[0].dims(), &self.axes);
         let constants = [("KIND", self.kind as u32 as f64), ("ALONG", along as f64), ("AFTER", after as f64)];
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        each_value(shader!("reduce", "index"), types.outputs[0].len(), &constants, bindings)
+        each_value(shader!("reduce"), types.outputs[0].len(), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

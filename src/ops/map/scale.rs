@@ -42,7 +42,7 @@ impl Op for Scale {
     fn gpu(&self, types: &Types) -> Dispatches {
         let constants = [("FACTOR", f64::from(self.factor))];
         let vectors = types.outputs[0].len().div_ceil(4);
-        each_value(shader!("scale", "index"), vectors, &constants, vec![Operand::Output(0)])
+        each_value(shader!("scale"), vectors, &constants, vec![Operand::Output(0)])
     }
 
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -53,7 +53,7 @@ impl Op for Unary {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
-        let shader = shader!("unary", "vec4", "index", "nan", "function");
+        let shader = shader!("unary");
         each_value(shader, vectors, &function_constants(Some(self.function)), vec![Operand::Output(0)])
     }
 
@@ -87,7 +87,7 @@ impl Op for UnaryGrad {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let vectors = types.outputs[0].len().div_ceil(4);
-        let shader = shader!("unary_grad", "vec4", "index", "nan", "function");
+        let shader = shader!("unary_grad");
         let bindings = vec![Operand::Input(1), Operand::Output(0)];
         each_value(shader, vectors, &function_constants(Some(self.function)), bindings)
     }
