@@ -233,7 +233,7 @@ mod tests {
             "[default: 0.3; 0.5 in the keras recipe]",
             "[default: flip,shift=4; none in the keras recipe]",
             "0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam",
-            "1e-3 for sgd, 0 for adam and keras-adam",
+            "0 for adam and keras-adam",
             "[default: 5000, at most a tenth]",
             "[default: sgd; keras-adam in the keras recipe]",
             "[default: 0, off]",
