@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import save_file
 
 STEPS, DECAY = 4, float(np.float32(0.1))
+MUON_REST = 0.1 / 0.06  # the rate of what is no filter, as a share
 PARAMETERS = [("tall", (3, 3, 4, 6)), ("wide", (1, 1, 4, 6)), ("depthwise", (3, 3, 1, 4)), ("dense", (5, 7)), ("bias", (6,))]
 
 
@@ -59,11 +60,38 @@ def lion(name, p, decay, gradients, rates):
     return p
 
 
+def orthogonal(g):
+    """Newton and Schulz's iteration, as Jordan 2024 has it, in three steps."""
+    x = g / (g.norm() + 1e-7)
+    tall = x.size(0) > x.size(1)
+    if tall:
+        x = x.T
+    for _ in range(3):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
+    return x.T if tall else x
+
+
+def muon(name, p, decay, gradients, rates):
+    """Filters are a row of weights for each output, as PyTorch has them; the rest is for SGD."""
+    if name not in ("tall", "wide"):
+        return OPTIMIZERS["sgd"](name, p, decay, gradients, [rate * MUON_REST for rate in rates])
+    filters, buffer = p.permute(3, 2, 0, 1), torch.zeros_like(p.permute(3, 2, 0, 1))
+    for g, rate in zip(gradients, rates):
+        g = g.permute(3, 2, 0, 1)
+        buffer = 0.6 * buffer + g
+        filters = filters * len(filters) ** 0.5 / filters.norm()
+        step = orthogonal((g + 0.6 * buffer).reshape(len(g), -1)).view_as(filters)
+        filters = filters - rate * step
+    return filters.permute(2, 3, 1, 0).contiguous()
+
+
 OPTIMIZERS = {
     "sgd": by_torch(lambda p, decay: torch.optim.SGD([p], 0.1, momentum=0.9, nesterov=True, weight_decay=decay)),
     "adam": by_torch(lambda p, decay: torch.optim.AdamW([p], 0.1, weight_decay=decay)),
     "keras-adam": keras_adam,
     "lion": lion,
+    "muon": muon,
 }
 
 

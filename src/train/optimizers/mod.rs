@@ -4,6 +4,7 @@
 pub mod adam;
 pub mod keras_adam;
 pub mod lion;
+pub mod muon;
 pub mod sgd;
 
 use crate::error::Result;
@@ -19,6 +20,7 @@ pub static OPTIMIZERS: &[&Optimizer] = &[
     &adam::ADAM,
     &keras_adam::KERAS_ADAM,
     &lion::LION,
+    &muon::MUON,
 ];
 
 /// The batch that the usual rates, and the recipes, are made for.

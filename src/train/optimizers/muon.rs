@@ -1,0 +1,117 @@
+//! Muon (Jordan 2024, "Muon: An optimizer for hidden layers in neural networks"): filters move by
+//! the orthogonal matrix that is nearest to their momentum, so that no direction of it is left
+//! behind; everything else follows [`SGD`].
+//!
+//! A convolution's weights `[KH, KW, C, K]` are taken as a matrix of K columns. With its momentum,
+//! Nesterov's look-ahead, and Newton and Schulz's iteration, which is for the shorter side's
+//! products, so for a tall x:
+//!
+//! `b = 0.6 b + g`, `x = (g + 0.6 b) / |g + 0.6 b|`, three times `x = 3.4445 x + x (-4.7750 A +
+//! 2.0315 A A)` with `A = x' x`, and `w = sqrt(K) w / |w| - rate x`.
+//!
+//! The weights are brought to one norm in each step, as in Jordan's training of CIFAR-10 (arXiv
+//! 2404.00498): a normalisation behind them takes their size out anyway, and the rate is then a
+//! share of it. The numbers are that training's.
+
+use super::sgd::SGD;
+use super::{Optimizer, Step};
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::nn::Parameter;
+use crate::ops::Function;
+use crate::ops::map::binary::{Binary, Function2};
+use crate::ops::map::scale::Scale;
+use crate::ops::map::unary::Unary;
+use crate::ops::matmul::Matmul;
+use crate::ops::reshape::Reshape;
+use crate::ops::sum_squares::SumSquares;
+use crate::ops::zeros::Zeros;
+use crate::weights::layout::Layout;
+
+/// Muon for the filters, SGD for the rest.
+pub static MUON: Optimizer = Optimizer {
+    name: "muon",
+    about: "Orthogonal steps for filters (Jordan 2024), and for the rest sgd, at its share of the rate",
+    usual_rate: 0.06,
+    usual_decay: SGD.usual_decay,
+    lowered: SGD.lowered,
+    sets_norms: true,
+    moment: SGD.moment,
+    idle: |parameter, p, decay| if is_filter(parameter) { 0.0 } else { (SGD.idle)(parameter, p, decay) },
+    update,
+};
+
+/// The rate of what is no filter, as a share of the rate: what is usual there, where this is, too.
+const REST: f32 = SGD.usual_rate / MUON.usual_rate;
+
+const MOMENTUM: f32 = 0.6;
+const ITERATIONS: usize = 3;
+const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+
+/// What is added to a norm, which may be zero.
+const EPSILON: f32 = 1e-7;
+
+/// Whether a parameter is a matrix of filters; those of one channel each are none.
+fn is_filter(parameter: &Parameter) -> bool {
+    matches!(parameter.layout, Layout::Convolution) && parameter.shape.dims()[2] > 1
+}
+
+fn update(graph: &mut Graph, step: &Step) -> Result<()> {
+    if !is_filter(step.parameter) {
+        let rate = graph.apply1(Scale { factor: REST }, &[step.rate])?;
+        return (SGD.update)(graph, &Step { rate, ..*step });
+    }
+    let (p, b) = (step.parameter.value, step.state(graph, MUON.moment)?);
+    let kept = graph.apply1(Scale { factor: MOMENTUM }, &[b])?;
+    let b_next = binary(graph, Function2::Add, kept, step.gradient)?;
+    let ahead = graph.apply1(Scale { factor: MOMENTUM }, &[b_next])?;
+    let ahead = binary(graph, Function2::Add, step.gradient, ahead)?;
+    let moved = orthogonal(graph, ahead)?;
+    let moved = binary(graph, Function2::Mul, moved, step.rate)?;
+    let filters = step.parameter.shape.last() as f32;
+    let of_one_norm = normalised(graph, p)?;
+    let of_one_norm = graph.apply1(Scale { factor: filters.sqrt() }, &[of_one_norm])?;
+    let p_next = binary(graph, Function2::Sub, of_one_norm, moved)?;
+    graph.update(p, p_next)?;
+    graph.update(b, b_next)
+}
+
+/// About the orthogonal matrix that is nearest to x, taken as a matrix of its last axis' columns:
+/// singular values become numbers around 1.
+fn orthogonal(graph: &mut Graph, x: Value) -> Result<Value> {
+    let shape = graph.ty(x).shape.clone();
+    let columns = shape.last();
+    let rows = shape.len() / columns;
+    let x = normalised(graph, x)?;
+    let mut x = graph.apply1(Reshape { shape: [rows, columns].into() }, &[x])?;
+    let [linear, cubic, quintic] = COEFFICIENTS;
+    let is_tall = rows > columns;
+    for _ in 0..ITERATIONS {
+        let a = graph.apply1(Matmul { a_transposed: is_tall, b_transposed: !is_tall }, &[x, x])?;
+        let square = graph.apply1(Matmul::default(), &[a, a])?;
+        let a = graph.apply1(Scale { factor: cubic }, &[a])?;
+        let square = graph.apply1(Scale { factor: quintic }, &[square])?;
+        let polynomial = binary(graph, Function2::Add, a, square)?;
+        let factors = if is_tall { [x, polynomial] } else { [polynomial, x] };
+        let product = graph.apply1(Matmul::default(), &factors)?;
+        let scaled = graph.apply1(Scale { factor: linear }, &[x])?;
+        x = binary(graph, Function2::Add, scaled, product)?;
+    }
+    graph.apply1(Reshape { shape }, &[x])
+}
+
+/// `x / (|x| + epsilon)`.
+fn normalised(graph: &mut Graph, x: Value) -> Result<Value> {
+    let squares = graph.apply1(SumSquares, &[x])?;
+    let norm = graph.apply1(Unary { function: Function::Sqrt }, &[squares])?;
+    // Constants are computed once, when a plan is loaded.
+    let zero = graph.apply1(Zeros { shape: [1].into() }, &[])?;
+    let one = graph.apply1(Unary { function: Function::Exp }, &[zero])?;
+    let epsilon = graph.apply1(Scale { factor: EPSILON }, &[one])?;
+    let norm = binary(graph, Function2::Add, norm, epsilon)?;
+    binary(graph, Function2::Div, x, norm)
+}
+
+fn binary(graph: &mut Graph, function: Function2, a: Value, b: Value) -> Result<Value> {
+    graph.apply1(Binary { function }, &[a, b])
+}
