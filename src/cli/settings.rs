@@ -92,7 +92,7 @@ fn option(row: &Setting) -> Option<Arg> {
 /// What reads a value of an option, as a file of settings would have it.
 fn parser(row: &Setting) -> ValueParser {
     match row.kind {
-        Kind::Text | Kind::Path | Kind::InFile => StringValueParser::new().map(Value::from).into(),
+        Kind::Path | Kind::InFile => StringValueParser::new().map(Value::from).into(),
         Kind::Count => (|text: &str| count(text).map(|number| Value::Integer(number as i64))).into(),
         Kind::Size => (|text: &str| image_size(text).map(|size| Value::Integer(size as i64))).into(),
         Kind::Seed => value_parser!(u32).map(Value::from).into(),

@@ -31,9 +31,7 @@ pub struct Setting {
 /// What the values of a setting are.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// Any text.
-    Text,
-    /// A text that may be a path.
+    /// Any text, such as a path.
     Path,
     /// A whole number.
     Count,
