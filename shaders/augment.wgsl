@@ -2,8 +2,9 @@
 //!include rng
 //!include augment
 
-// Picks the images of a batch, moves their pixels and normalises them; one invocation an element of x. The data set may
-// be larger than a binding: there is a dispatch for each piece of it, which writes what it finds there.
+// Picks the images of a batch, moves their pixels and normalises them; one invocation an element of
+// x. The data set may be larger than a binding: there is a dispatch for each piece of it, which
+// writes what it finds there.
 override SIZE: u32;
 // Images of the data set, and the words of one.
 override COUNT: u32;
@@ -40,8 +41,8 @@ const COLUMN = 1u;
 
 const ALTERNATE = 2u;
 
-// Where a row or column of image n comes from, and so in every function of an augmentation: what is done to an image
-// last is asked first. The twins are `places` in the files of src/ops/augment.
+// Where a row or column of image n comes from, and so in every function of an augmentation: what is
+// done to an image last is asked first. The twins are `places` in the files of src/ops/augment.
 fn place(n: u32, axis: u32, x: u32) -> f32 {
     return crop(n, axis, flip(n, axis, border(shift(n, axis, f32(x)))));
 }
@@ -102,7 +103,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         x[i] = 0.0;
         return;
     }
-    // An image may lie in two pieces: what is found in the second is added to what was in the first.
+    // An image may lie in two pieces: what is found in the second is added to what was in the
+    // first.
     var sum = select(0.0, x[i], image < BEFORE);
     // Nothing but a crop reads between pixels.
     let corners = select(1u, 4u, CROP > 0.0);

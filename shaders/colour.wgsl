@@ -3,8 +3,8 @@
 //!include rng
 //!include augment
 
-// Brightness, contrast and saturation of every image, in its order; a workgroup an image, whose invocations walk over
-// the pixels. Only the mean grey needs those of others.
+// Brightness, contrast and saturation of every image, in its order; a workgroup an image, whose
+// invocations walk over the pixels. Only the mean grey needs those of others.
 override SIZE: u32;
 override BATCH: u32;
 override STRENGTH: f32;

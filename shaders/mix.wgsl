@@ -2,8 +2,8 @@
 //!include rng
 //!include augment
 
-// Joins every image of a batch with another one of it; one invocation an element, of which the first of an image
-// writes the other's label and the own share.
+// Joins every image of a batch with another one of it; one invocation an element, of which the
+// first of an image writes the other's label and the own share.
 override LENGTH: u32;
 override SIZE: u32;
 override BATCH: u32;

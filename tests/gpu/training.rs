@@ -6,6 +6,7 @@ use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::graph::Graph;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::add::Add;
+use cifar_engine::ops::augment::{AUGMENTATIONS, Augmentations, SHIFT};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::Evaluator;
 use cifar_engine::train::optimizers::sgd::SGD;
@@ -91,6 +92,36 @@ fn both_devices_see_the_same_batches() {
         assert_eq!(bits(&found[1]), bits(&expected[1]), "the labels of step {number} differ");
         assert_ne!(known.as_ref(), Some(&found[0]), "steps see the same batch");
         known = Some(found[0].clone());
+    }
+}
+
+/// The loss of a first step, for which it counts what the augmentation makes of images and labels.
+fn first_loss(device: &mut dyn Device, changes: Augmentations) -> f64 {
+    let mut training = Training::new(&SGD, 8);
+    training.settings.augment = changes;
+    // Or every image would have the same loss.
+    training.settings.zero_classifier = false;
+    let plan = load(device, &training);
+    start(device, plan, &training, 3);
+    let mut loss = f64::NAN;
+    device.collect(plan, true, &mut |totals| loss = Totals::from(totals).mean_loss()).unwrap();
+    loss
+}
+
+#[test]
+fn every_augmentation_reaches_the_loss_and_alike_on_both_devices() {
+    let Some(mut gpu) = gpu::open() else { return };
+    let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
+    // Without a shift there is nothing beyond the border.
+    let shifted = Augmentations::default().with(&SHIFT, 4.0);
+    let without = first_loss(&mut cpu, shifted);
+    for augmentation in AUGMENTATIONS {
+        for value in augmentation.value.examples() {
+            let changes = shifted.with(augmentation, value);
+            let [found, expected] = [first_loss(&mut gpu, changes), first_loss(&mut cpu, changes)];
+            assert!((found - expected).abs() < 1e-4, "{changes}: {found} on the GPU, {expected}");
+            assert!((expected - without).abs() > 1e-4, "{changes} changes nothing: {expected}");
+        }
     }
 }
 

@@ -1,22 +1,25 @@
-//! Mirror images, at random or by turns: with the second, any two epochs in a row show an image both
-//! ways (Jordan 2024, arXiv 2404.00498).
+//! Mirror images, at random or by turns: with the second, any two epochs in a row show an image
+//! both ways (Jordan 2024, arXiv 2404.00498).
 
 use super::{Act, Augmentation, Image, Value};
 
 /// Mirrors half of the images.
 pub const FLIP: Augmentation = Augmentation {
     name: "flip",
-    value: Value::Written(&["flip", ALTERNATE]),
+    value: Value::Written(&["flip", "flip=alternate"]),
     about: "mirrors an image, left to right: with probability 1/2, or at random in the first epoch and then by turns",
     act: Act::Move { constant: "FLIP", places },
     conflict: |_| None,
 };
 
-const ALTERNATE: &str = "flip=alternate";
+/// The value of `flip=alternate`.
+const ALTERNATE: f32 = 2.0;
 
 fn places(value: f32, image: &Image, [_, columns]: [&mut [f32]; 2]) {
-    let alternate = value == 2.0;
-    let bits = if alternate { image.constant()[0].wrapping_add(image.epoch) } else { image.draw(0)[2] };
+    let bits = match value == ALTERNATE {
+        true => image.constant()[0].wrapping_add(image.epoch),
+        false => image.draw(0)[2],
+    };
     if bits & 1 == 1 {
         columns.iter_mut().for_each(|column| *column = (image.size - 1) as f32 - *column);
     }
@@ -29,7 +32,7 @@ mod tests {
     fn is_mirrored(epoch: u32, step: u32, index: u32) -> bool {
         let image = Image { seed: 5, step, epoch, place: 3, index, size: 2 };
         let mut columns = [0.0, 1.0];
-        places(2.0, &image, [&mut [], &mut columns]);
+        places(ALTERNATE, &image, [&mut [], &mut columns]);
         columns == [1.0, 0.0]
     }
 

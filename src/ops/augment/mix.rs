@@ -1,5 +1,6 @@
-//! Two images for one: each image of a batch is joined with another one of it, and the labels of both
-//! count by their shares, which are drawn from a Beta distribution.
+//! Two images for one: each image of a batch is joined with another one of it, and the labels of
+//! both count by their shares, which are drawn from a Beta distribution. There are two ways to join
+//! them, which one op knows.
 
 use std::sync::Arc;
 
@@ -44,8 +45,8 @@ pub struct Mix {
     pub seed: u32,
     /// Whether a rectangle comes from the other image, instead of a share of every pixel. It is as
     /// wide for its height as the image, around any pixel, and what lies outside of the image is
-    /// lost. Its edges may lie within pixels, which are shared then: so devices whose roots differ in
-    /// the last digit see the same image.
+    /// lost. Its edges may lie within pixels, which are shared then: so devices whose roots differ
+    /// in the last digit see the same image.
     pub cut: bool,
 }
 
@@ -81,9 +82,9 @@ impl Pair {
     }
 }
 
-/// A number of Beta(alpha, alpha), from two that are uniform: it is `(1 + t / sqrt(2 alpha + t²)) / 2`
-/// for t of Student's distribution with `2 alpha` degrees of freedom, which Bailey's formula (1994)
-/// gives. Nothing is rejected, so that another rounding is another last digit.
+/// A number of Beta(alpha, alpha), from two that are uniform: it is `(1 + t / sqrt(2 alpha + t²)) /
+/// 2` for t of Student's distribution with `2 alpha` degrees of freedom, which Bailey's formula
+/// (1994) gives. Nothing is rejected, so that another rounding is another last digit.
 fn beta(alpha: f32, [first, second]: [u32; 2]) -> f32 {
     // Never 0.
     let [first, second] = [first, second].map(|bits| rng::unit(bits) + 0.5 / 16_777_216.0);

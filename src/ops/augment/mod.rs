@@ -1,11 +1,12 @@
 //! What a training does to its images. An [`Augmentation`] is a file in this folder and a line of
-//! [`AUGMENTATIONS`], which `--augment`, its help and its errors, the checks of settings, the tables
-//! of README and the tests read. What it says of itself is how it is written, what it does, and how.
+//! [`AUGMENTATIONS`], which `--augment`, its help and its errors, the checks of settings, the table
+//! in README and the tests read. It says of itself how it is written, what it does, and how.
 //!
-//! There are three ways to do it. What moves pixels says where the rows and columns of an image come
-//! from: the op that picks a batch, [`Augment`], asks it, so that it costs no pass over the batch.
-//! What changes values is an op of its own, in place, behind that one. What joins images in pairs is
-//! one, too, and gives the loss a second label for each.
+//! There are three ways to do it. What moves pixels says where the rows and columns of an image
+//! come from, here and by a function in `shaders/augment.wgsl`: the op that picks a batch,
+//! [`Augment`], asks it, so that it costs no pass over the batch. What changes values is an op of
+//! its own, with a shader of its own, in place, behind that one. What joins images in pairs is one,
+//! too, and gives the loss a second label for each.
 //!
 //! Random choices depend on the seed, and on step and place in the batch ([`Image::draw`]) or the
 //! place in the data set ([`Image::constant`]): every device sees the same images.
@@ -49,7 +50,7 @@ pub struct Augmentation {
     pub conflict: fn(&Augmentations) -> Option<&'static str>,
 }
 
-/// What can be chosen of an augmentation: a number above 0, which 0 stands for the absence of.
+/// What can be chosen of an augmentation: a number above 0, where 0 stands for not at all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
     /// One of these texts, which count from 1.
@@ -76,7 +77,8 @@ impl Value {
 pub enum Act {
     /// It moves pixels. The function is given the places in the original, from 0, from which some
     /// rows and all columns of an image come so far, and puts others there; what comes from outside
-    /// of the image is empty, and what comes from between pixels is a mean. Its twin in `shaders/augment.wgsl` knows the value as `constant`.
+    /// of the image is empty, and what comes from between pixels is a mean. Its twin in
+    /// `shaders/augment.wgsl` knows the value as `constant`.
     Move {
         /// Name of the shader's constant.
         constant: &'static str,
@@ -85,8 +87,8 @@ pub enum Act {
     },
     /// It changes values: an op on x `[N, size, size, 3]` and step, which works in place on x.
     Change(fn(f32, &Augment) -> Arc<dyn Op>),
-    /// It joins images in pairs: an op on x, labels `u32 [N]` and step, with the outputs x, the other
-    /// labels `u32 [N]`, and the shares of the first `[N]`.
+    /// It joins images in pairs: an op on x, labels `u32 [N]` and step, with the outputs x, the
+    /// other labels `u32 [N]`, and the shares of the first `[N]`.
     Mix(fn(f32, &Augment) -> Arc<dyn Op>),
 }
 
@@ -121,7 +123,8 @@ impl Image {
 }
 
 /// The random numbers of the image at a place in a batch, four a draw. Each augmentation has draws,
-/// or parts of one, of its own.
+/// or parts of one, of its own: flips and shifts number 0, cutout 1, crops 2, colour 3, and what
+/// joins images 4, and 5 of place 0.
 fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
     let index = 2 * place as u32 + number % 2 + ((number / 2) << 24);
     rng::draw(seed, Stream::Augment, step, index)

@@ -2,9 +2,9 @@
 //!
 //! `x[n, y, x, c] = (pixel[rows[y], columns[x], c] - mean[c]) / std[c]`
 //!
-//! where `rows` and `columns` are what the augmentations that move pixels ([`Act::Move`]) make of the
-//! numbers from 0 on, for each image. Outside of the image x is 0, the mean colour; between pixels
-//! it is what bilinear interpolation gives.
+//! where `rows` and `columns` are what the augmentations that move pixels ([`Act::Move`]) make of
+//! the numbers from 0 on, for each image. Outside of the image x is 0, the mean colour; between
+//! pixels it is what bilinear interpolation gives.
 
 use super::super::case::{Case, Fill};
 use super::super::softmax_cross_entropy::IGNORE;
@@ -38,8 +38,8 @@ pub struct Augment {
 pub struct Batch {
     /// `[N, size, size, 3]`.
     pub x: Value,
-    /// What the loss takes behind the logits: labels, and where images are joined in pairs, the other
-    /// labels and the shares of the first.
+    /// What the loss takes behind the logits: labels, and where images are joined in pairs, the
+    /// other labels and the shares of the first.
     pub targets: Vec<Value>,
 }
 
@@ -81,8 +81,8 @@ impl Augment {
         Image { seed: self.seed, step, epoch, place, index, size: self.size }
     }
 
-    /// Where the rows from `first` on and the columns of an image come from. What is done to it last
-    /// is asked first: it knows what x will be.
+    /// Where the rows from `first` on and the columns of an image come from. What is done to it
+    /// last is asked first: it knows what x will be.
     fn places(&self, image: &Image, first: usize, [rows, columns]: [&mut [f32]; 2]) {
         rows.iter_mut().enumerate().for_each(|(y, row)| *row = (first + y) as f32);
         columns.iter_mut().enumerate().for_each(|(x, column)| *column = x as f32);
