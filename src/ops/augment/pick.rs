@@ -132,14 +132,20 @@ impl Augment {
         std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 - self.mean[c]) / self.std[c]))
     }
 
-    /// A row of x, from row `from` and these columns of the original.
-    fn row(&self, colours: &Colours, pixels: &[u8], from: f32, columns: &[f32], row: &mut [f32]) {
+    /// Where in the bytes of a row the pixel of each column lies; at their end where there is none.
+    fn offsets(&self, columns: &[f32], offsets: &mut [u32]) {
+        for (offset, &column) in offsets.iter_mut().zip(columns) {
+            *offset = 3 * self.inside(column).unwrap_or(self.size) as u32;
+        }
+    }
+
+    /// A row of x, from row `from` of the original and the pixels at these offsets.
+    fn row(&self, colours: &Colours, pixels: &[u8], from: f32, offsets: &[u32], row: &mut [f32]) {
         let Some(from) = self.inside(from) else { return row.fill(0.0) };
         let pixels = &pixels[3 * self.size * from..][..3 * self.size];
-        for (out, &column) in row.chunks_exact_mut(3).zip(columns) {
-            match self.inside(column) {
-                Some(column) => {
-                    let pixel = &pixels[3 * column..][..3];
+        for (out, &offset) in row.chunks_exact_mut(3).zip(offsets) {
+            match pixels[offset as usize..].first_chunk::<3>() {
+                Some(pixel) => {
                     for c in 0..3 {
                         out[c] = colours[c][usize::from(pixel[c])];
                     }
@@ -192,8 +198,8 @@ impl Op for Augment {
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let (op, record, colours) = (*self, types.inputs[0].shape.last(), self.colours());
         let (size, row) = (self.size, 3 * self.size);
-        // A worker's places: of all columns, and of as many rows at most.
-        CpuStep::with_scratch(2 * size * target.threads, move |args| {
+        // A worker's places: of all columns, and of as many rows at most; and the columns' offsets.
+        CpuStep::with_scratch(3 * size * target.threads, move |args| {
             let (data, labels) = (args.input_u32(0), args.input_u32(1));
             let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
             let out_labels: &mut [u32] = bytemuck::cast_slice_mut(args.outputs[1]);
@@ -202,18 +208,22 @@ impl Op for Augment {
             }
             let (x, scratch) = args.output();
             let blocks = parallel::row_blocks(x, row * size, row, (BLOCK / row).max(1));
-            parallel::for_each(blocks, scratch, 2 * size, |(n, first, x), places| {
+            parallel::for_each(blocks, scratch, 3 * size, |(n, first, x), places| {
                 let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
                     return x.fill(0.0);
                 };
                 let pixels = bytemuck::cast_slice(words);
-                let (columns, rows) = places.split_at_mut(size);
-                let rows = &mut rows[..x.len() / row];
+                let (columns, rest) = places.split_at_mut(size);
+                let (rows, offsets) = rest.split_at_mut(size);
+                let (rows, offsets) = (&mut rows[..x.len() / row], bytemuck::cast_slice_mut(offsets));
                 op.places(&op.image(step, n, indices[n]), first, [rows, columns]);
                 let whole = rows.iter().chain(&*columns).all(|place| place.fract() == 0.0);
-                let read = if whole { Augment::row } else { Augment::row_between };
+                op.offsets(columns, offsets);
                 for (x, &from) in x.chunks_exact_mut(row).zip(&*rows) {
-                    read(&op, &colours, pixels, from, columns, x);
+                    match whole {
+                        true => op.row(&colours, pixels, from, offsets, x),
+                        false => op.row_between(&colours, pixels, from, columns, x),
+                    }
                 }
             });
         })
