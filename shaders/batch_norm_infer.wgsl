@@ -4,10 +4,11 @@
 //!include function
 //!include batch_norm
 
-// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta); one invocation a value.
+// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta + residual); one invocation a value.
 override LENGTH: u32;
 // Values of a row.
 override COLUMNS: u32;
+override RESIDUAL: bool;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read> gamma: array<Value>;
@@ -15,6 +16,7 @@ override COLUMNS: u32;
 @group(0) @binding(3) var<storage, read> mean: array<Value>;
 @group(0) @binding(4) var<storage, read> variance: array<Value>;
 @group(0) @binding(5) var<storage, read_write> y: array<Value>;
+@group(0) @binding(6) var<storage, read> residual: array<Value>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -22,6 +24,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if i < LENGTH {
         let column = i % COLUMNS;
         let scale = gamma[column] * inverse_deviation(variance[column]);
-        y[i] = activate(normalise(x[i], scale, beta[column] - mean[column] * scale));
+        var value = normalise(x[i], scale, beta[column] - mean[column] * scale);
+        if RESIDUAL {
+            value += residual[i];
+        }
+        y[i] = activate(value);
     }
 }

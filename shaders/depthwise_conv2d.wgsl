@@ -2,18 +2,18 @@
 //!include index
 //!include nan
 //!include function
+//!include epilogue
 //!include depthwise
 
 // Depthwise convolution, bias and activation; one invocation four neighbouring pixels of one column of y. Along a row
 // of the kernel, weights that are a stride apart meet the same pixels of x, moved by one: these stay in registers.
 // Invocations.
 override LENGTH: u32;
-override BIAS: bool;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read> w: array<Value>;
-@group(0) @binding(2) var<storage, read> bias: array<Value>;
-@group(0) @binding(3) var<storage, read_write> y: array<Value>;
+@group(0) @binding(2) var<storage, read_write> y: array<Value>;
+@group(0) @binding(5) var<storage, read> bias: array<Value>;
 
 // Pixel `at` of the row of x that begins with pixel `row`. What is in front of it has wrapped around to huge numbers.
 fn pixel(row: u32, at: u32, column: u32) -> Value {
@@ -66,10 +66,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 
 fn store(to: u32, q: u32, sum: Value, column: u32) {
     if q < OUT_WIDTH {
-        var value = sum;
-        if BIAS {
-            value += bias[column];
-        }
-        y[to] = activate(value);
+        y[to] = finished(to, sum, bias[column]);
     }
 }

@@ -1,5 +1,8 @@
 //!include vec4 | vec1
 //!include index
+//!include nan
+//!include function
+//!include epilogue
 //!include depthwise
 
 // The gradient of a depthwise convolution's input; one invocation four pixels of one column of dx that are a stride
@@ -64,6 +67,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 
 fn store(row: u32, at: u32, sum: Value, column: u32) {
     if at < WIDTH {
-        dx[(row + at) * COLUMNS + column] = sum;
+        let to = (row + at) * COLUMNS + column;
+        dx[to] = finished(to, sum, Value(0.0));
     }
 }

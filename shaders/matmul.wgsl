@@ -4,7 +4,7 @@
 //!include epilogue
 //!include tile
 
-// Y = A B + bias: the tile product on two matrices in memory.
+// Y = A B + bias: the tile product on matrices in memory; of several products none is cut into slices.
 // Whether A is stored [ROWS, DEPTH], not [DEPTH, ROWS], and B [COLUMNS, DEPTH], not [DEPTH, COLUMNS].
 override A_ALONG_DEPTH: bool;
 override B_ALONG_DEPTH: bool;
@@ -17,12 +17,12 @@ struct Source {
 
 fn locate_a(row: u32) -> Source {
     let rows = min(row + LANES, vec4<u32>(ROWS - 1u));
-    return Source(rows * select(1u, DEPTH, A_ALONG_DEPTH));
+    return Source(number * ROWS * DEPTH + rows * select(1u, DEPTH, A_ALONG_DEPTH));
 }
 
 fn locate_b(column: u32) -> Source {
     let columns = min(column + LANES, vec4<u32>(COLUMNS - 1u));
-    return Source(columns * select(1u, DEPTH, B_ALONG_DEPTH));
+    return Source(number * DEPTH * COLUMNS + columns * select(1u, DEPTH, B_ALONG_DEPTH));
 }
 
 fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
@@ -64,5 +64,5 @@ fn fetch_b(source: Source, k: u32) -> mat4x4<f32> {
 }
 
 fn line_of(row: u32, slice: u32) -> u32 {
-    return (slice * ROWS + row) * COLUMNS;
+    return ((slice + number) * ROWS + row) * COLUMNS;
 }

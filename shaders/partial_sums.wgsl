@@ -17,6 +17,8 @@ override ELEMENTS: u32;
 @group(0) @binding(0) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(1) var<storage, read> bias: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> other: array<f32>;
+@group(0) @binding(4) var<storage, read_write> kept: array<f32>;
 
 var<workgroup> sums: array<f32, 256>;
 
@@ -46,6 +48,14 @@ fn main(
         if BIAS {
             shift = bias[i % COLUMNS];
         }
-        y[i] = epilogue(vec4<f32>(sums[index]), vec4<f32>(shift)).x;
+        var beside = 0.0;
+        if OTHER != 0u {
+            beside = other[i];
+        }
+        let z = before_activation(Value(sums[index]), Value(shift), Value(beside));
+        if KEPT {
+            kept[i] = z.x;
+        }
+        y[i] = after_activation(z, Value(beside)).x;
     }
 }

@@ -5,15 +5,17 @@ mod common;
 
 use std::path::Path;
 
-use cifar_engine::error::Result;
+use cifar_engine::error::{Error, Result};
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::{Data, Device};
 use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::function::{Function, Of};
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::nn::compose::{average_pool, grouped_conv2d};
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::global_average_pool::GlobalAveragePool;
+use cifar_engine::ops::join::{Concat, Slice};
 use cifar_engine::ops::map::binary::{Binary, Function2, centred};
 use cifar_engine::ops::map::expand::Expand;
 use cifar_engine::ops::map::reduce::{Kind, Reduce};
@@ -87,6 +89,15 @@ fn squeeze_and_excitation(graph: &mut Graph, x: Value, weights: [Value; 3]) -> R
     let gate = graph.apply1(Expand { shape, axes: 1..3 }, &[gate])?;
     let weighted = binary(graph, Function2::Mul, y, gate)?;
     binary(graph, Function2::Add, x, weighted)
+}
+
+/// A convolution in two groups beside an average of the pixels around, and some channels of both.
+fn branches(graph: &mut Graph, x: Value, w: Value) -> Result<Value> {
+    let y = grouped_conv2d(graph, x, w, 1, Padding::Same, 2)?;
+    let y = unary(graph, Function::Gelu, y)?;
+    let mean = average_pool(graph, x, 3, 1, Padding::Symmetric(1))?;
+    let both = graph.apply1(Concat { axis: 3 }, &[y, mean])?;
+    graph.apply1(Slice { axis: 3, range: 2..9 }, &[both])
 }
 
 /// `-(1 - p)^2 ln p` of the labelled class (Lin et al. 2017), from probabilities and labels as 0
@@ -233,6 +244,29 @@ fn squeeze_and_excitation_on_a_residual_branch() {
     let shapes: [&[usize]; 4] = [&[2, 5, 4, 8], &[3, 3, 8, 8], &[8, 3], &[3, 8]];
     let layer = compose(&shapes, 4, |g, v| squeeze_and_excitation(g, v[0], [v[1], v[2], v[3]]));
     layer.check("squeeze_and_excitation", &[]);
+}
+
+#[test]
+fn branches_that_are_cut_and_joined() {
+    let layer = compose(&[&[2, 6, 5, 8], &[3, 3, 4, 6]], 2, |g, v| branches(g, v[0], v[1]));
+    layer.check("branches", &[]);
+}
+
+/// As many groups as a concatenation has no inputs for, and one output channel too many.
+#[test]
+fn groups_of_every_number() {
+    let grouped = |groups, outputs| {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::f32([1, 3, 3, 32]));
+        let w = graph.input("w", TensorType::f32([1, 1, 32 / groups, outputs]));
+        let y = grouped_conv2d(&mut graph, x, w, 1, Padding::Same, groups)?;
+        Ok::<_, Error>(graph.dims(y).to_vec())
+    };
+    for groups in [1, 2, 16, 32] {
+        assert_eq!(grouped(groups, 64).unwrap(), [1, 3, 3, 64]);
+    }
+    assert_eq!(grouped(32, 32).unwrap(), [1, 3, 3, 32]);
+    assert!(grouped(16, 33).unwrap_err().to_string().contains("groups"));
 }
 
 #[test]

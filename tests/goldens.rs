@@ -105,7 +105,7 @@ fn training() -> Network {
     for (name, &gradient) in names.iter().zip(&network.gradients) {
         network.graph.output(name, gradient);
     }
-    assert_eq!(rewrite(&mut network.graph, RULES).unwrap().len(), 36);
+    assert_eq!(rewrite(&mut network.graph, RULES).unwrap().len(), 39);
     network
 }
 

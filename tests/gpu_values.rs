@@ -71,7 +71,7 @@ fn operations() -> Vec<(Arc<dyn Op>, Inputs)> {
         let norm = vec![x(&[300, 4]), channels(1.0), channels(0.5)];
         list.push((Arc::new(BatchNorm { epsilon: 1e-3, activation }), norm.clone()));
         let stored = norm.into_iter().chain([channels(0.1), channels(2.0)]).collect();
-        list.push((Arc::new(BatchNormInfer { epsilon: 1e-3, activation }), stored));
+        list.push((Arc::new(BatchNormInfer { epsilon: 1e-3, residual: false, activation }), stored));
     }
     for channels in [3, 4] {
         list.push((Arc::new(MaxPool::side_by_side(2)), vec![x(&[2, 8, 8, channels])]));

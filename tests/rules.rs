@@ -3,10 +3,12 @@
 
 use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::exec::gpu;
+use cifar_engine::grad::differentiate;
 use cifar_engine::graph::rewrite::{Rule, rewrite};
 use cifar_engine::graph::{Graph, Source, Value};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models;
+use cifar_engine::ops::add::Add;
 use cifar_engine::ops::batch_norm::BatchNorm;
 use cifar_engine::ops::batch_norm_grad::BatchNormGrad;
 use cifar_engine::ops::batch_norm_infer::BatchNormInfer;
@@ -26,7 +28,7 @@ const X: [usize; 4] = [2, 6, 6, CHANNELS];
 const RELU: Unary = Unary { function: Function::Relu };
 const NORM: BatchNorm = BatchNorm { epsilon: 1e-3, activation: None };
 const NORM_GRAD: BatchNormGrad = BatchNormGrad { epsilon: 1e-3, activation: None };
-const NORMALISE: BatchNormInfer = BatchNormInfer { epsilon: 1e-3, activation: None };
+const NORMALISE: BatchNormInfer = BatchNormInfer { epsilon: 1e-3, residual: false, activation: None };
 
 /// A graph that is built value by value, each with a name for the printed form.
 struct Sketch {
@@ -113,7 +115,12 @@ fn zero_sum() {
         let kept = "m, v = Moments(other)\n\
             dx, dgamma, dbeta = BatchNormGrad { epsilon: 0.001, activation: None }(dy, x, gamma, beta, m, v)\n\
             sum = SumRows(dx)\n";
-        check("zero sum", s, &[sum], if own { "sum = Zeros { shape: [8] }()\n" } else { kept });
+        check(
+            "zero sum",
+            s,
+            &[sum],
+            if own { "sum = Constant { shape: [8], value: 0.0 }()\n" } else { kept },
+        );
     }
 }
 
@@ -160,6 +167,84 @@ fn activation_grad() {
         let same = function == Function::Relu;
         check("activation's gradient", s, &[dx], if same { joined } else { kept });
     }
+}
+
+/// The convolution puts out both what its activation makes and what the gradient needs.
+#[test]
+fn kept_activation() {
+    for function in [Function::Gelu, Function::Tanh] {
+        let mut s = Sketch::new();
+        let (x, w, dy) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]), s.input("dy", &X));
+        let z = s.apply1("z", conv(), &[x, w]);
+        let y = s.apply1("y", Unary { function }, &[z]);
+        let other = if function == Function::Gelu { function } else { Function::Silu };
+        let dz = s.apply1("dz", UnaryGrad { function: other }, &[dy, z]);
+        let joined = "y, z = Conv { stride: 1, padding: Same, activation: Gelu, output: Kept }(x, w)\n\
+            dz = UnaryGrad { function: Gelu }(dy, z)\n";
+        let kept = "z = Conv { stride: 1, padding: Same }(x, w)\n\
+            y = Unary { function: Tanh }(z)\n\
+            dz = UnaryGrad { function: Silu }(dy, z)\n";
+        check("kept activation", s, &[y, dz], if function == other { joined } else { kept });
+    }
+}
+
+#[test]
+fn slope() {
+    for before_a_norm in [false, true] {
+        let mut s = Sketch::new();
+        let ([v, dz], w) = (["v", "dz"].map(|name| s.input(name, &X)), s.input("w", &[3, 3, 8, 8]));
+        let dy = s.apply1("dy", input_grad(), &[dz, w]);
+        let dv = s.apply1("dv", UnaryGrad { function: Function::Gelu }, &[dy, v]);
+        let [gamma, beta, mean, var] = s.vectors();
+        let joined = "dv = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same, \
+            output: Slope(Gelu) }(dz, w, v)\n";
+        let kept = "dy = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same }(dz, w)\n\
+            dv = UnaryGrad { function: Gelu }(dy, v)\n\
+            dx, dgamma, dbeta = \
+            BatchNormGrad { epsilon: 0.001, activation: None }(dv, v, gamma, beta, mean, var)\n";
+        if before_a_norm {
+            let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dv, v, gamma, beta, mean, var])[0];
+            check("slope", s, &[dx], kept);
+        } else {
+            check("slope", s, &[dv], joined);
+        }
+    }
+}
+
+#[test]
+fn residual() {
+    for norm in [false, true] {
+        let mut s = Sketch::new();
+        let ([x, r], w) = (["x", "r"].map(|name| s.input(name, &X)), s.input("w", &[3, 3, 8, 8]));
+        let [gamma, beta, mean, var] = s.vectors();
+        let y = match norm {
+            true => s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]),
+            false => s.apply1("y", conv(), &[x, w]),
+        };
+        let z = s.apply1("z", Add, &[r, y]);
+        let expected = match norm {
+            true => {
+                "z = BatchNormInfer { epsilon: 0.001, residual: true, activation: None }\
+                (x, gamma, beta, mean, var, r)\n"
+            }
+            false => "z = Conv { stride: 1, padding: Same, residual: true }(x, w, r)\n",
+        };
+        check("residual", s, &[z], expected);
+    }
+}
+
+/// Of two sums that could be joined the first is, and one that is needed by itself is not.
+#[test]
+fn residual_of_two_convolutions() {
+    let mut s = Sketch::new();
+    let ([x, r], w) = (["x", "r"].map(|name| s.input(name, &X)), s.input("w", &[3, 3, 8, 8]));
+    let [a, b] = ["a", "b"].map(|name| s.apply1(name, conv(), &[x, w]));
+    let sum = s.apply1("sum", Add, &[a, b]);
+    let more = s.apply1("more", Add, &[b, r]);
+    let expected = "b = Conv { stride: 1, padding: Same }(x, w)\n\
+        sum = Conv { stride: 1, padding: Same, residual: true }(x, w, b)\n\
+        more = Add(b, r)\n";
+    check("residual", s, &[sum, more], expected);
 }
 
 /// A slope that is one of the argument: the normalised values, which nothing needs to keep.
@@ -279,7 +364,8 @@ fn separable() {
         let z = s.apply1("z", conv().with_bias(), &[y, v, c]);
         let a = s.apply1("a", RELU, &[z]);
         let kept = s.print();
-        let separable = "z = SeparableConv2d { stride: 2, padding: Same, activations: [Some(Relu6), None] }(x, w, b, v, c)\n";
+        let separable = "z = SeparableConv2d { stride: 2, padding: Same, activations: [Some(Relu6), None], \
+            residual: false }(x, w, b, v, c)\n";
         let result = if joined_later { a } else { z };
         check("separable", s, &[result], if joined_later { &kept } else { separable });
     }
@@ -298,6 +384,22 @@ fn outcome(graph: &Graph, rules: &[&Rule]) -> Vec<String> {
     lines
 }
 
+/// A training step of convolutions with activations and no normalisation, as no model has them.
+fn convolutions_alone() -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32(X));
+    let [w, v] = ["w", "v"].map(|name| graph.input(name, TensorType::f32([3, 3, 8, 8])));
+    let mut y = x;
+    for weights in [w, v] {
+        y = graph.apply1(conv(), &[y, weights]).unwrap();
+        y = graph.apply1(Unary { function: Function::Gelu }, &[y]).unwrap();
+    }
+    let dy = graph.input("dy", TensorType::f32(X));
+    let gradients = differentiate(&mut graph, &[(y, dy)], &[w, v]).unwrap();
+    gradients.into_iter().zip(["dw", "dv"]).for_each(|(gradient, name)| graph.output(name, gradient));
+    graph
+}
+
 /// The graphs of every model: a training step, one with stored statistics, an evaluation.
 fn graphs() -> Vec<(String, Graph)> {
     let mut graphs = Vec::new();
@@ -308,6 +410,7 @@ fn graphs() -> Vec<(String, Graph)> {
         let evaluation = plans::evaluation(&spec, "test", 16, 4).unwrap().graph;
         graphs.extend([(format!("{model} training"), training), (format!("{model} evaluation"), evaluation)]);
     }
+    graphs.push(("convolutions alone".into(), convolutions_alone()));
     graphs
 }
 

@@ -55,10 +55,18 @@ def focal_loss():
     return (-((1 - ln.exp()) ** 2) * ln).mean().reshape(1), [logits]
 
 
+def branches():
+    x, w = inputs = [numbers((2, 6, 5, 8), 0), numbers((3, 3, 4, 6), 1)]
+    x = x.permute(0, 3, 1, 2)
+    y = F.conv2d(x, w.permute(3, 2, 0, 1), padding=1, groups=2)
+    both = torch.cat([F.gelu(y), F.avg_pool2d(x, 3, 1, 1)], 1)
+    return both[:, 2:9].permute(0, 2, 3, 1), inputs
+
+
 def main():
     out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests/goldens/compose.safetensors")
     tensors = {}
-    for layer in (layer_norm, attention, squeeze_and_excitation, focal_loss):
+    for layer in (layer_norm, attention, squeeze_and_excitation, focal_loss, branches):
         y, inputs = layer()
         gradients = torch.autograd.grad((y * numbers(tuple(y.shape), 99).detach()).sum(), inputs)
         tensors[f"{layer.__name__}.y"] = y

@@ -26,3 +26,19 @@ fn multiply_add(weight: Value, x: Four, sums: Four) -> Four {
         fma(weight, x.d, sums.d),
     );
 }
+
+@group(0) @binding(3) var<storage, read> other: array<Value>;
+@group(0) @binding(4) var<storage, read_write> kept: array<Value>;
+
+// What is stored at `at`.
+fn finished(at: u32, sum: Value, shift: Value) -> Value {
+    var beside = Value(0.0);
+    if OTHER != 0u {
+        beside = other[at];
+    }
+    let z = before_activation(sum, shift, beside);
+    if KEPT {
+        kept[at] = z;
+    }
+    return after_activation(z, beside);
+}

@@ -1,10 +1,29 @@
-// What happens to a finished element of a matrix product before it is stored.
+// What becomes of a finished sum: bias, residual and activation, or the slope of one.
 override BIAS: bool;
+// What the shader's `other` holds: nothing, what is added before the activation, or what the function's slope is one
+// of.
+override OTHER: u32;
+// Whether the values before the activation are stored, too, in `kept`.
+override KEPT: bool;
 
-// `shift` is what `bias` holds for the element's column, if there is one.
-fn epilogue(value: vec4<f32>, shift: vec4<f32>) -> vec4<f32> {
+const ADDED = 1u;
+const SLOPE = 2u;
+
+// `shift` is the bias, if there is one, `beside` what `other` holds.
+fn before_activation(sum: Value, shift: Value, beside: Value) -> Value {
+    var z = sum;
     if BIAS {
-        return activate(value + shift);
+        z += shift;
     }
-    return activate(value);
+    if OTHER == ADDED {
+        z += beside;
+    }
+    return z;
+}
+
+fn after_activation(z: Value, beside: Value) -> Value {
+    if OTHER == SLOPE {
+        return z * slope_at(beside);
+    }
+    return activate(z);
 }

@@ -19,8 +19,10 @@ override INVOCATIONS: u32;
 // Vectors of workgroup memory: TILE_ROWS * STEP / 4 and TILE_COLUMNS * STEP / 4.
 override LENGTH_A: u32;
 override LENGTH_B: u32;
-// The depth is cut into slices of this length, a multiple of STEP; workgroup z sums slice z.
+// The depth is cut into slices of this length, a multiple of STEP; workgroup z sums slice z % SLICES of product
+// z / SLICES.
 override SLICE: u32;
+override SLICES: u32;
 
 // Depths that are in workgroup memory at a time.
 const STEP = 16u;
@@ -32,6 +34,14 @@ const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 // An entry point uses one of the two.
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y_vectors: array<vec4<f32>>;
+// For the epilogue, likewise.
+@group(0) @binding(4) var<storage, read> other: array<f32>;
+@group(0) @binding(4) var<storage, read> other_vectors: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> kept: array<f32>;
+@group(0) @binding(5) var<storage, read_write> kept_vectors: array<vec4<f32>>;
+
+// Which product this workgroup is about, of several that lie one after the other.
+var<private> number: u32;
 
 // [STEP, TILE_ROWS / 4] vectors of four rows, and the same for the columns.
 var<workgroup> tile_a: array<vec4<f32>, LENGTH_A>;
@@ -242,7 +252,16 @@ fn shift(column: u32) -> vec4<f32> {
 
 fn store_vector(row: u32, column: u32, slice: u32, value: vec4<f32>) {
     if row < ROWS {
-        y_vectors[(line_of(row, slice) + column) / 4u] = epilogue(value, shift(column));
+        let at = (line_of(row, slice) + column) / 4u;
+        var beside = vec4<f32>();
+        if OTHER != 0u {
+            beside = other_vectors[at];
+        }
+        let z = before_activation(value, shift(column), beside);
+        if KEPT {
+            kept_vectors[at] = z;
+        }
+        y_vectors[at] = after_activation(z, beside);
     }
 }
 
@@ -262,27 +281,42 @@ fn vectors(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
+    number = group.z / SLICES;
+    let slice = group.z % SLICES;
     let tile = position(group, groups, invocation);
-    let sums = product(tile, group.z, invocation);
+    let sums = product(tile, slice, invocation);
     let row = tile.row + 4u * tile.row_quad;
     let column = tile.column + 4u * tile.column_quad;
-    store_vectors(row, column, group.z, sums.top_left);
-    store_vectors(row + TILE_ROWS / 2u, column, group.z, sums.bottom_left);
+    store_vectors(row, column, slice, sums.top_left);
+    store_vectors(row + TILE_ROWS / 2u, column, slice, sums.bottom_left);
     if WIDE {
-        store_vectors(row, column + TILE_COLUMNS / 2u, group.z, sums.top_right);
-        store_vectors(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, group.z, sums.bottom_right);
+        store_vectors(row, column + TILE_COLUMNS / 2u, slice, sums.top_right);
+        store_vectors(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, slice, sums.bottom_right);
     }
 }
 
 fn store_scalar(row: u32, column: u32, slice: u32, value: vec4<f32>) {
     if row < ROWS {
         let at = line_of(row, slice) + column;
-        let result = epilogue(value, shift(column));
-        if column < COLUMNS { y[at] = result.x; }
-        if column + 1u < COLUMNS { y[at + 1u] = result.y; }
-        if column + 2u < COLUMNS { y[at + 2u] = result.z; }
-        if column + 3u < COLUMNS { y[at + 3u] = result.w; }
+        var beside = vec4<f32>();
+        if OTHER != 0u && column < COLUMNS {
+            let places = at + min(LANES, vec4<u32>(COLUMNS - 1u - column));
+            beside = vec4<f32>(other[places.x], other[places.y], other[places.z], other[places.w]);
+        }
+        let z = before_activation(value, shift(column), beside);
+        let result = after_activation(z, beside);
+        if column < COLUMNS { put_scalar(at, z.x, result.x); }
+        if column + 1u < COLUMNS { put_scalar(at + 1u, z.y, result.y); }
+        if column + 2u < COLUMNS { put_scalar(at + 2u, z.z, result.z); }
+        if column + 3u < COLUMNS { put_scalar(at + 3u, z.w, result.w); }
     }
+}
+
+fn put_scalar(at: u32, z: f32, result: f32) {
+    if KEPT {
+        kept[at] = z;
+    }
+    y[at] = result;
 }
 
 fn store_scalars(row: u32, column: u32, slice: u32, values: mat4x4<f32>) {
@@ -299,14 +333,16 @@ fn scalars(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
+    number = group.z / SLICES;
+    let slice = group.z % SLICES;
     let tile = position(group, groups, invocation);
-    let sums = product(tile, group.z, invocation);
+    let sums = product(tile, slice, invocation);
     let row = tile.row + 4u * tile.row_quad;
     let column = tile.column + 4u * tile.column_quad;
-    store_scalars(row, column, group.z, sums.top_left);
-    store_scalars(row + TILE_ROWS / 2u, column, group.z, sums.bottom_left);
+    store_scalars(row, column, slice, sums.top_left);
+    store_scalars(row + TILE_ROWS / 2u, column, slice, sums.bottom_left);
     if WIDE {
-        store_scalars(row, column + TILE_COLUMNS / 2u, group.z, sums.top_right);
-        store_scalars(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, group.z, sums.bottom_right);
+        store_scalars(row, column + TILE_COLUMNS / 2u, slice, sums.top_right);
+        store_scalars(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, slice, sums.bottom_right);
     }
 }

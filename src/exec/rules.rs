@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::epilogue_rules::can_activate;
 use crate::error::Result;
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Node, Value};
@@ -12,15 +13,13 @@ use crate::ops::batch_norm_grad::BatchNormGrad;
 use crate::ops::batch_norm_infer::BatchNormInfer;
 use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
-use crate::ops::conv::{Conv, Output, Pass};
+use crate::ops::constant::Constant;
+use crate::ops::conv::{Conv, Output};
 use crate::ops::fold_batch_norm::FoldBatchNorm;
-use crate::ops::map::unary::{Unary, UnaryGrad};
+use crate::ops::map::unary::UnaryGrad;
 use crate::ops::max_pool_grad::MaxPoolGrad;
 use crate::ops::moments::Moments;
-use crate::ops::separable_conv2d::SeparableConv2d;
 use crate::ops::sum_rows::SumRows;
-use crate::ops::zeros::Zeros;
-use crate::ops::{Function, Op};
 
 /// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of
 /// which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.
@@ -29,14 +28,6 @@ pub const ZERO_SUM: Rule = Rule {
     replaces: "sum_rows(batch_norm_grad(dy, x, ..)) => zeros",
     when: "mean and variance are those of x",
     apply: zero_sum,
-};
-
-/// An activation joins what computes its input, if nothing else reads that.
-pub const ACTIVATION: Rule = Rule {
-    name: "activation",
-    replaces: "a(f(x)) => f[a](x)",
-    when: "a is elementwise, f a normalisation or a forward convolution without one; nothing else reads f(x)",
-    apply: activation,
 };
 
 /// What passed the activation is worked out from x again.
@@ -111,43 +102,9 @@ fn zero_sum(graph: &mut Graph, index: usize) -> Result<bool> {
     }
     let shape = graph.ty(sum).shape.clone();
     let node = graph.node_mut(index);
-    node.op = Arc::new(Zeros { shape });
+    node.op = Arc::new(Constant::zeros(shape));
     node.inputs.clear();
     Ok(true)
-}
-
-fn activation(graph: &mut Graph, index: usize) -> Result<bool> {
-    let node = &graph.nodes()[index];
-    let (Some(&Unary { function }), &[x], &[y]) = (downcast(node), &node.inputs[..], &node.outputs[..])
-    else {
-        return Ok(false);
-    };
-    let Some(before) = graph.producer(x) else { return Ok(false) };
-    let Some(op) = with_activation(&graph.nodes()[before], function) else { return Ok(false) };
-    if graph.nodes()[before].outputs[0] != x || !graph.only_reader(x, index) {
-        return Ok(false);
-    }
-    let node = graph.node_mut(before);
-    (node.op, node.outputs[0]) = (op, y);
-    graph.node_mut(index).outputs.clear();
-    Ok(true)
-}
-
-/// A node's op with the activation applied to its first output, if it has none yet.
-fn with_activation(node: &Node, function: Function) -> Option<Arc<dyn Op>> {
-    let activation = Some(function);
-    if let Some(&op @ BatchNorm { activation: None, .. }) = downcast(node) {
-        return Some(Arc::new(BatchNorm { activation, ..op }));
-    }
-    if let Some(&op @ BatchNormInfer { activation: None, .. }) = downcast(node) {
-        return Some(Arc::new(BatchNormInfer { activation, ..op }));
-    }
-    if let Some(&SeparableConv2d { activations: [first, None], stride, padding }) = downcast(node) {
-        return Some(Arc::new(SeparableConv2d { activations: [first, activation], stride, padding }));
-    }
-    let conv: &Conv = downcast(node)?;
-    let plain = conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation.is_none();
-    plain.then(|| Arc::new(Conv { activation, ..conv.clone() }) as Arc<dyn Op>)
 }
 
 fn activation_grad(graph: &mut Graph, index: usize) -> Result<bool> {
@@ -197,7 +154,8 @@ fn pooling(graph: &mut Graph, index: usize) -> Result<bool> {
     let (normalised, pooled) = (node.inputs[0], node.outputs[0]);
     let Some((norm, &op)) = graph.producer_of::<BatchNormInfer>(normalised) else { return Ok(false) };
     let cuts = beyond_clamp(op.activation).is_none();
-    if graph.producer(graph.nodes()[norm].inputs[3]).is_none() || graph.is_result(normalised) || !cuts {
+    let computed = graph.producer(graph.nodes()[norm].inputs[3]).is_some();
+    if !computed || graph.is_result(normalised) || !cuts || op.residual {
         return Ok(false);
     }
     let others: Vec<usize> = graph.readers(normalised).filter(|&reader| reader != index).collect();
@@ -242,24 +200,26 @@ fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2
 pub(super) fn foldable(graph: &Graph, norm: usize) -> Option<usize> {
     let x = graph.nodes()[norm].inputs[0];
     let (index, conv) = graph.producer_of::<Conv>(x)?;
-    let plain = conv.pass == Pass::Forward && conv.output == Output::Values && conv.activation.is_none();
-    (plain && graph.only_reader(x, norm)).then_some(index)
+    (can_activate(conv) && !conv.residual && graph.only_reader(x, norm)).then_some(index)
 }
 
 fn fold(graph: &mut Graph, norm: usize) -> Result<bool> {
     let normalisation = graph.nodes()[norm].clone();
-    let Some(&BatchNormInfer { epsilon, activation }) = downcast(&normalisation) else { return Ok(false) };
+    let Some(&BatchNormInfer { epsilon, residual, activation }) = downcast(&normalisation) else {
+        return Ok(false);
+    };
     let Some(index) = foldable(graph, norm) else { return Ok(false) };
     let node = graph.nodes()[index].clone();
     let Some(conv) = downcast::<Conv>(&node) else { return Ok(false) };
     let own_bias = if conv.bias { &node.inputs[2..3] } else { &[] };
-    let inputs = [&node.inputs[1..2], &normalisation.inputs[1..], own_bias].concat();
+    let inputs = [&node.inputs[1..2], &normalisation.inputs[1..5], own_bias].concat();
     let folded = graph.insert(index, FoldBatchNorm { epsilon }, &inputs)?;
     // What the convolution takes beyond its weights and bias stays.
     let rest = &node.inputs[2 + own_bias.len()..];
-    let inputs = [&node.inputs[..1], &folded[..], rest].concat();
-    let op = Arc::new(Conv { activation, bias: true, ..conv.clone() });
-    *graph.node_mut(index + 1) = Node { op, inputs, outputs: normalisation.outputs, ..node.clone() };
-    graph.node_mut(norm + 1).outputs.clear();
+    let inputs = [&node.inputs[..1], &folded[..], rest, &normalisation.inputs[5..]].concat();
+    let op = Arc::new(Conv { activation, residual, bias: true, ..conv.clone() });
+    // In the normalisation's place: a residual may be computed after the convolution.
+    *graph.node_mut(norm + 1) = Node { op, inputs, outputs: normalisation.outputs, ..node.clone() };
+    graph.node_mut(index + 1).outputs.clear();
     Ok(true)
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::function::{Activation, Clamp, Function, Of, Slopes, Values, beyond_clamp, clamp_of};
+use super::elementwise::AddTo;
+use super::function::{Activation, Clamp, Function, Of, Slopes, Values, activate, beyond_clamp, clamp_of};
 use super::parallel;
 use super::rows::{self, AddRows, BLOCK, LANES, add_parts, partials};
 use super::simd::{Isa, Kernel, Simd};
@@ -122,7 +123,18 @@ pub fn apply(isa: Isa, x: &[f32], line: Line, y: &mut [f32]) {
     });
 }
 
-/// The same of a few rows.
+/// `y = activation(x * scale + shift + residual)`.
+pub fn apply_and_add(isa: Isa, x: &[f32], line: Line, residual: &[f32], y: &mut [f32]) {
+    let block = BLOCK * line.scale.len();
+    let blocks = x.chunks(block).zip(residual.chunks(block)).zip(y.chunks_mut(block));
+    parallel::for_each(blocks, &mut [], 0, |((x, residual), y), _| {
+        isa.run(Apply { x, line: Line { activation: None, ..line }, y: &mut *y });
+        isa.run(AddTo { y: &mut *y, x: residual });
+        activate(isa, line.activation, y);
+    });
+}
+
+/// The same as [`apply`] of a few rows.
 pub struct Apply<'a> {
     pub x: &'a [f32],
     pub line: Line<'a>,

@@ -25,6 +25,20 @@ pub fn each(isa: Isa, y: &mut [f32], f: impl Fn(f32) -> f32 + Copy + Sync) {
     parallel::for_each(y.chunks_mut(ITEM), &mut [], 0, |y, _| isa.run(Each { y, f }));
 }
 
+/// `y = y + x` for a few elements.
+pub struct AddTo<'a> {
+    pub y: &'a mut [f32],
+    pub x: &'a [f32],
+}
+
+impl Kernel for AddTo<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.y.iter_mut().zip(self.x).for_each(|(y, x)| *y += x);
+    }
+}
+
 /// An operand of [`rows_with`].
 #[derive(Clone, Copy)]
 pub enum Rows<'a> {

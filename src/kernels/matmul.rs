@@ -151,7 +151,7 @@ pub fn multiply(
     };
     let start = bias.map_or(Start::Zero, Start::Bias);
     let each_rows = if epilogue.is_some() { p.block_rows() } else { p.rows() };
-    let items = c.chunks_mut(each_rows * n).enumerate().zip(epilogue.blocks());
+    let items = epilogue.with(c.chunks_mut(each_rows * n).enumerate());
     parallel::for_each(items, workers, each, |((item, c), finish), own| {
         let first = item * each_rows;
         if p.a_transposed {

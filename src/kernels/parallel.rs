@@ -134,7 +134,8 @@ pub fn row_blocks(
 /// on the number of threads.
 pub struct Epilogue<'a> {
     parts: &'a mut [f32],
-    each: usize,
+    /// Elements of a part; none for as many as the block has.
+    each: Option<usize>,
     finish: Option<Finish<'a>>,
 }
 
@@ -164,12 +165,18 @@ impl<'a> Epilogue<'a> {
     /// Calls `finish(block, part)` for every block, with parts of `each` elements that hold any
     /// values.
     pub fn new(parts: &'a mut [f32], each: usize, finish: Finish<'a>) -> Epilogue<'a> {
-        Epilogue { parts, each, finish: Some(finish) }
+        Epilogue { parts, each: Some(each), finish: Some(finish) }
+    }
+
+    /// Calls `finish(block, part)` for every block, with the same part of `other`, which is as long
+    /// as the output.
+    pub fn beside(other: &'a mut [f32], finish: Finish<'a>) -> Epilogue<'a> {
+        Epilogue { parts: other, each: None, finish: Some(finish) }
     }
 
     /// Does nothing.
     pub fn none() -> Epilogue<'a> {
-        Epilogue { parts: &mut [], each: 0, finish: None }
+        Epilogue { parts: &mut [], each: Some(0), finish: None }
     }
 
     /// Whether there is something to do.
@@ -177,18 +184,47 @@ impl<'a> Epilogue<'a> {
         self.finish.is_some()
     }
 
-    /// For one block after the other what is to be called when it is written.
-    pub fn blocks(self) -> impl Iterator<Item = impl FnOnce(Written) + Send> + Send {
+    /// Gives each block of an output, in order, what is to be called when it is written.
+    pub fn with<B: Block>(
+        self,
+        blocks: impl Iterator<Item = B> + Send,
+    ) -> impl Iterator<Item = (B, impl FnOnce(Written) + Send)> + Send {
         let Epilogue { parts, each, finish } = self;
         let mut rest = parts;
-        std::iter::from_fn(move || {
-            let (part, more) = std::mem::take(&mut rest).split_at_mut_checked(each)?;
+        blocks.map(move |block| {
+            let len = each.unwrap_or_else(|| block.elements()).min(rest.len());
+            let (part, more) = std::mem::take(&mut rest).split_at_mut(len);
             rest = more;
-            Some(move |block: Written| {
+            let finish = move |written: Written| {
                 if let Some(finish) = finish {
-                    finish(block, part);
+                    finish(written, part);
                 }
-            })
+            };
+            (block, finish)
         })
+    }
+}
+
+/// A block of an output, with what its kernel needs to know of it.
+pub trait Block: Send {
+    /// How many elements it has.
+    fn elements(&self) -> usize;
+}
+
+impl Block for &mut [f32] {
+    fn elements(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Block for (usize, &mut [f32]) {
+    fn elements(&self) -> usize {
+        self.1.len()
+    }
+}
+
+impl Block for (usize, usize, &mut [f32]) {
+    fn elements(&self) -> usize {
+        self.2.len()
     }
 }

@@ -6,6 +6,7 @@
 use super::brgemm::Start;
 use super::conv::Geometry;
 use super::depthwise::forward_rows;
+use super::elementwise::AddTo;
 use super::function::{Activation, activate};
 use super::matmul::{self, Product, Right};
 use super::parallel;
@@ -63,23 +64,26 @@ pub fn scratch(isa: Isa, g: &Separable) -> (usize, usize) {
     (g.depthwise.in_channels + prepared_len(isa, g), g.most_rows(2 * PIXELS) * g.depthwise.out_row())
 }
 
-/// Weights and bias of the two convolutions.
+/// What [`forward`] reads.
 #[derive(Clone, Copy)]
-pub struct Weights<'a> {
-    /// `[KH, KW, C]` and `[C]`.
+pub struct Operands<'a> {
+    /// `[N, H, W, C]`.
+    pub x: &'a [f32],
+    /// Weights and bias: `[KH, KW, C]` and `[C]`.
     pub depthwise: [&'a [f32]; 2],
     /// `[C, O]`.
     pub pointwise: Right<'a>,
     /// `[O]`.
     pub bias: &'a [f32],
+    /// `[N, P, Q, O]`, if there is one.
+    pub residual: Option<&'a [f32]>,
 }
 
-/// `y [N, P, Q, O] = activation_1(activation_0(x [N, H, W, C] * depthwise) pointwise + bias)`.
+/// `y [N, P, Q, O] = activation_1(activation_0(x [N, H, W, C] * depthwise) pointwise + bias + residual)`.
 pub fn forward(
     isa: Isa,
     g: &Separable,
-    x: &[f32],
-    weights: Weights,
+    operands: Operands,
     activations: [Activation; 2],
     y: &mut [f32],
     scratch: &mut [f32],
@@ -88,22 +92,26 @@ pub fn forward(
     let (shared, middle) = scratch.split_at_mut(shared);
     let (zeros, space) = shared.split_at_mut(g.depthwise.in_channels);
     zeros.fill(0.0);
-    let packed = match weights.pointwise {
+    let packed = match operands.pointwise {
         Right::Packed(packed) => packed,
         Right::Plain(w) => {
             prepare(isa, g, w, space);
             &*space
         }
     };
-    let [w, bias] = weights.depthwise;
-    let operands = [x, w, bias, &*zeros];
+    let [w, bias] = operands.depthwise;
+    let depthwise = [operands.x, w, bias, &*zeros];
     let (k, n) = (g.depthwise.in_channels, g.out_channels);
     let row = g.depthwise.out_width * n;
     let items = parallel::row_blocks(y, g.depthwise.out_height * row, row, g.rows());
     parallel::for_each(items, middle, each, |(image, first, y), middle| {
         let middle = &mut middle[..y.len() / n * k];
-        forward_rows(isa, &g.depthwise, operands, activations[0], image, first, middle);
-        matmul::rows(isa, [middle, packed], [k, n], Start::Bias(weights.bias), y);
+        forward_rows(isa, &g.depthwise, depthwise, activations[0], image, first, middle);
+        matmul::rows(isa, [middle, packed], [k, n], Start::Bias(operands.bias), y);
+        if let Some(residual) = operands.residual {
+            let from = (image * g.depthwise.out_height + first) * row;
+            isa.run(AddTo { x: &residual[from..][..y.len()], y: &mut *y });
+        }
         activate(isa, activations[1], y);
     });
 }

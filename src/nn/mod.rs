@@ -1,6 +1,7 @@
 //! Layers: each adds its nodes to a graph and its parameters to a list. A model is a function that
 //! calls these in order ([`crate::models`]).
 
+pub mod compose;
 pub mod init;
 
 use std::ops::Range;
@@ -297,7 +298,7 @@ impl<'g> Builder<'g> {
             let variance = b.statistic(format!("{name}.running_var"), channels, 1.0)?;
             if let Mode::Tune { .. } | Mode::Infer = b.mode {
                 let inputs = [x, gamma, beta, mean, variance];
-                return b.graph.apply1(BatchNormInfer { epsilon, activation }, &inputs);
+                return b.graph.apply1(BatchNormInfer { epsilon, residual: false, activation }, &inputs);
             }
             let outputs = b.graph.apply(BatchNorm { epsilon, activation }, &[x, gamma, beta])?;
             let rows = (b.graph.ty(x).len() / channels) as f32;

@@ -59,7 +59,7 @@ pub(crate) fn per_channel(x: &TensorType, vectors: &[&TensorType]) -> std::resul
 impl BatchNorm {
     /// What is left to do when mean and variance are known.
     pub(crate) fn apply(self) -> BatchNormInfer {
-        BatchNormInfer { epsilon: self.epsilon, activation: self.activation }
+        BatchNormInfer { epsilon: self.epsilon, residual: false, activation: self.activation }
     }
 }
 

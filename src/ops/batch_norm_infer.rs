@@ -1,5 +1,5 @@
 //! Batch normalisation with stored statistics:
-//! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta)`.
+//! `y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta + residual)`.
 //!
 //! In fine-tuning it is trained, too. The statistics are constants then, so with `x_hat = (x -
 //! mean) / sqrt(variance + epsilon)`:
@@ -10,16 +10,19 @@
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::batch_norm_grad::BatchNormGrad;
 use super::case::{Case, Fill};
-use super::zeros::Zeros;
+use super::constant::Constant;
 use super::*;
 use crate::kernels::batch_norm::{self, Line};
 use crate::kernels::function::activated;
 
-/// See the module's documentation. Inputs: x `[..., C]`, then gamma, beta, mean and variance `[C]`.
-#[derive(Clone, Copy, Debug)]
+/// See the module's documentation. Inputs: x `[..., C]`, gamma, beta, mean and variance `[C]`, and
+/// the residual, if there is one.
+#[derive(Clone, Copy)]
 pub struct BatchNormInfer {
     /// Added to the variance.
     pub epsilon: f32,
+    /// Whether values of x's shape are added.
+    pub residual: bool,
     /// Applied to the result.
     pub activation: Activation,
 }
@@ -33,9 +36,21 @@ pub struct Normalise {
     pub activation: Activation,
 }
 
+/// Without what is not there.
+impl Debug for BatchNormInfer {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let mut fields = f.debug_struct("BatchNormInfer");
+        fields.field("epsilon", &self.epsilon);
+        if self.residual {
+            fields.field("residual", &self.residual);
+        }
+        fields.field("activation", &self.activation).finish()
+    }
+}
+
 impl From<Normalise> for BatchNormInfer {
     fn from(Normalise { epsilon, activation }: Normalise) -> BatchNormInfer {
-        BatchNormInfer { epsilon, activation }
+        BatchNormInfer { epsilon, residual: false, activation }
     }
 }
 
@@ -51,7 +66,7 @@ impl Normalise {
 }
 
 impl BatchNormInfer {
-    /// The same as data.
+    /// The same as data, but for the residual.
     pub(crate) fn normalise(self) -> Normalise {
         Normalise { epsilon: self.epsilon, activation: self.activation }
     }
@@ -63,8 +78,12 @@ impl Op for BatchNormInfer {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x, gamma, beta, mean, variance] = floats(inputs)?;
+        all_floats(inputs)?;
+        let (&[x, gamma, beta, mean, variance], residual) =
+            inputs.split_first_chunk().ok_or("takes x and four vectors")?;
         per_channel(x, &[gamma, beta, mean, variance])?;
+        let wanted: &[&TensorType] = if self.residual { &[x] } else { &[] };
+        require(residual == wanted, "a residual, and nothing else, must have the shape of x")?;
         Ok(vec![x.clone()])
     }
 
@@ -75,19 +94,19 @@ impl Op for BatchNormInfer {
         grads: &[Option<Value>],
         needed: &[bool],
     ) -> Gradients {
+        let problem = |text| Err(Error::op(format!("batch_norm_infer '{}'", node.layer), text));
+        if self.activation.is_some() || self.residual {
+            return problem("has a gradient only as it is before fusion");
+        }
         let (Some(dy), &[x, gamma, beta, mean, variance]) = (grads[0], &node.inputs[..]) else {
             return Ok(vec![None; node.inputs.len()]);
         };
-        let problem = |text| Err(Error::op(format!("batch_norm_infer '{}'", node.layer), text));
-        if self.activation.is_some() {
-            return problem("has a gradient only before an activation joins it");
-        }
         if needed[3] || needed[4] {
             return problem("its statistics have no gradient");
         }
         let mut out = vec![None; node.inputs.len()];
         if needed[0] {
-            let zero = graph.apply1(Zeros { shape: graph.ty(beta).shape.clone() }, &[])?;
+            let zero = graph.apply1(Constant::zeros(graph.ty(beta).shape.clone()), &[])?;
             out[0] = Some(graph.apply1(*self, &[dy, gamma, zero, zero, variance])?);
         }
         if needed[1] || needed[2] {
@@ -100,35 +119,46 @@ impl Op for BatchNormInfer {
     }
 
     fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
-        Tile::images(*self, types, axis, &[0], &part)
+        Tile::images(*self, types, axis, if self.residual { &[0, 5] } else { &[0] }, &part)
     }
 
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
-        let normalise = self.normalise();
+        let (normalise, residual) = (self.normalise(), self.residual);
         CpuStep::with_scratch(2 * types.inputs[1].len(), move |args| {
-            let (x, vectors) = (args.inputs[0], args.inputs_from(1));
+            let (x, vectors, addend) = (args.inputs[0], args.inputs_from(1), args.inputs[5]);
             let (y, scratch) = args.output();
-            batch_norm::apply(target.isa, x, normalise.line(vectors, scratch), y);
+            let line = normalise.line(vectors, scratch);
+            match residual {
+                true => batch_norm::apply_and_add(target.isa, x, line, addend, y),
+                false => batch_norm::apply(target.isa, x, line, y),
+            }
         })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let channels = types.inputs[1].len();
         let columns = (channels / width(channels)) as f64;
-        let mut constants = vec![("COLUMNS", columns), ("EPSILON", f64::from(self.epsilon))];
+        let mut constants = vec![
+            ("COLUMNS", columns),
+            ("EPSILON", f64::from(self.epsilon)),
+            ("RESIDUAL", f64::from(self.residual)),
+        ];
         constants.extend(function_constants(self.activation));
         let shader = wide_shader!(channels, "batch_norm_infer");
-        let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0)]).collect();
+        // Every binding must be bound: without a residual, to x.
+        let residual = Operand::Input(if self.residual { 5 } else { 0 });
+        let bindings = (0..5).map(Operand::Input).chain([Operand::Output(0), residual]).collect();
         each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings)
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
+        let [x, gamma, beta, mean, variance, residual @ ..] = inputs else { return Vec::new() };
         let channels = types.inputs[1].len();
         let element = |(i, x): (usize, &f64)| {
             let c = i % channels;
             let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
-            activated(self.activation, normal * gamma[c] + beta[c])
+            let more = residual.first().map_or(0.0, |residual| residual[i]);
+            activated(self.activation, normal * gamma[c] + beta[c] + more)
         };
         vec![x.iter().enumerate().map(element).collect()]
     }
@@ -136,23 +166,26 @@ impl Op for BatchNormInfer {
 
 /// Test cases of this op.
 pub fn cases() -> Vec<Case> {
-    let case = |dims: &[usize], activation| {
+    let case = |dims: &[usize], residual: bool, activation| {
         let channels = TensorType::f32([dims[dims.len() - 1]]);
         let vector = |low, high| (channels.clone(), Fill::Uniform(low, high));
-        let inputs = vec![
+        let mut inputs = vec![
             (TensorType::f32(dims), Fill::Uniform(-3.0, 9.0)),
             vector(0.5, 1.5),
             vector(-1.0, 1.0),
             vector(-0.5, 0.5),
             vector(0.1, 2.0),
         ];
-        Case::new(BatchNormInfer { epsilon: 1e-3, activation }, inputs)
+        inputs.extend(residual.then_some((TensorType::f32(dims), Fill::Uniform(-3.0, 3.0))));
+        Case::new(BatchNormInfer { epsilon: 1e-3, residual, activation }, inputs)
     };
     vec![
-        case(&[2, 3, 3, 5], Some(Function::Relu6)),
-        case(&[300, 16], None),
-        case(&[2, 3, 3, 300], Some(Function::Gelu)),
-        case(&[30, 17], Some(Function::Tanh)),
-        case(&[2, 3, 3, 5], None).differentiable(&[0, 1, 2]),
+        case(&[2, 3, 3, 5], false, Some(Function::Relu6)),
+        case(&[300, 16], false, None),
+        case(&[2, 3, 3, 300], false, Some(Function::Gelu)),
+        case(&[30, 17], false, Some(Function::Tanh)),
+        case(&[2, 3, 3, 5], true, Some(Function::Relu)),
+        case(&[300, 16], true, None),
+        case(&[2, 3, 3, 5], false, None).differentiable(&[0, 1, 2]),
     ]
 }

@@ -1,13 +1,16 @@
 //! `y [m, n] = op(a) op(b) + bias`, where op transposes or does not: dense layers and both their
-//! gradients.
+//! gradients. With more axes in front, the same in all three, it is one such product for each place
+//! along them: the heads of an attention.
 
 use super::case::{Case, Fill};
 use super::sum_rows::SumRows;
+use super::tile::Epilogue;
 use super::*;
 use crate::kernels::matmul::{self, Product, Right};
+use crate::kernels::parallel;
 
-/// See the module's documentation. Inputs: a `[m, k]` (or `[k, m]`), b `[k, n]` (or `[n, k]`) and,
-/// if there is one, bias `[n]`.
+/// See the module's documentation. Inputs: a `[.., m, k]` (or `[.., k, m]`), b `[.., k, n]` (or
+/// `[.., n, k]`) and, if there is one, bias `[n]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// Whether a is given as `[k, m]`.
@@ -16,25 +19,37 @@ pub struct Matmul {
     pub b_transposed: bool,
 }
 
+/// How many products there are, all of one shape.
+struct Products {
+    count: usize,
+    each: Product,
+}
+
 impl Matmul {
-    fn product(&self, a: &[usize], b: &[usize]) -> std::result::Result<Product, String> {
-        let (&[a0, a1], &[b0, b1]) = (a, b) else {
+    fn products(&self, a: &[usize], b: &[usize]) -> std::result::Result<Products, String> {
+        let (Some((front, &[a0, a1])), Some((front_of_b, &[b0, b1]))) =
+            (a.split_last_chunk(), b.split_last_chunk())
+        else {
             return Err("takes two matrices".into());
         };
+        require(front == front_of_b, "the axes before the last two must be the same")?;
         let (m, k) = if self.a_transposed { (a1, a0) } else { (a0, a1) };
         let (depth, n) = if self.b_transposed { (b1, b0) } else { (b0, b1) };
         require(k == depth, format_args!("inner sizes {k} and {depth} differ"))?;
-        require(m > 0 && n > 0 && k > 0, "sizes must be positive")?;
-        Ok(Product { m, n, k, a_transposed: self.a_transposed, b_transposed: self.b_transposed })
+        let count = front.iter().product();
+        require(m > 0 && n > 0 && k > 0 && count > 0, "sizes must be positive")?;
+        let each = Product { m, n, k, a_transposed: self.a_transposed, b_transposed: self.b_transposed };
+        Ok(Products { count, each })
     }
 
-    fn planned(&self, types: &Types) -> Product {
-        planned(self.product(types.inputs[0].dims(), types.inputs[1].dims()))
+    fn planned(&self, types: &Types) -> Products {
+        planned(self.products(types.inputs[0].dims(), types.inputs[1].dims()))
     }
 
     /// What a GPU computes.
     pub fn tiled(&self, types: &Types) -> TiledProduct {
-        on_gpu(&self.planned(types), [0, 1].map(Operand::Input), bias(types))
+        let Products { count, each } = self.planned(types);
+        TiledProduct { count, ..on_gpu(&each, [0, 1].map(Operand::Input), bias(types)) }
     }
 }
 
@@ -56,8 +71,8 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
         ],
         a,
         b,
-        bias,
-        activation: None,
+        epilogue: Epilogue::biased(bias),
+        count: 1,
         rows,
         columns,
         depth,
@@ -73,10 +88,12 @@ impl Op for Matmul {
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         require((2..=3).contains(&inputs.len()), "takes a, b and perhaps a bias")?;
         all_floats(inputs)?;
-        let product = self.product(inputs[0].dims(), inputs[1].dims())?;
-        let bias_fits = inputs.get(2).is_none_or(|bias| bias.dims() == [product.n]);
+        let (a, b) = (inputs[0].dims(), inputs[1].dims());
+        let Product { m, n, .. } = self.products(a, b)?.each;
+        let bias_fits = inputs.get(2).is_none_or(|bias| bias.dims() == [n]);
         require(bias_fits, "the bias must have one element a column")?;
-        Ok(vec![TensorType::f32([product.m, product.n])])
+        let dims = [&a[..a.len() - 2], &[m, n]].concat();
+        Ok(vec![TensorType::f32(dims.as_slice())])
     }
 
     fn gradient(
@@ -107,35 +124,57 @@ impl Op for Matmul {
     }
 
     fn cost(&self, types: &Types) -> Cost {
-        let Product { m, n, k, .. } = self.planned(types);
-        Cost::of(types, 2 * (m * n * k) as u64)
+        let Products { count, each: Product { m, n, k, .. } } = self.planned(types);
+        Cost::of(types, 2 * (count * m * n * k) as u64)
     }
 
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
-        let (isa, product, has_bias) = (target.isa, self.planned(types), types.inputs.len() == 3);
-        let (shared, each) = matmul::scratch(isa, &product);
-        CpuStep::with_scratch(shared + target.threads * each, move |args| {
-            let [a, b, bias] = args.inputs_from(0);
+        let (isa, has_bias) = (target.isa, types.inputs.len() == 3);
+        let Products { count, each: product } = self.planned(types);
+        let (shared, own) = matmul::scratch(isa, &product);
+        let multiply = move |[a, b, bias]: [&[f32]; 3], y: &mut [f32], scratch: &mut [f32]| {
             let bias = has_bias.then_some(bias);
-            let (y, scratch) = args.output();
             matmul::multiply(isa, &product, (a.into(), Right::Plain(b)), bias, None, y.into(), scratch);
+        };
+        if count == 1 {
+            return CpuStep::with_scratch(shared + target.threads * own, move |args| {
+                let inputs = args.inputs_from(0);
+                let (y, scratch) = args.output();
+                multiply(inputs, y, scratch);
+            });
+        }
+        // Of many products each thread takes whole ones.
+        let Product { m, n, k, .. } = product;
+        CpuStep::with_scratch(target.threads * (shared + own), move |args| {
+            let [a, b, bias] = args.inputs_from(0);
+            let (y, scratch) = args.output();
+            let products = y.chunks_exact_mut(m * n).enumerate();
+            parallel::for_each(products, scratch, shared + own, |(i, y), scratch| {
+                let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
+                parallel::alone(|| multiply([a, b, bias], y, scratch));
+            });
         })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let product = self.tiled(types);
-        product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
+        product.dispatches(match product.count {
+            1 => Tiling::choose(product.rows, product.columns, product.depth),
+            _ => Tiling::choose_whole(product.rows, product.columns, product.depth),
+        })
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let Product { m, n, k, .. } = self.planned(types);
-        let a = |i: usize, l: usize| inputs[0][if self.a_transposed { l * m + i } else { i * k + l }];
-        let b = |l: usize, j: usize| inputs[1][if self.b_transposed { j * k + l } else { l * n + j }];
+        let Products { count, each: Product { m, n, k, .. } } = self.planned(types);
+        let in_a = |i: usize, l: usize| if self.a_transposed { l * m + i } else { i * k + l };
+        let in_b = |l: usize, j: usize| if self.b_transposed { j * k + l } else { l * n + j };
         let element = |at: usize| {
-            let (i, j) = (at / n, at % n);
-            inputs.get(2).map_or(0.0, |bias| bias[j]) + (0..k).map(|l| a(i, l) * b(l, j)).sum::<f64>()
+            let (p, i, j) = (at / (m * n), at / n % m, at % n);
+            let (a, b) = (&inputs[0][p * m * k..], &inputs[1][p * k * n..]);
+            let sum: f64 = (0..k).map(|l| a[in_a(i, l)] * b[in_b(l, j)]).sum();
+            inputs.get(2).map_or(0.0, |bias| bias[j]) + sum
         };
-        vec![(0..m * n).map(element).collect()]
+        vec![(0..count * m * n).map(element).collect()]
     }
 }
 
@@ -154,6 +193,12 @@ pub fn cases() -> Vec<Case> {
             let checked: &[usize] = if m != 50 { &[0, 1, 2] } else { &[0, 1] };
             cases.push(Case::new(Matmul { a_transposed, b_transposed }, inputs).differentiable(checked));
         }
+    }
+    for (a_transposed, b_transposed) in [(false, true), (true, false)] {
+        let a = if a_transposed { [2, 3, 9, 40] } else { [2, 3, 40, 9] };
+        let b = if b_transposed { [2, 3, 20, 9] } else { [2, 3, 9, 20] };
+        let inputs = [&a[..], &b, &[20]].map(|dims| (TensorType::f32(dims), fill)).to_vec();
+        cases.push(Case::new(Matmul { a_transposed, b_transposed }, inputs).differentiable(&[0, 1, 2]));
     }
     // On a GPU, several tiles in both directions and two slices.
     let deep = [&[150, 300][..], &[300, 36], &[36]].map(|dims| (TensorType::f32(dims), fill));

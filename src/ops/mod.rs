@@ -34,12 +34,14 @@ pub mod batch_norm_max_pool;
 pub mod batch_norm_max_pool_grad;
 pub mod case;
 pub mod clip;
+pub mod constant;
 pub mod conv;
 pub mod copy;
 pub mod dropout;
 pub mod fold_batch_norm;
 pub mod global_average_pool;
 pub mod global_average_pool_grad;
+pub mod join;
 pub mod map;
 pub mod matmul;
 pub mod max_pool;
@@ -55,7 +57,6 @@ pub mod softmax_cross_entropy_grad;
 pub mod sum_rows;
 pub mod sum_squares;
 pub mod tile;
-pub mod zeros;
 
 /// The test cases of every op.
 pub fn cases() -> Vec<case::Case> {
@@ -70,11 +71,13 @@ pub fn cases() -> Vec<case::Case> {
         batch_norm_max_pool_grad::cases,
         clip::cases,
         conv::cases,
+        constant::cases,
         copy::cases,
         dropout::cases,
         fold_batch_norm::cases,
         global_average_pool::cases,
         global_average_pool_grad::cases,
+        join::cases,
         map::binary::cases,
         map::expand::cases,
         map::reduce::cases,
@@ -92,7 +95,6 @@ pub fn cases() -> Vec<case::Case> {
         softmax_cross_entropy_grad::cases,
         sum_rows::cases,
         sum_squares::cases,
-        zeros::cases,
     ]
     .iter()
     .flat_map(|cases| cases())

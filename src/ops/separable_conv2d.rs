@@ -13,7 +13,7 @@ use super::cpu_step::Pack;
 use super::*;
 use crate::kernels::conv::{Geometry, needed};
 use crate::kernels::matmul::Right;
-use crate::kernels::separable::{self, Separable, Weights};
+use crate::kernels::separable::{self, Operands, Separable};
 
 /// See the module's documentation. Inputs: x `[N, H, W, C]`, depthwise weights `[KH, KW, 1, C]` and
 /// bias `[C]`, pointwise weights `[1, 1, C, O]` and bias `[O]`; output `[N, P, Q, O]`.
@@ -25,6 +25,8 @@ pub struct SeparableConv2d {
     pub padding: Padding,
     /// Applied to the depthwise and to the pointwise result.
     pub activations: [Activation; 2],
+    /// Whether values of the result's shape are added to it before its activation: one more input.
+    pub residual: bool,
 }
 
 impl SeparableConv2d {
@@ -33,22 +35,25 @@ impl SeparableConv2d {
         let depthwise = Conv::new(self.stride, self.padding, channels).with_bias();
         let pointwise = Conv::new(1, Padding::Symmetric(0), 1).with_bias();
         let [first, second] = self.activations;
-        [Conv { activation: first, ..depthwise }, Conv { activation: second, ..pointwise }]
+        let residual = self.residual;
+        [Conv { activation: first, ..depthwise }, Conv { activation: second, residual, ..pointwise }]
     }
 
     /// The operands of each convolution, from those of both.
     fn part_types(&self, inputs: &[&TensorType]) -> std::result::Result<[Types; 2], String> {
-        let [x, w, bias, pointwise, out_bias] = floats(inputs)?;
+        let (&[x, w, bias, pointwise, out_bias], residual) =
+            inputs.split_first_chunk().ok_or("takes x, and weights and bias of both convolutions")?;
         require(!x.dims().is_empty(), "x must be [N, H, W, C]")?;
         let [first, second] = self.parts(x.shape.last());
         let middle = first.output_types(&[x, w, bias])?;
-        let outputs = second.output_types(&[&middle[0], pointwise, out_bias])?;
+        let operands = [&[&middle[0], pointwise, out_bias], residual].concat();
+        let outputs = second.output_types(&operands)?;
         require(
             second.is_pointwise(&middle[0], pointwise),
             "the second convolution must look at one pixel at a time",
         )?;
         let own = |types: &[&TensorType]| types.iter().map(|&ty| ty.clone()).collect();
-        let second = Types { inputs: own(&[&middle[0], pointwise, out_bias]), outputs };
+        let second = Types { inputs: own(&operands), outputs };
         Ok([Types { inputs: own(&[x, w, bias]), outputs: middle }, second])
     }
 
@@ -82,8 +87,9 @@ impl Op for SeparableConv2d {
     fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
         let g = self.depthwise(types);
         match axis {
+            Axis::Batch if self.residual => Tile::images(*self, types, axis, &[0, 5], &part),
             Axis::Batch => Tile::images(*self, types, axis, &[0], &part),
-            Axis::Rows if g.batch == 1 => {
+            Axis::Rows if g.batch == 1 && !self.residual => {
                 let (input, top) = needed(&part, [g.in_height, g.pad_top], g.kernel_height, g.stride)?;
                 let padding = Padding::Exact { size: [part.len(), g.out_width], before: [top, g.pad_left] };
                 let op = SeparableConv2d { padding, ..*self };
@@ -96,14 +102,15 @@ impl Op for SeparableConv2d {
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let isa = target.isa;
         let g = Separable { depthwise: self.depthwise(types), out_channels: types.outputs[0].shape.last() };
-        let activations = self.activations;
+        let (activations, has_residual) = (self.activations, self.residual);
         let (shared, each) = separable::scratch(isa, &g);
         let step = CpuStep::with_scratch(shared + target.threads * each, move |args| {
             let [x, w, bias, pointwise, out_bias] = args.inputs_from(0);
             let pointwise = Right::of(pointwise, args.packed);
-            let weights = Weights { depthwise: [w, bias], pointwise, bias: out_bias };
+            let residual = has_residual.then_some(args.inputs[5]);
+            let operands = Operands { x, depthwise: [w, bias], pointwise, bias: out_bias, residual };
             let (y, scratch) = args.output();
-            separable::forward(isa, &g, x, weights, activations, y, scratch);
+            separable::forward(isa, &g, operands, activations, y, scratch);
         });
         let pack = Pack {
             input: 3,
@@ -135,8 +142,15 @@ pub fn cases() -> Vec<Case> {
         let bias = TensorType::f32([channels]);
         let (pointwise, out_bias) = (TensorType::f32([1, 1, channels, out]), TensorType::f32([out]));
         let activations = [activations[i % 4], activations[(i + i / 4) % 4]];
-        let op = SeparableConv2d { stride: conv.stride, padding: conv.padding, activations };
-        Case::new(op, [x, w, bias, pointwise, out_bias].map(fill).to_vec())
+        let residual = i % 3 == 1;
+        let op = SeparableConv2d { stride: conv.stride, padding: conv.padding, activations, residual };
+        let mut inputs = vec![x, w, bias, pointwise, out_bias];
+        if residual {
+            let plain = SeparableConv2d { residual: false, ..op };
+            let y = plain.output_types(&inputs.iter().collect::<Vec<_>>()).unwrap_or_default();
+            inputs.extend(y);
+        }
+        Case::new(op, inputs.into_iter().map(fill).collect())
     };
     let outputs = [8, 1, 37, 64].into_iter().cycle();
     // A single channel is no group by itself.

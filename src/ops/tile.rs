@@ -2,7 +2,7 @@
 //! are built. Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
 use super::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
-use super::{Activation, function_constants};
+use super::{Activation, Function, function_constants};
 
 /// Depths that a workgroup has in its memory at a time, as in the shader.
 const STEP: usize = 16;
@@ -101,6 +101,55 @@ impl Tiling {
     }
 }
 
+/// What a shader around `include/epilogue.wgsl` does with a finished sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue {
+    /// Added first: one element a column.
+    pub bias: Option<Operand>,
+    /// Added next: of the output's shape.
+    pub residual: Option<Operand>,
+    /// Where the sum is stored as it is then.
+    pub kept: Option<Operand>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Instead of all this the sum is multiplied by a function's slope, which is one of this operand
+    /// ([`Function::slope_of`]).
+    pub slope: Option<(Function, Operand)>,
+}
+
+impl Epilogue {
+    /// With a bias at most.
+    pub fn biased(bias: Option<Operand>) -> Epilogue {
+        Epilogue { bias, ..Epilogue::default() }
+    }
+
+    /// The constants of `include/epilogue.wgsl`, and of the function.
+    pub fn constants(&self) -> Vec<(&'static str, f64)> {
+        let other = match (self.residual, self.slope) {
+            (None, None) => 0.0,
+            (Some(_), _) => 1.0,
+            (None, Some(_)) => 2.0,
+        };
+        let function = self.slope.map_or(self.activation, |(function, _)| Some(function));
+        let own = [
+            ("BIAS", f64::from(self.bias.is_some())),
+            ("OTHER", other),
+            ("KEPT", f64::from(self.kept.is_some())),
+        ];
+        own.into_iter().chain(function_constants(function)).collect()
+    }
+
+    /// What the shader's `bias`, `other` and `kept` are bound to: every binding must be, where there
+    /// is none, to anything that is read, or to scratch.
+    pub fn bindings(&self, read: Operand, scratch: Operand) -> [Operand; 3] {
+        let other = self.residual.or(self.slope.map(|(_, v)| v));
+        [self.bias.unwrap_or(read), other.unwrap_or(read), self.kept.unwrap_or(scratch)]
+    }
+}
+
+/// Elements of the scratch that `kept` is bound to where nothing is kept.
+pub const NOTHING_KEPT: usize = 4;
+
 /// A product Y = A B that a shader around `include/tile.wgsl` computes.
 pub struct TiledProduct {
     /// After `epilogue` and `tile`.
@@ -109,10 +158,10 @@ pub struct TiledProduct {
     pub constants: Vec<(&'static str, f64)>,
     pub a: Operand,
     pub b: Operand,
-    /// One element a column, if there is one.
-    pub bias: Option<Operand>,
-    /// Applied last.
-    pub activation: Activation,
+    /// What becomes of Y as it is written.
+    pub epilogue: Epilogue,
+    /// How many such products there are, one after the other in memory.
+    pub count: usize,
     /// Of A and Y.
     pub rows: usize,
     /// Of B and Y.
@@ -124,25 +173,21 @@ pub struct TiledProduct {
 }
 
 impl TiledProduct {
-    /// Computes output 0. With more than one slice, Y's rows must be those of the output.
+    /// Computes output 0. With more than one slice, Y's rows must be those of the output, and there
+    /// may be one product alone.
     pub fn dispatches(&self, tiling: Tiling) -> Dispatches {
         let slices = tiling.slices(self.depth);
         if slices == 1 {
-            return Dispatches::from(self.dispatch(tiling, self.bias, self.activation, Operand::Output(0)));
+            let list = vec![self.dispatch(tiling, self.epilogue, Operand::Output(0))];
+            return Dispatches { scratch: vec![NOTHING_KEPT], list };
         }
         let length = self.rows * self.columns;
-        let product = self.dispatch(tiling, None, None, Operand::Scratch(0));
-        let sum = sum_partials(slices, length, self.columns, self.bias, self.activation);
-        Dispatches { scratch: vec![slices * length], list: vec![product, sum] }
+        let product = self.dispatch(tiling, Epilogue::default(), Operand::Scratch(1));
+        let sum = sum_partials(Partials { slices, length, columns: self.columns, at: 1 }, self.epilogue);
+        Dispatches { scratch: vec![NOTHING_KEPT, slices * length], list: vec![product, sum] }
     }
 
-    fn dispatch(
-        &self,
-        tiling: Tiling,
-        bias: Option<Operand>,
-        activation: Activation,
-        y: Operand,
-    ) -> Dispatch {
+    fn dispatch(&self, tiling: Tiling, epilogue: Epilogue, y: Operand) -> Dispatch {
         let Tiling { tile, slice } = tiling;
         let [x, y_groups, _] = grid(tile.count(self.rows, self.columns), 1);
         let mut constants = vec![
@@ -158,29 +203,37 @@ impl TiledProduct {
             ("LENGTH_A", (tile.rows * STEP / 4) as f64),
             ("LENGTH_B", (tile.columns * STEP / 4) as f64),
             ("SLICE", slice as f64),
-            ("BIAS", f64::from(bias.is_some())),
+            ("SLICES", tiling.slices(self.depth) as f64),
         ];
-        constants.extend(function_constants(activation));
+        constants.extend(epilogue.constants());
         constants.extend(&self.constants);
+        let [bias, other, kept] = epilogue.bindings(self.b, Operand::Scratch(0));
         Dispatch {
             shader: self.shader,
             entry: if self.columns.is_multiple_of(4) { "vectors" } else { "scalars" },
             constants,
-            // Every binding must be bound: without a bias, to anything that is read.
-            bindings: vec![self.a, self.b, bias.unwrap_or(self.b), y],
-            groups: [x, y_groups, tiling.slices(self.depth) as u32],
+            bindings: vec![self.a, self.b, bias, y, other, kept],
+            groups: [x, y_groups, (self.count * tiling.slices(self.depth)) as u32],
         }
     }
 }
 
-/// Adds up scratch 0, a number of partial results of output 0, and the bias, if there is one, with an element for
-/// each of the output's columns.
+/// Partial results of output 0, one after the other in scratch.
+pub(crate) struct Partials {
+    /// How many there are.
+    pub slices: usize,
+    /// Elements of each.
+    pub length: usize,
+    /// Elements of a row.
+    pub columns: usize,
+    /// The number of the scratch; scratch 0 holds [`NOTHING_KEPT`].
+    pub at: usize,
+}
+
+/// Adds up partial results.
 pub(crate) fn sum_partials(
-    slices: usize,
-    length: usize,
-    columns: usize,
-    bias: Option<Operand>,
-    activation: Activation,
+    Partials { slices, length, columns, at }: Partials,
+    epilogue: Epilogue,
 ) -> Dispatch {
     // Each invocation adds at least four, but for the last ones.
     let ways = (slices / 4).next_power_of_two().min(16);
@@ -190,15 +243,14 @@ pub(crate) fn sum_partials(
         ("COLUMNS", columns as f64),
         ("WAYS", ways as f64),
         ("ELEMENTS", (GROUP / ways) as f64),
-        ("BIAS", f64::from(bias.is_some())),
     ];
-    constants.extend(function_constants(activation));
+    constants.extend(epilogue.constants());
+    let [bias, other, kept] = epilogue.bindings(Operand::Input(0), Operand::Scratch(0));
     Dispatch {
         shader: shader!("partial_sums"),
         entry: "main",
         constants,
-        // Every binding must be bound: without a bias, to any input.
-        bindings: vec![Operand::Scratch(0), bias.unwrap_or(Operand::Input(0)), Operand::Output(0)],
+        bindings: vec![Operand::Scratch(at), bias, Operand::Output(0), other, kept],
         groups: grid(length, GROUP / ways),
     }
 }

@@ -40,6 +40,8 @@ fn label(op: &dyn Op) -> String {
     };
     let output = match conv.output {
         Output::Values => None,
+        Output::Kept => Some("kept"),
+        Output::Slope(_) => Some("slope"),
         Output::Moments => Some("moments"),
         Output::NormGrad(_) => Some("norm_grad"),
     };
@@ -84,7 +86,7 @@ fn fusion_and_in_place_work_in_the_training_plan() {
             ("softmax_cross_entropy_grad", 1),
             ("sum_rows", 2),
             // Instead of the sums for the biases that a normalisation takes away.
-            ("zeros", 6),
+            ("constant", 6),
             (update, 28),
         ];
         let expected = expected.into_iter().map(|(name, count)| (name.to_string(), count)).collect();

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::exec::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM, foldable};
+use crate::exec::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE, can_activate};
+use crate::exec::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM, foldable};
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
 use crate::kernels::function::beyond_clamp;
 use crate::ops::Op;
+use crate::ops::add::Add;
 use crate::ops::batch_norm_grad::BatchNormGrad;
-use crate::ops::batch_norm_infer::BatchNormInfer;
+use crate::ops::batch_norm_infer::{BatchNormInfer, Normalise};
 use crate::ops::conv::{Conv, Output, Pass};
 use crate::ops::map::unary::Unary;
 use crate::ops::moments::Moments;
@@ -20,6 +22,9 @@ use crate::ops::separable_conv2d::SeparableConv2d;
 pub const RULES: &[&Rule] = &[
     &ZERO_SUM,
     &ACTIVATION,
+    &KEPT_ACTIVATION,
+    &SLOPE,
+    &RESIDUAL,
     &ACTIVATION_GRAD,
     &STATISTICS,
     &POOLING,
@@ -34,7 +39,7 @@ pub const RULES: &[&Rule] = &[
 const GATHERED_MOMENTS: Rule = Rule {
     name: "gathered moments",
     replaces: "moments(conv(x, w)) => conv[moments](x, w)",
-    when: "the convolution is a forward one without an activation",
+    when: "the convolution is a forward one without residual and activation",
     apply: gathered_moments,
 };
 
@@ -71,8 +76,7 @@ fn gathered_moments(graph: &mut Graph, index: usize) -> Result<bool> {
     }
     let (x, moments) = (node.inputs[0], node.outputs.clone());
     let Some((conv, op)) = graph.producer_of::<Conv>(x) else { return Ok(false) };
-    let plain = op.output == Output::Values && op.activation.is_none() && op.pass == Pass::Forward;
-    if !plain {
+    if !can_activate(op) || op.residual {
         return Ok(false);
     }
     let op = Arc::new(Conv { output: Output::Moments, ..op.clone() });
@@ -96,7 +100,7 @@ fn normalising(graph: &Graph, reader: usize, y: Value, norm: &BatchNormInfer) ->
 fn normalised_input(graph: &mut Graph, norm: usize) -> Result<bool> {
     let node = &graph.nodes()[norm];
     let (Some(op), &[y]) = (downcast::<BatchNormInfer>(node), &node.outputs[..]) else { return Ok(false) };
-    if graph.is_result(y) || foldable(graph, norm).is_some() {
+    if op.residual || graph.is_result(y) || foldable(graph, norm).is_some() {
         return Ok(false);
     }
     let fused = graph.readers(y).map(|reader| Some((reader, normalising(graph, reader, y, op)?)));
@@ -117,13 +121,13 @@ fn gathered_gradient(graph: &mut Graph, index: usize) -> Result<bool> {
     let Some(&BatchNormGrad { epsilon, activation }) = downcast(node) else { return Ok(false) };
     let dy = node.inputs[0];
     let Some((conv, op)) = graph.producer_of::<Conv>(dy) else { return Ok(false) };
-    let gradient = matches!(op.pass, Pass::InputGrad { .. }) && op.output == Output::Values;
+    let gradient = matches!(op.pass, Pass::InputGrad { .. }) && op.output == Output::Values && !op.residual;
     let convolution = &graph.nodes()[conv];
     if !gradient || !graph.only_reader(dy, index) {
         return Ok(false);
     }
     // The convolution's gradient is left without a reader.
-    let normalise = BatchNormInfer { epsilon, activation }.normalise();
+    let normalise = Normalise { epsilon, activation };
     let fused = Arc::new(Conv { output: Output::NormGrad(normalise), ..op.clone() });
     let inputs = [&convolution.inputs[..], &node.inputs[1..]].concat();
     let node = graph.node_mut(index);
@@ -136,7 +140,8 @@ fn will_be_joined(graph: &Graph, y: Value) -> bool {
     let mut readers = graph.readers(y).map(|reader| &graph.nodes()[reader]);
     match (readers.next(), readers.next()) {
         (Some(reader), None) if !graph.is_result(y) => {
-            downcast::<Unary>(reader).is_some() || downcast::<BatchNormInfer>(reader).is_some()
+            let joins = [downcast::<Unary>(reader).is_some(), downcast::<Add>(reader).is_some()];
+            joins.contains(&true) || downcast::<BatchNormInfer>(reader).is_some()
         }
         _ => false,
     }
@@ -146,24 +151,26 @@ fn separable(graph: &mut Graph, index: usize) -> Result<bool> {
     let node = &graph.nodes()[index];
     let Some(pointwise) = downcast::<Conv>(node) else { return Ok(false) };
     let plain = |conv: &Conv| {
-        let own = Conv { bias: false, activation: None, ..conv.clone() };
+        let own = Conv { bias: false, residual: false, activation: None, ..conv.clone() };
         conv.bias && own == Conv::new(conv.stride, conv.padding, conv.groups)
     };
     if !plain(pointwise) || will_be_joined(graph, node.outputs[0]) {
         return Ok(false);
     }
-    let &[middle, weights, bias] = &node.inputs[..] else { return Ok(false) };
+    let (middle, others) = (node.inputs[0], node.inputs[1..].to_vec());
     let Some((first, depthwise)) = graph.producer_of::<Conv>(middle) else { return Ok(false) };
-    let one_pixel = pointwise.groups == 1 && pointwise.is_pointwise(graph.ty(middle), graph.ty(weights));
-    if !one_pixel || !plain(depthwise) || depthwise.groups == 1 || !graph.only_reader(middle, index) {
+    let one_pixel = pointwise.groups == 1 && pointwise.is_pointwise(graph.ty(middle), graph.ty(others[0]));
+    let is_first = plain(depthwise) && depthwise.groups > 1 && !depthwise.residual;
+    if !one_pixel || !is_first || !graph.only_reader(middle, index) {
         return Ok(false);
     }
     let fused = SeparableConv2d {
         stride: depthwise.stride,
         padding: depthwise.padding,
         activations: [depthwise.activation, pointwise.activation],
+        residual: pointwise.residual,
     };
-    let inputs = [&graph.nodes()[first].inputs[..], &[weights, bias]].concat();
+    let inputs = [&graph.nodes()[first].inputs[..], &others].concat();
     let node = graph.node_mut(index);
     (node.op, node.inputs) = (Arc::new(fused), inputs);
     Ok(true)

@@ -21,9 +21,10 @@ mod profile;
 mod program;
 mod readback;
 
+use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
 use super::plans::{Loaded, Plans, States, port};
-use super::rules::{ACTIVATION, ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
+use super::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
 use crate::exec::plan::{Place, Plan, Port, Step};
@@ -41,7 +42,17 @@ use std::time::{Duration, Instant};
 use wgpu::PollType;
 
 /// The rules of a GPU: those that save traffic there, too.
-pub const RULES: &[&Rule] = &[&ZERO_SUM, &ACTIVATION, &ACTIVATION_GRAD, &STATISTICS, &POOLING, &FOLD];
+pub const RULES: &[&Rule] = &[
+    &ZERO_SUM,
+    &ACTIVATION,
+    &KEPT_ACTIVATION,
+    &SLOPE,
+    &RESIDUAL,
+    &ACTIVATION_GRAD,
+    &STATISTICS,
+    &POOLING,
+    &FOLD,
+];
 
 /// A GPU as a device.
 pub struct Gpu {

@@ -249,7 +249,7 @@ pub fn forward(
         columns: g.out_channels,
     };
     let block = g.out_image() / blocks;
-    let items = out.y.chunks_exact_mut(block).enumerate().zip(out.epilogue.blocks());
+    let items = out.epilogue.with(out.y.chunks_exact_mut(block).enumerate());
     parallel::for_each(items, padded, each, |((item, y), finish), padded| {
         let (image, first) = (item / blocks, item % blocks * rows);
         let top = g.pad_top as isize - (first * g.stride) as isize;
@@ -376,7 +376,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
     let packed = &*packed;
     let shape = padded_gradient(g);
     let (top, left) = (gradient_pad(g.kernel_height, g.stride), gradient_pad(g.kernel_width, g.stride));
-    let images = dx.y.chunks_exact_mut(g.in_image()).enumerate().zip(dx.epilogue.blocks());
+    let images = dx.epilogue.with(dx.y.chunks_exact_mut(g.in_image()).enumerate());
     parallel::for_each(images, padded, each, |((image, dx), finish), padded| {
         let dy = &dy[image * g.out_image()..][..g.out_image()];
         shape.fill([g.out_height, g.out_width], (top as isize, left), padded, |from, to| {

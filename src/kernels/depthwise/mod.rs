@@ -106,7 +106,7 @@ pub fn forward(
     zeros.fill(0.0);
     let zeros = &*zeros;
     let start = bias.unwrap_or(zeros);
-    let items = items(y, g.out_height * g.out_row(), g.out_row()).zip(epilogue.blocks());
+    let items = epilogue.with(items(y, g.out_height * g.out_row(), g.out_row()));
     let each = x.line.map_or(0, |_| forward_line_scratch(g));
     parallel::for_each(items, workers, each, |((n, first, y), finish), own| {
         let rows = first..first + y.len() / g.out_row();
@@ -163,7 +163,7 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
     zeros.fill(0.0);
     let (start, image) = (&*zeros, g.out_height * g.out_row());
     let gather = Gather::input_gradient(g);
-    let items = items(dx.y, g.in_height * g.in_row(), g.in_row()).zip(dx.epilogue.blocks());
+    let items = dx.epilogue.with(items(dx.y, g.in_height * g.in_row(), g.in_row()));
     parallel::for_each(items, &mut [], 0, |((n, first, dx), finish), _| {
         let from = &dy[n * image..][..image];
         for (row, to) in dx.chunks_exact_mut(g.in_row()).enumerate() {

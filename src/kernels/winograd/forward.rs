@@ -100,7 +100,7 @@ pub fn forward(
     });
     let (u, items) = (&*u, Items::new(g));
     let strides = point_strides(isa, g);
-    let outputs = items.cut(g, y).zip(epilogue.blocks()).enumerate();
+    let outputs = epilogue.with(items.cut(g, y)).enumerate();
     parallel::for_each(outputs, scratch, each, |(index, (y, finish)), scratch| {
         let first_row = index % items.of_image() * items.rows;
         let images = y.len().div_ceil(g.out_image());

@@ -110,7 +110,32 @@ pub fn cases() -> Vec<Case> {
         [input_grad(&conv, &types), weight_grad(&conv, &types)].map(|shapes| plain(shapes, &[]))
     });
     let fused = all().flat_map(|(i, (conv, types))| fused(i, &conv, &types));
-    differentiable.chain(activated).chain(passes).chain(fused).collect()
+    let finished = all().step_by(2).flat_map(|(i, shapes)| finished(i / 2, shapes));
+    finished.chain(differentiable).chain(activated).chain(passes).chain(fused).collect()
+}
+
+/// What the rules of every device make of a convolution and what follows it.
+fn finished(i: usize, (conv, types): Shapes) -> Vec<Case> {
+    let y = (output(&conv, &types), Fill::Uniform(-1.0, 1.0));
+    let dx = (types[0].clone(), Fill::Uniform(-1.0, 1.0));
+    let channels = (TensorType::f32([types[1].shape.last()]), Fill::Uniform(-1.0, 1.0));
+    let (bias, activation) = (i.is_multiple_of(2), ACTIVATIONS[i % 5]);
+    let bias_and = |more: Vec<(TensorType, Fill)>| {
+        let bias = bias.then_some(channels.clone());
+        bias.into_iter().chain(more).collect::<Vec<_>>()
+    };
+    let added = Conv { bias, residual: true, activation, ..conv.clone() };
+    let kept = Conv { bias, output: Output::Kept, activation: ACTIVATIONS[i % 2 + 3], ..conv.clone() };
+    let (gradient, operands) = input_grad(&conv, &types);
+    let function = [Function::Gelu, Function::Relu, Function::Silu][i % 3];
+    let slope = Conv { output: Output::Slope(function), ..gradient.clone() };
+    let added_gradient = Conv { residual: true, ..gradient };
+    vec![
+        plain((added, types.clone()), &bias_and(vec![y])),
+        plain((kept, types), &bias_and(Vec::new())),
+        plain((slope, operands.clone()), std::slice::from_ref(&dx)),
+        plain((added_gradient, operands), &[dx]),
+    ]
 }
 
 fn forward((conv, [x, w]): Shapes, bias: bool, activation: Activation) -> Case {

@@ -5,6 +5,8 @@ use super::{Conv, Geometry, Operands, Output, Pass};
 use crate::kernels::batch_norm::{
     Backward, block_gradient_sums, block_moments, gradient_apply, merge_moments, moments_part, totals,
 };
+use crate::kernels::elementwise::AddTo;
+use crate::kernels::function::{Activation, Function, Slopes, activate};
 use crate::kernels::input::Input;
 use crate::kernels::parallel::{self, Epilogue, Written};
 use crate::kernels::{conv, depthwise, winograd};
@@ -60,7 +62,7 @@ impl Work {
             kernel += target.threads * per_thread;
         }
         let (passes, part) = match conv.output {
-            Output::Values => (0, 0),
+            Output::Values | Output::Kept | Output::Slope(_) => (0, 0),
             Output::Moments => (0, moments_part(channels)),
             Output::NormGrad(_) => (Passes::scratch(channels), 2 * channels),
         };
@@ -69,55 +71,113 @@ impl Work {
     }
 
     fn run(&self, args: &mut CpuArgs) {
-        let isa = self.target.isa;
         let (inputs, packed) = (args.inputs, args.packed);
         let ([y, second, third], scratch) = args.outputs();
         let (line, scratch) = scratch.split_at_mut(self.line);
         let (passes, scratch) = scratch.split_at_mut(self.passes);
         let (parts, scratch) = scratch.split_at_mut(self.parts);
-        let line = self
-            .conv
-            .input
-            .zip(self.at.normalise)
+        let normalise = self.conv.input.zip(self.at.normalise);
+        let line = normalise
             .map(|(normalise, first)| normalise.line(std::array::from_fn(|i| inputs[first + i]), line));
-        let operands = Operand { x: Input { x: inputs[0], line }, second: inputs[1], packed };
-        let bias = self.at.bias.map(|bias| inputs[bias]);
-        match (self.conv.output, self.at.norm_grad) {
-            (Output::NormGrad(norm), Some(first)) => {
-                let [x, gamma, beta, mean, variance] = std::array::from_fn(|i| inputs[first + i]);
-                // Of dy there are only blocks, and in the end it lies where dx will.
-                let vectors = [&[], x, gamma, beta, mean, variance];
-                let (mut passes, _) = Passes::new(&BatchNormGrad::from(norm), vectors, passes);
-                let backward = passes.backward;
-                let reduce = |dy: Written, part: &mut [f32]| {
-                    let x = &x[dy.from..][..dy.rows.len()];
-                    block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
-                };
-                let epilogue = Epilogue::new(&mut *parts, 2 * self.channels, &reduce);
-                self.product(operands, None, parallel::Output { y: &mut *y, epilogue }, scratch);
-                totals(parts, second, third);
-                gradient_apply(isa, backward, passes.line(second, third), y);
+        let product = Product {
+            x: Input { x: inputs[0], line },
+            second: inputs[1],
+            packed,
+            bias: self.at.bias.map(|bias| inputs[bias]),
+            residual: self.at.residual.map(|residual| inputs[residual]),
+            scratch,
+        };
+        let sums = [second, third];
+        match self.conv.output {
+            Output::Values => self.values(product, y),
+            Output::Kept => {
+                let [z, _] = sums;
+                self.kept(product, y, z);
             }
-            (Output::Moments, _) => {
-                let reduce = |x: Written, part: &mut [f32]| block_moments(isa, x.rows, self.channels, part);
-                let epilogue = Epilogue::new(&mut *parts, moments_part(self.channels), &reduce);
-                self.product(operands, bias, parallel::Output { y, epilogue }, scratch);
-                merge_moments(parts, second, third);
+            Output::Slope(function) => {
+                self.slope(product, function, self.at.slope.map_or(&[], |v| inputs[v]), y);
             }
-            _ => self.product(operands, bias, y.into(), scratch),
+            Output::Moments => self.moments(product, y, sums, parts),
+            Output::NormGrad(norm) => {
+                let first = self.at.norm_grad.unwrap_or_default();
+                let vectors = std::array::from_fn(|i| if i == 0 { &[][..] } else { inputs[first + i - 1] });
+                let (passes, _) = Passes::new(&BatchNormGrad::from(norm), vectors, passes);
+                self.norm_grad(product, passes, y, sums, parts);
+            }
         }
     }
 
-    /// The convolution itself.
-    fn product(
+    /// [`Output::Values`].
+    fn values(&self, product: Product, y: &mut [f32]) {
+        let (isa, activation) = (self.target.isa, self.conv.activation);
+        let Some(residual) = product.residual else { return self.product(product, activation, y.into()) };
+        let finish = |block: Written, _: &mut [f32]| {
+            isa.run(AddTo { x: &residual[block.from..][..block.rows.len()], y: &mut *block.rows });
+            activate(isa, activation, block.rows);
+        };
+        let epilogue = Epilogue::new(&mut [], 0, &finish);
+        self.product(product, None, parallel::Output { y, epilogue });
+    }
+
+    /// [`Output::Kept`]: the kernel writes z, and each block of y follows.
+    fn kept(&self, product: Product, y: &mut [f32], z: &mut [f32]) {
+        let (isa, activation) = (self.target.isa, self.conv.activation);
+        let residual = product.residual;
+        let finish = |z: Written, y: &mut [f32]| {
+            if let Some(residual) = residual {
+                isa.run(AddTo { x: &residual[z.from..][..z.rows.len()], y: &mut *z.rows });
+            }
+            y.copy_from_slice(z.rows);
+            activate(isa, activation, y);
+        };
+        let epilogue = Epilogue::beside(y, &finish);
+        self.product(product, None, parallel::Output { y: z, epilogue });
+    }
+
+    /// [`Output::Slope`].
+    fn slope(&self, product: Product, function: Function, v: &[f32], y: &mut [f32]) {
+        let isa = self.target.isa;
+        let finish = |block: Written, _: &mut [f32]| {
+            let v = &v[block.from..][..block.rows.len()];
+            isa.run(Slopes { function, dy: block.rows, v });
+        };
+        let epilogue = Epilogue::new(&mut [], 0, &finish);
+        self.product(product, None, parallel::Output { y, epilogue });
+    }
+
+    /// [`Output::Moments`].
+    fn moments(&self, product: Product, y: &mut [f32], [mean, variance]: [&mut [f32]; 2], parts: &mut [f32]) {
+        let (isa, channels) = (self.target.isa, self.channels);
+        let reduce = |x: Written, part: &mut [f32]| block_moments(isa, x.rows, channels, part);
+        let epilogue = Epilogue::new(&mut *parts, moments_part(channels), &reduce);
+        self.product(product, None, parallel::Output { y, epilogue });
+        merge_moments(parts, mean, variance);
+    }
+
+    /// [`Output::NormGrad`]. Of dy there are only blocks, and in the end it lies where dx will.
+    fn norm_grad(
         &self,
-        Operand { x, second, packed }: Operand,
-        bias: Option<&[f32]>,
-        out: parallel::Output,
-        scratch: &mut [f32],
+        product: Product,
+        mut passes: Passes,
+        dx: &mut [f32],
+        [dgamma, dbeta]: [&mut [f32]; 2],
+        parts: &mut [f32],
     ) {
+        let (isa, backward) = (self.target.isa, passes.backward);
+        let reduce = |dy: Written, part: &mut [f32]| {
+            let x = &backward.x[dy.from..][..dy.rows.len()];
+            block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
+        };
+        let epilogue = Epilogue::new(&mut *parts, 2 * self.channels, &reduce);
+        self.product(product, None, parallel::Output { y: &mut *dx, epilogue });
+        totals(parts, dgamma, dbeta);
+        gradient_apply(isa, backward, passes.line(dgamma, dbeta), dx);
+    }
+
+    /// The convolution itself.
+    fn product(&self, product: Product, activation: Activation, out: parallel::Output) {
+        let Product { x, second, packed, bias, scratch, .. } = product;
         let (isa, g) = (self.target.isa, &self.g);
-        let activation = self.conv.activation;
         match (&self.conv.pass, g.is_depthwise()) {
             (Pass::Forward, false) => {
                 conv::forward(isa, g, (x, [second, packed]), bias, activation, out, scratch)
@@ -131,12 +191,16 @@ impl Work {
     }
 }
 
-/// The two operands of a product.
-struct Operand<'a> {
+/// What a product is made of.
+struct Product<'a> {
     x: Input<'a>,
+    /// The weights, or dy.
     second: &'a [f32],
-    /// The second one as the kernel would rather have it, or empty.
+    /// The weights as the kernel would rather have them, or empty.
     packed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+    scratch: &'a mut [f32],
 }
 
 /// Elements of scratch that a kernel needs, those that each thread needs in addition to normalise

@@ -6,25 +6,35 @@ use super::{Conv, Geometry, Operands, Output, Pass};
 use crate::kernels::matmul::Product;
 use crate::kernels::pointwise;
 use crate::ops::dispatch::{
-    Dispatch, Dispatches, Operand, Reduction, each_value, shader, wide_shader, width,
+    Dispatch, Dispatches, Operand, Reduction, Shader, each_value, shader, wide_shader, width,
 };
-use crate::ops::tile::{TiledProduct, Tiling, sum_partials};
-use crate::ops::{Activation, Types, function_constants, matmul};
+use crate::ops::tile::{Epilogue, NOTHING_KEPT, Partials, TiledProduct, Tiling, sum_partials};
+use crate::ops::{Types, matmul};
 
 /// The op's launches; none for a convolution that only a CPU can compute.
 pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
-    if conv.input.is_some() || conv.output != Output::Values {
+    if conv.input.is_some() || matches!(conv.output, Output::Moments | Output::NormGrad(_)) {
         return Dispatches::default();
     }
     let g = conv.planned(types);
-    let Operands { bias, .. } = conv.operands();
-    let bias = bias.map(Operand::Input);
+    let Operands { bias, residual, slope, .. } = conv.operands();
+    let slope = match conv.output {
+        Output::Slope(function) => slope.map(|v| (function, Operand::Input(v))),
+        _ => None,
+    };
+    let epilogue = Epilogue {
+        bias: bias.map(Operand::Input),
+        residual: residual.map(Operand::Input),
+        kept: (conv.output == Output::Kept).then_some(Operand::Output(1)),
+        activation: conv.activation,
+        slope,
+    };
     match (&conv.pass, g.is_depthwise()) {
-        (Pass::Forward, false) => forward(&g, bias, conv.activation),
-        (Pass::InputGrad { .. }, false) => input_grad(&g),
+        (Pass::Forward, false) => forward(&g, epilogue),
+        (Pass::InputGrad { .. }, false) => input_grad(&g, epilogue),
         (Pass::WeightGrad { .. }, false) => weight_grad(&g),
-        (Pass::Forward, true) => depthwise_forward(&g, bias, conv.activation),
-        (Pass::InputGrad { .. }, true) => depthwise_input_grad(&g),
+        (Pass::Forward, true) => depthwise_forward(&g, epilogue),
+        (Pass::InputGrad { .. }, true) => depthwise_input_grad(&g, epilogue),
         (Pass::WeightGrad { .. }, true) => depthwise_weight_grad(&g, types),
     }
 }
@@ -54,17 +64,17 @@ fn tiled(product: TiledProduct) -> Dispatches {
     product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
 }
 
-fn forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispatches {
+fn forward(g: &Geometry, epilogue: Epilogue) -> Dispatches {
     if let Some(product) = pointwise::forward(g) {
-        return tiled(TiledProduct { activation, ..matmul::on_gpu(&product, OPERANDS, bias) });
+        return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS, None) });
     }
     tiled(TiledProduct {
         shader: shader!("conv2d"),
         constants: constants(g),
         a: OPERANDS[0],
         b: OPERANDS[1],
-        bias,
-        activation,
+        epilogue,
+        count: 1,
         rows: g.batch * g.out_height * g.out_width,
         columns: g.out_channels,
         depth: g.kernel_height * g.kernel_width * g.in_channels,
@@ -82,8 +92,8 @@ fn weight_grad(g: &Geometry) -> Dispatches {
         constants: constants(g),
         a: OPERANDS[0],
         b: OPERANDS[1],
-        bias: None,
-        activation: None,
+        epilogue: Epilogue::default(),
+        count: 1,
         rows: g.kernel_height * g.kernel_width * g.in_channels,
         columns: g.out_channels,
         depth: g.batch * g.out_height * g.out_width,
@@ -91,16 +101,16 @@ fn weight_grad(g: &Geometry) -> Dispatches {
     })
 }
 
-fn input_grad(g: &Geometry) -> Dispatches {
+fn input_grad(g: &Geometry, epilogue: Epilogue) -> Dispatches {
     if let Some(product) = pointwise::input_gradient(g) {
-        return tiled(matmul::on_gpu(&product, OPERANDS, None));
+        return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS, None) });
     }
-    let phases = (0..g.stride * g.stride).filter_map(|i| phase(g, i / g.stride, i % g.stride));
+    let phases = (0..g.stride * g.stride).filter_map(|i| phase(g, epilogue, i / g.stride, i % g.stride));
     let list = phases.flat_map(|product| {
         let tiling = Tiling::choose_whole(product.rows, product.columns, product.depth);
         product.dispatches(tiling).list
     });
-    Dispatches { scratch: Vec::new(), list: list.collect() }
+    Dispatches { scratch: vec![NOTHING_KEPT], list: list.collect() }
 }
 
 /// In one dimension, the pixels of x that meet weights `i`, `i + stride`, ... of a kernel.
@@ -128,7 +138,7 @@ impl Phase {
 
 /// The gradient of the pixels that meet weight (i, j); none if there are no such pixels. Where
 /// there are no such weights either, it is a product of depth 0.
-fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
+fn phase(g: &Geometry, epilogue: Epilogue, i: usize, j: usize) -> Option<TiledProduct> {
     let y = Phase::new(i, g.stride, g.pad_top, g.in_height, g.kernel_height);
     let x = Phase::new(j, g.stride, g.pad_left, g.in_width, g.kernel_width);
     let constants = numbers([
@@ -155,8 +165,8 @@ fn phase(g: &Geometry, i: usize, j: usize) -> Option<TiledProduct> {
         constants,
         a: OPERANDS[0],
         b: OPERANDS[1],
-        bias: None,
-        activation: None,
+        epilogue,
+        count: 1,
         rows: g.batch * y.pixels * x.pixels,
         columns: g.in_channels,
         depth: y.weights * x.weights * g.out_channels,
@@ -179,27 +189,39 @@ fn depthwise_constants(g: &Geometry) -> Vec<(&'static str, f64)> {
     ])
 }
 
-fn depthwise_forward(g: &Geometry, bias: Option<Operand>, activation: Activation) -> Dispatches {
+fn depthwise_forward(g: &Geometry, epilogue: Epilogue) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
-    let mut constants = depthwise_constants(g);
-    constants.extend([("COLUMNS", columns as f64), ("BIAS", f64::from(bias.is_some()))]);
-    constants.extend(function_constants(activation));
     let [x, w] = OPERANDS;
     let shader = wide_shader!(g.in_channels, "depthwise_conv2d");
-    // Every binding must be bound: without a bias, to anything that is read.
-    let bindings = vec![x, w, bias.unwrap_or(w), Operand::Output(0)];
+    let [bias, other, kept] = epilogue.bindings(w, Operand::Scratch(0));
+    let bindings = vec![x, w, Operand::Output(0), other, kept, bias];
     let fours = g.batch * g.out_height * g.out_width.div_ceil(4);
-    each_value(shader, fours * columns, &constants, bindings)
+    depthwise_values(g, shader, fours * columns, epilogue, bindings)
 }
 
-fn depthwise_input_grad(g: &Geometry) -> Dispatches {
+fn depthwise_input_grad(g: &Geometry, epilogue: Epilogue) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
     let fours = g.in_width.div_ceil(4 * g.stride) * g.stride;
-    let mut constants = depthwise_constants(g);
-    constants.push(("COLUMNS", columns as f64));
+    let [dy, w] = OPERANDS;
     let shader = wide_shader!(g.in_channels, "depthwise_conv2d_input_grad");
-    let bindings = vec![OPERANDS[0], OPERANDS[1], Operand::Output(0)];
-    each_value(shader, g.batch * g.in_height * fours * columns, &constants, bindings)
+    let [_, other, kept] = epilogue.bindings(w, Operand::Scratch(0));
+    let bindings = vec![dy, w, Operand::Output(0), other, kept];
+    depthwise_values(g, shader, g.batch * g.in_height * fours * columns, epilogue, bindings)
+}
+
+/// A launch of a depthwise shader with so many invocations.
+fn depthwise_values(
+    g: &Geometry,
+    shader: Shader,
+    invocations: usize,
+    epilogue: Epilogue,
+    bindings: Vec<Operand>,
+) -> Dispatches {
+    let mut constants = depthwise_constants(g);
+    constants.push(("COLUMNS", (g.in_channels / width(g.in_channels)) as f64));
+    constants.extend(epilogue.constants());
+    let launch = each_value(shader, invocations, &constants, bindings);
+    Dispatches { scratch: vec![NOTHING_KEPT], ..launch }
 }
 
 fn depthwise_weight_grad(g: &Geometry, types: &Types) -> Dispatches {
@@ -219,6 +241,7 @@ fn depthwise_weight_grad(g: &Geometry, types: &Types) -> Dispatches {
     if blocks == 1 {
         return Dispatches::from(products(Operand::Output(0)));
     }
-    let sum = sum_partials(blocks, length, g.in_channels, None, None);
-    Dispatches { scratch: vec![blocks * length], list: vec![products(Operand::Scratch(0)), sum] }
+    let partials = Partials { slices: blocks, length, columns: g.in_channels, at: 1 };
+    let list = vec![products(Operand::Scratch(1)), sum_partials(partials, Epilogue::default())];
+    Dispatches { scratch: vec![NOTHING_KEPT, blocks * length], list }
 }

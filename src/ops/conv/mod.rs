@@ -100,6 +100,11 @@ pub enum Pass {
 pub enum Output {
     /// It is the only output.
     Values,
+    /// What it was before the activation is another output, which the activation's gradient needs.
+    Kept,
+    /// It is the gradient of what this function put out, and becomes that of what the function
+    /// took. One more input, v: what the function's slope is one of ([`Function::slope_of`]).
+    Slope(Function),
     /// Its mean and biased variance over every channel are two more outputs `[O]`: the first half
     /// of a batch normalisation.
     Moments,
@@ -110,7 +115,8 @@ pub enum Output {
 }
 
 /// A convolution. Inputs: the two of its [`Pass`]; a bias `[O]`, if there is one; gamma, beta, mean
-/// and variance `[C]` of the normalisation of x, if there is one; those of [`Output`].
+/// and variance `[C]` of the normalisation of x, if there is one; the residual, if there is one;
+/// those of [`Output`].
 #[derive(Clone, PartialEq)]
 pub struct Conv {
     /// Which product.
@@ -123,7 +129,9 @@ pub struct Conv {
     pub groups: usize,
     /// Whether a bias is added to y.
     pub bias: bool,
-    /// Applied to y, after the bias.
+    /// Whether values of the result's shape are added to it, after the bias.
+    pub residual: bool,
+    /// Applied to y last.
     pub activation: Activation,
     /// What x becomes first: [`super::batch_norm_infer`]. The padding is 0 behind that.
     pub input: Option<Normalise>,
@@ -134,7 +142,7 @@ pub struct Conv {
 /// Only what is not as in a plain forward convolution, but for the window.
 impl Debug for Conv {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
-        let Conv { pass, stride, padding, groups, bias, activation, input, output } = self;
+        let Conv { pass, stride, padding, groups, bias, residual, activation, input, output } = self;
         let mut fields = f.debug_struct("Conv");
         if *pass != Pass::Forward {
             fields.field("pass", pass);
@@ -145,6 +153,9 @@ impl Debug for Conv {
         }
         if *bias {
             fields.field("bias", bias);
+        }
+        if *residual {
+            fields.field("residual", residual);
         }
         if let Some(function) = activation {
             fields.field("activation", function);
@@ -164,6 +175,9 @@ pub(super) struct Operands {
     bias: Option<usize>,
     /// Gamma; beta, mean and variance follow.
     normalise: Option<usize>,
+    residual: Option<usize>,
+    /// v of [`Output::Slope`].
+    slope: Option<usize>,
     /// x of [`Output::NormGrad`]; gamma, beta, mean and variance follow.
     norm_grad: Option<usize>,
     count: usize,
@@ -174,7 +188,7 @@ impl Conv {
     pub fn new(stride: usize, padding: Padding, groups: usize) -> Conv {
         let (pass, output) = (Pass::Forward, Output::Values);
         let (activation, input) = (None, None);
-        Conv { pass, stride, padding, groups, bias: false, activation, input, output }
+        Conv { pass, stride, padding, groups, bias: false, residual: false, activation, input, output }
     }
 
     /// The same with a bias.
@@ -191,8 +205,10 @@ impl Conv {
         };
         let bias = take(self.bias, 1);
         let normalise = take(self.input.is_some(), 4);
+        let residual = take(self.residual, 1);
+        let slope = take(matches!(self.output, Output::Slope(_)), 1);
         let norm_grad = take(matches!(self.output, Output::NormGrad(_)), 5);
-        Operands { bias, normalise, norm_grad, count }
+        Operands { bias, normalise, residual, slope, norm_grad, count }
     }
 
     /// The geometry for x and w of these dimensions.
@@ -251,10 +267,10 @@ impl Conv {
 
     /// Checks the inputs behind the first two, for a result of this type.
     fn check_more(&self, g: &Geometry, inputs: &[&TensorType], result: &TensorType) -> Inferred {
-        let Operands { bias, normalise, norm_grad, .. } = self.operands();
+        let Operands { bias, normalise, residual, slope, norm_grad, .. } = self.operands();
         let forward = self.pass == Pass::Forward;
         require(
-            forward || !self.bias && self.activation == None,
+            forward || !self.bias && self.activation.is_none(),
             "only a forward convolution has a bias and an activation",
         )?;
         if let Some(bias) = bias {
@@ -266,17 +282,30 @@ impl Conv {
             require(reads_x, "the gradient of the input has no x that could be normalised")?;
             per_channel(inputs[0], &inputs[first..first + 4])?;
         }
+        if let Some(residual) = residual {
+            let values = matches!(self.output, Output::Values | Output::Kept);
+            require(values && inputs[residual] == result, "the residual must have the shape of the result")?;
+        }
         let channels = TensorType::f32([result.shape.last()]);
+        let is_gradient = matches!(self.pass, Pass::InputGrad { .. });
         match (self.output, norm_grad) {
             (Output::NormGrad(_), Some(first)) => {
-                let is_gradient = matches!(self.pass, Pass::InputGrad { .. });
                 require(is_gradient && inputs[first] == result, "x must have the shape of the gradient")?;
                 per_channel(result, &inputs[first + 1..first + 5])?;
                 Ok(vec![result.clone(), channels.clone(), channels])
             }
             (Output::Moments, _) => {
-                require(forward && self.activation == None, "only y itself has moments")?;
+                require(forward && self.activation.is_none(), "only y itself has moments")?;
                 Ok(vec![result.clone(), channels.clone(), channels])
+            }
+            (Output::Kept, _) => {
+                require(forward, "only a forward convolution has an activation")?;
+                Ok(vec![result.clone(), result.clone()])
+            }
+            (Output::Slope(_), _) => {
+                let fits = slope.is_some_and(|v| is_gradient && inputs[v] == result);
+                require(fits, "v must have the shape of the gradient")?;
+                Ok(vec![result.clone()])
             }
             _ => Ok(vec![result.clone()]),
         }
@@ -349,8 +378,13 @@ impl Op for Conv {
         }
         let g = self.planned(types);
         match axis {
-            Axis::Batch => Tile::images(self.clone(), types, axis, &[0], &part),
-            Axis::Rows if g.batch == 1 => {
+            Axis::Batch => match self.operands().residual {
+                None => Tile::images(self.clone(), types, axis, &[0], &part),
+                Some(2) => Tile::images(self.clone(), types, axis, &[0, 2], &part),
+                Some(3) => Tile::images(self.clone(), types, axis, &[0, 3], &part),
+                Some(_) => None,
+            },
+            Axis::Rows if g.batch == 1 && !self.residual => {
                 let (input, top) = needed(&part, [g.in_height, g.pad_top], g.kernel_height, g.stride)?;
                 let padding = Padding::Exact { size: [part.len(), g.out_width], before: [top, g.pad_left] };
                 let op = Conv { padding, ..self.clone() };

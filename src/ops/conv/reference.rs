@@ -7,7 +7,7 @@ use crate::ops::moments::moments_reference;
 /// The op's outputs.
 pub fn outputs(conv: &Conv, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let g = conv.planned(types);
-    let Operands { bias, normalise, norm_grad, .. } = conv.operands();
+    let Operands { bias, normalise, residual, slope, norm_grad, .. } = conv.operands();
     let mut first = inputs[0].clone();
     if let (Some(norm), Some(vectors)) = (conv.input, normalise) {
         let x = &types.inputs[0];
@@ -18,25 +18,35 @@ pub fn outputs(conv: &Conv, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>
         let norm_inputs = [&[first], &inputs[vectors..vectors + 4]].concat();
         first = BatchNormInfer::from(norm).reference(&norm_types, &norm_inputs).remove(0);
     }
-    let result = result(conv, &g, [&first, &inputs[1]], bias.map(|bias| &inputs[bias]));
-    match (conv.output, norm_grad) {
-        (Output::NormGrad(norm), Some(x)) => {
+    let mut result = sums(conv, &g, [&first, &inputs[1]], bias.map(|bias| &inputs[bias]));
+    if let Some(residual) = residual {
+        result.iter_mut().zip(&inputs[residual]).for_each(|(y, r)| *y += r);
+    }
+    let activate = |values: &[f64]| values.iter().map(|z| activated(conv.activation, *z)).collect();
+    match conv.output {
+        Output::Values => vec![activate(&result)],
+        Output::Kept => vec![activate(&result), result],
+        Output::Slope(function) => {
+            let v = slope.map_or(&[][..], |v| &inputs[v]);
+            vec![result.iter().zip(v).map(|(dy, v)| dy * function.slope(*v)).collect()]
+        }
+        Output::Moments => {
+            let [mean, variance] = moments_reference(&result, g.out_channels);
+            vec![result, mean, variance]
+        }
+        Output::NormGrad(norm) => {
+            let x = norm_grad.unwrap_or_default();
             let norm_types = Types {
                 inputs: [&types.outputs[..1], &types.inputs[x..x + 5]].concat(),
                 outputs: types.outputs.clone(),
             };
             BatchNormGrad::from(norm).reference(&norm_types, &[&[result], &inputs[x..x + 5]].concat())
         }
-        (Output::Moments, _) => {
-            let [mean, variance] = moments_reference(&result, g.out_channels);
-            vec![result, mean, variance]
-        }
-        _ => vec![result],
     }
 }
 
-/// The sum of products, with bias and activation.
-fn result(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>>) -> Vec<f64> {
+/// The sums of products, with the bias.
+fn sums(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>>) -> Vec<f64> {
     match &conv.pass {
         Pass::Forward => {
             let mut y = vec![0.0; g.batch * g.out_height * g.out_width * g.out_channels];
@@ -44,7 +54,6 @@ fn result(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>
                 y.iter_mut().enumerate().for_each(|(i, y)| *y = bias[i % g.out_channels]);
             }
             each_product(g, |x, w, out| y[out] += a[x] * b[w]);
-            y.iter_mut().for_each(|y| *y = activated(conv.activation, *y));
             y
         }
         Pass::InputGrad { x } => {

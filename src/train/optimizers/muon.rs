@@ -19,13 +19,13 @@ use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
 use crate::ops::Function;
+use crate::ops::constant::Constant;
 use crate::ops::map::binary::{Binary, Function2};
 use crate::ops::map::scale::Scale;
 use crate::ops::map::unary::Unary;
 use crate::ops::matmul::Matmul;
 use crate::ops::reshape::Reshape;
 use crate::ops::sum_squares::SumSquares;
-use crate::ops::zeros::Zeros;
 use crate::weights::layout::Layout;
 
 /// Muon for the filters, SGD for the rest.
@@ -104,10 +104,7 @@ fn orthogonal(graph: &mut Graph, x: Value) -> Result<Value> {
 fn normalised(graph: &mut Graph, x: Value) -> Result<Value> {
     let squares = graph.apply1(SumSquares, &[x])?;
     let norm = graph.apply1(Unary { function: Function::Sqrt }, &[squares])?;
-    // Constants are computed once, when a plan is loaded.
-    let zero = graph.apply1(Zeros { shape: [1].into() }, &[])?;
-    let one = graph.apply1(Unary { function: Function::Exp }, &[zero])?;
-    let epsilon = graph.apply1(Scale { factor: EPSILON }, &[one])?;
+    let epsilon = graph.apply1(Constant { shape: [1].into(), value: EPSILON }, &[])?;
     let norm = binary(graph, Function2::Add, norm, epsilon)?;
     binary(graph, Function2::Div, x, norm)
 }
