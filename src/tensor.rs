@@ -21,8 +21,8 @@ impl Shape {
         &self.0
     }
 
-    /// Number of elements. Shapes in a [`Graph`](crate::graph::Graph) are checked to be so small that this
-    /// cannot overflow.
+    /// Number of elements. Shapes in a [`Graph`](crate::graph::Graph) are checked to be so small
+    /// that this cannot overflow.
     pub fn len(&self) -> usize {
         self.0.iter().product()
     }
@@ -127,8 +127,8 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// `len` zeros. All of the memory is written once: the standard allocator has no lazily zeroed memory of
-    /// this alignment.
+    /// `len` zeros. All of the memory is written once: the standard allocator has no lazily zeroed
+    /// memory of this alignment.
     pub fn zeroed(len: usize) -> Self {
         Buffer { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }

@@ -18,7 +18,8 @@ use common::hooked::{Hook, Hooked};
 struct Poison {
     /// The training's step counter.
     at: u32,
-    /// Before the step runs, so that its loss shows it; else after, as an update that overflows would.
+    /// Before the step runs, so that its loss shows it; else after, as an update that overflows
+    /// would.
     before: bool,
     step: u32,
 }
@@ -72,8 +73,9 @@ fn train_poisoned(run: &RunFolder, settings: &Settings, at: u32, before: bool) -
 
 #[test]
 fn a_nan_names_epoch_and_step_and_keeps_the_last_good_weights() {
-    // Steps are counted from 0: step 9 is the second of epoch 3, and step 11 its last, after which no loss of
-    // a training step can show what the update did; with a validation set the validation would.
+    // Steps are counted from 0: step 9 is the second of epoch 3, and step 11 its last, after which
+    // no loss of a training step can show what the update did; with a validation set the validation
+    // would.
     for (validation, at, before, place) in [
         (16, 9, true, "epoch 3, step 2"),
         (16, 11, false, "epoch 3, step 4"),

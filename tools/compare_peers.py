@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times a model here and in other engines in turn, and prints the ratio of the rates.
 
-    cargo build --release && python3 tools/compare_peers.py [--model cnn|mobilenet-v1] [--mode train|infer]
+    cargo build --release && python3 tools/compare_peers.py [--model cnn|resnet20|mobilenet-v1] [--mode train|infer]
         [--image-size 224] [--batch-size 128] [--rounds 5] [--threads 2]
 
 Each round runs PyTorch plain, PyTorch with an allocator that keeps its memory, for MobileNet's inference ONNX
@@ -30,8 +30,8 @@ def contenders(args):
     """Name to (command, extra environment), ours last."""
     common = ["--mode", args.mode, "--threads", str(args.threads), "--batch-size", str(args.batch_size)]
     ours = [ROOT / "target/release/cifar-engine", "bench", "--model", args.model, *common, "--json"]
-    if args.model == "cnn":
-        peers, torch = {}, [sys.executable, ROOT / "tools/torch_cnn.py", "bench", *common]
+    if args.model != "mobilenet-v1":
+        peers, torch = {}, [sys.executable, ROOT / "tools/torch_cnn.py", "bench", "--model", args.model, *common]
     else:
         common += ["--image-size", str(args.image_size)]
         ours += ["--image-size", str(args.image_size)]
@@ -43,9 +43,9 @@ def contenders(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["cnn", "mobilenet-v1"], default="cnn")
+    parser.add_argument("--model", choices=["cnn", "resnet20", "mobilenet-v1"], default="cnn")
     parser.add_argument("--mode", choices=["train", "infer"], default="train")
-    parser.add_argument("--image-size", type=int, default=224, help="of MobileNet; the cnn's is 32")
+    parser.add_argument("--image-size", type=int, default=224, help="of MobileNet; that of the others is 32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=128)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The `cnn` of cifar-engine in PyTorch: the peer that its accuracy and speed are held against.
+"""The `cnn` of cifar-engine in PyTorch: the peer that its accuracy and speed are held against; `resnet20` for speed.
 
     python3 tools/torch_cnn.py train --data BATCHES_DIR --recipe keras|default [--epochs 20] [--threads 2] [--init FILE]
-    python3 tools/torch_cnn.py bench --mode train|infer [--batch-size 128] [--threads 2]
+    python3 tools/torch_cnn.py bench --mode train|infer [--model cnn|resnet20] [--batch-size 128] [--threads 2]
 
 `train` prints a line an epoch, with the test accuracy, and at the end the mean over the last five; with `--init` it begins
 with the weights in a file of cifar-engine (its running statistics stay as they are). `bench` prints one JSON object.
@@ -33,6 +33,34 @@ def cnn(classes=10, dropout=0.5, zero_classifier=False):
             nn.init.zeros_(m.bias)
     if zero_classifier:
         nn.init.zeros_(net[-1].weight)
+    return net.to(memory_format=torch.channels_last)
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions of 3x3, and a shortcut around them: He et al. (2015), option B."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        return F.relu(y + self.shortcut(x), inplace=True)
+
+
+def resnet20(classes=10):
+    layers, previous = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)], 16
+    for width in (16, 32, 64):
+        for block in range(3):
+            layers.append(BasicBlock(previous, width, 2 if block == 0 and width > 16 else 1))
+            previous = width
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
     return net.to(memory_format=torch.channels_last)
 
 
@@ -137,7 +165,7 @@ def train(args):
 
 
 def bench(args):
-    net, b = cnn(), args.batch_size
+    net, b = {"cnn": cnn, "resnet20": resnet20}[args.model](), args.batch_size
     x = torch.randn(b, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, 10, (b,))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
@@ -169,6 +197,7 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--init", help="weights to begin with")
     parser.add_argument("--recipe", choices=["keras", "default"], default="keras")
+    parser.add_argument("--model", choices=["cnn", "resnet20"], default="cnn")
     parser.add_argument("--mode", choices=["train", "infer"], default="train")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)

@@ -1,5 +1,5 @@
-//! What the machine can do at most: fused multiply-adds in registers, a large matrix product, a copy of
-//! memory. The kernels' figures are read as shares of these, from the same run.
+//! What the machine can do at most: fused multiply-adds in registers, a large matrix product, a
+//! copy of memory. The kernels' figures are read as shares of these, from the same run.
 
 use cifar_engine::kernels::matmul::{self, Product, Right};
 use cifar_engine::kernels::peak::{MultiplyAdds, copy};

@@ -43,7 +43,8 @@ pub struct OneOf {
     names: Vec<(&'static str, &'static str)>,
 }
 
-/// A parser of the names of a `kind` of things, each given with a line about it, which may be empty.
+/// A parser of the names of a `kind` of things, each given with a line about it, which may be
+/// empty.
 pub fn one_of(kind: &'static str, names: Vec<(&'static str, &'static str)>) -> OneOf {
     OneOf { kind, names }
 }

@@ -1,11 +1,11 @@
 //! Images and labels: where they come from, and how they lie in memory.
 //!
-//! [`load`] turns a [`Source`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`], fetched by
-//! [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of images
-//! ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source, images end
-//! up as bytes in one flat block ([`images`]), so that the rest of the program never learns where
-//! they came from. What is held back for validation or the test is chosen in [`split`]; what is
-//! left out is collected in [`left_out`].
+//! [`load`] turns a [`Source`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`],
+//! fetched by [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of
+//! images ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source,
+//! images end up as bytes in one flat block ([`images`]), so that the rest of the program never
+//! learns where they came from. What is held back for validation or the test is chosen in
+//! [`split`]; what is left out is collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -282,9 +282,8 @@ fn mirrors(list: &str, file_name: &str) -> Vec<String> {
 ///
 /// # Errors
 /// An image size out of range; threads that cannot be had; data that is missing, malformed or
-/// cannot be fetched. Only
-/// [`Source::Auto`] replaces data that is absent and cannot be fetched. Data that is there but broken, and a
-/// cache that cannot be written, are errors for it too.
+/// cannot be fetched. Only [`Source::Auto`] replaces data that is absent and cannot be fetched.
+/// Data that is there but broken, and a cache that cannot be written, are errors for it too.
 pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
     let size = options.image_size.unwrap_or(DEFAULT_SIZE);
     if !SIZES.contains(&size) {
@@ -323,8 +322,9 @@ fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset
 /// The folder or archive that holds CIFAR-10, downloaded if it is neither cached nor forbidden to.
 ///
 /// # Errors
-/// [`Error::File`] where something on this machine is wrong: a broken archive that the network does not
-/// replace, a cache that cannot be written. [`Error::Failed`] where CIFAR-10 cannot be downloaded.
+/// [`Error::File`] where something on this machine is wrong: a broken archive that the network does
+/// not replace, a cache that cannot be written. [`Error::Failed`] where CIFAR-10 cannot be
+/// downloaded.
 fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     let cache = cache::folder(&options.cache)?;
     if let Some(folder) = cifar10::find_folder(cache) {

@@ -1,6 +1,6 @@
-//! Rewriting rules by which what follows a convolution or a normalisation joins it: an activation, a
-//! residual, the slope of an activation. All are worth it on every device: each saves a pass over a
-//! tensor, and on a GPU a launch.
+//! Rewriting rules by which what follows a convolution or a normalisation joins it: an activation,
+//! a residual, the slope of an activation. All are worth it on every device: each saves a pass over
+//! a tensor, and on a GPU a launch.
 
 use std::sync::Arc;
 
@@ -94,7 +94,12 @@ fn kept_activation(graph: &mut Graph, index: usize) -> Result<bool> {
         return Ok(false);
     };
     let Some((conv, op)) = graph.producer_of::<Conv>(z) else { return Ok(false) };
-    let is_gradient = |reader: usize| downcast(&graph.nodes()[reader]) == Some(&UnaryGrad { function });
+    // Joined to a convolution, perhaps.
+    let is_gradient = |reader: usize| {
+        let node = &graph.nodes()[reader];
+        let joined = downcast::<Conv>(node).is_some_and(|conv| conv.output == Output::Slope(function));
+        downcast(node) == Some(&UnaryGrad { function }) || joined && node.inputs.ends_with(&[z])
+    };
     let others: Vec<usize> = graph.readers(z).filter(|&reader| reader != index).collect();
     let kept_for_gradients = !others.is_empty() && others.into_iter().all(is_gradient);
     if !can_activate(op) || graph.is_result(z) || !kept_for_gradients {

@@ -36,7 +36,8 @@ pub struct Loaded<P> {
     pub states: Vec<usize>,
     pub own: P,
     owner: usize,
-    /// The states that it reads and leaves as they are, and those that it updates; numbers as in `states`.
+    /// The states that it reads and leaves as they are, and those that it updates; numbers as in
+    /// `states`.
     reads: Vec<usize>,
     updates: Vec<usize>,
     /// Which inputs have ever been written, or need not be because no step reads them.

@@ -1,7 +1,8 @@
 //! The static graph: every value has a type and is computed once (static single assignment).
 //!
-//! A graph is built by [`Graph::apply`], extended by [`crate::grad::differentiate`], rewritten
-//! by [`rewrite::rewrite`] and turned into an executable [`crate::exec::plan::Plan`]. It is plain data and prints itself.
+//! A graph is built by [`Graph::apply`], extended by [`crate::grad::differentiate`], rewritten by
+//! [`rewrite::rewrite`] and turned into an executable [`crate::exec::plan::Plan`]. It is plain data
+//! and prints itself.
 
 pub mod op;
 pub mod rewrite;

@@ -8,8 +8,8 @@ use super::parallel;
 use super::rows::{self, AddRows, BLOCK, LANES, add_parts, partials};
 use super::simd::{Isa, Kernel, Simd};
 
-/// Elements of a block's part of the moments: means, sums of squared deviations, the number of rows. Vectors begin where
-/// cache lines do.
+/// Elements of a block's part of the moments: means, sums of squared deviations, the number of
+/// rows. Vectors begin where cache lines do.
 pub fn moments_part(channels: usize) -> usize {
     2 * channels + LANES
 }
@@ -37,8 +37,9 @@ pub fn block_moments(isa: Isa, x: &[f32], channels: usize, part: &mut [f32]) {
     isa.run(BlockMoments { x, partial });
 }
 
-/// The moments of all blocks together, merged in order as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
-/// Algorithm for Computing Sample Variances" (1979), in f64: no cancellation, however far the mean lies from zero.
+/// The moments of all blocks together, merged in order as in Chan, Golub and LeVeque, "Updating
+/// Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979), in f64: no
+/// cancellation, however far the mean lies from zero.
 pub fn merge_moments(parts: &[f32], mean: &mut [f32], variance: &mut [f32]) {
     let channels = mean.len();
     let share = parallel::share(channels, LANES);
@@ -158,8 +159,8 @@ impl Kernel for Apply<'_> {
     }
 }
 
-/// What [`gradient_sums`] and [`gradient_apply`] read: the forward pass's
-/// `y = activation(x * scale + shift)` with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
+/// What [`gradient_sums`] and [`gradient_apply`] read: the forward pass's `y = activation(x * scale
+/// + shift)` with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
 #[derive(Clone, Copy)]
 pub struct Backward<'a> {
     pub x: &'a [f32],
@@ -278,8 +279,8 @@ fn sums_through<S: Simd>(simd: S, function: Function, b: Backward, partial: &mut
     }
 }
 
-/// `dx = scale (dy - mean(dy) - x_hat mean(dy x_hat))`, evaluated as `scale dy + slope x + offset`. Where `b.dy` is
-/// empty, dx holds dy.
+/// `dx = scale (dy - mean(dy) - x_hat mean(dy x_hat))`, evaluated as `scale dy + slope x + offset`.
+/// Where `b.dy` is empty, dx holds dy.
 pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
     let channels = slope.len();
     let block = BLOCK * channels;

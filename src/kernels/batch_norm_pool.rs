@@ -1,15 +1,16 @@
-//! Batch normalisation, activation and max pooling over windows of 2x2 in one pass each way: the normalised
-//! values are never stored, and the gradient finds each window's largest again.
+//! Batch normalisation, activation and max pooling over windows of 2x2 in one pass each way: the
+//! normalised values are never stored, and the gradient finds each window's largest again.
 //!
-//! A work item is some rows of windows of one image. The vectors are explicit, because compilers leave half of such a loop
-//! to scalar instructions, or all of it.
+//! A work item is some rows of windows of one image. The vectors are explicit, because compilers
+//! leave half of such a loop to scalar instructions, or all of it.
 
 use super::batch_norm::{Backward, GradientLine, Line, totals};
 use super::function::{Clamp, clamp_of};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
 
-/// Elements of x in a work item, at least: enough that workers do not wait for each other to take the next one.
+/// Elements of x in a work item, at least: enough that workers do not wait for each other to take
+/// the next one.
 const ITEM: usize = 1 << 14;
 
 /// Of the images that are normalised; a last odd row or column lies in no window.
@@ -36,7 +37,8 @@ impl Size {
     }
 }
 
-/// `y [N, H/2, W/2, C]` = the largest `clamp(x * scale + shift)` of every window of `x [N, H, W, C]`.
+/// `y [N, H/2, W/2, C]` = the largest `clamp(x * scale + shift)` of every window of `x [N, H, W,
+/// C]`.
 pub fn apply(isa: Isa, size: Size, x: &[f32], line: Line, y: &mut [f32]) {
     let channels = line.scale.len();
     let (image, two_rows, out_row) =
@@ -99,8 +101,8 @@ impl<S: Simd> Lanes<S> {
         Lanes { scale: simd.read(&scale[c..]), shift: simd.read(&shift[c..]), low, high }
     }
 
-    /// `x * scale + shift`, rounded twice, as in [`super::batch_norm`] and on a GPU: which element is the largest, or passes
-    /// the clamp, must not depend on who computes it.
+    /// `x * scale + shift`, rounded twice, as in [`super::batch_norm`] and on a GPU: which element
+    /// is the largest, or passes the clamp, must not depend on who computes it.
     #[inline(always)]
     fn of(&self, simd: S, x: S::Vector) -> S::Vector {
         let product = simd.multiply_add(x, self.scale, simd.zero());
@@ -113,8 +115,8 @@ impl<S: Simd> Lanes<S> {
         simd.clamp(line, self.low, self.high)
     }
 
-    /// What each of a window's elements x receives of its dy: the first largest all of it, if it passes the clamp. Computed
-    /// exactly as in the forward pass.
+    /// What each of a window's elements x receives of its dy: the first largest all of it, if it
+    /// passes the clamp. Computed exactly as in the forward pass.
     #[inline(always)]
     fn received(&self, simd: S, x: [S::Vector; 4], dy: S::Vector) -> [S::Vector; 4] {
         let (zero, mut lines, mut values) = (simd.zero(), x, x);
@@ -164,8 +166,8 @@ pub fn gradient_scratch(size: Size, batch: usize, channels: usize) -> usize {
     parts(size, batch, channels) * 2 * channels
 }
 
-/// `dgamma = sum g x_hat` and `dbeta = sum g` of every channel, where g is the gradient before the pooling;
-/// `b.dy` is that of the pooled values.
+/// `dgamma = sum g x_hat` and `dbeta = sum g` of every channel, where g is the gradient before the
+/// pooling; `b.dy` is that of the pooled values.
 pub fn gradient_sums(
     isa: Isa,
     size: Size,

@@ -1,5 +1,6 @@
-//! The input of a convolution, as it lies in memory or to be normalised as it is read: a worker then normalises the
-//! part that it needs into its own scratch, in the cache, and what is normalised neither goes to memory nor comes back.
+//! The input of a convolution, as it lies in memory or to be normalised as it is read: a worker
+//! then normalises the part that it needs into its own scratch, in the cache, and what is
+//! normalised neither goes to memory nor comes back.
 
 use std::ops::Range;
 
@@ -21,7 +22,8 @@ impl<'a> From<&'a [f32]> for Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// Elements `range`, which begin with channel 0: in x itself or, if they are to be normalised, in `space`.
+    /// Elements `range`, which begin with channel 0: in x itself or, if they are to be normalised,
+    /// in `space`.
     pub fn read<'b>(&self, isa: Isa, range: Range<usize>, space: &'b mut [f32]) -> &'b [f32]
     where
         'a: 'b,

@@ -9,8 +9,8 @@ use super::input::Input;
 use super::parallel::{self, Output, Written};
 use super::simd::{Isa, Kernel, Simd};
 
-/// `C [m, n] = A B`, where A is stored `[m, k]`, or `[k, m]` if `a_transposed`, and B `[k, n]`, or `[n, k]`
-/// if `b_transposed`; all row-major.
+/// `C [m, n] = A B`, where A is stored `[m, k]`, or `[k, m]` if `a_transposed`, and B `[k, n]`, or
+/// `[n, k]` if `b_transposed`; all row-major.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     pub m: usize,
@@ -26,11 +26,13 @@ const MOST_ROWS: usize = 96;
 /// Rows of a panel of a transposed A: a multiple of every tile height.
 const PANEL: usize = 12;
 
-/// Panels of a work item, at most: every item passes over all of B, but its rows of C should stay in the L2 cache.
+/// Panels of a work item, at most: every item passes over all of B, but its rows of C should stay
+/// in the L2 cache.
 const PANELS: usize = 22;
 
-/// How much of K a transposed A is summed over at a time: a panel of this depth stays in the L1 cache, and the rows of B
-/// in the L2 cache. C waits in memory between two depths, which changes no bit of the sums.
+/// How much of K a transposed A is summed over at a time: a panel of this depth stays in the L1
+/// cache, and the rows of B in the L2 cache. C waits in memory between two depths, which changes no
+/// bit of the sums.
 const DEPTH: usize = 128;
 
 /// The right operand of a product.
@@ -50,14 +52,15 @@ impl<'a> Right<'a> {
 }
 
 impl Product {
-    /// Whether B is read where it lies. Only for a transposed A, of which a block of K is summed over at a time: the rows
-    /// of B that belong to it stay in the L2 cache, and packing them first would be a pass over memory more.
+    /// Whether B is read where it lies. Only for a transposed A, of which a block of K is summed
+    /// over at a time: the rows of B that belong to it stay in the L2 cache, and packing them first
+    /// would be a pass over memory more.
     fn in_place(&self, isa: Isa) -> bool {
         self.a_transposed && !self.b_transposed && self.n.is_multiple_of(isa.tile_columns())
     }
 
-    /// Rows of C in a work item: nearly equal ones, a few for every worker. Every item passes over all of B, so they
-    /// should be many; but the rows of A should stay in the L2 cache.
+    /// Rows of C in a work item: nearly equal ones, a few for every worker. Every item passes over
+    /// all of B, so they should be many; but the rows of A should stay in the L2 cache.
     fn rows(&self) -> usize {
         if self.a_transposed {
             let panels = self.m.div_ceil(PANEL);
@@ -79,8 +82,8 @@ impl Product {
     }
 }
 
-/// B as the kernel reads it: a strip of a tile's columns begins `strip` elements after the one before it, and within it
-/// a row `row` elements after the one before.
+/// B as the kernel reads it: a strip of a tile's columns begins `strip` elements after the one
+/// before it, and within it a row `row` elements after the one before.
 #[derive(Clone, Copy)]
 struct Columns<'a> {
     b: &'a [f32],
@@ -118,14 +121,14 @@ pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
     (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)
 }
 
-/// What it takes of each worker's scratch besides, for an A that is normalised as it is read: the rows of an item; panels
-/// are normalised where they are.
+/// What it takes of each worker's scratch besides, for an A that is normalised as it is read: the
+/// rows of an item; panels are normalised where they are.
 pub fn line_scratch(p: &Product) -> usize {
     if p.a_transposed { 0 } else { MOST_ROWS * p.k }
 }
 
-/// Computes the product into C, with the activation; `bias` holds one value a column. An epilogue is for an A that is not
-/// transposed.
+/// Computes the product into C, with the activation; `bias` holds one value a column. An epilogue
+/// is for an A that is not transposed.
 pub fn multiply(
     isa: Isa,
     p: &Product,
@@ -198,8 +201,9 @@ fn transposed_rows(
     }
 }
 
-/// Copies columns of a matrix with rows of `m` elements into panels of [`PANEL`] columns, each row-major by itself:
-/// read in place, one element of a column would lie a whole row behind the other.
+/// Copies columns of a matrix with rows of `m` elements into panels of [`PANEL`] columns, each
+/// row-major by itself: read in place, one element of a column would lie a whole row behind the
+/// other.
 fn gather(a: &[f32], m: usize, columns: Range<usize>, panels: &mut [f32]) {
     let depth = a.len() / m;
     for (k, row) in a.chunks_exact(m).enumerate() {

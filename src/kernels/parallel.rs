@@ -130,8 +130,8 @@ pub fn row_blocks(
 }
 
 /// What is to be done with each block of rows of an output as soon as it is written, while it is in
-/// the cache: it is changed, or reduced into a part of its own. Blocks depend on the shape only, not
-/// on the number of threads.
+/// the cache: it is changed, or reduced into a part of its own. Blocks depend on the shape only,
+/// not on the number of threads.
 pub struct Epilogue<'a> {
     parts: &'a mut [f32],
     /// Elements of a part; none for as many as the block has.

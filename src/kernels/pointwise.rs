@@ -16,8 +16,9 @@ pub fn input_gradient(g: &Geometry) -> Option<Product> {
     forward(g).map(|p| Product { n: p.k, k: p.n, b_transposed: true, ..p })
 }
 
-/// dw = x' dy, where the weights are many: groups of images, each with a sum of its own, would take longer to add than
-/// to compute. Every work item of the product reads all of dy, which must not be too large.
+/// dw = x' dy, where the weights are many: groups of images, each with a sum of its own, would take
+/// longer to add than to compute. Every work item of the product reads all of dy, which must not be
+/// too large.
 pub fn weight_gradient(g: &Geometry) -> Option<Product> {
     let Product { m, n, k, .. } = forward(g)?;
     let suits = n * k >= 1 << 14 && m * n <= 2 << 20;

@@ -3,8 +3,9 @@
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
 
-/// Between which two pixels of a line of `size` the centre of pixel `out` of `out_size` lies, and how far from
-/// the first to the second. Beyond the outermost centres there is nothing but the outermost pixel.
+/// Between which two pixels of a line of `size` the centre of pixel `out` of `out_size` lies, and
+/// how far from the first to the second. Beyond the outermost centres there is nothing but the
+/// outermost pixel.
 #[inline(always)]
 pub fn neighbours(out: usize, out_size: usize, size: usize) -> (usize, usize, f32) {
     let position = (out as f32 + 0.5) * (size as f32 / out_size as f32) - 0.5;

@@ -1,5 +1,5 @@
-//! Reductions and maps over the rows of a `[rows, columns]` matrix, cut into blocks of fixed height so that
-//! neither the result nor its rounding depends on the number of threads.
+//! Reductions and maps over the rows of a `[rows, columns]` matrix, cut into blocks of fixed height
+//! so that neither the result nor its rounding depends on the number of threads.
 
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
@@ -12,8 +12,8 @@ pub fn scratch(rows: usize, columns: usize, sums: usize) -> usize {
     rows.div_ceil(BLOCK) * columns * sums
 }
 
-/// Runs `reduce(block, partial)` for every block of rows, `partial` (zeroed) holding `len` elements, and
-/// returns the partials, one after the other.
+/// Runs `reduce(block, partial)` for every block of rows, `partial` (zeroed) holding `len`
+/// elements, and returns the partials, one after the other.
 pub fn partials(
     rows: usize,
     len: usize,
@@ -46,7 +46,8 @@ pub fn sum(isa: Isa, x: &[f32], out: &mut [f32], scratch: &mut [f32]) {
 /// Columns that are summed up together: what lies side by side in memory is read side by side.
 pub const LANES: usize = 16;
 
-/// `out` = the sum, in f64 and in order, of what all parts of `each` elements hold from element `at` on.
+/// `out` = the sum, in f64 and in order, of what all parts of `each` elements hold from element
+/// `at` on.
 pub fn add_parts(parts: &[f32], each: usize, at: usize, out: &mut [f32]) {
     let share = parallel::share(out.len(), LANES);
     parallel::for_each(out.chunks_mut(share).enumerate(), &mut [], 0, |(index, out), _| {

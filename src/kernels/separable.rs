@@ -79,7 +79,8 @@ pub struct Operands<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
-/// `y [N, P, Q, O] = activation_1(activation_0(x [N, H, W, C] * depthwise) pointwise + bias + residual)`.
+/// `y [N, P, Q, O] = activation_1(activation_0(x [N, H, W, C] * depthwise) pointwise + bias +
+/// residual)`.
 pub fn forward(
     isa: Isa,
     g: &Separable,

@@ -25,10 +25,10 @@ pub fn average_pool(
     graph.apply1(Conv::new(stride, padding, channels), &[x, weights])
 }
 
-/// A convolution of x `[N, H, W, C]` whose channels are cut into `groups`, each convolved by itself:
-/// output channel o has the weights `w[.., o]` `[KH, KW, C / groups]` and the group
-/// `o groups / O`. One group, and as many as channels, are a single op; others are put together of
-/// one a group.
+/// A convolution of x `[N, H, W, C]` whose channels are cut into `groups`, each convolved by
+/// itself: output channel o has the weights `w[.., o]` `[KH, KW, C / groups]` and the group `o
+/// groups / O`. One group, and as many as channels, are a single op; others are put together of one
+/// a group.
 ///
 /// # Errors
 /// If the channels cannot be divided among the groups, or the weights have another shape.

@@ -25,8 +25,8 @@ impl Init {
         Init::GlorotUniform { fan_in, fan_out }
     }
 
-    /// [`Init::HeNormal`] of a weight, by what goes out of it: gradients keep their spread, as in the
-    /// ResNets of their authors and of torchvision.
+    /// [`Init::HeNormal`] of a weight, by what goes out of it: gradients keep their spread, as in
+    /// the ResNets of their authors and of torchvision.
     pub fn he_normal(_fan_in: usize, fan_out: usize) -> Init {
         Init::HeNormal { fan: fan_out }
     }

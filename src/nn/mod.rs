@@ -244,7 +244,8 @@ impl<'g> Builder<'g> {
         })
     }
 
-    /// [`Builder::conv2d`] without the bias, which a batch normalisation after it would take away again.
+    /// [`Builder::conv2d`] without the bias, which a batch normalisation after it would take away
+    /// again.
     pub fn conv2d_unbiased(
         &mut self,
         name: &str,

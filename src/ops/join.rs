@@ -1,5 +1,6 @@
-//! Cutting along an axis and putting together: [`Slice`], `y[o, r, i] = x[o, start + r, i]`, and its
-//! opposite [`Concat`], where r counts along the axis and o and i everything before and after it.
+//! Cutting along an axis and putting together: [`Slice`], `y[o, r, i] = x[o, start + r, i]`, and
+//! its opposite [`Concat`], where r counts along the axis and o and i everything before and after
+//! it.
 
 use super::case::{Case, Fill};
 use super::constant::Constant;

@@ -1,5 +1,6 @@
-//! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the convolutions
-//! are built. Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
+//! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the
+//! convolutions are built. Nothing here depends on the GPU: the same shapes give the same sums,
+//! whichever it is.
 
 use super::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
 use super::{Activation, Function, function_constants};
@@ -10,7 +11,8 @@ const STEP: usize = 16;
 const MIN_STEPS: usize = 8;
 /// Invocations that fill a large GPU, with the registers they need.
 const FULL: f64 = 32_768.0;
-/// Multiplications that take as long as to read the operands of one multiplication in a 1 x 1 tile, about.
+/// Multiplications that take as long as to read the operands of one multiplication in a 1 x 1 tile,
+/// about.
 const LOAD_COST: f64 = 16.0;
 /// Multiplications that take as long as to write a partial sum and read it again, about.
 const PARTIAL_COST: f64 = 80.0;
@@ -24,8 +26,8 @@ pub struct Tile {
     pub wide: bool,
 }
 
-/// All tiles, the smallest first: large ones reuse what they have read more often, small ones waste less of a small
-/// output and give more workgroups.
+/// All tiles, the smallest first: large ones reuse what they have read more often, small ones waste
+/// less of a small output and give more workgroups.
 pub const TILES: [Tile; 9] = {
     const fn tile(rows: usize, columns: usize, wide: bool) -> Tile {
         Tile { rows, columns, wide }
@@ -88,8 +90,8 @@ impl Tiling {
         depth.div_ceil(self.slice).max(1)
     }
 
-    /// The time the product takes, in multiplications: those of the padded tiles, their operands, what stands
-    /// idle while there are too few workgroups, and the partial sums.
+    /// The time the product takes, in multiplications: those of the padded tiles, their operands,
+    /// what stands idle while there are too few workgroups, and the partial sums.
     fn cost(self, rows: usize, columns: usize, depth: usize) -> f64 {
         let Tile { rows: tile_rows, columns: tile_columns, .. } = self.tile;
         let (tiles, slices) = (self.tile.count(rows, columns), self.slices(depth));
@@ -112,8 +114,8 @@ pub struct Epilogue {
     pub kept: Option<Operand>,
     /// Applied last.
     pub activation: Activation,
-    /// Instead of all this the sum is multiplied by a function's slope, which is one of this operand
-    /// ([`Function::slope_of`]).
+    /// Instead of all this the sum is multiplied by a function's slope, which is one of this
+    /// operand ([`Function::slope_of`]).
     pub slope: Option<(Function, Operand)>,
 }
 
@@ -139,8 +141,8 @@ impl Epilogue {
         own.into_iter().chain(function_constants(function)).collect()
     }
 
-    /// What the shader's `bias`, `other` and `kept` are bound to: every binding must be, where there
-    /// is none, to anything that is read, or to scratch.
+    /// What the shader's `bias`, `other` and `kept` are bound to: every binding must be, where
+    /// there is none, to anything that is read, or to scratch.
     pub fn bindings(&self, read: Operand, scratch: Operand) -> [Operand; 3] {
         let other = self.residual.or(self.slope.map(|(_, v)| v));
         [self.bias.unwrap_or(read), other.unwrap_or(read), self.kept.unwrap_or(scratch)]

@@ -31,8 +31,8 @@ pub enum Cells {
     Shares,
 }
 
-/// Draws `[label][predicted]`, a row for each label. The colour is by the share of the row, so that classes with
-/// few pictures show too.
+/// Draws `[label][predicted]`, a row for each label. The colour is by the share of the row, so that
+/// classes with few pictures show too.
 ///
 /// # Errors
 /// If `path` cannot be written.

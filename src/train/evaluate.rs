@@ -57,7 +57,8 @@ impl Trained {
         Trained::open_as(path, &Attributes::default(), None)
     }
 
-    /// [`Trained::open`], with what the user knows better than the file, and for pictures of another size.
+    /// [`Trained::open`], with what the user knows better than the file, and for pictures of
+    /// another size.
     ///
     /// # Errors
     /// As for [`Trained::open`].

@@ -32,7 +32,8 @@ pub struct Program {
 
 /// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, `rate` `f32 [1]`,
 /// `loss_gradient` `f32 [1]` (1, but for loss scaling). Output: `totals` `[3]`: summed loss,
-/// correct (of images joined in pairs, by the label of the larger share), count. States: `train.images`, `train.labels`, the parameters and the moments.
+/// correct (of images joined in pairs, by the label of the larger share), count. States:
+/// `train.images`, `train.labels`, the parameters and the moments.
 ///
 /// In fine-tuning, what lies before the classifier has a rate of its own, the input `backbone_rate`
 /// `f32 [1]`.
@@ -48,8 +49,9 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Progr
     training_step(graph, spec, settings, WHOLE, batch, step)
 }
 
-/// [`training`] of the model's units from `from` on, on what the units before put out: with the inputs `features`
-/// `[batch, ..]` and `labels` `u32 [batch]` instead of the indices and the pictures.
+/// [`training`] of the model's units from `from` on, on what the units before put out: with the
+/// inputs `features` `[batch, ..]` and `labels` `u32 [batch]` instead of the indices and the
+/// pictures.
 ///
 /// # Errors
 /// As for [`training`].

@@ -1,5 +1,5 @@
-//! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are all switched off,
-//! learns nothing, and no loss tells.
+//! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are
+//! all switched off, learns nothing, and no loss tells.
 
 use super::settings::Settings;
 use super::stage::{Moment, Stage};
@@ -7,14 +7,16 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::nn::Parameter;
 
-/// The probe is made after this many steps: a classifier that begins at zero passes no gradient on in its first.
+/// The probe is made after this many steps: a classifier that begins at zero passes no gradient on
+/// in its first.
 pub const AFTER: usize = 3;
 
 impl Stage {
     /// The names of the trained tensors whose gradient is zero throughout, over the given pictures.
     ///
-    /// It is the training plan itself that is probed: it runs once with moments of zero and a rate of zero, which
-    /// leaves the gradients in the moments; then everything gets back the values it had.
+    /// It is the training plan itself that is probed: it runs once with moments of zero and a rate
+    /// of zero, which leaves the gradients in the moments; then everything gets back the values it
+    /// had.
     ///
     /// # Errors
     /// If a gradient is not finite, which is named; or the device fails.
@@ -46,7 +48,8 @@ impl Stage {
                 without.push(parameter.name.clone());
             }
         }
-        // A bias may be without one alone: where a normalisation takes it away again, nothing depends on it.
+        // A bias may be without one alone: where a normalisation takes it away again, nothing
+        // depends on it.
         let layers: Vec<_> =
             without.iter().filter_map(|name| name.strip_suffix(".weight")).map(String::from).collect();
         without.retain(|name| {

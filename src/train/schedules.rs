@@ -51,7 +51,8 @@ registry!(Schedule, "schedule", SCHEDULES);
 impl Schedule {
     /// The rate of step `step` (from 0) of `steps`, for a highest rate `peak`.
     pub fn rate(&self, peak: f32, step: usize, steps: usize) -> f32 {
-        // The middle of the step, so that neither the first nor the last is wasted on a rate of zero.
+        // The middle of the step, so that neither the first nor the last is wasted on a rate of
+        // zero.
         (self.rate_at)(peak, (step as f32 + 0.5) / steps as f32)
     }
 

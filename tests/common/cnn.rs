@@ -1,4 +1,5 @@
-//! The CNN as the tests and benches need it: a training or inference graph of any size, with named inputs.
+//! The CNN as the tests and benches need it: a training or inference graph of any size, with named
+//! inputs.
 
 use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Value};
@@ -55,8 +56,8 @@ impl Network {
     }
 }
 
-/// One training step: inputs `x` and `labels` (or `indices`), `step`, `rate` and `one`, the gradient of the
-/// loss; outputs `loss`, `totals` and `logits`.
+/// One training step: inputs `x` and `labels` (or `indices`), `step`, `rate` and `one`, the
+/// gradient of the loss; outputs `loss`, `totals` and `logits`.
 pub fn training(size: &Size, optimizer: &'static Optimizer) -> Network {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));

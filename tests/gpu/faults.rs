@@ -72,7 +72,9 @@ fn a_lost_gpu_ends_the_training_and_leaves_the_last_checkpoint() {
 fn a_lost_gpu_answers_nothing() {
     let Some(mut gpu) = gpu::open() else { return };
     let training = Training::new(&SGD, 4);
-    let plan = gpu.load(&training.program().graph).unwrap();
+    let program = training.program();
+    let plan = gpu.load(&program.graph).unwrap();
+    training.prepare(&mut gpu, plan, &program.parameters);
     gpu.write(plan, "indices", training.indices(0).as_slice().into()).unwrap();
     gpu.write(plan, "step", [0u32].as_slice().into()).unwrap();
     gpu.write(plan, "rate", [0.5f32].as_slice().into()).unwrap();
@@ -83,7 +85,7 @@ fn a_lost_gpu_answers_nothing() {
         gpu.run(plan).unwrap_err(),
         gpu.read(plan, "totals").unwrap_err(),
         gpu.write(plan, "rate", [0.5f32].as_slice().into()).unwrap_err(),
-        gpu.load(&training.program().graph).unwrap_err(),
+        gpu.load(&program.graph).unwrap_err(),
     ];
     for error in errors {
         assert!(error.to_string().contains("the GPU was lost"), "{error}");

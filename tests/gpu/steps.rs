@@ -6,7 +6,8 @@ use cifar_engine::tensor::{DType, TensorType};
 
 use super::write;
 
-/// A plan of this one step. Every place that the step touches becomes a slot; inputs `in0`, .., outputs `out0`, ..
+/// A plan of this one step. Every place that the step touches becomes a slot; inputs `in0`, ..,
+/// outputs `out0`, ..
 pub fn alone(step: &Step) -> Plan {
     let operands =
         || step.inputs.iter().zip(&step.types.inputs).chain(step.outputs.iter().zip(&step.types.outputs));
@@ -52,7 +53,8 @@ pub fn run(device: &mut dyn Device, plan: PlanId, step: &Step, inputs: &[Vec<f32
     (0..step.outputs.len()).map(|i| device.read(plan, &format!("out{i}")).unwrap()).collect()
 }
 
-/// The plan with all its memory as states, which plans share: so it can be run as a whole or one step at a time.
+/// The plan with all its memory as states, which plans share: so it can be run as a whole or one
+/// step at a time.
 pub fn with_states(plan: &Plan) -> Plan {
     let first = plan.states.len();
     let mut states = plan.states.clone();

@@ -1,5 +1,5 @@
-//! Random graphs for the planner. Every value is a whole number of bounded size, in two runs in a row, so that
-//! f32 and f64 agree exactly and a ReLU never cuts differently.
+//! Random graphs for the planner. Every value is a whole number of bounded size, in two runs in a
+//! row, so that f32 and f64 agree exactly and a ReLU never cuts differently.
 
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::add::Add;
@@ -54,7 +54,8 @@ struct Maker {
 impl Maker {
     fn new() -> Self {
         let mut graph = Graph::new();
-        // Whole, as every other value: its elements are taken as the rate, so they are not limited to 1.
+        // Whole, as every other value: its elements are taken as the rate, so they are not limited
+        // to 1.
         let rate = graph.input("rate", TensorType::f32([1]));
         let types: [&[usize]; 4] = [&[2, 3], &[3, 2], &[3, 3], &[6]];
         let mut known = Vec::new();
@@ -154,7 +155,8 @@ impl Maker {
             let ty = self.graph.ty(state);
             let fits = |k: &&Known| self.graph.ty(k.value) == ty && k.bound[0] <= UPDATED;
             let fitting: Vec<Value> = self.known.iter().filter(fits).map(|k| k.value).collect();
-            // Refused where the state has an update already or the value is no node's: as good a graph without.
+            // Refused where the state has an update already or the value is no node's: as good a
+            // graph without.
             let _ = self.graph.update(state, fitting[fitting.len() - 1 - value % fitting.len().min(5)]);
         }
         for (i, &choice) in recipe.outputs.iter().enumerate() {

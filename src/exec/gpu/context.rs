@@ -53,7 +53,8 @@ impl Context {
         Ok(Context { device, queue, faults })
     }
 
-    /// Whether everything so far went well. A fault stays: what the device holds after it is unknown.
+    /// Whether everything so far went well. A fault stays: what the device holds after it is
+    /// unknown.
     ///
     /// # Errors
     /// The first fault.
@@ -131,7 +132,8 @@ impl Context {
     }
 }
 
-/// Bytes of a buffer that holds so many: shaders may read any of them as vectors of four, and none is empty.
+/// Bytes of a buffer that holds so many: shaders may read any of them as vectors of four, and none
+/// is empty.
 pub fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(VECTOR_BYTES).max(VECTOR_BYTES)
 }

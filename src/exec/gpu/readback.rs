@@ -1,5 +1,6 @@
-//! Small outputs of every run, on their way to the host. Each run copies them into a staging buffer of its own,
-//! which the driver maps when the run has ended; so nobody waits, and no run's values are lost.
+//! Small outputs of every run, on their way to the host. Each run copies them into a staging buffer
+//! of its own, which the driver maps when the run has ended; so nobody waits, and no run's values
+//! are lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use wgpu::{CommandEncoder, MapMode, PollType, SubmissionIndex};
 use super::context::Context;
 use crate::error::Result;
 
-/// Runs under way at most: the next one waits for the oldest. So the host stays close behind the device, and an
-/// interrupt is not answered late.
+/// Runs under way at most: the next one waits for the oldest. So the host stays close behind the
+/// device, and an interrupt is not answered late.
 const DEPTH: usize = 8;
 
 /// What the runs of a program record.

@@ -1,14 +1,17 @@
-//! What an op does on a GPU, as plain data: which shaders run one after the other, with which constants, on
-//! which operands, in how many workgroups. This module knows no GPU library; [`crate::exec`] turns the data into
-//! pipelines, and any other host of WebGPU could.
+//! What an op does on a GPU, as plain data: which shaders run one after the other, with which
+//! constants, on which operands, in how many workgroups. This module knows no GPU library;
+//! [`crate::exec`] turns the data into pipelines, and any other host of WebGPU could.
 //!
 //! Conventions that every shader keeps, and that a test reflects it against:
 //!
-//! - Binding `i` of group 0 is `bindings[i]`: `read` for an input (or scratch that is read as one), `read_write` for an output or scratch.
-//! - Shapes and attributes are `override` constants, so that the compiler unrolls loops and drops divisions;
-//!   `constants` gives every one of them.
-//! - A binding is as long as its operand, rounded up to whole vectors: any can be read as `array<vec4<f32>>`.
-//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile in a browser.
+//! - Binding `i` of group 0 is `bindings[i]`: `read` for an input (or scratch that is read as one),
+//!   `read_write` for an output or scratch.
+//! - Shapes and attributes are `override` constants, so that the compiler unrolls loops and drops
+//!   divisions; `constants` gives every one of them.
+//! - A binding is as long as its operand, rounded up to whole vectors: any can be read as
+//!   `array<vec4<f32>>`.
+//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile
+//!   in a browser.
 //! - A grid over a number of elements is folded by [`grid`]; `include/index.wgsl` unfolds it.
 
 use crate::tensor::TensorType;
@@ -19,7 +22,8 @@ pub const MAX_BINDINGS: usize = 8;
 pub const MAX_GROUPS: u32 = 65_535;
 /// Invocations of a workgroup in elementwise shaders and reductions: WebGPU guarantees no more.
 pub const GROUP: usize = 256;
-/// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in pieces.
+/// WebGPU guarantees that a binding of so many bytes is possible: longer inputs are bound in
+/// pieces.
 pub const PIECE_BYTES: usize = 128 << 20;
 
 /// A hand-written shader. Its file begins with the names of what it includes, a line each:
@@ -122,7 +126,8 @@ pub fn width(channels: usize) -> usize {
 pub enum Operand {
     /// One of the op's inputs; never one that shares memory with an output.
     Input(usize),
-    /// Piece `.1` of input `.0`, which may be larger than a binding: [`PIECE_BYTES`] from there on, or what is left.
+    /// Piece `.1` of input `.0`, which may be larger than a binding: [`PIECE_BYTES`] from there on,
+    /// or what is left.
     InputPiece(usize, usize),
     /// One of the op's outputs; of an op that works in place, it holds the input.
     Output(usize),
@@ -184,8 +189,8 @@ impl Dispatches {
         (work, to)
     }
 
-    /// These launches and then those of another op, which has temporary memory of its own and gets `operand` of its inputs
-    /// and outputs.
+    /// These launches and then those of another op, which has temporary memory of its own and gets
+    /// `operand` of its inputs and outputs.
     pub fn then(mut self, next: Dispatches, operand: impl Fn(Operand) -> Operand) -> Dispatches {
         let own = self.scratch.len();
         self.scratch.extend(&next.scratch);
@@ -205,15 +210,16 @@ impl From<Dispatch> for Dispatches {
     }
 }
 
-/// Workgroups for `count` elements, `each` to a group, folded into two dimensions where one is too short.
-/// The last row may be incomplete: shaders compare their index with the count.
+/// Workgroups for `count` elements, `each` to a group, folded into two dimensions where one is too
+/// short. The last row may be incomplete: shaders compare their index with the count.
 pub fn grid(count: usize, each: usize) -> [u32; 3] {
     let groups = count.div_ceil(each) as u32;
     let rows = groups.div_ceil(MAX_GROUPS);
     [groups.div_ceil(rows.max(1)), rows, 1]
 }
 
-/// The one launch of a shader whose invocations compute a value (or a vec4) each, of `values`, which it knows as `LENGTH`.
+/// The one launch of a shader whose invocations compute a value (or a vec4) each, of `values`,
+/// which it knows as `LENGTH`.
 pub fn each_value(
     shader: Shader,
     values: usize,
@@ -224,8 +230,9 @@ pub fn each_value(
     Dispatches::from(Dispatch { shader, entry: "main", constants, bindings, groups: grid(values, GROUP) })
 }
 
-/// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with `include/rows.wgsl`.
-/// First a workgroup reduces a block of rows, of `lanes` columns; then a workgroup a column merges the blocks.
+/// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with
+/// `include/rows.wgsl`. First a workgroup reduces a block of rows, of `lanes` columns; then a
+/// workgroup a column merges the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reduction {
     rows: usize,
@@ -238,8 +245,8 @@ pub struct Reduction {
 }
 
 impl Reduction {
-    /// Cuts a tensor, whose channels are its last dimension, into enough blocks to fill a large GPU, but none so
-    /// small that an invocation has fewer than four rows.
+    /// Cuts a tensor, whose channels are its last dimension, into enough blocks to fill a large
+    /// GPU, but none so small that an invocation has fewer than four rows.
     pub fn new(x: &TensorType) -> Self {
         const FULL: usize = 512;
         let channels = x.shape.last();

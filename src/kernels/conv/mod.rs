@@ -212,7 +212,8 @@ pub fn forward_line_scratch(g: &Geometry) -> usize {
     pointwise::forward(g).map_or(0, |product| matmul::line_scratch(&product))
 }
 
-/// `y [N, OH, OW, O] = activation(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is what
+/// `y [N, OH, OW, O] = activation(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is
+/// what
 /// [`prepare`] made of w, or empty.
 pub fn forward(
     isa: Isa,

@@ -31,7 +31,8 @@ pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
     (GROUPS.min(g.batch) * g.weights(), images_at_once(g) * image)
 }
 
-/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised as it is read.
+/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised
+/// as it is read.
 pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
     pointwise::weight_gradient(g).map_or(0, |product| matmul::line_scratch(&product))
 }

@@ -1,4 +1,5 @@
-//! AVX2 with FMA: 16 registers of 8 lanes; a 6 x 2 tile uses 12 for sums, two for columns, one broadcast.
+//! AVX2 with FMA: 16 registers of 8 lanes; a 6 x 2 tile uses 12 for sums, two for columns, one
+//! broadcast.
 
 use std::arch::x86_64::*;
 

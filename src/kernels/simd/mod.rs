@@ -1,10 +1,10 @@
 //! The instruction sets the CPU kernels are compiled for, chosen at run time.
 //!
-//! A kernel is written once, as a [`Kernel`] generic over [`Simd`]; [`Isa::run`] compiles it for every
-//! instruction set and calls the one in force. Everything a kernel calls must be `#[inline(always)]`,
-//! so that it is compiled inside the function that enables the instruction set: plain loops are then
-//! vectorised for it as well. The explicit vectors of [`Simd`] are for the matrix kernel, and for loops that a compiler
-//! would not vectorise.
+//! A kernel is written once, as a [`Kernel`] generic over [`Simd`]; [`Isa::run`] compiles it for
+//! every instruction set and calls the one in force. Everything a kernel calls must be
+//! `#[inline(always)]`, so that it is compiled inside the function that enables the instruction
+//! set: plain loops are then vectorised for it as well. The explicit vectors of [`Simd`] are for
+//! the matrix kernel, and for loops that a compiler would not vectorise.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -22,7 +22,8 @@ pub trait Simd: Copy + Send + Sync {
     type Vector: Copy;
     /// Elements in a vector.
     const LANES: usize;
-    /// Rows of the register tile: `ROWS` x 2 accumulators, two columns and one broadcast fit the registers.
+    /// Rows of the register tile: `ROWS` x 2 accumulators, two columns and one broadcast fit the
+    /// registers.
     const ROWS: usize;
 
     fn zero(self) -> Self::Vector;
@@ -60,7 +61,8 @@ pub trait Simd: Copy + Send + Sync {
     /// `from` must be readable for `count` elements.
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> Self::Vector {
-        // SAFETY: whole vectors are the caller's; others are copied to one that is, of at most 16 lanes.
+        // SAFETY: whole vectors are the caller's; others are copied to one that is, of at most 16
+        // lanes.
         unsafe {
             if count == Self::LANES {
                 return self.load(from);
@@ -182,7 +184,8 @@ impl Isa {
     /// Runs a kernel compiled for this instruction set.
     ///
     /// # Panics
-    /// If the processor lacks the instruction set; [`Isa::from_str`] and [`Isa::detect`] never return such.
+    /// If the processor lacks the instruction set; [`Isa::from_str`] and [`Isa::detect`] never
+    /// return such.
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         assert!(self.is_available());
         match self {

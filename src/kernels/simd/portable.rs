@@ -22,7 +22,8 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn multiply_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        // Two roundings: without the instruction, `f32::mul_add` would call a slow library function.
+        // Two roundings: without the instruction, `f32::mul_add` would call a slow library
+        // function.
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
 

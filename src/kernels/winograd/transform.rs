@@ -1,5 +1,5 @@
-//! The transforms of one tile, vectorised over channels. Each is the same one-dimensional transform, first
-//! of the columns, then of the rows.
+//! The transforms of one tile, vectorised over channels. Each is the same one-dimensional
+//! transform, first of the columns, then of the rows.
 
 use std::ops::Range;
 
@@ -12,8 +12,8 @@ use super::{IN, OUT};
 const P: f32 = 5.0 / 8.0;
 const Q: f32 = 3.0 / 2.0;
 
-/// G: what the weights are multiplied by. Row by point, `[1, x, x^2]` over the product of the distances to
-/// the other points.
+/// G: what the weights are multiplied by. Row by point, `[1, x, x^2]` over the product of the
+/// distances to the other points.
 pub const G: [[f32; 3]; IN] = {
     let (p, q) = (P as f64, Q as f64);
     let (zero, at_p, at_q) = (p * p * q * q, 2.0 * p * p * (p * p - q * q), 2.0 * q * q * (q * q - p * p));
@@ -99,8 +99,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// A tile of `side` x `side` pixels whose first is at (`top`, `left`) of an image of `size` (height, width)
-    /// and `channels`.
+    /// A tile of `side` x `side` pixels whose first is at (`top`, `left`) of an image of `size`
+    /// (height, width) and `channels`.
     #[inline(always)]
     pub fn new(side: usize, (top, left): (isize, isize), size: (usize, usize), channels: usize) -> Place {
         let inside = |from: isize, size: usize| {
@@ -128,8 +128,9 @@ impl Place {
         self.at + (i * self.row + j * self.pixel) as isize
     }
 
-    /// Some channels of the tile's pixels, where they lie in the image; if some are outside, or are to be normalised first,
-    /// from `patch`, with zeros outside. A test of every pixel for every vector of channels would take longer than the copy.
+    /// Some channels of the tile's pixels, where they lie in the image; if some are outside, or are
+    /// to be normalised first, from `patch`, with zeros outside. A test of every pixel for every
+    /// vector of channels would take longer than the copy.
     #[inline(always)]
     pub fn source<'a, S: Simd>(
         &self,
@@ -196,8 +197,8 @@ impl Channels<'_> {
     fn column<S: Simd, const N: usize, const WHOLE: bool>(&self, simd: S, j: usize) -> [S::Vector; N] {
         let mut column = [simd.zero(); N];
         for (i, value) in column.iter_mut().enumerate() {
-            // SAFETY: `Source::channels` cut the slice so that it holds `lanes` elements of every pixel; that N is the tile's
-            // side, the callers of the transforms vouch for.
+            // SAFETY: `Source::channels` cut the slice so that it holds `lanes` elements of every
+            // pixel; that N is the tile's side, the callers of the transforms vouch for.
             unsafe {
                 let pixel = self.pixels.as_ptr().add(i * self.row + j * self.pixel);
                 *value = if WHOLE { simd.load(pixel) } else { simd.load_first(pixel, self.lanes) };
@@ -206,7 +207,8 @@ impl Channels<'_> {
         column
     }
 
-    /// The tile's columns, transformed; written out, because a loop would first fill them with zeros.
+    /// The tile's columns, transformed; written out, because a loop would first fill them with
+    /// zeros.
     #[inline(always)]
     fn input_columns<S: Simd, const WHOLE: bool>(&self, simd: S) -> [[S::Vector; IN]; IN] {
         [
@@ -249,7 +251,8 @@ pub unsafe fn transform_input<S: Simd>(simd: S, tile: &Channels, to: *mut f32, p
     }
 }
 
-/// `A dy A^T` of a tile of [`OUT`] x [`OUT`] of the output's gradient, written as [`transform_input`] does.
+/// `A dy A^T` of a tile of [`OUT`] x [`OUT`] of the output's gradient, written as
+/// [`transform_input`] does.
 ///
 /// # Safety
 /// As for [`transform_input`].
@@ -275,12 +278,12 @@ pub struct Finish<S: Simd> {
     pub high: S::Vector,
 }
 
-/// `clamp(A^T m A + bias)` of a tile, whose 36 vectors are read at `from`, `point` elements apart, and whose
-/// outputs go to `image` at `place`.
+/// `clamp(A^T m A + bias)` of a tile, whose 36 vectors are read at `from`, `point` elements apart,
+/// and whose outputs go to `image` at `place`.
 ///
 /// # Safety
-/// A vector must be readable at each of the 36 places, and `image` must point to `lanes` writable channels of the
-/// image that `place` was made for.
+/// A vector must be readable at each of the 36 places, and `image` must point to `lanes` writable
+/// channels of the image that `place` was made for.
 #[inline(always)]
 pub unsafe fn transform_output<S: Simd>(
     simd: S,

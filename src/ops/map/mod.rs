@@ -2,8 +2,8 @@
 //! them to compose layers of: sums, means and maxima over axes ([`reduce`]), their opposite
 //! ([`expand`]), and a constant factor ([`scale`]).
 //!
-//! A function is a row of the table of [`crate::kernels::function`] and a case of `shaders/include/function.wgsl`:
-//! everything else, gradient and tests included, follows.
+//! A function is a row of the table of [`crate::kernels::function`] and a case of
+//! `shaders/include/function.wgsl`: everything else, gradient and tests included, follows.
 
 pub mod binary;
 pub mod expand;

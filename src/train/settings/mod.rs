@@ -45,8 +45,8 @@ settings! {
         finetune: Option<Finetune> = None,
     }
 
-    /// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a file
-    /// of choices.
+    /// A choice for each of [`Settings`], under the same names: so a run's `settings.toml` is a
+    /// file of choices.
     struct Choices {
         /// What to begin with; every other choice overrides a setting of it.
         pub recipe: Option<&'static Recipe>,
@@ -58,7 +58,8 @@ settings! {
     static SETTINGS;
 
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz,
-    /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and test/CLASS/*.
+    /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and
+    /// test/CLASS/*.
     data: String = "auto".into(), { kind: Kind::Path, value_name: "DATA", heading: "Data", }
 
     /// The network.
