@@ -9,7 +9,9 @@ override LENGTH: u32;
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
+    //~ add: i < LENGTH => i < 256
     if i < LENGTH {
+        //~ add: += => -=
         y[i] += b[i];
     }
 }

@@ -49,11 +49,13 @@ fn place(n: u32, axis: u32, x: u32) -> f32 {
 
 fn shift(n: u32, axis: u32, at: f32) -> f32 {
     let numbers = image_draw(n, step[0], 0u);
+    //~ augment: 2u * SHIFT + 1u => 2u * SHIFT + 2u
     return at + f32(SHIFT) - f32(below(numbers[axis], 2u * SHIFT + 1u));
 }
 
 fn border(at: f32) -> f32 {
     let last = f32(SIZE) - 1.0;
+    //~ augment: last - abs(last - abs(at)) => abs(at)
     return select(at, last - abs(last - abs(at)), BORDER > 0u);
 }
 
@@ -63,8 +65,11 @@ fn flip(n: u32, axis: u32, at: f32) -> f32 {
     }
     var bits = image_draw(n, step[0], 0u).z;
     if FLIP == ALTERNATE {
+        //~ augment: step[0] / EPOCH_STEPS => step[0]
+        //~ augment: image_constant(indices[n]) => image_constant(n)
         bits = image_constant(indices[n]).x + step[0] / EPOCH_STEPS;
     }
+    //~ augment: f32(SIZE) - 1.0 - at => at
     return select(at, f32(SIZE) - 1.0 - at, (bits & 1u) == 1u);
 }
 
@@ -74,9 +79,11 @@ fn crop(n: u32, axis: u32, at: f32) -> f32 {
     }
     let numbers = unit(image_draw(n, step[0], 2u));
     let area = CROP + (1.0 - CROP) * numbers.x;
+    //~ augment: 1.0 / area => 1.0
     let ratio = pow(min(4.0 / 3.0, 1.0 / area), 2.0 * numbers.y - 1.0);
     let side = sqrt(select(area * ratio, area / ratio, axis == ROW));
     let first = select(numbers.w, numbers.z, axis == ROW) * (1.0 - side) * f32(SIZE);
+    //~ augment: (at + 0.5) * side => at * side
     return clamp(first + (at + 0.5) * side - 0.5, 0.0, f32(SIZE) - 1.0);
 }
 
@@ -99,6 +106,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let pixel = i / 3u % (SIZE * SIZE);
     let row = place(n, ROW, pixel / SIZE);
     let column = place(n, COLUMN, pixel % SIZE);
+    //~ augment: || !known =>
     if !inside(row) || !inside(column) || !known {
         x[i] = 0.0;
         return;
@@ -115,6 +123,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         let byte = 3u * (side(row, down) * SIZE + side(column, right)) + i % 3u;
         let word = image + byte / 4u;
         if share > 0.0 && word >= BEFORE && word < BEFORE + PIECE {
+            //~ augment: byte % 4u => byte % 2u
+            //~ batch: byte % 4u => byte % 2u
             sum += share * colour((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu, i % 3u);
         }
     }
@@ -128,6 +138,7 @@ fn side(at: f32, second: u32) -> u32 {
 
 // The share of that.
 fn of_side(at: f32, second: u32) -> f32 {
+    //~ augment: 1.0 - fract(at) => 1.0
     return select(1.0 - fract(at), fract(at), second == 1u);
 }
 
@@ -141,6 +152,7 @@ fn colour(byte: u32, channel: u32) -> f32 {
 fn pick_labels(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let n = linear_index(id, groups, 256u);
     if n < BATCH {
+        //~ augment: IGNORE, labels => 0u, labels
         batch_labels[n] = select(IGNORE, labels[min(indices[n], COUNT - 1u)], indices[n] < COUNT);
     }
 }

@@ -27,6 +27,10 @@ fn merge(a: Moments, b: Moments) -> Moments {
     let count = a.count + b.count;
     let share = b.count / max(count, 1.0);
     let away = b.mean - a.mean;
+    //~ batch_norm: away * away * => 0.0 * away *
+    //~ moments: away * share => away
+    // The same variance, as a difference of squares.
+    //~ batch_norm: away * away * (a.count * share) => a.mean * a.mean * a.count + b.mean * b.mean * b.count - (a.mean + away * share) * (a.mean + away * share) * count
     return Moments(count, a.mean + away * share, a.squares + b.squares + away * away * (a.count * share));
 }
 
@@ -73,6 +77,7 @@ fn moments_of_four(rows: Rows, row: u32) -> Moments {
     let e_a = x_a - mean;
     let e_b = select(zero, x_b - mean, has_b);
     let e_c = select(zero, x_c - mean, has_c);
+    //~ batch_norm: select(zero, x_d - mean, has_d) => x_d - mean
     let e_d = select(zero, x_d - mean, has_d);
     return Moments(count, mean, e_a * e_a + e_b * e_b + e_c * e_c + e_d * e_d);
 }
@@ -95,7 +100,9 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let column = group.x;
     var own = Moments(0.0, Value(0.0), Value(0.0));
+    //~ batch_norm: block += 256u => block += 512u
     for (var block = local; block < BLOCKS; block += 256u) {
+        //~ batch_norm: SPAN, ROWS - block * SPAN => SPAN, SPAN
         let count = f32(min(SPAN, ROWS - block * SPAN));
         let part = Moments(count, parts[block * COLUMNS + column], parts[(BLOCKS + block) * COLUMNS + column]);
         own = merge(own, part);
@@ -103,6 +110,7 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     own = tree_merge(local, own, 1u);
     if local == 0u {
         mean[column] = own.mean;
+        //~ batch_norm: own.squares / own.count => own.squares
         variance[column] = own.squares / own.count;
     }
 }

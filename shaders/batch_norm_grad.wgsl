@@ -55,6 +55,7 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         let x_a = x[at];
         let x_b = x[next];
         let g_a = passed(at, line);
+        //~ batch_norm_grad: more < rows.end => true
         let g_b = select(Value(0.0), passed(next, line), more < rows.end);
         sum += g_a + g_b;
         products += g_a * ((x_a - center) * inv_std) + g_b * ((x_b - center) * inv_std);
@@ -72,6 +73,7 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let column = group.x;
     var products = Value(0.0);
     var sum = Value(0.0);
+    //~ batch_norm_grad: block += 256u => block += 512u
     for (var block = local; block < BLOCKS; block += 256u) {
         products += parts[block * COLUMNS + column];
         sum += parts[(BLOCKS + block) * COLUMNS + column];
@@ -80,12 +82,14 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     sum = tree_sum(local, sum, 1u);
     if local == 0u {
         let line = forward(column);
+        //~ batch_norm_grad: / f32(ROWS) =>
         let slope = -line.scale * inverse_deviation(variance[column]) * products / f32(ROWS);
         dgamma[column] = products;
         dbeta[column] = sum;
         coefficients[column] = line.scale;
         coefficients[COLUMNS + column] = line.shift;
         coefficients[2u * COLUMNS + column] = slope;
+        //~ batch_norm_grad: - mean[column] * slope =>
         coefficients[3u * COLUMNS + column] = -line.scale * sum / f32(ROWS) - mean[column] * slope;
     }
 }

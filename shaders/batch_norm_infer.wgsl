@@ -24,8 +24,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if i < LENGTH {
         let column = i % COLUMNS;
         let scale = gamma[column] * inverse_deviation(variance[column]);
+        //~ batch_norm_infer: - mean[column] * scale =>
+        //~ batch_norm: - mean[column] * scale =>
         var value = normalise(x[i], scale, beta[column] - mean[column] * scale);
         if RESIDUAL {
+            //~ batch_norm_infer: value += residual[i] => value -= residual[i]
             value += residual[i];
         }
         y[i] = activate(value);

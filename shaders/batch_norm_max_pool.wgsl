@@ -34,8 +34,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let shift = beta[column] - mean[column] * scale;
     var largest = activate(normalise(x[first], scale, shift));
     for (var tap = 1u; tap < 4u; tap++) {
+        //~ batch_norm_max_pool: tap / 2u * WIDTH => tap / 2u
         let value = activate(normalise(x[first + (tap / 2u * WIDTH + tap % 2u) * COLUMNS], scale, shift));
         // NaN wins, so that a broken activation shows in the loss.
+        //~ batch_norm_max_pool: value > largest => value < largest
         largest = select(largest, value, (value > largest) | is_nan(value));
     }
     y[at] = largest;

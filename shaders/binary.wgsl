@@ -17,18 +17,27 @@ fn covering(i: u32, cover: u32) -> u32 {
     if cover == 0u {
         return i;
     }
+    //~ mul: i % COLUMNS => i / COLUMNS
     return select(0u, i % COLUMNS, cover == 1u);
 }
 
 fn function_of(x: f32, y: f32) -> f32 {
     switch FUNCTION {
+        //~ add_broadcast: return x + y; => return x - y;
         case 0u: { return x + y; }
+        //~ sub: return x - y; => return y - x;
         case 1u: { return x - y; }
+        //~ mul: return x * y; => return x;
         case 2u: { return x * y; }
+        //~ div: return x / y; => return x * y;
         case 3u: { return x / y; }
+        //~ min: return select(x, y, y < x); => return x;
         case 4u: { return select(x, y, y < x); }
+        //~ max: return select(x, y, y > x); => return x;
         case 5u: { return select(x, y, y > x); }
+        //~ less: 0.5 * f32(x == y) => f32(x == y)
         case 6u: { return f32(x < y) + 0.5 * f32(x == y); }
+        //~ equal: default: { return f32(x == y); => default: { return f32(x != y);
         default: { return f32(x == y); }
     }
 }

@@ -10,7 +10,10 @@ override LIMIT: f32;
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
+    //~ clip: > LIMIT * LIMIT => > LIMIT
+    //~ clip: i < LENGTH => i < 256
     if i < LENGTH && squares[0] > LIMIT * LIMIT {
+        //~ clip: inverseSqrt(squares[0]) => 1.0 / squares[0]
         gradient[i] *= LIMIT * inverseSqrt(squares[0]);
     }
 }

@@ -19,6 +19,7 @@ override STD_B: f32;
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
 
 // The share of each channel in the grey of a pixel.
+//~ colour: 0.587 => 0.5
 const GREY = vec3(0.2989, 0.587, 0.114);
 // What is changed: brightness is number 0.
 const CONTRAST = 1u;
@@ -37,17 +38,21 @@ fn main(
     let numbers = image_draw(n, step[0], 3u);
     let order = below(numbers.w, 6u);
     for (var turn = 0u; turn < 3u; turn++) {
+        //~ colour: turn * (1u + order / 3u) => turn
         let kind = (order + turn * (1u + order / 3u)) % 3u;
+        //~ colour: unit(numbers)[kind] => unit(numbers)[turn]
         let factor = 1.0 + STRENGTH * (2.0 * unit(numbers)[kind] - 1.0);
         var sum = 0.0;
         for (var at = local; at < SIZE * SIZE; at += 256u) {
             sum += dot(GREY, pixel(n, at));
         }
         let mean = tree_sum(local, sum, 1u) / f32(SIZE * SIZE);
+        //~ colour: kind == CONTRAST => false
         let of_image = select(0.0, mean, kind == CONTRAST);
         for (var at = local; at < SIZE * SIZE; at += 256u) {
             let old = pixel(n, at);
             let origin = vec3(select(of_image, dot(GREY, old), kind == SATURATION));
+            //~ colour: vec3(255.0) => vec3(300.0)
             set_pixel(n, at, clamp(origin + factor * (old - origin), vec3(0.0), vec3(255.0)));
         }
     }

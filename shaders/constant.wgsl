@@ -10,6 +10,7 @@ override VALUE: f32;
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
+        //~ constant: vec4<f32>(VALUE) => vec4<f32>(1.0)
         y[i] = vec4<f32>(VALUE);
     }
 }

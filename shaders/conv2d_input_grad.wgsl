@@ -62,6 +62,7 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
         read_a(source.at.x + offset, valid & inside(source.y.x - i, source.x.x - j)),
         read_a(source.at.y + offset, valid & inside(source.y.y - i, source.x.y - j)),
+        //~ conv2d_input_grad: source.x.z - j => source.x.z - i
         read_a(source.at.z + offset, valid & inside(source.y.z - i, source.x.z - j)),
         read_a(source.at.w + offset, valid & inside(source.y.w - i, source.x.w - j)),
     );
@@ -87,6 +88,7 @@ fn fetch_b(source: Source, k: u32) -> mat4x4<f32> {
 
 fn line_of(row: u32, slice: u32) -> u32 {
     let y = FIRST_Y + row / PHASE_WIDTH % PHASE_HEIGHT * STRIDE;
+    //~ conv2d_input_grad: FIRST_X + row => row
     let x = FIRST_X + row % PHASE_WIDTH * STRIDE;
     let image = row / (PHASE_HEIGHT * PHASE_WIDTH);
     return ((image * HEIGHT + y) * WIDTH + x) * COLUMNS;

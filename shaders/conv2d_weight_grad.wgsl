@@ -13,6 +13,7 @@ const A_ALONG_DEPTH = false;
 fn locate_a(row: u32) -> Source {
     let rows = min(row + LANES, vec4<u32>(ROWS - 1u));
     let y = rows / (KERNEL_WIDTH * CHANNELS) - PAD_TOP;
+    //~ conv2d_weight_grad: % KERNEL_WIDTH - PAD_LEFT => % KERNEL_WIDTH
     let x = rows / CHANNELS % KERNEL_WIDTH - PAD_LEFT;
     return Source((y * WIDTH + x) * CHANNELS + rows % CHANNELS, y, x);
 }
@@ -28,6 +29,7 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
         read_a(source.at + at.x, valid.xxxx & inside(source.y + y.x, source.x + x.x)),
         read_a(source.at + at.y, valid.yyyy & inside(source.y + y.y, source.x + x.y)),
         read_a(source.at + at.z, valid.zzzz & inside(source.y + y.z, source.x + x.z)),
+        //~ conv2d_weight_grad: source.x + x.w => source.x + y.w
         read_a(source.at + at.w, valid.wwww & inside(source.y + y.w, source.x + x.w)),
     );
 }

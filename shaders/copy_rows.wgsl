@@ -16,6 +16,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
         let row = i / COPIED;
+        //~ concat: row * ROW_TO + TO => row * ROW_TO
+        //~ slice: row * ROW_FROM + FROM => row * ROW_FROM
         y[row * ROW_TO + TO + i % COPIED] = x[row * ROW_FROM + FROM + i % COPIED];
     }
 }

@@ -20,7 +20,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let numbers = image_draw(n, step[0], 1u);
     // Of what lies outside of the image, negative places too, which are large without a sign.
     let row = below(numbers.x, SIZE) - SIDE / 2u + i / SIDE % SIDE;
+    //~ cutout: - SIDE / 2u + i % SIDE => + i % SIDE
     let column = below(numbers.y, SIZE) - SIDE / 2u + i % SIDE;
+    //~ cutout: row < SIZE && =>
     if row < SIZE && column < SIZE {
         let pixel = (n * SIZE + row) * SIZE + column;
         x[3u * pixel] = 0.0;

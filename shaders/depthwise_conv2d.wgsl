@@ -51,7 +51,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
                 pixel(row, at + 2u * STRIDE, column),
             );
             for (var j = first; j < KERNEL_WIDTH; j += STRIDE) {
+                //~ grouped_conv2d: at + j - first + => at + j +
                 let next = pixel(row, at + j - first + 3u * STRIDE, column);
+                //~ grouped_conv2d: window.b, window.c, window.d, next => window.c, window.b, window.d, next
                 window = Four(window.b, window.c, window.d, next);
                 sums = multiply_add(w[(i * KERNEL_WIDTH + j) * COLUMNS + column], window, sums);
             }

@@ -34,11 +34,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let four = invocation / COLUMNS % fours;
     let line = invocation / COLUMNS / fours;
     let image = line / HEIGHT;
+    //~ grouped_conv2d_input_grad: four / STRIDE * (4u * STRIDE) => four / STRIDE * 4u
     let at = four / STRIDE * (4u * STRIDE) + four % STRIDE;
     let from_top = line % HEIGHT + PAD_TOP;
     let from_left = at + PAD_LEFT;
     var sums = Four();
     for (var i = from_top % STRIDE; i < KERNEL_HEIGHT; i += STRIDE) {
+        //~ grouped_conv2d_input_grad: (from_top - i) / STRIDE => from_top / STRIDE
         let p = (from_top - i) / STRIDE;
         if p >= OUT_HEIGHT {
             continue;

@@ -50,6 +50,7 @@ fn multiply_add(dy: Value, x: Three, sums: Three) -> Three {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let rows = rows_of(group, local);
     let across = (KERNEL_WIDTH + 2u) / 3u;
+    //~ grouped_conv2d_weight_grad: group.z / across => 0u
     let i = 3u * (group.z / across);
     let j = 3u * (group.z % across);
     var top = Three();
@@ -71,6 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 fn store_three(block: u32, i: u32, j: u32, column: u32, local: u32, sums: Three) {
     store(block, i, j, column, local, sums.a);
+    //~ grouped_conv2d_weight_grad: j + 1u, column, local => j, column, local
     store(block, i, j + 1u, column, local, sums.b);
     store(block, i, j + 2u, column, local, sums.c);
 }

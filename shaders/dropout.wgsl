@@ -17,7 +17,9 @@ override STREAM: u32;
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
+        //~ dropout: step[0], i) => step[0], i / 4u)
         let chance = unit(draw(SEED, STREAM, step[0], i));
+        //~ dropout: chance < vec4(RATE) => chance < vec4(0.4)
         y[i] *= select(vec4(KEEP), vec4(0.0), chance < vec4(RATE));
     }
 }

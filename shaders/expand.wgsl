@@ -12,6 +12,7 @@ override LENGTH: u32;
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
+        //~ expand: i % AFTER => 0u
         y[i] = x[i / (ALONG * AFTER) * AFTER + i % AFTER];
     }
 }

@@ -25,7 +25,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         let scale = gamma[column] * inverse_deviation(variance[column]);
         folded[i] = w[i] * scale;
         if i < COLUMNS {
+            //~ fold_batch_norm: bias[column], HAS_BIAS => bias[column], !HAS_BIAS
             let old = select(Value(0.0), bias[column], HAS_BIAS);
+            //~ fold_batch_norm: old - mean[column] => old + mean[column]
             folded_bias[column] = beta[column] + (old - mean[column]) * scale;
         }
     }

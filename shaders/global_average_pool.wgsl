@@ -11,6 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let rows = rows_of(group, local);
     let sum = sum_block(rows, local);
     if local < LANES && rows.column < COLUMNS {
+        //~ global_average_pool: / f32(SPAN) =>
         y[group.y * COLUMNS + rows.column] = sum / f32(SPAN);
     }
 }

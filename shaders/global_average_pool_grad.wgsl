@@ -16,6 +16,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
         let image = i / (COLUMNS * PIXELS);
+        //~ global_average_pool_grad: i % COLUMNS => 0u
         dx[i] = dy[image * COLUMNS + i % COLUMNS] / f32(PIXELS);
     }
 }

@@ -22,11 +22,13 @@ fn locate_a(row: u32) -> Source {
 
 fn locate_b(column: u32) -> Source {
     let columns = min(column + LANES, vec4<u32>(COLUMNS - 1u));
+    //~ matmul: number * DEPTH * COLUMNS => 0u
     return Source(number * DEPTH * COLUMNS + columns * select(1u, DEPTH, B_ALONG_DEPTH));
 }
 
 fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     let depths = k + LANES;
+    //~ matmul: depths < vec4<u32>(DEPTH) => depths < vec4<u32>(SLICE)
     let valid = depths < vec4<u32>(DEPTH);
     if A_ALONG_DEPTH {
         return mat4x4<f32>(
@@ -38,6 +40,7 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     }
     return mat4x4<f32>(
         read_a(source.at + depths.x * ROWS, valid.xxxx),
+        //~ matmul: depths.y * ROWS => depths.x * ROWS
         read_a(source.at + depths.y * ROWS, valid.yyyy),
         read_a(source.at + depths.z * ROWS, valid.zzzz),
         read_a(source.at + depths.w * ROWS, valid.wwww),

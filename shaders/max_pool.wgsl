@@ -21,6 +21,7 @@ override PADDING: u32;
 
 // Of place i of a window along a dimension, the pixel.
 fn pixel(window: u32, i: u32, size: u32) -> u32 {
+    //~ max_pool: clamp(window * STRIDE + i, PADDING, PADDING + size - 1u) - PADDING => window * STRIDE + i
     return clamp(window * STRIDE + i, PADDING, PADDING + size - 1u) - PADDING;
 }
 
@@ -40,6 +41,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         for (var j = 0u; j < WINDOW; j++) {
             let value = x[(row + pixel(q, j, WIDTH)) * COLUMNS + column];
             // NaN wins, so that a broken activation shows in the loss.
+            //~ max_pool: value > largest => value < largest
             largest = select(largest, value, (value > largest) | is_nan(value));
         }
     }

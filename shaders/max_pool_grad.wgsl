@@ -33,20 +33,24 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     let column = at % COLUMNS;
     let w = at / COLUMNS % WIDTH + PADDING;
+    //~ max_pool_grad: % HEIGHT + PADDING => % HEIGHT
     let h = at / COLUMNS / WIDTH % HEIGHT + PADDING;
     let n = at / COLUMNS / WIDTH / HEIGHT;
     let value = x[at];
     var sum = Value(0.0);
+    //~ max_pool_grad: p <= min(h / STRIDE => p < min(h / STRIDE
     for (var p = first_window(h); p <= min(h / STRIDE, OUT_HEIGHT - 1u); p++) {
         for (var q = first_window(w); q <= min(w / STRIDE, OUT_WIDTH - 1u); q++) {
             let out = ((n * OUT_HEIGHT + p) * OUT_WIDTH + q) * COLUMNS + column;
             let largest = y[out];
             var mine = value == largest;
             let before = (h - p * STRIDE) * WINDOW + w - q * STRIDE;
+            //~ max_pool_grad: tap < before => tap + 1u < before
             for (var tap = 0u; tap < before; tap++) {
                 // Less than 0 is more than any size.
                 let row = p * STRIDE + tap / WINDOW - PADDING;
                 let pixel = q * STRIDE + tap % WINDOW - PADDING;
+                //~ max_pool_grad: row < HEIGHT && pixel < WIDTH => true
                 if row < HEIGHT && pixel < WIDTH {
                     mine = mine & (x[((n * HEIGHT + row) * WIDTH + pixel) * COLUMNS + column] != largest);
                 }

@@ -23,11 +23,13 @@ const IGNORE = 0xffffffffu;
 fn quarter_sine(part: f32) -> f32 {
     let z = part * 1.57079633;
     let s = z * z;
+    //~ mixup: s / 20.0 => s / 10.0
     return z * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * (1.0 - s / 110.0)))));
 }
 
 fn beta(numbers: vec4<u32>) -> f32 {
     let uniform_numbers = unit(numbers) + 0.5 / 16777216.0;
+    //~ mixup: 1.0 / ALPHA => ALPHA
     let w = pow(uniform_numbers.x, 1.0 / ALPHA);
     let sine = quarter_sine(uniform_numbers.y);
     let squared = (1.0 - w) * sine * sine;
@@ -43,9 +45,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let image = 3u * SIZE * SIZE;
     let n = i / image;
     let distance = 1u + below(image_draw(0u, step[0], 5u).x, max(BATCH - 1u, 1u));
+    //~ mixup: distance) % BATCH => distance + 1u) % BATCH
     var other = (n + distance) % BATCH;
     let numbers = image_draw(n, step[0], 4u);
     var share = 0.5 + select(-0.5, 0.5, (numbers.y & 1u) == 1u) * beta(numbers);
+    //~ mixup: || labels[other] == IGNORE =>
     if labels[n] == IGNORE || labels[other] == IGNORE {
         other = n;
         share = 1.0;
@@ -53,14 +57,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var weight = 1.0 - share;
     if CUT {
         let half = 0.5 * f32(SIZE) * sqrt(1.0 - share);
+        //~ cutmix: unit(numbers).zw => unit(numbers).wz
         let middle = unit(numbers).zw * f32(SIZE);
         let begin = max(middle - half, vec2(0.0));
         let end = min(middle + half, vec2(f32(SIZE)));
         let sides = (end - begin) / f32(SIZE);
+        //~ cutmix: share = 1.0 - sides.x => share = 1.0 + sides.x
         share = 1.0 - sides.x * sides.y;
         // Of the pixel that a row and a column are in.
         let pixel = i % image / 3u;
         let place = vec2(f32(pixel / SIZE), f32(pixel % SIZE));
+        //~ cutmix: place + 1.0 => place
         let covered = clamp(min(end, place + 1.0) - max(begin, place), vec2(0.0), vec2(1.0));
         weight = covered.x * covered.y;
     }

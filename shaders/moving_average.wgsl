@@ -12,6 +12,7 @@ override SCALE: f32;
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
+        //~ moving_average: SCALE * x[i] => x[i]
         average[i] += MOMENTUM * (SCALE * x[i] - average[i]);
     }
 }

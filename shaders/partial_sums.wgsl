@@ -46,6 +46,7 @@ fn main(
     if local.y == 0u && i < LENGTH {
         var shift = 0.0;
         if BIAS {
+            //~ matmul: bias[i % COLUMNS] => 0.0
             shift = bias[i % COLUMNS];
         }
         var beside = 0.0;

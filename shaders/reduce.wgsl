@@ -10,16 +10,20 @@ override LENGTH: u32;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
 fn total_of(output: u32) -> f32 {
+    //~ reduce_sum: output % AFTER => 0u
     let first = output / AFTER * ALONG * AFTER + output % AFTER;
     var total = x[first];
     for (var r = 1u; r < ALONG; r++) {
         let element = x[first + r * AFTER];
         if KIND == 2u {
+            //~ reduce_max: element > total => element < total
             total = select(total, element, element > total);
         } else {
+            //~ reduce_sum: total += element => total = element
             total += element;
         }
     }
+    //~ reduce_mean: KIND == 1u) => KIND == 9u)
     return select(total, total / f32(ALONG), KIND == 1u);
 }
 

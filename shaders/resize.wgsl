@@ -21,6 +21,7 @@ struct Neighbours {
 }
 
 fn neighbours(out: u32, out_size: u32, size: u32) -> Neighbours {
+    //~ resize: + 0.5) * => ) *
     let centre = (f32(out) + 0.5) * (f32(size) / f32(out_size)) - 0.5;
     let position = clamp(centre, 0.0, f32(size - 1u));
     let first = u32(position);
@@ -48,5 +49,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let columns = neighbours(q, OUT_WIDTH, WIDTH);
     let upper = across((n * HEIGHT + rows.first) * WIDTH * COLUMNS, columns, column);
     let lower = across((n * HEIGHT + rows.second) * WIDTH * COLUMNS, columns, column);
+    //~ resize: rows.share => columns.share
     y[i] = upper + (lower - upper) * rows.share;
 }

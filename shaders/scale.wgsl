@@ -10,6 +10,7 @@ override LENGTH: u32;
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
+        //~ scale: FACTOR * y[i] => y[i]
         y[i] = FACTOR * y[i];
     }
 }

@@ -20,5 +20,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let g = gradient[i] + DECAY * p[i];
     let momentum = MOMENTUM * b[i] + g;
     b[i] = momentum;
+    //~ sgd: NESTEROV) => !NESTEROV)
     p[i] -= rate[0] * select(momentum, g + MOMENTUM * momentum, NESTEROV);
 }

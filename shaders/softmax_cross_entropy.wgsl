@@ -31,6 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let end = select(0u, CLASSES, row < ROWS);
 
     var own = Largest(-3.4028234663852886e38, CLASSES);
+    //~ softmax_cross_entropy: c += LANES => c += 2u * LANES
     for (var c = lane; c < end; c += LANES) {
         let z = logits[row * CLASSES + c];
         if z > own.value {
@@ -57,16 +58,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let other = others[row];
             known = known && other < CLASSES;
             let log_other = logits[row * CLASSES + min(other, CLASSES - 1u)] - best.value - log_total;
+            //~ softmax_cross_entropy: (1.0 - shares[row]) * log_other => log_other
             log_own = shares[row] * log_own + (1.0 - shares[row]) * log_other;
+            //~ softmax_cross_entropy: shares[row] < 0.5 => false
             main_label = select(label, other, shares[row] < 0.5);
         }
         let log_mean = sums.y / f32(CLASSES) - log_total;
         var result = -(1.0 - SMOOTHING) * log_own;
         if SMOOTHING > 0.0 {
+            //~ softmax_cross_entropy: SMOOTHING * log_mean => SMOOTHING * log_own
             result -= SMOOTHING * log_mean;
         }
         let broken = sums.z > 0.0 || !known;
         let counts = vec4(select(result, 0.0, broken), f32(best.at == main_label), 1.0, f32(broken));
+        //~ softmax_cross_entropy: label == IGNORE => false
         results[row] = select(counts, vec4(0.0), label == IGNORE);
     }
 }
@@ -74,6 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 @compute @workgroup_size(256)
 fn total(@builtin(local_invocation_index) local: u32) {
     var sums = vec4(0.0);
+    //~ softmax_cross_entropy: row += 256u => row += 512u
     for (var row = local; row < ROWS; row += 256u) {
         sums += rows[row];
     }

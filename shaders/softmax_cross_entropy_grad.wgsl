@@ -32,6 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         sums.x += exp(logits[row * CLASSES + c] - best.value);
     }
     for (var other = lane; other < ROWS; other += LANES) {
+        //~ softmax_cross_entropy_grad: f32(labels[other] != IGNORE) => 1.0
         sums.y += f32(labels[other] != IGNORE);
     }
     sums = tree_sum(local, sums, apart);
@@ -40,11 +41,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let label = labels[row];
+    //~ softmax_cross_entropy_grad: 0.0, label == IGNORE => 0.0, false
     let scale = select(dloss[0] / sums.y, 0.0, label == IGNORE);
     for (var c = lane; c < end; c += LANES) {
         let at = row * CLASSES + c;
         var hot = f32(c == label);
         if MIXED {
+            //~ softmax_cross_entropy_grad: f32(c == others[row]) => 0.0
             hot = shares[row] * hot + (1.0 - shares[row]) * f32(c == others[row]);
         }
         let share = SMOOTHING / f32(CLASSES) + (1.0 - SMOOTHING) * hot;

@@ -23,6 +23,7 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 @compute @workgroup_size(256)
 fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     var sum = Value(0.0);
+    //~ sum_rows: block += 256u => block += 512u
     for (var block = local; block < BLOCKS; block += 256u) {
         sum += partial[block * COLUMNS + group.x];
     }

@@ -14,7 +14,9 @@ override GROUPS: u32;
 @compute @workgroup_size(256)
 fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     var sum = 0.0;
+    //~ sum_squares: i += GROUPS * 256u => i += LENGTH
     for (var i = group.x * 256u + local; i < LENGTH; i += GROUPS * 256u) {
+        //~ sum_squares: x[i] * x[i] => x[i]
         sum += x[i] * x[i];
     }
     sum = tree_sum(local, sum, 1u);
@@ -26,6 +28,7 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 @compute @workgroup_size(256)
 fn total(@builtin(local_invocation_index) local: u32) {
     var sum = 0.0;
+    //~ sum_squares: i < GROUPS => i < 1u
     for (var i = local; i < GROUPS; i += 256u) {
         sum += partial[i];
     }

@@ -6,6 +6,8 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use cifar_engine::error::Result;
@@ -107,191 +109,41 @@ fn gpu_matches_the_reference() {
     }
 }
 
-/// The same variance, as a difference of squares.
-const CANCELLING: &str = "a.squares + b.squares + a.mean * a.mean * a.count + b.mean * b.mean * b.count
-    - (a.mean + away * share) * (a.mean + away * share) * count";
-/// Of every op: a text in one of its shaders, and an error to put in its place.
-const ERRORS: &[(&str, &str, &str)] = &[
-    ("adam", "(1.0 - BETA1) * g", "BETA1 * g"),
-    ("adam", "if x < -0.5", "if x < 0.5"), // without the polynomial, the first steps lose digits
-    ("adam", "x / 2.0", "x / 3.0"),
-    ("adam", "1.0 - exp(x)", "exp(x)"),
-    ("adam", "KERAS)", "!KERAS)"),
-    ("add", "+=", "-="),
-    ("add", "i < LENGTH", "i < 256"),
-    ("augment", "v >> vec4(16u)", "v >> vec4(15u)"),
-    ("augment", "f32(SIZE) - 1.0 - at", "at"),
-    ("augment", "(at + 0.5) * side", "at * side"),
-    ("augment", "1.0 / area", "1.0"),
-    ("augment", "1.0 - fract(at)", "1.0"),
-    ("augment", "last - abs(last - abs(at))", "abs(at)"),
-    ("augment", "step[0] / EPOCH_STEPS", "step[0]"),
-    ("augment", "image_constant(indices[n])", "image_constant(n)"),
-    ("augment", "2u * SHIFT + 1u", "2u * SHIFT + 2u"),
-    ("augment", "byte % 4u", "byte % 2u"),
-    ("augment", "IGNORE, labels", "0u, labels"),
-    ("augment", "|| !known", ""),
-    ("batch", "byte % 4u", "byte % 2u"),
-    ("batch_norm", "away * away *", "0.0 * away *"),
-    ("batch_norm", "a.squares + b.squares + away * away * (a.count * share)", CANCELLING),
-    ("batch_norm", "select(zero, x_d - mean, has_d)", "x_d - mean"),
-    ("batch_norm", "SPAN, ROWS - block * SPAN", "SPAN, SPAN"),
-    ("batch_norm", "block += 256u", "block += 512u"),
-    ("batch_norm", "group.x * LANES", "0u * LANES"),
-    ("batch_norm", "own.squares / own.count", "own.squares"),
-    ("batch_norm", "- mean[column] * scale", ""),
-    ("batch_norm_grad", "through(dy[at], normalise", "through(dy[at], -normalise"),
-    ("batch_norm_grad", "slope_at(value_at(x))", "slope_at(x + 3.0)"),
-    ("batch_norm_grad", "more < rows.end", "true"),
-    ("batch_norm_grad", "- mean[column] * slope", ""),
-    ("batch_norm_grad", "block += 256u", "block += 512u"),
-    ("batch_norm_grad", "/ f32(ROWS)", ""),
-    ("batch_norm_max_pool", "value > largest", "value < largest"),
-    ("batch_norm_max_pool", "tap / 2u * WIDTH", "tap / 2u"),
-    ("batch_norm_max_pool_grad", "mine > value, Bools(before)", "mine > value, Bools(!before)"),
-    ("batch_norm_max_pool_grad", "& Bools(inside)", ""),
-    ("batch_norm_max_pool_grad", "(through(Value(1.0), own) > Value(0.0))", "Bools(true)"),
-    ("batch_norm_infer", "variance + EPSILON", "variance"),
-    ("batch_norm_infer", "value += residual[i]", "value -= residual[i]"),
-    ("batch_norm_infer", "return value_at(x);", "return x;"),
-    ("batch_norm_infer", "- mean[column] * scale", ""),
-    ("clip", "inverseSqrt(squares[0])", "1.0 / squares[0]"),
-    ("clip", "> LIMIT * LIMIT", "> LIMIT"),
-    ("clip", "i < LENGTH", "i < 256"),
-    ("colour", "turn * (1u + order / 3u)", "turn"),
-    ("colour", "kind == CONTRAST", "false"),
-    ("colour", "0.587", "0.5"),
-    ("colour", "unit(numbers)[kind]", "unit(numbers)[turn]"),
-    ("colour", "vec3(255.0)", "vec3(300.0)"),
-    ("conv2d", "source.y.x + i", "source.y.x + j"),
-    ("conv2d", "z += beside", "z -= beside"),
-    ("conv2d", "kept_vectors[at] = z", "kept_vectors[at] = value"),
-    ("conv2d", "kept[at] = z", "kept[at] = result"),
-    ("conv2d_input_grad", "return z * slope_at(beside);", "return z;"),
-    ("conv2d_input_grad", "beside = other_vectors[at]", "beside = other_vectors[0]"),
-    ("conv2d_input_grad", "other[places.y]", "other[places.x]"),
-    ("conv2d", "pixels % OUT_WIDTH * STRIDE", "pixels % OUT_WIDTH"),
-    ("conv2d_input_grad", "source.x.z - j", "source.x.z - i"),
-    ("conv2d_input_grad", "FIRST_X + row", "row"),
-    ("conv2d_weight_grad", "source.x + x.w", "source.x + y.w"),
-    ("conv2d_weight_grad", "% KERNEL_WIDTH - PAD_LEFT", "% KERNEL_WIDTH"),
-    ("concat", "row * ROW_TO + TO", "row * ROW_TO"),
-    ("constant", "vec4<f32>(VALUE)", "vec4<f32>(1.0)"),
-    ("copy", "= x[i]", "= x[i] ^ vec4(1u << 20u)"),
-    ("grouped_conv2d", "z += shift", "z -= shift"),
-    ("grouped_conv2d", "kept[at] = z", "kept[at] = sum"),
-    ("grouped_conv2d_input_grad", "return z * slope_at(beside);", "return z;"),
-    ("grouped_conv2d", "at + j - first +", "at + j +"),
-    ("grouped_conv2d", "window.b, window.c, window.d, next", "window.c, window.b, window.d, next"),
-    ("grouped_conv2d_input_grad", "(from_top - i) / STRIDE", "from_top / STRIDE"),
-    ("grouped_conv2d_input_grad", "four / STRIDE * (4u * STRIDE)", "four / STRIDE * 4u"),
-    ("grouped_conv2d_weight_grad", "j + 1u, column, local", "j, column, local"),
-    ("grouped_conv2d_weight_grad", "group.z / across", "0u"),
-    ("cutmix", "place + 1.0", "place"),
-    ("cutmix", "share = 1.0 - sides.x", "share = 1.0 + sides.x"),
-    ("cutmix", "unit(numbers).zw", "unit(numbers).wz"),
-    ("cutout", "number % 2u", "0u"),
-    ("cutout", "row < SIZE &&", ""),
-    ("cutout", "- SIDE / 2u + i % SIDE", "+ i % SIDE"),
-    ("dropout", "v.y += v.z * v.x", "v.y += v.z"),
-    ("dropout", "step[0], i)", "step[0], i / 4u)"),
-    ("dropout", "chance < vec4(RATE)", "chance < vec4(0.4)"),
-    ("fold_batch_norm", "old - mean[column]", "old + mean[column]"),
-    ("fold_batch_norm", "bias[column], HAS_BIAS", "bias[column], !HAS_BIAS"),
-    ("global_average_pool", "2u * rows.step", "rows.step"),
-    ("global_average_pool", "/ f32(SPAN)", ""),
-    ("global_average_pool_grad", "i % COLUMNS", "0u"),
-    ("matmul", "depths < vec4<u32>(DEPTH)", "depths < vec4<u32>(SLICE)"),
-    ("matmul", "depths.y * ROWS", "depths.x * ROWS"),
-    ("matmul", "number * DEPTH * COLUMNS", "0u"),
-    ("matmul", "line_of(row, slice) + column", "line_of(row, 0u) + column"),
-    ("max_pool", "value > largest", "value < largest"),
-    ("max_pool", "clamp(window * STRIDE + i, PADDING, PADDING + size - 1u) - PADDING", "window * STRIDE + i"),
-    ("max_pool_grad", "tap < before", "tap + 1u < before"),
-    ("max_pool_grad", "p <= min(h / STRIDE", "p < min(h / STRIDE"),
-    ("max_pool_grad", "row < HEIGHT && pixel < WIDTH", "true"),
-    ("max_pool_grad", "% HEIGHT + PADDING", "% HEIGHT"),
-    ("mixup", "distance) % BATCH", "distance + 1u) % BATCH"),
-    ("mixup", "1.0 / ALPHA", "ALPHA"),
-    ("mixup", "s / 20.0", "s / 10.0"),
-    ("mixup", "|| labels[other] == IGNORE", ""),
-    ("moments", "away * share", "away"),
-    ("moving_average", "SCALE * x[i]", "x[i]"),
-    ("relu", "case 10u: { return max(x, Value(0.0));", "case 10u: { return x;"),
-    ("resize", "+ 0.5) *", ") *"),
-    ("resize", "rows.share", "columns.share"),
-    ("sgd", "NESTEROV)", "!NESTEROV)"),
-    ("slice", "row * ROW_FROM + FROM", "row * ROW_FROM"),
-    ("softmax_cross_entropy", "largest_at[b] < largest_at[a]", "true"),
-    ("softmax_cross_entropy", "label == IGNORE", "false"),
-    ("softmax_cross_entropy", "SMOOTHING * log_mean", "SMOOTHING * log_own"),
-    ("softmax_cross_entropy", "shares[row] < 0.5", "false"),
-    ("softmax_cross_entropy", "(1.0 - shares[row]) * log_other", "log_other"),
-    ("softmax_cross_entropy", "row += 256u", "row += 512u"),
-    ("softmax_cross_entropy", "c += LANES", "c += 2u * LANES"),
-    ("softmax_cross_entropy_grad", "f32(labels[other] != IGNORE)", "1.0"),
-    ("softmax_cross_entropy_grad", "f32(c == others[row])", "0.0"),
-    ("softmax_cross_entropy_grad", "0.0, label == IGNORE", "0.0, false"),
-    ("softmax_cross_entropy_grad", "half >= 256u / LANES", "half > 256u / LANES"),
-    ("sum_rows", "tree[local] += tree[local + half]", "tree[local] = tree[local + half]"),
-    ("sum_rows", "row < rows.end)", "true)"),
-    ("sum_rows", "block += 256u", "block += 512u"),
-    ("sum_squares", "x[i] * x[i]", "x[i]"),
-    ("sum_squares", "i += GROUPS * 256u", "i += LENGTH"),
-    ("sum_squares", "i < GROUPS", "i < 1u"),
-    // Elementwise functions and what goes with them.
-    ("abs", "return abs(x);", "return x;"),
-    ("add_broadcast", "return x + y;", "return x - y;"),
-    ("div", "return x / y;", "return x * y;"),
-    ("equal", "default: { return f32(x == y);", "default: { return f32(x != y);"),
-    ("erf", "1.421413741", "1.4"),
-    ("exp", "case 2u: { return exp(x);", "case 2u: { return exp(-x);"),
-    ("expand", "i % AFTER", "0u"),
-    ("gelu", "0.70710678", "0.7"),
-    ("gelu_tanh", "0.044715 *", "0.04 *"),
-    ("hard_swish", "clamp(x + 3.0", "clamp(x + 2.0"),
-    ("less", "0.5 * f32(x == y)", "f32(x == y)"),
-    ("ln", "return log(x);", "return log2(x);"),
-    ("max", "return select(x, y, y > x);", "return x;"),
-    ("min", "return select(x, y, y < x);", "return x;"),
-    ("mul", "return x * y;", "return x;"),
-    ("mul", "i % COLUMNS", "i / COLUMNS"),
-    ("neg", "return -x;", "return x;"),
-    ("reduce_max", "element > total", "element < total"),
-    ("reduce_mean", "KIND == 1u)", "KIND == 9u)"),
-    ("reduce_sum", "total += element", "total = element"),
-    ("reduce_sum", "output % AFTER", "0u"),
-    (
-        "relu6",
-        "case 11u: { return clamp(x, Value(0.0), Value(6.0));",
-        "case 11u: { return clamp(x, Value(0.0), Value(5.0));",
-    ),
-    ("rsqrt", "return 1.0 / sqrt(x);", "return sqrt(x);"),
-    ("scale", "FACTOR * y[i]", "y[i]"),
-    ("sigmoid", "1.0 / (1.0 + exp(-x))", "1.0 / (1.0 + exp(x))"),
-    ("silu", "return x * sigmoid_of(x);", "return sigmoid_of(x);"),
-    ("sqrt", "case 4u: { return sqrt(x);", "case 4u: { return x;"),
-    ("square", "case 6u: { return x * x;", "case 6u: { return x;"),
-    ("sub", "return x - y;", "return y - x;"),
-    ("tanh", "Value(15.0)", "Value(1.0)"),
-    // Their derivatives.
-    ("abs_grad", "return sign(v);", "return v;"),
-    ("erf_grad", "1.12837917", "1.1"),
-    ("exp_grad", "case 2u: { return v;", "case 2u: { return -v;"),
-    ("gelu_grad", "0.39894228", "0.4"),
-    ("gelu_tanh_grad", "0.134145", "0.13"),
-    ("hard_swish_grad", "(2.0 * v + 3.0)", "(v + 3.0)"),
-    ("ln_grad", "case 3u: { return 1.0 / v;", "case 3u: { return v;"),
-    ("neg_grad", "return Value(-1.0);", "return Value(1.0);"),
-    ("relu_grad", "case 10u: { return indicator(v > Value(0.0));", "case 10u: { return indicator(v > v);"),
-    ("relu6_grad", "(v < Value(6.0))", "(v < Value(5.0))"),
-    ("rsqrt_grad", "-0.5 * v * v * v", "0.5 * v * v * v"),
-    ("sigmoid_grad", "return v * (1.0 - v);", "return v;"),
-    ("silu_grad", "s + v * s * (1.0 - s)", "s + v * s"),
-    ("sqrt_grad", "return 0.5 / v;", "return 1.0 / v;"),
-    ("square_grad", "return v + v;", "return v;"),
-    ("tanh_grad", "return 1.0 - v * v;", "return 1.0 - v;"),
-];
+/// An error that a shader's file says is to be planted into the line below, for an op whose cases
+/// must notice it: `//~ OP: TEXT => OTHER TEXT`.
+struct Planted {
+    file: String,
+    op: String,
+    /// The line as it is, and with the error.
+    from: &'static str,
+    to: &'static str,
+}
+
+/// All errors of all shaders.
+fn planted() -> Vec<Planted> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let folders = [root.clone(), root.join("include")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let files = files.map(|file| file.unwrap().path());
+    let shaders = files.filter(|path| path.extension().is_some_and(|extension| extension == "wgsl"));
+    shaders.flat_map(|path| planted_in(&path)).collect()
+}
+
+fn planted_in(path: &Path) -> Vec<Planted> {
+    let file = path.file_name().unwrap().to_string_lossy().into_owned();
+    let text: &'static str = fs::read_to_string(path).unwrap().leak();
+    let lines: Vec<&'static str> = text.lines().map(str::trim).collect();
+    let marks = lines.iter().enumerate().filter_map(|(i, line)| Some((i, line.strip_prefix("//~ ")?)));
+    let error = |(i, mark): (usize, &str)| {
+        let parts = mark.split_once(": ").and_then(|(op, change)| Some((op, change.split_once(" =>")?)));
+        let (op, (text, other)) = parts.unwrap_or_else(|| panic!("{file}: what is '{mark}'?"));
+        let from = lines[i..].iter().find(|line| !line.starts_with("//")).unwrap();
+        assert!(from.contains(text), "{file}: '{text}' is not in the line below");
+        let to = from.replace(text, other.trim()).leak();
+        Planted { file: file.clone(), op: op.to_string(), from, to }
+    };
+    marks.map(error).collect()
+}
 
 /// A product computed in given tiles: with vectors, or transposed, without them, in slices of the
 /// depth.
@@ -330,9 +182,13 @@ fn every_tile_matches_the_reference() {
     }
 }
 
-/// Whether a case of an op fails, when one text in its shaders has been replaced by another.
+/// Whether a case of an op fails, when one text in its shaders has been replaced by another; not
+/// every case needs to run the shader that has it.
 fn is_noticed(gpu: &mut dyn Device, name: &str, from: &'static str, to: &'static str) -> bool {
-    let cases = ops::cases().into_iter().filter(|case| case.op.name() == name && case.has_shaders());
+    let has_it = |case: &Case| {
+        case.op.gpu(&case.types()).list.iter().any(|dispatch| dispatch.shader.text().contains(from))
+    };
+    let cases = ops::cases().into_iter().filter(|case| case.op.name() == name && has_it(case));
     cases.into_iter().any(|case| {
         let case = Case { op: corrupted(case.op.clone(), from, to), ..case };
         check_gpu(gpu, &case).is_err_and(|error| error.contains("off by"))
@@ -342,13 +198,20 @@ fn is_noticed(gpu: &mut dyn Device, name: &str, from: &'static str, to: &'static
 #[test]
 fn the_check_notices_a_corrupted_shader() {
     let Some(mut gpu) = gpu::open() else { return };
-    let planted: BTreeSet<&str> = ERRORS.iter().map(|(name, ..)| *name).collect();
+    let planted = planted();
+    let ops: BTreeSet<&str> = planted.iter().map(|error| error.op.as_str()).collect();
     for case in cases().iter().filter(|case| case.has_shaders()) {
         let name = case.op.name();
-        assert!(planted.contains(name), "no error is planted into {name}");
+        assert!(ops.contains(name), "no error is planted into {name}");
+        for dispatch in case.op.gpu(&case.types()).list {
+            let file = format!("{}.wgsl", dispatch.shader.name);
+            assert!(planted.iter().any(|error| error.file == file), "no error is planted into {file}");
+        }
     }
-    let missed: Vec<_> =
-        ERRORS.iter().filter(|(name, from, to)| !is_noticed(&mut gpu, name, from, to)).collect();
+    let is_missed = |error: &&Planted| !is_noticed(&mut gpu, &error.op, error.from, error.to);
+    let missed =
+        planted.iter().filter(is_missed).map(|error| format!("{}, {}: {}", error.file, error.op, error.to));
+    let missed: Vec<String> = missed.collect();
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
 

@@ -1,6 +1,7 @@
 override EPSILON: f32;
 
 fn inverse_deviation(variance: Value) -> Value {
+    //~ batch_norm_infer: variance + EPSILON => variance
     return inverseSqrt(variance + EPSILON);
 }
 

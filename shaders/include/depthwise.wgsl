@@ -38,6 +38,7 @@ fn finished(at: u32, sum: Value, shift: Value) -> Value {
     }
     let z = before_activation(sum, shift, beside);
     if KEPT {
+        //~ grouped_conv2d: kept[at] = z => kept[at] = sum
         kept[at] = z;
     }
     return after_activation(z, beside);

@@ -13,9 +13,11 @@ const SLOPE = 2u;
 fn before_activation(sum: Value, shift: Value, beside: Value) -> Value {
     var z = sum;
     if BIAS {
+        //~ grouped_conv2d: z += shift => z -= shift
         z += shift;
     }
     if OTHER == ADDED {
+        //~ conv2d: z += beside => z -= beside
         z += beside;
     }
     return z;
@@ -23,6 +25,8 @@ fn before_activation(sum: Value, shift: Value, beside: Value) -> Value {
 
 fn after_activation(z: Value, beside: Value) -> Value {
     if OTHER == SLOPE {
+        //~ conv2d_input_grad: return z * slope_at(beside); => return z;
+        //~ grouped_conv2d_input_grad: return z * slope_at(beside); => return z;
         return z * slope_at(beside);
     }
     return activate(z);

@@ -16,10 +16,13 @@ fn passed(at: u32, line: Line) -> Value {
     let own = normalise(x[at], line.scale, line.shift);
     let mine = activate(own);
     // The activation is none or a cut.
+    //~ batch_norm_max_pool_grad: & Bools(inside) =>
+    //~ batch_norm_max_pool_grad: (through(Value(1.0), own) > Value(0.0)) => Bools(true)
     var receives = (through(Value(1.0), own) > Value(0.0)) & Bools(inside);
     for (var tap = 0u; tap < 4u; tap++) {
         let value = activate(normalise(x[first + (tap / 2u * WIDTH + tap % 2u) * COLUMNS], line.scale, line.shift));
         let before = tap < h % 2u * 2u + w % 2u;
+        //~ batch_norm_max_pool_grad: mine > value, Bools(before) => mine > value, Bools(!before)
         receives = receives & select(mine >= value, mine > value, Bools(before));
     }
     let out = ((n * (HEIGHT / 2u) + p) * (WIDTH / 2u) + q) * COLUMNS + column;

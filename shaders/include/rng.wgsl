@@ -1,6 +1,7 @@
 // The twin of src/kernels/rng.rs, bit for bit: pcg4d (Jarzynski and Olano 2020).
 fn pcg4d(counter: vec4<u32>) -> vec4<u32> {
     var v = mix_words(counter * 1664525u + 1013904223u);
+    //~ augment: v >> vec4(16u) => v >> vec4(15u)
     v ^= v >> vec4(16u);
     return mix_words(v);
 }
@@ -8,6 +9,7 @@ fn pcg4d(counter: vec4<u32>) -> vec4<u32> {
 fn mix_words(counter: vec4<u32>) -> vec4<u32> {
     var v = counter;
     v.x += v.y * v.w;
+    //~ dropout: v.y += v.z * v.x => v.y += v.z
     v.y += v.z * v.x;
     v.z += v.x * v.y;
     v.w += v.y * v.z;

@@ -17,6 +17,7 @@ struct Rows {
 }
 
 fn rows_of(group: vec3<u32>, local: u32) -> Rows {
+    //~ batch_norm: group.x * LANES => 0u * LANES
     let column = group.x * LANES + local % LANES;
     let first = group.y * SPAN + local / LANES;
     let end = min((group.y + 1u) * SPAN, ROWS);

@@ -20,6 +20,7 @@ struct Largest {
 
 // The larger of two entries moves to the first.
 fn keep_larger(a: u32, b: u32) {
+    //~ softmax_cross_entropy: largest_at[b] < largest_at[a] => true
     let tie = largest[b] == largest[a] && largest_at[b] < largest_at[a];
     if largest[b] > largest[a] || tie {
         largest[a] = largest[b];
@@ -32,6 +33,7 @@ fn tree_largest(local: u32, own: Largest) -> Largest {
     largest[local] = own.value;
     largest_at[local] = own.at;
     workgroupBarrier();
+    //~ softmax_cross_entropy_grad: half >= 256u / LANES => half > 256u / LANES
     for (var half = 128u; half >= 256u / LANES; half /= 2u) {
         if local < half {
             keep_larger(local, local + half);

@@ -252,13 +252,16 @@ fn shift(column: u32) -> vec4<f32> {
 
 fn store_vector(row: u32, column: u32, slice: u32, value: vec4<f32>) {
     if row < ROWS {
+        //~ matmul: line_of(row, slice) + column => line_of(row, 0u) + column
         let at = (line_of(row, slice) + column) / 4u;
         var beside = vec4<f32>();
         if OTHER != 0u {
+            //~ conv2d_input_grad: beside = other_vectors[at] => beside = other_vectors[0]
             beside = other_vectors[at];
         }
         let z = before_activation(value, shift(column), beside);
         if KEPT {
+            //~ conv2d: kept_vectors[at] = z => kept_vectors[at] = value
             kept_vectors[at] = z;
         }
         y_vectors[at] = after_activation(z, beside);
@@ -301,6 +304,7 @@ fn store_scalar(row: u32, column: u32, slice: u32, value: vec4<f32>) {
         var beside = vec4<f32>();
         if OTHER != 0u && column < COLUMNS {
             let places = at + min(LANES, vec4<u32>(COLUMNS - 1u - column));
+            //~ conv2d_input_grad: other[places.y] => other[places.x]
             beside = vec4<f32>(other[places.x], other[places.y], other[places.z], other[places.w]);
         }
         let z = before_activation(value, shift(column), beside);
@@ -314,6 +318,7 @@ fn store_scalar(row: u32, column: u32, slice: u32, value: vec4<f32>) {
 
 fn put_scalar(at: u32, z: f32, result: f32) {
     if KEPT {
+        //~ conv2d: kept[at] = z => kept[at] = result
         kept[at] = z;
     }
     y[at] = result;

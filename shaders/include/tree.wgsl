@@ -9,6 +9,7 @@ fn tree_sum(local: u32, value: Value, apart: u32) -> Value {
     workgroupBarrier();
     for (var half = 128u; half >= apart; half /= 2u) {
         if local < half {
+            //~ sum_rows: tree[local] += tree[local + half] => tree[local] = tree[local + half]
             tree[local] += tree[local + half];
         }
         workgroupBarrier();

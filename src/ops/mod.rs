@@ -5,8 +5,8 @@
 //!
 //! To add an elementwise function: a row of [`crate::kernels::function`] and a case of
 //! `shaders/include/function.wgsl`. To add another op: `ops/foo.rs` and `shaders/foo.wgsl`, the two
-//! lists below, a chapter of the kernel book and an error planted into the shader in `tests/ops.rs`,
-//! both of which tests ask for.
+//! lists below, a chapter of the kernel book and an error to be planted into the shader, in the shader
+//! (`//~ foo: TEXT => OTHER TEXT` above a line), both of which tests ask for.
 
 use std::fmt::{Debug, Display};
 use std::ops::Range;
