@@ -173,10 +173,26 @@ pub fn beyond_clamp(activation: Activation) -> Activation {
     activation.filter(|function| !matches!(function, Function::Relu | Function::Relu6))
 }
 
-/// Applies an activation to what a kernel has just written.
+/// Applies an activation to what a kernel has just written. A cut has a loop of its own: it is called
+/// for short rows, where the way through the whole table would take longer than the work.
 pub fn activate(isa: Isa, activation: Activation, y: &mut [f32]) {
-    if let Some(function) = activation {
-        isa.run(Values { function, y });
+    match activation {
+        None => {}
+        Some(Function::Relu | Function::Relu6) => isa.run(Cut { clamp: clamp_of(activation), y }),
+        Some(function) => isa.run(Values { function, y }),
+    }
+}
+
+struct Cut<'a> {
+    clamp: Clamp,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Cut<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.y.iter_mut().for_each(|y| *y = y.clamp(self.clamp.0, self.clamp.1));
     }
 }
 
