@@ -1,6 +1,7 @@
 //!include index
 
-// Moments m and v, and p -= rate (decay p + corrected m / (sqrt(corrected v) + epsilon)); one invocation a vec4.
+// Moments m and v, and p -= rate (decay p + corrected m / (sqrt(corrected v) + epsilon)); one
+// invocation a vec4.
 override LENGTH: u32;
 override BETA1: f32;
 override BETA2: f32;
@@ -18,8 +19,8 @@ override DECAY: f32;
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;
 
-// 1 - exp(x) for x <= 0. Near 0 the difference would cancel (at beta 0.999 four digits in the first step): there a
-// Taylor polynomial, whose error below 1/2 is under a tenth of a rounding.
+// 1 - exp(x) for x <= 0. Near 0 the difference would cancel (at beta 0.999 four digits in the first
+// step): there a Taylor polynomial, whose error below 1/2 is under a tenth of a rounding.
 fn one_minus_exp(x: f32) -> f32 {
     //~ adam: if x < -0.5 => if x < 0.5
     if x < -0.5 {

@@ -21,8 +21,8 @@ var<workgroup> counts: array<f32, 256>;
 var<workgroup> means: array<Value, 256>;
 var<workgroup> squares: array<Value, 256>;
 
-// The moments of two sets of rows together (Chan, Golub and LeVeque 1979): no cancellation, however far the mean lies
-// from zero.
+// The moments of two sets of rows together (Chan, Golub and LeVeque 1979): no cancellation, however
+// far the mean lies from zero.
 fn merge(a: Moments, b: Moments) -> Moments {
     let count = a.count + b.count;
     let share = b.count / max(count, 1.0);

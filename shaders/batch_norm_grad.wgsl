@@ -7,8 +7,9 @@
 //!include tree
 //!include whole_gradient | pooled_gradient
 
-// The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals, then dx. g, the
-// gradient of the normalised values, is what the include (whole_gradient.wgsl or pooled_gradient.wgsl) calls `passed`.
+// The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals,
+// then dx. g, the gradient of the normalised values, is what the include (whole_gradient.wgsl or
+// pooled_gradient.wgsl) calls `passed`.
 @group(0) @binding(0) var<storage, read> dy: array<Value>;
 @group(0) @binding(1) var<storage, read> x: array<Value>;
 @group(0) @binding(2) var<storage, read> gamma: array<Value>;

@@ -4,7 +4,8 @@
 //!include function
 //!include batch_norm
 
-// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta + residual); one invocation a value.
+// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta + residual); one invocation a
+// value.
 override LENGTH: u32;
 // Values of a row.
 override COLUMNS: u32;

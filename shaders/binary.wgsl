@@ -1,7 +1,7 @@
 //!include index
 
-// c = f(a, b), elementwise; one invocation an element. An operand covers the output with a value for each element (0), a row
-// for all rows (1), or one value (2).
+// c = f(a, b), elementwise; one invocation an element. An operand covers the output with a value
+// for each element (0), a row for all rows (1), or one value (2).
 override FUNCTION: u32;
 override COLUMNS: u32;
 override COVER_A: u32;

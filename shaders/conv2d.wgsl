@@ -5,8 +5,9 @@
 //!include tile
 //!include conv
 
-// Convolution as a matrix product without an im2col buffer: row r of A is the patch of x under output pixel r,
-// a row of B the weights of one (i, j, channel), in the order in which they lie in memory.
+// Convolution as a matrix product without an im2col buffer: row r of A is the patch of x under
+// output pixel r, a row of B the weights of one (i, j, channel), in the order in which they lie in
+// memory.
 const A_ALONG_DEPTH = true;
 
 // The top left pixels of four patches.

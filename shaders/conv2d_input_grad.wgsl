@@ -4,10 +4,11 @@
 //!include epilogue
 //!include tile
 
-// The gradient of a convolution's input as a matrix product: row r of A is what of dy the pixel r of x has reached,
-// a row of B the weights of one (i, j, output channel). At a stride s, pixels meet only every s-th weight, which ones
-// depends on their position modulo s: each of the s x s phases is a product of its own, with its own constants and no
-// wasted multiplication. Within a phase, the convolution has stride 1 and runs backwards.
+// The gradient of a convolution's input as a matrix product: row r of A is what of dy the pixel r
+// of x has reached, a row of B the weights of one (i, j, output channel). At a stride s, pixels
+// meet only every s-th weight, which ones depends on their position modulo s: each of the s x s
+// phases is a product of its own, with its own constants and no wasted multiplication. Within a
+// phase, the convolution has stride 1 and runs backwards.
 override OUT_HEIGHT: u32;
 override OUT_WIDTH: u32;
 override OUT_CHANNELS: u32;
@@ -20,7 +21,8 @@ override PHASE_HEIGHT: u32;
 override PHASE_WIDTH: u32;
 override FIRST_Y: u32;
 override FIRST_X: u32;
-// Its weights: so many in a row, beginning with (FIRST_I, FIRST_J), which the first pixel met for output (TOP, LEFT).
+// Its weights: so many in a row, beginning with (FIRST_I, FIRST_J), which the first pixel met for
+// output (TOP, LEFT).
 override PHASE_KERNEL_WIDTH: u32;
 override FIRST_I: u32;
 override FIRST_J: u32;
@@ -30,8 +32,8 @@ override LEFT: u32;
 const A_ALONG_DEPTH = true;
 const B_ALONG_DEPTH = true;
 
-// Of A, for four pixels of x the output pixel that their first weight led to, and the index of its first element.
-// Of B, four input channels in `at`.
+// Of A, for four pixels of x the output pixel that their first weight led to, and the index of its
+// first element. Of B, four input channels in `at`.
 struct Source {
     at: vec4<u32>,
     y: vec4<u32>,

@@ -5,8 +5,9 @@
 //!include tile
 //!include conv
 
-// The gradient of a convolution's weights as a matrix product: row r of A is what weight row (i, j, channel) met at
-// every output pixel, B is dy. The depth, all pixels of the batch, is long and cut into slices.
+// The gradient of a convolution's weights as a matrix product: row r of A is what weight row (i, j,
+// channel) met at every output pixel, B is dy. The depth, all pixels of the batch, is long and cut
+// into slices.
 const A_ALONG_DEPTH = false;
 
 // Four places in a patch whose top left pixel is the first of x, without padding.

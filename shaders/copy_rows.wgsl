@@ -1,6 +1,7 @@
 //!include index
 
-// y[r, TO + i] = x[r, FROM + i] for the first COPIED i: part of every row; one invocation an element.
+// y[r, TO + i] = x[r, FROM + i] for the first COPIED i: part of every row; one invocation an
+// element.
 override COPIED: u32;
 override FROM: u32;
 override ROW_FROM: u32;

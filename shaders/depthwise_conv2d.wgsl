@@ -5,9 +5,9 @@
 //!include epilogue
 //!include depthwise
 
-// Depthwise convolution, bias and activation; one invocation four neighbouring pixels of one column of y. Along a row
-// of the kernel, weights that are a stride apart meet the same pixels of x, moved by one: these stay in registers.
-// Invocations.
+// Depthwise convolution, bias and activation; one invocation four neighbouring pixels of one column
+// of y. Along a row of the kernel, weights that are a stride apart meet the same pixels of x, moved
+// by one: these stay in registers. Invocations.
 override LENGTH: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
@@ -15,7 +15,8 @@ override LENGTH: u32;
 @group(0) @binding(2) var<storage, read_write> y: array<Value>;
 @group(0) @binding(5) var<storage, read> bias: array<Value>;
 
-// Pixel `at` of the row of x that begins with pixel `row`. What is in front of it has wrapped around to huge numbers.
+// Pixel `at` of the row of x that begins with pixel `row`. What is in front of it has wrapped
+// around to huge numbers.
 fn pixel(row: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if at < WIDTH {

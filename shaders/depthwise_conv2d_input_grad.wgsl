@@ -5,16 +5,17 @@
 //!include epilogue
 //!include depthwise
 
-// The gradient of a depthwise convolution's input; one invocation four pixels of one column of dx that are a stride
-// apart. These meet the same weights, every STRIDE-th, for neighbouring pixels of dy, which stay in registers.
-// Invocations.
+// The gradient of a depthwise convolution's input; one invocation four pixels of one column of dx
+// that are a stride apart. These meet the same weights, every STRIDE-th, for neighbouring pixels of
+// dy, which stay in registers. Invocations.
 override LENGTH: u32;
 
 @group(0) @binding(0) var<storage, read> dy: array<Value>;
 @group(0) @binding(1) var<storage, read> w: array<Value>;
 @group(0) @binding(2) var<storage, read_write> dx: array<Value>;
 
-// Pixel `at` of the row of dy that begins with pixel `row`. What is in front of it has wrapped around to huge numbers.
+// Pixel `at` of the row of dy that begins with pixel `row`. What is in front of it has wrapped
+// around to huge numbers.
 fn pixel(row: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if at < OUT_WIDTH {

@@ -2,9 +2,9 @@
 //!include rows
 //!include tree
 
-// The gradient of a depthwise convolution's weights: sums over all pixels of dy, cut into blocks (include/rows.wgsl),
-// which partial_sums.wgsl joins. One invocation sums 3 x 3 weights of one column, workgroup z the z-th such square of
-// the kernel.
+// The gradient of a depthwise convolution's weights: sums over all pixels of dy, cut into blocks
+// (include/rows.wgsl), which partial_sums.wgsl joins. One invocation sums 3 x 3 weights of one
+// column, workgroup z the z-th such square of the kernel.
 override HEIGHT: u32;
 override WIDTH: u32;
 override OUT_HEIGHT: u32;

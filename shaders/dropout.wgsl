@@ -1,8 +1,8 @@
 //!include index
 //!include rng
 
-// y = 0 with probability rate, else y / (1 - rate), elementwise; one invocation a vec4. Element i draws from the
-// counter (i / 4, step): one draw serves a vec4.
+// y = 0 with probability rate, else y / (1 - rate), elementwise; one invocation a vec4. Element i
+// draws from the counter (i / 4, step): one draw serves a vec4.
 override LENGTH: u32;
 override RATE: f32;
 // 1 / (1 - rate)

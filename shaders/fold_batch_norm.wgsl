@@ -2,7 +2,8 @@
 //!include index
 //!include batch_norm
 
-// w' = w scale and, in the invocations of the first row, b' = beta + (b - mean) scale; one invocation a value of w.
+// w' = w scale and, in the invocations of the first row, b' = beta + (b - mean) scale; one
+// invocation a value of w.
 override LENGTH: u32;
 // Values of a row.
 override COLUMNS: u32;

@@ -3,7 +3,8 @@
 //!include tree
 //!include sum_block
 
-// y[n, c] = mean over the pixels of image n; the first stage of include/rows.wgsl, where an image is a block.
+// y[n, c] = mean over the pixels of image n; the first stage of include/rows.wgsl, where an image
+// is a block.
 @group(0) @binding(1) var<storage, read_write> y: array<Value>;
 
 @compute @workgroup_size(256)

@@ -4,13 +4,14 @@
 //!include epilogue
 //!include tile
 
-// Y = A B + bias: the tile product on matrices in memory; of several products none is cut into slices.
-// Whether A is stored [ROWS, DEPTH], not [DEPTH, ROWS], and B [COLUMNS, DEPTH], not [DEPTH, COLUMNS].
+// Y = A B + bias: the tile product on matrices in memory; of several products none is cut into
+// slices. Whether A is stored [ROWS, DEPTH], not [DEPTH, ROWS], and B [COLUMNS, DEPTH], not [DEPTH,
+// COLUMNS].
 override A_ALONG_DEPTH: bool;
 override B_ALONG_DEPTH: bool;
 
-// Indices of the first elements of four rows or columns. Those past the end repeat the last: their products are
-// not stored.
+// Indices of the first elements of four rows or columns. Those past the end repeat the last: their
+// products are not stored.
 struct Source {
     at: vec4<u32>,
 }

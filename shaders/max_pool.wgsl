@@ -2,8 +2,8 @@
 //!include index
 //!include nan
 
-// y[n, p, q, c] = the largest of a window of x; one invocation a value of y. A place in the padding stands for the pixel
-// nearest to it, which lies in the window as well.
+// y[n, p, q, c] = the largest of a window of x; one invocation a value of y. A place in the padding
+// stands for the pixel nearest to it, which lies in the window as well.
 override LENGTH: u32;
 override HEIGHT: u32;
 override WIDTH: u32;

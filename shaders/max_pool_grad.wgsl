@@ -1,8 +1,9 @@
 //!include vec4 | vec1
 //!include index
 
-// dx = the dy of every window of which x is the first largest element; one invocation a value of dx, which looks at
-// each window that it lies in and there at the elements before it: nothing is added by two invocations.
+// dx = the dy of every window of which x is the first largest element; one invocation a value of
+// dx, which looks at each window that it lies in and there at the elements before it: nothing is
+// added by two invocations.
 override LENGTH: u32;
 override HEIGHT: u32;
 override WIDTH: u32;

@@ -3,8 +3,9 @@
 //!include function
 //!include epilogue
 
-// Adds up the slices that a tile product was cut into: y[i] = sum over s of partials[s, i]. Of the WAYS invocations
-// that work on an element, number w sums slices w, w + WAYS, ... in order; their sums are added as a tree.
+// Adds up the slices that a tile product was cut into: y[i] = sum over s of partials[s, i]. Of the
+// WAYS invocations that work on an element, number w sums slices w, w + WAYS, ... in order; their
+// sums are added as a tree.
 override LENGTH: u32;
 override SLICES: u32;
 // Length of the bias.

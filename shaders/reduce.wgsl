@@ -1,6 +1,7 @@
 //!include index
 
-// y[o, i] = sum over r of x[o, r, i], the mean (KIND 1) or the largest (KIND 2); one invocation an output.
+// y[o, i] = sum over r of x[o, r, i], the mean (KIND 1) or the largest (KIND 2); one invocation an
+// output.
 override KIND: u32;
 override ALONG: u32;
 override AFTER: u32;

@@ -13,7 +13,8 @@ override OUT_WIDTH: u32;
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read_write> y: array<Value>;
 
-// Between which two pixels of a line a pixel's centre lies, and how far from the first to the second.
+// Between which two pixels of a line a pixel's centre lies, and how far from the first to the
+// second.
 struct Neighbours {
     first: u32,
     second: u32,

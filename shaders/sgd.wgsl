@@ -1,6 +1,7 @@
 //!include index
 
-// g = gradient + decay p, b = momentum b + g, p -= rate (g + momentum b) or rate b; one invocation a vec4.
+// g = gradient + decay p, b = momentum b + g, p -= rate (g + momentum b) or rate b; one invocation
+// a vec4.
 override LENGTH: u32;
 override MOMENTUM: f32;
 override NESTEROV: bool;

@@ -8,7 +8,8 @@
 // Of the second label, and the share of the first.
 @group(0) @binding(2) var<storage, read> others: array<u32>;
 @group(0) @binding(3) var<storage, read> shares: array<f32>;
-// Of every row: loss, whether the largest logit lies at the label, whether the row counts, whether it is broken.
+// Of every row: loss, whether the largest logit lies at the label, whether the row counts, whether
+// it is broken.
 @group(0) @binding(4) var<storage, read_write> results: array<vec4<f32>>;
 
 @group(0) @binding(0) var<storage, read_write> rows: array<vec4<f32>>;

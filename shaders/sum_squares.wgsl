@@ -1,7 +1,8 @@
 //!include vec1
 //!include tree
 
-// The sum of x^2 over all elements, in two stages: of what each workgroup strides over, then of their sums.
+// The sum of x^2 over all elements, in two stages: of what each workgroup strides over, then of
+// their sums.
 override LENGTH: u32;
 override GROUPS: u32;
 

@@ -13,29 +13,29 @@
 //! integers (the batch's indices, the step, the learning rate) and reads back loss and accuracy.
 //!
 //! The graph is what all devices share. An op says what is computed; a device decides how: it
-//! rewrites the graph by its own table of rules, plans the memory, and makes of every step, once, the
-//! closure or the shaders that do its work.
+//! rewrites the graph by its own table of rules, plans the memory, and makes of every step, once,
+//! the closure or the shaders that do its work.
 //!
 //! # Reading order
 //!
-//! 1. [`ops`]: what an operation is. Read [`ops::batch_norm_infer`] for a small one with everything:
-//!    mathematics, shape rule, gradient rule, CPU and GPU work, naive reference, test cases; then
-//!    [`ops::conv`], the large one. [`ops::map`] has what layers can be composed of.
+//! 1. [`ops`]: what an operation is. Read [`ops::batch_norm_infer`] for a small one with
+//!    everything: mathematics, shape rule, gradient rule, CPU and GPU work, naive reference, test
+//!    cases; then [`ops::conv`], the large one. [`ops::map`] has what layers can be composed of.
 //! 2. [`graph`]: values and nodes; [`mod@grad`] differentiates by adding nodes, [`graph::rewrite`]
 //!    applies rules to them, [`exec::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the
 //!    one matrix kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and
 //!    [`kernels::separable`] are loops around it; [`kernels::simd`] compiles each for every
-//!    instruction set. The shaders are explained in `shaders/README.md`; [`graph::op::dispatch`] is how an
-//!    op describes its launches, [`graph::op::cpu_step`] what it gives a CPU.
-//! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that knows
-//!    wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds. States
-//!    (parameters, moments, statistics, the data set) belong to the plan they were loaded with and
-//!    those loaded beside it ([`exec::Device::load_beside`]): to a model.
+//!    instruction set. The shaders are explained in `shaders/README.md`; [`graph::op::dispatch`] is
+//!    how an op describes its launches, [`graph::op::cpu_step`] what it gives a CPU.
+//! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that
+//!    knows wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds.
+//!    States (parameters, moments, statistics, the data set) belong to the plan they were loaded
+//!    with and those loaded beside it ([`exec::Device::load_beside`]): to a model.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
-//! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the table
-//!    of what it is told, [`train::optimizers`] and [`train::schedules`] are lists of what there is;
-//!    [`train::finetune`] has two stages of it; [`report`] draws what came out.
+//! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the
+//!    table of what it is told, [`train::optimizers`] and [`train::schedules`] are lists of what
+//!    there is; [`train::finetune`] has two stages of it; [`report`] draws what came out.
 //! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]:
 //!    everything that comes from or goes to a disk, a network or a terminal. [`registry`]: lists of
 //!    what goes by a name.
@@ -95,7 +95,8 @@
 //!   after it gets its statistics, and one before it, in the backward pass, its sums
 //!   ([`ops::conv::Output`]). That is a rule of the CPU: on a GPU both stay launches of their own.
 //! - A convolution, and the gradient of its weights, can normalise their input as they read it, in
-//!   the cache ([`ops::conv::Conv::input`]): what a normalisation in training puts out is not stored.
+//!   the cache ([`ops::conv::Conv::input`]): what a normalisation in training puts out is not
+//!   stored.
 //! - In inference the threads share out the images of a batch, not the rows of one step after the
 //!   other: each takes a few images through all steps that treat images by themselves, in its own
 //!   cache. Of a large image alone, each takes bands of rows through the first layers. Both are

@@ -14,6 +14,7 @@ use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{self, Spec};
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::conv::{Conv, Padding};
+use cifar_engine::ops::join::{Concat, Slice};
 use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::matmul::Matmul;
@@ -290,6 +291,22 @@ fn operands_that_do_not_fit_are_named() {
         assert!(told.contains("f32[2, 3]") && told.contains("neither one shape"), "{told}");
     }
     assert_eq!(Binary { function: Function2::Sub }.name(), "sub");
+}
+
+#[test]
+fn tensors_without_elements_are_told() {
+    let mut graph = Graph::new();
+    graph.set_layer("branch");
+    let x = graph.input("x", TensorType::f32([2, 0, 3]));
+    for outcome in [
+        graph.apply1(Concat { axis: 0 }, &[x, x]),
+        graph.apply1(Slice { axis: 0, range: 0..1 }, &[x]),
+        graph.apply1(RELU, &[x]),
+    ] {
+        let told = message(outcome);
+        assert!(told.contains("'branch'") && told.contains("f32[2, 0, 3] has no elements"), "{told}");
+    }
+    assert!(message(graph.state("w", TensorType::f32([0]))).contains("w: f32[0] has no elements"));
 }
 
 #[test]

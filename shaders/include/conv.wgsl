@@ -1,4 +1,5 @@
-// What conv2d and its weight gradient share: the geometry, and B, whose columns are the output channels.
+// What conv2d and its weight gradient share: the geometry, and B, whose columns are the output
+// channels.
 override HEIGHT: u32;
 override WIDTH: u32;
 override CHANNELS: u32;
@@ -11,8 +12,9 @@ override PAD_LEFT: u32;
 
 const B_ALONG_DEPTH = false;
 
-// Indices of four elements, and in A the positions of the pixels they belong to. In front of the borders all these
-// wrap around: huge numbers are outside as well, and a sum that ends up inside has wrapped back.
+// Indices of four elements, and in A the positions of the pixels they belong to. In front of the
+// borders all these wrap around: huge numbers are outside as well, and a sum that ends up inside
+// has wrapped back.
 struct Source {
     at: vec4<u32>,
     y: vec4<u32>,

@@ -1,4 +1,5 @@
-// What depthwise convolution and its gradients share: the geometry, and four neighbouring pixels of one column.
+// What depthwise convolution and its gradients share: the geometry, and four neighbouring pixels of
+// one column.
 override HEIGHT: u32;
 override WIDTH: u32;
 // Values of a pixel.

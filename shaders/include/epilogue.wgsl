@@ -1,7 +1,7 @@
 // What becomes of a finished sum: bias, residual and activation, or the slope of one.
 override BIAS: bool;
-// What the shader's `other` holds: nothing, what is added before the activation, or what the function's slope is one
-// of.
+// What the shader's `other` holds: nothing, what is added before the activation, or what the
+// function's slope is one of.
 override OTHER: u32;
 // Whether the values before the activation are stored, too, in `kept`.
 override KEPT: bool;

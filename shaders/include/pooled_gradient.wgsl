@@ -2,7 +2,8 @@
 override HEIGHT: u32;
 override WIDTH: u32;
 
-// What value `at` of x receives: its window's dy, if it is the first largest and passes the activation.
+// What value `at` of x receives: its window's dy, if it is the first largest and passes the
+// activation.
 fn passed(at: u32, line: Line) -> Value {
     let column = at % COLUMNS;
     let w = at / COLUMNS % WIDTH;

@@ -26,7 +26,8 @@ fn unit(bits: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(bits >> vec4(8u)) * (1.0 / 16777216.0);
 }
 
-// Maps 32 random bits to 0..bound by the high half of their product; for bounds below 65536, so that no part overflows.
+// Maps 32 random bits to 0..bound by the high half of their product; for bounds below 65536, so
+// that no part overflows.
 fn below(bits: u32, bound: u32) -> u32 {
     return ((bits >> 16u) * bound + (((bits & 0xffffu) * bound) >> 16u)) >> 16u;
 }

@@ -1,6 +1,7 @@
-// A matrix of ROWS x COLUMNS values, reduced over its rows in two stages (`Reduction` of src/graph/op/dispatch.rs). First,
-// workgroup (x, y) takes LANES columns of block y, SPAN rows; each invocation one column and every (256 / LANES)th row.
-// Then one workgroup a column merges the BLOCKS partial results.
+// A matrix of ROWS x COLUMNS values, reduced over its rows in two stages (`Reduction` of
+// src/graph/op/dispatch.rs). First, workgroup (x, y) takes LANES columns of block y, SPAN rows;
+// each invocation one column and every (256 / LANES)th row. Then one workgroup a column merges the
+// BLOCKS partial results.
 override ROWS: u32;
 override COLUMNS: u32;
 override LANES: u32;

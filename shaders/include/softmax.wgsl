@@ -1,4 +1,5 @@
-// Rows of logits, LANES invocations (a power of two) to each: those of a row are numbered 256 / LANES apart.
+// Rows of logits, LANES invocations (a power of two) to each: those of a row are numbered 256 /
+// LANES apart.
 override ROWS: u32;
 override CLASSES: u32;
 override LANES: u32;

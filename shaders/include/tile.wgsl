@@ -1,17 +1,19 @@
-// The tiled matrix product Y [ROWS, COLUMNS] = A [ROWS, DEPTH] B [DEPTH, COLUMNS] behind matmul and the
-// convolutions; src/ops/tile.rs chooses the constants, the chapter "The tile product" of README.md explains it.
-// The including shader says where A, B and Y lie in memory:
-//   locate_a(row), locate_b(column)  what it takes to find four rows of A, four columns of B;
-//   fetch_a(source, k)               of A's four rows at depths k..k+4: four vectors along memory, which is along
-//   fetch_b(source, k)               the depth if A_ALONG_DEPTH, else along the rows; likewise of B's columns;
-//   line_of(row)                     index in `y` of the first element of a row.
+// The tiled matrix product Y [ROWS, COLUMNS] = A [ROWS, DEPTH] B [DEPTH, COLUMNS] behind matmul and
+// the convolutions; src/ops/tile.rs chooses the constants, the chapter "The tile product" of
+// README.md explains it. The including shader says where A, B and Y lie in memory: locate_a(row),
+// locate_b(column)  what it takes to find four rows of A, four columns of B; fetch_a(source, k)
+// of A's four rows at depths k..k+4: four vectors along memory, which is along fetch_b(source, k)
+// the depth if A_ALONG_DEPTH, else along the rows; likewise of B's columns; line_of(row)
+// index in `y` of the first element of a row.
 override ROWS: u32;
 override COLUMNS: u32;
 override DEPTH: u32;
-// Whether A's and B's contiguous runs have multiples of four elements, so that whole vectors can be read.
+// Whether A's and B's contiguous runs have multiples of four elements, so that whole vectors can be
+// read.
 override A_VECTORS: bool;
 override B_VECTORS: bool;
-// A workgroup computes so many rows and columns, an invocation 8 rows and 8 columns, or 4 columns if not WIDE.
+// A workgroup computes so many rows and columns, an invocation 8 rows and 8 columns, or 4 columns
+// if not WIDE.
 override TILE_ROWS: u32;
 override TILE_COLUMNS: u32;
 override WIDE: bool;
@@ -19,8 +21,8 @@ override INVOCATIONS: u32;
 // Vectors of workgroup memory: TILE_ROWS * STEP / 4 and TILE_COLUMNS * STEP / 4.
 override LENGTH_A: u32;
 override LENGTH_B: u32;
-// The depth is cut into slices of this length, a multiple of STEP; workgroup z sums slice z % SLICES of product
-// z / SLICES.
+// The depth is cut into slices of this length, a multiple of STEP; workgroup z sums slice z %
+// SLICES of product z / SLICES.
 override SLICE: u32;
 override SLICES: u32;
 
@@ -47,7 +49,8 @@ var<private> number: u32;
 var<workgroup> tile_a: array<vec4<f32>, LENGTH_A>;
 var<workgroup> tile_b: array<vec4<f32>, LENGTH_B>;
 
-// Elements `at` of A where `valid`, else 0. Where A has vectors, the four are one and the first speaks for all.
+// Elements `at` of A where `valid`, else 0. Where A has vectors, the four are one and the first
+// speaks for all.
 fn read_a(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
     var value = vec4<f32>();
     if A_VECTORS {
@@ -74,8 +77,8 @@ fn read_b(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
     return value;
 }
 
-// The tiles are filled in blocks of 4 x 4 elements, numbered with A's first. Neighbours follow each other in
-// memory: along the depth, or across it.
+// The tiles are filled in blocks of 4 x 4 elements, numbered with A's first. Neighbours follow each
+// other in memory: along the depth, or across it.
 struct Place {
     // Which four of the tile's rows or columns.
     quad: u32,
@@ -105,7 +108,8 @@ fn locate(block: u32, row: u32, column: u32) -> Source {
     return locate_b(column + 4u * place_b(block).quad);
 }
 
-// Starts to read a block. Nothing may depend on the values yet: they arrive while the last step is computed.
+// Starts to read a block. Nothing may depend on the values yet: they arrive while the last step is
+// computed.
 fn fetch(block: u32, source: Source, k: u32) -> mat4x4<f32> {
     if block < TILE_ROWS {
         return fetch_a(source, k + 4u * place_a(block).depth);

@@ -1,7 +1,8 @@
 // Sums over the 256 invocations of a workgroup, always in the same order: as a tree.
 var<workgroup> tree: array<Value, 256>;
 
-// Over the invocations whose number leaves the same remainder by `apart`, a power of two. All invocations must call it.
+// Over the invocations whose number leaves the same remainder by `apart`, a power of two. All
+// invocations must call it.
 fn tree_sum(local: u32, value: Value, apart: u32) -> Value {
     // Of an earlier sum, everyone must have read the result.
     workgroupBarrier();

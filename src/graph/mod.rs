@@ -292,10 +292,11 @@ const MOST_ELEMENTS: usize = 1 << 40;
 fn check_size(ty: &TensorType) -> std::result::Result<(), String> {
     // A zero must not hide the others: shape rules multiply some of the dimensions only.
     let len = ty.dims().iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)));
-    match len.is_some_and(|len| len <= MOST_ELEMENTS) {
-        true => Ok(()),
-        false => Err(format!("{ty} is too large (limit {MOST_ELEMENTS} elements); choose smaller sizes")),
+    if len.is_none_or(|len| len > MOST_ELEMENTS) {
+        return Err(format!("{ty} is too large (limit {MOST_ELEMENTS} elements); choose smaller sizes"));
     }
+    // Kernels cut tensors into rows, of which none may be empty.
+    if ty.is_empty() { Err(format!("{ty} has no elements")) } else { Ok(()) }
 }
 
 impl fmt::Display for Graph {

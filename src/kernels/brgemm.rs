@@ -1,7 +1,8 @@
 //! The one matrix kernel: a register tile of C summed over up to three nested indices.
 //!
 //! ```text
-//! C[i][j] (+)= sum over (t, u, v)  A[a + i*a_row + t*a.0 + u*a.1 + v*a.2]  *  B[b + j + t*b.0 + u*b.1 + v*b.2]
+//! C[i][j] (+)= sum over (t, u, v)
+//!     A[a + i*a_row + t*a.0 + u*a.1 + v*a.2]  *  B[b + j + t*b.0 + u*b.1 + v*b.2]
 //! ```
 //!
 //! A matrix product is one such sum (v along K). A convolution's forward pass is two (kernel row,

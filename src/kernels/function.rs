@@ -173,8 +173,8 @@ pub fn beyond_clamp(activation: Activation) -> Activation {
     activation.filter(|function| !matches!(function, Function::Relu | Function::Relu6))
 }
 
-/// Applies an activation to what a kernel has just written. A cut has a loop of its own: it is called
-/// for short rows, where the way through the whole table would take longer than the work.
+/// Applies an activation to what a kernel has just written. A cut has a loop of its own: it is
+/// called for short rows, where the way through the whole table would take longer than the work.
 pub fn activate(isa: Isa, activation: Activation, y: &mut [f32]) {
     match activation {
         None => {}

@@ -1,12 +1,12 @@
-//! The operations: a file each, or a folder for a large one, which holds everything about the op, in
-//! this order: its mathematics, its attributes, the shape rule, the gradient rule, its work on a CPU
-//! ([`cpu_step`]) and on a GPU ([`dispatch`]), the naive `f64` reference that is its specification,
-//! and the cases it is tested with.
+//! The operations: a file each, or a folder for a large one, which holds everything about the op,
+//! in this order: its mathematics, its attributes, the shape rule, the gradient rule, its work on a
+//! CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), the naive `f64` reference that is its
+//! specification, and the cases it is tested with.
 //!
 //! To add an elementwise function: a row of [`crate::kernels::function`] and a case of
 //! `shaders/include/function.wgsl`. To add another op: `ops/foo.rs` and `shaders/foo.wgsl`, the two
-//! lists below, a chapter of the kernel book and an error to be planted into the shader, in the shader
-//! (`//~ foo: TEXT => OTHER TEXT` above a line), both of which tests ask for.
+//! lists below, a chapter of the kernel book and an error to be planted into the shader, in the
+//! shader (`//~ foo: TEXT => OTHER TEXT` above a line), both of which tests ask for.
 
 use std::fmt::{Debug, Display};
 use std::ops::Range;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::case::{Case, Fill};
 use super::super::*;
-use super::{Act, Augment, Augmentation, Value, draw};
+use super::{Act, Augment, Augmentation, Value, changed_images, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
 
@@ -91,10 +91,7 @@ impl Op for Colour {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x, step] = expect(inputs)?;
-        require(x.dims().get(1..) == Some(&[self.size, self.size, 3]), "x must be [N, size, size, 3]")?;
-        require(step == &TensorType::u32([1]), "step must be u32[1]")?;
-        Ok(vec![x.clone()])
+        changed_images(self.size, inputs)
     }
 
     fn alias(&self) -> Alias {

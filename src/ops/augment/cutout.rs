@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::case::{Case, Fill};
 use super::super::*;
-use super::{Act, Augmentation, Value, draw};
+use super::{Act, Augmentation, Value, changed_images, draw};
 use crate::kernels::rng::{self, Stream};
 
 /// Cuts a square out of each image.
@@ -48,10 +48,7 @@ impl Op for Cutout {
     }
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
-        let [x, step] = expect(inputs)?;
-        require(x.dims().get(1..) == Some(&[self.size, self.size, 3]), "x must be [N, size, size, 3]")?;
-        require(step == &TensorType::u32([1]), "step must be u32[1]")?;
-        Ok(vec![x.clone()])
+        changed_images(self.size, inputs)
     }
 
     fn alias(&self) -> Alias {

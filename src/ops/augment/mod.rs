@@ -23,9 +23,10 @@ mod shift;
 
 use std::sync::Arc;
 
-use super::Op;
 use super::case::Case;
+use super::{Inferred, Op, expect, require};
 use crate::kernels::rng::{self, Stream};
+use crate::tensor::TensorType;
 pub use chosen::{Augmentations, forms};
 pub use flip::FLIP;
 pub use pick::{Augment, Batch};
@@ -128,6 +129,14 @@ impl Image {
 fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
     let index = 2 * place as u32 + number % 2 + ((number / 2) << 24);
     rng::draw(seed, Stream::Augment, step, index)
+}
+
+/// The shape rule of [`Act::Change`]: x, in place.
+fn changed_images(size: usize, inputs: &[&TensorType]) -> Inferred {
+    let [x, step] = expect(inputs)?;
+    require(x.dims().get(1..) == Some(&[size, size, 3]), "x must be [N, size, size, 3]")?;
+    require(step == &TensorType::u32([1]), "step must be u32[1]")?;
+    Ok(vec![x.clone()])
 }
 
 /// Test cases of the ops in this folder.

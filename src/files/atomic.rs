@@ -1,17 +1,14 @@
-//! The one place through which every output file is written, whole or not at all, and small text
-//! files are read.
-//!
-//! A run that is killed, or a disk that fills up, leaves the previous checkpoint or curve as it
-//! was; a reader never sees half a file.
+//! Files that are written whole or not at all: a run that is killed, or a disk that fills up, leaves
+//! the previous checkpoint or curve as it was; a reader never sees half a file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::open_plain;
 use crate::console;
 use crate::error::{Error, Result};
 
@@ -45,124 +42,6 @@ pub fn write_atomic(
     written.map_err(|error| Error::file(path, advice(&error)))?;
     console::detail(format_args!("written: {}", path.display()));
     Ok(())
-}
-
-/// Reads a text file, of which no more than `limit` bytes are ever in memory.
-///
-/// # Errors
-/// If it cannot be read, is longer, or is no UTF-8 text.
-pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
-    let path = path.as_ref();
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Error::file(path, unreadable(&error)))?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::file(path, format!("longer than {limit} bytes; this is another kind of file")));
-    }
-    console::detail(format_args!("read: {}", path.display()));
-    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
-}
-
-/// What to say where a file or folder cannot be read.
-pub fn unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "does not exist; check the path".into(),
-        ErrorKind::PermissionDenied => "no permission to read it; change its permissions".into(),
-        ErrorKind::IsADirectory => "is a folder, where a file was expected".into(),
-        _ => format!("cannot be read: {error}"),
-    }
-}
-
-/// Whether there is a plain file by this name.
-///
-/// # Errors
-/// If that cannot be told, as in a folder without permission.
-pub fn is_file(path: &Path) -> Result<bool> {
-    match fs::metadata(path) {
-        Ok(found) => Ok(found.is_file()),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(Error::file(path, unreadable(&error)))
-        }
-        Err(_) => Ok(false),
-    }
-}
-
-/// [`is_file`], where anything else by this name than a file is an error too.
-///
-/// # Errors
-/// As for [`is_file`]; and if there is a folder, a pipe or a link to nothing.
-pub fn is_file_or_nothing(path: &Path) -> Result<bool> {
-    match is_file(path)? {
-        false if fs::symlink_metadata(path).is_ok() => {
-            Err(Error::file(path, "is no plain file, where one was expected; move it away"))
-        }
-        found => Ok(found),
-    }
-}
-
-/// Reads a TOML file, as [`read_text`] does.
-///
-/// # Errors
-/// If it cannot be read, is no TOML, or says something else than a `T`; with the line.
-pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Result<T> {
-    let path = path.as_ref();
-    let text = read_text(path, limit)?;
-    // TOML's own integers are signed. What is larger than they are could be read here, but never be
-    // written again.
-    let parsed = toml::from_str::<toml::Table>(&text).and_then(|_| toml::from_str(&text));
-    parsed.map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        Error::file(path, format!("line {line}: {}", error.message()))
-    })
-}
-
-/// Opens a plain file for reading and writing, and creates it where there is none. A name in a
-/// folder that others can write to may be taken by something else: a link is not followed, the
-/// other end of a pipe not waited for.
-///
-/// # Errors
-/// If it is no plain file, or cannot be opened.
-pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.create(true).truncate(false).read(true).write(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    }
-    let is_plain = |found: fs::Metadata| found.is_file();
-    match options.open(path) {
-        Ok(file) if file.metadata().is_ok_and(is_plain) => Ok(file),
-        Err(error) if fs::symlink_metadata(path).map_or(true, is_plain) => Err(error),
-        _ => {
-            Err(io::Error::other("is a link, a pipe or a folder, where a plain file was expected; delete it"))
-        }
-    }
-}
-
-/// Whether another user could have put `path` where it is: it is not this user's nor the system's,
-/// and lies in a folder that others can write to.
-#[cfg(unix)]
-pub(crate) fn is_foreign(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let own = |found: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
-    let owned = [fs::symlink_metadata(path), fs::metadata(path)].into_iter().flatten().all(own);
-    let shared = fs::metadata(folder_of(path)).is_ok_and(|folder| folder.mode() & 0o022 != 0);
-    shared && !owned
-}
-
-#[cfg(not(unix))]
-pub(crate) fn is_foreign(_path: &Path) -> bool {
-    false
-}
-
-/// Bytes that this user can still write to the disk of a folder, where the system tells.
-pub(crate) fn free_space(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    #[cfg(not(unix))]
-    return Some(folder).and(None);
 }
 
 /// Whether the name stands for something that the system has opened already.
@@ -281,7 +160,7 @@ pub(crate) fn is_still(_file: &File, path: &Path) -> io::Result<bool> {
     Ok(path.exists())
 }
 
-fn folder_of(target: &Path) -> PathBuf {
+pub(super) fn folder_of(target: &Path) -> PathBuf {
     match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
@@ -355,18 +234,6 @@ mod tests {
         assert!(message.contains("out.txt") && message.contains("free some space"), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(entries(folder.path()), 1);
-    }
-
-    #[test]
-    fn text_is_read_up_to_a_limit() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("text");
-        fs::write(&path, "twelve bytes").unwrap();
-        assert_eq!(read_text(&path, 12).unwrap(), "twelve bytes");
-        assert!(read_text(&path, 11).unwrap_err().to_string().contains("longer than 11 bytes"));
-        fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(read_text(&path, 12).unwrap_err().to_string().contains("UTF-8"));
-        assert!(read_text(folder.path(), 12).is_err());
     }
 
     #[test]
