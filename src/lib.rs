@@ -29,7 +29,8 @@
 //!    instruction set. The shaders are explained in `shaders/README.md`; [`graph::op::dispatch`] is
 //!    how an op describes its launches, [`graph::op::cpu_step`] what it gives a CPU.
 //! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that
-//!    knows wgpu. [`exec::rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds.
+//!    knows wgpu. [`exec::rules`] and [`exec::epilogue_rules`] are rules for both,
+//!    [`exec::cpu::rules`] those that a CPU adds.
 //!    States (parameters, moments, statistics, the data set) belong to the plan they were loaded
 //!    with and those loaded beside it ([`exec::Device::load_beside`]): to a model.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.

@@ -14,8 +14,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     here.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
 }
 
-/// The numbers of the lines of comments that are too long, but for errors to be planted, which repeat
-/// lines of code.
+/// The numbers of the lines of comments that are too long, but for errors to be planted, which
+/// repeat lines of code.
 fn too_long(text: &str) -> Vec<usize> {
     let is_comment = |line: &str| line.starts_with("//") && !line.starts_with("//~");
     let lines = text.lines().enumerate();

@@ -5,7 +5,7 @@
 //! beside its training. So any number of models live on one device, and none touches another's.
 
 pub mod cpu;
-mod epilogue_rules;
+pub mod epilogue_rules;
 mod fit;
 pub mod gpu;
 pub mod plan;

@@ -1,5 +1,5 @@
-//! The one place through which every output file is written, whole or not at all ([`write_atomic`]),
-//! and small text files are read.
+//! The one place through which every output file is written, whole or not at all
+//! ([`write_atomic`]), and small text files are read.
 
 mod atomic;
 
