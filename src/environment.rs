@@ -4,7 +4,8 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
 
 /// The value of a variable; none where it is unset or blank.
 pub fn value(name: impl AsRef<OsStr>) -> Option<OsString> {
@@ -47,6 +48,23 @@ pub fn at_fault(refusal: &clap::Error, mut command: Command) -> Option<String> {
         let name = arg.get_env()?;
         value(name).filter(|value| is_at_fault(arg, value)).and(name.to_str()).map(String::from)
     })
+}
+
+/// The variable behind a value that was read well and refused later, by a message that names the
+/// option or the value.
+pub fn behind(message: &str, chosen: &ArgMatches, mut command: Command) -> Option<String> {
+    command.build();
+    let (name, chosen) = chosen.subcommand()?;
+    let command = command.find_subcommand(name)?;
+    let is_behind = |arg: &&Arg| {
+        let is_variable = chosen.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable);
+        let option = arg.get_long().map(|long| format!("--{long} "));
+        let text =
+            arg.get_env().and_then(value).and_then(|text| text.to_str().map(|text| format!("'{text}'")));
+        is_variable && [option, text].into_iter().flatten().any(|part| message.contains(&part))
+    };
+    let arg = command.get_arguments().find(is_behind)?;
+    arg.get_env()?.to_str().map(String::from)
 }
 
 fn is_blank(value: &OsStr) -> bool {

@@ -12,6 +12,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{self, Spec};
+use cifar_engine::nn::compose::average_pool;
 use cifar_engine::ops::add::Add;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::join::{Concat, Slice};
@@ -291,6 +292,42 @@ fn operands_that_do_not_fit_are_named() {
         assert!(told.contains("f32[2, 3]") && told.contains("neither one shape"), "{told}");
     }
     assert_eq!(Binary { function: Function2::Sub }.name(), "sub");
+}
+
+#[test]
+fn an_input_that_is_handed_on_is_none_that_nobody_reads() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([2]));
+    graph.output("y", x);
+    let mut device = cpu();
+    let plan = device.load(&graph).unwrap();
+    assert!(message(device.run(plan)).contains("x: is an input that nothing was written to"));
+    device.write(plan, "x", Data::F32(&[1.0, 2.0])).unwrap();
+    device.run(plan).unwrap();
+    assert_eq!(device.read(plan, "y").unwrap(), [1.0, 2.0]);
+}
+
+#[test]
+fn a_plan_without_steps_that_does_not_fit_is_told() {
+    let mut graph = Graph::new();
+    let state = graph.state("w", TensorType::f32([1 << 39])).unwrap();
+    graph.output("y", state);
+    let told = message(cpu().load(&graph));
+    assert!(told.contains("plan: is a plan that needs") && told.contains("more than is free"), "{told}");
+}
+
+#[test]
+fn windows_outside_of_an_image_are_told() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([1, 4, 4, 2]));
+    for padding in [2, 100, usize::MAX] {
+        let told = message(average_pool(&mut graph, x, 2, 1, Padding::Symmetric(padding)));
+        assert!(told.contains("is not below a kernel of 2"), "{told}");
+    }
+    for stride in [5, 524_288, usize::MAX] {
+        let told = message(average_pool(&mut graph, x, 2, stride, Padding::Same));
+        assert!(told.contains("larger than 4, kernel and size"), "{told}");
+    }
 }
 
 #[test]

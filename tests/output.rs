@@ -108,9 +108,15 @@ fn a_refused_value_of_a_variable_names_the_variable() {
         ("CIFAR_ENGINE_LR", b"\xff"),
         ("CIFAR_ENGINE_TEST_FLIP", b"maybe"),
         ("CIFAR_ENGINE_MODEL", b"resnet"),
+        // What is read well, and refused by its checks.
+        ("CIFAR_ENGINE_LR", b"-3"),
+        ("CIFAR_ENGINE_EPOCHS", b"0"),
+        ("CIFAR_ENGINE_AUGMENT", b"flip,shift=32"),
+        ("CIFAR_ENGINE_ISA", b"sse"),
     ] {
         let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
-        let output = program.arg("train").env(name, OsStr::from_bytes(value)).output().unwrap();
+        let output =
+            program.args(["train", "--data", "shapes"]).env(name, OsStr::from_bytes(value)).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}: {message}");
         assert!(message.ends_with(&format!("The value is that of the variable {name}.\n")), "{message}");

@@ -29,7 +29,7 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
 use crate::environment;
@@ -118,9 +118,9 @@ fn command() -> clap::Command {
 
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
-    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command().try_get_matches().and_then(|chosen| Ok((Cli::from_arg_matches(&chosen)?, chosen)));
     let result = match parsed {
-        Ok(cli) => cli.run(),
+        Ok((cli, chosen)) => cli.run().map_err(|error| (error, chosen)),
         Err(refusal) if refusal.use_stderr() => {
             let _ = refusal.print(); // where that cannot be said, nothing can
             if let Some(variable) = environment::at_fault(&refusal, command()) {
@@ -128,13 +128,17 @@ pub fn main() -> ExitCode {
             }
             return ExitCode::from(2);
         }
-        Err(help) => console::print_help(&help),
+        Err(help) => console::print_help(&help).map_err(|error| (error, ArgMatches::default())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err((error, chosen)) => {
             if !matches!(error, Error::Interrupted | Error::ReaderLeft) {
                 console::note(format_args!("error: {error}"));
+            }
+            let variable = environment::behind(&error.to_string(), &chosen, command());
+            if let Some(variable) = variable.filter(|_| matches!(error, Error::Usage(_))) {
+                console::note(format_args!("The value is that of the variable {variable}."));
             }
             ExitCode::from(error.exit_code())
         }

@@ -28,7 +28,6 @@ pub fn advice(plan: &Plan, share: f64) -> String {
 /// Names the largest step, and the batch that fits.
 pub fn check_memory(plan: &Plan, needed: usize) -> Result<()> {
     let largest = |step: &&Step| step.types.outputs.iter().map(TensorType::bytes).max();
-    let Some(step) = plan.steps.iter().max_by_key(largest) else { return Ok(()) };
     // What the system would promise but not have, and what it refuses outright.
     let free = memory::available().unwrap_or(usize::MAX).min(granted(needed));
     if needed <= free {
@@ -36,9 +35,14 @@ pub fn check_memory(plan: &Plan, needed: usize) -> Result<()> {
     }
     let share = free as f64 / needed as f64;
     let (needed, advice) = (size(needed), if free > 0 { advice(plan, share) } else { String::new() });
-    let problem =
-        format!("is the largest step of a plan that needs {needed} of memory, more than is free{advice}");
-    Err(Error::op(format!("{} '{}'", step.op.name(), step.layer), problem))
+    let problem = format!("a plan that needs {needed} of memory, more than is free{advice}");
+    Err(match plan.steps.iter().max_by_key(largest) {
+        None => Error::op("plan", format!("is {problem}")),
+        Some(step) => {
+            let name = format!("{} '{}'", step.op.name(), step.layer);
+            Error::op(name, format!("is the largest step of {problem}"))
+        }
+    })
 }
 
 /// As much of so many bytes as the system grants, to within a half.

@@ -40,7 +40,7 @@ pub struct Loaded<P> {
     /// `states`.
     reads: Vec<usize>,
     updates: Vec<usize>,
-    /// Which inputs have ever been written, or need not be because no step reads them.
+    /// Which inputs have ever been written, or need not be because nobody reads them.
     written: Vec<bool>,
     /// The version of the states that the constants were computed from; 0 before the first run.
     constants_of: u64,
@@ -177,7 +177,9 @@ impl<P> Loaded<P> {
                 reads.push(number);
             }
         }
-        let must_be = |port: &Port| matches!(port.place, Place::Slot(_)) && plan.reads(port.place);
+        let is_output = |place: Place| plan.outputs.iter().any(|output| output.place == place);
+        let is_read = |place: Place| plan.reads(place) || is_output(place);
+        let must_be = |port: &Port| matches!(port.place, Place::Slot(_)) && is_read(port.place);
         let written = plan.inputs.iter().map(|port| !must_be(port)).collect();
         Loaded { plan, states, own, owner, reads, updates, written, constants_of: 0 }
     }

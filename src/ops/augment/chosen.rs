@@ -1,6 +1,6 @@
 //! Which augmentations a training has, as `--augment` and files write them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -115,12 +115,18 @@ impl FromStr for Augmentations {
 
     /// `none`, or a list such as `flip,shift=4`.
     fn from_str(text: &str) -> Result<Self> {
-        let mut chosen = Augmentations::default();
+        let (mut chosen, mut told) = (Augmentations::default(), BTreeSet::new());
         for part in text.split(',').filter(|_| text != "none") {
             let read = |known: &'static Augmentation| Some((known, known.read(part)?));
             let found = AUGMENTATIONS.iter().find_map(read);
             let (augmentation, value) =
                 found.ok_or_else(|| Error::Usage(format!("augmentation '{part}': write {}", forms())))?;
+            if !told.insert(augmentation.name) {
+                return Err(Error::Usage(format!(
+                    "augmentation '{part}': {} is told twice",
+                    augmentation.name
+                )));
+            }
             chosen = chosen.with(augmentation, value);
         }
         Ok(chosen)
@@ -237,6 +243,14 @@ mod tests {
             assert!(chosen.check(33, false).is_ok());
             let error = chosen.check(32, false).unwrap_err().to_string();
             assert!(error.contains(&chosen.to_string()) && error.contains("32 pixels"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_is_told_once() {
+        for text in ["shift=4,shift=5", "flip=alternate,flip", "flip,flip", "mixup=0.1,shift=2,mixup=0.1"] {
+            let error = text.parse::<Augmentations>().unwrap_err().to_string();
+            assert!(error.contains("is told twice"), "{error}");
         }
     }
 

@@ -61,20 +61,23 @@ impl Padding {
         stride: usize,
     ) -> std::result::Result<(usize, usize), String> {
         require(stride > 0 && kernel > 0 && size > 0, "sizes, kernel and stride must be positive")?;
-        match self {
-            Padding::Same => {
-                let out = size.div_ceil(stride);
-                Ok((out, ((out - 1) * stride + kernel).saturating_sub(size) / 2))
-            }
-            Padding::Symmetric(pad) => {
-                require(
-                    kernel <= size + 2 * pad,
-                    format_args!("a kernel of {kernel} does not fit a size of {size}"),
-                )?;
-                Ok(((size + 2 * pad - kernel) / stride + 1, pad))
-            }
-            Padding::Exact { size, before } => Ok((size[dimension], before[dimension])),
+        if let Padding::Exact { size, before } = self {
+            return Ok((size[dimension], before[dimension]));
         }
+        // One window is what every larger stride leaves, too.
+        let most = size.max(kernel);
+        require(stride <= most, format_args!("a stride of {stride} is larger than {most}, kernel and size"))?;
+        let Padding::Symmetric(pad) = self else {
+            let out = size.div_ceil(stride);
+            return Ok((out, ((out - 1) * stride + kernel).saturating_sub(size) / 2));
+        };
+        // Every window meets x.
+        require(pad < kernel, format_args!("a padding of {pad} is not below a kernel of {kernel}"))?;
+        require(
+            kernel <= size + 2 * pad,
+            format_args!("a kernel of {kernel} does not fit a size of {size}"),
+        )?;
+        Ok(((size + 2 * pad - kernel) / stride + 1, pad))
     }
 }
 
