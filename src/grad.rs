@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::ops::add::Add;
+use crate::ops::map::add::Add;
 
 /// Adds the nodes that compute the gradients of `sum over (y, dy) of <y, dy>` with respect to
 /// `wanted`, and returns them in that order. `seeds` pairs outputs y with the gradients dy that

@@ -18,9 +18,10 @@
 //!
 //! # Reading order
 //!
-//! 1. [`ops`]: what an operation is. Read [`ops::batch_norm_infer`] for a small one with
-//!    everything: mathematics, shape rule, gradient rule, CPU and GPU work, naive reference, test
-//!    cases; then [`ops::conv`], the large one. [`ops::map`] has what layers can be composed of.
+//! 1. [`ops`]: what an operation is. Read [`ops::norm::batch_norm_infer`] for a small one with
+//!    everything: mathematics, shape rule, gradient rule, CPU and GPU work, naive reference; then
+//!    [`ops::conv`], the large one. [`ops::map`] has what layers can be composed of. The cases that
+//!    ops are tested with are in [`selftest`], which the engine does without.
 //! 2. [`graph`]: values and nodes; [`mod@grad`] differentiates by adding nodes, [`graph::rewrite`]
 //!    applies rules to them, [`exec::plan`] gives every value its memory.
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the
@@ -53,6 +54,7 @@
 //! models       the models, and weights from elsewhere
 //! nn           layers
 //! registry     lists of things with a name
+//! selftest     cases that ops are tested with
 //! exec         devices: rules, plans, runs
 //! grad         differentiation
 //! ops          what can be computed
@@ -129,6 +131,7 @@ pub mod nn;
 pub mod ops;
 pub mod registry;
 pub mod report;
+pub mod selftest;
 pub mod tensor;
 pub mod text;
 pub mod train;

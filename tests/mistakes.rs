@@ -13,14 +13,14 @@ use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{self, Spec};
 use cifar_engine::nn::compose::average_pool;
-use cifar_engine::ops::add::Add;
 use cifar_engine::ops::conv::{Conv, Padding};
-use cifar_engine::ops::join::{Concat, Slice};
+use cifar_engine::ops::linear::matmul::Matmul;
+use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::unary::Unary;
-use cifar_engine::ops::matmul::Matmul;
-use cifar_engine::ops::max_pool::MaxPool;
-use cifar_engine::ops::moving_average::MovingAverage;
+use cifar_engine::ops::movement::join::{Concat, Slice};
+use cifar_engine::ops::optim::moving_average::MovingAverage;
+use cifar_engine::ops::pool::max_pool::MaxPool;
 use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::bare_spec;
@@ -275,7 +275,7 @@ fn an_instruction_set_that_is_not_there_is_told() {
 fn integers_are_not_read_as_numbers() {
     let mut graph = Graph::new();
     let state = graph.state("labels", TensorType::u32([3])).unwrap();
-    let copy = graph.apply1(cifar_engine::ops::copy::Copy, &[state]).unwrap();
+    let copy = graph.apply1(cifar_engine::ops::movement::copy::Copy, &[state]).unwrap();
     graph.update(state, copy).unwrap();
     let mut device = cpu();
     let plan = device.load(&graph).unwrap();

@@ -7,25 +7,27 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cifar_engine::error::Result;
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::probe::{distance, graph_of, run_case};
 use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::ops::add::Add;
-use cifar_engine::ops::case::{Case, Fill};
-use cifar_engine::ops::cpu_step::{CpuStep, CpuTarget};
+use cifar_engine::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget};
 use cifar_engine::ops::dispatch::Dispatches;
+use cifar_engine::ops::linear::matmul::Matmul;
+use cifar_engine::ops::linear::sum_rows::SumRows;
+use cifar_engine::ops::linear::tile::{TILES, Tile, Tiling};
+use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::unary::Unary;
-use cifar_engine::ops::matmul::Matmul;
-use cifar_engine::ops::tile::{TILES, Tile, Tiling};
-use cifar_engine::ops::{self, Function, Gradients, Op, Types};
-use cifar_engine::tensor::TensorType;
+use cifar_engine::ops::{Axis, Function, Gradients, Op, Types};
+use cifar_engine::selftest::case::{Case, Fill};
+use cifar_engine::selftest::cases;
+use cifar_engine::selftest::probe::{distance, graph_of, run_case};
+use cifar_engine::tensor::{DType, TensorType};
 use common::gpu::{self, Altered, corrupted};
 use common::{Values, evaluate};
 
@@ -36,15 +38,38 @@ const GPU_TOLERANCE: f64 = 2e-5;
 /// Central differences in f64 with a step of 1e-5.
 const GRADIENT_TOLERANCE: f64 = 1e-6;
 
+/// What bands of rows are computed for.
+const BANDS: CpuTarget = CpuTarget { isa: Isa::Portable, threads: 2 };
+
 /// The cases under test.
 fn cases() -> Vec<Case> {
     let wanted = std::env::var("CIFAR_ENGINE_OP");
     let chosen = |case: &Case| wanted.as_ref().map_or(true, |name| name == case.op.name());
-    let cases: Vec<Case> = ops::cases().into_iter().filter(chosen).collect();
-    let names: BTreeSet<&str> = cases.iter().map(|case| case.op.name()).collect();
-    let expected = if wanted.is_ok() { 1 } else { 27 };
-    assert!(names.len() >= expected, "ops without cases; there are only {names:?}");
-    cases
+    cases::all().into_iter().filter(chosen).collect()
+}
+
+/// The types that implement [`Op`] in a folder, by the text of its files.
+fn implementors(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names = |path: PathBuf| {
+        if path.is_dir() {
+            return implementors(&path);
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let name = |line: &str| Some(line.strip_prefix("impl Op for ")?.strip_suffix(" {")?.to_string());
+        text.lines().filter_map(name).collect()
+    };
+    entries.flat_map(names).collect()
+}
+
+#[test]
+fn every_op_has_cases() {
+    // A view of its input: there is nothing to run.
+    let view = "Reshape".to_string();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
+    let name = |case: Case| format!("{:?}", case.op).split([' ', '(']).next().unwrap().to_string();
+    let with_cases: BTreeSet<String> = cases::all().into_iter().map(name).chain([view]).collect();
+    assert_eq!(with_cases, implementors(&folder));
 }
 
 fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<Vec<f64>> {
@@ -188,7 +213,7 @@ fn is_noticed(gpu: &mut dyn Device, name: &str, from: &'static str, to: &'static
     let has_it = |case: &Case| {
         case.op.gpu(&case.types()).list.iter().any(|dispatch| dispatch.shader.text().contains(from))
     };
-    let cases = ops::cases().into_iter().filter(|case| case.op.name() == name && has_it(case));
+    let cases = cases::all().into_iter().filter(|case| case.op.name() == name && has_it(case));
     cases.into_iter().any(|case| {
         let case = Case { op: corrupted(case.op.clone(), from, to), ..case };
         check_gpu(gpu, &case).is_err_and(|error| error.contains("off by"))
@@ -213,6 +238,60 @@ fn the_check_notices_a_corrupted_shader() {
         planted.iter().filter(is_missed).map(|error| format!("{}, {}: {}", error.file, error.op, error.to));
     let missed: Vec<String> = missed.collect();
     assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+/// The op's first output for these inputs.
+fn output(op: &dyn Op, types: &Types, inputs: &[&[f32]]) -> Vec<f32> {
+    let work = op.cpu(types, BANDS);
+    let mut y = vec![f32::NAN; types.outputs[0].len()];
+    let mut scratch = vec![f32::NAN; work.scratch];
+    let mut args = CpuArgs {
+        inputs: std::array::from_fn(|i| inputs.get(i).copied().unwrap_or_default()),
+        outputs: Default::default(),
+        packed: &[],
+        scratch: &mut scratch,
+    };
+    args.outputs[0] = &mut y;
+    (work.run)(&mut args);
+    y
+}
+
+/// Of a case with its batch cut down to one image: every band of one, two or three rows has the
+/// bits of the whole; `None` if the op has no bands.
+fn check_rows(case: &Case) -> Option<()> {
+    let mut inputs: Vec<TensorType> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
+    let dims = inputs[0].dims().to_vec();
+    inputs[0] = TensorType { shape: [1, dims[1], dims[2], dims[3]].into(), dtype: DType::F32 };
+    let outputs = case.op.output_types(&inputs.iter().collect::<Vec<_>>()).ok()?;
+    let types = Types { inputs, outputs };
+    let own = |(i, ty): (usize, &TensorType)| {
+        case.values(i)[..ty.len()].iter().map(|value| *value as f32).collect()
+    };
+    let values: Vec<Vec<f32>> = types.inputs.iter().enumerate().map(own).collect();
+    let mut slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+    case.op.tile(&types, Axis::Rows, 0..1)?;
+    let whole = output(&*case.op, &types, &slices);
+    let height = types.outputs[0].dims()[1];
+    let (in_row, out_row) = (types.inputs[0].len() / dims[1], whole.len() / height);
+    for (first, count) in (0..height).flat_map(|first| [(first, 1), (first, 2), (first, 3)]) {
+        let rows = first..(first + count).min(height);
+        let expected = &whole[rows.start * out_row..rows.end * out_row];
+        let tile = case.op.tile(&types, Axis::Rows, rows.clone())?;
+        slices[0] = &values[0][tile.input.start * in_row..tile.input.end * in_row];
+        let found = output(&*tile.op, &tile.types, &slices);
+        assert!(found == expected, "rows {rows:?} of {:?} {types:?}", case.op);
+    }
+    Some(())
+}
+
+#[test]
+fn a_band_of_rows_has_the_bits_of_the_whole() {
+    for name in ["conv2d", "grouped_conv2d", "separable_conv2d"] {
+        let splits = |case: &Case| case.op.cpu(&case.types(), BANDS).splits;
+        let cases = cases::all().into_iter().filter(|case| case.op.name() == name && splits(case));
+        let checked = cases.filter_map(|case| check_rows(&case)).count();
+        assert!(checked >= 10, "{name}: {checked} cases have bands");
+    }
 }
 
 /// Puts the op between two additions, so that its inputs are computed and the gradient that reaches
@@ -346,7 +425,7 @@ fn differentiate_refuses_what_it_cannot_do() {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([4, 3]));
     let other = graph.input("other", TensorType::f32([2]));
-    let y = graph.apply1(ops::sum_rows::SumRows, &[x]).unwrap();
+    let y = graph.apply1(SumRows, &[x]).unwrap();
     let seed = graph.input("seed", TensorType::f32([3]));
     let error = |result: Result<Vec<Value>>| result.unwrap_err().to_string();
     assert!(error(differentiate(&mut graph, &[(y, seed)], &[x])).contains("has no gradient"));

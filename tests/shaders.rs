@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cifar_engine::ops;
-use cifar_engine::ops::case::Case;
 use cifar_engine::ops::dispatch::{Dispatch, Dispatches, INCLUDE, INCLUDES, MAX_BINDINGS, Operand};
+use cifar_engine::selftest::case::Case;
+use cifar_engine::selftest::cases;
 use naga::back::pipeline_constants::process_overrides;
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -128,7 +128,7 @@ fn works() -> Vec<(Case, Dispatches)> {
         (case, work)
     };
     // What only a CPU's rules make has no shader.
-    ops::cases().into_iter().map(work).filter(|(_, work)| !work.list.is_empty()).collect()
+    cases::all().into_iter().map(work).filter(|(_, work)| !work.list.is_empty()).collect()
 }
 
 #[test]

@@ -27,7 +27,7 @@ use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::Op;
 use cifar_engine::ops::conv::{Conv, Output};
-use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
 use cifar_engine::train::plans;

@@ -1,5 +1,5 @@
 // The tiled matrix product Y [ROWS, COLUMNS] = A [ROWS, DEPTH] B [DEPTH, COLUMNS] behind matmul and
-// the convolutions; src/ops/tile.rs chooses the constants, the chapter "The tile product" of
+// the convolutions; src/ops/linear/tile.rs chooses the constants, the chapter "The tile product" of
 // README.md explains it. The including shader says where A, B and Y lie in memory: locate_a(row),
 // locate_b(column)  what it takes to find four rows of A, four columns of B; fetch_a(source, k)
 // of A's four rows at depths k..k+4: four vectors along memory, which is along fetch_b(source, k)

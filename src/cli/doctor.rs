@@ -10,11 +10,11 @@ use crate::console;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::exec::probe::{distance, run_case};
 use crate::files::free_space;
 use crate::memory;
-use crate::ops;
-use crate::ops::case::Case;
+use crate::selftest::case::Case;
+use crate::selftest::cases;
+use crate::selftest::probe::{distance, run_case};
 use crate::text::{bytes, counted};
 
 #[derive(Args)]
@@ -50,7 +50,7 @@ impl Doctor {
             console::print(format_args!("driver:   {driver}"))?;
         }
         let mut ops: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
-        for case in ops::cases().into_iter().filter(|case| !is_gpu || case.has_shaders()) {
+        for case in cases::all().into_iter().filter(|case| !is_gpu || case.has_shaders()) {
             ops.entry(case.op.name()).or_default().push(case);
         }
         console::print("")?;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Node, Value};
-use crate::ops::add::Add;
-use crate::ops::batch_norm::BatchNorm;
-use crate::ops::batch_norm_grad::BatchNormGrad;
-use crate::ops::batch_norm_infer::BatchNormInfer;
+use crate::ops::conv::separable_conv2d::SeparableConv2d;
 use crate::ops::conv::{Conv, Output, Pass};
+use crate::ops::map::add::Add;
 use crate::ops::map::unary::{Unary, UnaryGrad};
-use crate::ops::separable_conv2d::SeparableConv2d;
+use crate::ops::norm::batch_norm::BatchNorm;
+use crate::ops::norm::batch_norm_grad::BatchNormGrad;
+use crate::ops::norm::batch_norm_infer::BatchNormInfer;
 use crate::ops::{Function, Op};
 
 /// An activation joins what computes its input, if nothing else reads that.

@@ -10,7 +10,6 @@ mod fit;
 pub mod gpu;
 pub mod plan;
 mod plans;
-pub mod probe;
 pub mod rules;
 
 pub use plans::PlanId;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, Source, Value};
-use crate::ops::copy::Copy;
+use crate::ops::movement::copy::Copy;
 use crate::ops::{Alias, Op, Types};
 use crate::tensor::TensorType;
 

@@ -8,18 +8,18 @@ use crate::error::Result;
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::function::{Of, beyond_clamp};
-use crate::ops::batch_norm::BatchNorm;
-use crate::ops::batch_norm_grad::BatchNormGrad;
-use crate::ops::batch_norm_infer::BatchNormInfer;
-use crate::ops::batch_norm_max_pool::{BatchNormMaxPool, POOL};
-use crate::ops::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
-use crate::ops::constant::Constant;
 use crate::ops::conv::{Conv, Output};
-use crate::ops::fold_batch_norm::FoldBatchNorm;
+use crate::ops::linear::sum_rows::SumRows;
 use crate::ops::map::unary::UnaryGrad;
-use crate::ops::max_pool_grad::MaxPoolGrad;
-use crate::ops::moments::Moments;
-use crate::ops::sum_rows::SumRows;
+use crate::ops::movement::constant::Constant;
+use crate::ops::norm::batch_norm::BatchNorm;
+use crate::ops::norm::batch_norm_grad::BatchNormGrad;
+use crate::ops::norm::batch_norm_infer::BatchNormInfer;
+use crate::ops::norm::batch_norm_max_pool::{BatchNormMaxPool, POOL};
+use crate::ops::norm::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
+use crate::ops::norm::fold_batch_norm::FoldBatchNorm;
+use crate::ops::norm::moments::Moments;
+use crate::ops::pool::max_pool_grad::MaxPoolGrad;
 
 /// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of
 /// which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.

@@ -10,7 +10,7 @@ use crate::graph::Value;
 use crate::nn::Builder;
 use crate::nn::init::Init;
 use crate::ops::conv::Padding;
-use crate::ops::max_pool::MaxPool;
+use crate::ops::pool::max_pool::MaxPool;
 
 /// The model. Its units are the stem, eight blocks, the pooling being in the last one's, and the
 /// classifier.

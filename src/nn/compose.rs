@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::constant::Constant;
 use crate::ops::conv::{Conv, Padding};
 use crate::ops::cpu_step::MAX_INPUTS;
-use crate::ops::join::{Concat, Slice};
+use crate::ops::movement::constant::Constant;
+use crate::ops::movement::join::{Concat, Slice};
 
 /// Means over square windows of x `[N, H, W, C]`, which may overlap each other and the borders: a
 /// depthwise convolution whose weights are all the same. What lies outside counts as 0.

@@ -1,12 +1,14 @@
-//! The operations: a file each, or a folder for a large one, which holds everything about the op,
-//! in this order: its mathematics, its attributes, the shape rule, the gradient rule, its work on a
-//! CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), the naive `f64` reference that is its
-//! specification, and the cases it is tested with.
+//! The operations, in folders by family: a file each, or a folder for a large one, which holds
+//! everything about the op, in this order: its mathematics, its attributes, the shape rule, the
+//! gradient rule, its work on a CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), and the naive `f64`
+//! reference that is its specification. The cases it is tested with are in
+//! [`crate::selftest::cases`].
 //!
 //! To add an elementwise function: a row of [`crate::kernels::function`] and a case of
-//! `shaders/include/function.wgsl`. To add another op: `ops/foo.rs` and `shaders/foo.wgsl`, the two
-//! lists below, a chapter of the kernel book and an error to be planted into the shader, in the
-//! shader (`//~ foo: TEXT => OTHER TEXT` above a line), both of which tests ask for.
+//! `shaders/include/function.wgsl`. To add another op: `ops/FAMILY/foo.rs` and `shaders/foo.wgsl`,
+//! a line in the family's list of files, cases and their line in [`crate::selftest::cases`], a
+//! chapter of the kernel book and an error to be planted into the shader, in the shader (`//~ foo:
+//! TEXT => OTHER TEXT` above a line): tests ask for all of them.
 
 use std::fmt::{Debug, Display};
 use std::ops::Range;
@@ -22,84 +24,17 @@ use dispatch::{
     Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
     width,
 };
-use tile::{TiledProduct, Tiling};
+use linear::tile::{TiledProduct, Tiling};
 
-pub mod adam;
-pub mod add;
 pub mod augment;
-pub mod batch_norm;
-pub mod batch_norm_grad;
-pub mod batch_norm_infer;
-pub mod batch_norm_max_pool;
-pub mod batch_norm_max_pool_grad;
-pub mod case;
-pub mod clip;
-pub mod constant;
 pub mod conv;
-pub mod copy;
-pub mod dropout;
-pub mod fold_batch_norm;
-pub mod global_average_pool;
-pub mod global_average_pool_grad;
-pub mod join;
+pub mod linear;
+pub mod loss;
 pub mod map;
-pub mod matmul;
-pub mod max_pool;
-pub mod max_pool_grad;
-pub mod moments;
-pub mod moving_average;
-pub mod reshape;
-pub mod resize;
-pub mod separable_conv2d;
-pub mod sgd;
-pub mod softmax_cross_entropy;
-pub mod softmax_cross_entropy_grad;
-pub mod sum_rows;
-pub mod sum_squares;
-pub mod tile;
-
-/// The test cases of every op.
-pub fn cases() -> Vec<case::Case> {
-    [
-        adam::cases,
-        add::cases,
-        augment::cases,
-        batch_norm::cases,
-        batch_norm_grad::cases,
-        batch_norm_infer::cases,
-        batch_norm_max_pool::cases,
-        batch_norm_max_pool_grad::cases,
-        clip::cases,
-        conv::cases,
-        constant::cases,
-        copy::cases,
-        dropout::cases,
-        fold_batch_norm::cases,
-        global_average_pool::cases,
-        global_average_pool_grad::cases,
-        join::cases,
-        map::binary::cases,
-        map::expand::cases,
-        map::reduce::cases,
-        map::scale::cases,
-        map::unary::cases,
-        matmul::cases,
-        max_pool::cases,
-        max_pool_grad::cases,
-        moments::cases,
-        moving_average::cases,
-        resize::cases,
-        separable_conv2d::cases,
-        sgd::cases,
-        softmax_cross_entropy::cases,
-        softmax_cross_entropy_grad::cases,
-        sum_rows::cases,
-        sum_squares::cases,
-    ]
-    .iter()
-    .flat_map(|cases| cases())
-    .collect()
-}
+pub mod movement;
+pub mod norm;
+pub mod optim;
+pub mod pool;
 
 /// The types of an op's inputs, if there are exactly `N`, all of numbers.
 pub(crate) fn floats<'a, const N: usize>(

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ops::softmax_cross_entropy::first_largest;
+use crate::ops::loss::softmax_cross_entropy::first_largest;
 
 /// A picture with its label and what was predicted for it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use super::score::best_epoch;
 use super::settings::Settings;
 use crate::data::Images;
 use crate::ops::augment::FLIP;
-use crate::ops::softmax_cross_entropy::first_largest;
+use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::report::EpochMetrics;
 
 /// What is kept of the training images to judge by.

@@ -10,7 +10,7 @@ use crate::exec::{Device, PlanId};
 use crate::models::pretrained::{Attributes, Pretrained};
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
-use crate::ops::softmax_cross_entropy::first_largest;
+use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::text::counted;
 use crate::weights::{self, WeightsFile};
 

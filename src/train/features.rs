@@ -14,7 +14,7 @@ use crate::files::{advice, open_plain};
 use crate::memory;
 use crate::models::Spec;
 use crate::ops::augment::Augment;
-use crate::ops::softmax_cross_entropy::IGNORE;
+use crate::ops::loss::softmax_cross_entropy::IGNORE;
 use crate::tensor::Shape;
 
 /// Pictures a step of the computation.

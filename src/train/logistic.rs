@@ -15,7 +15,7 @@ use super::features::Features;
 use super::plans::{self, Totals};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
-use crate::ops::softmax_cross_entropy::IGNORE;
+use crate::ops::loss::softmax_cross_entropy::IGNORE;
 
 /// Penalties to choose from, for a single picture; more of them outweigh it. The strongest comes
 /// first: the way to each is short from the one before.

@@ -15,9 +15,9 @@ use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
 use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
 use crate::ops::augment::{Augment, Augmentations, Batch};
-use crate::ops::matmul::Matmul;
-use crate::ops::resize::Resize;
-use crate::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::ops::linear::matmul::Matmul;
+use crate::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::ops::pool::resize::Resize;
 use crate::tensor::{Shape, TensorType};
 
 /// What a device is to run, with what belongs to its model.

@@ -4,10 +4,10 @@
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
-use crate::ops::add::Add;
-use crate::ops::clip::Clip;
-use crate::ops::moving_average::MovingAverage;
-use crate::ops::sum_squares::SumSquares;
+use crate::ops::map::add::Add;
+use crate::ops::optim::clip::Clip;
+use crate::ops::optim::moving_average::MovingAverage;
+use crate::ops::optim::sum_squares::SumSquares;
 use crate::tensor::TensorType;
 
 /// Scales the gradients such that their norm, all together, is at most `limit`; returns the scaled

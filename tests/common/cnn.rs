@@ -7,7 +7,7 @@ use cifar_engine::models::Training;
 use cifar_engine::models::cnn::{self, sized_cnn};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::augment::Augment;
-use cifar_engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::optimizers::Optimizer;
 

@@ -2,14 +2,14 @@
 //! row, so that f32 and f64 agree exactly and a ReLU never cuts differently.
 
 use cifar_engine::graph::{Graph, Value};
-use cifar_engine::ops::add::Add;
-use cifar_engine::ops::copy::Copy;
+use cifar_engine::ops::linear::matmul::Matmul;
+use cifar_engine::ops::linear::sum_rows::SumRows;
+use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
-use cifar_engine::ops::matmul::Matmul;
-use cifar_engine::ops::moving_average::MovingAverage;
-use cifar_engine::ops::reshape::Reshape;
-use cifar_engine::ops::sgd::Sgd;
-use cifar_engine::ops::sum_rows::SumRows;
+use cifar_engine::ops::movement::copy::Copy;
+use cifar_engine::ops::movement::reshape::Reshape;
+use cifar_engine::ops::optim::moving_average::MovingAverage;
+use cifar_engine::ops::optim::sgd::Sgd;
 use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::{Shape, TensorType};
 use proptest::collection::vec;

@@ -10,13 +10,13 @@ use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
 use crate::kernels::function::beyond_clamp;
 use crate::ops::Op;
-use crate::ops::add::Add;
-use crate::ops::batch_norm_grad::BatchNormGrad;
-use crate::ops::batch_norm_infer::{BatchNormInfer, Normalise};
+use crate::ops::conv::separable_conv2d::SeparableConv2d;
 use crate::ops::conv::{Conv, Output, Pass};
+use crate::ops::map::add::Add;
 use crate::ops::map::unary::Unary;
-use crate::ops::moments::Moments;
-use crate::ops::separable_conv2d::SeparableConv2d;
+use crate::ops::norm::batch_norm_grad::BatchNormGrad;
+use crate::ops::norm::batch_norm_infer::{BatchNormInfer, Normalise};
+use crate::ops::norm::moments::Moments;
 
 /// The rules of a CPU.
 pub const RULES: &[&Rule] = &[

@@ -191,14 +191,10 @@ mod tests {
     use crate::graph::Graph;
     use crate::graph::rewrite::rewrite;
     use crate::kernels::simd::Isa;
-    use crate::ops::case::Case;
+    use crate::ops::Function;
     use crate::ops::conv::{Conv, Padding};
-    use crate::ops::cpu_step::CpuArgs;
     use crate::ops::map::unary::Unary;
-    use crate::ops::{self, Function, Op, Types};
-    use crate::tensor::{DType, TensorType};
-
-    const TARGET: CpuTarget = CpuTarget { isa: Isa::Portable, threads: 2 };
+    use crate::tensor::TensorType;
 
     #[test]
     fn tiles_fit_the_caches_and_come_out_even() {
@@ -208,60 +204,6 @@ mod tests {
         assert_eq!(images_of_a_tile(64, 1, 2), Some(8), "eight tiles, so that two workers end together");
         assert_eq!(images_of_a_tile(12, 9 * mib, 3), Some(1), "larger than the caches, but alone");
         assert_eq!(images_of_a_tile(12, 1, 5), None, "some workers would have two tiles, others three");
-    }
-
-    /// The op's first output for these inputs.
-    fn output(op: &dyn Op, types: &Types, inputs: &[&[f32]]) -> Vec<f32> {
-        let work = op.cpu(types, TARGET);
-        let mut y = vec![f32::NAN; types.outputs[0].len()];
-        let mut scratch = vec![f32::NAN; work.scratch];
-        let mut args = CpuArgs {
-            inputs: std::array::from_fn(|i| inputs.get(i).copied().unwrap_or_default()),
-            outputs: Default::default(),
-            packed: &[],
-            scratch: &mut scratch,
-        };
-        args.outputs[0] = &mut y;
-        (work.run)(&mut args);
-        y
-    }
-
-    /// Of a case with its batch cut down to one image: every band of one, two or three rows has the
-    /// bits of the whole; `None` if the op has no bands.
-    fn check_rows(case: &Case) -> Option<()> {
-        let mut inputs: Vec<TensorType> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
-        let dims = inputs[0].dims().to_vec();
-        inputs[0] = TensorType { shape: [1, dims[1], dims[2], dims[3]].into(), dtype: DType::F32 };
-        let outputs = case.op.output_types(&inputs.iter().collect::<Vec<_>>()).ok()?;
-        let types = Types { inputs, outputs };
-        let own = |(i, ty): (usize, &TensorType)| {
-            case.values(i)[..ty.len()].iter().map(|value| *value as f32).collect()
-        };
-        let values: Vec<Vec<f32>> = types.inputs.iter().enumerate().map(own).collect();
-        let mut slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-        case.op.tile(&types, Axis::Rows, 0..1)?;
-        let whole = output(&*case.op, &types, &slices);
-        let height = types.outputs[0].dims()[1];
-        let (in_row, out_row) = (types.inputs[0].len() / dims[1], whole.len() / height);
-        for (first, count) in (0..height).flat_map(|first| [(first, 1), (first, 2), (first, 3)]) {
-            let rows = first..(first + count).min(height);
-            let expected = &whole[rows.start * out_row..rows.end * out_row];
-            let tile = case.op.tile(&types, Axis::Rows, rows.clone())?;
-            slices[0] = &values[0][tile.input.start * in_row..tile.input.end * in_row];
-            let found = output(&*tile.op, &tile.types, &slices);
-            assert!(found == expected, "rows {rows:?} of {:?} {types:?}", case.op);
-        }
-        Some(())
-    }
-
-    #[test]
-    fn a_band_has_the_bits_of_the_whole() {
-        for name in ["conv2d", "grouped_conv2d", "separable_conv2d"] {
-            let splits = |case: &Case| case.op.cpu(&case.types(), TARGET).splits;
-            let cases = ops::cases().into_iter().filter(|case| case.op.name() == name && splits(case));
-            let checked = cases.filter_map(|case| check_rows(&case)).count();
-            assert!(checked >= 10, "{name}: {checked} cases have bands");
-        }
     }
 
     /// Strides and channels of MobileNet v1's blocks.

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use super::super::case::{Case, Fill};
-use super::super::*;
 use super::{Act, Augment, Augmentation, Value, changed_images, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
+use crate::ops::*;
 
 /// Changes the colours of an image.
 pub const COLOUR: Augmentation = Augmentation {
@@ -150,20 +149,6 @@ impl Op for Colour {
         x.iter_mut().enumerate().for_each(|(i, v)| *v = (*v - mean[i % 3]) / std[i % 3]);
         vec![x]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let case = |batch, size, strength| {
-        let inputs = vec![
-            (TensorType::f32([batch, size, size, 3]), Fill::Uniform(-2.0, 2.0)),
-            (TensorType::u32([1]), Fill::Constant(11.0)),
-        ];
-        let (mean, std) = ([120.0, 130.0, 110.0], [60.0, 55.0, 70.0]);
-        Case::new(Colour { size, mean, std, strength, seed: 3 }, inputs)
-    };
-    // Fewer pixels than a workgroup has invocations, and more.
-    vec![case(20, 8, 0.4), case(3, 19, 1.0)]
 }
 
 #[cfg(test)]

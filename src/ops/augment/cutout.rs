@@ -4,10 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::case::{Case, Fill};
-use super::super::*;
 use super::{Act, Augmentation, Value, changed_images, draw};
 use crate::kernels::rng::{self, Stream};
+use crate::ops::*;
 
 /// Cuts a square out of each image.
 pub const CUTOUT: Augmentation = Augmentation {
@@ -98,16 +97,4 @@ impl Op for Cutout {
         };
         vec![inputs[0].iter().enumerate().map(element).collect()]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let case = |batch, size, side| {
-        let inputs = vec![
-            (TensorType::f32([batch, size, size, 3]), Fill::Uniform(-1.0, 1.0)),
-            (TensorType::u32([1]), Fill::Constant(11.0)),
-        ];
-        Case::new(Cutout { size, side, seed: 3 }, inputs)
-    };
-    vec![case(20, 8, 3), case(7, 9, 6)]
 }

@@ -4,12 +4,11 @@
 
 use std::sync::Arc;
 
-use super::super::case::{Case, Fill};
-use super::super::softmax_cross_entropy::IGNORE;
-use super::super::*;
 use super::{Act, Augmentation, Value, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
+use crate::ops::loss::softmax_cross_entropy::IGNORE;
+use crate::ops::*;
 
 /// Mixup (Zhang et al. 2017): `share x + (1 - share) x'`.
 pub const MIXUP: Augmentation = Augmentation {
@@ -187,23 +186,6 @@ impl Op for Mix {
         let shares = pairs.iter().map(|pair| f64::from(pair.share)).collect();
         vec![inputs[0].iter().enumerate().map(element).collect(), others, shares]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let case = |batch, size, alpha, cut| {
-        let inputs = vec![
-            (TensorType::f32([batch, size, size, 3]), Fill::Uniform(-2.0, 2.0)),
-            (TensorType::u32([batch]), Fill::Labels(10)),
-            (TensorType::u32([1]), Fill::Constant(11.0)),
-        ];
-        Case::new(Mix { size, alpha, seed: 3, cut }, inputs)
-    };
-    let cases = [false, true].map(|cut| {
-        // The last has no other image to join with.
-        [case(20, 8, 0.2, cut), case(7, 9, 1.0, cut), case(1, 8, 1.0, cut)]
-    });
-    cases.concat()
 }
 
 #[cfg(test)]

@@ -13,19 +13,18 @@
 
 mod border;
 mod chosen;
-mod colour;
+pub mod colour;
 mod crop;
-mod cutout;
+pub mod cutout;
 mod flip;
-mod mix;
+pub mod mix;
 mod pick;
 mod shift;
 
 use std::sync::Arc;
 
-use super::case::Case;
-use super::{Inferred, Op, expect, require};
 use crate::kernels::rng::{self, Stream};
+use crate::ops::{Inferred, Op, expect, require};
 use crate::tensor::TensorType;
 pub use chosen::{Augmentations, forms};
 pub use flip::FLIP;
@@ -137,9 +136,4 @@ fn changed_images(size: usize, inputs: &[&TensorType]) -> Inferred {
     require(x.dims().get(1..) == Some(&[size, size, 3]), "x must be [N, size, size, 3]")?;
     require(step == &TensorType::u32([1]), "step must be u32[1]")?;
     Ok(vec![x.clone()])
-}
-
-/// Test cases of the ops in this folder.
-pub fn cases() -> Vec<Case> {
-    [pick::cases(), colour::cases(), cutout::cases(), mix::cases()].concat()
 }

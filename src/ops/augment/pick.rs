@@ -6,12 +6,11 @@
 //! the numbers from 0 on, for each image. Outside of the image x is 0, the mean colour; between
 //! pixels it is what bilinear interpolation gives.
 
-use super::super::case::{Case, Fill};
-use super::super::softmax_cross_entropy::IGNORE;
-use super::super::*;
 use super::{AUGMENTATIONS, Act, Augmentations, Image};
 use crate::kernels::parallel;
 use crate::kernels::rng::Stream;
+use crate::ops::loss::softmax_cross_entropy::IGNORE;
+use crate::ops::*;
 
 /// Inputs: the data set, `u32 [M, W]`: a row is an image's `size x size x 3` bytes, four to a word,
 /// lowest byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the
@@ -282,30 +281,4 @@ impl Op for Augment {
         }
         vec![x, labels]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let case = |size, changes| {
-        let (mean, std) = ([120.0, 130.0, 110.0], [60.0, 55.0, 70.0]);
-        let inputs = vec![
-            (TensorType::u32([9, Augment::record(size)]), Fill::Bits),
-            (TensorType::u32([9]), Fill::Below(10)),
-            // One index more than there are images: the padding of a last batch.
-            (TensorType::u32([20]), Fill::Below(10)),
-            (TensorType::u32([1]), Fill::Constant(11.0)),
-        ];
-        Case::new(Augment { size, mean, std, changes, seed: 3, epoch_steps: 4 }, inputs)
-    };
-    let moves = AUGMENTATIONS.iter().filter(|augmentation| matches!(augmentation.act, Act::Move { .. }));
-    let none = Augmentations::default();
-    let (mut cases, mut all) = (vec![case(8, none)], none);
-    for augmentation in moves {
-        for value in augmentation.value.examples() {
-            cases.push(case(7, none.with(augmentation, value)));
-            all = all.with(augmentation, value);
-            cases.push(case(8, all));
-        }
-    }
-    cases
 }

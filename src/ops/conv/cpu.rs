@@ -11,8 +11,8 @@ use crate::kernels::input::Input;
 use crate::kernels::parallel::{self, Epilogue, Written};
 use crate::kernels::{conv, depthwise, winograd};
 use crate::ops::Types;
-use crate::ops::batch_norm_grad::{BatchNormGrad, Passes};
 use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, Pack};
+use crate::ops::norm::batch_norm_grad::{BatchNormGrad, Passes};
 
 /// The op's work.
 pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {

@@ -5,11 +5,12 @@
 use super::{Conv, Geometry, Operands, Output, Pass};
 use crate::kernels::matmul::Product;
 use crate::kernels::pointwise;
+use crate::ops::Types;
 use crate::ops::dispatch::{
     Dispatch, Dispatches, Operand, Reduction, Shader, each_value, shader, wide_shader, width,
 };
-use crate::ops::tile::{Epilogue, NOTHING_KEPT, Partials, TiledProduct, Tiling, sum_partials};
-use crate::ops::{Types, matmul};
+use crate::ops::linear::matmul;
+use crate::ops::linear::tile::{Epilogue, NOTHING_KEPT, Partials, TiledProduct, Tiling, sum_partials};
 
 /// The op's launches; none for a convolution that only a CPU can compute.
 pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {

@@ -17,23 +17,21 @@
 //! - `reference`: the specification in `f64`.
 //! - `cases`: what all of them are tested with.
 
-mod cases;
 mod cpu;
 mod gpu;
 pub(super) mod reference;
+pub mod separable_conv2d;
 
 use std::fmt::Formatter;
 
-use super::batch_norm::per_channel;
-use super::batch_norm_grad::BatchNormGrad;
-use super::batch_norm_infer::{BatchNormInfer, Normalise};
-use super::sum_rows::SumRows;
-use super::*;
 use crate::kernels::conv::{Geometry, needed};
 use crate::kernels::pointwise;
+use crate::ops::linear::sum_rows::SumRows;
+use crate::ops::norm::batch_norm::per_channel;
+use crate::ops::norm::batch_norm_grad::BatchNormGrad;
+use crate::ops::norm::batch_norm_infer::{BatchNormInfer, Normalise};
+use crate::ops::*;
 use crate::tensor::Shape;
-pub use cases::cases;
-pub(crate) use cases::depthwise_geometries;
 
 /// How the borders are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,7 +134,7 @@ pub struct Conv {
     pub residual: bool,
     /// Applied to y last.
     pub activation: Activation,
-    /// What x becomes first: [`super::batch_norm_infer`]. The padding is 0 behind that.
+    /// What x becomes first: [`crate::ops::norm::batch_norm_infer`]. The padding is 0 behind that.
     pub input: Option<Normalise>,
     /// What becomes of the result.
     pub output: Output,

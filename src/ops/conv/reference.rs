@@ -2,7 +2,7 @@
 
 use super::{BatchNormGrad, BatchNormInfer, Conv, Geometry, Op, Operands, Output, Pass, Types};
 use crate::kernels::function::activated;
-use crate::ops::moments::moments_reference;
+use crate::ops::norm::moments::moments_reference;
 
 /// The op's outputs.
 pub fn outputs(conv: &Conv, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -5,9 +5,8 @@ use super::expand::Expand;
 use super::reduce::{Kind, Reduce};
 use super::unary::Unary;
 use crate::kernels::elementwise::{Rows, rows_with};
-use crate::ops::case::{Case, ELEMENTWISE, Fill};
-use crate::ops::reshape::Reshape;
-use crate::ops::sum_rows::SumRows;
+use crate::ops::linear::sum_rows::SumRows;
+use crate::ops::movement::reshape::Reshape;
 use crate::ops::*;
 
 /// A function of two operands.
@@ -228,44 +227,6 @@ impl Op for Binary {
         let value = |at| self.function.value(operand(0, at), operand(1, at));
         vec![(0..types.outputs[0].len()).map(value).collect()]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let ranges = |function| match function {
-        Function2::Div => [Fill::Uniform(-2.0, 2.0), Fill::Uniform(0.5, 3.0)],
-        // No two elements are within a finite difference of each other.
-        _ => [Fill::Uniform(0.0, 2.0), Fill::Uniform(-2.0, 1.0)],
-    };
-    let case = |function: Function2, shapes: [&[usize]; 2]| {
-        let [a, b] = ranges(function);
-        let inputs = vec![(TensorType::f32(shapes[0]), a), (TensorType::f32(shapes[1]), b)];
-        let case = Case::new(Binary { function }, inputs);
-        match function {
-            Function2::Less | Function2::Equal => case,
-            _ => case.differentiable(&[0, 1]),
-        }
-    };
-    let shapes: [[&[usize]; 2]; 6] = [
-        [&[3, 5, 7], &[3, 5, 7]],
-        [&[2, 4, 8], &[8]],
-        [&[8], &[2, 4, 8]],
-        [&[3, 37], &[1]],
-        [&[1], &[3, 37]],
-        [&[1], &[1]],
-    ];
-    let small = Function2::ALL.into_iter().flat_map(|f| shapes.map(|shapes| case(f, shapes)));
-    // Equal values are found, too.
-    let same = Case::new(
-        Binary { function: Function2::Equal },
-        vec![(TensorType::f32([40]), Fill::Constant(0.5)), (TensorType::f32([1]), Fill::Constant(0.5))],
-    );
-    let halves = Case::new(
-        Binary { function: Function2::Less },
-        vec![(TensorType::f32([40]), Fill::Constant(0.5)), (TensorType::f32([1]), Fill::Constant(0.5))],
-    );
-    let large = ELEMENTWISE.map(|dims| case(Function2::Mul, [dims, dims]));
-    small.chain([same, halves]).chain(large).collect()
 }
 
 /// The mean over some axes and what is left when it is taken away: a helper for compositions.

@@ -3,7 +3,6 @@
 
 use super::reduce::{Kind, Reduce, around, without};
 use crate::kernels::parallel;
-use crate::ops::case::{Case, Fill};
 use crate::ops::*;
 use crate::tensor::Shape;
 
@@ -59,14 +58,4 @@ impl Op for Expand {
         let from = |at: usize| inputs[0][at / (along * after) * after + at % after];
         vec![(0..types.outputs[0].len()).map(from).collect()]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let case = |dims: &[usize], axes: Range<usize>| {
-        let x = TensorType::f32(without(dims, &axes).as_slice());
-        let op = Expand { shape: dims.into(), axes };
-        Case::new(op, vec![(x, Fill::Uniform(-1.0, 1.0))]).differentiable(&[0])
-    };
-    vec![case(&[3, 5, 7], 1..2), case(&[4, 6, 5, 8], 1..3), case(&[2, 3, 40], 2..3), case(&[40, 9], 0..2)]
 }

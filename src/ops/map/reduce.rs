@@ -5,7 +5,6 @@ use super::binary::{Binary, Function2};
 use super::expand::Expand;
 use super::scale::Scale;
 use crate::kernels::parallel;
-use crate::ops::case::{Case, Fill};
 use crate::ops::*;
 
 /// What is done with the elements.
@@ -34,7 +33,7 @@ pub(super) fn around(dims: &[usize], axes: &Range<usize>) -> [usize; 3] {
 }
 
 /// Dimensions without these axes; a single value keeps one.
-pub(super) fn without(dims: &[usize], axes: &Range<usize>) -> Vec<usize> {
+pub(crate) fn without(dims: &[usize], axes: &Range<usize>) -> Vec<usize> {
     let left: Vec<usize> = [&dims[..axes.start], &dims[axes.end..]].concat();
     if left.is_empty() { vec![1] } else { left }
 }
@@ -139,24 +138,4 @@ impl Op for Reduce {
         };
         vec![(0..types.outputs[0].len()).map(value).collect()]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let shapes: [(&[usize], Range<usize>); 6] = [
-        (&[3, 5, 7], 1..2),
-        (&[4, 6, 5, 8], 1..3),
-        (&[2, 3, 40], 2..3),
-        (&[40, 9], 0..1),
-        (&[2, 3, 4], 0..3),
-        (&[3, 1, 2], 1..2),
-    ];
-    let case = |kind| {
-        let case = |(dims, axes): (&[usize], Range<usize>)| {
-            Case::new(Reduce { kind, axes }, vec![(TensorType::f32(dims), Fill::Distinct)])
-                .differentiable(&[0])
-        };
-        shapes.clone().map(case)
-    };
-    [Kind::Sum, Kind::Mean, Kind::Max].into_iter().flat_map(case).collect()
 }

@@ -1,7 +1,6 @@
 //! `y = factor x`, elementwise.
 
 use crate::kernels::elementwise::each;
-use crate::ops::case::{Case, ELEMENTWISE, Fill};
 use crate::ops::*;
 
 /// See the module's documentation. Works in place.
@@ -48,13 +47,4 @@ impl Op for Scale {
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         vec![inputs[0].iter().map(|x| f64::from(self.factor) * x).collect()]
     }
-}
-
-/// Test cases of this op.
-pub fn cases() -> Vec<Case> {
-    let case = |dims| {
-        let x = (TensorType::f32(dims), Fill::Uniform(-3.0, 3.0));
-        Case::new(Scale { factor: -0.75 }, vec![x]).differentiable(&[0])
-    };
-    ELEMENTWISE.map(case).to_vec()
 }

@@ -1,7 +1,6 @@
 //! `y = f(x)` and its gradient `dx = dy f'(x)`, elementwise, for the functions of
 //! [`crate::kernels::function`].
 
-use crate::ops::case::{Case, ELEMENTWISE, Fill};
 use crate::ops::*;
 
 /// A function of every element of x. Works in place.
@@ -95,31 +94,4 @@ impl Op for UnaryGrad {
     fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         vec![inputs[0].iter().zip(&inputs[1]).map(|(dy, v)| dy * self.function.slope(*v)).collect()]
     }
-}
-
-/// Arguments at which a function is defined, and a finite difference away from its kinks.
-fn arguments(function: Function) -> Fill {
-    match function {
-        Function::Ln | Function::Sqrt | Function::Rsqrt => Fill::Uniform(0.1, 4.0),
-        Function::Abs | Function::Relu => Fill::AwayFromZero,
-        _ => Fill::Uniform(-4.0, 8.0),
-    }
-}
-
-/// Test cases of these ops.
-pub fn cases() -> Vec<Case> {
-    let case = |function: Function| {
-        let of = match function.slope_of() {
-            Of::X => arguments(function),
-            // Any number will do for the value, which the gradient trusts.
-            Of::Y => Fill::Uniform(0.1, 8.0),
-        };
-        ELEMENTWISE.map(|dims| {
-            let ty = || TensorType::f32(dims);
-            let value = Case::new(Unary { function }, vec![(ty(), arguments(function))]).differentiable(&[0]);
-            let inputs = vec![(ty(), Fill::Uniform(-1.0, 1.0)), (ty(), of)];
-            [value, Case::new(UnaryGrad { function }, inputs)]
-        })
-    };
-    Function::ALL.iter().flat_map(|function| case(*function)).flatten().collect()
 }

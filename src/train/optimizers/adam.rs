@@ -1,9 +1,9 @@
-//! Adam as PyTorch has it; see [`crate::ops::adam`] for the mathematics.
+//! Adam as PyTorch has it; see [`crate::ops::optim::adam`] for the mathematics.
 
 use super::{Optimizer, Step, update_all};
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::ops::adam::{Adam, EpsilonForm};
+use crate::ops::optim::adam::{Adam, EpsilonForm};
 
 /// PyTorch's AdamW: betas 0.9 and 0.999, epsilon 1e-8, decoupled decay.
 pub static ADAM: Optimizer = Optimizer {

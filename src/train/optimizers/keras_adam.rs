@@ -2,7 +2,7 @@
 
 use super::Optimizer;
 use super::adam::{ADAM, update};
-use crate::ops::adam::EpsilonForm;
+use crate::ops::optim::adam::EpsilonForm;
 
 /// Keras's Adam: the same betas as [`ADAM`], epsilon 1e-7 in Keras's place.
 pub static KERAS_ADAM: Optimizer = Optimizer {

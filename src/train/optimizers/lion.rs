@@ -12,7 +12,7 @@ use crate::ops::Function;
 use crate::ops::map::binary::{Binary, Function2};
 use crate::ops::map::scale::Scale;
 use crate::ops::map::unary::Unary;
-use crate::ops::moving_average::MovingAverage;
+use crate::ops::optim::moving_average::MovingAverage;
 
 /// Lion with its authors' betas.
 pub static LION: Optimizer = Optimizer {

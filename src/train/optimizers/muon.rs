@@ -19,13 +19,13 @@ use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
 use crate::ops::Function;
-use crate::ops::constant::Constant;
+use crate::ops::linear::matmul::Matmul;
 use crate::ops::map::binary::{Binary, Function2};
 use crate::ops::map::scale::Scale;
 use crate::ops::map::unary::Unary;
-use crate::ops::matmul::Matmul;
-use crate::ops::reshape::Reshape;
-use crate::ops::sum_squares::SumSquares;
+use crate::ops::movement::constant::Constant;
+use crate::ops::movement::reshape::Reshape;
+use crate::ops::optim::sum_squares::SumSquares;
 use crate::weights::layout::Layout;
 
 /// Muon for the filters, SGD for the rest.

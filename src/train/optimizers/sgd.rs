@@ -1,9 +1,9 @@
-//! Stochastic gradient descent; see [`crate::ops::sgd`] for the mathematics.
+//! Stochastic gradient descent; see [`crate::ops::optim::sgd`] for the mathematics.
 
 use super::{Optimizer, Step, update_all};
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::ops::sgd::Sgd;
+use crate::ops::optim::sgd::Sgd;
 
 /// Nesterov momentum 0.9; decay is added to the gradient.
 pub static SGD: Optimizer = Optimizer {

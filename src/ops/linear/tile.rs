@@ -1,0 +1,283 @@
+//! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the
+//! convolutions are built. Nothing here depends on the GPU: the same shapes give the same sums,
+//! whichever it is.
+
+use crate::ops::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
+use crate::ops::{Activation, Function, function_constants};
+
+/// Depths that a workgroup has in its memory at a time, as in the shader.
+const STEP: usize = 16;
+/// A slice of the depth has at least as many steps: enough to make up for the partial sums.
+const MIN_STEPS: usize = 8;
+/// Invocations that fill a large GPU, with the registers they need.
+const FULL: f64 = 32_768.0;
+/// Multiplications that take as long as to read the operands of one multiplication in a 1 x 1 tile,
+/// about.
+const LOAD_COST: f64 = 16.0;
+/// Multiplications that take as long as to write a partial sum and read it again, about.
+const PARTIAL_COST: f64 = 80.0;
+
+/// The part of the output that a workgroup computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    /// Whether an invocation computes 8 x 8 elements; else it is 8 x 4.
+    pub wide: bool,
+}
+
+/// All tiles, the smallest first: large ones reuse what they have read more often, small ones waste
+/// less of a small output and give more workgroups.
+pub const TILES: [Tile; 9] = {
+    const fn tile(rows: usize, columns: usize, wide: bool) -> Tile {
+        Tile { rows, columns, wide }
+    }
+    [
+        tile(32, 16, false),
+        tile(64, 16, false),
+        tile(128, 16, false),
+        tile(32, 32, false),
+        tile(64, 32, false),
+        tile(128, 32, false),
+        tile(64, 64, true),
+        tile(128, 64, true),
+        tile(128, 128, true),
+    ]
+};
+
+impl Tile {
+    fn invocations(self) -> usize {
+        self.rows * self.columns / if self.wide { 64 } else { 32 }
+    }
+
+    fn count(self, rows: usize, columns: usize) -> usize {
+        rows.div_ceil(self.rows) * columns.div_ceil(self.columns)
+    }
+}
+
+/// How a product is divided among workgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    pub tile: Tile,
+    /// The depth that one workgroup sums: a multiple of 16.
+    pub slice: usize,
+}
+
+impl Tiling {
+    /// The fastest, by an estimate, for a product of this shape.
+    pub fn choose(rows: usize, columns: usize, depth: usize) -> Tiling {
+        let most = (depth / (MIN_STEPS * STEP)).min(PIECE_BYTES / (4 * rows * columns)).max(1);
+        let slices = std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|n| *n <= most);
+        Self::fastest(slices, rows, columns, depth)
+    }
+
+    /// The fastest that does not cut the depth.
+    pub fn choose_whole(rows: usize, columns: usize, depth: usize) -> Tiling {
+        Self::fastest(std::iter::once(1), rows, columns, depth)
+    }
+
+    fn fastest(slices: impl Iterator<Item = usize>, rows: usize, columns: usize, depth: usize) -> Tiling {
+        let tilings = slices.flat_map(|slices| {
+            let slice = depth.div_ceil(slices).next_multiple_of(STEP).max(STEP);
+            TILES.map(|tile| Tiling { tile, slice })
+        });
+        let cost = |tiling: &Tiling| tiling.cost(rows, columns, depth);
+        tilings.min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Tiling { tile: TILES[0], slice: STEP })
+    }
+
+    /// Slices of a depth.
+    fn slices(self, depth: usize) -> usize {
+        depth.div_ceil(self.slice).max(1)
+    }
+
+    /// The time the product takes, in multiplications: those of the padded tiles, their operands,
+    /// what stands idle while there are too few workgroups, and the partial sums.
+    fn cost(self, rows: usize, columns: usize, depth: usize) -> f64 {
+        let Tile { rows: tile_rows, columns: tile_columns, .. } = self.tile;
+        let (tiles, slices) = (self.tile.count(rows, columns), self.slices(depth));
+        let products = (tiles * tile_rows * tile_columns) as f64 * depth as f64;
+        let loads = 1.0 / tile_rows.min(rows) as f64 + 1.0 / tile_columns.min(columns) as f64;
+        let busy = ((tiles * slices * self.tile.invocations()) as f64 / FULL).min(1.0);
+        let partials = if slices > 1 { (slices * rows * columns) as f64 } else { 0.0 };
+        products * (1.0 + LOAD_COST * loads) / busy + PARTIAL_COST * partials
+    }
+}
+
+/// What a shader around `include/epilogue.wgsl` does with a finished sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue {
+    /// Added first: one element a column.
+    pub bias: Option<Operand>,
+    /// Added next: of the output's shape.
+    pub residual: Option<Operand>,
+    /// Where the sum is stored as it is then.
+    pub kept: Option<Operand>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Instead of all this the sum is multiplied by a function's slope, which is one of this
+    /// operand ([`Function::slope_of`]).
+    pub slope: Option<(Function, Operand)>,
+}
+
+impl Epilogue {
+    /// With a bias at most.
+    pub fn biased(bias: Option<Operand>) -> Epilogue {
+        Epilogue { bias, ..Epilogue::default() }
+    }
+
+    /// The constants of `include/epilogue.wgsl`, and of the function.
+    pub fn constants(&self) -> Vec<(&'static str, f64)> {
+        let other = match (self.residual, self.slope) {
+            (None, None) => 0.0,
+            (Some(_), _) => 1.0,
+            (None, Some(_)) => 2.0,
+        };
+        let function = self.slope.map_or(self.activation, |(function, _)| Some(function));
+        let own = [
+            ("BIAS", f64::from(self.bias.is_some())),
+            ("OTHER", other),
+            ("KEPT", f64::from(self.kept.is_some())),
+        ];
+        own.into_iter().chain(function_constants(function)).collect()
+    }
+
+    /// What the shader's `bias`, `other` and `kept` are bound to: every binding must be, where
+    /// there is none, to anything that is read, or to scratch.
+    pub fn bindings(&self, read: Operand, scratch: Operand) -> [Operand; 3] {
+        let other = self.residual.or(self.slope.map(|(_, v)| v));
+        [self.bias.unwrap_or(read), other.unwrap_or(read), self.kept.unwrap_or(scratch)]
+    }
+}
+
+/// Elements of the scratch that `kept` is bound to where nothing is kept.
+pub const NOTHING_KEPT: usize = 4;
+
+/// A product Y = A B that a shader around `include/tile.wgsl` computes.
+pub struct TiledProduct {
+    /// After `epilogue` and `tile`.
+    pub shader: Shader,
+    /// Those that are the shader's own.
+    pub constants: Vec<(&'static str, f64)>,
+    pub a: Operand,
+    pub b: Operand,
+    /// What becomes of Y as it is written.
+    pub epilogue: Epilogue,
+    /// How many such products there are, one after the other in memory.
+    pub count: usize,
+    /// Of A and Y.
+    pub rows: usize,
+    /// Of B and Y.
+    pub columns: usize,
+    /// Columns of A and rows of B.
+    pub depth: usize,
+    /// Whether A's and B's contiguous runs are multiples of four elements.
+    pub vectors: [bool; 2],
+}
+
+impl TiledProduct {
+    /// Computes output 0. With more than one slice, Y's rows must be those of the output, and there
+    /// may be one product alone.
+    pub fn dispatches(&self, tiling: Tiling) -> Dispatches {
+        let slices = tiling.slices(self.depth);
+        if slices == 1 {
+            let list = vec![self.dispatch(tiling, self.epilogue, Operand::Output(0))];
+            return Dispatches { scratch: vec![NOTHING_KEPT], list };
+        }
+        let length = self.rows * self.columns;
+        let product = self.dispatch(tiling, Epilogue::default(), Operand::Scratch(1));
+        let sum = sum_partials(Partials { slices, length, columns: self.columns, at: 1 }, self.epilogue);
+        Dispatches { scratch: vec![NOTHING_KEPT, slices * length], list: vec![product, sum] }
+    }
+
+    fn dispatch(&self, tiling: Tiling, epilogue: Epilogue, y: Operand) -> Dispatch {
+        let Tiling { tile, slice } = tiling;
+        let [x, y_groups, _] = grid(tile.count(self.rows, self.columns), 1);
+        let mut constants = vec![
+            ("ROWS", self.rows as f64),
+            ("COLUMNS", self.columns as f64),
+            ("DEPTH", self.depth as f64),
+            ("A_VECTORS", f64::from(self.vectors[0])),
+            ("B_VECTORS", f64::from(self.vectors[1])),
+            ("TILE_ROWS", tile.rows as f64),
+            ("TILE_COLUMNS", tile.columns as f64),
+            ("WIDE", f64::from(tile.wide)),
+            ("INVOCATIONS", tile.invocations() as f64),
+            ("LENGTH_A", (tile.rows * STEP / 4) as f64),
+            ("LENGTH_B", (tile.columns * STEP / 4) as f64),
+            ("SLICE", slice as f64),
+            ("SLICES", tiling.slices(self.depth) as f64),
+        ];
+        constants.extend(epilogue.constants());
+        constants.extend(&self.constants);
+        let [bias, other, kept] = epilogue.bindings(self.b, Operand::Scratch(0));
+        Dispatch {
+            shader: self.shader,
+            entry: if self.columns.is_multiple_of(4) { "vectors" } else { "scalars" },
+            constants,
+            bindings: vec![self.a, self.b, bias, y, other, kept],
+            groups: [x, y_groups, (self.count * tiling.slices(self.depth)) as u32],
+        }
+    }
+}
+
+/// Partial results of output 0, one after the other in scratch.
+pub(crate) struct Partials {
+    /// How many there are.
+    pub slices: usize,
+    /// Elements of each.
+    pub length: usize,
+    /// Elements of a row.
+    pub columns: usize,
+    /// The number of the scratch; scratch 0 holds [`NOTHING_KEPT`].
+    pub at: usize,
+}
+
+/// Adds up partial results.
+pub(crate) fn sum_partials(
+    Partials { slices, length, columns, at }: Partials,
+    epilogue: Epilogue,
+) -> Dispatch {
+    // Each invocation adds at least four, but for the last ones.
+    let ways = (slices / 4).next_power_of_two().min(16);
+    let mut constants = vec![
+        ("LENGTH", length as f64),
+        ("SLICES", slices as f64),
+        ("COLUMNS", columns as f64),
+        ("WAYS", ways as f64),
+        ("ELEMENTS", (GROUP / ways) as f64),
+    ];
+    constants.extend(epilogue.constants());
+    let [bias, other, kept] = epilogue.bindings(Operand::Input(0), Operand::Scratch(0));
+    Dispatch {
+        shader: shader!("partial_sums"),
+        entry: "main",
+        constants,
+        bindings: vec![Operand::Scratch(at), bias, Operand::Output(0), other, kept],
+        groups: grid(length, GROUP / ways),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(rows: usize, columns: usize, depth: usize) -> (usize, usize, usize) {
+        let tiling = Tiling::choose(rows, columns, depth);
+        (tiling.tile.rows, tiling.tile.columns, tiling.slices(depth))
+    }
+
+    #[test]
+    fn large_products_get_large_tiles_and_small_ones_enough_workgroups() {
+        assert_eq!(chosen(4096, 4096, 4096), (128, 128, 1));
+        // Few rows, few columns: a tile that is not much larger.
+        assert_eq!(chosen(512 * 1024, 10, 288), (128, 16, 1));
+        assert_eq!(chosen(512 * 1024, 32, 288), (128, 32, 1));
+        // The gradients of weights: slices of a long depth, but not too many.
+        for (rows, columns, depth) in [(27, 32, 512 * 1024), (1152, 128, 512 * 64), (512, 10, 512)] {
+            let Tiling { tile, slice } = Tiling::choose(rows, columns, depth);
+            let slices = depth.div_ceil(slice);
+            assert!(tile.count(rows, columns) * slices * tile.invocations() >= 1024, "{tile:?} {slices}");
+            assert!(slice >= MIN_STEPS * STEP && slice.is_multiple_of(STEP), "{slice}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Cross-entropy of a softmax with integer labels and label smoothing s (Szegedy et al. 2016),
+//! averaged over the rows whose label is not [`IGNORE`]:
+//!
+//! `loss = mean of -sum over c  t[c] log softmax(z)[c]`, with `t = (1 - s) onehot(label) + s / C`
+//!
+//! An image that is made of two has the labels of both: `onehot(label)` is then
+//! `share onehot(label) + (1 - share) onehot(other)`.
+
+use super::softmax_cross_entropy_grad::SoftmaxCrossEntropyGrad;
+use crate::ops::*;
+
+/// The label of a row that does not count: padding of a last, incomplete batch.
+pub const IGNORE: u32 = u32::MAX;
+
+/// Inputs: logits z `[N, C]`, labels `u32 [N]`, and for images made of two, the other labels
+/// `u32 [N]` and the shares of the first `[N]`. Outputs: the loss `[1]`, and `[3]`: the loss summed
+/// over rows, how many rows have their largest logit (the first of equals) at the label, of two at
+/// that of the larger share, how many count.
+#[derive(Clone, Copy, Debug)]
+pub struct SoftmaxCrossEntropy {
+    /// In [0, 1).
+    pub smoothing: f32,
+}
+
+/// The shape rule shared with the gradient, for logits, labels, and others and shares if there are
+/// any.
+pub(crate) fn check(inputs: &[&TensorType]) -> std::result::Result<(), String> {
+    let &[rows, classes] = inputs[0].dims() else {
+        return Err("logits must be [N, C]".into());
+    };
+    let labels = TensorType::u32([rows]);
+    require(rows > 0 && classes > 0 && inputs[1] == &labels, "labels must be u32[N], one a row")?;
+    match inputs[2..] {
+        [] => Ok(()),
+        [others, shares] => require(
+            others == &labels && shares == &TensorType::f32([rows]),
+            "others must be u32[N] and shares f32[N], one a row",
+        ),
+        _ => Err("others and shares go together".into()),
+    }
+}
+
+/// The labels of a row, and the share of the first; where images are not made of two, its label
+/// twice.
+pub(crate) fn targets<'a>(
+    labels: &'a [u32],
+    others: &'a [u32],
+    shares: &'a [f32],
+) -> impl Iterator<Item = ([u32; 2], f32)> + 'a {
+    let pair = |(row, &label): (usize, &u32)| {
+        let share = shares.get(row).copied().unwrap_or(1.0);
+        ([label, others.get(row).copied().unwrap_or(label)], share)
+    };
+    labels.iter().enumerate().map(pair)
+}
+
+/// The constants of the shaders of both passes, and their workgroups.
+pub(crate) fn softmax(
+    logits: &TensorType,
+    smoothing: f32,
+    mixed: bool,
+) -> (Vec<(&'static str, f64)>, [u32; 3]) {
+    let classes = logits.shape.last();
+    let rows = logits.len() / classes;
+    // So many invocations share a row.
+    let lanes = classes.next_power_of_two().min(GROUP);
+    let named = [("ROWS", rows), ("CLASSES", classes), ("LANES", lanes)];
+    let mut constants = named.map(|(name, value)| (name, value as f64)).to_vec();
+    constants.extend([("SMOOTHING", f64::from(smoothing)), ("MIXED", f64::from(mixed))]);
+    (constants, [rows.div_ceil(GROUP / lanes) as u32, 1, 1])
+}
+
+impl Op for SoftmaxCrossEntropy {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        require(inputs.len() >= 2, "takes logits and labels")?;
+        check(inputs)?;
+        Ok(vec![TensorType::f32([1]), TensorType::f32([3])])
+    }
+
+    fn gradient(&self, graph: &mut Graph, node: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        let [Some(dloss), None] = grads[..] else {
+            return Err(Error::op(
+                format!("softmax_cross_entropy '{}'", node.layer),
+                "only the loss has a gradient",
+            ));
+        };
+        let op = SoftmaxCrossEntropyGrad { smoothing: self.smoothing };
+        let dz = graph.apply1(op, &[&[dloss], &node.inputs[..]].concat())?;
+        Ok([vec![Some(dz)], vec![None; node.inputs.len() - 1]].concat())
+    }
+
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        let (classes, smoothing) = (types.inputs[0].shape.last(), f64::from(self.smoothing));
+        CpuStep::new(move |args| {
+            let (logits, labels) = (args.inputs[0], args.input_u32(1));
+            let (others, shares) = (args.input_u32(2), args.inputs[3]);
+            let ([loss, totals], _) = args.outputs();
+            let rows = logits.chunks_exact(classes).zip(targets(labels, others, shares));
+            // A few thousand logits: one thread, in f64.
+            let (mut sum, mut correct, mut count) = (0.0f64, 0u32, 0u32);
+            for (z, ([label, other], share)) in rows.filter(|(_, (labels, _))| labels[0] != IGNORE) {
+                let share = f64::from(share);
+                sum += share * row_loss(z, label as usize, smoothing);
+                if share < 1.0 {
+                    sum += (1.0 - share) * row_loss(z, other as usize, smoothing);
+                }
+                let main = if share < 0.5 { other } else { label };
+                correct += u32::from(first_largest(z) == main as usize);
+                count += 1;
+            }
+            loss[0] = (sum / f64::from(count)) as f32;
+            totals.copy_from_slice(&[sum as f32, correct as f32, count as f32]);
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        use Operand::{Input, Output, Scratch};
+        let rows = types.inputs[1].len();
+        let mixed = types.inputs.len() > 2;
+        let (constants, groups) = softmax(&types.inputs[0], self.smoothing, mixed);
+        // What is not there is not read.
+        let [others, shares] = if mixed { [2, 3] } else { [1, 0] };
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: shader!("softmax_cross_entropy"),
+            entry,
+            constants: constants.clone(),
+            bindings,
+            groups,
+        };
+        let list = vec![
+            stage("main", vec![Input(0), Input(1), Input(others), Input(shares), Scratch(0)], groups),
+            stage("total", vec![Scratch(0), Output(0), Output(1)], [1; 3]),
+        ];
+        Dispatches { scratch: vec![4 * rows], list }
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let classes = types.inputs[0].shape.last();
+        let smoothing = f64::from(self.smoothing);
+        let (mut sum, mut correct, mut count) = (0.0, 0.0, 0.0);
+        for (row, &label) in inputs[1].iter().enumerate().filter(|(_, label)| **label != f64::from(IGNORE)) {
+            let z = &inputs[0][row * classes..][..classes];
+            let total: f64 = z.iter().map(|z| z.exp()).sum();
+            let (other, share) =
+                if inputs.len() > 2 { (inputs[2][row], inputs[3][row]) } else { (label, 1.0) };
+            for (c, z) in z.iter().enumerate() {
+                let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
+                let target = hot * (1.0 - smoothing) + smoothing / classes as f64;
+                sum -= target * (z.exp() / total).ln();
+            }
+            let largest = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let main = if share < 0.5 { other } else { label };
+            correct += f64::from(z.iter().position(|z| *z == largest) == Some(main as usize));
+            count += 1.0;
+        }
+        vec![vec![sum / count], vec![sum, correct, count]]
+    }
+}
+
+/// `-sum t log softmax(z)`; the largest logit is taken out first, so that no exponential overflows.
+fn row_loss(z: &[f32], label: usize, smoothing: f64) -> f64 {
+    let largest = z.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let total: f64 = z.iter().map(|z| f64::from(z - largest).exp()).sum();
+    let log = |z: f32| f64::from(z - largest) - total.ln();
+    let mean = z.iter().map(|&z| log(z)).sum::<f64>() / z.len() as f64;
+    // A label outside the classes (a broken data set) must show: the loss becomes NaN.
+    let own = z.get(label).map_or(f64::NAN, |&z| log(z));
+    -((1.0 - smoothing) * own + if smoothing > 0.0 { smoothing * mean } else { 0.0 })
+}
+
+/// The index of the largest element, the first of equals.
+pub fn first_largest(z: &[f32]) -> usize {
+    (1..z.len()).fold(0, |best, i| if z[i] > z[best] { i } else { best })
+}

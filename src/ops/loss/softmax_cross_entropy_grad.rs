@@ -1,0 +1,86 @@
+//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in
+//! ignored rows.
+
+use super::softmax_cross_entropy::{IGNORE, check, softmax, targets};
+use crate::ops::*;
+
+/// Inputs: dloss `[1]`, then the forward node's; output dz `[N, C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct SoftmaxCrossEntropyGrad {
+    /// The forward node's.
+    pub smoothing: f32,
+}
+
+impl Op for SoftmaxCrossEntropyGrad {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        require(inputs.len() >= 3, "takes dloss, logits and labels")?;
+        check(&inputs[1..])?;
+        require(inputs[0] == &TensorType::f32([1]), "dloss must be f32[1]")?;
+        Ok(vec![inputs[1].clone()])
+    }
+
+    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+        let (classes, smoothing) = (types.inputs[1].shape.last(), self.smoothing);
+        CpuStep::new(move |args| {
+            let (dloss, logits, labels) = (args.inputs[0][0], args.inputs[1], args.input_u32(2));
+            let (others, shares) = (args.input_u32(3), args.inputs[4]);
+            let count = labels.iter().filter(|label| **label != IGNORE).count();
+            let scale = dloss / count as f32;
+            let spread = smoothing / classes as f32;
+            let (dz, _) = args.output();
+            let rows = dz.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+            for ((dz, z), ([label, other], share)) in rows.zip(targets(labels, others, shares)) {
+                if label == IGNORE {
+                    dz.fill(0.0);
+                    continue;
+                }
+                let largest = z.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+                let total: f32 = z.iter().map(|z| (z - largest).exp()).sum();
+                for (c, (dz, z)) in dz.iter_mut().zip(z).enumerate() {
+                    let is = |label: u32| f32::from(c == label as usize);
+                    let hot = share * is(label) + (1.0 - share) * is(other);
+                    let target = hot * (1.0 - smoothing) + spread;
+                    *dz = scale * ((z - largest).exp() / total - target);
+                }
+            }
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        use Operand::{Input, Output};
+        let mixed = types.inputs.len() > 3;
+        let (constants, groups) = softmax(&types.inputs[1], self.smoothing, mixed);
+        // What is not there is not read.
+        let [others, shares] = if mixed { [3, 4] } else { [2, 1] };
+        Dispatches::from(Dispatch {
+            shader: shader!("softmax_cross_entropy_grad"),
+            entry: "main",
+            constants,
+            bindings: vec![Input(1), Input(2), Input(0), Input(others), Input(shares), Output(0)],
+            groups,
+        })
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let classes = types.inputs[1].shape.last();
+        let smoothing = f64::from(self.smoothing);
+        let (dloss, logits, labels) = (inputs[0][0], &inputs[1], &inputs[2]);
+        let counts = |label: &f64| *label != f64::from(IGNORE);
+        let count = labels.iter().filter(|label| counts(label)).count() as f64;
+        let element = |at: usize| {
+            let (row, c) = (at / classes, at % classes);
+            let (z, label) = (&logits[row * classes..][..classes], labels[row]);
+            let (other, share) =
+                if inputs.len() > 3 { (inputs[3][row], inputs[4][row]) } else { (label, 1.0) };
+            let total: f64 = z.iter().map(|z| z.exp()).sum();
+            let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
+            let target = hot * (1.0 - smoothing) + smoothing / classes as f64;
+            if counts(&label) { dloss * (z[c].exp() / total - target) / count } else { 0.0 }
+        };
+        vec![(0..logits.len()).map(element).collect()]
+    }
+}

@@ -1,0 +1,166 @@
+//! The gradient of [`super::batch_norm`]. With `x_hat = (x - mean) / sqrt(variance + epsilon)`, N
+//! rows and g the part of dy that passes the activation:
+//!
+//! `dbeta = sum g`, `dgamma = sum g x_hat`,
+//! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`
+
+use super::batch_norm::{constants, per_channel, scale_and_shift};
+use super::batch_norm_infer::Normalise;
+use crate::kernels::batch_norm::{Backward, gradient_apply, gradient_sums};
+use crate::kernels::function::activation_slope;
+use crate::kernels::rows;
+use crate::ops::dispatch::Shader;
+use crate::ops::*;
+
+/// Inputs: dy and x `[..., C]`, gamma, beta, mean and variance `[C]`; outputs: dx, dgamma, dbeta.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormGrad {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// The forward node's.
+    pub activation: Activation,
+}
+
+impl From<Normalise> for BatchNormGrad {
+    fn from(Normalise { epsilon, activation }: Normalise) -> BatchNormGrad {
+        BatchNormGrad { epsilon, activation }
+    }
+}
+
+/// Vectors of coefficients in scratch, each an element a channel.
+const VECTORS: usize = 5;
+
+/// What the passes over dy and x need, and what the second one needs besides, once the sums are
+/// known.
+pub(crate) struct Passes<'a> {
+    pub backward: Backward<'a>,
+    slope: &'a mut [f32],
+    offset: &'a mut [f32],
+}
+
+impl<'a> Passes<'a> {
+    /// Scratch elements of [`Passes::new`].
+    pub fn scratch(channels: usize) -> usize {
+        VECTORS * channels
+    }
+
+    /// The coefficients that follow from the forward pass; returns what it left of the scratch,
+    /// too.
+    pub fn new(
+        norm: &BatchNormGrad,
+        [dy, x, gamma, beta, mean, variance]: [&'a [f32]; 6],
+        scratch: &'a mut [f32],
+    ) -> (Self, &'a mut [f32]) {
+        let channels = gamma.len();
+        let (vectors, rest) = scratch.split_at_mut(VECTORS * channels);
+        let mut vectors = vectors.chunks_exact_mut(channels);
+        let [scale, shift, inv_std, slope, offset] =
+            std::array::from_fn(|_| vectors.next().unwrap_or_default());
+        scale_and_shift([gamma, beta, mean, variance], norm.epsilon, scale, shift);
+        for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
+            *inv_std = 1.0 / (variance + norm.epsilon).sqrt();
+        }
+        let backward = Backward { x, dy, mean, inv_std, scale, shift, activation: norm.activation };
+        (Passes { backward, slope, offset }, rest)
+    }
+
+    /// Slope and offset of dx over x: `dx = scale g + slope x + offset`.
+    pub fn line(&mut self, dgamma: &[f32], dbeta: &[f32]) -> [&[f32]; 2] {
+        let Backward { x, mean, inv_std, scale, .. } = self.backward;
+        let count = (x.len() / mean.len()) as f32;
+        for c in 0..mean.len() {
+            self.slope[c] = -scale[c] * inv_std[c] * dgamma[c] / count;
+            self.offset[c] = -scale[c] * dbeta[c] / count - mean[c] * self.slope[c];
+        }
+        [self.slope, self.offset]
+    }
+}
+
+impl BatchNormGrad {
+    /// The three launches, with a shader that [`gradient_shader`] gives, and its own constants.
+    pub(crate) fn dispatches(
+        &self,
+        types: &Types,
+        shader: Shader,
+        more: &[(&'static str, f64)],
+    ) -> Dispatches {
+        use Operand::{Input, Output, Scratch};
+        let channels = types.inputs[2].len();
+        let reduction = Reduction::new(&types.inputs[1]);
+        let stage = |entry, bindings, groups| Dispatch {
+            shader,
+            entry,
+            constants: [&constants(&reduction, self.epsilon, self.activation), more].concat(),
+            bindings,
+            groups,
+        };
+        let (partial, coefficients) = (Scratch(0), Scratch(1));
+        let vectors = [Input(2), Input(3), Input(4), Input(5)];
+        let blocks = [&[Input(0), Input(1)], &vectors[..], &[partial]].concat();
+        let total = [&[partial, Output(1)], &vectors[..], &[Output(2), coefficients]].concat();
+        let list = vec![
+            stage("blocks", blocks, reduction.block_groups()),
+            stage("total", total, reduction.total_groups()),
+            stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
+        ];
+        Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list }
+    }
+}
+
+/// `batch_norm_grad` with the include that says what of dy reaches a value of x.
+macro_rules! gradient_shader {
+    ($types:expr, $gradient:literal) => {
+        wide_shader!($types.inputs[2].len(), "batch_norm_grad", $gradient)
+    };
+}
+pub(crate) use gradient_shader;
+
+impl Op for BatchNormGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [dy, x, gamma, beta, mean, variance] = floats(inputs)?;
+        require(dy == x, "dy and x must have one shape")?;
+        per_channel(x, &[gamma, beta, mean, variance])?;
+        Ok(vec![x.clone(), gamma.clone(), beta.clone()])
+    }
+
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (op, channels) = (*self, types.inputs[2].len());
+        let sums = rows::scratch(types.inputs[1].len() / channels, channels, 2);
+        CpuStep::with_scratch(Passes::scratch(channels) + sums, move |args| {
+            let inputs = args.inputs_from(0);
+            let ([dx, dgamma, dbeta], scratch) = args.outputs();
+            let (mut passes, rest) = Passes::new(&op, inputs, scratch);
+            gradient_sums(target.isa, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
+            let backward = passes.backward;
+            gradient_apply(target.isa, backward, passes.line(dgamma, dbeta), dx);
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        self.dispatches(types, gradient_shader!(types, "whole_gradient"), &[])
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
+        let channels = types.inputs[2].len();
+        let count = (x.len() / channels) as f64;
+        let inv_std = |c: usize| 1.0 / (variance[c] + f64::from(self.epsilon)).sqrt();
+        let x_hat = |i: usize| (x[i] - mean[i % channels]) * inv_std(i % channels);
+        let g = |i: usize| {
+            let y = x_hat(i) * gamma[i % channels] + beta[i % channels];
+            dy[i] * activation_slope(self.activation, y)
+        };
+        let total = |c: usize, f: &dyn Fn(usize) -> f64| (c..x.len()).step_by(channels).map(f).sum::<f64>();
+        let dbeta: Vec<f64> = (0..channels).map(|c| total(c, &g)).collect();
+        let dgamma: Vec<f64> = (0..channels).map(|c| total(c, &|i| g(i) * x_hat(i))).collect();
+        let dx = |i: usize| {
+            let c = i % channels;
+            gamma[c] * inv_std(c) * (g(i) - dbeta[c] / count - x_hat(i) * dgamma[c] / count)
+        };
+        vec![(0..x.len()).map(dx).collect(), dgamma, dbeta]
+    }
+}

@@ -1,0 +1,74 @@
+//! The gradient of [`super::batch_norm_max_pool`]: that of [`super::batch_norm_grad`], where the
+//! gradient of the normalised values is each window's dy at its first largest element, and 0
+//! elsewhere.
+
+use super::batch_norm::per_channel;
+use super::batch_norm_grad::{BatchNormGrad, Passes, gradient_shader};
+use super::batch_norm_infer::{BatchNormInfer, Normalise};
+use super::batch_norm_max_pool::{POOL, size};
+use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_scratch, gradient_sums};
+use crate::ops::pool::max_pool_grad::MaxPoolGrad;
+use crate::ops::*;
+
+/// Inputs: dy `[N, H / 2, W / 2, C]`, x `[N, H, W, C]`, gamma, beta, mean and variance `[C]`;
+/// outputs: dx, dgamma, dbeta.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormMaxPoolGrad {
+    /// The forward node's.
+    pub norm: Normalise,
+}
+
+impl Op for BatchNormMaxPoolGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_max_pool_grad"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [dy, x, gamma, beta, mean, variance] = floats(inputs)?;
+        require(POOL.output_types(&[x])?[0] == *dy, "dy must have the shape of x, pooled")?;
+        per_channel(x, &[gamma, beta, mean, variance])?;
+        Ok(vec![x.clone(), gamma.clone(), beta.clone()])
+    }
+
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
+        let (norm, size) = (BatchNormGrad::from(self.norm), size(&types.inputs[1]));
+        let channels = types.inputs[2].len();
+        let sums = gradient_scratch(size, types.inputs[1].dims()[0], channels);
+        CpuStep::with_scratch(Passes::scratch(channels) + sums, move |args| {
+            let inputs = args.inputs_from(0);
+            let ([dx, dgamma, dbeta], scratch) = args.outputs();
+            let (mut passes, rest) = Passes::new(&norm, inputs, scratch);
+            gradient_sums(target.isa, size, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
+            let backward = passes.backward;
+            gradient_apply(target.isa, size, backward, passes.line(dgamma, dbeta), dx);
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let Size { height, width } = size(&types.inputs[1]);
+        let constants = [("HEIGHT", height as f64), ("WIDTH", width as f64)];
+        BatchNormGrad::from(self.norm).dispatches(
+            types,
+            gradient_shader!(types, "pooled_gradient"),
+            &constants,
+        )
+    }
+
+    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
+        let (x_type, pooled_type) = (&types.inputs[1], &types.inputs[0]);
+        let norm = BatchNormInfer::from(self.norm);
+        let whole = Types { inputs: types.inputs[1..].to_vec(), outputs: vec![x_type.clone()] };
+        let normal = norm.reference(&whole, &[x, gamma, beta, mean, variance].map(Vec::clone)).remove(0);
+        let pool = Types { inputs: vec![x_type.clone()], outputs: vec![pooled_type.clone()] };
+        let largest = POOL.reference(&pool, std::slice::from_ref(&normal)).remove(0);
+        let back = Types {
+            inputs: vec![x_type.clone(), pooled_type.clone(), pooled_type.clone()],
+            outputs: vec![x_type.clone()],
+        };
+        let spread = MaxPoolGrad { pool: POOL }.reference(&back, &[normal, largest, dy.clone()]).remove(0);
+        let mut inputs = inputs.to_vec();
+        inputs[0] = spread;
+        BatchNormGrad::from(self.norm).reference(types, &inputs)
+    }
+}

@@ -1,0 +1,59 @@
+//! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The
+//! scale turns a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store
+//! it.
+
+use crate::ops::*;
+
+/// See the module's documentation. Inputs: average and x of one shape; works in place on the
+/// average.
+#[derive(Clone, Copy, Debug)]
+pub struct MovingAverage {
+    /// The weight of the new value (PyTorch's convention; Keras gives `1 - momentum`).
+    pub momentum: f32,
+    /// What x is multiplied with.
+    pub scale: f32,
+}
+
+impl Op for MovingAverage {
+    fn name(&self) -> &'static str {
+        "moving_average"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [average, x] = floats(inputs)?;
+        require(average == x, "the two inputs must have one shape")?;
+        Ok(vec![average.clone()])
+    }
+
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0)])
+    }
+
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let MovingAverage { momentum, scale } = *self;
+        CpuStep::new(move |args| {
+            let x = args.inputs[1];
+            for (average, x) in args.output().0.iter_mut().zip(x) {
+                *average += momentum * (scale * x - *average);
+            }
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let shader = shader!("moving_average");
+        let bindings = vec![Operand::Input(1), Operand::Output(0)];
+        each_value(
+            shader,
+            vectors,
+            &[("MOMENTUM", f64::from(self.momentum)), ("SCALE", f64::from(self.scale))],
+            bindings,
+        )
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (momentum, scale) = (f64::from(self.momentum), f64::from(self.scale));
+        let new = |(average, x): (&f64, &f64)| average + momentum * (scale * x - average);
+        vec![inputs[0].iter().zip(&inputs[1]).map(new).collect()]
+    }
+}

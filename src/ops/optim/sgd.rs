@@ -1,0 +1,73 @@
+//! Stochastic gradient descent with momentum (Sutskever et al. 2013) and weight decay, as PyTorch
+//! writes it:
+//!
+//! `g = gradient + decay p`, `b = momentum b + g`, `p -= rate (g + momentum b)` with Nesterov's
+//! look-ahead, `p -= rate b` without.
+
+use crate::kernels::{parallel, rows::BLOCK};
+use crate::ops::*;
+
+/// Inputs: parameter p, momentum buffer b, gradient (one shape), rate `[1]`. Outputs the new p and
+/// b, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Sgd {
+    /// How much of the buffer stays.
+    pub momentum: f32,
+    /// Whether to look ahead by Nesterov's rule.
+    pub nesterov: bool,
+    /// Weight decay, added to the gradient.
+    pub decay: f32,
+}
+
+impl Op for Sgd {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        let [p, b, gradient, rate] = floats(inputs)?;
+        require(p == b && p == gradient, "parameter, momentum and gradient must have one shape")?;
+        require(rate == &TensorType::f32([1]), "rate must be f32[1]")?;
+        Ok(vec![p.clone(), p.clone()])
+    }
+
+    fn alias(&self) -> Alias {
+        Alias::InPlace(&[(0, 0), (1, 1)])
+    }
+
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        let Sgd { momentum, nesterov, decay } = *self;
+        CpuStep::new(move |args| {
+            let (gradient, rate) = (args.inputs[2], args.inputs[3][0]);
+            let ([p, b], _) = args.outputs();
+            let block = 16 * BLOCK;
+            let items = p.chunks_mut(block).zip(b.chunks_mut(block)).zip(gradient.chunks(block));
+            parallel::for_each(items, &mut [], 0, |((p, b), gradient), _| {
+                for ((p, b), gradient) in p.iter_mut().zip(b).zip(gradient) {
+                    let g = gradient + decay * *p;
+                    *b = momentum * *b + g;
+                    *p -= rate * if nesterov { g + momentum * *b } else { *b };
+                }
+            });
+        })
+    }
+
+    fn gpu(&self, types: &Types) -> Dispatches {
+        let vectors = types.outputs[0].len().div_ceil(4);
+        let constants = &[
+            ("MOMENTUM", f64::from(self.momentum)),
+            ("NESTEROV", f64::from(self.nesterov)),
+            ("DECAY", f64::from(self.decay)),
+        ];
+        let bindings = vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)];
+        each_value(shader!("sgd"), vectors, constants, bindings)
+    }
+
+    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (momentum, decay, rate) = (f64::from(self.momentum), f64::from(self.decay), inputs[3][0]);
+        let g = |i: usize| inputs[2][i] + decay * inputs[0][i];
+        let b: Vec<f64> = (0..inputs[0].len()).map(|i| momentum * inputs[1][i] + g(i)).collect();
+        let step = |i: usize| if self.nesterov { g(i) + momentum * b[i] } else { b[i] };
+        vec![(0..b.len()).map(|i| inputs[0][i] - rate * step(i)).collect(), b]
+    }
+}

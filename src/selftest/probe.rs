@@ -1,0 +1,61 @@
+//! Runs the ops' test cases on a device: for the tests, and for `cifar-engine doctor`.
+
+use crate::error::Result;
+use crate::exec::plan::Plan;
+use crate::exec::{Data, Device};
+use crate::graph::{Graph, Value};
+use crate::selftest::case::{Case, to_words};
+use crate::tensor::{DType, TensorType};
+
+/// The graph of a case alone: inputs `in0`, `in1`, .., outputs `out0`, `out1`, ..
+///
+/// # Errors
+/// If the op rejects the case's inputs.
+pub fn graph_of(case: &Case) -> Result<(Graph, Vec<Value>, Vec<Value>)> {
+    let mut graph = Graph::new();
+    graph.set_layer("case");
+    let input = |(i, (ty, _)): (usize, &(TensorType, _))| graph.input(&format!("in{i}"), ty.clone());
+    let inputs: Vec<Value> = case.inputs.iter().enumerate().map(input).collect();
+    let outputs = graph.apply_shared(case.op.clone(), &inputs)?;
+    for (i, &output) in outputs.iter().enumerate() {
+        graph.output(&format!("out{i}"), output);
+    }
+    Ok((graph, inputs, outputs))
+}
+
+/// Runs a case `runs` times, each time from the same inputs, and returns the outputs of the last;
+/// integers as their values.
+///
+/// # Errors
+/// If the device fails.
+pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<Vec<f64>>> {
+    let (graph, _, outputs) = graph_of(case)?;
+    let plan = device.load_plan(Plan::compile(&graph)?, None)?;
+    for _ in 0..runs {
+        for (i, (ty, _)) in case.inputs.iter().enumerate() {
+            let words = to_words(&case.values(i), ty.dtype);
+            let floats: Vec<f32> = words.iter().map(|&word| f32::from_bits(word)).collect();
+            let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(&words) };
+            device.write(plan, &format!("in{i}"), data)?;
+        }
+        device.run(plan)?;
+    }
+    let read = |(i, &output): (usize, &Value)| {
+        let values = device.read(plan, &format!("out{i}"))?;
+        let is_f32 = graph.ty(output).dtype == DType::F32;
+        let value = |v: &f32| if is_f32 { f64::from(*v) } else { f64::from(v.to_bits()) };
+        Ok(values.iter().map(value).collect())
+    };
+    let found = outputs.iter().enumerate().map(read).collect();
+    device.unload(plan)?;
+    found
+}
+
+/// The largest distance between two tensors, relative to the largest magnitude (at least 1);
+/// infinite where a value is no number.
+pub fn distance(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
+    let largest = found.iter().zip(expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
+    largest.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) }) / scale
+}
