@@ -9,7 +9,7 @@
 
 // The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals,
 // then dx. g, the gradient of the normalised values, is what the include (whole_gradient.wgsl or
-// pooled_gradient.wgsl) calls `passed`.
+// pooled_gradient.wgsl) calls `activation_grad`.
 @group(0) @binding(0) var<storage, read> dy: array<Value>;
 @group(0) @binding(1) var<storage, read> x: array<Value>;
 @group(0) @binding(2) var<storage, read> gamma: array<Value>;
@@ -25,25 +25,25 @@
 // Of every column: scale, shift, slope, offset.
 @group(0) @binding(7) var<storage, read_write> coefficients: array<Value>;
 
-@group(0) @binding(2) var<storage, read_write> lines: array<Value>;
+@group(0) @binding(2) var<storage, read_write> affines: array<Value>;
 @group(0) @binding(3) var<storage, read_write> dx: array<Value>;
 
-struct Line {
+struct Affine {
     scale: Value,
     shift: Value,
 }
 
 // What the forward pass did to a column.
-fn forward(column: u32) -> Line {
+fn forward(column: u32) -> Affine {
     let scale = gamma[column] * inverse_deviation(variance[column]);
-    return Line(scale, beta[column] - mean[column] * scale);
+    return Affine(scale, beta[column] - mean[column] * scale);
 }
 
 @compute @workgroup_size(256)
 fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let rows = rows_of(group, local);
     let column = min(rows.column, COLUMNS - 1u);
-    let line = forward(column);
+    let affine = forward(column);
     let center = mean[column];
     let inv_std = inverse_deviation(variance[column]);
     var products = Value(0.0);
@@ -55,9 +55,9 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         let next = min(more, ROWS - 1u) * COLUMNS + column;
         let x_a = x[at];
         let x_b = x[next];
-        let g_a = passed(at, line);
+        let g_a = activation_grad(at, affine);
         //~ batch_norm_grad: more < rows.end => true
-        let g_b = select(Value(0.0), passed(next, line), more < rows.end);
+        let g_b = select(Value(0.0), activation_grad(next, affine), more < rows.end);
         sum += g_a + g_b;
         products += g_a * ((x_a - center) * inv_std) + g_b * ((x_b - center) * inv_std);
     }
@@ -82,16 +82,16 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     products = tree_sum(local, products, 1u);
     sum = tree_sum(local, sum, 1u);
     if local == 0u {
-        let line = forward(column);
+        let affine = forward(column);
         //~ batch_norm_grad: / f32(ROWS) =>
-        let slope = -line.scale * inverse_deviation(variance[column]) * products / f32(ROWS);
+        let slope = -affine.scale * inverse_deviation(variance[column]) * products / f32(ROWS);
         dgamma[column] = products;
         dbeta[column] = sum;
-        coefficients[column] = line.scale;
-        coefficients[COLUMNS + column] = line.shift;
+        coefficients[column] = affine.scale;
+        coefficients[COLUMNS + column] = affine.shift;
         coefficients[2u * COLUMNS + column] = slope;
         //~ batch_norm_grad: - mean[column] * slope =>
-        coefficients[3u * COLUMNS + column] = -line.scale * sum / f32(ROWS) - mean[column] * slope;
+        coefficients[3u * COLUMNS + column] = -affine.scale * sum / f32(ROWS) - mean[column] * slope;
     }
 }
 
@@ -101,8 +101,8 @@ fn apply(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
     let i = linear_index(id, groups, 256u);
     if i < ROWS * COLUMNS {
         let column = i % COLUMNS;
-        let line = Line(lines[column], lines[COLUMNS + column]);
-        let rest = lines[2u * COLUMNS + column] * x[i] + lines[3u * COLUMNS + column];
-        dx[i] = line.scale * passed(i, line) + rest;
+        let affine = Affine(affines[column], affines[COLUMNS + column]);
+        let rest = affines[2u * COLUMNS + column] * x[i] + affines[3u * COLUMNS + column];
+        dx[i] = affine.scale * activation_grad(i, affine) + rest;
     }
 }

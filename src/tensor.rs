@@ -117,12 +117,12 @@ impl fmt::Display for TensorType {
 /// One cache line; the unit of allocation, so that vector loads never straddle two lines.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct CacheLine([f32; 16]);
 
 /// A zero-initialised, 64-byte aligned run of four-byte elements, read as `f32` or `u32`.
 #[derive(Clone, Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     len: usize,
 }
 
@@ -130,7 +130,7 @@ impl Buffer {
     /// `len` zeros. All of the memory is written once: the standard allocator has no lazily zeroed
     /// memory of this alignment.
     pub fn zeroed(len: usize) -> Self {
-        Buffer { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+        Buffer { lines: vec![CacheLine([0.0; 16]); len.div_ceil(16)], len }
     }
 
     /// Number of elements.

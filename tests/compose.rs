@@ -17,7 +17,7 @@ use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::map::binary::{Binary, Function2, centred};
 use cifar_engine::ops::map::expand::Expand;
-use cifar_engine::ops::map::reduce::{Kind, Reduce};
+use cifar_engine::ops::map::reduce::{Reduce, ReduceKind};
 use cifar_engine::ops::map::scale::Scale;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::movement::join::{Concat, Slice};
@@ -41,7 +41,7 @@ fn layer_norm(graph: &mut Graph, x: Value, gamma: Value, beta: Value, epsilon: V
     let last = shape.dims().len() - 1..shape.dims().len();
     let (_, away) = centred(graph, x, last.clone())?;
     let squares = unary(graph, Function::Square, away)?;
-    let variance = graph.apply1(Reduce::new(Kind::Mean, last.clone()), &[squares])?;
+    let variance = graph.apply1(Reduce::new(ReduceKind::Mean, last.clone()), &[squares])?;
     let variance = binary(graph, Function2::Add, variance, epsilon)?;
     let inverse = unary(graph, Function::Rsqrt, variance)?;
     let inverse = graph.apply1(Expand { shape, axes: last }, &[inverse])?;
@@ -55,11 +55,11 @@ fn softmax(graph: &mut Graph, x: Value) -> Result<Value> {
     let shape = graph.ty(x).shape.clone();
     let last = shape.dims().len() - 1..shape.dims().len();
     let expand = Expand { shape, axes: last.clone() };
-    let largest = graph.apply1(Reduce::new(Kind::Max, last.clone()), &[x])?;
+    let largest = graph.apply1(Reduce::new(ReduceKind::Max, last.clone()), &[x])?;
     let largest = graph.apply1(expand.clone(), &[largest])?;
     let below = binary(graph, Function2::Sub, x, largest)?;
     let powers = unary(graph, Function::Exp, below)?;
-    let total = graph.apply1(Reduce::new(Kind::Sum, last), &[powers])?;
+    let total = graph.apply1(Reduce::new(ReduceKind::Sum, last), &[powers])?;
     let total = graph.apply1(expand, &[total])?;
     binary(graph, Function2::Div, powers, total)
 }
@@ -112,8 +112,8 @@ fn focal_loss(graph: &mut Graph, logits: Value, labels: Value) -> Result<Value> 
     let focus = unary(graph, Function::Square, rest)?;
     let terms = binary(graph, Function2::Mul, focus, ln)?;
     let own = binary(graph, Function2::Mul, terms, labels)?;
-    let per_row = graph.apply1(Reduce::new(Kind::Sum, 1..2), &[own])?;
-    let mean = graph.apply1(Reduce::new(Kind::Mean, 0..1), &[per_row])?;
+    let per_row = graph.apply1(Reduce::new(ReduceKind::Sum, 1..2), &[own])?;
+    let mean = graph.apply1(Reduce::new(ReduceKind::Mean, 0..1), &[per_row])?;
     graph.apply1(Scale { factor: -1.0 }, &[mean])
 }
 

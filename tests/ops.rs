@@ -20,7 +20,7 @@ use cifar_engine::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget};
 use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
-use cifar_engine::ops::linear::tile::{TILES, Tile, Tiling};
+use cifar_engine::ops::linear::tile::{TILES, TileShape, Tiling};
 use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::{Axis, Function, Gradients, Op, Types};
@@ -172,7 +172,7 @@ fn planted_in(path: &Path) -> Vec<Planted> {
 
 /// A product computed in given tiles: with vectors, or transposed, without them, in slices of the
 /// depth.
-fn tiled(tile: Tile, plain: bool) -> Case {
+fn tiled(tile: TileShape, plain: bool) -> Case {
     let (rows, columns, depth) =
         (tile.rows + 5, tile.columns + if plain { 12 } else { 7 }, if plain { 40 } else { 37 });
     let matmul = Matmul { a_transposed: !plain, b_transposed: !plain };
@@ -198,7 +198,7 @@ fn every_tile_matches_the_reference() {
         (true, "third < blocks { next_3", "false { next_3"),
         (false, "slice += WAYS", "slice += 2u * WAYS"),
     ] {
-        let case = |tile: &Tile| tiled(*tile, plain);
+        let case = |tile: &TileShape| tiled(*tile, plain);
         let noticed = TILES.iter().map(case).any(|case| {
             let case = Case { op: corrupted(case.op.clone(), from, to), ..case };
             check_gpu(&mut gpu, &case).is_err_and(|error| error.contains("off by"))

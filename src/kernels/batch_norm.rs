@@ -103,42 +103,42 @@ impl Kernel for BlockMoments<'_> {
 
 /// What becomes of x: `activation(x * scale + shift)`, a scale and a shift for every channel.
 #[derive(Clone, Copy)]
-pub struct Line<'a> {
+pub struct Affine<'a> {
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     pub activation: Activation,
 }
 
-impl<'a> Line<'a> {
+impl<'a> Affine<'a> {
     /// Of these channels alone.
-    pub fn channels(self, range: Range<usize>) -> Line<'a> {
-        Line { scale: &self.scale[range.clone()], shift: &self.shift[range], ..self }
+    pub fn channels(self, range: Range<usize>) -> Affine<'a> {
+        Affine { scale: &self.scale[range.clone()], shift: &self.shift[range], ..self }
     }
 }
 
 /// `y = activation(x * scale + shift)`.
-pub fn apply(isa: Isa, x: &[f32], line: Line, y: &mut [f32]) {
-    let block = BLOCK * line.scale.len();
+pub fn apply(isa: Isa, x: &[f32], affine: Affine, y: &mut [f32]) {
+    let block = BLOCK * affine.scale.len();
     parallel::for_each(x.chunks(block).zip(y.chunks_mut(block)), &mut [], 0, |(x, y), _| {
-        isa.run(Apply { x, line, y });
+        isa.run(Apply { x, affine, y });
     });
 }
 
 /// `y = activation(x * scale + shift + residual)`.
-pub fn apply_and_add(isa: Isa, x: &[f32], line: Line, residual: &[f32], y: &mut [f32]) {
-    let block = BLOCK * line.scale.len();
+pub fn apply_and_add(isa: Isa, x: &[f32], affine: Affine, residual: &[f32], y: &mut [f32]) {
+    let block = BLOCK * affine.scale.len();
     let blocks = x.chunks(block).zip(residual.chunks(block)).zip(y.chunks_mut(block));
     parallel::for_each(blocks, &mut [], 0, |((x, residual), y), _| {
-        isa.run(Apply { x, line: Line { activation: None, ..line }, y: &mut *y });
+        isa.run(Apply { x, affine: Affine { activation: None, ..affine }, y: &mut *y });
         isa.run(AddTo { y: &mut *y, x: residual });
-        activate(isa, line.activation, y);
+        activate(isa, affine.activation, y);
     });
 }
 
 /// The same as [`apply`] of a few rows.
 pub struct Apply<'a> {
     pub x: &'a [f32],
-    pub line: Line<'a>,
+    pub affine: Affine<'a>,
     pub y: &'a mut [f32],
 }
 
@@ -146,7 +146,7 @@ impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Line { scale, shift, activation } = self.line;
+        let Affine { scale, shift, activation } = self.affine;
         let (channels, clamp) = (scale.len(), clamp_of(activation));
         for (x, y) in self.x.chunks_exact(channels).zip(self.y.chunks_exact_mut(channels)) {
             for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
@@ -186,7 +186,7 @@ impl<'a> Backward<'a> {
 /// The gradient that passes the clamp: computed exactly as the forward pass was, so that both agree
 /// on every element.
 #[inline(always)]
-fn passed(x: f32, dy: f32, scale: f32, shift: f32, clamp: Clamp) -> f32 {
+fn clamp_grad(x: f32, dy: f32, scale: f32, shift: f32, clamp: Clamp) -> f32 {
     let y = x * scale + shift;
     if y > clamp.0 && y < clamp.1 { dy } else { 0.0 }
 }
@@ -249,7 +249,7 @@ impl Kernel for BlockGradientSums<'_> {
         let [mean, inv_std, scale, shift] = [b.mean, b.inv_std, b.scale, b.shift].map(|v| &v[..channels]);
         for (x, dy) in b.x.chunks_exact(channels).zip(b.dy.chunks_exact(channels)) {
             for c in 0..channels {
-                let dy = passed(x[c], dy[c], scale[c], shift[c], clamp);
+                let dy = clamp_grad(x[c], dy[c], scale[c], shift[c], clamp);
                 dgamma[c] += dy * ((x[c] - mean[c]) * inv_std[c]);
                 dbeta[c] += dy;
             }
@@ -284,21 +284,21 @@ fn sums_through<S: Simd>(simd: S, function: Function, b: Backward, partial: &mut
 pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &mut [f32]) {
     let channels = slope.len();
     let block = BLOCK * channels;
-    let line = GradientLine::new(&b, [slope, offset]);
+    let affine = GradientAffine::new(&b, [slope, offset]);
     parallel::for_each(
         dx.chunks_mut(block).zip(b.x.chunks(block)).enumerate(),
         &mut [],
         0,
         |(i, (dx, x)), _| {
             let dy = (!b.dy.is_empty()).then(|| rows::block(b.dy, channels, i));
-            isa.run(GradientApply { line, x, dy, dx });
+            isa.run(GradientApply { affine, x, dy, dx });
         },
     );
 }
 
 /// What dx is computed with: vectors of one length, the number of channels.
 #[derive(Clone, Copy)]
-pub struct GradientLine<'a> {
+pub struct GradientAffine<'a> {
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     pub activation: Activation,
@@ -306,17 +306,17 @@ pub struct GradientLine<'a> {
     pub offset: &'a [f32],
 }
 
-impl<'a> GradientLine<'a> {
+impl<'a> GradientAffine<'a> {
     pub fn new(b: &Backward<'a>, [slope, offset]: [&'a [f32]; 2]) -> Self {
-        GradientLine { scale: b.scale, shift: b.shift, activation: b.activation, slope, offset }
+        GradientAffine { scale: b.scale, shift: b.shift, activation: b.activation, slope, offset }
     }
 
     /// The same, of lengths that the compiler sees to be `channels`: no element needs a check.
     #[inline(always)]
     pub fn cut(self, channels: usize) -> Self {
-        let GradientLine { scale, shift, activation, slope, offset } = self;
+        let GradientAffine { scale, shift, activation, slope, offset } = self;
         let [scale, shift, slope, offset] = [scale, shift, slope, offset].map(|v| &v[..channels]);
-        GradientLine { scale, shift, activation, slope, offset }
+        GradientAffine { scale, shift, activation, slope, offset }
     }
 
     /// dx from x and from the gradient that passed the activation.
@@ -327,7 +327,7 @@ impl<'a> GradientLine<'a> {
 }
 
 struct GradientApply<'a> {
-    line: GradientLine<'a>,
+    affine: GradientAffine<'a>,
     x: &'a [f32],
     dy: Option<&'a [f32]>,
     dx: &'a mut [f32],
@@ -337,46 +337,46 @@ impl Kernel for GradientApply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let GradientApply { line, x, dy, dx } = self;
-        if let Some(function) = beyond_clamp(line.activation) {
+        let GradientApply { affine, x, dy, dx } = self;
+        if let Some(function) = beyond_clamp(affine.activation) {
             if let Some(dy) = dy {
                 dx.copy_from_slice(dy);
             }
-            return apply_through(simd, function, line, x, dx);
+            return apply_through(simd, function, affine, x, dx);
         }
-        let channels = line.scale.len();
+        let channels = affine.scale.len();
         let rows = dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
         match dy {
             Some(dy) => {
                 for ((dx, x), dy) in rows.zip(dy.chunks_exact(channels)) {
-                    gradient_row(line, x, dx, |c, _| dy[c]);
+                    gradient_row(affine, x, dx, |c, _| dy[c]);
                 }
             }
-            None => rows.for_each(|(dx, x)| gradient_row(line, x, dx, |_, held| held)),
+            None => rows.for_each(|(dx, x)| gradient_row(affine, x, dx, |_, held| held)),
         }
     }
 }
 
 /// [`GradientApply`] behind an activation that is no clamp, of dx that holds dy.
 #[inline(always)]
-fn apply_through<S: Simd>(simd: S, function: Function, line: GradientLine, x: &[f32], dx: &mut [f32]) {
-    let channels = line.scale.len();
+fn apply_through<S: Simd>(simd: S, function: Function, affine: GradientAffine, x: &[f32], dx: &mut [f32]) {
+    let channels = affine.scale.len();
     for (dx, x) in dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-        let vectors = line.scale.chunks(CHUNK).zip(line.shift.chunks(CHUNK));
+        let vectors = affine.scale.chunks(CHUNK).zip(affine.shift.chunks(CHUNK));
         for ((g, x), (scale, shift)) in dx.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).zip(vectors) {
             through(simd, function, x, [scale, shift], g);
         }
-        gradient_row(GradientLine { activation: None, ..line }, x, dx, |_, held| held);
+        gradient_row(GradientAffine { activation: None, ..affine }, x, dx, |_, held| held);
     }
 }
 
 /// One row of dx; `dy` is told the channel and what dx holds there.
 #[inline(always)]
-fn gradient_row(line: GradientLine, x: &[f32], dx: &mut [f32], dy: impl Fn(usize, f32) -> f32) {
-    let (channels, clamp) = (dx.len(), clamp_of(line.activation));
-    let (line, x) = (line.cut(channels), &x[..channels]);
+fn gradient_row(affine: GradientAffine, x: &[f32], dx: &mut [f32], dy: impl Fn(usize, f32) -> f32) {
+    let (channels, clamp) = (dx.len(), clamp_of(affine.activation));
+    let (affine, x) = (affine.cut(channels), &x[..channels]);
     for c in 0..channels {
-        let g = passed(x[c], dy(c, dx[c]), line.scale[c], line.shift[c], clamp);
-        dx[c] = line.at(c, x[c], g);
+        let g = clamp_grad(x[c], dy(c, dx[c]), affine.scale[c], affine.shift[c], clamp);
+        dx[c] = affine.at(c, x[c], g);
     }
 }

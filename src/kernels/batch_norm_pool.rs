@@ -4,7 +4,7 @@
 //! A work item is some rows of windows of one image. The vectors are explicit, because compilers
 //! leave half of such a loop to scalar instructions, or all of it.
 
-use super::batch_norm::{Backward, GradientLine, Line, totals};
+use super::batch_norm::{Affine, Backward, GradientAffine, totals};
 use super::function::{Clamp, clamp_of};
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
@@ -39,44 +39,44 @@ impl Size {
 
 /// `y [N, H/2, W/2, C]` = the largest `clamp(x * scale + shift)` of every window of `x [N, H, W,
 /// C]`.
-pub fn apply(isa: Isa, size: Size, x: &[f32], line: Line, y: &mut [f32]) {
-    let channels = line.scale.len();
+pub fn apply(isa: Isa, size: Size, x: &[f32], affine: Affine, y: &mut [f32]) {
+    let channels = affine.scale.len();
     let (image, two_rows, out_row) =
         (size.height * size.width * channels, size.two_rows(channels), size.out_row(channels));
     let blocks = parallel::row_blocks(y, size.height / 2 * out_row, out_row, size.item_rows(channels));
     parallel::for_each(blocks, &mut [], 0, |(index, first, y), _| {
         let x = &x[index * image + first * two_rows..];
         for (y, x) in y.chunks_exact_mut(out_row).zip(x.chunks_exact(two_rows)) {
-            isa.run(Apply { size, x, line, y });
+            isa.run(PooledApply { size, x, affine, y });
         }
     });
 }
 
 /// One row of windows.
-struct Apply<'a> {
+struct PooledApply<'a> {
     size: Size,
     x: &'a [f32],
-    line: Line<'a>,
+    affine: Affine<'a>,
     y: &'a mut [f32],
 }
 
-impl Kernel for Apply<'_> {
+impl Kernel for PooledApply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Line { scale, shift, activation } = self.line;
+        let Affine { scale, shift, activation } = self.affine;
         let clamp = clamp_of(activation);
         let channels = scale.len();
         for (q, y) in self.y.chunks_exact_mut(channels).enumerate() {
             let x = window(self.x, q, self.size.width, channels);
             for c in (0..channels).step_by(S::LANES) {
-                let line = Lanes::new(simd, scale, shift, clamp, c);
+                let affine = Lanes::new(simd, scale, shift, clamp, c);
                 let [first, others @ ..] = read(simd, x, c);
-                let mut largest = line.activated(simd, line.of(simd, first));
+                let mut largest = affine.activated(simd, affine.of(simd, first));
                 for x in others {
-                    let value = line.activated(simd, line.of(simd, x));
+                    let value = affine.activated(simd, affine.of(simd, x));
                     // NaN wins, as in `super::pool`.
-                    let larger = simd.where_greater(largest, value, largest, value);
+                    let larger = simd.select_gt(largest, value, largest, value);
                     largest = simd.where_at_least(largest, largest, larger, largest);
                 }
                 simd.write(&mut y[c..], largest);
@@ -85,7 +85,7 @@ impl Kernel for Apply<'_> {
     }
 }
 
-/// A vector of channels of the forward pass's line.
+/// A vector of channels of the forward pass's scale and shift.
 struct Lanes<S: Simd> {
     scale: S::Vector,
     shift: S::Vector,
@@ -111,34 +111,34 @@ impl<S: Simd> Lanes<S> {
 
     /// Its activation.
     #[inline(always)]
-    fn activated(&self, simd: S, line: S::Vector) -> S::Vector {
-        simd.clamp(line, self.low, self.high)
+    fn activated(&self, simd: S, argument: S::Vector) -> S::Vector {
+        simd.clamp(argument, self.low, self.high)
     }
 
     /// What each of a window's elements x receives of its dy: the first largest all of it, if it
     /// passes the clamp. Computed exactly as in the forward pass.
     #[inline(always)]
-    fn received(&self, simd: S, x: [S::Vector; 4], dy: S::Vector) -> [S::Vector; 4] {
-        let (zero, mut lines, mut values) = (simd.zero(), x, x);
+    fn route_max_grad(&self, simd: S, x: [S::Vector; 4], dy: S::Vector) -> [S::Vector; 4] {
+        let (zero, mut arguments, mut values) = (simd.zero(), x, x);
         for tap in 0..4 {
-            lines[tap] = self.of(simd, x[tap]);
-            values[tap] = self.activated(simd, lines[tap]);
+            arguments[tap] = self.of(simd, x[tap]);
+            values[tap] = self.activated(simd, arguments[tap]);
         }
-        let mut received = [dy; 4];
+        let mut routed = [dy; 4];
         for tap in 0..4 {
-            let (line, mine) = (lines[tap], values[tap]);
-            let mut g = simd.where_greater(line, self.low, dy, zero);
-            g = simd.where_greater(self.high, line, g, zero);
+            let (argument, mine) = (arguments[tap], values[tap]);
+            let mut g = simd.select_gt(argument, self.low, dy, zero);
+            g = simd.select_gt(self.high, argument, g, zero);
             for (other, &value) in values.iter().enumerate() {
                 if other < tap {
-                    g = simd.where_greater(mine, value, g, zero);
+                    g = simd.select_gt(mine, value, g, zero);
                 } else if other > tap {
                     g = simd.where_at_least(mine, value, g, zero);
                 }
             }
-            received[tap] = g;
+            routed[tap] = g;
         }
-        received
+        routed
     }
 }
 
@@ -210,10 +210,10 @@ impl Kernel for BlockSums<'_> {
             for (q, dy) in dy.chunks_exact(channels).enumerate() {
                 let x = window(x, q, size.width, channels);
                 for c in (0..channels).step_by(S::LANES) {
-                    let line = Lanes::new(simd, b.scale, b.shift, clamp_of(b.activation), c);
+                    let affine = Lanes::new(simd, b.scale, b.shift, clamp_of(b.activation), c);
                     let x = read(simd, x, c);
-                    let received = line.received(simd, x, simd.read(&dy[c..]));
-                    let [sum, product] = window_sums(simd, &b, c, x, received);
+                    let routed = affine.route_max_grad(simd, x, simd.read(&dy[c..]));
+                    let [sum, product] = window_sums(simd, &b, c, x, routed);
                     let [dgamma, dbeta] = [&mut dgamma[c..], &mut dbeta[c..]];
                     simd.write(
                         dgamma,
@@ -233,11 +233,11 @@ fn window_sums<S: Simd>(
     b: &Backward,
     c: usize,
     x: [S::Vector; 4],
-    received: [S::Vector; 4],
+    routed: [S::Vector; 4],
 ) -> [S::Vector; 2] {
     let (mean, minus, one) = (simd.read(&b.mean[c..]), simd.splat(-1.0), simd.splat(1.0));
     let mut sums = [simd.zero(); 2];
-    for (x, g) in x.into_iter().zip(received) {
+    for (x, g) in x.into_iter().zip(routed) {
         let centered = simd.multiply_add(mean, minus, x);
         sums = [simd.multiply_add(g, one, sums[0]), simd.multiply_add(g, centered, sums[1])];
     }
@@ -245,9 +245,9 @@ fn window_sums<S: Simd>(
 }
 
 /// As [`super::batch_norm::gradient_apply`], of g.
-pub fn gradient_apply(isa: Isa, size: Size, b: Backward, line: [&[f32]; 2], dx: &mut [f32]) {
+pub fn gradient_apply(isa: Isa, size: Size, b: Backward, slope_and_offset: [&[f32]; 2], dx: &mut [f32]) {
     let channels = b.mean.len();
-    let line = GradientLine::new(&b, line);
+    let affine = GradientAffine::new(&b, slope_and_offset);
     let (image, row) = (size.height * size.width * channels, size.width * channels);
     let out_image = size.height / 2 * size.out_row(channels);
     // Whole rows of windows, but for a last odd row of the image.
@@ -255,7 +255,7 @@ pub fn gradient_apply(isa: Isa, size: Size, b: Backward, line: [&[f32]; 2], dx: 
     parallel::for_each(blocks, &mut [], 0, |(index, first, dx), _| {
         let x = &b.x[index * image + first * row..][..dx.len()];
         let dy = &b.dy[index * out_image + first / 2 * size.out_row(channels)..];
-        isa.run(BlockApply { size, x, dy, line, dx });
+        isa.run(BlockApply { size, x, dy, affine, dx });
     });
 }
 
@@ -264,7 +264,7 @@ struct BlockApply<'a> {
     size: Size,
     x: &'a [f32],
     dy: &'a [f32],
-    line: GradientLine<'a>,
+    affine: GradientAffine<'a>,
     dx: &'a mut [f32],
 }
 
@@ -272,23 +272,23 @@ impl Kernel for BlockApply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let BlockApply { size, x, dy, line, dx } = self;
-        let (width, channels) = (size.width, line.scale.len());
+        let BlockApply { size, x, dy, affine, dx } = self;
+        let (width, channels) = (size.width, affine.scale.len());
         let mut dys = dy.chunks_exact(channels);
         let two_rows = size.two_rows(channels);
         for (x, dx) in x.chunks(two_rows).zip(dx.chunks_mut(two_rows)) {
             if dx.len() < two_rows {
-                no_window(line, x, dx);
+                no_window(affine, x, dx);
                 continue;
             }
             let (upper, lower) = dx.split_at_mut(width * channels);
             let windows = upper.chunks_exact_mut(2 * channels).zip(lower.chunks_exact_mut(2 * channels));
             for ((q, (upper, lower)), dy) in windows.enumerate().zip(&mut dys) {
-                put(simd, line, window(x, q, width, channels), dy, [upper, lower]);
+                write_window_grad(simd, affine, window(x, q, width, channels), dy, [upper, lower]);
             }
             if width % 2 == 1 {
                 for (from, dx) in [(width - 1, upper), (2 * width - 1, lower)] {
-                    no_window(line, &x[from * channels..][..channels], &mut dx[(width - 1) * channels..]);
+                    no_window(affine, &x[from * channels..][..channels], &mut dx[(width - 1) * channels..]);
                 }
             }
         }
@@ -297,28 +297,34 @@ impl Kernel for BlockApply<'_> {
 
 /// Pixels without a window, which receive no dy.
 #[inline(always)]
-fn no_window(line: GradientLine, x: &[f32], dx: &mut [f32]) {
-    let channels = line.scale.len();
+fn no_window(affine: GradientAffine, x: &[f32], dx: &mut [f32]) {
+    let channels = affine.scale.len();
     for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
-        let (line, x) = (line.cut(dx.len()), &x[..dx.len()]);
+        let (affine, x) = (affine.cut(dx.len()), &x[..dx.len()]);
         for c in 0..dx.len() {
-            dx[c] = line.at(c, x[c], 0.0);
+            dx[c] = affine.at(c, x[c], 0.0);
         }
     }
 }
 
 /// dx of a window: two pixels of each row.
 #[inline(always)]
-fn put<S: Simd>(simd: S, line: GradientLine, x: [&[f32]; 4], dy: &[f32], [upper, lower]: [&mut [f32]; 2]) {
+fn write_window_grad<S: Simd>(
+    simd: S,
+    affine: GradientAffine,
+    x: [&[f32]; 4],
+    dy: &[f32],
+    [upper, lower]: [&mut [f32]; 2],
+) {
     let channels = dy.len();
     let [(a, b), (c, d)] = [upper, lower].map(|row| row.split_at_mut(channels));
     let mut dx = [a, b, c, d];
     for c in (0..channels).step_by(S::LANES) {
         let x = read(simd, x, c);
-        let forward = Lanes::new(simd, line.scale, line.shift, clamp_of(line.activation), c);
-        let received = forward.received(simd, x, simd.read(&dy[c..]));
-        let (slope, offset) = (simd.read(&line.slope[c..]), simd.read(&line.offset[c..]));
-        for ((x, g), dx) in x.into_iter().zip(received).zip(&mut dx) {
+        let forward = Lanes::new(simd, affine.scale, affine.shift, clamp_of(affine.activation), c);
+        let routed = forward.route_max_grad(simd, x, simd.read(&dy[c..]));
+        let (slope, offset) = (simd.read(&affine.slope[c..]), simd.read(&affine.offset[c..]));
+        for ((x, g), dx) in x.into_iter().zip(routed).zip(&mut dx) {
             let away = simd.multiply_add(slope, x, offset);
             simd.write(&mut dx[c..], simd.multiply_add(forward.scale, g, away));
         }
@@ -332,9 +338,9 @@ mod tests {
 
     /// Of one window of 3 channels.
     fn pooled(isa: Isa, x: &[f32; 12]) -> [f32; 3] {
-        let line = Line { scale: &[1.0; 3], shift: &[0.0; 3], activation: Some(Function::Relu6) };
+        let affine = Affine { scale: &[1.0; 3], shift: &[0.0; 3], activation: Some(Function::Relu6) };
         let mut y = [0.0; 3];
-        apply(isa, Size { height: 2, width: 2 }, x, line, &mut y);
+        apply(isa, Size { height: 2, width: 2 }, x, affine, &mut y);
         y
     }
 

@@ -22,15 +22,15 @@ use super::simd::{Isa, Kernel, Simd};
 
 /// One index of the sum: its count, and how far A and B move with it (in elements).
 #[derive(Clone, Copy, Debug)]
-pub struct Axis {
+pub struct SumAxis {
     pub count: usize,
     pub a: usize,
     pub b: usize,
 }
 
-impl Axis {
+impl SumAxis {
     /// An index that is not there.
-    pub const ONE: Axis = Axis { count: 1, a: 0, b: 0 };
+    pub const ONE: SumAxis = SumAxis { count: 1, a: 0, b: 0 };
 }
 
 /// The operands of a sum, outermost index first.
@@ -40,7 +40,7 @@ pub struct Sum<'a> {
     pub b: &'a [f32],
     /// Distance between two rows of A.
     pub a_row: usize,
-    pub axes: [Axis; 3],
+    pub axes: [SumAxis; 3],
 }
 
 /// What C holds before the sum is added.
@@ -64,7 +64,7 @@ pub struct Block<'a> {
 impl Sum<'_> {
     /// How far the sum reaches from its first element. Saturates: what is too large for a number is
     /// too large for any slice, whereas a product that wraps around could pass for a small one.
-    fn extent(&self, step: impl Fn(&Axis) -> usize) -> usize {
+    fn extent(&self, step: impl Fn(&SumAxis) -> usize) -> usize {
         let reaches = self.axes.iter().map(|axis| (axis.count - 1).saturating_mul(step(axis)));
         reaches.fold(0, usize::saturating_add)
     }
@@ -93,7 +93,7 @@ impl Sum<'_> {
         let mut done = 0;
         for tile in 0..tiles {
             let height = (rows - done).div_ceil(tiles - tile);
-            let tile = Tile {
+            let tile = RegisterTile {
                 a: self.a[a_from + done * self.a_row..].as_ptr(),
                 b: self.b[b_from..].as_ptr(),
                 a_row: self.a_row,
@@ -124,18 +124,18 @@ fn fill(c: &mut [f32], row: usize, rows: usize, columns: usize, start: Start) {
 }
 
 /// One register tile: at most `ROWS` rows.
-struct Tile<'a> {
+struct RegisterTile<'a> {
     a: *const f32,
     b: *const f32,
     a_row: usize,
-    axes: [Axis; 3],
+    axes: [SumAxis; 3],
     start: Start<'a>,
     c: &'a mut [f32],
     row: usize,
     columns: usize,
 }
 
-impl Tile<'_> {
+impl RegisterTile<'_> {
     /// # Safety
     /// Every element that the sum reads must lie in A and B.
     #[inline(always)]
@@ -169,7 +169,7 @@ impl Tile<'_> {
     /// As for `run_height`.
     #[inline(always)]
     unsafe fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
-        let Tile { a, b, a_row, axes, start, c, row, columns } = self;
+        let RegisterTile { a, b, a_row, axes, start, c, row, columns } = self;
         let (mut copy, mut wide_bias) = (MaybeUninit::uninit(), [0.0f32; WIDEST]);
         let mut edge = (columns < P * S::LANES).then(|| copy.write([0.0f32; HIGHEST * WIDEST]));
         let (start, to, to_row) = match &mut edge {
@@ -275,7 +275,7 @@ unsafe fn multiply<S: Simd, const R: usize, const P: usize>(
     a: *const f32,
     b: *const f32,
     a_row: usize,
-    axes: &[Axis; 3],
+    axes: &[SumAxis; 3],
 ) {
     let [outer, middle, inner] = *axes;
     for t in 0..outer.count {
@@ -398,16 +398,16 @@ mod tests {
             }
         }
         let far = 1 << 61; // nine rows are eight times this apart: 0, wrapped around
-        let nine = Axis { count: 9, a: 0, b: far };
+        let nine = SumAxis { count: 9, a: 0, b: far };
         for isa in Isa::available() {
             for (a_row, b_axis, b_from, row) in [
-                (far, Axis::ONE, 0, 8),
+                (far, SumAxis::ONE, 0, 8),
                 (0, nine, 0, 8),
-                (0, Axis::ONE, usize::MAX, 8),
-                (0, Axis::ONE, 0, far),
+                (0, SumAxis::ONE, usize::MAX, 8),
+                (0, SumAxis::ONE, 0, far),
             ] {
                 let (a, b, mut c) = ([1.0], [0.0; 64], [0.0; 72]);
-                let sum = Sum { a: &a, b: &b, a_row, axes: [Axis::ONE, Axis::ONE, b_axis] };
+                let sum = Sum { a: &a, b: &b, a_row, axes: [SumAxis::ONE, SumAxis::ONE, b_axis] };
                 let block = Block { c: &mut c, row, rows: 9, columns: 8 };
                 let call = std::panic::AssertUnwindSafe(|| isa.run(Call(sum, b_from, block)));
                 assert!(std::panic::catch_unwind(call).is_err(), "{isa}: {a_row} {b_axis:?} {b_from} {row}");
@@ -421,8 +421,8 @@ mod tests {
         let mut packed = vec![f32::NAN; packed_len(isa, depth, columns)];
         pack_columns(isa, depth, columns, &mut packed, |k, j| b[k * columns + j]);
         let width = isa.tile_columns();
-        let inner = Axis { count: depth, a: 1, b: width };
-        let sum = Sum { a: &a, b: &packed, a_row: depth, axes: [Axis::ONE, Axis::ONE, inner] };
+        let inner = SumAxis { count: depth, a: 1, b: width };
+        let sum = Sum { a: &a, b: &packed, a_row: depth, axes: [SumAxis::ONE, SumAxis::ONE, inner] };
         let mut c = before.clone();
         let start_c = [Start::Zero, Start::Bias(&bias), Start::Current][start];
         let strip = depth * width;

@@ -41,7 +41,7 @@ impl Kernel for AddTo<'_> {
 
 /// An operand of [`rows_with`].
 #[derive(Clone, Copy)]
-pub enum Rows<'a> {
+pub enum RowOperand<'a> {
     /// Of the output's shape.
     Whole(&'a [f32]),
     /// One row, the same for all.
@@ -50,19 +50,19 @@ pub enum Rows<'a> {
     Value(f32),
 }
 
-impl<'a> Rows<'a> {
-    fn part(self, from: usize, len: usize) -> Rows<'a> {
+impl<'a> RowOperand<'a> {
+    fn part(self, from: usize, len: usize) -> RowOperand<'a> {
         match self {
-            Rows::Whole(values) => Rows::Whole(&values[from..from + len]),
+            RowOperand::Whole(values) => RowOperand::Whole(&values[from..from + len]),
             other => other,
         }
     }
 
     /// Columns `from..` of row `row` and so on, where whole operands have `columns`.
     #[inline(always)]
-    fn row(self, row: usize, columns: usize) -> Rows<'a> {
+    fn row(self, row: usize, columns: usize) -> RowOperand<'a> {
         match self {
-            Rows::Whole(values) => Rows::Row(&values[row * columns..][..columns]),
+            RowOperand::Whole(values) => RowOperand::Row(&values[row * columns..][..columns]),
             other => other,
         }
     }
@@ -70,7 +70,7 @@ impl<'a> Rows<'a> {
 
 struct RowsWith<'a, F> {
     y: &'a mut [f32],
-    operands: [Rows<'a>; 2],
+    operands: [RowOperand<'a>; 2],
     columns: usize,
     f: F,
 }
@@ -82,12 +82,16 @@ impl<F: Fn(f32, f32) -> f32> Kernel for RowsWith<'_, F> {
         let RowsWith { y, operands, columns, f } = self;
         for (row, y) in y.chunks_exact_mut(columns).enumerate() {
             match operands.map(|operand| operand.row(row, columns)) {
-                [Rows::Row(a), Rows::Row(b)] => {
+                [RowOperand::Row(a), RowOperand::Row(b)] => {
                     y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (a, b))| *y = f(*a, *b));
                 }
-                [Rows::Row(a), Rows::Value(b)] => y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a, b)),
-                [Rows::Value(a), Rows::Row(b)] => y.iter_mut().zip(b).for_each(|(y, b)| *y = f(a, *b)),
-                [Rows::Value(a), Rows::Value(b)] => y.fill(f(a, b)),
+                [RowOperand::Row(a), RowOperand::Value(b)] => {
+                    y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a, b))
+                }
+                [RowOperand::Value(a), RowOperand::Row(b)] => {
+                    y.iter_mut().zip(b).for_each(|(y, b)| *y = f(a, *b))
+                }
+                [RowOperand::Value(a), RowOperand::Value(b)] => y.fill(f(a, b)),
                 _ => {}
             }
         }
@@ -98,7 +102,7 @@ impl<F: Fn(f32, f32) -> f32> Kernel for RowsWith<'_, F> {
 pub fn rows_with(
     isa: Isa,
     y: &mut [f32],
-    operands: [Rows; 2],
+    operands: [RowOperand; 2],
     columns: usize,
     f: impl Fn(f32, f32) -> f32 + Copy + Sync,
 ) {

@@ -178,17 +178,17 @@ pub fn beyond_clamp(activation: Activation) -> Activation {
 pub fn activate(isa: Isa, activation: Activation, y: &mut [f32]) {
     match activation {
         None => {}
-        Some(Function::Relu | Function::Relu6) => isa.run(Cut { clamp: clamp_of(activation), y }),
+        Some(Function::Relu | Function::Relu6) => isa.run(ClampTo { clamp: clamp_of(activation), y }),
         Some(function) => isa.run(Values { function, y }),
     }
 }
 
-struct Cut<'a> {
+struct ClampTo<'a> {
     clamp: Clamp,
     y: &'a mut [f32],
 }
 
-impl Kernel for Cut<'_> {
+impl Kernel for ClampTo<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
@@ -267,16 +267,16 @@ impl Kernel for Slopes<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        self.function.with_slope(Scale { dy: self.dy, v: self.v });
+        self.function.with_slope(MultiplyBy { dy: self.dy, v: self.v });
     }
 }
 
-struct Scale<'a> {
+struct MultiplyBy<'a> {
     dy: &'a mut [f32],
     v: &'a [f32],
 }
 
-impl WithFunction for Scale<'_> {
+impl WithFunction for MultiplyBy<'_> {
     #[inline(always)]
     fn run(self, f: impl Fn(f32) -> f32) {
         self.dy.iter_mut().zip(self.v).for_each(|(dy, v)| *dy *= f(*v));

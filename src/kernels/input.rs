@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::batch_norm::{Apply, Line};
+use super::batch_norm::{Affine, Apply};
 use super::simd::Isa;
 
 /// Rows of channels.
@@ -12,12 +12,12 @@ use super::simd::Isa;
 pub struct Input<'a> {
     pub x: &'a [f32],
     /// What each element becomes first.
-    pub line: Option<Line<'a>>,
+    pub affine: Option<Affine<'a>>,
 }
 
 impl<'a> From<&'a [f32]> for Input<'a> {
     fn from(x: &'a [f32]) -> Self {
-        Input { x, line: None }
+        Input { x, affine: None }
     }
 }
 
@@ -28,7 +28,7 @@ impl<'a> Input<'a> {
     where
         'a: 'b,
     {
-        if self.line.is_none() {
+        if self.affine.is_none() {
             return &self.x[range];
         }
         let space = &mut space[..range.len()];
@@ -39,8 +39,8 @@ impl<'a> Input<'a> {
     /// Copies the elements from `from` on, which begin with channel 0, as many as fit `to`.
     pub fn copy(&self, isa: Isa, from: usize, to: &mut [f32]) {
         let x = &self.x[from..from + to.len()];
-        match self.line {
-            Some(line) => isa.run(Apply { x, line, y: to }),
+        match self.affine {
+            Some(affine) => isa.run(Apply { x, affine, y: to }),
             None => to.copy_from_slice(x),
         }
     }

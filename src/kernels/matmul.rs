@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::batch_norm::Line;
-use super::brgemm::{Axis, Block, Start, Strips, Sum, pack_columns, packed_len};
+use super::batch_norm::Affine;
+use super::brgemm::{Block, Start, Strips, Sum, SumAxis, pack_columns, packed_len};
 use super::function::{Activation, Values, activate, beyond_clamp, clamp_of};
 use super::input::Input;
-use super::parallel::{self, Output, Written};
+use super::parallel::{self, Destination, OutputBlock};
 use super::simd::{Isa, Kernel, Simd};
 
 /// `C [m, n] = A B`, where A is stored `[m, k]`, or `[k, m]` if `a_transposed`, and B `[k, n]`, or
@@ -123,7 +123,7 @@ pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
 
 /// What it takes of each worker's scratch besides, for an A that is normalised as it is read: the
 /// rows of an item; panels are normalised where they are.
-pub fn line_scratch(p: &Product) -> usize {
+pub fn affine_scratch(p: &Product) -> usize {
     if p.a_transposed { 0 } else { MOST_ROWS * p.k }
 }
 
@@ -135,12 +135,12 @@ pub fn multiply(
     (a, b): (Input, Right),
     bias: Option<&[f32]>,
     activation: Activation,
-    Output { y: c, epilogue }: Output,
+    Destination { y: c, epilogue }: Destination,
     scratch: &mut [f32],
 ) {
     let Product { n, k, .. } = *p;
     let (shared, panels) = self::scratch(isa, p);
-    let each = panels + a.line.map_or(0, |_| line_scratch(p));
+    let each = panels + a.affine.map_or(0, |_| affine_scratch(p));
     let (space, workers) = scratch.split_at_mut(shared);
     let width = isa.tile_columns();
     let columns = |b| Columns { b, strip: k * width, row: width };
@@ -164,15 +164,15 @@ pub fn multiply(
             rows(isa, [a, b.b], [k, n], start, c);
         }
         activate(isa, activation, c);
-        finish(Written { from: first * n, rows: c });
+        finish(OutputBlock { from: first * n, rows: c });
     });
 }
 
 /// `C [.., n] = A B` for the first rows of A `[.., k]`, as many as fit C; B is packed.
 pub(super) fn rows(isa: Isa, [a, packed]: [&[f32]; 2], [k, n]: [usize; 2], start: Start, c: &mut [f32]) {
     let (rows, width) = (c.len() / n, isa.tile_columns());
-    let inner = Axis { count: k, a: 1, b: width };
-    let sum = Sum { a, b: packed, a_row: k, axes: [Axis::ONE, Axis::ONE, inner] };
+    let inner = SumAxis { count: k, a: 1, b: width };
+    let sum = Sum { a, b: packed, a_row: k, axes: [SumAxis::ONE, SumAxis::ONE, inner] };
     isa.run(Strips { sum, a_from: 0, strip: k * width, start, c, c_row: n, rows, columns: n });
 }
 
@@ -188,13 +188,13 @@ fn transposed_rows(
 ) {
     let Product { m, n, k, .. } = *p;
     let columns = first..first + c.len() / n;
-    let line = a.line.map(|line| line.channels(columns.clone()));
+    let affine = a.affine.map(|affine| affine.channels(columns.clone()));
     for from in (0..k.max(1)).step_by(DEPTH) {
         let depth = DEPTH.min(k - from);
         let a = &a.x[from * m..][..depth * m];
         gather(a, m, columns.clone(), panels);
-        if let Some(line) = line {
-            isa.run(NormalisePanels { line, depth, panels: &mut *panels });
+        if let Some(affine) = affine {
+            isa.run(NormalisePanels { affine, depth, panels: &mut *panels });
         }
         isa.run(PanelRows { panels, b, from, depth, start, c: &mut *c, n });
         start = Start::Current;
@@ -220,7 +220,7 @@ fn gather(a: &[f32], m: usize, columns: Range<usize>, panels: &mut [f32]) {
 /// Normalises what lies in panels.
 struct NormalisePanels<'a> {
     /// Of their columns.
-    line: Line<'a>,
+    affine: Affine<'a>,
     depth: usize,
     panels: &'a mut [f32],
 }
@@ -232,18 +232,18 @@ impl Kernel for NormalisePanels<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let NormalisePanels { line: Line { scale, shift, activation }, depth, panels } = self;
+        let NormalisePanels { affine: Affine { scale, shift, activation }, depth, panels } = self;
         let clamp = clamp_of(activation);
-        let lines = scale.chunks(PANEL).zip(shift.chunks(PANEL));
-        for (panel, (scale, shift)) in panels.chunks_exact_mut(depth * PANEL).zip(lines) {
+        let affines = scale.chunks(PANEL).zip(shift.chunks(PANEL));
+        for (panel, (scale, shift)) in panels.chunks_exact_mut(depth * PANEL).zip(affines) {
             let (scale, shift) = (repeated(scale), repeated(shift));
             let normalise = |(x, (scale, shift)): (&mut f32, (&f32, &f32))| {
                 *x = (*x * scale + shift).clamp(clamp.0, clamp.1);
             };
-            let line = || scale.iter().zip(&shift);
+            let affine = || scale.iter().zip(&shift);
             let (whole, rest) = panel.as_chunks_mut::<{ ROWS * PANEL }>();
-            whole.iter_mut().for_each(|rows| rows.iter_mut().zip(line()).for_each(normalise));
-            rest.iter_mut().zip(line()).for_each(normalise);
+            whole.iter_mut().for_each(|rows| rows.iter_mut().zip(affine()).for_each(normalise));
+            rest.iter_mut().zip(affine()).for_each(normalise);
         }
         if let Some(function) = beyond_clamp(activation) {
             Values { function, y: panels }.run(simd);
@@ -275,8 +275,8 @@ impl Kernel for PanelRows<'_> {
         let PanelRows { panels, b: Columns { b, strip: strip_len, row: b_row }, from, depth, start, c, n } =
             self;
         let (rows, width) = (c.len() / n, 2 * S::LANES);
-        let inner = Axis { count: depth, a: PANEL, b: b_row };
-        let sum = Sum { a: panels, b, a_row: 1, axes: [Axis::ONE, Axis::ONE, inner] };
+        let inner = SumAxis { count: depth, a: PANEL, b: b_row };
+        let sum = Sum { a: panels, b, a_row: 1, axes: [SumAxis::ONE, SumAxis::ONE, inner] };
         for (strip, column) in (0..n).step_by(width).enumerate() {
             let start = match start {
                 Start::Bias(bias) => Start::Bias(&bias[column..]),

@@ -140,22 +140,22 @@ pub struct Epilogue<'a> {
 }
 
 /// What is called with a block and its part.
-type Finish<'a> = &'a (dyn Fn(Written, &mut [f32]) + Sync);
+type Finish<'a> = &'a (dyn Fn(OutputBlock, &mut [f32]) + Sync);
 
 /// An output, and what is to be done with its blocks.
-pub struct Output<'a> {
+pub struct Destination<'a> {
     pub y: &'a mut [f32],
     pub epilogue: Epilogue<'a>,
 }
 
-impl<'a> From<&'a mut [f32]> for Output<'a> {
+impl<'a> From<&'a mut [f32]> for Destination<'a> {
     fn from(y: &'a mut [f32]) -> Self {
-        Output { y, epilogue: Epilogue::none() }
+        Destination { y, epilogue: Epilogue::none() }
     }
 }
 
 /// A block of rows of an output.
-pub struct Written<'a> {
+pub struct OutputBlock<'a> {
     /// Where it begins in the output, in elements.
     pub from: usize,
     pub rows: &'a mut [f32],
@@ -188,14 +188,14 @@ impl<'a> Epilogue<'a> {
     pub fn with<B: Block>(
         self,
         blocks: impl Iterator<Item = B> + Send,
-    ) -> impl Iterator<Item = (B, impl FnOnce(Written) + Send)> + Send {
+    ) -> impl Iterator<Item = (B, impl FnOnce(OutputBlock) + Send)> + Send {
         let Epilogue { parts, each, finish } = self;
         let mut rest = parts;
         blocks.map(move |block| {
             let len = each.unwrap_or_else(|| block.elements()).min(rest.len());
             let (part, more) = std::mem::take(&mut rest).split_at_mut(len);
             rest = more;
-            let finish = move |written: Written| {
+            let finish = move |written: OutputBlock| {
                 if let Some(finish) = finish {
                     finish(written, part);
                 }

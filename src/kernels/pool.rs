@@ -8,7 +8,7 @@ use super::simd::{Isa, Kernel, Simd};
 
 /// The geometry of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub struct PoolGeometry {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
@@ -20,7 +20,7 @@ pub struct Geometry {
     pub out_width: usize,
 }
 
-impl Geometry {
+impl PoolGeometry {
     fn image(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -46,13 +46,13 @@ impl Geometry {
 }
 
 /// `y` = the largest element of every window of `x`, channel by channel.
-pub fn forward(isa: Isa, g: Geometry, x: &[f32], y: &mut [f32]) {
+pub fn forward(isa: Isa, g: PoolGeometry, x: &[f32], y: &mut [f32]) {
     let images = x.chunks_exact(g.image()).zip(y.chunks_exact_mut(g.out_image()));
     parallel::for_each(images, &mut [], 0, |(x, y), _| isa.run(Forward { g, x, y }));
 }
 
 struct Forward<'a> {
-    g: Geometry,
+    g: PoolGeometry,
     x: &'a [f32],
     y: &'a mut [f32],
 }
@@ -80,7 +80,7 @@ impl Kernel for Forward<'_> {
 
 /// `dx` = `dy` at the first largest element of every window, 0 elsewhere; where windows overlap,
 /// the sum.
-pub fn gradient(isa: Isa, g: Geometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn gradient(isa: Isa, g: PoolGeometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
     let forward = x.chunks_exact(g.image()).zip(y.chunks_exact(g.out_image()));
     let backward = dy.chunks_exact(g.out_image()).zip(dx.chunks_exact_mut(g.image()));
     parallel::for_each(forward.zip(backward), &mut [], 0, |((x, y), (dy, dx)), _| {
@@ -89,7 +89,7 @@ pub fn gradient(isa: Isa, g: Geometry, x: &[f32], y: &[f32], dy: &[f32], dx: &mu
 }
 
 struct Gradient<'a> {
-    g: Geometry,
+    g: PoolGeometry,
     x: &'a [f32],
     y: &'a [f32],
     dy: &'a [f32],

@@ -4,7 +4,7 @@
 //! written to memory nor read from it.
 
 use super::brgemm::Start;
-use super::conv::Geometry;
+use super::conv::ConvGeometry;
 use super::depthwise::forward_rows;
 use super::elementwise::AddTo;
 use super::function::{Activation, activate};
@@ -15,7 +15,7 @@ use super::simd::Isa;
 /// The geometry of both convolutions.
 #[derive(Clone, Copy, Debug)]
 pub struct Separable {
-    pub depthwise: Geometry,
+    pub depthwise: ConvGeometry,
     pub out_channels: usize,
 }
 
@@ -26,7 +26,7 @@ const PIXELS: usize = 98;
 impl Separable {
     /// The pointwise convolution.
     fn product(&self) -> Product {
-        let Geometry { batch, out_height, out_width, in_channels, .. } = self.depthwise;
+        let ConvGeometry { batch, out_height, out_width, in_channels, .. } = self.depthwise;
         let m = batch * out_height * out_width;
         Product { m, n: self.out_channels, k: in_channels, a_transposed: false, b_transposed: false }
     }
@@ -39,7 +39,7 @@ impl Separable {
     /// Rows of pixels in a work item: of several workers, the one with the most rows should have as
     /// few as possible.
     fn rows(&self) -> usize {
-        let Geometry { batch, out_height, .. } = self.depthwise;
+        let ConvGeometry { batch, out_height, .. } = self.depthwise;
         let workers = parallel::workers();
         if workers == 1 {
             return self.most_rows(PIXELS);

@@ -56,8 +56,8 @@ pub(crate) fn require(condition: bool, problem: impl Display) -> std::result::Re
     if condition { Ok(()) } else { Err(problem.to_string()) }
 }
 
-/// What the shape rule found out about a node that it has accepted.
-pub(crate) fn planned<T>(geometry: std::result::Result<T, String>) -> T {
+/// The outcome of a shape rule, of a node that it has accepted.
+pub(crate) fn checked<T>(geometry: std::result::Result<T, String>) -> T {
     geometry.unwrap_or_else(|problem| unreachable!("the shape rule let pass: {problem}"))
 }
 

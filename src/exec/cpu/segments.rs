@@ -92,12 +92,12 @@ fn reads_what_it_splits(steps: &[Step], tiles: &[Tile]) -> bool {
 /// for the last one.
 fn images_of_a_tile(batch: usize, largest: usize, threads: usize) -> Option<usize> {
     let mut sizes = (1..=batch).rev().filter(|size| batch.is_multiple_of(*size));
-    let suits = |size: &usize| {
+    let fits = |size: &usize| {
         let tiles = batch / size;
         let balanced = tiles >= 4 * threads || *size == 1 && tiles.is_multiple_of(threads);
         balanced && (size * largest <= IMAGES || *size == 1)
     };
-    sizes.find(suits)
+    sizes.find(fits)
 }
 
 /// Steps that are worth running a few images at a time.

@@ -35,7 +35,7 @@ pub fn check_device(name: &str, limits: &Limits) -> Result<()> {
 /// Something of a step that must not exceed a limit.
 struct Demand<'a> {
     step: &'a Step,
-    kind: Kind,
+    kind: ReduceKind,
     needed: usize,
     limit: usize,
     /// Whether it grows with the batch.
@@ -43,7 +43,7 @@ struct Demand<'a> {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum ReduceKind {
     Buffer,
     Binding,
     Groups,
@@ -58,9 +58,15 @@ impl Demand<'_> {
     fn error(&self, plan: &Plan) -> Error {
         let Demand { step, kind, needed, limit, scales } = *self;
         let problem = match kind {
-            Kind::Buffer => format!("{} are more than the GPU's {} a buffer", size(needed), size(limit)),
-            Kind::Binding => format!("{} are more than the {} a shader can reach", size(needed), size(limit)),
-            Kind::Groups => format!("{needed} workgroups are more than the GPU's {limit} in a dimension"),
+            ReduceKind::Buffer => {
+                format!("{} are more than the GPU's {} a buffer", size(needed), size(limit))
+            }
+            ReduceKind::Binding => {
+                format!("{} are more than the {} a shader can reach", size(needed), size(limit))
+            }
+            ReduceKind::Groups => {
+                format!("{needed} workgroups are more than the GPU's {limit} in a dimension")
+            }
         };
         let advice = if scales { advice(plan, self.share()) } else { String::new() };
         Error::op(format!("{} '{}'", step.op.name(), step.layer), problem + &advice)
@@ -80,7 +86,7 @@ pub fn check_plan(plan: &Plan, work: &[Dispatches], limits: &Limits) -> Result<(
             demands.extend(operands.flatten());
             let needed = dispatch.groups.into_iter().max().unwrap_or(0) as usize;
             let limit = limits.max_compute_workgroups_per_dimension as usize;
-            demands.push(Demand { step, kind: Kind::Groups, needed, limit, scales: true });
+            demands.push(Demand { step, kind: ReduceKind::Groups, needed, limit, scales: true });
         }
     }
     demands.retain(|demand| demand.needed > demand.limit);
@@ -107,8 +113,8 @@ fn operand_demands<'a>(
     let demand = |kind, needed, limit: u64| Demand { step, kind, needed, limit: limit as usize, scales };
     let (_, bound) = extent(step, work, operand);
     [
-        demand(Kind::Buffer, whole, limits.max_buffer_size),
-        demand(Kind::Binding, bound, limits.max_storage_buffer_binding_size),
+        demand(ReduceKind::Buffer, whole, limits.max_buffer_size),
+        demand(ReduceKind::Binding, bound, limits.max_storage_buffer_binding_size),
     ]
 }
 

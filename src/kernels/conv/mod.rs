@@ -6,26 +6,26 @@
 //! for the three channels of the first layer.
 //!
 //! That is the direct way. Convolutions of 3x3 with stride 1 and at least 16 channels on both sides
-//! go Winograd's instead ([`winograd::suits`]), in all three directions.
+//! go Winograd's instead ([`winograd::is_applicable`]), in all three directions.
 
 mod weight_gradient;
 
 use std::ops::Range;
 
-use super::brgemm::{Axis, Start, Strips, Sum, pack_columns, packed_len};
+use super::brgemm::{Start, Strips, Sum, SumAxis, pack_columns, packed_len};
 use super::function::{Activation, activate};
 use super::input::Input;
-use super::parallel::{self, Output, Written};
+use super::parallel::{self, Destination, OutputBlock};
 use super::simd::{Isa, Kernel, Simd};
 use super::{matmul, pointwise, winograd};
 use matmul::Right;
 pub use weight_gradient::{
-    add_partials, weight_gradient, weight_gradient_line_scratch, weight_gradient_scratch,
+    add_partials, weight_gradient, weight_gradient_affine_scratch, weight_gradient_scratch,
 };
 
 /// The geometry of a convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub struct ConvGeometry {
     pub batch: usize,
     pub in_height: usize,
     pub in_width: usize,
@@ -42,7 +42,7 @@ pub struct Geometry {
     pub groups: usize,
 }
 
-impl Geometry {
+impl ConvGeometry {
     /// Multiplications and additions of one pass in any direction.
     pub fn flops(&self) -> u64 {
         2 * (self.batch * self.out_height * self.out_width * self.weights()) as u64
@@ -76,8 +76,8 @@ impl Geometry {
     }
 
     /// Of the convolution with stride 1 that turns the output's gradient into the input's.
-    pub(super) fn reversed(&self) -> Geometry {
-        Geometry {
+    pub(super) fn reversed(&self) -> ConvGeometry {
+        ConvGeometry {
             in_height: self.out_height,
             in_width: self.out_width,
             in_channels: self.out_channels,
@@ -166,20 +166,20 @@ impl Padded {
 pub type Scratch = (usize, usize);
 
 /// Elements of the form of the weights that [`forward`] would rather have; 0 if there is none.
-pub fn prepared_len(isa: Isa, g: &Geometry) -> usize {
+pub fn prepared_len(isa: Isa, g: &ConvGeometry) -> usize {
     pointwise::forward(g).map_or(0, |product| matmul::prepared_len(isa, &product))
 }
 
 /// Brings weights into that form.
-pub fn prepare(isa: Isa, g: &Geometry, w: &[f32], prepared: &mut [f32]) {
+pub fn prepare(isa: Isa, g: &ConvGeometry, w: &[f32], prepared: &mut [f32]) {
     if let Some(product) = pointwise::forward(g) {
         matmul::prepare(isa, &product, w, prepared);
     }
 }
 
 /// Scratch of [`forward`].
-pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
-    if winograd::suits(g) {
+pub fn forward_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
+    if winograd::is_applicable(g) {
         return winograd::forward_scratch(isa, g);
     }
     if let Some(product) = pointwise::forward(g) {
@@ -190,8 +190,8 @@ pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
 }
 
 /// Blocks of rows of the output that an epilogue of [`forward`] gets to see.
-pub fn forward_blocks(g: &Geometry) -> usize {
-    if winograd::suits(g) {
+pub fn forward_blocks(g: &ConvGeometry) -> usize {
+    if winograd::is_applicable(g) {
         return winograd::forward_blocks(g);
     }
     let direct = g.batch * g.out_height / g.forward_rows();
@@ -199,8 +199,8 @@ pub fn forward_blocks(g: &Geometry) -> usize {
 }
 
 /// The same of [`input_gradient`].
-pub fn input_gradient_blocks(g: &Geometry) -> usize {
-    if winograd::suits(g) {
+pub fn input_gradient_blocks(g: &ConvGeometry) -> usize {
+    if winograd::is_applicable(g) {
         return winograd::forward_blocks(&g.reversed());
     }
     pointwise::input_gradient(g).map_or(g.batch, |product| product.blocks())
@@ -208,8 +208,8 @@ pub fn input_gradient_blocks(g: &Geometry) -> usize {
 
 /// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
 /// is read.
-pub fn forward_line_scratch(g: &Geometry) -> usize {
-    pointwise::forward(g).map_or(0, |product| matmul::line_scratch(&product))
+pub fn forward_affine_scratch(g: &ConvGeometry) -> usize {
+    pointwise::forward(g).map_or(0, |product| matmul::affine_scratch(&product))
 }
 
 /// `y [N, OH, OW, O] = activation(x [N, H, W, I] * w [KH, KW, I, O] + bias [O])`; `prepared` is
@@ -217,14 +217,14 @@ pub fn forward_line_scratch(g: &Geometry) -> usize {
 /// [`prepare`] made of w, or empty.
 pub fn forward(
     isa: Isa,
-    g: &Geometry,
+    g: &ConvGeometry,
     (x, [w, prepared]): (Input, [&[f32]; 2]),
     bias: Option<&[f32]>,
     activation: Activation,
-    out: Output,
+    out: Destination,
     scratch: &mut [f32],
 ) {
-    if winograd::suits(g) {
+    if winograd::is_applicable(g) {
         return winograd::forward(isa, g, (x, w), bias, activation, out, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
@@ -259,7 +259,7 @@ pub fn forward(
         });
         isa.run(DirectRun { direct: &product, image: padded, from: 0, y: &mut *y });
         activate(isa, activation, y);
-        finish(Written { from: item * block, rows: y });
+        finish(OutputBlock { from: item * block, rows: y });
     });
 }
 
@@ -297,9 +297,9 @@ impl Kernel for DirectRun<'_> {
             b: d.packed,
             a_row: d.in_step * d.padded.channels,
             axes: [
-                Axis::ONE,
-                Axis { count: d.kernel_height, a: d.padded.row(), b: run * width },
-                Axis { count: run, a: 1, b: width },
+                SumAxis::ONE,
+                SumAxis { count: d.kernel_height, a: d.padded.row(), b: run * width },
+                SumAxis { count: run, a: 1, b: width },
             ],
         };
         let strip = d.kernel_height * run * width;
@@ -316,7 +316,7 @@ impl Kernel for DirectRun<'_> {
 /// `first`, `first + stride`, ... receive from the kernel positions `residue`, `residue + stride`,
 /// ..., so that together they are a convolution of stride 1 over the output's gradient.
 #[derive(Clone, Copy)]
-struct Phase {
+struct StridePhase {
     residue: usize,
     taps: usize,
     first: usize,
@@ -330,16 +330,16 @@ fn gradient_pad(kernel: usize, stride: usize) -> usize {
     kernel.div_ceil(stride) - 1
 }
 
-fn phase(residue: usize, kernel: usize, stride: usize, pad: usize, size: usize) -> Phase {
+fn phase(residue: usize, kernel: usize, stride: usize, pad: usize, size: usize) -> StridePhase {
     let taps = kernel.saturating_sub(residue).div_ceil(stride);
     let skipped = pad.saturating_sub(residue).div_ceil(stride);
     let first = skipped * stride + residue - pad;
     let count = size.saturating_sub(first).div_ceil(stride);
     let from = (skipped + gradient_pad(kernel, stride) + 1).saturating_sub(taps.max(1));
-    Phase { residue, taps, first, count, from }
+    StridePhase { residue, taps, first, count, from }
 }
 
-fn padded_gradient(g: &Geometry) -> Padded {
+fn padded_gradient(g: &ConvGeometry) -> Padded {
     let extent = |size: usize, kernel, pad| (size - 1 + pad) / g.stride + gradient_pad(kernel, g.stride) + 1;
     Padded {
         height: extent(g.in_height, g.kernel_height, g.pad_top),
@@ -349,8 +349,8 @@ fn padded_gradient(g: &Geometry) -> Padded {
 }
 
 /// Scratch of [`input_gradient`].
-pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
-    if winograd::suits(g) {
+pub fn input_gradient_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
+    if winograd::is_applicable(g) {
         return winograd::input_gradient_scratch(isa, g);
     }
     if let Some(product) = pointwise::input_gradient(g) {
@@ -361,8 +361,15 @@ pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 }
 
 /// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [KH, KW, I, O]`.
-pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
-    if winograd::suits(g) {
+pub fn input_gradient(
+    isa: Isa,
+    g: &ConvGeometry,
+    dy: &[f32],
+    w: &[f32],
+    dx: Destination,
+    scratch: &mut [f32],
+) {
+    if winograd::is_applicable(g) {
         return winograd::input_gradient(isa, g, dy, w, dx, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {
@@ -394,11 +401,11 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
             }
             at += len;
         });
-        finish(Written { from: image * g.in_image(), rows: dx });
+        finish(OutputBlock { from: image * g.in_image(), rows: dx });
     });
 }
 
-fn each_phase(g: &Geometry, mut visit: impl FnMut(Phase, Phase)) {
+fn each_phase(g: &ConvGeometry, mut visit: impl FnMut(StridePhase, StridePhase)) {
     for vertical in 0..g.stride {
         for horizontal in 0..g.stride {
             visit(
@@ -412,10 +419,10 @@ fn each_phase(g: &Geometry, mut visit: impl FnMut(Phase, Phase)) {
 /// Packs the flipped, transposed part of the kernel that a phase uses; returns its length.
 fn pack_phase(
     isa: Isa,
-    g: &Geometry,
+    g: &ConvGeometry,
     w: &[f32],
-    vertical: Phase,
-    horizontal: Phase,
+    vertical: StridePhase,
+    horizontal: StridePhase,
     packed: &mut [f32],
 ) -> usize {
     let depth = vertical.taps * horizontal.taps * g.out_channels;
@@ -432,10 +439,10 @@ fn pack_phase(
 }
 
 fn phase_product<'a>(
-    g: &Geometry,
+    g: &ConvGeometry,
     padded: Padded,
-    vertical: Phase,
-    horizontal: Phase,
+    vertical: StridePhase,
+    horizontal: StridePhase,
     packed: &'a [f32],
 ) -> Direct<'a> {
     Direct {

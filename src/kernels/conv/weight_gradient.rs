@@ -1,7 +1,7 @@
 //! The gradient of the weights.
 
-use super::{Geometry, Scratch};
-use crate::brgemm::{Axis, Block, Start, Sum};
+use super::{ConvGeometry, Scratch};
+use crate::brgemm::{Block, Start, Sum, SumAxis};
 use crate::input::Input;
 use crate::matmul::{self, Right};
 use crate::rows::AddRows;
@@ -14,13 +14,13 @@ const GROUPS: usize = 16;
 
 /// Images of a group that are summed in registers before a tile goes back to memory: enough for 256
 /// pixels, so that loading and storing the tile stays under a tenth of the work.
-fn images_at_once(g: &Geometry) -> usize {
+fn images_at_once(g: &ConvGeometry) -> usize {
     256usize.div_ceil(g.out_height * g.out_width).min(g.batch.div_ceil(GROUPS))
 }
 
 /// Scratch of [`weight_gradient`].
-pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
-    if winograd::suits(g) {
+pub fn weight_gradient_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
+    if winograd::is_applicable(g) {
         return winograd::weight_gradient_scratch(isa, g);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
@@ -33,13 +33,20 @@ pub fn weight_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
 
 /// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised
 /// as it is read.
-pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
-    pointwise::weight_gradient(g).map_or(0, |product| matmul::line_scratch(&product))
+pub fn weight_gradient_affine_scratch(g: &ConvGeometry) -> usize {
+    pointwise::weight_gradient(g).map_or(0, |product| matmul::affine_scratch(&product))
 }
 
 /// `dw [KH, KW, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
-pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-    if winograd::suits(g) {
+pub fn weight_gradient(
+    isa: Isa,
+    g: &ConvGeometry,
+    x: Input,
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
+    if winograd::is_applicable(g) {
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
@@ -72,7 +79,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f
 
 /// The weight gradient of a few images.
 struct WeightRun<'a> {
-    g: &'a Geometry,
+    g: &'a ConvGeometry,
     /// The padded images.
     inputs: &'a [f32],
     dy: &'a [f32],
@@ -101,9 +108,9 @@ impl Kernel for WeightRun<'_> {
             b: dy,
             a_row: 1,
             axes: [
-                Axis { count: self.inputs.len() / padded.len(), a: padded.len(), b: pixels * columns },
-                Axis { count: g.out_height, a: g.stride * padded.row(), b: g.out_width * columns },
-                Axis { count: g.out_width, a: g.stride * g.in_channels, b: columns },
+                SumAxis { count: self.inputs.len() / padded.len(), a: padded.len(), b: pixels * columns },
+                SumAxis { count: g.out_height, a: g.stride * padded.row(), b: g.out_width * columns },
+                SumAxis { count: g.out_width, a: g.stride * g.in_channels, b: columns },
             ],
         };
         let rows = g.kernel_width * g.in_channels;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::conv::Geometry;
+use super::super::conv::ConvGeometry;
 use crate::simd::{Kernel, Simd};
 
 /// Neighbouring outputs whose weights' gradients are computed together: with their inputs, at
@@ -16,7 +16,7 @@ pub type Pixels<'a, const COLUMNS: usize> = [&'a [f32]; COLUMNS];
 /// column `first`.
 #[inline(always)]
 pub fn pixels<'a, const COLUMNS: usize>(
-    g: &Geometry,
+    g: &ConvGeometry,
     x: &'a [f32],
     row: usize,
     first: usize,
@@ -35,7 +35,7 @@ pub fn pixels<'a, const COLUMNS: usize>(
 
 /// One output row of a 3x3 convolution.
 pub struct BlockRow<'a> {
-    pub g: &'a Geometry,
+    pub g: &'a ConvGeometry,
     /// The image.
     pub x: &'a [f32],
     pub w: &'a [f32],

@@ -1,12 +1,12 @@
 //! Sums over one tap of the kernel after the other: any kernel and stride, forward and to the
 //! input.
 
-use super::super::conv::Geometry;
+use super::super::conv::ConvGeometry;
 use crate::simd::{Kernel, Simd};
 
 /// Along one dimension, which pixels meet which taps of the kernel: target `t` receives from the
 /// source `first - k` (or `first + k`) through tap `tap + k step`, for k < count.
-pub struct Line {
+pub struct Taps {
     tap: usize,
     tap_step: usize,
     first: usize,
@@ -14,7 +14,7 @@ pub struct Line {
     pub count: usize,
 }
 
-impl Line {
+impl Taps {
     #[inline(always)]
     pub fn at(&self, k: usize) -> (usize, usize) {
         let source = if self.backwards { self.first - k } else { self.first + k };
@@ -42,7 +42,7 @@ pub struct Gather {
 }
 
 impl Gather {
-    pub fn forward(g: &Geometry) -> Gather {
+    pub fn forward(g: &ConvGeometry) -> Gather {
         Gather {
             vertical: Extent { source: g.in_height, kernel: g.kernel_height, pad: g.pad_top },
             horizontal: Extent { source: g.in_width, kernel: g.kernel_width, pad: g.pad_left },
@@ -52,14 +52,14 @@ impl Gather {
         }
     }
 
-    pub fn input_gradient(g: &Geometry) -> Gather {
+    pub fn input_gradient(g: &ConvGeometry) -> Gather {
         let mut gather = Gather { backwards: true, ..Gather::forward(g) };
         (gather.vertical.source, gather.horizontal.source) = (g.out_height, g.out_width);
         gather
     }
 
     #[inline(always)]
-    pub fn line(&self, extent: Extent, target: usize) -> Line {
+    pub fn taps(&self, extent: Extent, target: usize) -> Taps {
         let Extent { source, kernel, pad } = extent;
         if self.backwards {
             // Output p meets input y through tap y + pad - p stride.
@@ -68,12 +68,12 @@ impl Gather {
             let tap = last % self.stride + skipped * self.stride;
             let first = (last / self.stride).saturating_sub(skipped);
             let count = kernel.saturating_sub(tap).div_ceil(self.stride).min(first + 1);
-            return Line { tap, tap_step: self.stride, first, backwards: true, count };
+            return Taps { tap, tap_step: self.stride, first, backwards: true, count };
         }
         let begin = target * self.stride;
         let tap = pad.saturating_sub(begin);
         let count = (source + pad).saturating_sub(begin).min(kernel).saturating_sub(tap);
-        Line { tap, tap_step: 1, first: (begin + tap).saturating_sub(pad), backwards: false, count }
+        Taps { tap, tap_step: 1, first: (begin + tap).saturating_sub(pad), backwards: false, count }
     }
 }
 
@@ -95,9 +95,9 @@ impl Kernel for TapRow<'_> {
     fn run<S: Simd>(self, simd: S) {
         let TapRow { gather, from, w, start, row, to } = self;
         let channels = gather.channels;
-        let vertical = gather.line(gather.vertical, row);
+        let vertical = gather.taps(gather.vertical, row);
         for (column, to) in to.chunks_exact_mut(channels).enumerate() {
-            let horizontal = gather.line(gather.horizontal, column);
+            let horizontal = gather.taps(gather.horizontal, column);
             Pixel { gather: &gather, vertical: &vertical, horizontal, from, w, start }.run(simd, to);
         }
     }
@@ -106,8 +106,8 @@ impl Kernel for TapRow<'_> {
 /// One target of a [`Gather`].
 struct Pixel<'a> {
     gather: &'a Gather,
-    vertical: &'a Line,
-    horizontal: Line,
+    vertical: &'a Taps,
+    horizontal: Taps,
     from: &'a [f32],
     w: &'a [f32],
     start: &'a [f32],

@@ -12,16 +12,16 @@ mod weights;
 
 use std::ops::Range;
 
-use super::conv::{Geometry, needed};
+use super::conv::{ConvGeometry, needed};
 use super::function::{Activation, activate};
 use super::input::Input;
-use super::parallel::{self, Output, Written};
+use super::parallel::{self, Destination, OutputBlock};
 use super::simd::Isa;
 use block::BlockRow;
 use gather::{Gather, TapRow};
-pub use weights::{weight_gradient, weight_gradient_line_scratch, weight_gradient_scratch};
+pub use weights::{weight_gradient, weight_gradient_affine_scratch, weight_gradient_scratch};
 
-impl Geometry {
+impl ConvGeometry {
     pub(super) fn in_row(&self) -> usize {
         self.in_width * self.in_channels
     }
@@ -44,9 +44,9 @@ impl Geometry {
 
     /// The stride 1 convolution of the output's gradient with the mirrored kernel that gives the
     /// input's, if it has blocks.
-    fn mirrored(&self) -> Option<Geometry> {
+    fn mirrored(&self) -> Option<ConvGeometry> {
         let simple = self.has_blocks() && self.stride == 1 && self.pad_top <= 2 && self.pad_left <= 2;
-        simple.then(|| Geometry {
+        simple.then(|| ConvGeometry {
             in_height: self.out_height,
             in_width: self.out_width,
             out_height: self.in_height,
@@ -71,23 +71,23 @@ fn item_rows(row: usize) -> usize {
 }
 
 /// Blocks of rows of the output that an epilogue gets to see.
-pub fn forward_blocks(g: &Geometry) -> usize {
+pub fn forward_blocks(g: &ConvGeometry) -> usize {
     g.batch * g.out_height.div_ceil(item_rows(g.out_row()))
 }
 
 /// The same of the input's gradient.
-pub fn input_gradient_blocks(g: &Geometry) -> usize {
+pub fn input_gradient_blocks(g: &ConvGeometry) -> usize {
     g.batch * g.in_height.div_ceil(item_rows(g.in_row()))
 }
 
 /// Scratch elements of [`forward`].
-pub fn forward_scratch(g: &Geometry) -> usize {
+pub fn forward_scratch(g: &ConvGeometry) -> usize {
     g.in_channels
 }
 
 /// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
 /// is read: the rows that an item needs.
-pub fn forward_line_scratch(g: &Geometry) -> usize {
+pub fn forward_affine_scratch(g: &ConvGeometry) -> usize {
     let rows = (item_rows(g.out_row()) - 1) * g.stride + g.kernel_height;
     rows.min(g.in_height) * g.in_row()
 }
@@ -95,11 +95,11 @@ pub fn forward_line_scratch(g: &Geometry) -> usize {
 /// `y [N, P, Q, C] = activation(x [N, H, W, C] * w [KH, KW, C] + bias [C])`.
 pub fn forward(
     isa: Isa,
-    g: &Geometry,
+    g: &ConvGeometry,
     (x, w): (Input, &[f32]),
     bias: Option<&[f32]>,
     activation: Activation,
-    Output { y, epilogue }: Output,
+    Destination { y, epilogue }: Destination,
     scratch: &mut [f32],
 ) {
     let (zeros, workers) = scratch.split_at_mut(g.in_channels);
@@ -107,17 +107,17 @@ pub fn forward(
     let zeros = &*zeros;
     let start = bias.unwrap_or(zeros);
     let items = epilogue.with(items(y, g.out_height * g.out_row(), g.out_row()));
-    let each = x.line.map_or(0, |_| forward_line_scratch(g));
+    let each = x.affine.map_or(0, |_| forward_affine_scratch(g));
     parallel::for_each(items, workers, each, |((n, first, y), finish), own| {
         let rows = first..first + y.len() / g.out_row();
         let needed = needed(&rows, [g.in_height, g.pad_top], g.kernel_height, g.stride);
         let (input, pad_top) = needed.unwrap_or_default();
-        let band = Geometry { in_height: input.len(), pad_top, ..*g };
+        let band = ConvGeometry { in_height: input.len(), pad_top, ..*g };
         let image = n * g.in_height;
         let input = (image + input.start) * g.in_row()..(image + input.end) * g.in_row();
         let x = x.read(isa, input, own);
         forward_rows(isa, &band, [x, w, start, zeros], activation, 0, 0, y);
-        finish(Written { from: (n * g.out_height + first) * g.out_row(), rows: y });
+        finish(OutputBlock { from: (n * g.out_height + first) * g.out_row(), rows: y });
     });
 }
 
@@ -125,7 +125,7 @@ pub fn forward(
 /// takes what the sums begin with, and zeros, one of each a channel.
 pub(super) fn forward_rows(
     isa: Isa,
-    g: &Geometry,
+    g: &ConvGeometry,
     [x, w, start, zeros]: [&[f32]; 4],
     activation: Activation,
     n: usize,
@@ -146,12 +146,19 @@ pub(super) fn forward_rows(
 }
 
 /// Scratch elements of [`input_gradient`].
-pub fn input_gradient_scratch(g: &Geometry) -> usize {
+pub fn input_gradient_scratch(g: &ConvGeometry) -> usize {
     g.in_channels + g.weights()
 }
 
 /// `dx [N, H, W, C]` from `dy [N, P, Q, C]` and `w [KH, KW, C]`.
-pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
+pub fn input_gradient(
+    isa: Isa,
+    g: &ConvGeometry,
+    dy: &[f32],
+    w: &[f32],
+    dx: Destination,
+    scratch: &mut [f32],
+) {
     if let Some(mirrored) = g.mirrored() {
         let (flipped, rest) = scratch.split_at_mut(g.weights());
         for (to, from) in flipped.chunks_exact_mut(g.in_channels).zip(w.chunks_exact(g.in_channels).rev()) {
@@ -169,6 +176,6 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
         for (row, to) in dx.chunks_exact_mut(g.in_row()).enumerate() {
             isa.run(TapRow { gather, from, w, start, row: first + row, to });
         }
-        finish(Written { from: (n * g.in_height + first) * g.in_row(), rows: dx });
+        finish(OutputBlock { from: (n * g.in_height + first) * g.in_row(), rows: dx });
     });
 }

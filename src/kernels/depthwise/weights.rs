@@ -1,6 +1,6 @@
 //! The gradient of the weights.
 
-use super::super::conv::Geometry;
+use super::super::conv::ConvGeometry;
 use super::block::{BLOCK, Pixels, pixels};
 use super::gather::Gather;
 use crate::conv::add_partials;
@@ -13,25 +13,32 @@ use crate::simd::{Isa, Kernel, Simd};
 const GROUPS: usize = 16;
 
 /// Scratch elements of [`weight_gradient`].
-pub fn weight_gradient_scratch(g: &Geometry) -> usize {
+pub fn weight_gradient_scratch(g: &ConvGeometry) -> usize {
     g.in_channels + GROUPS.min(g.batch) * g.weights()
 }
 
 /// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised
 /// as it is read.
-pub fn weight_gradient_line_scratch(g: &Geometry) -> usize {
+pub fn weight_gradient_affine_scratch(g: &ConvGeometry) -> usize {
     g.in_height * g.in_row()
 }
 
 /// `dw [KH, KW, C]` from `x [N, H, W, C]` and `dy [N, P, Q, C]`.
-pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+pub fn weight_gradient(
+    isa: Isa,
+    g: &ConvGeometry,
+    x: Input,
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
     let groups = GROUPS.min(g.batch);
     let (zeros, rest) = scratch.split_at_mut(g.in_channels);
     let (partial, workers) = rest.split_at_mut(groups * g.weights());
     zeros.fill(0.0);
     let zeros = &*zeros;
     let (image, out_image) = (g.in_height * g.in_row(), g.out_height * g.out_row());
-    let each = x.line.map_or(0, |_| weight_gradient_line_scratch(g));
+    let each = x.affine.map_or(0, |_| weight_gradient_affine_scratch(g));
     let items = partial.chunks_exact_mut(g.weights()).enumerate();
     parallel::for_each(items, workers, each, |(group, dw), own| {
         dw.fill(0.0);
@@ -48,7 +55,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f
 
 /// Adds what one output row contributes to the weights' gradient.
 struct WeightRow<'a> {
-    g: &'a Geometry,
+    g: &'a ConvGeometry,
     /// The image.
     x: &'a [f32],
     zeros: &'a [f32],
@@ -91,9 +98,9 @@ impl WeightRow<'_> {
     fn taps(self) {
         let WeightRow { g, x, p, dy, dw, .. } = self;
         let gather = Gather::forward(g);
-        let vertical = gather.line(gather.vertical, p);
+        let vertical = gather.taps(gather.vertical, p);
         for (q, dy) in dy.chunks_exact(g.in_channels).enumerate() {
-            let horizontal = gather.line(gather.horizontal, q);
+            let horizontal = gather.taps(gather.horizontal, q);
             for (row, i) in (0..vertical.count).map(|k| vertical.at(k)) {
                 for (column, j) in (0..horizontal.count).map(|k| horizontal.at(k)) {
                     let x = &x[(row * g.in_width + column) * g.in_channels..][..g.in_channels];

@@ -45,7 +45,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn where_greater(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+    fn select_gt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
         // SAFETY: as in `zero`.
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
     }

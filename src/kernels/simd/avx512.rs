@@ -45,7 +45,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn where_greater(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+    fn select_gt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
         // SAFETY: as in `zero`.
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
     }

@@ -33,13 +33,8 @@ pub trait Simd: Copy + Send + Sync {
     /// `low` or `high` for what lies outside of them; NaN stays NaN.
     fn clamp(self, value: Self::Vector, low: Self::Vector, high: Self::Vector) -> Self::Vector;
     /// `yes` where `a > b`, `no` elsewhere and where one of them is NaN.
-    fn where_greater(
-        self,
-        a: Self::Vector,
-        b: Self::Vector,
-        yes: Self::Vector,
-        no: Self::Vector,
-    ) -> Self::Vector;
+    fn select_gt(self, a: Self::Vector, b: Self::Vector, yes: Self::Vector, no: Self::Vector)
+    -> Self::Vector;
     /// `yes` where `a >= b`, `no` elsewhere and where one of them is NaN.
     fn where_at_least(
         self,

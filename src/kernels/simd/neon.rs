@@ -36,7 +36,7 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn where_greater(self, a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+    fn select_gt(self, a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
         // SAFETY: as in `splat`.
         unsafe { vbslq_f32(vcgtq_f32(a, b), yes, no) }
     }

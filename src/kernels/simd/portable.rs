@@ -33,7 +33,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn where_greater(self, a: [f32; 4], b: [f32; 4], yes: [f32; 4], no: [f32; 4]) -> [f32; 4] {
+    fn select_gt(self, a: [f32; 4], b: [f32; 4], yes: [f32; 4], no: [f32; 4]) -> [f32; 4] {
         std::array::from_fn(|i| if a[i] > b[i] { yes[i] } else { no[i] })
     }
 

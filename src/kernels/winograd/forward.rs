@@ -1,13 +1,13 @@
 //! The forward pass, and the input's gradient, which is a forward pass with other weights.
 
-use super::super::brgemm::{Axis, Start, Strips, Sum};
-use super::super::conv::{Geometry, Scratch};
+use super::super::brgemm::{Start, Strips, Sum, SumAxis};
+use super::super::conv::{ConvGeometry, Scratch};
 use super::super::function::{Activation, Clamp, activate, beyond_clamp, clamp_of};
 use super::super::input::Input;
-use super::super::parallel::{self, Output, Written};
+use super::super::parallel::{self, Destination, OutputBlock};
 use super::super::simd::{Isa, Kernel, Simd};
-use super::transform::{Finish, G, Place, transform_input, transform_output};
-use super::{IN, LINE, OUT, POINTS, suits, whole_vectors};
+use super::transform::{Finish, G, TilePosition, transform_input, transform_output};
+use super::{IN, LINE, OUT, POINTS, is_applicable, whole_vectors};
 
 /// Tiles of a work item, if they come in whole rows: as many as leave room in a L2 cache of 1 MB
 /// for the weights of up to 64 channels, few enough to share out.
@@ -24,7 +24,7 @@ struct Items {
 }
 
 impl Items {
-    fn new(g: &Geometry) -> Items {
+    fn new(g: &ConvGeometry) -> Items {
         let (down, across) = (g.out_height.div_ceil(OUT), g.out_width.div_ceil(OUT));
         // A small batch is cut finer, so that there is something to share out.
         let tiles = TILES.min(g.batch * down * across / 16);
@@ -46,12 +46,12 @@ impl Items {
     }
 
     /// How many there are.
-    fn count(&self, g: &Geometry) -> usize {
+    fn count(&self, g: &ConvGeometry) -> usize {
         g.batch.div_ceil(self.images) * self.of_image()
     }
 
     /// The output, cut.
-    fn cut<'a>(&self, g: &Geometry, y: &'a mut [f32]) -> impl Iterator<Item = &'a mut [f32]> + Send {
+    fn cut<'a>(&self, g: &ConvGeometry, y: &'a mut [f32]) -> impl Iterator<Item = &'a mut [f32]> + Send {
         let images = self.images * g.out_image();
         let item = if self.images > 1 { images } else { self.rows * OUT * g.out_width * g.out_channels };
         y.chunks_mut(images).flat_map(move |y| y.chunks_mut(item))
@@ -60,38 +60,38 @@ impl Items {
 
 /// Elements of the transformed weights: for every point, strips of a tile's columns as
 /// [`super::super::brgemm`] wants them.
-fn transformed_len(isa: Isa, g: &Geometry) -> usize {
+fn transformed_len(isa: Isa, g: &ConvGeometry) -> usize {
     POINTS * g.in_channels * g.out_channels.next_multiple_of(isa.tile_columns())
 }
 
 /// Distances between the points' matrices of transformed inputs and of products.
-fn point_strides(isa: Isa, g: &Geometry) -> [usize; 2] {
+fn point_strides(isa: Isa, g: &ConvGeometry) -> [usize; 2] {
     let tiles = Items::new(g).tiles();
     [g.in_channels, g.out_channels].map(|channels| tiles * whole_vectors(isa, channels) + LINE)
 }
 
 /// Scratch of [`forward`].
-pub fn forward_scratch(isa: Isa, g: &Geometry) -> Scratch {
+pub fn forward_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
     let points = POINTS * point_strides(isa, g).iter().sum::<usize>();
     (transformed_len(isa, g), points + POINTS * g.in_channels)
 }
 
 /// Blocks of rows of the output that an epilogue of [`forward`] gets to see.
-pub fn forward_blocks(g: &Geometry) -> usize {
+pub fn forward_blocks(g: &ConvGeometry) -> usize {
     Items::new(g).count(g)
 }
 
 /// `y [N, OH, OW, O] = activation(x [N, H, W, I] * w [3, 3, I, O] + bias [O])`.
 pub fn forward(
     isa: Isa,
-    g: &Geometry,
+    g: &ConvGeometry,
     (x, w): (Input, &[f32]),
     bias: Option<&[f32]>,
     activation: Activation,
-    Output { y, epilogue }: Output,
+    Destination { y, epilogue }: Destination,
     scratch: &mut [f32],
 ) {
-    assert!(suits(g) && g.is_countable());
+    assert!(is_applicable(g) && g.is_countable());
     assert!(x.x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
     let (shared, each) = forward_scratch(isa, g);
     let (u, scratch) = scratch.split_at_mut(shared);
@@ -115,22 +115,29 @@ pub fn forward(
         multiply(isa, &item, u, v, m);
         isa.run(Outputs { item, m, bias, clamp: clamp_of(activation), y: &mut *y });
         activate(isa, beyond_clamp(activation), y);
-        finish(Written { from, rows: y });
+        finish(OutputBlock { from, rows: y });
     });
 }
 
 /// Scratch of [`input_gradient`].
-pub fn input_gradient_scratch(isa: Isa, g: &Geometry) -> Scratch {
+pub fn input_gradient_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
     let (shared, each) = forward_scratch(isa, &g.reversed());
     (shared + g.weights(), each)
 }
 
 /// `dx [N, H, W, I]` from `dy [N, OH, OW, O]` and `w [3, 3, I, O]`: a convolution with the weights
 /// turned by half a circle and their channels exchanged.
-pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output, scratch: &mut [f32]) {
-    let (turned, scratch) = scratch.split_at_mut(g.weights());
+pub fn input_gradient(
+    isa: Isa,
+    g: &ConvGeometry,
+    dy: &[f32],
+    w: &[f32],
+    dx: Destination,
+    scratch: &mut [f32],
+) {
+    let (rotated, scratch) = scratch.split_at_mut(g.weights());
     let (i, o) = (g.in_channels, g.out_channels);
-    let taps = turned.chunks_exact_mut(i * o).zip(w.chunks_exact(i * o).rev());
+    let taps = rotated.chunks_exact_mut(i * o).zip(w.chunks_exact(i * o).rev());
     parallel::for_each(taps, &mut [], 0, |(to, from), _| {
         for (o, to) in to.chunks_exact_mut(i).enumerate() {
             for (to, from) in to.iter_mut().zip(from.chunks_exact(g.out_channels)) {
@@ -138,12 +145,12 @@ pub fn input_gradient(isa: Isa, g: &Geometry, dy: &[f32], w: &[f32], dx: Output,
             }
         }
     });
-    forward(isa, &g.reversed(), (dy.into(), turned), None, None, dx, scratch);
+    forward(isa, &g.reversed(), (dy.into(), rotated), None, None, dx, scratch);
 }
 
 /// `G w G^T` at the six points of one row.
 struct TransformWeights<'a> {
-    g: &'a Geometry,
+    g: &'a ConvGeometry,
     row: usize,
     w: &'a [f32],
     u: &'a mut [f32],
@@ -186,7 +193,7 @@ impl Kernel for TransformWeights<'_> {
 /// images.
 #[derive(Clone, Copy)]
 struct Item<'a> {
-    g: &'a Geometry,
+    g: &'a ConvGeometry,
     images: usize,
     height: usize,
     first_row: usize,
@@ -216,7 +223,7 @@ impl Kernel for Inputs<'_> {
             for (i, j) in tiles(height, across) {
                 let top = (first_row + i) * OUT;
                 let at = (top as isize - g.pad_top as isize, (j * OUT) as isize - g.pad_left as isize);
-                let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
+                let place = TilePosition::new(IN, at, (g.in_height, g.in_width), g.in_channels);
                 let tile = place.source(simd, x, 0..g.in_channels, self.patch);
                 for c in (0..g.in_channels).step_by(S::LANES) {
                     let tile = tile.channels::<S>(c, g.in_channels);
@@ -235,11 +242,11 @@ fn multiply(isa: Isa, item: &Item, u: &[f32], v: &[f32], m: &mut [f32]) {
     let (g, width) = (item.g, isa.tile_columns());
     let rows = item.images * item.height.div_ceil(OUT) * item.across;
     let [a_row, columns] = [g.in_channels, g.out_channels].map(|channels| whole_vectors(isa, channels));
-    let inner = Axis { count: g.in_channels, a: 1, b: width };
+    let inner = SumAxis { count: g.in_channels, a: 1, b: width };
     for (point, u) in u.chunks_exact(u.len() / POINTS).enumerate() {
         let a = &v[point * item.strides[0]..];
         isa.run(Strips {
-            sum: Sum { a, b: u, a_row, axes: [Axis::ONE, Axis::ONE, inner] },
+            sum: Sum { a, b: u, a_row, axes: [SumAxis::ONE, SumAxis::ONE, inner] },
             a_from: 0,
             strip: g.in_channels * width,
             start: Start::Zero,
@@ -271,7 +278,7 @@ impl Kernel for Outputs<'_> {
         for y in self.y.chunks_exact_mut(self.y.len() / images) {
             for (i, j) in tiles(height, across) {
                 let at = ((i * OUT) as isize, (j * OUT) as isize);
-                let place = Place::new(OUT, at, (height, g.out_width), g.out_channels);
+                let place = TilePosition::new(OUT, at, (height, g.out_width), g.out_channels);
                 for o in (0..g.out_channels).step_by(S::LANES) {
                     let lanes = S::LANES.min(g.out_channels - o);
                     let from = self.m[from + o..][..(POINTS - 1) * stride + S::LANES].as_ptr();

@@ -32,7 +32,7 @@ mod weight_gradient;
 pub use forward::{forward, forward_blocks, forward_scratch, input_gradient, input_gradient_scratch};
 pub use weight_gradient::{weight_gradient, weight_gradient_scratch};
 
-use super::conv::Geometry;
+use super::conv::ConvGeometry;
 use super::simd::Isa;
 
 /// Outputs of a tile along one side.
@@ -47,7 +47,7 @@ const LINE: usize = 16;
 
 /// Whether this algorithm is used: 3x3, stride 1, padding that both directions can express, and
 /// enough channels that the transforms cost less than the multiplications they save.
-pub fn suits(g: &Geometry) -> bool {
+pub fn is_applicable(g: &ConvGeometry) -> bool {
     let kernel = [g.kernel_height, g.kernel_width] == [3, 3] && g.stride == 1;
     kernel && g.pad_top.max(g.pad_left) <= 2 && g.in_channels.min(g.out_channels) >= 16
 }

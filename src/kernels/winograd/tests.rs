@@ -1,6 +1,6 @@
 //! The error of the algorithm, against sums in `f64`.
 
-use super::super::conv::Geometry;
+use super::super::conv::ConvGeometry;
 use super::*;
 
 /// The largest error, relative to the largest result. The rounding of an `f32` is 6e-8; in sums of
@@ -22,8 +22,8 @@ fn geometry(
     [height, width]: [usize; 2],
     [inputs, outputs]: [usize; 2],
     pad: usize,
-) -> Geometry {
-    Geometry {
+) -> ConvGeometry {
+    ConvGeometry {
         batch,
         in_height: height,
         in_width: width,
@@ -42,7 +42,7 @@ fn geometry(
 
 /// Adds every product of the convolution to the sum it belongs to: `add(x, w, y)` is given the
 /// indices.
-fn each_product(g: &Geometry, mut add: impl FnMut(usize, usize, usize)) {
+fn each_product(g: &ConvGeometry, mut add: impl FnMut(usize, usize, usize)) {
     for at in 0..g.batch * g.out_height * g.out_width {
         let (n, p, q) =
             (at / (g.out_height * g.out_width), at / g.out_width % g.out_height, at % g.out_width);
@@ -69,8 +69,8 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
 }
 
 /// The errors of the three directions, with scratch that is not zero.
-fn errors(isa: Isa, g: &Geometry) -> [f64; 3] {
-    assert!(suits(g));
+fn errors(isa: Isa, g: &ConvGeometry) -> [f64; 3] {
+    assert!(is_applicable(g));
     let (x, w, dy) =
         (noise(g.batch * g.in_image(), 1), noise(g.weights(), 2), noise(g.batch * g.out_image(), 3));
     let mut exact = [vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]];

@@ -29,52 +29,52 @@ pub const G: [[f32; 3]; IN] = {
 
 /// `factor * x + y`.
 #[inline(always)]
-fn scaled<S: Simd>(simd: S, factor: f32, x: S::Vector, y: S::Vector) -> S::Vector {
+fn fma<S: Simd>(simd: S, factor: f32, x: S::Vector, y: S::Vector) -> S::Vector {
     simd.multiply_add(simd.splat(factor), x, y)
 }
 
 /// `even + x odd` and `even - x odd`: a polynomial at x and at -x.
 #[inline(always)]
-fn both<S: Simd>(simd: S, x: f32, even: S::Vector, odd: S::Vector) -> [S::Vector; 2] {
-    [scaled(simd, x, odd, even), scaled(simd, -x, odd, even)]
+fn even_odd<S: Simd>(simd: S, x: f32, even: S::Vector, odd: S::Vector) -> [S::Vector; 2] {
+    [fma(simd, x, odd, even), fma(simd, -x, odd, even)]
 }
 
 /// `B^T d`.
 #[inline(always)]
 fn input<S: Simd>(simd: S, d: [S::Vector; IN]) -> [S::Vector; IN] {
     let (product, sum) = (P * P * Q * Q, P * P + Q * Q);
-    let [p, minus_p] = both(simd, P, scaled(simd, -Q * Q, d[2], d[4]), scaled(simd, -Q * Q, d[1], d[3]));
-    let [q, minus_q] = both(simd, Q, scaled(simd, -P * P, d[2], d[4]), scaled(simd, -P * P, d[1], d[3]));
-    let zero = scaled(simd, product, d[0], scaled(simd, -sum, d[2], d[4]));
-    let infinity = scaled(simd, product, d[1], scaled(simd, -sum, d[3], d[5]));
+    let [p, minus_p] = even_odd(simd, P, fma(simd, -Q * Q, d[2], d[4]), fma(simd, -Q * Q, d[1], d[3]));
+    let [q, minus_q] = even_odd(simd, Q, fma(simd, -P * P, d[2], d[4]), fma(simd, -P * P, d[1], d[3]));
+    let zero = fma(simd, product, d[0], fma(simd, -sum, d[2], d[4]));
+    let infinity = fma(simd, product, d[1], fma(simd, -sum, d[3], d[5]));
     [zero, p, minus_p, q, minus_q, infinity]
 }
 
 /// `A^T m`.
 #[inline(always)]
 fn output<S: Simd>(simd: S, m: [S::Vector; IN]) -> [S::Vector; OUT] {
-    let [even_p, odd_p] = both(simd, 1.0, m[1], m[2]);
-    let [even_q, odd_q] = both(simd, 1.0, m[3], m[4]);
+    let [even_p, odd_p] = even_odd(simd, 1.0, m[1], m[2]);
+    let [even_q, odd_q] = even_odd(simd, 1.0, m[3], m[4]);
     let (one, zero) = (simd.splat(1.0), simd.zero());
     [
         simd.multiply_add(one, simd.multiply_add(one, even_p, even_q), m[0]),
-        scaled(simd, P, odd_p, scaled(simd, Q, odd_q, zero)),
-        scaled(simd, P * P, even_p, scaled(simd, Q * Q, even_q, zero)),
-        scaled(simd, P * P * P, odd_p, scaled(simd, Q * Q * Q, odd_q, m[5])),
+        fma(simd, P, odd_p, fma(simd, Q, odd_q, zero)),
+        fma(simd, P * P, even_p, fma(simd, Q * Q, even_q, zero)),
+        fma(simd, P * P * P, odd_p, fma(simd, Q * Q * Q, odd_q, m[5])),
     ]
 }
 
 /// `A d`.
 #[inline(always)]
 fn gradient<S: Simd>(simd: S, d: [S::Vector; OUT]) -> [S::Vector; IN] {
-    let [p, minus_p] = both(simd, P, scaled(simd, P * P, d[2], d[0]), scaled(simd, P * P, d[3], d[1]));
-    let [q, minus_q] = both(simd, Q, scaled(simd, Q * Q, d[2], d[0]), scaled(simd, Q * Q, d[3], d[1]));
+    let [p, minus_p] = even_odd(simd, P, fma(simd, P * P, d[2], d[0]), fma(simd, P * P, d[3], d[1]));
+    let [q, minus_q] = even_odd(simd, Q, fma(simd, Q * Q, d[2], d[0]), fma(simd, Q * Q, d[3], d[1]));
     [d[0], p, minus_p, q, minus_q, d[3]]
 }
 
 /// Columns as rows.
 #[inline(always)]
-fn turned<S: Simd, const N: usize, const M: usize>(
+fn transpose<S: Simd, const N: usize, const M: usize>(
     simd: S,
     columns: [[S::Vector; N]; M],
 ) -> [[S::Vector; M]; N] {
@@ -89,7 +89,7 @@ fn turned<S: Simd, const N: usize, const M: usize>(
 
 /// Where a tile lies in an image: its pixel (0, 0) is `at` elements from the image's first, perhaps
 /// outside of it; only the pixels in `rows` and `columns` are inside.
-pub struct Place {
+pub struct TilePosition {
     at: isize,
     row: usize,
     pixel: usize,
@@ -98,16 +98,21 @@ pub struct Place {
     side: usize,
 }
 
-impl Place {
+impl TilePosition {
     /// A tile of `side` x `side` pixels whose first is at (`top`, `left`) of an image of `size`
     /// (height, width) and `channels`.
     #[inline(always)]
-    pub fn new(side: usize, (top, left): (isize, isize), size: (usize, usize), channels: usize) -> Place {
+    pub fn new(
+        side: usize,
+        (top, left): (isize, isize),
+        size: (usize, usize),
+        channels: usize,
+    ) -> TilePosition {
         let inside = |from: isize, size: usize| {
             let clamp = |edge: isize| edge.clamp(0, side as isize) as usize;
             clamp(-from)..clamp(size as isize - from)
         };
-        Place {
+        TilePosition {
             at: (top * size.1 as isize + left) * channels as isize,
             row: size.1 * channels,
             pixel: channels,
@@ -138,42 +143,42 @@ impl Place {
         image: Input<'a>,
         channels: Range<usize>,
         patch: &'a mut [f32],
-    ) -> Source<'a> {
-        if self.is_whole() && image.line.is_none() {
+    ) -> TilePixels<'a> {
+        if self.is_whole() && image.affine.is_none() {
             let pixels = &image.x[self.at as usize + channels.start..];
-            return Source { pixels, row: self.row, pixel: self.pixel, side: self.side };
+            return TilePixels { pixels, row: self.row, pixel: self.pixel, side: self.side };
         }
         let pixel = channels.len();
         let patch = &mut patch[..self.side * self.side * pixel];
         if !self.is_whole() {
             patch.fill(0.0);
         }
-        let line = image.line.map(|line| line.channels(channels.clone()));
+        let affine = image.affine.map(|affine| affine.channels(channels.clone()));
         // Of all channels, the pixels of a row lie side by side.
         let run = if pixel == self.pixel { self.columns.len() } else { 1 };
         for i in self.rows.clone() {
             for j in self.columns.clone().step_by(run.max(1)) {
                 let x = &image.x[self.offset(i, j) as usize + channels.start..][..run * pixel];
                 let y = &mut patch[(i * self.side + j) * pixel..][..run * pixel];
-                match line {
-                    Some(line) => Apply { x, line, y }.run(simd),
+                match affine {
+                    Some(affine) => Apply { x, affine, y }.run(simd),
                     None => y.copy_from_slice(x),
                 }
             }
         }
-        Source { pixels: patch, row: self.side * pixel, pixel, side: self.side }
+        TilePixels { pixels: patch, row: self.side * pixel, pixel, side: self.side }
     }
 }
 
 /// A whole tile, its pixels some elements apart.
-pub struct Source<'a> {
+pub struct TilePixels<'a> {
     pixels: &'a [f32],
     row: usize,
     pixel: usize,
     side: usize,
 }
 
-impl Source<'_> {
+impl TilePixels<'_> {
     /// A vector of the channels from `c` on, or as many as there are of `count`.
     #[inline(always)]
     pub fn channels<S: Simd>(&self, c: usize, count: usize) -> Channels<'_> {
@@ -243,7 +248,7 @@ pub unsafe fn transform_input<S: Simd>(simd: S, tile: &Channels, to: *mut f32, p
         true => tile.input_columns::<S, true>(simd),
         false => tile.input_columns::<S, false>(simd),
     };
-    for (i, row) in turned(simd, rows).into_iter().enumerate() {
+    for (i, row) in transpose(simd, rows).into_iter().enumerate() {
         for (j, value) in input(simd, row).into_iter().enumerate() {
             // SAFETY: passed on from the caller.
             unsafe { simd.store(to.add((i * IN + j) * point), value) };
@@ -262,7 +267,7 @@ pub unsafe fn transform_gradient<S: Simd>(simd: S, tile: &Channels, to: *mut f32
         true => tile.gradient_columns::<S, true>(simd),
         false => tile.gradient_columns::<S, false>(simd),
     };
-    for (i, row) in turned(simd, rows).into_iter().enumerate() {
+    for (i, row) in transpose(simd, rows).into_iter().enumerate() {
         for (j, value) in gradient(simd, row).into_iter().enumerate() {
             // SAFETY: passed on from the caller.
             unsafe { simd.store(to.add((i * IN + j) * point), value) };
@@ -287,7 +292,7 @@ pub struct Finish<S: Simd> {
 #[inline(always)]
 pub unsafe fn transform_output<S: Simd>(
     simd: S,
-    place: &Place,
+    place: &TilePosition,
     from: *const f32,
     point: usize,
     finish: Finish<S>,
@@ -304,7 +309,7 @@ pub unsafe fn transform_output<S: Simd>(
         *half = output(simd, column);
     }
     let whole = place.is_whole() && lanes >= S::LANES;
-    for (i, row) in turned(simd, half).into_iter().enumerate() {
+    for (i, row) in transpose(simd, half).into_iter().enumerate() {
         for (j, value) in output(simd, row).into_iter().enumerate() {
             let value = simd.multiply_add(simd.splat(1.0), value, finish.bias);
             let value = simd.clamp(value, finish.low, finish.high);

@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
-use super::super::brgemm::{Axis, Block, Start, Sum};
-use super::super::conv::{Geometry, Scratch};
+use super::super::brgemm::{Block, Start, Sum, SumAxis};
+use super::super::conv::{ConvGeometry, Scratch};
 use super::super::input::Input;
 use super::super::parallel;
 use super::super::simd::{Isa, Kernel, Simd};
-use super::transform::{G, Place, transform_gradient, transform_input};
-use super::{IN, LINE, OUT, POINTS, suits};
+use super::transform::{G, TilePosition, transform_gradient, transform_input};
+use super::{IN, LINE, OUT, POINTS, is_applicable};
 
 /// Input and output channels of a block: its sums are 295 KB.
 const INPUTS: usize = 64;
@@ -24,7 +24,7 @@ const ITEMS: usize = 16;
 
 /// The blocks of channels, and the shares of the tiles.
 #[derive(Clone, Copy)]
-struct Cut {
+struct Partition {
     inputs: usize,
     outputs: usize,
     shares: usize,
@@ -35,13 +35,13 @@ struct Cut {
     tiles: usize,
 }
 
-impl Cut {
-    fn new(g: &Geometry) -> Cut {
+impl Partition {
+    fn new(g: &ConvGeometry) -> Partition {
         let (inputs, outputs) = (g.in_channels.div_ceil(INPUTS), g.out_channels.div_ceil(OUTPUTS));
         let (down, across) = (g.out_height.div_ceil(OUT), g.out_width.div_ceil(OUT));
         let tiles = g.batch * down * across;
         let shares = (ITEMS / (inputs * outputs)).clamp(1, tiles.div_ceil(TILES));
-        Cut { inputs, outputs, shares, across, down, tiles }
+        Partition { inputs, outputs, shares, across, down, tiles }
     }
 }
 
@@ -51,19 +51,26 @@ const STRIDES: [usize; 2] = [TILES * INPUTS + LINE, TILES * OUTPUTS + LINE];
 const PARTIAL: usize = 9 * INPUTS * OUTPUTS;
 
 /// Scratch of [`weight_gradient`].
-pub fn weight_gradient_scratch(_: Isa, g: &Geometry) -> Scratch {
-    let cut = Cut::new(g);
+pub fn weight_gradient_scratch(_: Isa, g: &ConvGeometry) -> Scratch {
+    let cut = Partition::new(g);
     let each = POINTS * (INPUTS * OUTPUTS + STRIDES[0] + STRIDES[1] + INPUTS.max(OUTPUTS));
     (cut.shares * cut.inputs * cut.outputs * PARTIAL, each)
 }
 
 /// `dw [3, 3, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
-pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-    assert!(suits(g) && g.is_countable());
+pub fn weight_gradient(
+    isa: Isa,
+    g: &ConvGeometry,
+    x: Input,
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
+    assert!(is_applicable(g) && g.is_countable());
     assert!(x.x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partials, scratch) = scratch.split_at_mut(shared);
-    let cut = Cut::new(g);
+    let cut = Partition::new(g);
     let items = partials.chunks_exact_mut(PARTIAL).enumerate();
     parallel::for_each(items, scratch, each, |(item, partial), scratch| {
         isa.run(Item { g, cut, item, x, dy, partial, scratch });
@@ -73,7 +80,7 @@ pub fn weight_gradient(isa: Isa, g: &Geometry, x: Input, dy: &[f32], dw: &mut [f
 
 /// Adds up the shares' gradients, in order, the rows of one tap and one block of input channels at
 /// a time.
-fn add_shares(g: &Geometry, cut: Cut, partials: &[f32], dw: &mut [f32]) {
+fn add_shares(g: &ConvGeometry, cut: Partition, partials: &[f32], dw: &mut [f32]) {
     let blocks = dw.chunks_exact_mut(g.in_channels * g.out_channels).enumerate().flat_map(|(tap, dw)| {
         dw.chunks_mut(INPUTS * g.out_channels).enumerate().map(move |block| (tap, block))
     });
@@ -95,8 +102,8 @@ fn add_shares(g: &Geometry, cut: Cut, partials: &[f32], dw: &mut [f32]) {
 
 /// One block of channels over one share of the tiles.
 struct Item<'a> {
-    g: &'a Geometry,
-    cut: Cut,
+    g: &'a ConvGeometry,
+    cut: Partition,
     item: usize,
     x: Input<'a>,
     dy: &'a [f32],
@@ -135,7 +142,7 @@ impl Item<'_> {
     /// The image that a tile is in, and its first pixel.
     #[inline(always)]
     fn tile(&self, tile: usize) -> (usize, (isize, isize)) {
-        let Cut { across, down, .. } = self.cut;
+        let Partition { across, down, .. } = self.cut;
         let (i, j) = (tile / across % down, tile % across);
         (tile / (across * down), ((i * OUT) as isize, (j * OUT) as isize))
     }
@@ -152,7 +159,7 @@ impl Item<'_> {
         let (image, (top, left)) = self.tile(tile);
         let image = Input { x: &self.x.x[image * g.in_image()..][..g.in_image()], ..self.x };
         let at = (top - g.pad_top as isize, left - g.pad_left as isize);
-        let place = Place::new(IN, at, (g.in_height, g.in_width), g.in_channels);
+        let place = TilePosition::new(IN, at, (g.in_height, g.in_width), g.in_channels);
         let tile = place.source(simd, image, channels.clone(), patch);
         for c in (0..channels.len()).step_by(S::LANES) {
             let to = &mut v[c..][..(POINTS - 1) * STRIDES[0] + S::LANES];
@@ -174,7 +181,7 @@ impl Item<'_> {
         let g = self.g;
         let (image, at) = self.tile(tile);
         let image = self.dy[image * g.out_image()..][..g.out_image()].into();
-        let place = Place::new(OUT, at, (g.out_height, g.out_width), g.out_channels);
+        let place = TilePosition::new(OUT, at, (g.out_height, g.out_width), g.out_channels);
         let tile = place.source(simd, image, channels.clone(), patch);
         for c in (0..channels.len()).step_by(S::LANES) {
             let to = &mut w[c..][..(POINTS - 1) * STRIDES[1] + S::LANES];
@@ -198,12 +205,12 @@ fn multiply<S: Simd>(
     start: Start,
 ) {
     for (point, sums) in sums.chunks_exact_mut(INPUTS * OUTPUTS).enumerate() {
-        let inner = Axis { count: tiles, a: INPUTS, b: OUTPUTS };
+        let inner = SumAxis { count: tiles, a: INPUTS, b: OUTPUTS };
         let sum = Sum {
             a: &v[point * STRIDES[0]..],
             b: &w[point * STRIDES[1]..],
             a_row: 1,
-            axes: [Axis::ONE, Axis::ONE, inner],
+            axes: [SumAxis::ONE, SumAxis::ONE, inner],
         };
         let outputs = outputs.next_multiple_of(S::LANES);
         for from in (0..outputs).step_by(2 * S::LANES) {

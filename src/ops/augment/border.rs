@@ -1,11 +1,11 @@
 //! What lies beyond the border of an image.
 
-use super::{Act, Augmentation, Image, SHIFT, Value};
+use super::{Act, Augmentation, Image, SHIFT, ValueForm};
 
 /// Continues an image beyond its border by its reflection, the pixels at the border not repeated.
 pub const BORDER: Augmentation = Augmentation {
     name: "border",
-    value: Value::Written(&["border=reflect"]),
+    value: ValueForm::Written(&["border=reflect"]),
     about: "what a shift lets in is the image's reflection instead of the mean colour",
     act: Act::Move { constant: "BORDER", places },
     conflict: |all| (!all.has(&SHIFT)).then_some("is of use with shift only"),

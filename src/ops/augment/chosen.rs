@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{AUGMENTATIONS, Act, Augmentation, Value};
+use super::{AUGMENTATIONS, Act, Augmentation, ValueForm};
 use crate::error::{Error, Result};
 
 /// No side of an image is longer.
@@ -52,7 +52,7 @@ impl Augmentations {
     /// A usage error that names what does not.
     pub fn check(&self, image_size: usize, finetunes: bool) -> Result<()> {
         let too_large = |(augmentation, value): (&Augmentation, f32)| {
-            augmentation.value == Value::Pixels && value >= image_size as f32
+            augmentation.value == ValueForm::Pixels && value >= image_size as f32
         };
         if self.iter().any(too_large) {
             let problem = format!("--augment {self} leaves nothing of pictures of {image_size} pixels");
@@ -73,9 +73,9 @@ impl Augmentation {
     /// How it is written: `flip`, `shift=PIXELS`.
     pub fn form(&self) -> String {
         match self.value {
-            Value::Written(texts) => texts.join(", "),
-            Value::Pixels => format!("{}=PIXELS", self.name),
-            Value::UpTo(most) => format!("{}=0..{most}", self.name),
+            ValueForm::Written(texts) => texts.join(", "),
+            ValueForm::Pixels => format!("{}=PIXELS", self.name),
+            ValueForm::UpTo(most) => format!("{}=0..{most}", self.name),
         }
     }
 
@@ -83,12 +83,14 @@ impl Augmentation {
     fn read(&self, part: &str) -> Option<f32> {
         let value = part.strip_prefix(self.name)?;
         match self.value {
-            Value::Written(texts) => texts.iter().position(|text| *text == part).map(|at| (at + 1) as f32),
-            Value::Pixels => {
+            ValueForm::Written(texts) => {
+                texts.iter().position(|text| *text == part).map(|at| (at + 1) as f32)
+            }
+            ValueForm::Pixels => {
                 let pixels = value.strip_prefix('=')?.parse::<usize>().ok()?;
                 (pixels <= MOST_PIXELS).then_some(pixels as f32)
             }
-            Value::UpTo(most) => {
+            ValueForm::UpTo(most) => {
                 let number = value.strip_prefix('=')?.parse().ok()?;
                 (0.0..=most).contains(&number).then_some(number)
             }
@@ -98,8 +100,8 @@ impl Augmentation {
     /// The part of a list that gives it this value.
     fn written(&self, value: f32) -> String {
         match self.value {
-            Value::Written(texts) => texts[value as usize - 1].to_string(),
-            Value::Pixels | Value::UpTo(_) => format!("{}={value}", self.name),
+            ValueForm::Written(texts) => texts[value as usize - 1].to_string(),
+            ValueForm::Pixels | ValueForm::UpTo(_) => format!("{}={value}", self.name),
         }
     }
 }
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn pixels_are_fewer_than_an_image_has() {
-        for augmentation in AUGMENTATIONS.iter().filter(|known| known.value == Value::Pixels) {
+        for augmentation in AUGMENTATIONS.iter().filter(|known| known.value == ValueForm::Pixels) {
             let chosen = Augmentations::default().with(augmentation, 32.0);
             assert!(chosen.check(33, false).is_ok());
             let error = chosen.check(32, false).unwrap_err().to_string();

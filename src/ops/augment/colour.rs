@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Act, Augment, Augmentation, Value, changed_images, draw};
+use super::{Act, Augment, Augmentation, ValueForm, changed_images, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
 use crate::ops::*;
@@ -15,7 +15,7 @@ use crate::ops::*;
 /// Changes the colours of an image.
 pub const COLOUR: Augmentation = Augmentation {
     name: "colour",
-    value: Value::UpTo(1.0),
+    value: ValueForm::UpTo(1.0),
     about: "changes brightness, contrast and saturation, each by a factor up to so far from 1, in a random order",
     act: Act::Change(|strength, images| {
         let Augment { size, mean, std, seed, .. } = *images;

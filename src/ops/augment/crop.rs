@@ -7,13 +7,13 @@
 //! need not be whole pixels, so that devices whose roots differ in the last digit see the same
 //! image.
 
-use super::{Act, Augmentation, Image, Value};
+use super::{Act, Augmentation, Image, ValueForm};
 use crate::kernels::rng;
 
 /// Cuts a rectangle out of an image and enlarges it.
 pub const CROP: Augmentation = Augmentation {
     name: "crop",
-    value: Value::UpTo(1.0),
+    value: ValueForm::UpTo(1.0),
     about: "enlarges a rectangle of it, of at least this share of its area and 3/4 to 4/3 as wide as high",
     act: Act::Move { constant: "CROP", places },
     conflict: |_| None,

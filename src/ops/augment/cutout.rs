@@ -4,14 +4,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Act, Augmentation, Value, changed_images, draw};
+use super::{Act, Augmentation, ValueForm, changed_images, draw};
 use crate::kernels::rng::{self, Stream};
 use crate::ops::*;
 
 /// Cuts a square out of each image.
 pub const CUTOUT: Augmentation = Augmentation {
     name: "cutout",
-    value: Value::Pixels,
+    value: ValueForm::Pixels,
     about: "fills a square of so many pixels a side, anywhere, with the mean colour",
     act: Act::Change(|side, images| {
         Arc::new(Cutout { size: images.size, side: side as usize, seed: images.seed })

@@ -1,12 +1,12 @@
 //! Mirror images, at random or by turns: with the second, any two epochs in a row show an image
 //! both ways (Jordan 2024, arXiv 2404.00498).
 
-use super::{Act, Augmentation, Image, Value};
+use super::{Act, Augmentation, Image, ValueForm};
 
 /// Mirrors half of the images.
 pub const FLIP: Augmentation = Augmentation {
     name: "flip",
-    value: Value::Written(&["flip", "flip=alternate"]),
+    value: ValueForm::Written(&["flip", "flip=alternate"]),
     about: "mirrors an image, left to right: with probability 1/2, or at random in the first epoch and then by turns",
     act: Act::Move { constant: "FLIP", places },
     conflict: |_| None,

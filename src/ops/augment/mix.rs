@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Act, Augmentation, Value, draw};
+use super::{Act, Augmentation, ValueForm, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
@@ -13,7 +13,7 @@ use crate::ops::*;
 /// Mixup (Zhang et al. 2017): `share x + (1 - share) x'`.
 pub const MIXUP: Augmentation = Augmentation {
     name: "mixup",
-    value: Value::UpTo(MOST_ALPHA),
+    value: ValueForm::UpTo(MOST_ALPHA),
     about: "blends it with another one of the batch, in shares of Beta(A, A) for A as given; both labels count by them",
     act: Act::Mix(|alpha, images| Arc::new(Mix { size: images.size, alpha, seed: images.seed, cut: false })),
     conflict: |_| None,
@@ -22,7 +22,7 @@ pub const MIXUP: Augmentation = Augmentation {
 /// CutMix (Yun et al. 2019): a rectangle of another image.
 pub const CUTMIX: Augmentation = Augmentation {
     name: "cutmix",
-    value: Value::UpTo(MOST_ALPHA),
+    value: ValueForm::UpTo(MOST_ALPHA),
     about: "puts a rectangle of another one into it, whose area is 1 less a number of Beta(A, A); both labels count by area",
     act: Act::Mix(|alpha, images| Arc::new(Mix { size: images.size, alpha, seed: images.seed, cut: true })),
     conflict: |all| all.has(&MIXUP).then_some("and mixup exclude each other"),

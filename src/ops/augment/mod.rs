@@ -41,7 +41,7 @@ pub struct Augmentation {
     /// What options and files call it.
     pub name: &'static str,
     /// How its value is written.
-    pub value: Value,
+    pub value: ValueForm,
     /// What it does to an image, for the table in README.
     pub about: &'static str,
     /// How it does that.
@@ -52,7 +52,7 @@ pub struct Augmentation {
 
 /// What can be chosen of an augmentation: a number above 0, where 0 stands for not at all.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum ValueForm {
     /// One of these texts, which count from 1.
     Written(&'static [&'static str]),
     /// `NAME=PIXELS`, less than an image has.
@@ -61,13 +61,13 @@ pub enum Value {
     UpTo(f32),
 }
 
-impl Value {
+impl ValueForm {
     /// Some values, for tests.
     pub fn examples(&self) -> Vec<f32> {
         match self {
-            Value::Written(texts) => (1..=texts.len()).map(|value| value as f32).collect(),
-            Value::Pixels => vec![2.0],
-            Value::UpTo(most) => vec![0.4 * most],
+            ValueForm::Written(texts) => (1..=texts.len()).map(|value| value as f32).collect(),
+            ValueForm::Pixels => vec![2.0],
+            ValueForm::UpTo(most) => vec![0.4 * most],
         }
     }
 }

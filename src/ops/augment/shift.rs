@@ -1,12 +1,12 @@
 //! Shifts.
 
-use super::{Act, Augmentation, Image, Value};
+use super::{Act, Augmentation, Image, ValueForm};
 use crate::kernels::rng;
 
 /// Shifts images by a few pixels.
 pub const SHIFT: Augmentation = Augmentation {
     name: "shift",
-    value: Value::Pixels,
+    value: ValueForm::Pixels,
     about: "shifts it by up to so many pixels, down or up and right or left; the mean colour comes in",
     act: Act::Move { constant: "SHIFT", places },
     conflict: |_| None,

@@ -1,18 +1,18 @@
 //! Convolutions on a CPU: which kernel, how its input is normalised on the way in, and what is done
 //! with each block of its output while it is in the cache.
 
-use super::{Conv, Geometry, Operands, Output, Pass};
+use super::{Conv, ConvGeometry, OperandIndices, Output, Pass};
 use crate::kernels::batch_norm::{
     Backward, block_gradient_sums, block_moments, gradient_apply, merge_moments, moments_part, totals,
 };
 use crate::kernels::elementwise::AddTo;
 use crate::kernels::function::{Activation, Function, Slopes, activate};
 use crate::kernels::input::Input;
-use crate::kernels::parallel::{self, Epilogue, Written};
+use crate::kernels::parallel::{self, Epilogue, OutputBlock};
 use crate::kernels::{conv, depthwise, winograd};
 use crate::ops::Types;
 use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, Pack};
-use crate::ops::norm::batch_norm_grad::{BatchNormGrad, Passes};
+use crate::ops::norm::batch_norm_grad::{BatchNormGrad, NormGradCoefficients};
 
 /// The op's work.
 pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
@@ -25,11 +25,11 @@ pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
         len: packed,
         run: Box::new(move |weights, packed| conv::prepare(isa, &g, weights, packed)),
     });
-    let scratch = work.line + work.passes + work.parts + work.kernel;
+    let scratch = work.affine + work.coefficients + work.parts + work.kernel;
     CpuStep {
         pack,
         // Winograd's algorithm transforms the weights in every call.
-        splits: !(whole_forward && winograd::suits(&g)),
+        splits: !(whole_forward && winograd::is_applicable(&g)),
         ..CpuStep::with_scratch(scratch, move |args| work.run(args))
     }
 }
@@ -37,15 +37,15 @@ pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
 /// What a run needs to know.
 struct Work {
     conv: Conv,
-    g: Geometry,
-    at: Operands,
+    g: ConvGeometry,
+    at: OperandIndices,
     target: CpuTarget,
     /// Channels of the result.
     channels: usize,
     /// Elements of scratch: scale and shift of the normalised input.
-    line: usize,
+    affine: usize,
     /// Elements of scratch: coefficients of [`Output::NormGrad`].
-    passes: usize,
+    coefficients: usize,
     /// Elements of scratch: the blocks' parts of what is gathered from the output.
     parts: usize,
     /// Elements of scratch: the kernel's own.
@@ -54,33 +54,43 @@ struct Work {
 
 impl Work {
     fn new(conv: &Conv, types: &Types, target: CpuTarget) -> Work {
-        let g = conv.planned(types);
+        let g = conv.checked_geometry(types);
         let channels = types.outputs[0].shape.last();
         let (mut kernel, per_thread, blocks) = needs(conv, &g, target);
-        let line = if conv.input.is_some() { 2 * g.in_channels } else { 0 };
-        if line > 0 {
+        let affine = if conv.input.is_some() { 2 * g.in_channels } else { 0 };
+        if affine > 0 {
             kernel += target.threads * per_thread;
         }
-        let (passes, part) = match conv.output {
+        let (coefficients, part) = match conv.output {
             Output::Values | Output::Kept | Output::Slope(_) => (0, 0),
             Output::Moments => (0, moments_part(channels)),
-            Output::NormGrad(_) => (Passes::scratch(channels), 2 * channels),
+            Output::NormGrad(_) => (NormGradCoefficients::scratch(channels), 2 * channels),
         };
         let at = conv.operands();
-        Work { conv: conv.clone(), g, at, target, channels, line, passes, parts: blocks * part, kernel }
+        Work {
+            conv: conv.clone(),
+            g,
+            at,
+            target,
+            channels,
+            affine,
+            coefficients,
+            parts: blocks * part,
+            kernel,
+        }
     }
 
     fn run(&self, args: &mut CpuArgs) {
         let (inputs, packed) = (args.inputs, args.packed);
         let ([y, second, third], scratch) = args.outputs();
-        let (line, scratch) = scratch.split_at_mut(self.line);
-        let (passes, scratch) = scratch.split_at_mut(self.passes);
+        let (affine, scratch) = scratch.split_at_mut(self.affine);
+        let (coefficients, scratch) = scratch.split_at_mut(self.coefficients);
         let (parts, scratch) = scratch.split_at_mut(self.parts);
         let normalise = self.conv.input.zip(self.at.normalise);
-        let line = normalise
-            .map(|(normalise, first)| normalise.line(std::array::from_fn(|i| inputs[first + i]), line));
+        let affine = normalise
+            .map(|(normalise, first)| normalise.affine(std::array::from_fn(|i| inputs[first + i]), affine));
         let product = Product {
-            x: Input { x: inputs[0], line },
+            x: Input { x: inputs[0], affine },
             second: inputs[1],
             packed,
             bias: self.at.bias.map(|bias| inputs[bias]),
@@ -101,8 +111,9 @@ impl Work {
             Output::NormGrad(norm) => {
                 let first = self.at.norm_grad.unwrap_or_default();
                 let vectors = std::array::from_fn(|i| if i == 0 { &[][..] } else { inputs[first + i - 1] });
-                let (passes, _) = Passes::new(&BatchNormGrad::from(norm), vectors, passes);
-                self.norm_grad(product, passes, y, sums, parts);
+                let (coefficients, _) =
+                    NormGradCoefficients::new(&BatchNormGrad::from(norm), vectors, coefficients);
+                self.norm_grad(product, coefficients, y, sums, parts);
             }
         }
     }
@@ -111,19 +122,19 @@ impl Work {
     fn values(&self, product: Product, y: &mut [f32]) {
         let (isa, activation) = (self.target.isa, self.conv.activation);
         let Some(residual) = product.residual else { return self.product(product, activation, y.into()) };
-        let finish = |block: Written, _: &mut [f32]| {
+        let finish = |block: OutputBlock, _: &mut [f32]| {
             isa.run(AddTo { x: &residual[block.from..][..block.rows.len()], y: &mut *block.rows });
             activate(isa, activation, block.rows);
         };
         let epilogue = Epilogue::new(&mut [], 0, &finish);
-        self.product(product, None, parallel::Output { y, epilogue });
+        self.product(product, None, parallel::Destination { y, epilogue });
     }
 
     /// [`Output::Kept`]: the kernel writes z, and each block of y follows.
     fn kept(&self, product: Product, y: &mut [f32], z: &mut [f32]) {
         let (isa, activation) = (self.target.isa, self.conv.activation);
         let residual = product.residual;
-        let finish = |z: Written, y: &mut [f32]| {
+        let finish = |z: OutputBlock, y: &mut [f32]| {
             if let Some(residual) = residual {
                 isa.run(AddTo { x: &residual[z.from..][..z.rows.len()], y: &mut *z.rows });
             }
@@ -131,26 +142,26 @@ impl Work {
             activate(isa, activation, y);
         };
         let epilogue = Epilogue::beside(y, &finish);
-        self.product(product, None, parallel::Output { y: z, epilogue });
+        self.product(product, None, parallel::Destination { y: z, epilogue });
     }
 
     /// [`Output::Slope`].
     fn slope(&self, product: Product, function: Function, v: &[f32], y: &mut [f32]) {
         let isa = self.target.isa;
-        let finish = |block: Written, _: &mut [f32]| {
+        let finish = |block: OutputBlock, _: &mut [f32]| {
             let v = &v[block.from..][..block.rows.len()];
             isa.run(Slopes { function, dy: block.rows, v });
         };
         let epilogue = Epilogue::new(&mut [], 0, &finish);
-        self.product(product, None, parallel::Output { y, epilogue });
+        self.product(product, None, parallel::Destination { y, epilogue });
     }
 
     /// [`Output::Moments`].
     fn moments(&self, product: Product, y: &mut [f32], [mean, variance]: [&mut [f32]; 2], parts: &mut [f32]) {
         let (isa, channels) = (self.target.isa, self.channels);
-        let reduce = |x: Written, part: &mut [f32]| block_moments(isa, x.rows, channels, part);
+        let reduce = |x: OutputBlock, part: &mut [f32]| block_moments(isa, x.rows, channels, part);
         let epilogue = Epilogue::new(&mut *parts, moments_part(channels), &reduce);
-        self.product(product, None, parallel::Output { y, epilogue });
+        self.product(product, None, parallel::Destination { y, epilogue });
         merge_moments(parts, mean, variance);
     }
 
@@ -158,24 +169,24 @@ impl Work {
     fn norm_grad(
         &self,
         product: Product,
-        mut passes: Passes,
+        mut coefficients: NormGradCoefficients,
         dx: &mut [f32],
         [dgamma, dbeta]: [&mut [f32]; 2],
         parts: &mut [f32],
     ) {
-        let (isa, backward) = (self.target.isa, passes.backward);
-        let reduce = |dy: Written, part: &mut [f32]| {
+        let (isa, backward) = (self.target.isa, coefficients.backward);
+        let reduce = |dy: OutputBlock, part: &mut [f32]| {
             let x = &backward.x[dy.from..][..dy.rows.len()];
             block_gradient_sums(isa, Backward { x, dy: dy.rows, ..backward }, part);
         };
         let epilogue = Epilogue::new(&mut *parts, 2 * self.channels, &reduce);
-        self.product(product, None, parallel::Output { y: &mut *dx, epilogue });
+        self.product(product, None, parallel::Destination { y: &mut *dx, epilogue });
         totals(parts, dgamma, dbeta);
-        gradient_apply(isa, backward, passes.line(dgamma, dbeta), dx);
+        gradient_apply(isa, backward, coefficients.slope_and_offset(dgamma, dbeta), dx);
     }
 
     /// The convolution itself.
-    fn product(&self, product: Product, activation: Activation, out: parallel::Output) {
+    fn product(&self, product: Product, activation: Activation, out: parallel::Destination) {
         let Product { x, second, packed, bias, scratch, .. } = product;
         let (isa, g) = (self.target.isa, &self.g);
         match (&self.conv.pass, g.is_depthwise()) {
@@ -205,17 +216,19 @@ struct Product<'a> {
 
 /// Elements of scratch that a kernel needs, those that each thread needs in addition to normalise
 /// the input, and the blocks of the output that an epilogue gets to see.
-fn needs(conv: &Conv, g: &Geometry, target: CpuTarget) -> (usize, usize, usize) {
+fn needs(conv: &Conv, g: &ConvGeometry, target: CpuTarget) -> (usize, usize, usize) {
     let isa = target.isa;
     let all = |(shared, each): conv::Scratch| shared + target.threads * each;
     match (&conv.pass, g.is_depthwise()) {
         (Pass::Forward, false) => {
             let scratch = all(conv::forward_scratch(isa, g));
-            (scratch, conv::forward_line_scratch(g), conv::forward_blocks(g))
+            (scratch, conv::forward_affine_scratch(g), conv::forward_blocks(g))
         }
-        (Pass::Forward, true) => {
-            (depthwise::forward_scratch(g), depthwise::forward_line_scratch(g), depthwise::forward_blocks(g))
-        }
+        (Pass::Forward, true) => (
+            depthwise::forward_scratch(g),
+            depthwise::forward_affine_scratch(g),
+            depthwise::forward_blocks(g),
+        ),
         (Pass::InputGrad { .. }, false) => {
             (all(conv::input_gradient_scratch(isa, g)), 0, conv::input_gradient_blocks(g))
         }
@@ -224,10 +237,10 @@ fn needs(conv: &Conv, g: &Geometry, target: CpuTarget) -> (usize, usize, usize) 
         }
         (Pass::WeightGrad { .. }, false) => {
             let scratch = all(conv::weight_gradient_scratch(isa, g));
-            (scratch, conv::weight_gradient_line_scratch(g), 0)
+            (scratch, conv::weight_gradient_affine_scratch(g), 0)
         }
         (Pass::WeightGrad { .. }, true) => {
-            (depthwise::weight_gradient_scratch(g), depthwise::weight_gradient_line_scratch(g), 0)
+            (depthwise::weight_gradient_scratch(g), depthwise::weight_gradient_affine_scratch(g), 0)
         }
     }
 }

@@ -2,7 +2,7 @@
 //! it is read, what is gathered from the output's blocks) has no shader, and no rule of the GPU
 //! asks for it.
 
-use super::{Conv, Geometry, Operands, Output, Pass};
+use super::{Conv, ConvGeometry, OperandIndices, Output, Pass};
 use crate::kernels::matmul::Product;
 use crate::kernels::pointwise;
 use crate::ops::Types;
@@ -17,8 +17,8 @@ pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
     if conv.input.is_some() || matches!(conv.output, Output::Moments | Output::NormGrad(_)) {
         return Dispatches::default();
     }
-    let g = conv.planned(types);
-    let Operands { bias, residual, slope, .. } = conv.operands();
+    let g = conv.checked_geometry(types);
+    let OperandIndices { bias, residual, slope, .. } = conv.operands();
     let slope = match conv.output {
         Output::Slope(function) => slope.map(|v| (function, Operand::Input(v))),
         _ => None,
@@ -47,7 +47,7 @@ fn numbers<const N: usize>(named: [(&'static str, usize); N]) -> Vec<(&'static s
 }
 
 /// The constants of `shaders/include/conv.wgsl`.
-fn constants(g: &Geometry) -> Vec<(&'static str, f64)> {
+fn constants(g: &ConvGeometry) -> Vec<(&'static str, f64)> {
     numbers([
         ("HEIGHT", g.in_height),
         ("WIDTH", g.in_width),
@@ -65,7 +65,7 @@ fn tiled(product: TiledProduct) -> Dispatches {
     product.dispatches(Tiling::choose(product.rows, product.columns, product.depth))
 }
 
-fn forward(g: &Geometry, epilogue: Epilogue) -> Dispatches {
+fn forward(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
     if let Some(product) = pointwise::forward(g) {
         return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS, None) });
     }
@@ -83,7 +83,7 @@ fn forward(g: &Geometry, epilogue: Epilogue) -> Dispatches {
     })
 }
 
-fn weight_grad(g: &Geometry) -> Dispatches {
+fn weight_grad(g: &ConvGeometry) -> Dispatches {
     if let Some(Product { m, n, k, .. }) = pointwise::forward(g) {
         let product = Product { m: k, n, k: m, a_transposed: true, b_transposed: false };
         return tiled(matmul::on_gpu(&product, OPERANDS, None));
@@ -102,7 +102,7 @@ fn weight_grad(g: &Geometry) -> Dispatches {
     })
 }
 
-fn input_grad(g: &Geometry, epilogue: Epilogue) -> Dispatches {
+fn input_grad(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
     if let Some(product) = pointwise::input_gradient(g) {
         return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS, None) });
     }
@@ -115,7 +115,7 @@ fn input_grad(g: &Geometry, epilogue: Epilogue) -> Dispatches {
 }
 
 /// In one dimension, the pixels of x that meet weights `i`, `i + stride`, ... of a kernel.
-struct Phase {
+struct StridePhase {
     /// The first of those pixels.
     first: usize,
     pixels: usize,
@@ -125,10 +125,10 @@ struct Phase {
     output: usize,
 }
 
-impl Phase {
-    fn new(i: usize, stride: usize, pad: usize, size: usize, kernel: usize) -> Phase {
+impl StridePhase {
+    fn new(i: usize, stride: usize, pad: usize, size: usize, kernel: usize) -> StridePhase {
         let first = (i + stride - pad % stride) % stride;
-        Phase {
+        StridePhase {
             first,
             pixels: size.saturating_sub(first).div_ceil(stride),
             weights: kernel.saturating_sub(i).div_ceil(stride),
@@ -139,9 +139,9 @@ impl Phase {
 
 /// The gradient of the pixels that meet weight (i, j); none if there are no such pixels. Where
 /// there are no such weights either, it is a product of depth 0.
-fn phase(g: &Geometry, epilogue: Epilogue, i: usize, j: usize) -> Option<TiledProduct> {
-    let y = Phase::new(i, g.stride, g.pad_top, g.in_height, g.kernel_height);
-    let x = Phase::new(j, g.stride, g.pad_left, g.in_width, g.kernel_width);
+fn phase(g: &ConvGeometry, epilogue: Epilogue, i: usize, j: usize) -> Option<TiledProduct> {
+    let y = StridePhase::new(i, g.stride, g.pad_top, g.in_height, g.kernel_height);
+    let x = StridePhase::new(j, g.stride, g.pad_left, g.in_width, g.kernel_width);
     let constants = numbers([
         ("HEIGHT", g.in_height),
         ("WIDTH", g.in_width),
@@ -176,7 +176,7 @@ fn phase(g: &Geometry, epilogue: Epilogue, i: usize, j: usize) -> Option<TiledPr
 }
 
 /// The constants of `shaders/include/depthwise.wgsl`.
-fn depthwise_constants(g: &Geometry) -> Vec<(&'static str, f64)> {
+fn depthwise_constants(g: &ConvGeometry) -> Vec<(&'static str, f64)> {
     numbers([
         ("HEIGHT", g.in_height),
         ("WIDTH", g.in_width),
@@ -190,7 +190,7 @@ fn depthwise_constants(g: &Geometry) -> Vec<(&'static str, f64)> {
     ])
 }
 
-fn depthwise_forward(g: &Geometry, epilogue: Epilogue) -> Dispatches {
+fn depthwise_forward(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
     let [x, w] = OPERANDS;
     let shader = wide_shader!(g.in_channels, "depthwise_conv2d");
@@ -200,7 +200,7 @@ fn depthwise_forward(g: &Geometry, epilogue: Epilogue) -> Dispatches {
     depthwise_values(g, shader, fours * columns, epilogue, bindings)
 }
 
-fn depthwise_input_grad(g: &Geometry, epilogue: Epilogue) -> Dispatches {
+fn depthwise_input_grad(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
     let fours = g.in_width.div_ceil(4 * g.stride) * g.stride;
     let [dy, w] = OPERANDS;
@@ -212,7 +212,7 @@ fn depthwise_input_grad(g: &Geometry, epilogue: Epilogue) -> Dispatches {
 
 /// A launch of a depthwise shader with so many invocations.
 fn depthwise_values(
-    g: &Geometry,
+    g: &ConvGeometry,
     shader: Shader,
     invocations: usize,
     epilogue: Epilogue,
@@ -225,7 +225,7 @@ fn depthwise_values(
     Dispatches { scratch: vec![NOTHING_KEPT], ..launch }
 }
 
-fn depthwise_weight_grad(g: &Geometry, types: &Types) -> Dispatches {
+fn depthwise_weight_grad(g: &ConvGeometry, types: &Types) -> Dispatches {
     let reduction = Reduction::new(&types.inputs[1]);
     let (length, blocks) = (types.outputs[0].len(), reduction.blocks());
     let [x, y, _] = reduction.block_groups();

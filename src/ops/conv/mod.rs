@@ -24,7 +24,7 @@ pub mod separable_conv2d;
 
 use std::fmt::Formatter;
 
-use crate::kernels::conv::{Geometry, needed};
+use crate::kernels::conv::{ConvGeometry, needed};
 use crate::kernels::pointwise;
 use crate::ops::linear::sum_rows::SumRows;
 use crate::ops::norm::batch_norm::per_channel;
@@ -172,7 +172,7 @@ impl Debug for Conv {
 }
 
 /// Numbers of the inputs behind the first two.
-pub(super) struct Operands {
+pub(super) struct OperandIndices {
     bias: Option<usize>,
     /// Gamma; beta, mean and variance follow.
     normalise: Option<usize>,
@@ -197,7 +197,7 @@ impl Conv {
         Conv { bias: true, ..self }
     }
 
-    fn operands(&self) -> Operands {
+    fn operands(&self) -> OperandIndices {
         let mut count = 2;
         let mut take = |wanted: bool, inputs: usize| {
             let first = count;
@@ -209,11 +209,11 @@ impl Conv {
         let residual = take(self.residual, 1);
         let slope = take(matches!(self.output, Output::Slope(_)), 1);
         let norm_grad = take(matches!(self.output, Output::NormGrad(_)), 5);
-        Operands { bias, normalise, residual, slope, norm_grad, count }
+        OperandIndices { bias, normalise, residual, slope, norm_grad, count }
     }
 
     /// The geometry for x and w of these dimensions.
-    pub(crate) fn geometry(&self, x: &[usize], w: &[usize]) -> std::result::Result<Geometry, String> {
+    pub(crate) fn geometry(&self, x: &[usize], w: &[usize]) -> std::result::Result<ConvGeometry, String> {
         let (&[batch, in_height, in_width, in_channels], &[kernel_height, kernel_width, depth, out_channels]) =
             (x, w)
         else {
@@ -230,7 +230,7 @@ impl Conv {
         )?;
         let (out_height, pad_top) = self.padding.apply(0, in_height, kernel_height, stride)?;
         let (out_width, pad_left) = self.padding.apply(1, in_width, kernel_width, stride)?;
-        Ok(Geometry {
+        Ok(ConvGeometry {
             batch,
             in_height,
             in_width,
@@ -248,7 +248,7 @@ impl Conv {
     }
 
     /// The geometry for inputs of these types.
-    fn geometry_of(&self, inputs: &[&TensorType]) -> std::result::Result<Geometry, String> {
+    fn geometry_of(&self, inputs: &[&TensorType]) -> std::result::Result<ConvGeometry, String> {
         match &self.pass {
             Pass::Forward => self.geometry(inputs[0].dims(), inputs[1].dims()),
             Pass::InputGrad { x } => self.geometry(x.dims(), inputs[1].dims()),
@@ -257,8 +257,8 @@ impl Conv {
     }
 
     /// The geometry of a node that the shape rule has accepted.
-    fn planned(&self, types: &Types) -> Geometry {
-        planned(self.geometry_of(&types.inputs.iter().collect::<Vec<_>>()))
+    fn checked_geometry(&self, types: &Types) -> ConvGeometry {
+        checked(self.geometry_of(&types.inputs.iter().collect::<Vec<_>>()))
     }
 
     /// Whether it looks at one pixel at a time, with inputs of these types.
@@ -267,8 +267,8 @@ impl Conv {
     }
 
     /// Checks the inputs behind the first two, for a result of this type.
-    fn check_more(&self, g: &Geometry, inputs: &[&TensorType], result: &TensorType) -> Inferred {
-        let Operands { bias, normalise, residual, slope, norm_grad, .. } = self.operands();
+    fn check_more(&self, g: &ConvGeometry, inputs: &[&TensorType], result: &TensorType) -> Inferred {
+        let OperandIndices { bias, normalise, residual, slope, norm_grad, .. } = self.operands();
         let forward = self.pass == Pass::Forward;
         require(
             forward || !self.bias && self.activation.is_none(),
@@ -370,14 +370,14 @@ impl Op for Conv {
     }
 
     fn cost(&self, types: &Types) -> Cost {
-        Cost::of(types, self.planned(types).flops())
+        Cost::of(types, self.checked_geometry(types).flops())
     }
 
     fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
         if self.pass != Pass::Forward || self.output != Output::Values {
             return None;
         }
-        let g = self.planned(types);
+        let g = self.checked_geometry(types);
         match axis {
             Axis::Batch => match self.operands().residual {
                 None => Tile::images(self.clone(), types, axis, &[0], &part),

@@ -1,13 +1,13 @@
 //! Convolutions in `f64`, naively.
 
-use super::{BatchNormGrad, BatchNormInfer, Conv, Geometry, Op, Operands, Output, Pass, Types};
+use super::{BatchNormGrad, BatchNormInfer, Conv, ConvGeometry, Op, OperandIndices, Output, Pass, Types};
 use crate::kernels::function::activated;
 use crate::ops::norm::moments::moments_reference;
 
 /// The op's outputs.
 pub fn outputs(conv: &Conv, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let g = conv.planned(types);
-    let Operands { bias, normalise, residual, slope, norm_grad, .. } = conv.operands();
+    let g = conv.checked_geometry(types);
+    let OperandIndices { bias, normalise, residual, slope, norm_grad, .. } = conv.operands();
     let mut first = inputs[0].clone();
     if let (Some(norm), Some(vectors)) = (conv.input, normalise) {
         let x = &types.inputs[0];
@@ -46,7 +46,7 @@ pub fn outputs(conv: &Conv, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>
 }
 
 /// The sums of products, with the bias.
-fn sums(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>>) -> Vec<f64> {
+fn sums(conv: &Conv, g: &ConvGeometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>>) -> Vec<f64> {
     match &conv.pass {
         Pass::Forward => {
             let mut y = vec![0.0; g.batch * g.out_height * g.out_width * g.out_channels];
@@ -71,7 +71,7 @@ fn sums(conv: &Conv, g: &Geometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>>)
 
 /// Visits every product of the sum: the indices into x, w and y. The three passes of a convolution
 /// are the three ways to read it.
-pub fn each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
+pub fn each_product(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
     let at = |dims: [usize; 3], i: [usize; 4]| ((i[0] * dims[0] + i[1]) * dims[1] + i[2]) * dims[2] + i[3];
     let inside = |out: usize, k: usize, pad: usize, size: usize| {
         (out * g.stride + k).checked_sub(pad).filter(|&position| position < size)

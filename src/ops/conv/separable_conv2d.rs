@@ -8,7 +8,7 @@
 //! it.
 
 use super::{Conv, Padding};
-use crate::kernels::conv::{Geometry, needed};
+use crate::kernels::conv::{ConvGeometry, needed};
 use crate::kernels::matmul::Right;
 use crate::kernels::separable::{self, Operands, Separable};
 use crate::ops::cpu_step::Pack;
@@ -56,14 +56,14 @@ impl SeparableConv2d {
         Ok([Types { inputs: own(&[x, w, bias]), outputs: middle }, second])
     }
 
-    fn planned_types(&self, types: &Types) -> [Types; 2] {
-        planned(self.part_types(&types.inputs.iter().collect::<Vec<_>>()))
+    fn checked_types(&self, types: &Types) -> [Types; 2] {
+        checked(self.part_types(&types.inputs.iter().collect::<Vec<_>>()))
     }
 
-    fn depthwise(&self, types: &Types) -> Geometry {
+    fn depthwise(&self, types: &Types) -> ConvGeometry {
         let [x, w] = [0, 1].map(|i| types.inputs[i].dims());
         let [depthwise, _] = self.parts(types.inputs[0].shape.last());
-        planned(depthwise.geometry(x, w))
+        checked(depthwise.geometry(x, w))
     }
 }
 
@@ -79,7 +79,7 @@ impl Op for SeparableConv2d {
 
     fn cost(&self, types: &Types) -> Cost {
         let flops = |(op, types): (Conv, Types)| op.cost(&types).flops;
-        let parts = self.parts(types.inputs[0].shape.last()).into_iter().zip(self.planned_types(types));
+        let parts = self.parts(types.inputs[0].shape.last()).into_iter().zip(self.checked_types(types));
         Cost::of(types, parts.map(flops).sum())
     }
 
@@ -125,7 +125,7 @@ impl Op for SeparableConv2d {
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let [depthwise, pointwise] = self.parts(types.inputs[0].shape.last());
-        let [first, second] = self.planned_types(types);
+        let [first, second] = self.checked_types(types);
         let mut middle = depthwise.reference(&first, &inputs[..3]);
         middle.extend_from_slice(&inputs[3..]);
         pointwise.reference(&second, &middle)

@@ -41,13 +41,13 @@ impl Matmul {
         Ok(Products { count, each })
     }
 
-    fn planned(&self, types: &Types) -> Products {
-        planned(self.products(types.inputs[0].dims(), types.inputs[1].dims()))
+    fn checked_products(&self, types: &Types) -> Products {
+        checked(self.products(types.inputs[0].dims(), types.inputs[1].dims()))
     }
 
     /// What a GPU computes.
     pub fn tiled(&self, types: &Types) -> TiledProduct {
-        let Products { count, each } = self.planned(types);
+        let Products { count, each } = self.checked_products(types);
         TiledProduct { count, ..on_gpu(&each, [0, 1].map(Operand::Input), bias(types)) }
     }
 }
@@ -123,13 +123,13 @@ impl Op for Matmul {
     }
 
     fn cost(&self, types: &Types) -> Cost {
-        let Products { count, each: Product { m, n, k, .. } } = self.planned(types);
+        let Products { count, each: Product { m, n, k, .. } } = self.checked_products(types);
         Cost::of(types, 2 * (count * m * n * k) as u64)
     }
 
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let (isa, has_bias) = (target.isa, types.inputs.len() == 3);
-        let Products { count, each: product } = self.planned(types);
+        let Products { count, each: product } = self.checked_products(types);
         let (shared, own) = matmul::scratch(isa, &product);
         let multiply = move |[a, b, bias]: [&[f32]; 3], y: &mut [f32], scratch: &mut [f32]| {
             let bias = has_bias.then_some(bias);
@@ -164,7 +164,7 @@ impl Op for Matmul {
     }
 
     fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let Products { count, each: Product { m, n, k, .. } } = self.planned(types);
+        let Products { count, each: Product { m, n, k, .. } } = self.checked_products(types);
         let in_a = |i: usize, l: usize| if self.a_transposed { l * m + i } else { i * k + l };
         let in_b = |l: usize, j: usize| if self.b_transposed { j * k + l } else { l * n + j };
         let element = |at: usize| {

@@ -19,7 +19,7 @@ const PARTIAL_COST: f64 = 80.0;
 
 /// The part of the output that a workgroup computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
+pub struct TileShape {
     pub rows: usize,
     pub columns: usize,
     /// Whether an invocation computes 8 x 8 elements; else it is 8 x 4.
@@ -28,9 +28,9 @@ pub struct Tile {
 
 /// All tiles, the smallest first: large ones reuse what they have read more often, small ones waste
 /// less of a small output and give more workgroups.
-pub const TILES: [Tile; 9] = {
-    const fn tile(rows: usize, columns: usize, wide: bool) -> Tile {
-        Tile { rows, columns, wide }
+pub const TILES: [TileShape; 9] = {
+    const fn tile(rows: usize, columns: usize, wide: bool) -> TileShape {
+        TileShape { rows, columns, wide }
     }
     [
         tile(32, 16, false),
@@ -45,7 +45,7 @@ pub const TILES: [Tile; 9] = {
     ]
 };
 
-impl Tile {
+impl TileShape {
     fn invocations(self) -> usize {
         self.rows * self.columns / if self.wide { 64 } else { 32 }
     }
@@ -58,7 +58,7 @@ impl Tile {
 /// How a product is divided among workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
-    pub tile: Tile,
+    pub tile: TileShape,
     /// The depth that one workgroup sums: a multiple of 16.
     pub slice: usize,
 }
@@ -93,7 +93,7 @@ impl Tiling {
     /// The time the product takes, in multiplications: those of the padded tiles, their operands,
     /// what stands idle while there are too few workgroups, and the partial sums.
     fn cost(self, rows: usize, columns: usize, depth: usize) -> f64 {
-        let Tile { rows: tile_rows, columns: tile_columns, .. } = self.tile;
+        let TileShape { rows: tile_rows, columns: tile_columns, .. } = self.tile;
         let (tiles, slices) = (self.tile.count(rows, columns), self.slices(depth));
         let products = (tiles * tile_rows * tile_columns) as f64 * depth as f64;
         let loads = 1.0 / tile_rows.min(rows) as f64 + 1.0 / tile_columns.min(columns) as f64;

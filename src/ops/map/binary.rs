@@ -2,9 +2,9 @@
 //! other's last axis, or a single value, and counts for every row, or every element.
 
 use super::expand::Expand;
-use super::reduce::{Kind, Reduce};
+use super::reduce::{Reduce, ReduceKind};
 use super::unary::Unary;
-use crate::kernels::elementwise::{Rows, rows_with};
+use crate::kernels::elementwise::{RowOperand, rows_with};
 use crate::ops::linear::sum_rows::SumRows;
 use crate::ops::movement::reshape::Reshape;
 use crate::ops::*;
@@ -88,7 +88,7 @@ fn reduced(graph: &mut Graph, gradient: Value, operand: &TensorType) -> Result<V
         Some(Cover::Value) => {
             let shape = [1, graph.ty(gradient).len()].into();
             let flat = graph.apply1(Reshape { shape }, &[gradient])?;
-            graph.apply1(Reduce::new(Kind::Sum, 1..2), &[flat])
+            graph.apply1(Reduce::new(ReduceKind::Sum, 1..2), &[flat])
         }
         _ => Ok(gradient),
     }
@@ -179,9 +179,9 @@ impl Op for Binary {
         let covers = [0, 1].map(|i| cover(&types.inputs[i], &types.outputs[0]));
         CpuStep::new(move |args| {
             let operands = std::array::from_fn(|i| match covers[i] {
-                Some(Cover::Row) => Rows::Row(args.inputs[i]),
-                Some(Cover::Value) => Rows::Value(args.inputs[i][0]),
-                _ => Rows::Whole(args.inputs[i]),
+                Some(Cover::Row) => RowOperand::Row(args.inputs[i]),
+                Some(Cover::Value) => RowOperand::Value(args.inputs[i][0]),
+                _ => RowOperand::Whole(args.inputs[i]),
             });
             let (c, _) = args.output();
             match function {
@@ -235,7 +235,7 @@ impl Op for Binary {
 /// None but those of [`Graph::apply`].
 pub fn centred(graph: &mut Graph, x: Value, axes: Range<usize>) -> Result<(Value, Value)> {
     let shape = graph.ty(x).shape.clone();
-    let mean = graph.apply1(Reduce::new(Kind::Mean, axes.clone()), &[x])?;
+    let mean = graph.apply1(Reduce::new(ReduceKind::Mean, axes.clone()), &[x])?;
     let spread = graph.apply1(Expand { shape, axes }, &[mean])?;
     Ok((mean, graph.apply1(Binary { function: Function2::Sub }, &[x, spread])?))
 }

@@ -1,7 +1,7 @@
 //! The opposite of [`super::reduce`]: every element counts for all of some axes, `y[o, r, i] = x[o,
 //! i]`.
 
-use super::reduce::{Kind, Reduce, around, without};
+use super::reduce::{Reduce, ReduceKind, around, without};
 use crate::kernels::parallel;
 use crate::ops::*;
 use crate::tensor::Shape;
@@ -31,7 +31,7 @@ impl Op for Expand {
     }
 
     fn gradient(&self, graph: &mut Graph, _: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
-        let dx = grads[0].map(|dy| graph.apply1(Reduce::new(Kind::Sum, self.axes.clone()), &[dy]));
+        let dx = grads[0].map(|dy| graph.apply1(Reduce::new(ReduceKind::Sum, self.axes.clone()), &[dy]));
         Ok(vec![dx.transpose()?])
     }
 

@@ -9,7 +9,7 @@ use crate::ops::*;
 
 /// What is done with the elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReduceKind {
     /// They are added.
     Sum,
     /// They are added and divided by their number.
@@ -22,7 +22,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduce {
     /// Sum, mean or maximum.
-    pub kind: Kind,
+    pub kind: ReduceKind,
     /// The axes over which.
     pub axes: Range<usize>,
 }
@@ -40,7 +40,7 @@ pub(crate) fn without(dims: &[usize], axes: &Range<usize>) -> Vec<usize> {
 
 impl Reduce {
     /// Over these axes.
-    pub fn new(kind: Kind, axes: Range<usize>) -> Reduce {
+    pub fn new(kind: ReduceKind, axes: Range<usize>) -> Reduce {
         Reduce { kind, axes }
     }
 }
@@ -48,9 +48,9 @@ impl Reduce {
 impl Op for Reduce {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Sum => "reduce_sum",
-            Kind::Mean => "reduce_mean",
-            Kind::Max => "reduce_max",
+            ReduceKind::Sum => "reduce_sum",
+            ReduceKind::Mean => "reduce_mean",
+            ReduceKind::Max => "reduce_max",
         }
     }
 
@@ -68,15 +68,15 @@ impl Op for Reduce {
         let expand = Expand { shape: graph.ty(x).shape.clone(), axes: self.axes.clone() };
         let [_, count, _] = around(graph.dims(x), &self.axes);
         Ok(vec![Some(match self.kind {
-            Kind::Sum => graph.apply1(expand, &[dy])?,
-            Kind::Mean => {
+            ReduceKind::Sum => graph.apply1(expand, &[dy])?,
+            ReduceKind::Mean => {
                 let expanded = graph.apply1(expand, &[dy])?;
                 graph.apply1(Scale { factor: 1.0 / count as f32 }, &[expanded])?
             }
-            Kind::Max => {
+            ReduceKind::Max => {
                 let largest = graph.apply1(expand.clone(), &[y])?;
                 let is_largest = graph.apply1(Binary { function: Function2::Equal }, &[x, largest])?;
-                let number = graph.apply1(Reduce { kind: Kind::Sum, ..self.clone() }, &[is_largest])?;
+                let number = graph.apply1(Reduce { kind: ReduceKind::Sum, ..self.clone() }, &[is_largest])?;
                 let share = graph.apply1(Binary { function: Function2::Div }, &[dy, number])?;
                 let share = graph.apply1(expand, &[share])?;
                 graph.apply1(Binary { function: Function2::Mul }, &[is_largest, share])?
@@ -96,12 +96,12 @@ impl Op for Reduce {
                 row.chunks_mut(block).enumerate().map(move |(i, y)| (before * along * after + i * block, y))
             });
             parallel::for_each(items, &mut [], 0, |(from, y), _| {
-                let mut totals = [if kind == Kind::Max { f64::NEG_INFINITY } else { 0.0 }; 16];
+                let mut totals = [if kind == ReduceKind::Max { f64::NEG_INFINITY } else { 0.0 }; 16];
                 for r in 0..along {
                     for (total, x) in totals.iter_mut().zip(&x[from + r * after..][..y.len()]) {
                         let x = f64::from(*x);
                         *total = match kind {
-                            Kind::Max => {
+                            ReduceKind::Max => {
                                 if x > *total || x.is_nan() {
                                     x
                                 } else {
@@ -112,7 +112,7 @@ impl Op for Reduce {
                         };
                     }
                 }
-                let scale = if kind == Kind::Mean { 1.0 / along as f64 } else { 1.0 };
+                let scale = if kind == ReduceKind::Mean { 1.0 / along as f64 } else { 1.0 };
                 y.iter_mut().zip(totals).for_each(|(y, total)| *y = (total * scale) as f32);
             });
         })
@@ -131,9 +131,9 @@ impl Op for Reduce {
             let from = at / after * along * after + at % after;
             let elements = (0..along).map(|r| inputs[0][from + r * after]);
             match self.kind {
-                Kind::Sum => elements.sum(),
-                Kind::Mean => elements.sum::<f64>() / along as f64,
-                Kind::Max => elements.fold(f64::NEG_INFINITY, f64::max),
+                ReduceKind::Sum => elements.sum(),
+                ReduceKind::Mean => elements.sum::<f64>() / along as f64,
+                ReduceKind::Max => elements.fold(f64::NEG_INFINITY, f64::max),
             }
         };
         vec![(0..types.outputs[0].len()).map(value).collect()]

@@ -36,7 +36,7 @@ fn row(ty: &TensorType, axis: usize) -> usize {
 }
 
 /// A copy of a part of every row.
-struct Rows {
+struct RowCopy {
     count: usize,
     /// Elements of the part.
     copied: usize,
@@ -46,7 +46,7 @@ struct Rows {
     to: [usize; 2],
 }
 
-impl Rows {
+impl RowCopy {
     fn launch(&self, bindings: [Operand; 2]) -> Dispatches {
         let constants = [
             ("COPIED", self.copied as f64),
@@ -106,7 +106,7 @@ impl Op for Slice {
         let [from, to] = [&types.inputs[0], &types.outputs[0]].map(|ty| row(ty, self.axis));
         let start = self.range.start * (to / self.range.len());
         let count = types.outputs[0].len() / to;
-        Rows { count, copied: to, from: [start, from], to: [0, to] }
+        RowCopy { count, copied: to, from: [start, from], to: [0, to] }
             .launch([Operand::Input(0), Operand::Output(0)])
     }
 
@@ -178,7 +178,7 @@ impl Op for Concat {
         let mut start = 0;
         let launch = |(i, ty): (usize, &TensorType)| {
             let copied = row(ty, self.axis);
-            let rows = Rows { count, copied, from: [0, copied], to: [start, row_to] };
+            let rows = RowCopy { count, copied, from: [0, copied], to: [start, row_to] };
             start += copied;
             rows.launch([Operand::Input(i), Operand::Output(0)]).list
         };

@@ -88,9 +88,9 @@ impl Op for BatchNorm {
         CpuStep::with_scratch(2 * channels + moments, move |args| {
             let [x, gamma, beta] = args.inputs_from(0);
             let ([y, mean, variance], scratch) = args.outputs();
-            let (line, rest) = scratch.split_at_mut(2 * channels);
+            let (affine, rest) = scratch.split_at_mut(2 * channels);
             batch_norm::moments(target.isa, x, mean, variance, rest);
-            batch_norm::apply(target.isa, x, norm.line([gamma, beta, mean, variance], line), y);
+            batch_norm::apply(target.isa, x, norm.affine([gamma, beta, mean, variance], affine), y);
         })
     }
 

@@ -30,16 +30,16 @@ impl From<Normalise> for BatchNormGrad {
 /// Vectors of coefficients in scratch, each an element a channel.
 const VECTORS: usize = 5;
 
-/// What the passes over dy and x need, and what the second one needs besides, once the sums are
-/// known.
-pub(crate) struct Passes<'a> {
+/// What the passes over dy and x need, and the coefficients of the second one, which follow from
+/// the sums.
+pub(crate) struct NormGradCoefficients<'a> {
     pub backward: Backward<'a>,
     slope: &'a mut [f32],
     offset: &'a mut [f32],
 }
 
-impl<'a> Passes<'a> {
-    /// Scratch elements of [`Passes::new`].
+impl<'a> NormGradCoefficients<'a> {
+    /// Scratch elements of [`NormGradCoefficients::new`].
     pub fn scratch(channels: usize) -> usize {
         VECTORS * channels
     }
@@ -61,11 +61,11 @@ impl<'a> Passes<'a> {
             *inv_std = 1.0 / (variance + norm.epsilon).sqrt();
         }
         let backward = Backward { x, dy, mean, inv_std, scale, shift, activation: norm.activation };
-        (Passes { backward, slope, offset }, rest)
+        (NormGradCoefficients { backward, slope, offset }, rest)
     }
 
     /// Slope and offset of dx over x: `dx = scale g + slope x + offset`.
-    pub fn line(&mut self, dgamma: &[f32], dbeta: &[f32]) -> [&[f32]; 2] {
+    pub fn slope_and_offset(&mut self, dgamma: &[f32], dbeta: &[f32]) -> [&[f32]; 2] {
         let Backward { x, mean, inv_std, scale, .. } = self.backward;
         let count = (x.len() / mean.len()) as f32;
         for c in 0..mean.len() {
@@ -130,13 +130,13 @@ impl Op for BatchNormGrad {
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let (op, channels) = (*self, types.inputs[2].len());
         let sums = rows::scratch(types.inputs[1].len() / channels, channels, 2);
-        CpuStep::with_scratch(Passes::scratch(channels) + sums, move |args| {
+        CpuStep::with_scratch(NormGradCoefficients::scratch(channels) + sums, move |args| {
             let inputs = args.inputs_from(0);
             let ([dx, dgamma, dbeta], scratch) = args.outputs();
-            let (mut passes, rest) = Passes::new(&op, inputs, scratch);
-            gradient_sums(target.isa, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
-            let backward = passes.backward;
-            gradient_apply(target.isa, backward, passes.line(dgamma, dbeta), dx);
+            let (mut coefficients, rest) = NormGradCoefficients::new(&op, inputs, scratch);
+            gradient_sums(target.isa, coefficients.backward, [&mut *dgamma, &mut *dbeta], rest);
+            let backward = coefficients.backward;
+            gradient_apply(target.isa, backward, coefficients.slope_and_offset(dgamma, dbeta), dx);
         })
     }
 

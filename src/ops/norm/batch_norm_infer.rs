@@ -9,7 +9,7 @@
 
 use super::batch_norm::{per_channel, scale_and_shift};
 use super::batch_norm_grad::BatchNormGrad;
-use crate::kernels::batch_norm::{self, Line};
+use crate::kernels::batch_norm::{self, Affine};
 use crate::kernels::function::activated;
 use crate::ops::movement::constant::Constant;
 use crate::ops::*;
@@ -56,11 +56,11 @@ impl From<Normalise> for BatchNormInfer {
 impl Normalise {
     /// What becomes of x by gamma, beta, mean and variance; it takes two elements a channel of
     /// `space`.
-    pub(crate) fn line<'a>(&self, vectors: [&[f32]; 4], space: &'a mut [f32]) -> Line<'a> {
+    pub(crate) fn affine<'a>(&self, vectors: [&[f32]; 4], space: &'a mut [f32]) -> Affine<'a> {
         let channels = vectors[0].len();
         let (scale, shift) = space[..2 * channels].split_at_mut(channels);
         scale_and_shift(vectors, self.epsilon, scale, shift);
-        Line { scale, shift, activation: self.activation }
+        Affine { scale, shift, activation: self.activation }
     }
 }
 
@@ -126,10 +126,10 @@ impl Op for BatchNormInfer {
         CpuStep::with_scratch(2 * types.inputs[1].len(), move |args| {
             let (x, vectors, addend) = (args.inputs[0], args.inputs_from(1), args.inputs[5]);
             let (y, scratch) = args.output();
-            let line = normalise.line(vectors, scratch);
+            let affine = normalise.affine(vectors, scratch);
             match residual {
-                true => batch_norm::apply_and_add(target.isa, x, line, addend, y),
-                false => batch_norm::apply(target.isa, x, line, y),
+                true => batch_norm::apply_and_add(target.isa, x, affine, addend, y),
+                false => batch_norm::apply(target.isa, x, affine, y),
             }
         })
     }

@@ -41,7 +41,7 @@ impl Op for BatchNormMaxPool {
         CpuStep::with_scratch(2 * types.inputs[1].len(), move |args| {
             let (x, vectors) = (args.inputs[0], args.inputs_from(1));
             let (y, scratch) = args.output();
-            batch_norm_pool::apply(target.isa, size, x, norm.line(vectors, scratch), y);
+            batch_norm_pool::apply(target.isa, size, x, norm.affine(vectors, scratch), y);
         })
     }
 

@@ -3,7 +3,7 @@
 //! elsewhere.
 
 use super::batch_norm::per_channel;
-use super::batch_norm_grad::{BatchNormGrad, Passes, gradient_shader};
+use super::batch_norm_grad::{BatchNormGrad, NormGradCoefficients, gradient_shader};
 use super::batch_norm_infer::{BatchNormInfer, Normalise};
 use super::batch_norm_max_pool::{POOL, size};
 use crate::kernels::batch_norm_pool::{Size, gradient_apply, gradient_scratch, gradient_sums};
@@ -34,13 +34,13 @@ impl Op for BatchNormMaxPoolGrad {
         let (norm, size) = (BatchNormGrad::from(self.norm), size(&types.inputs[1]));
         let channels = types.inputs[2].len();
         let sums = gradient_scratch(size, types.inputs[1].dims()[0], channels);
-        CpuStep::with_scratch(Passes::scratch(channels) + sums, move |args| {
+        CpuStep::with_scratch(NormGradCoefficients::scratch(channels) + sums, move |args| {
             let inputs = args.inputs_from(0);
             let ([dx, dgamma, dbeta], scratch) = args.outputs();
-            let (mut passes, rest) = Passes::new(&norm, inputs, scratch);
-            gradient_sums(target.isa, size, passes.backward, [&mut *dgamma, &mut *dbeta], rest);
-            let backward = passes.backward;
-            gradient_apply(target.isa, size, backward, passes.line(dgamma, dbeta), dx);
+            let (mut coefficients, rest) = NormGradCoefficients::new(&norm, inputs, scratch);
+            gradient_sums(target.isa, size, coefficients.backward, [&mut *dgamma, &mut *dbeta], rest);
+            let backward = coefficients.backward;
+            gradient_apply(target.isa, size, backward, coefficients.slope_and_offset(dgamma, dbeta), dx);
         })
     }
 

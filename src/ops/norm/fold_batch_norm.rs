@@ -8,7 +8,7 @@
 //! alone this is a constant step: it runs again only after they have changed.
 
 use super::batch_norm::{per_channel, scale_and_shift};
-use crate::kernels::batch_norm::{self, Line};
+use crate::kernels::batch_norm::{self, Affine};
 use crate::ops::*;
 
 /// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`,
@@ -43,7 +43,7 @@ impl Op for FoldBatchNorm {
             for (bias, (old, scale)) in bias.iter_mut().zip(old_bias.iter().zip(&*scale)) {
                 *bias += old * scale;
             }
-            batch_norm::apply(target.isa, w, Line { scale, shift: zero, activation: None }, folded);
+            batch_norm::apply(target.isa, w, Affine { scale, shift: zero, activation: None }, folded);
         })
     }
 

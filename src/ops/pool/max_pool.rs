@@ -3,7 +3,7 @@
 //! whole window are left out.
 
 use super::max_pool_grad::MaxPoolGrad;
-use crate::kernels::pool::{self, Geometry};
+use crate::kernels::pool::{self, PoolGeometry};
 use crate::ops::*;
 
 /// See the module's documentation. Input `[N, H, W, C]`, output `[N, P, Q, C]`.
@@ -23,7 +23,7 @@ impl MaxPool {
         MaxPool { window, stride: window, padding: 0 }
     }
 
-    pub(crate) fn geometry(&self, x: &[usize]) -> std::result::Result<Geometry, String> {
+    pub(crate) fn geometry(&self, x: &[usize]) -> std::result::Result<PoolGeometry, String> {
         let MaxPool { window, stride, padding } = *self;
         let &[_, height, width, channels] = x else {
             return Err("x must be [N, H, W, C]".into());
@@ -39,12 +39,12 @@ impl MaxPool {
         )?;
         let out_height = (padded_height - window) / stride + 1;
         let out_width = (padded_width - window) / stride + 1;
-        Ok(Geometry { height, width, channels, window, stride, padding, out_height, out_width })
+        Ok(PoolGeometry { height, width, channels, window, stride, padding, out_height, out_width })
     }
 
     /// The constants that both shaders share.
     pub(crate) fn constants(&self, x: &TensorType) -> Vec<(&'static str, f64)> {
-        let g = self.planned(x);
+        let g = self.checked_geometry(x);
         let named = [
             ("HEIGHT", g.height),
             ("WIDTH", g.width),
@@ -59,8 +59,8 @@ impl MaxPool {
     }
 
     /// The geometry of a node whose types the shape rule has accepted.
-    pub(crate) fn planned(&self, x: &TensorType) -> Geometry {
-        planned(self.geometry(x.dims()))
+    pub(crate) fn checked_geometry(&self, x: &TensorType) -> PoolGeometry {
+        checked(self.geometry(x.dims()))
     }
 }
 
@@ -86,7 +86,7 @@ impl Op for MaxPool {
     }
 
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
-        let g = self.planned(&types.inputs[0]);
+        let g = self.checked_geometry(&types.inputs[0]);
         CpuStep::new(move |args| pool::forward(target.isa, g, args.inputs[0], args.output().0))
     }
 

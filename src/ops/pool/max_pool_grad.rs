@@ -23,7 +23,7 @@ impl Op for MaxPoolGrad {
     }
 
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
-        let g = self.pool.planned(&types.inputs[0]);
+        let g = self.pool.checked_geometry(&types.inputs[0]);
         CpuStep::new(move |args| {
             let [x, y, dy] = args.inputs_from(0);
             pool::gradient(target.isa, g, x, y, dy, args.output().0);

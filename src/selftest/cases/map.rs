@@ -8,7 +8,7 @@ use crate::ops::map::add::Add;
 use crate::ops::map::binary::{Binary, Function2};
 use crate::ops::map::dropout::Dropout;
 use crate::ops::map::expand::Expand;
-use crate::ops::map::reduce::{Kind, Reduce, without};
+use crate::ops::map::reduce::{Reduce, ReduceKind, without};
 use crate::ops::map::scale::Scale;
 use crate::ops::map::unary::{Unary, UnaryGrad};
 use crate::selftest::case::{Case, ELEMENTWISE, Fill};
@@ -105,7 +105,7 @@ pub fn reduce() -> Vec<Case> {
         };
         shapes.clone().map(case)
     };
-    [Kind::Sum, Kind::Mean, Kind::Max].into_iter().flat_map(case).collect()
+    [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max].into_iter().flat_map(case).collect()
 }
 
 /// Cases of [`Expand`].
