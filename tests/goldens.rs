@@ -127,7 +127,7 @@ fn first_step(goldens: &WeightsFile, network: &Network, isa: Isa) -> Tensors {
     let mut found = Tensors::from([("loss".into(), vec![train(goldens, &mut cpu, plan, 0)])]);
     found.insert("logits".into(), cpu.read(plan, "logits").unwrap());
     for parameter in &network.parameters {
-        let (name, values) = match parameter.trainable {
+        let (name, values) = match parameter.trainable() {
             true => {
                 let name = format!("gradient.{}", parameter.name);
                 let values = cpu.read(plan, &name).unwrap();
@@ -142,7 +142,7 @@ fn first_step(goldens: &WeightsFile, network: &Network, isa: Isa) -> Tensors {
 
 fn expected_first_step(goldens: &WeightsFile, network: &Network) -> Tensors {
     let (trained, stored): (Vec<Parameter>, Vec<Parameter>) =
-        network.parameters.iter().cloned().partition(|p| p.trainable);
+        network.parameters.iter().cloned().partition(|p| p.trainable());
     let mut expected = converted(goldens, "after1", &stored);
     let gradients = converted(goldens, "gradient", &trained);
     expected.extend(gradients.into_iter().map(|(name, values)| (format!("gradient.{name}"), values)));

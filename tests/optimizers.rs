@@ -7,17 +7,20 @@ mod common;
 use std::path::Path;
 
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::{Data, Device};
+use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::nn::{Init, Parameter};
+use cifar_engine::nn::{Init, Parameter, Role};
 use cifar_engine::tensor::{Shape, TensorType};
-use cifar_engine::train::optimizers::{OPTIMIZERS, Optimizer};
+use cifar_engine::train::optimizers::sgd::MOMENTUM;
+use cifar_engine::train::optimizers::{OPTIMIZERS, Optimizer, Step};
 use cifar_engine::weights::{self, WeightsFile, layout::Layout};
 use common::{Values, evaluate, gpu};
 
 const STEPS: usize = 4;
 const DECAY: f32 = 0.1;
+/// The inputs of rates.
+const RATES: [&str; 2] = ["rate", "left_rate"];
 
 /// The rate of a step, from 0.
 fn rate(step: usize) -> f32 {
@@ -25,13 +28,17 @@ fn rate(step: usize) -> f32 {
 }
 
 /// Filters with more weights than outputs and with fewer, one a channel, a matrix, and a bias.
-const PARAMETERS: [(&str, &[usize], Layout, bool); 5] = [
-    ("tall", &[3, 3, 4, 6], Layout::Convolution, true),
-    ("wide", &[1, 1, 4, 6], Layout::Convolution, true),
-    ("depthwise", &[3, 3, 1, 4], Layout::Convolution, true),
-    ("dense", &[5, 7], Layout::Dense, true),
-    ("bias", &[6], Layout::AsIs, false),
+const PARAMETERS: [(&str, &[usize], Layout, Role); 5] = [
+    ("tall", &[3, 3, 4, 6], Layout::Convolution, Role::Weight),
+    ("wide", &[1, 1, 4, 6], Layout::Convolution, Role::Weight),
+    ("depthwise", &[3, 3, 1, 4], Layout::Convolution, Role::Weight),
+    ("dense", &[5, 7], Layout::Dense, Role::Weight),
+    ("bias", &[6], Layout::AsIs, Role::Bias),
 ];
+
+fn decay(parameter: &Parameter) -> f32 {
+    if parameter.role == Role::Weight { DECAY } else { 0.0 }
+}
 
 /// Numbers in [-1, 1), as in the script.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {
@@ -43,28 +50,43 @@ struct Training {
     graph: Graph,
     parameters: Vec<Parameter>,
     gradients: Vec<Value>,
-    rate: Value,
+    /// That of the optimizer, and that of what it leaves to SGD.
+    rates: [Value; 2],
     number: Value,
+    left_share: f32,
 }
 
 impl Training {
     fn new(optimizer: &Optimizer) -> Training {
         let mut graph = Graph::new();
-        let rate = graph.input("rate", TensorType::f32([1]));
+        let rates = RATES.map(|name| graph.input(name, TensorType::f32([1])));
         let number = graph.input("number", TensorType::u32([1]));
         let (mut parameters, mut gradients) = (Vec::new(), Vec::new());
-        for (name, dims, layout, decay) in PARAMETERS {
+        for (name, dims, layout, role) in PARAMETERS {
             let shape = Shape::from(dims);
             let ty = TensorType::f32(shape.clone());
             let value = graph.state(name, ty.clone()).unwrap();
             gradients.push(graph.input(&format!("gradient.{name}"), ty));
             let (name, init) = (name.to_string(), Init::Constant(0.0));
-            let (trainable, classifier) = (true, false);
-            parameters.push(Parameter { name, value, shape, layout, init, trainable, decay, classifier });
+            parameters.push(Parameter { name, value, shape, layout, init, role, classifier: false });
         }
-        let all: Vec<&Parameter> = parameters.iter().collect();
-        optimizer.add_updates(&mut graph, &all, &gradients, DECAY, [rate, number]).unwrap();
-        Training { graph, parameters, gradients, rate, number }
+        for (parameter, &gradient) in parameters.iter().zip(&gradients) {
+            let (decay, rate) = (decay(parameter), rates[usize::from((optimizer.leaves)(parameter))]);
+            let step = Step { parameter, gradient, decay, momentum: MOMENTUM, rate, number };
+            optimizer.add_update(&mut graph, &step).unwrap();
+        }
+        Training { graph, parameters, gradients, rates, number, left_share: optimizer.left_share }
+    }
+
+    /// The rates of a step whose rate is this.
+    fn rates(&self, rate: f32) -> [f32; 2] {
+        [rate, rate * self.left_share]
+    }
+
+    fn write_rates(&self, device: &mut dyn Device, plan: PlanId, rate: f32) {
+        for (name, rate) in RATES.iter().zip(self.rates(rate)) {
+            device.write(plan, name, Data::F32(&[rate])).unwrap();
+        }
     }
 
     /// The gradient of a parameter in a step.
@@ -86,7 +108,9 @@ impl Training {
         }
         for step in 0..STEPS {
             let mut values = states.clone();
-            values.insert(self.rate, wide(vec![rate(step)]));
+            for (input, rate) in self.rates.iter().zip(self.rates(rate(step))) {
+                values.insert(*input, wide(vec![rate]));
+            }
             values.insert(self.number, vec![step as f64]);
             self.gradients
                 .iter()
@@ -113,7 +137,7 @@ impl Training {
             device.write_state(plan, &parameter.name, Data::F32(&values)).unwrap();
         }
         for step in 0..STEPS {
-            device.write(plan, "rate", Data::F32(&[rate(step)])).unwrap();
+            self.write_rates(device, plan, rate(step));
             device.write(plan, "number", Data::U32(&[step as u32])).unwrap();
             for (i, gradient) in self.gradients.iter().enumerate() {
                 let values = self.gradient(i, step);
@@ -171,7 +195,7 @@ fn gradients_of_zero_do_no_harm_and_are_noticed() {
         let mut device = Cpu::new(2, Isa::detect()).unwrap();
         let plan = device.load(&training.graph).unwrap();
         device.write(plan, "number", Data::U32(&[0])).unwrap();
-        device.write(plan, "rate", Data::F32(&[0.5])).unwrap();
+        training.write_rates(&mut device, plan, 0.5);
         for (zero, seed) in [(true, 1), (false, 2)] {
             for (i, parameter) in training.parameters.iter().enumerate() {
                 let values = numbers(parameter.shape.len(), i);
@@ -189,7 +213,8 @@ fn gradients_of_zero_do_no_harm_and_are_noticed() {
                 let moments = device.read_state(plan, &optimizer.moment_of(parameter)).unwrap();
                 let before = numbers(after.len(), i);
                 let mut pairs = moments.iter().zip(before);
-                let was_zero = pairs.all(|(m, p)| optimizer.was_zero(parameter, *m, p, DECAY) == Some(true));
+                let decay = decay(parameter);
+                let was_zero = pairs.all(|(m, p)| optimizer.was_zero(parameter, *m, p, decay) == Some(true));
                 assert_eq!(was_zero, zero, "{optimizer}: {}", parameter.name);
             }
         }

@@ -200,7 +200,7 @@ impl Network {
             };
             found.insert(name.clone(), values);
         }
-        for p in self.parameters.iter().filter(|p| train && !p.trainable) {
+        for p in self.parameters.iter().filter(|p| train && !p.trainable()) {
             found.insert(format!("after.{}", p.name), kept(p, &cpu.read_state(plan, &p.name).unwrap()));
         }
         found
@@ -218,7 +218,7 @@ fn backward(graph: &mut Graph, logits: Value, parameters: &[Parameter]) -> Vec<(
     let labels = graph.input("labels", TensorType::u32([BATCH]));
     let one = graph.input("one", TensorType::f32([1]));
     let loss = graph.apply(SoftmaxCrossEntropy { smoothing: 0.1 }, &[logits, labels]).unwrap()[0];
-    let trained: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
+    let trained: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable()).collect();
     let values: Vec<Value> = trained.iter().map(|p| p.value).collect();
     let gradients = differentiate(graph, &[(loss, one)], &values).unwrap();
     let named = trained.iter().zip(gradients).map(|(p, gradient)| (format!("gradient.{}", p.name), gradient));
@@ -278,7 +278,7 @@ fn fusion_changes_nothing_where_statistics_are_stored() {
             let (found, expected) = (fused.run(&pictures, isa), plain.run(&pictures, isa));
             let (error, tensor) = worst(&found, &expected);
             assert!(error < 1e-4, "{name}, {isa}: {tensor} is off by {error:e}");
-            for p in fused.parameters.iter().filter(|p| !p.trainable) {
+            for p in fused.parameters.iter().filter(|p| !p.trainable()) {
                 assert_eq!(found[&format!("after.{}", p.name)], kept(p, &initial(p)), "{}", p.name);
             }
         }

@@ -17,6 +17,7 @@ use crate::exec::{Device, PlanId};
 use crate::models::Architecture;
 use crate::text::bytes;
 use crate::train::bare_spec;
+use crate::train::groups::Group;
 use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
 use crate::train::settings::Settings;
 
@@ -141,7 +142,7 @@ impl Bench {
         };
         let Program { graph, parameters, .. } = program;
         let plan = device.plan(&graph)?;
-        let planned = device.planned_bytes(&plan);
+        let (planned, groups) = (device.planned_bytes(&plan), Group::in_plan(&plan));
         let id = device.load_plan(plan, None)?;
         let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
         let labels = (0..self.batch_size).map(|i| i % 10).collect();
@@ -151,7 +152,9 @@ impl Bench {
         device.write(id, "indices", indices.as_slice().into())?;
         device.write(id, "step", [0u32].as_slice().into())?;
         if self.mode == Mode::Train {
-            device.write(id, "rate", [1e-3f32].as_slice().into())?;
+            for group in groups {
+                device.write(id, group.input(), [1e-3f32].as_slice().into())?;
+            }
             device.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
         }
         Ok((id, planned))

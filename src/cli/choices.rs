@@ -49,6 +49,7 @@ impl Choices {
         if let Some(optimizer) = self.optimizer.filter(|optimizer| *optimizer != settings.optimizer) {
             settings.optimizer = optimizer;
             (settings.rate, settings.weight_decay) = (optimizer.usual_rate, optimizer.usual_decay);
+            (settings.bias_rate, settings.classifier_rate, settings.bias_decay) = (0.0, 0.0, 0.0);
         }
         self.over(&settings)
     }

@@ -181,7 +181,7 @@ impl Memory {
 
 /// How many numbers of the parameters are trained, or are not: running statistics.
 fn parameters(program: &Program, trained: bool) -> usize {
-    program.parameters.iter().filter(|p| p.trainable == trained).map(|p| p.shape.len()).sum()
+    program.parameters.iter().filter(|p| p.trainable() == trained).map(|p| p.shape.len()).sum()
 }
 
 fn print_layers(rows: &[Row<'_>], program: &Program) -> Result<()> {

@@ -32,12 +32,30 @@ pub struct Parameter {
     pub shape: Shape,
     pub layout: Layout,
     pub init: Init,
-    /// Trained by the optimizer; running statistics are not.
-    pub trainable: bool,
-    /// Subject to weight decay: weights are, biases and normalisation parameters are not.
-    pub decay: bool,
+    pub role: Role,
     /// Of the layer that tells the classes ([`Builder::classifier`]).
     pub classifier: bool,
+}
+
+/// What a parameter is in its model; trainings treat parameters by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Weights of a convolution or a dense layer.
+    Weight,
+    /// A number for each channel: a bias, or the scale or shift of a normalisation.
+    Bias,
+    /// The bias of a stem whose weights are fixed: it learns while a training begins, and then no
+    /// more.
+    StemBias,
+    /// What no gradient moves: running statistics, and weights that stay as they begin.
+    Fixed,
+}
+
+impl Parameter {
+    /// Whether optimizers move it.
+    pub fn trainable(&self) -> bool {
+        self.role != Role::Fixed
+    }
 }
 
 /// A line of the model's table.
@@ -174,24 +192,15 @@ impl<'g> Builder<'g> {
     ) -> Result<Value> {
         let shape = shape.into();
         let value = self.graph.state(&name, TensorType::f32(shape.clone()))?;
-        let decay = shape.dims().len() > 1;
-        self.parameters.push(Parameter {
-            name,
-            value,
-            shape,
-            layout,
-            init,
-            trainable: true,
-            decay,
-            classifier: false,
-        });
+        let role = if shape.dims().len() > 1 { Role::Weight } else { Role::Bias };
+        self.parameters.push(Parameter { name, value, shape, layout, init, role, classifier: false });
         Ok(value)
     }
 
     fn statistic(&mut self, name: String, channels: usize, start: f32) -> Result<Value> {
         let value = self.parameter(name, [channels], Layout::AsIs, Init::Constant(start))?;
         if let Some(parameter) = self.parameters.last_mut() {
-            parameter.trainable = false;
+            parameter.role = Role::Fixed;
         }
         Ok(value)
     }

@@ -83,7 +83,7 @@ impl Trained {
         }
         let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
         models::values(&file, &parameters, path)?;
-        let trained = parameters.iter().filter(|parameter| parameter.trainable);
+        let trained = parameters.iter().filter(|parameter| parameter.trainable());
         let trained_parameters = trained.map(|parameter| parameter.shape.len()).sum();
         Ok(Trained { path: path.to_path_buf(), spec, file, trained_parameters })
     }

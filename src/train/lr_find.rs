@@ -50,7 +50,7 @@ pub fn find(
         let order = course.order(step / course.steps());
         let batch = &order[step % course.steps() * settings.batch_size..][..settings.batch_size];
         let rate = range.0 * (range.1 / range.0).powf(step as f32 / (steps.max(2) - 1) as f32);
-        stage.run(device, batch, Moment { epoch: 1, step, rate })?;
+        stage.run(device, batch, Moment::at_rate(rate, step))?;
         let loss = stage.collect(device, true)?.iter().map(Totals::mean_loss).sum::<f64>();
         let first = trials.first().map_or(loss, |trial| trial.loss);
         if !loss.is_finite() || loss > EXPLODED * first {

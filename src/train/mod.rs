@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod features;
 pub mod finetune;
 pub mod finetune_defaults;
+pub mod groups;
 pub mod logistic;
 pub mod lr_find;
 pub mod optimizers;

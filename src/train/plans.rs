@@ -1,10 +1,13 @@
 //! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan,
 //! from the picture's bytes to the updated weights.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::Group;
+use super::optimizers::Step;
 use super::settings::Settings;
 use super::updates;
 use crate::data::Images;
@@ -30,13 +33,10 @@ pub struct Program {
     pub forward: Graph,
 }
 
-/// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, `rate` `f32 [1]`,
-/// `loss_gradient` `f32 [1]` (1, but for loss scaling). Output: `totals` `[3]`: summed loss,
-/// correct (of images joined in pairs, by the label of the larger share), count. States:
-/// `train.images`, `train.labels`, the parameters and the moments.
-///
-/// In fine-tuning, what lies before the classifier has a rate of its own, the input `backbone_rate`
-/// `f32 [1]`.
+/// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, the rates of the groups
+/// that it has ([`Group::input`]), `loss_gradient` `f32 [1]` (1, but for loss scaling). Output:
+/// `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the larger
+/// share), count. States: `train.images`, `train.labels`, the parameters and the moments.
 ///
 /// # Errors
 /// If the image size does not suit the model.
@@ -90,22 +90,20 @@ fn training_step(
     let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &inputs)?;
     graph.output("totals", outputs[1]);
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
-    let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable).collect();
+    let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable()).collect();
     let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
     let mut gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
     if settings.clip > 0.0 {
         gradients = updates::clip(&mut graph, &gradients, settings.clip)?;
     }
-    let pairs = trainable.into_iter().zip(gradients);
-    let in_backbone = |p: &Parameter| settings.finetune.is_some() && !p.classifier;
-    let (backbone, rest): (Vec<_>, Vec<_>) = pairs.partition(|(p, _)| in_backbone(p));
-    for (rate, pairs) in [("rate", rest), ("backbone_rate", backbone)] {
-        if !pairs.is_empty() {
-            let rate = graph.input(rate, TensorType::f32([1]));
-            let (parameters, gradients): (Vec<&Parameter>, Vec<Value>) = pairs.into_iter().unzip();
-            let decay = settings.weight_decay;
-            settings.optimizer.add_updates(&mut graph, &parameters, &gradients, decay, [rate, step])?;
-        }
+    let (optimizer, momentum) = (settings.optimizer, settings.momentum);
+    let mut rates = BTreeMap::new();
+    for (parameter, gradient) in trainable.into_iter().zip(gradients) {
+        let input = Group::of(parameter, settings).input();
+        let rate = *rates.entry(input).or_insert_with(|| graph.input(input, TensorType::f32([1])));
+        let decay = settings.decay_of(parameter);
+        let update = Step { parameter, gradient, decay, momentum, rate, number: step };
+        optimizer.add_update(&mut graph, &update)?;
     }
     if settings.ema > 0.0 {
         updates::keep_averages(&mut graph, &parameters, settings.ema)?;

@@ -1,7 +1,6 @@
 //! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are
 //! all switched off, learns nothing, and no loss tells.
 
-use super::settings::Settings;
 use super::stage::{Moment, Stage};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -29,10 +28,11 @@ impl Stage {
         let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
         let kept = names.iter().map(|name| device.read_state(self.plan, name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
-        self.run(device, pictures, Moment { epoch: 1, step: 0, rate: 0.0 })?;
+        self.run(device, pictures, Moment::at_rate(0.0, 0))?;
         // Its sums are not the training's.
         self.collect(device, true)?;
-        let Settings { optimizer, weight_decay, .. } = self.course.settings;
+        let settings = &self.course.settings;
+        let optimizer = settings.optimizer;
         let mut without = Vec::new();
         for (parameter, values) in parameters.iter().zip(&kept) {
             let moment = optimizer.moment_of(parameter);
@@ -41,7 +41,7 @@ impl Stage {
             }
             let mut zero = true;
             for (moment, &p) in device.read_state(self.plan, &moment)?.into_iter().zip(values) {
-                let was_zero = optimizer.was_zero(parameter, moment, p, weight_decay);
+                let was_zero = optimizer.was_zero(parameter, moment, p, settings.decay_of(parameter));
                 zero &= was_zero.ok_or_else(|| not_finite(parameter))?;
             }
             if zero {

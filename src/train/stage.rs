@@ -4,6 +4,7 @@
 use super::checkpoint::Progress;
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::Feed;
+use super::groups::{Group, STEM_EPOCHS};
 use super::plans::Totals;
 use super::settings::Settings;
 use super::{probe, score};
@@ -53,6 +54,19 @@ impl Course {
         if 100 * rest > self.pictures { whole + 1 } else { whole }
     }
 
+    /// The rate of a step of the stage, from 0.
+    fn rate(&self, step: usize) -> f32 {
+        let Settings { schedule, rate, epochs, .. } = self.settings;
+        schedule.rate(rate, step, epochs * self.steps())
+    }
+
+    /// What it is for the biases of stems: their schedule is over after [`STEM_EPOCHS`].
+    pub(super) fn stem_rate(&self, step: usize) -> f32 {
+        let Settings { schedule, rate, epochs, .. } = self.settings;
+        let steps = epochs.min(STEM_EPOCHS) * self.steps();
+        if step < steps { schedule.rate(rate, step, steps) } else { 0.0 }
+    }
+
     /// Whether a training with these finished epochs is at its end, and why.
     pub(super) fn ended(&self, epochs: &[EpochMetrics]) -> Option<Ended> {
         let (stale, best) = (score::stale_epochs(epochs), score::best_accuracy(epochs).unwrap_or(0.0));
@@ -85,8 +99,8 @@ impl Course {
 pub struct Stage {
     pub(super) plan: PlanId,
     feed: Feed,
-    /// Whether what lies before the classifier has a rate of its own.
-    two_rates: bool,
+    /// Those whose rates the plan takes.
+    groups: Vec<Group>,
     /// Names and lengths of what the steps change besides the model's parameters: moments.
     states: Vec<(String, usize)>,
     pub(super) course: Course,
@@ -94,10 +108,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`, `rate`,
-    /// `loss_gradient`, perhaps `backbone_rate`, and those that `feed` writes, and with the output
-    /// `totals`. `parameters` are the model's, trained by this plan or not; if there is a plan
-    /// `beside`, they are its own. The pictures that the plan reads are for the caller to write.
+    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`,
+    /// `loss_gradient`, rates, and those that `feed` writes, and with the output `totals`.
+    /// `parameters` are the model's, trained by this plan or not; if there is a plan `beside`, they
+    /// are its own. The pictures that the plan reads are for the caller to write.
     ///
     /// # Errors
     /// If the device cannot take the plan.
@@ -118,11 +132,11 @@ impl Stage {
         let is_parameter = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
         let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
-        let two_rates = plan.inputs.iter().any(|input| input.name == "backbone_rate");
+        let groups = Group::in_plan(&plan);
         let plan = device.load_plan(plan, beside)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
         device.record(plan, &["totals"])?;
-        Ok(Stage { plan, feed, two_rates, states, course, validation: None })
+        Ok(Stage { plan, feed, groups, states, course, validation: None })
     }
 
     /// Validates on these images, if there are any, after every epoch.
@@ -162,14 +176,12 @@ impl Stage {
 
     /// Prepares the epoch that `progress` is in.
     pub(super) fn epoch(&self, progress: &Progress) -> Epoch<'_> {
-        let (steps, epochs) = (self.course.steps(), self.course.settings.epochs);
         let number = progress.history.len() + 1;
         Epoch {
             stage: self,
             number,
             order: self.course.order(number),
-            first: progress.stage_epochs * steps,
-            of: epochs * steps,
+            first: progress.stage_epochs * self.course.steps(),
             factor: self.course.factor(progress.of_stage()),
         }
     }
@@ -184,12 +196,11 @@ impl Stage {
 
     /// Starts a step.
     pub(super) fn run(&self, device: &mut dyn Device, pictures: &[u32], at: Moment) -> Result<()> {
-        let Moment { epoch, step, rate } = at;
-        self.feed.write(device, self.plan, pictures, epoch)?;
-        device.write(self.plan, "step", [step as u32].as_slice().into())?;
-        device.write(self.plan, "rate", [rate].as_slice().into())?;
-        if self.two_rates {
-            device.write(self.plan, "backbone_rate", [rate * self.course.backbone].as_slice().into())?;
+        self.feed.write(device, self.plan, pictures, at.epoch)?;
+        device.write(self.plan, "step", [at.step as u32].as_slice().into())?;
+        for group in &self.groups {
+            let rate = group.rate(&self.course, &at);
+            device.write(self.plan, group.input(), [rate].as_slice().into())?;
         }
         device.run(self.plan)
     }
@@ -211,6 +222,15 @@ pub(super) struct Moment {
     /// Counted from 0, over the whole stage.
     pub step: usize,
     pub rate: f32,
+    /// What the rate is for the biases of stems.
+    pub stem_rate: f32,
+}
+
+impl Moment {
+    /// A step outside of any schedule.
+    pub fn at_rate(rate: f32, step: usize) -> Moment {
+        Moment { epoch: 1, step, rate, stem_rate: rate }
+    }
 }
 
 /// One pass over the pictures.
@@ -221,8 +241,6 @@ pub(super) struct Epoch<'a> {
     order: Vec<u32>,
     /// The first step, counted from the beginning of the stage.
     first: usize,
-    /// Steps of the stage.
-    of: usize,
     /// What the schedule's rate is multiplied with.
     factor: f32,
 }
@@ -234,8 +252,7 @@ impl Epoch<'_> {
 
     /// The rate of a step, from 0.
     pub fn rate(&self, step: usize) -> f32 {
-        let Settings { schedule, rate, .. } = self.stage.course.settings;
-        schedule.rate(rate, self.first + step, self.of) * self.factor
+        self.stage.course.rate(self.first + step) * self.factor
     }
 
     /// The pictures of a step.
@@ -246,7 +263,9 @@ impl Epoch<'_> {
 
     /// Starts a step, from 0.
     pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
-        let at = Moment { epoch: self.number, step: self.first + step, rate: self.rate(step) };
+        let stem_rate = self.stage.course.stem_rate(self.first + step) * self.factor;
+        let (epoch, rate) = (self.number, self.rate(step));
+        let at = Moment { epoch, step: self.first + step, rate, stem_rate };
         self.stage.run(device, self.pictures(step), at)
     }
 

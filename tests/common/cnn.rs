@@ -9,7 +9,8 @@ use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::augment::Augment;
 use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
-use cifar_engine::train::optimizers::Optimizer;
+use cifar_engine::train::optimizers::sgd::MOMENTUM;
+use cifar_engine::train::optimizers::{Optimizer, Step};
 
 pub const CLASSES: usize = 10;
 pub const SMOOTHING: f32 = 0.1;
@@ -52,7 +53,7 @@ pub struct Network {
 
 impl Network {
     pub fn trainable(&self) -> Vec<&Parameter> {
-        self.parameters.iter().filter(|p| p.trainable).collect()
+        self.parameters.iter().filter(|p| p.trainable()).collect()
     }
 }
 
@@ -73,8 +74,10 @@ pub fn training(size: &Size, optimizer: &'static Optimizer) -> Network {
     let trained: Vec<Parameter> = network.trainable().into_iter().cloned().collect();
     let wanted: Vec<Value> = trained.iter().map(|p| p.value).collect();
     network.gradients = differentiate(&mut network.graph, &[(loss[0], one)], &wanted).unwrap();
-    let trained: Vec<&Parameter> = trained.iter().collect();
-    optimizer.add_updates(&mut network.graph, &trained, &network.gradients, 0.0, [rate, step]).unwrap();
+    for (parameter, &gradient) in trained.iter().zip(&network.gradients) {
+        let update = Step { parameter, gradient, decay: 0.0, momentum: MOMENTUM, rate, number: step };
+        optimizer.add_update(&mut network.graph, &update).unwrap();
+    }
     for (name, value) in [("loss", loss[0]), ("totals", loss[1]), ("logits", logits)] {
         network.graph.output(name, value);
     }

@@ -15,6 +15,9 @@ pub static ADAM: Optimizer = Optimizer {
     lowered: f32::sqrt,
     sets_norms: false,
     moment: "adam_m",
+    takes_momentum: false,
+    leaves: |_| false,
+    left_share: 1.0,
     idle: |_, _, _| 0.0,
     update: |graph, step| update(graph, step, (1e-8, EpsilonForm::Torch)),
 };

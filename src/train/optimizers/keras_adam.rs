@@ -13,6 +13,9 @@ pub static KERAS_ADAM: Optimizer = Optimizer {
     lowered: ADAM.lowered,
     sets_norms: false,
     moment: ADAM.moment,
+    takes_momentum: false,
+    leaves: |_| false,
+    left_share: 1.0,
     idle: ADAM.idle,
     update: |graph, step| update(graph, step, (1e-7, EpsilonForm::Keras)),
 };

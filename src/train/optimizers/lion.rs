@@ -24,6 +24,9 @@ pub static LION: Optimizer = Optimizer {
     lowered: f32::sqrt,
     sets_norms: false,
     moment: "lion_m",
+    takes_momentum: false,
+    leaves: |_| false,
+    left_share: 1.0,
     idle: |_, _, _| 0.0,
     update,
 };

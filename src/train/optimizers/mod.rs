@@ -45,6 +45,12 @@ pub struct Optimizer {
     /// The state that shows whether a gradient arrived, before the name of a parameter: it begins
     /// at zero and takes the gradient in.
     pub moment: &'static str,
+    /// Whether the momentum is for the training to choose.
+    pub takes_momentum: bool,
+    /// Whether it leaves a parameter to [`sgd::SGD`], whose rate is then another.
+    pub leaves: fn(&Parameter) -> bool,
+    /// The rate of what it leaves, as a share of the rate.
+    pub left_share: f32,
     /// What the first step leaves in that state where an element of the gradient is zero and the
     /// parameter is `p`.
     pub idle: fn(parameter: &Parameter, p: f32, decay: f32) -> f32,
@@ -63,6 +69,8 @@ pub struct Step<'a> {
     pub gradient: Value,
     /// Weight decay; 0 for what is not subject to it.
     pub decay: f32,
+    /// How much of its momentum a step keeps, where the optimizer asks.
+    pub momentum: f32,
     /// The learning rate, `f32 [1]`.
     pub rate: Value,
     /// The number of the step from 0, `u32 [1]`.
@@ -98,29 +106,16 @@ impl Optimizer {
     /// Whether an element's gradient was zero in a step that found the moment at zero, and the
     /// element at `p`; none where it was not finite. `moment` is what the step left.
     pub fn was_zero(&self, parameter: &Parameter, moment: f32, p: f32, decay: f32) -> Option<bool> {
-        let decay = if parameter.decay { decay } else { 0.0 };
         moment.is_finite().then(|| moment == (self.idle)(parameter, p, decay))
     }
 
-    /// Adds the updates of `parameters` by their gradients; `rate` is `f32 [1]`, `number`, of the
-    /// step from 0, `u32 [1]`. Moments become states named after the parameter.
+    /// Adds the step of one parameter. Its moments become states named after it.
     ///
     /// # Errors
-    /// If a gradient has another shape than its parameter.
-    pub fn add_updates(
-        &self,
-        graph: &mut Graph,
-        parameters: &[&Parameter],
-        gradients: &[Value],
-        decay: f32,
-        [rate, number]: [Value; 2],
-    ) -> Result<()> {
-        for (&parameter, &gradient) in parameters.iter().zip(gradients) {
-            graph.set_layer(&parameter.name);
-            let decay = if parameter.decay { decay } else { 0.0 };
-            (self.update)(graph, &Step { parameter, gradient, decay, rate, number })?;
-        }
-        Ok(())
+    /// If the gradient has another shape than the parameter.
+    pub fn add_update(&self, graph: &mut Graph, step: &Step) -> Result<()> {
+        graph.set_layer(&step.parameter.name);
+        (self.update)(graph, step)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Muon (Jordan 2024, "Muon: An optimizer for hidden layers in neural networks"): filters move by
 //! the orthogonal matrix that is nearest to their momentum, so that no direction of it is left
-//! behind; everything else follows [`SGD`].
+//! behind; everything else is left to [`SGD`].
 //!
 //! A convolution's weights `[KH, KW, C, K]` are taken as a matrix of K columns. With its momentum,
 //! Nesterov's look-ahead, and Newton and Schulz's iteration, which is for the shorter side's
@@ -31,18 +31,22 @@ use crate::weights::layout::Layout;
 /// Muon for the filters, SGD for the rest.
 pub static MUON: Optimizer = Optimizer {
     name: "muon",
-    about: "Orthogonal steps for filters (Jordan 2024), and for the rest sgd, at its share of the rate",
-    usual_rate: 0.06,
+    about: "Orthogonal steps for filters (Jordan 2024), and for the rest sgd, at 1.67 times the rate",
+    usual_rate: USUAL_RATE,
     usual_decay: SGD.usual_decay,
     lowered: SGD.lowered,
     sets_norms: true,
     moment: SGD.moment,
+    takes_momentum: true,
+    leaves: |parameter| !is_filter(parameter),
+    // What is usual there, where the rate is what is usual here.
+    left_share: SGD.usual_rate / USUAL_RATE,
     idle: |parameter, p, decay| if is_filter(parameter) { 0.0 } else { (SGD.idle)(parameter, p, decay) },
     update,
 };
 
-/// The rate of what is no filter, as a share of the rate: what is usual there, where this is, too.
-const REST: f32 = SGD.usual_rate / MUON.usual_rate;
+/// The rate for filters in batches of [`super::USUAL_BATCH`].
+const USUAL_RATE: f32 = 0.06;
 
 const MOMENTUM: f32 = 0.6;
 const ITERATIONS: usize = 3;
@@ -58,8 +62,7 @@ fn is_filter(parameter: &Parameter) -> bool {
 
 fn update(graph: &mut Graph, step: &Step) -> Result<()> {
     if !is_filter(step.parameter) {
-        let rate = graph.apply1(Scale { factor: REST }, &[step.rate])?;
-        return (SGD.update)(graph, &Step { rate, ..*step });
+        return (SGD.update)(graph, step);
     }
     let (p, b) = (step.parameter.value, step.state(graph, MUON.moment)?);
     let kept = graph.apply1(Scale { factor: MOMENTUM }, &[b])?;

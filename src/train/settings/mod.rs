@@ -7,11 +7,13 @@
 pub mod finetune;
 mod recipes;
 mod setting;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::check_same;
-use super::optimizers::sgd::SGD;
+use super::optimizers::sgd::{MOMENTUM as SGD_MOMENTUM, SGD};
 use super::optimizers::{OPTIMIZERS, Optimizer, USUAL_BATCH};
 use super::schedules::{ONE_CYCLE, SCHEDULES, Schedule};
 use super::stage::Course;
@@ -19,7 +21,7 @@ use crate::data::{DEFAULT_SIZE, SIZES};
 use crate::error::{Error, Result};
 use crate::models::cnn::CNN;
 use crate::models::{Architecture, Training};
-use crate::nn::Norm;
+use crate::nn::{Norm, Parameter, Role};
 use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
@@ -125,6 +127,28 @@ settings! {
         check: |s| positive("--lr", s.rate),
     }
 
+    /// Highest learning rate of biases and normalisations.
+    #[serde(default, alias = "bias_lr")]
+    bias_rate: f32 = 0.0, {
+        option: Some("bias-lr"),
+        kind: Kind::Number,
+        value_name: "RATE",
+        usual: Usual::OfRecipe(", that of the rest"),
+        in_finetune: NO_GROUPS,
+        check: |s| rate_of_group(s, "--bias-lr", s.bias_rate),
+    }
+
+    /// Highest learning rate of the classifier's weights.
+    #[serde(default, alias = "classifier_lr")]
+    classifier_rate: f32 = 0.0, {
+        option: Some("classifier-lr"),
+        kind: Kind::Number,
+        value_name: "RATE",
+        usual: Usual::OfRecipe(", that of the rest"),
+        in_finetune: NO_GROUPS,
+        check: |s| rate_of_group(s, "--classifier-lr", s.classifier_rate),
+    }
+
     /// How the rate moves.
     schedule: &'static Schedule = &ONE_CYCLE, {
         kind: Kind::Name(|| SCHEDULES.iter().map(|one| (one.name, one.about)).collect()),
@@ -142,12 +166,33 @@ settings! {
         },
     }
 
+    /// How much of its momentum sgd keeps, and muon in what it leaves to sgd.
+    #[once = "usual_momentum"]
+    momentum: f32 = SGD_MOMENTUM, {
+        kind: Kind::Number,
+        value_name: "X",
+        check: |s| {
+            share("--momentum", s.momentum)?;
+            let (momentum, optimizer) = (s.momentum, s.optimizer);
+            let fits = optimizer.takes_momentum || momentum == SGD_MOMENTUM;
+            usage(fits, format!("--momentum {momentum} is for sgd and muon; {optimizer} has its own"))
+        },
+    }
+
     /// Weight decay.
     weight_decay: f32 = SGD.usual_decay, {
         kind: Kind::Number,
         value_name: "X",
         usual: Usual::OfOptimizer(|optimizer| optimizer.usual_decay),
         check: |s| positive_or_zero("--weight-decay", s.weight_decay),
+    }
+
+    /// Weight decay of biases and normalisations.
+    #[serde(default)]
+    bias_decay: f32 = 0.0, {
+        kind: Kind::Number,
+        value_name: "X",
+        check: |s| positive_or_zero("--bias-decay", s.bias_decay),
     }
 
     /// Share of the target spread over all classes.
@@ -264,6 +309,10 @@ settings! {
     }
 }
 
+fn usual_momentum() -> f32 {
+    SGD_MOMENTUM
+}
+
 /// The history of so many epochs is written, and read again, after each of them without being felt.
 pub const MOST_EPOCHS: usize = 20_000;
 
@@ -295,6 +344,11 @@ impl Settings {
         let known = head > 0 && head < self.epochs && self.early_stop == 0 && self.target == 0.0;
         let second_stage = known.then_some(head + 1);
         Reading { second_stage, ..Reading::of(self.label_smoothing, self.dropout, augmented, classes) }
+    }
+
+    /// The weight decay of a parameter.
+    pub fn decay_of(&self, parameter: &Parameter) -> f32 {
+        if parameter.role == Role::Weight { self.weight_decay } else { self.bias_decay }
     }
 
     /// What the model's training graph depends on.
@@ -365,90 +419,17 @@ fn positive_or_zero(option: &str, value: f32) -> Result<()> {
     usage(value.is_finite() && value >= 0.0, problem)
 }
 
+/// The rate of a group of parameters; 0 for that of the rest.
+fn rate_of_group(settings: &Settings, option: &str, rate: f32) -> Result<()> {
+    positive_or_zero(option, rate)?;
+    let problem = "is for train; finetune has --head-lr, --lr and --backbone-lr";
+    usage(settings.finetune.is_none() || rate == 0.0, format!("{option} {rate} {problem}"))
+}
+
+/// What the help of `finetune` says about these rates.
+const NO_GROUPS: Option<(&str, Usual)> = Some(("For train only", Usual::Untold));
+
 /// What is left after a share of it can be divided by.
 fn share(option: &str, value: f32) -> Result<()> {
     usage((0.0..1.0).contains(&value), format!("{option} must lie in [0, 1), not {value}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_comes_from_a_file_is_checked_as_options_are() {
-        let good = Settings::default();
-        good.check().unwrap();
-        let norm = |epsilon, momentum| Settings { norm: Norm { epsilon, momentum }, ..good.clone() };
-        for (wrong, part) in [
-            (norm(0.0, 0.1), "norm.epsilon"),
-            (norm(f32::NAN, 0.1), "norm.epsilon"),
-            (norm(1e-5, -0.1), "norm.momentum"),
-            (norm(1e-5, f32::NAN), "norm.momentum"),
-            (Settings { rate: f32::NAN, ..good.clone() }, "--lr"),
-            (Settings { weight_decay: f32::INFINITY, ..good.clone() }, "--weight-decay"),
-            (Settings { ema: f32::NAN, ..good.clone() }, "--ema"),
-            (Settings { target: f64::NAN, ..good.clone() }, "--target"),
-            (Settings { epochs: MOST_EPOCHS + 1, ..good.clone() }, "--epochs"),
-        ] {
-            assert!(wrong.check().unwrap_err().to_string().contains(part), "{part}");
-        }
-        let text = format!("{}surprise = 1\n", good.to_toml().split('[').next().unwrap());
-        assert!(toml::from_str::<Settings>(&text).unwrap_err().message().contains("surprise"));
-    }
-
-    #[test]
-    fn the_batch_follows_the_data() {
-        let batches = [45_000, 1280, 1279, 280, 81, 20, 3].map(usual_batch);
-        assert_eq!(batches, [128, 128, 64, 16, 8, 8, 8]);
-    }
-
-    #[test]
-    fn settings_survive_their_file_and_are_the_rows_of_the_table() {
-        for recipe in RECIPES {
-            let text = recipe.settings().to_toml();
-            assert_eq!(toml::from_str::<Settings>(&text).unwrap(), recipe.settings());
-            let table: toml::Table = text.parse().unwrap();
-            let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-            names.sort_unstable();
-            assert!(table.keys().eq(names), "{recipe}");
-        }
-    }
-
-    #[test]
-    fn pretrained_layers_keep_their_norms() {
-        for optimizer in OPTIMIZERS {
-            let scratch = Settings { optimizer, ..Settings::default() };
-            scratch.check().unwrap();
-            let message = match (Settings { finetune: Some(Finetune::default()), ..scratch }).check() {
-                Ok(()) => String::new(),
-                Err(error) => error.to_string(),
-            };
-            assert_eq!(message.contains("which pretrained layers do not survive"), optimizer.sets_norms);
-        }
-    }
-
-    #[test]
-    fn every_number_is_checked_under_the_name_of_its_option() {
-        let begin = Settings { finetune: Some(Finetune::default()), ..Settings::default() };
-        begin.check().unwrap();
-        let numbers = |table: &'static [Setting]| table.iter().filter(|row| matches!(row.kind, Kind::Number));
-        let with = |inner: bool, name: &str, value: f64| {
-            let mut table = toml::Table::try_from(&begin).unwrap();
-            let place = match inner {
-                true => table["finetune"].as_table_mut().unwrap(),
-                false => &mut table,
-            };
-            place.insert(name.into(), value.into());
-            table.try_into::<Settings>().unwrap()
-        };
-        for (inner, table) in [(false, SETTINGS), (true, FINETUNE_SETTINGS)] {
-            for row in numbers(table) {
-                let option = format!("--{} ", row.option().unwrap());
-                for value in [f64::NAN, f64::INFINITY, -1.0] {
-                    let message = with(inner, row.name, value).check().unwrap_err().to_string();
-                    assert!(message.contains(&option), "{option} {value}: {message}");
-                }
-            }
-        }
-    }
 }

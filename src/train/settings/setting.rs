@@ -99,7 +99,8 @@ impl Setting {
 
 /// Makes rows of settings to what is needed of them: a struct of all settings; one of choices, each
 /// of which may be missing; the default of each; and the table of [`Setting`]s. A row has the
-/// setting's help as its comment, its name, its type, its default, and what else [`Setting`] has.
+/// setting's help as its comment, its name, its type, its default, and what else [`Setting`] has;
+/// under `once`, the function that says what it was in runs of versions which did not have it.
 /// The two structs may have other fields, which are no settings of their own.
 macro_rules! settings {
     (
@@ -109,7 +110,7 @@ macro_rules! settings {
         $(#[$some_about:meta])* struct $Some:ident { $($some_field:tt)* }
         $(#[$table_about:meta])* static $TABLE:ident;
         $(
-            $(#[doc = $help:literal])+ $(#[serde($($serde:tt)+)])?
+            $(#[doc = $help:literal])+ $(#[once = $once:literal])? $(#[serde($($serde:tt)+)])?
             $name:ident: $Type:ty = $default:expr, { $($about:tt)* }
         )+
     ) => {
@@ -117,7 +118,10 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $All {
-            $($(#[doc = $help])+ $(#[serde($($serde)+)])? pub $name: $Type,)+
+            $(
+                $(#[doc = $help])+ $(#[serde(default = $once)])? $(#[serde($($serde)+)])?
+                pub $name: $Type,
+            )+
             $($(#[$other_about])* pub $other: $Other,)*
         }
 
