@@ -22,9 +22,11 @@ use cifar_engine::ops::map::scale::Scale;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::movement::join::{Concat, Slice};
 use cifar_engine::ops::pool::global_average_pool::GlobalAveragePool;
+use cifar_engine::ops::reference::array;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::weights::{self, WeightsFile};
 use common::{Values, evaluate, gpu};
+use ndarray::{Array2, ArrayD, indices};
 
 fn unary(graph: &mut Graph, function: Function, x: Value) -> Result<Value> {
     graph.apply1(Unary { function }, &[x])
@@ -144,8 +146,9 @@ fn goldens() -> WeightsFile {
 }
 
 /// Compares with what PyTorch gives, which is stored in f32.
-fn compare(goldens: &WeightsFile, name: &str, found: &[f64]) {
+fn compare<'a>(goldens: &WeightsFile, name: &str, found: impl IntoIterator<Item = &'a f64>) {
     let expected = &goldens.tensors[name].data;
+    let found: Vec<f64> = found.into_iter().copied().collect();
     assert_eq!(found.len(), expected.len(), "{name}");
     for (found, expected) in found.iter().zip(expected) {
         let expected = f64::from(*expected);
@@ -155,40 +158,41 @@ fn compare(goldens: &WeightsFile, name: &str, found: &[f64]) {
 }
 
 /// Numbers in [-1, 1), different for every input.
-fn numbers(len: usize, seed: usize) -> Vec<f64> {
-    (0..len).map(|i| ((i * 7919 + seed * 104_729 + 17) % 1009) as f64 / 504.5 - 1.0).collect()
+fn numbers(dims: &[usize], seed: usize) -> ArrayD<f64> {
+    let number = |i: usize| ((i * 7919 + seed * 104_729 + 17) % 1009) as f64 / 504.5 - 1.0;
+    array(dims, (0..dims.iter().product()).map(number).collect())
 }
 
 impl Composed {
     fn values(&self) -> Values {
-        let value = |(i, &v): (usize, &Value)| (v, numbers(self.graph.ty(v).len(), i));
+        let value = |(i, &v): (usize, &Value)| (v, numbers(self.graph.dims(v), i));
         self.inputs.iter().enumerate().map(value).collect()
     }
 
     /// Differentiates it, and compares with central differences and with PyTorch; then CPU and GPU
     /// with the references.
-    fn check(mut self, name: &str, given: &[(usize, Vec<f64>)]) {
+    fn check(mut self, name: &str, given: &[(usize, ArrayD<f64>)]) {
         let mut feeds = self.values();
         given.iter().for_each(|(i, values)| drop(feeds.insert(self.inputs[*i], values.clone())));
         let seed = self.graph.input("seed", self.graph.ty(self.output).clone());
         self.inputs.push(seed);
-        feeds.insert(seed, numbers(self.graph.ty(seed).len(), 99));
+        feeds.insert(seed, numbers(self.graph.dims(seed), 99));
         let forward = self.graph.clone();
         let gradients = differentiate(&mut self.graph, &[(self.output, seed)], &self.wanted).unwrap();
         let exact = evaluate(&self.graph, feeds.clone());
         let objective = |feeds: Values| {
             let values = evaluate(&forward, feeds);
-            values[&self.output].iter().zip(&values[&seed]).map(|(y, dy)| y * dy).sum::<f64>()
+            (&values[&self.output] * &values[&seed]).sum()
         };
         for (&x, gradient) in self.wanted.iter().zip(&gradients) {
-            let len = self.graph.ty(x).len();
-            for i in (0..len).step_by(len.div_ceil(25)) {
+            let elements = indices(self.graph.dims(x)).into_iter();
+            for at in elements.step_by(self.graph.ty(x).len().div_ceil(25)) {
                 let moved = |by: f64| {
                     let mut feeds = feeds.clone();
-                    feeds.get_mut(&x).unwrap()[i] += by;
+                    feeds.get_mut(&x).unwrap()[&at] += by;
                     objective(feeds)
                 };
-                let (found, expected) = (exact[gradient][i], (moved(1e-5) - moved(-1e-5)) / 2e-5);
+                let (found, expected) = (exact[gradient][&at], (moved(1e-5) - moved(-1e-5)) / 2e-5);
                 assert!(
                     (found - expected).abs() < 1e-6 * expected.abs().max(1.0),
                     "{name}: {found}, not {expected}"
@@ -229,7 +233,7 @@ impl Composed {
 #[test]
 fn a_layer_normalisation() {
     let layer = compose(&[&[2, 3, 7], &[7], &[7], &[1]], 3, |g, v| layer_norm(g, v[0], v[1], v[2], v[3]));
-    layer.check("layer_norm", &[(3, vec![1e-5])]);
+    layer.check("layer_norm", &[(3, array(&[1], vec![1e-5]))]);
 }
 
 #[test]
@@ -272,8 +276,8 @@ fn groups_of_every_number() {
 #[test]
 fn a_focal_loss() {
     let loss = compose(&[&[4, 5], &[4, 5]], 1, |g, v| focal_loss(g, v[0], v[1]));
-    let labels = (0..20).map(|i| f64::from(u8::from(i % 5 == (i / 5 * 2) % 5))).collect();
-    loss.check("focal_loss", &[(1, labels)]);
+    let labels = Array2::from_shape_fn([4, 5], |(row, c)| f64::from(c == 2 * row % 5));
+    loss.check("focal_loss", &[(1, labels.into_dyn())]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ use cifar_engine::ops::linear::sum_rows::SumRows;
 use cifar_engine::ops::linear::tile::{TILES, TileShape, Tiling};
 use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::unary::Unary;
+use cifar_engine::ops::reference::array;
 use cifar_engine::ops::{Axis, Function, Gradients, Op, Types};
 use cifar_engine::selftest::case::{Case, Fill};
 use cifar_engine::selftest::cases;
@@ -30,6 +31,7 @@ use cifar_engine::selftest::probe::{distance, graph_of, run_case};
 use cifar_engine::tensor::{DType, TensorType};
 use common::gpu::{self, Altered, corrupted};
 use common::{Values, evaluate};
+use ndarray::{Array1, ArrayD, ArrayViewD, IxDyn, indices};
 
 /// f32 rounding through sums of up to a few hundred terms.
 const CPU_TOLERANCE: f64 = 2e-5;
@@ -72,11 +74,11 @@ fn every_op_has_cases() {
     assert_eq!(with_cases, implementors(&folder));
 }
 
-fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<Vec<f64>> {
+fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<ArrayD<f64>> {
     run_case(&mut Cpu::new(threads, isa).unwrap(), case, 1).unwrap()
 }
 
-fn reference(case: &Case) -> Vec<Vec<f64>> {
+fn reference(case: &Case) -> Vec<ArrayD<f64>> {
     let (graph, inputs, outputs) = graph_of(case).unwrap();
     let values = inputs.iter().enumerate().map(|(i, &v)| (v, case.values(i))).collect();
     let values = evaluate(&graph, values);
@@ -84,7 +86,12 @@ fn reference(case: &Case) -> Vec<Vec<f64>> {
 }
 
 /// Compares the outputs of a case with its reference.
-fn compare(device: &str, case: &Case, found: &[Vec<f64>], tolerance: f64) -> std::result::Result<(), String> {
+fn compare(
+    device: &str,
+    case: &Case,
+    found: &[ArrayD<f64>],
+    tolerance: f64,
+) -> std::result::Result<(), String> {
     for (i, (found, expected)) in found.iter().zip(&reference(case)).enumerate() {
         let distance = distance(found, expected);
         if distance > tolerance {
@@ -265,7 +272,7 @@ fn check_rows(case: &Case) -> Option<()> {
     let outputs = case.op.output_types(&inputs.iter().collect::<Vec<_>>()).ok()?;
     let types = Types { inputs, outputs };
     let own = |(i, ty): (usize, &TensorType)| {
-        case.values(i)[..ty.len()].iter().map(|value| *value as f32).collect()
+        case.values(i).iter().take(ty.len()).map(|value| *value as f32).collect()
     };
     let values: Vec<Vec<f32>> = types.inputs.iter().enumerate().map(own).collect();
     let mut slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
@@ -305,13 +312,14 @@ fn check_gradient(case: &Case) -> std::result::Result<(), String> {
         let double = case.differentiable.contains(&i);
         inputs.push(if double { graph.apply1(Add, &[leaf, leaf]).unwrap() } else { leaf });
         let halve = if double { 0.5 } else { 1.0 };
-        feeds.insert(leaf, case.values(i).iter().map(|v| v * halve).collect());
+        feeds.insert(leaf, case.values(i) * halve);
         leaves.push(leaf);
     }
     let y = graph.apply_shared(case.op.clone(), &inputs).unwrap()[0];
     let loss = graph.apply1(Add, &[y, y]).unwrap();
     let seed = graph.input("seed", graph.ty(y).clone());
-    feeds.insert(seed, (0..graph.ty(y).len()).map(|i| ((i * 37 + 11) % 17) as f64 / 8.0 - 1.1).collect());
+    let weights = (0..graph.ty(y).len()).map(|i| ((i * 37 + 11) % 17) as f64 / 8.0 - 1.1);
+    feeds.insert(seed, array(graph.dims(y), weights.collect()));
     let forward = graph.clone();
 
     let wanted: Vec<Value> = case.differentiable.iter().map(|&i| leaves[i]).collect();
@@ -319,22 +327,23 @@ fn check_gradient(case: &Case) -> std::result::Result<(), String> {
     let values = evaluate(&graph, feeds.clone());
     let objective = |feeds: Values| {
         let values = evaluate(&forward, feeds);
-        values[&loss].iter().zip(&values[&seed]).map(|(y, dy)| y * dy).sum::<f64>()
+        (&values[&loss] * &values[&seed]).sum()
     };
     for (&leaf, gradient) in wanted.iter().zip(gradients) {
         let analytic = &values[&gradient];
-        let numeric = |i: usize| {
+        let numeric = |at: &IxDyn| {
             let moved = |by: f64| {
                 let mut feeds = feeds.clone();
-                feeds.get_mut(&leaf).unwrap()[i] += by;
+                feeds.get_mut(&leaf).unwrap()[at] += by;
                 objective(feeds)
             };
             (moved(1e-5) - moved(-1e-5)) / 2e-5
         };
         // At most 40 elements, spread over the tensor.
-        let some: Vec<usize> = (0..analytic.len()).step_by(analytic.len().div_ceil(40)).collect();
-        let found: Vec<f64> = some.iter().map(|&i| analytic[i]).collect();
-        let expected: Vec<f64> = some.iter().map(|&i| numeric(i)).collect();
+        let some = indices(analytic.raw_dim()).into_iter().step_by(analytic.len().div_ceil(40));
+        let some: Vec<IxDyn> = some.collect();
+        let found = some.iter().map(|at| analytic[at]).collect::<Array1<f64>>().into_dyn();
+        let expected = some.iter().map(numeric).collect::<Array1<f64>>().into_dyn();
         let distance = distance(&found, &expected);
         if distance > GRADIENT_TOLERANCE {
             return Err(format!("the gradient of {case:?} with respect to {leaf:?} is off by {distance:e}"));
@@ -397,8 +406,8 @@ impl Op for Broken {
         Dispatches::default()
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        Unary { function: Function::Relu }.reference(types, inputs)
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        Unary { function: Function::Relu }.reference(inputs)
     }
 }
 

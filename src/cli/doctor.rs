@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use ndarray::ArrayD;
 
 use super::device::{DeviceOptions, Opened};
 use super::{progress, stopped, system};
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::files::free_space;
 use crate::memory;
+use crate::ops::reference::views;
 use crate::selftest::case::Case;
 use crate::selftest::cases;
 use crate::selftest::probe::{distance, run_case};
@@ -109,13 +111,13 @@ fn print_machine() -> Result<()> {
     console::print(format_args!("network:  {network}"))
 }
 
-fn reference(case: &Case) -> Vec<Vec<f64>> {
-    let values: Vec<Vec<f64>> = (0..case.inputs.len()).map(|i| case.values(i)).collect();
-    case.op.reference(&case.types(), &values)
+fn reference(case: &Case) -> Vec<ArrayD<f64>> {
+    let values: Vec<ArrayD<f64>> = (0..case.inputs.len()).map(|i| case.values(i)).collect();
+    case.op.reference(&views(&values))
 }
 
 impl Finding {
-    fn examine(&mut self, device: &mut dyn Device, case: &Case, expected: &[Vec<f64>]) {
+    fn examine(&mut self, device: &mut dyn Device, case: &Case, expected: &[ArrayD<f64>]) {
         match run_case(device, case, 1) {
             Ok(found) => {
                 let errors = found.iter().zip(expected).map(|(found, expected)| distance(found, expected));

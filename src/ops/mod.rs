@@ -13,8 +13,12 @@
 use std::fmt::{Debug, Display};
 use std::ops::Range;
 
+use ndarray::{Array, Array4, ArrayD, ArrayViewD, Ix2, Ix4, indices};
+
 use crate::error::{Error, Result};
-pub use crate::graph::op::{Alias, Axis, Cost, Gradients, Inferred, Op, Tile, Types, cpu_step, dispatch};
+pub use crate::graph::op::{
+    Alias, Axis, Cost, Gradients, Inferred, Op, Tile, Types, cpu_step, dispatch, reference,
+};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::function::Of;
 pub use crate::kernels::function::{Activation, Function};
@@ -25,6 +29,7 @@ use dispatch::{
     width,
 };
 use linear::tile::{TiledProduct, Tiling};
+use reference::{channel_sums, moments, operands, shaped, single, spread, vector, view, views};
 
 pub mod augment;
 pub mod conv;

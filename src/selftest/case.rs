@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
+use ndarray::ArrayD;
+
 use crate::kernels::rng::{self, Stream};
+use crate::ops::reference::array;
 use crate::ops::{Op, Types};
 use crate::tensor::{DType, TensorType};
 
@@ -74,8 +77,8 @@ impl Case {
         !self.op.gpu(&self.types()).list.is_empty()
     }
 
-    /// The values of input `index`, as `f64`; integers as their values.
-    pub fn values(&self, index: usize) -> Vec<f64> {
+    /// The values of input `index`; integers as their values.
+    pub fn values(&self, index: usize) -> ArrayD<f64> {
         let (ty, fill) = &self.inputs[index];
         let len = ty.len();
         let order = rng::permutation(len, 7, Stream::Init, index as u32);
@@ -92,12 +95,12 @@ impl Case {
                 Fill::Constant(value) => f64::from(value),
             }
         };
-        (0..len).map(value).collect()
+        array(ty.dims(), (0..len).map(value).collect())
     }
 }
 
 /// Stores reference values as a tensor of the given type would hold them.
-pub fn to_words(values: &[f64], dtype: DType) -> Vec<u32> {
+pub fn to_words(values: &ArrayD<f64>, dtype: DType) -> Vec<u32> {
     let word = |&value: &f64| match dtype {
         DType::F32 => (value as f32).to_bits(),
         DType::U32 => value as u32,

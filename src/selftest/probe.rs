@@ -1,9 +1,12 @@
 //! Runs the ops' test cases on a device: for the tests, and for `cifar-engine doctor`.
 
+use ndarray::ArrayD;
+
 use crate::error::Result;
 use crate::exec::plan::Plan;
 use crate::exec::{Data, Device};
 use crate::graph::{Graph, Value};
+use crate::ops::reference::array;
 use crate::selftest::case::{Case, to_words};
 use crate::tensor::{DType, TensorType};
 
@@ -28,7 +31,7 @@ pub fn graph_of(case: &Case) -> Result<(Graph, Vec<Value>, Vec<Value>)> {
 ///
 /// # Errors
 /// If the device fails.
-pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<Vec<f64>>> {
+pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec<ArrayD<f64>>> {
     let (graph, _, outputs) = graph_of(case)?;
     let plan = device.load_plan(Plan::compile(&graph)?, None)?;
     for _ in 0..runs {
@@ -42,9 +45,10 @@ pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec
     }
     let read = |(i, &output): (usize, &Value)| {
         let values = device.read(plan, &format!("out{i}"))?;
-        let is_f32 = graph.ty(output).dtype == DType::F32;
+        let ty = graph.ty(output);
+        let is_f32 = ty.dtype == DType::F32;
         let value = |v: &f32| if is_f32 { f64::from(*v) } else { f64::from(v.to_bits()) };
-        Ok(values.iter().map(value).collect())
+        Ok(array(ty.dims(), values.iter().map(value).collect()))
     };
     let found = outputs.iter().enumerate().map(read).collect();
     device.unload(plan)?;
@@ -53,8 +57,11 @@ pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec
 
 /// The largest distance between two tensors, relative to the largest magnitude (at least 1);
 /// infinite where a value is no number.
-pub fn distance(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
+///
+/// # Panics
+/// If they have different shapes.
+pub fn distance(found: &ArrayD<f64>, expected: &ArrayD<f64>) -> f64 {
+    assert_eq!(found.shape(), expected.shape());
     let scale = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
     let largest = found.iter().zip(expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
     largest.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) }) / scale

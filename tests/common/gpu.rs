@@ -11,6 +11,7 @@ use cifar_engine::ops::cpu_step::{CpuStep, CpuTarget};
 use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::{Alias, Axis, Cost, Gradients, Op, Tile, Types};
 use cifar_engine::tensor::TensorType;
+use ndarray::{ArrayD, ArrayViewD};
 
 /// The GPU under test, a software rasteriser if there is no other; says so if there is none at all.
 pub fn open() -> Option<Gpu> {
@@ -93,7 +94,7 @@ impl<F: Fn(&Types) -> Dispatches + Send + Sync + 'static> Op for Altered<F> {
         (self.work)(types)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        self.op.reference(types, inputs)
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        self.op.reference(inputs)
     }
 }

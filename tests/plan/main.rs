@@ -26,21 +26,23 @@ use cifar_engine::ops::norm::batch_norm_grad::BatchNormGrad;
 use cifar_engine::ops::optim::moving_average::MovingAverage;
 use cifar_engine::ops::{Alias, Function, Types};
 use cifar_engine::tensor::TensorType;
-use common::{Values, evaluate};
+use common::{Values, evaluate, exact};
+use ndarray::ArrayD;
 use proptest::prelude::*;
 
 /// Small whole numbers, different in every element and value.
 fn start_values(graph: &Graph) -> Values {
     let given = graph.values().filter(|&v| graph.source(v) != Source::Node).enumerate();
-    let number = |value: usize, i: usize| ((i * 5 + value * 3 + i * value) % 7) as f64 - 3.0;
-    given.map(|(at, v)| (v, (0..graph.ty(v).len()).map(|i| number(at, i)).collect())).collect()
+    let number = |value: usize, i: usize| ((i * 5 + value * 3 + i * value) % 7) as f32 - 3.0;
+    let numbers = |at: usize, v| (0..graph.ty(v).len()).map(|i| number(at, i)).collect::<Vec<f32>>();
+    given.map(|(at, v)| (v, exact(graph, v, &numbers(at, v)))).collect()
 }
 
 /// Runs a graph's plan on the CPU and its nodes in f64, twice in a row, so that the second run sees
 /// the updated states, and compares every output and state. All values are whole numbers that f32
 /// holds exactly, so nothing less than equality will do.
 fn check_numbers(graph: &Graph, plan: &Plan) -> Result<(), String> {
-    let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|&v| v as f32).collect() };
+    let single = |values: &ArrayD<f64>| -> Vec<f32> { values.iter().map(|&v| v as f32).collect() };
     let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
     let id = cpu.load_plan(plan.clone(), None).unwrap();
     let mut given = start_values(graph);

@@ -1,14 +1,18 @@
 //! What an op is to a graph and to the devices. The ops themselves are in [`crate::ops`].
 //!
-//! [`cpu_step`] and [`dispatch`] are what an op gives a CPU and a GPU.
+//! [`cpu_step`] and [`dispatch`] are what an op gives a CPU and a GPU; [`reference`] is what its
+//! specification is written with.
 
 pub mod cpu_step;
 pub mod dispatch;
+pub mod reference;
 
 use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+
+use ndarray::{ArrayD, ArrayViewD};
 
 use super::{Graph, Node, Value};
 use crate::error::{Error, Result};
@@ -188,9 +192,12 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
-    /// The specification: computes the outputs naively in `f64`. Integers are passed as their
-    /// values.
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
+    /// The specification: computes the outputs naively in `f64`, as the formula says, with what
+    /// [`reference`] has. Integers are passed as their values.
+    ///
+    /// # Panics
+    /// If the inputs are not such as the shape rule accepts.
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>>;
 
     /// The work of a CPU. What it computes must not depend on the number of threads.
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep;

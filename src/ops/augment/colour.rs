@@ -131,23 +131,24 @@ impl Op for Colour {
         })
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [mean, std] = [self.mean, self.std].map(|colour| colour.map(f64::from));
-        let grey = |pixel: &[f64]| (0..3).map(|c| f64::from(GREY[c]) * pixel[c]).sum::<f64>();
-        let mut x = inputs[0].clone();
-        x.iter_mut().enumerate().for_each(|(i, v)| *v = *v * std[i % 3] + mean[i % 3]);
-        for (n, image) in x.chunks_exact_mut(3 * self.size * self.size).enumerate() {
-            for (kind, factor) in self.turns(inputs[1][0] as u32, n) {
-                let greys: Vec<f64> = image.chunks(3).map(grey).collect();
-                let middle = greys.iter().sum::<f64>() / greys.len() as f64;
-                for (i, v) in image.iter_mut().enumerate() {
-                    let from = [0.0, middle, greys[i / 3]][kind];
-                    *v = (from + f64::from(factor) * (*v - from)).clamp(0.0, 255.0);
-                }
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, step] = operands(inputs);
+        let [mean, std] = [self.mean, self.std].map(|colour| vector(colour.map(f64::from)));
+        let shares = vector(GREY.map(f64::from));
+        let mut x = x * &std + &mean;
+        for (n, mut image) in x.axis_iter_mut(ndarray::Axis(0)).enumerate() {
+            for (kind, factor) in self.turns(single(step) as u32, n) {
+                let grey = (&image * &shares).sum_axis(ndarray::Axis(2)).insert_axis(ndarray::Axis(2));
+                let from = match kind {
+                    CONTRAST => Array::from_elem(grey.raw_dim(), grey.sum() / grey.len() as f64),
+                    SATURATION => grey,
+                    _ => Array::zeros(grey.raw_dim()),
+                };
+                let changed = &from + f64::from(factor) * (&image - &from);
+                image.assign(&changed.clamp(0.0, 255.0));
             }
         }
-        x.iter_mut().enumerate().for_each(|(i, v)| *v = (*v - mean[i % 3]) / std[i % 3]);
-        vec![x]
+        vec![(x - mean) / std]
     }
 }
 

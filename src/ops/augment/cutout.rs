@@ -86,15 +86,15 @@ impl Op for Cutout {
         each_value(shader, batch * self.side * self.side, &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let size = self.size;
-        let squares: Vec<_> =
-            (0..types.outputs[0].dims()[0]).map(|n| self.square(inputs[1][0] as u32, n)).collect();
-        let element = |(i, x): (usize, &f64)| {
-            let (n, pixel) = (i / (3 * size * size), i / 3 % (size * size));
-            let [rows, columns] = &squares[n];
-            if rows.contains(&(pixel / size)) && columns.contains(&(pixel % size)) { 0.0 } else { *x }
-        };
-        vec![inputs[0].iter().enumerate().map(element).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, step] = operands(inputs);
+        let mut x = view::<Ix4>(x).to_owned();
+        for ((n, row, column, _), x) in x.indexed_iter_mut() {
+            let [rows, columns] = self.square(single(step) as u32, n);
+            if rows.contains(&row) && columns.contains(&column) {
+                *x = 0.0;
+            }
+        }
+        vec![x.into_dyn()]
     }
 }

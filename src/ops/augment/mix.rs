@@ -116,9 +116,9 @@ impl Mix {
         if self.cut { pair.cut(self.size as f32, [row, column]) } else { pair }
     }
 
-    /// How much of pixel `at` of an image comes from the other one.
-    fn weight(&self, pair: &Pair, at: usize) -> f32 {
-        if self.cut { pair.weight(at / self.size, at % self.size) } else { 1.0 - pair.share }
+    /// How much of a pixel of an image comes from the other one.
+    fn weight(&self, pair: &Pair, row: usize, column: usize) -> f32 {
+        if self.cut { pair.weight(row, column) } else { 1.0 - pair.share }
     }
 }
 
@@ -150,7 +150,7 @@ impl Op for Mix {
                 let pair = op.pair(step, n, labels);
                 let both = x[n * image..].chunks_exact(3).zip(x[pair.other * image..].chunks_exact(3));
                 for (at, (y, (own, other))) in y.chunks_exact_mut(3).zip(both).enumerate() {
-                    let weight = op.weight(&pair, at);
+                    let weight = op.weight(&pair, at / op.size, at % op.size);
                     (0..3).for_each(|c| y[c] = own[c] + weight * (other[c] - own[c]));
                 }
             });
@@ -172,19 +172,18 @@ impl Op for Mix {
         each_value(shader, types.outputs[0].len(), &constants, bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let labels: Vec<u32> = inputs[1].iter().map(|&label| label as u32).collect();
-        let image = 3 * self.size * self.size;
-        let pairs: Vec<Pair> =
-            (0..labels.len()).map(|n| self.pair(inputs[2][0] as u32, n, &labels)).collect();
-        let element = |(i, own): (usize, &f64)| {
-            let pair = &pairs[i / image];
-            let weight = f64::from(self.weight(pair, i % image / 3));
-            (1.0 - weight) * own + weight * inputs[0][pair.other * image + i % image]
-        };
-        let others = pairs.iter().map(|pair| f64::from(labels[pair.other])).collect();
-        let shares = pairs.iter().map(|pair| f64::from(pair.share)).collect();
-        vec![inputs[0].iter().enumerate().map(element).collect(), others, shares]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, labels, step] = operands(inputs);
+        let x = view::<Ix4>(x);
+        let labels: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
+        let pairs = Array::from_shape_fn(labels.len(), |n| self.pair(single(step) as u32, n, &labels));
+        let joint = Array4::from_shape_fn(x.raw_dim(), |(n, row, column, c)| {
+            let weight = f64::from(self.weight(&pairs[n], row, column));
+            (1.0 - weight) * x[[n, row, column, c]] + weight * x[[pairs[n].other, row, column, c]]
+        });
+        let others = pairs.map(|pair| f64::from(labels[pair.other]));
+        let shares = pairs.map(|pair| f64::from(pair.share));
+        vec![joint.into_dyn(), others.into_dyn(), shares.into_dyn()]
     }
 }
 
@@ -218,7 +217,7 @@ mod tests {
         let mut mean = 0.0;
         for n in 0..labels.len() {
             let pair = op.pair(4, n, &labels);
-            let area: f32 = (0..256).map(|at| op.weight(&pair, at)).sum::<f32>() / 256.0;
+            let area: f32 = (0..256).map(|at| op.weight(&pair, at / 16, at % 16)).sum::<f32>() / 256.0;
             assert!((area - (1.0 - pair.share)).abs() < 1e-5, "{pair:?}: {area}");
             mean += area / labels.len() as f32;
         }

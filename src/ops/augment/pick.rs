@@ -11,6 +11,7 @@ use crate::kernels::parallel;
 use crate::kernels::rng::Stream;
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
 use crate::ops::*;
+use ndarray::{Array3, Ix1};
 
 /// Inputs: the data set, `u32 [M, W]`: a row is an image's `size x size x 3` bytes, four to a word,
 /// lowest byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the
@@ -252,33 +253,29 @@ impl Op for Augment {
         Dispatches { scratch: Vec::new(), list }
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let record = types.inputs[0].shape.last();
-        let step = inputs[3][0] as u32;
-        let (mut x, mut labels) = (Vec::new(), Vec::new());
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [data, labels, batch, step] = operands(inputs);
+        let (data, labels, step) = (view::<Ix2>(data), view::<Ix1>(labels), single(step) as u32);
+        let [mean, std] = [self.mean, self.std].map(|colour| vector(colour.map(f64::from)));
+        let mut x = Array4::zeros((batch.len(), self.size, self.size, 3));
+        let mut picked = Array::from_elem(batch.len(), f64::from(IGNORE));
         let (mut rows, mut columns) = (vec![0.0; self.size], vec![0.0; self.size]);
-        for (n, &index) in inputs[2].iter().enumerate() {
-            let label = inputs[1].get(index as usize);
-            labels.push(label.copied().unwrap_or(f64::from(IGNORE)));
+        for (n, &index) in batch.iter().enumerate().filter(|(_, index)| (**index as usize) < labels.len()) {
+            picked[n] = labels[index as usize];
+            let mut image = Array3::zeros((self.size, self.size, 3));
+            let record = data.row(index as usize);
+            let bytes = record.iter().flat_map(|word| (*word as u32).to_le_bytes());
+            image.iter_mut().zip(bytes).for_each(|(pixel, byte)| *pixel = f64::from(byte));
+            let image = (image - &mean) / &std;
             self.places(&self.image(step, n, index as u32), 0, [&mut rows, &mut columns]);
-            let colour = |row: usize, column: usize, c: usize| {
-                let byte = 3 * (row * self.size + column) + c;
-                let word = inputs[0][index as usize * record + byte / 4] as u32;
-                let pixel = f64::from(word >> (8 * (byte % 4)) & 255);
-                (pixel - f64::from(self.mean[c])) / f64::from(self.std[c])
-            };
-            for at in 0..3 * self.size * self.size {
-                let (row, column) = (rows[at / 3 / self.size], columns[at / 3 % self.size]);
-                let from = self.sides(row).zip(self.sides(column)).filter(|_| label.is_some());
-                let pairs = from.into_iter().flat_map(|(rows, columns)| {
-                    rows.into_iter().flat_map(move |row| columns.map(|column| (row, column)))
-                });
-                let part = |((row, of_row), (column, of_column)): ((usize, f32), (usize, f32))| {
-                    f64::from(of_row) * f64::from(of_column) * colour(row, column, at % 3)
-                };
-                x.push(pairs.map(part).sum());
+            for (row, column, c) in indices([self.size, self.size, 3]) {
+                for (i, of_row) in self.sides(rows[row]).into_iter().flatten() {
+                    for (j, of_column) in self.sides(columns[column]).into_iter().flatten() {
+                        x[[n, row, column, c]] += f64::from(of_row) * f64::from(of_column) * image[[i, j, c]];
+                    }
+                }
             }
         }
-        vec![x, labels]
+        vec![x.into_dyn(), picked.into_dyn()]
     }
 }

@@ -247,18 +247,18 @@ impl Conv {
         })
     }
 
-    /// The geometry for inputs of these types.
-    fn geometry_of(&self, inputs: &[&TensorType]) -> std::result::Result<ConvGeometry, String> {
+    /// The geometry for first two inputs of these dimensions.
+    fn geometry_of(&self, first: &[usize], second: &[usize]) -> std::result::Result<ConvGeometry, String> {
         match &self.pass {
-            Pass::Forward => self.geometry(inputs[0].dims(), inputs[1].dims()),
-            Pass::InputGrad { x } => self.geometry(x.dims(), inputs[1].dims()),
-            Pass::WeightGrad { w } => self.geometry(inputs[0].dims(), w.dims()),
+            Pass::Forward => self.geometry(first, second),
+            Pass::InputGrad { x } => self.geometry(x.dims(), second),
+            Pass::WeightGrad { w } => self.geometry(first, w.dims()),
         }
     }
 
     /// The geometry of a node that the shape rule has accepted.
     fn checked_geometry(&self, types: &Types) -> ConvGeometry {
-        checked(self.geometry_of(&types.inputs.iter().collect::<Vec<_>>()))
+        checked(self.geometry_of(types.inputs[0].dims(), types.inputs[1].dims()))
     }
 
     /// Whether it looks at one pixel at a time, with inputs of these types.
@@ -329,7 +329,7 @@ impl Op for Conv {
         let count = self.operands().count;
         require(inputs.len() == count, format_args!("takes {count} inputs, not {}", inputs.len()))?;
         all_floats(inputs)?;
-        let g = self.geometry_of(inputs)?;
+        let g = self.geometry_of(inputs[0].dims(), inputs[1].dims())?;
         let y = [g.batch, g.out_height, g.out_width, g.out_channels];
         let fits = |dy: &TensorType| require(dy.dims() == y, "dy has another shape than y");
         let result = match &self.pass {
@@ -403,7 +403,7 @@ impl Op for Conv {
         gpu::dispatches(self, types)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        reference::outputs(self, types, inputs)
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        reference::outputs(self, inputs)
     }
 }

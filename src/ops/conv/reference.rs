@@ -1,103 +1,74 @@
 //! Convolutions in `f64`, naively.
 
-use super::{BatchNormGrad, BatchNormInfer, Conv, ConvGeometry, Op, OperandIndices, Output, Pass, Types};
+use ndarray::{Array4, ArrayD, ArrayViewD, Ix4, indices};
+
+use super::{BatchNormGrad, BatchNormInfer, Conv, ConvGeometry, Op, OperandIndices, Output, Pass, checked};
 use crate::kernels::function::activated;
-use crate::ops::norm::moments::moments_reference;
+use crate::ops::reference::{moments, view};
 
 /// The op's outputs.
-pub fn outputs(conv: &Conv, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let g = conv.checked_geometry(types);
+pub fn outputs(conv: &Conv, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
     let OperandIndices { bias, normalise, residual, slope, norm_grad, .. } = conv.operands();
-    let mut first = inputs[0].clone();
-    if let (Some(norm), Some(vectors)) = (conv.input, normalise) {
-        let x = &types.inputs[0];
-        let norm_types = Types {
-            inputs: [&types.inputs[..1], &types.inputs[vectors..vectors + 4]].concat(),
-            outputs: vec![x.clone()],
-        };
-        let norm_inputs = [&[first], &inputs[vectors..vectors + 4]].concat();
-        first = BatchNormInfer::from(norm).reference(&norm_types, &norm_inputs).remove(0);
-    }
-    let mut result = sums(conv, &g, [&first, &inputs[1]], bias.map(|bias| &inputs[bias]));
-    if let Some(residual) = residual {
-        result.iter_mut().zip(&inputs[residual]).for_each(|(y, r)| *y += r);
-    }
-    let activate = |values: &[f64]| values.iter().map(|z| activated(conv.activation, *z)).collect();
-    match conv.output {
-        Output::Values => vec![activate(&result)],
-        Output::Kept => vec![activate(&result), result],
-        Output::Slope(function) => {
-            let v = slope.map_or(&[][..], |v| &inputs[v]);
-            vec![result.iter().zip(v).map(|(dy, v)| dy * function.slope(*v)).collect()]
+    let first = match (conv.input, normalise) {
+        (Some(norm), Some(gamma)) => {
+            let inputs = [&inputs[..1], &inputs[gamma..gamma + 4]].concat();
+            BatchNormInfer::from(norm).reference(&inputs).remove(0)
         }
+        _ => inputs[0].to_owned(),
+    };
+    let mut result = sums(conv, &first.view(), &inputs[1]);
+    bias.into_iter().chain(residual).for_each(|i| result += &inputs[i]);
+    let activated = result.mapv(|z| activated(conv.activation, z));
+    let last = &inputs[slope.or(norm_grad).unwrap_or(inputs.len())..];
+    match conv.output {
+        Output::Values => vec![activated],
+        Output::Kept => vec![activated, result],
+        Output::Slope(function) => vec![result * last[0].mapv(|v| function.slope(v))],
         Output::Moments => {
-            let [mean, variance] = moments_reference(&result, g.out_channels);
+            let [mean, variance] = moments(&result.view());
             vec![result, mean, variance]
         }
-        Output::NormGrad(norm) => {
-            let x = norm_grad.unwrap_or_default();
-            let norm_types = Types {
-                inputs: [&types.outputs[..1], &types.inputs[x..x + 5]].concat(),
-                outputs: types.outputs.clone(),
-            };
-            BatchNormGrad::from(norm).reference(&norm_types, &[&[result], &inputs[x..x + 5]].concat())
-        }
+        Output::NormGrad(norm) => BatchNormGrad::from(norm).reference(&[&[result.view()], last].concat()),
     }
 }
 
-/// The sums of products, with the bias.
-fn sums(conv: &Conv, g: &ConvGeometry, [a, b]: [&[f64]; 2], bias: Option<&Vec<f64>>) -> Vec<f64> {
-    match &conv.pass {
+/// The sums of products.
+fn sums(conv: &Conv, a: &ArrayViewD<f64>, b: &ArrayViewD<f64>) -> ArrayD<f64> {
+    let g = checked(conv.geometry_of(a.shape(), b.shape()));
+    let (a, b) = (view::<Ix4>(a), view::<Ix4>(b));
+    let sums = match &conv.pass {
         Pass::Forward => {
-            let mut y = vec![0.0; g.batch * g.out_height * g.out_width * g.out_channels];
-            if let Some(bias) = bias {
-                y.iter_mut().enumerate().for_each(|(i, y)| *y = bias[i % g.out_channels]);
-            }
-            each_product(g, |x, w, out| y[out] += a[x] * b[w]);
+            let mut y = Array4::zeros([g.batch, g.out_height, g.out_width, g.out_channels]);
+            each_product(&g, |nijc, rsco, npqo| y[npqo] += a[nijc] * b[rsco]);
             y
         }
-        Pass::InputGrad { x } => {
-            let mut dx = vec![0.0; x.len()];
-            each_product(g, |x, w, y| dx[x] += a[y] * b[w]);
+        Pass::InputGrad { .. } => {
+            let mut dx = Array4::zeros([g.batch, g.in_height, g.in_width, g.in_channels]);
+            each_product(&g, |nijc, rsco, npqo| dx[nijc] += a[npqo] * b[rsco]);
             dx
         }
-        Pass::WeightGrad { w } => {
-            let mut dw = vec![0.0; w.len()];
-            each_product(g, |x, w, y| dw[w] += a[x] * b[y]);
+        Pass::WeightGrad { .. } => {
+            let inputs = g.in_channels / g.groups;
+            let mut dw = Array4::zeros([g.kernel_height, g.kernel_width, inputs, g.out_channels]);
+            each_product(&g, |nijc, rsco, npqo| dw[rsco] += a[nijc] * b[npqo]);
             dw
         }
-    }
+    };
+    sums.into_dyn()
 }
 
-/// Visits every product of the sum: the indices into x, w and y. The three passes of a convolution
-/// are the three ways to read it.
-pub fn each_product(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
-    let at = |dims: [usize; 3], i: [usize; 4]| ((i[0] * dims[0] + i[1]) * dims[1] + i[2]) * dims[2] + i[3];
-    let inside = |out: usize, k: usize, pad: usize, size: usize| {
-        (out * g.stride + k).checked_sub(pad).filter(|&position| position < size)
-    };
+/// Visits every product of the sum: the indices `[n, i, j, c]` of x, `[r, s, c, o]` of w and
+/// `[n, p, q, o]` of y. The three passes of a convolution are the three ways to read it.
+pub fn each_product(g: &ConvGeometry, mut visit: impl FnMut([usize; 4], [usize; 4], [usize; 4])) {
     let (inputs, outputs) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    for n in 0..g.batch {
-        for (p, q) in pairs(g.out_height, g.out_width) {
-            for (i, j) in pairs(g.kernel_height, g.kernel_width) {
-                let (Some(y), Some(x)) =
-                    (inside(p, i, g.pad_top, g.in_height), inside(q, j, g.pad_left, g.in_width))
-                else {
-                    continue;
-                };
-                for (c, o) in pairs(inputs, g.out_channels) {
-                    let of_group = o / outputs * inputs;
-                    visit(
-                        at([g.in_height, g.in_width, g.in_channels], [n, y, x, of_group + c]),
-                        at([g.kernel_width, inputs, g.out_channels], [i, j, c, o]),
-                        at([g.out_height, g.out_width, g.out_channels], [n, p, q, o]),
-                    );
-                }
+    for (n, p, q) in indices([g.batch, g.out_height, g.out_width]) {
+        for (r, s) in indices([g.kernel_height, g.kernel_width]) {
+            let i = (p * g.stride + r).checked_sub(g.pad_top).filter(|i| *i < g.in_height);
+            let j = (q * g.stride + s).checked_sub(g.pad_left).filter(|j| *j < g.in_width);
+            let (Some(i), Some(j)) = (i, j) else { continue };
+            for (c, o) in indices([inputs, g.out_channels]) {
+                visit([n, i, j, o / outputs * inputs + c], [r, s, c, o], [n, p, q, o]);
             }
         }
     }
-}
-
-fn pairs(a: usize, b: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..a).flat_map(move |i| (0..b).map(move |j| (i, j)))
 }

@@ -123,11 +123,9 @@ impl Op for SeparableConv2d {
         Dispatches::default()
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [depthwise, pointwise] = self.parts(types.inputs[0].shape.last());
-        let [first, second] = self.checked_types(types);
-        let mut middle = depthwise.reference(&first, &inputs[..3]);
-        middle.extend_from_slice(&inputs[3..]);
-        pointwise.reference(&second, &middle)
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [depthwise, pointwise] = self.parts(inputs[1].len_of(ndarray::Axis(3)));
+        let middle = depthwise.reference(&inputs[..3]);
+        pointwise.reference(&[&views(&middle), &inputs[3..]].concat())
     }
 }

@@ -7,6 +7,7 @@ use super::tile::Epilogue;
 use crate::kernels::matmul::{self, Product, Right};
 use crate::kernels::parallel;
 use crate::ops::*;
+use ndarray::{Array3, Ix3};
 
 /// See the module's documentation. Inputs: a `[.., m, k]` (or `[.., k, m]`), b `[.., k, n]` (or
 /// `[.., n, k]`) and, if there is one, bias `[n]`.
@@ -50,6 +51,18 @@ impl Matmul {
         let Products { count, each } = self.checked_products(types);
         TiledProduct { count, ..on_gpu(&each, [0, 1].map(Operand::Input), bias(types)) }
     }
+}
+
+/// The matrices of an operand, `[count, rows, columns]`, each transposed or not.
+fn matrices(x: &ArrayViewD<f64>, transposed: bool) -> Array3<f64> {
+    let axes = x.ndim();
+    let mut x = x.view();
+    if transposed {
+        x.swap_axes(axes - 2, axes - 1);
+    }
+    let (rows, columns) = (x.shape()[axes - 2], x.shape()[axes - 1]);
+    let count = x.len() / (rows * columns);
+    view::<Ix3>(&shaped(&x, &[count, rows, columns]).view()).to_owned()
 }
 
 /// The last input of an op that may have a bias there.
@@ -163,16 +176,17 @@ impl Op for Matmul {
         })
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let Products { count, each: Product { m, n, k, .. } } = self.checked_products(types);
-        let in_a = |i: usize, l: usize| if self.a_transposed { l * m + i } else { i * k + l };
-        let in_b = |l: usize, j: usize| if self.b_transposed { j * k + l } else { l * n + j };
-        let element = |at: usize| {
-            let (p, i, j) = (at / (m * n), at / n % m, at % n);
-            let (a, b) = (&inputs[0][p * m * k..], &inputs[1][p * k * n..]);
-            let sum: f64 = (0..k).map(|l| a[in_a(i, l)] * b[in_b(l, j)]).sum();
-            inputs.get(2).map_or(0.0, |bias| bias[j]) + sum
-        };
-        vec![(0..count * m * n).map(element).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [a, b] = operands(inputs);
+        let front = &a.shape()[..a.ndim() - 2];
+        let (a, b) = (matrices(a, self.a_transposed), matrices(b, self.b_transposed));
+        let (count, m, k) = a.dim();
+        let n = b.dim().2;
+        let mut y = Array3::zeros((count, m, n));
+        for (p, i, j, l) in indices((count, m, n, k)) {
+            y[[p, i, j]] += a[[p, i, l]] * b[[p, l, j]];
+        }
+        let y = shaped(&y.view().into_dyn(), &[front, &[m, n]].concat());
+        vec![inputs.get(2).map_or(y.clone(), |bias| &y + bias)]
     }
 }

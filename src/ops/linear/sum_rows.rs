@@ -48,8 +48,7 @@ impl Op for SumRows {
         Dispatches { scratch: vec![reduction.partial(1, channels)], list }
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let columns = types.outputs[0].len();
-        vec![(0..columns).map(|c| inputs[0].iter().skip(c).step_by(columns).sum()).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![channel_sums(&inputs[0].to_owned())]
     }
 }

@@ -8,6 +8,7 @@
 
 use super::softmax_cross_entropy_grad::SoftmaxCrossEntropyGrad;
 use crate::ops::*;
+use ndarray::{Array1, Array2, ArrayView2, Ix1};
 
 /// The label of a row that does not count: padding of a last, incomplete batch.
 pub const IGNORE: u32 = u32::MAX;
@@ -68,6 +69,54 @@ pub(crate) fn softmax(
     let mut constants = named.map(|(name, value)| (name, value as f64)).to_vec();
     constants.extend([("SMOOTHING", f64::from(smoothing)), ("MIXED", f64::from(mixed))]);
     (constants, [rows.div_ceil(GROUP / lanes) as u32, 1, 1])
+}
+
+/// The targets of a loss, as its references know them.
+pub(crate) struct Targets {
+    labels: Array1<f64>,
+    others: Array1<f64>,
+    /// Of the labels.
+    shares: Array1<f64>,
+}
+
+impl Targets {
+    /// Of the inputs behind the logits; where images are not made of two, each label counts twice.
+    pub fn new(inputs: &[ArrayViewD<f64>]) -> Targets {
+        let [labels, others, shares] = match inputs {
+            [labels] => [labels.to_owned(), labels.to_owned(), ArrayD::ones(labels.raw_dim())],
+            _ => operands(inputs).map(|x| x.to_owned()),
+        };
+        let [labels, others, shares] = [labels, others, shares].map(|x| view::<Ix1>(&x.view()).to_owned());
+        Targets { labels, others, shares }
+    }
+
+    /// 1 for each row that counts, else 0.
+    pub fn counts(&self) -> Array1<f64> {
+        self.labels.mapv(|label| f64::from(label != f64::from(IGNORE)))
+    }
+
+    /// The label of the larger share.
+    fn main(&self, n: usize) -> f64 {
+        if self.shares[n] < 0.5 { self.others[n] } else { self.labels[n] }
+    }
+
+    /// t of the formula, `[N, C]`.
+    pub fn t(&self, classes: usize, smoothing: f32) -> Array2<f64> {
+        let s = f64::from(smoothing);
+        Array2::from_shape_fn([self.labels.len(), classes], |(n, c)| {
+            let onehot = |label: f64| f64::from(c as f64 == label);
+            let share = self.shares[n];
+            let both = share * onehot(self.labels[n]) + (1.0 - share) * onehot(self.others[n]);
+            (1.0 - s) * both + s / classes as f64
+        })
+    }
+}
+
+/// The softmax of every row, `[N, C]`.
+pub(crate) fn softmax_of(z: &ArrayView2<f64>) -> Array2<f64> {
+    let powers = z.exp();
+    let totals = powers.sum_axis(ndarray::Axis(1)).insert_axis(ndarray::Axis(1));
+    powers / totals
 }
 
 impl Op for SoftmaxCrossEntropy {
@@ -138,26 +187,20 @@ impl Op for SoftmaxCrossEntropy {
         Dispatches { scratch: vec![4 * rows], list }
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let classes = types.inputs[0].shape.last();
-        let smoothing = f64::from(self.smoothing);
-        let (mut sum, mut correct, mut count) = (0.0, 0.0, 0.0);
-        for (row, &label) in inputs[1].iter().enumerate().filter(|(_, label)| **label != f64::from(IGNORE)) {
-            let z = &inputs[0][row * classes..][..classes];
-            let total: f64 = z.iter().map(|z| z.exp()).sum();
-            let (other, share) =
-                if inputs.len() > 2 { (inputs[2][row], inputs[3][row]) } else { (label, 1.0) };
-            for (c, z) in z.iter().enumerate() {
-                let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
-                let target = hot * (1.0 - smoothing) + smoothing / classes as f64;
-                sum -= target * (z.exp() / total).ln();
-            }
-            let largest = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-            let main = if share < 0.5 { other } else { label };
-            correct += f64::from(z.iter().position(|z| *z == largest) == Some(main as usize));
-            count += 1.0;
-        }
-        vec![vec![sum / count], vec![sum, correct, count]]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let z = view::<Ix2>(&inputs[0]);
+        let targets = Targets::new(&inputs[1..]);
+        let counts = targets.counts();
+        let log_p = softmax_of(&z).ln();
+        let loss =
+            (-(targets.t(z.ncols(), self.smoothing) * log_p).sum_axis(ndarray::Axis(1)) * &counts).sum();
+        let right = |n: usize| {
+            let largest = z.row(n).fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let found = z.row(n).iter().position(|z| *z == largest);
+            counts[n] * f64::from(found == Some(targets.main(n) as usize))
+        };
+        let correct = (0..counts.len()).map(right).sum();
+        vec![vector([loss / counts.sum()]), vector([loss, correct, counts.sum()])]
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in
 //! ignored rows.
 
-use super::softmax_cross_entropy::{IGNORE, check, softmax, targets};
+use super::softmax_cross_entropy::{IGNORE, Targets, check, softmax, softmax_of, targets};
 use crate::ops::*;
 
 /// Inputs: dloss `[1]`, then the forward node's; output dz `[N, C]`.
@@ -65,22 +65,11 @@ impl Op for SoftmaxCrossEntropyGrad {
         })
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let classes = types.inputs[1].shape.last();
-        let smoothing = f64::from(self.smoothing);
-        let (dloss, logits, labels) = (inputs[0][0], &inputs[1], &inputs[2]);
-        let counts = |label: &f64| *label != f64::from(IGNORE);
-        let count = labels.iter().filter(|label| counts(label)).count() as f64;
-        let element = |at: usize| {
-            let (row, c) = (at / classes, at % classes);
-            let (z, label) = (&logits[row * classes..][..classes], labels[row]);
-            let (other, share) =
-                if inputs.len() > 3 { (inputs[3][row], inputs[4][row]) } else { (label, 1.0) };
-            let total: f64 = z.iter().map(|z| z.exp()).sum();
-            let hot = share * f64::from(c as f64 == label) + (1.0 - share) * f64::from(c as f64 == other);
-            let target = hot * (1.0 - smoothing) + smoothing / classes as f64;
-            if counts(&label) { dloss * (z[c].exp() / total - target) / count } else { 0.0 }
-        };
-        vec![(0..logits.len()).map(element).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let (dloss, z) = (single(&inputs[0]), view::<Ix2>(&inputs[1]));
+        let targets = Targets::new(&inputs[2..]);
+        let counts = targets.counts();
+        let dz = dloss * (softmax_of(&z) - targets.t(z.ncols(), self.smoothing)) / counts.sum();
+        vec![(dz * counts.insert_axis(ndarray::Axis(1))).into_dyn()]
     }
 }

@@ -48,7 +48,7 @@ impl Op for Add {
         each_value(shader, vectors, &[], bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![inputs[0].iter().zip(&inputs[1]).map(|(a, b)| a + b).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![&inputs[0] + &inputs[1]]
     }
 }

@@ -1,6 +1,8 @@
 //! `c = f(a, b)`, elementwise. The operands have one shape; or one of them is a vector along the
 //! other's last axis, or a single value, and counts for every row, or every element.
 
+use ndarray::Zip;
+
 use super::expand::Expand;
 use super::reduce::{Reduce, ReduceKind};
 use super::unary::Unary;
@@ -72,6 +74,11 @@ enum Cover {
     Value,
 }
 
+/// Whether an operand of dimensions `a` has the shape of the output, where the other one has `b`.
+fn is_larger(a: &[usize], b: &[usize]) -> bool {
+    a.len() > b.len() || a.iter().product::<usize>() >= b.iter().product()
+}
+
 fn cover(operand: &TensorType, output: &TensorType) -> Option<Cover> {
     match operand.dims() {
         dims if dims == output.dims() => Some(Cover::Whole),
@@ -110,7 +117,7 @@ impl Op for Binary {
 
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [a, b] = floats(inputs)?;
-        let larger = if a.dims().len() > b.dims().len() || a.len() >= b.len() { a } else { b };
+        let larger = if is_larger(a.dims(), b.dims()) { a } else { b };
         let fits = [a, b].iter().all(|operand| cover(operand, larger).is_some());
         require(
             fits,
@@ -217,15 +224,11 @@ impl Op for Binary {
         each_value(shader!("binary"), types.outputs[0].len(), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let columns = types.outputs[0].shape.last();
-        let operand = |i: usize, at: usize| match cover(&types.inputs[i], &types.outputs[0]) {
-            Some(Cover::Row) => inputs[i][at % columns],
-            Some(Cover::Value) => inputs[i][0],
-            _ => inputs[i][at],
-        };
-        let value = |at| self.function.value(operand(0, at), operand(1, at));
-        vec![(0..types.outputs[0].len()).map(value).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [a, b] = operands(inputs);
+        let dims = if is_larger(a.shape(), b.shape()) { a.shape() } else { b.shape() };
+        let operands = Zip::from(spread(a, dims)).and(spread(b, dims));
+        vec![operands.map_collect(|a, b| self.function.value(*a, *b))]
     }
 }
 

@@ -78,9 +78,12 @@ impl Op for Dropout {
         each_value(shader, vectors, constants, bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let step = inputs[1][0] as u32;
-        let element = |(i, x): (usize, &f64)| x * f64::from(self.mask(step, i / 4)[i % 4]);
-        vec![inputs[0].iter().enumerate().map(element).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, step] = operands(inputs);
+        let mut y = x.to_owned();
+        for (i, y) in y.iter_mut().enumerate() {
+            *y *= f64::from(self.mask(single(step) as u32, i / 4)[i % 4]);
+        }
+        vec![y]
     }
 }

@@ -53,9 +53,9 @@ impl Op for Expand {
         each_value(shader!("expand"), types.outputs[0].len(), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [_, along, after] = around(self.shape.dims(), &self.axes);
-        let from = |at: usize| inputs[0][at / (along * after) * after + at % after];
-        vec![(0..types.outputs[0].len()).map(from).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let mut dims = self.shape.dims().to_vec();
+        dims[self.axes.clone()].fill(1);
+        vec![spread(&shaped(&inputs[0], &dims).view(), self.shape.dims()).to_owned()]
     }
 }

@@ -125,17 +125,15 @@ impl Op for Reduce {
         each_value(shader!("reduce"), types.outputs[0].len(), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [_, along, after] = around(types.inputs[0].dims(), &self.axes);
-        let value = |at: usize| {
-            let from = at / after * along * after + at % after;
-            let elements = (0..along).map(|r| inputs[0][from + r * after]);
-            match self.kind {
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let over = |x: ArrayD<f64>, axis: usize| {
+            x.map_axis(ndarray::Axis(axis), |elements| match self.kind {
                 ReduceKind::Sum => elements.sum(),
-                ReduceKind::Mean => elements.sum::<f64>() / along as f64,
-                ReduceKind::Max => elements.fold(f64::NEG_INFINITY, f64::max),
-            }
+                ReduceKind::Mean => elements.sum() / elements.len() as f64,
+                ReduceKind::Max => elements.fold(f64::NEG_INFINITY, |a, &b| a.max(b)),
+            })
         };
-        vec![(0..types.outputs[0].len()).map(value).collect()]
+        let y = self.axes.clone().rev().fold(inputs[0].to_owned(), over);
+        vec![shaped(&y.view(), &without(inputs[0].shape(), &self.axes))]
     }
 }

@@ -44,7 +44,7 @@ impl Op for Scale {
         each_value(shader!("scale"), vectors, &constants, vec![Operand::Output(0)])
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![inputs[0].iter().map(|x| f64::from(self.factor) * x).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![f64::from(self.factor) * &inputs[0]]
     }
 }

@@ -56,8 +56,8 @@ impl Op for Unary {
         each_value(shader, vectors, &function_constants(Some(self.function)), vec![Operand::Output(0)])
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![inputs[0].iter().map(|x| self.function.value(*x)).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![inputs[0].mapv(|x| self.function.value(x))]
     }
 }
 
@@ -91,7 +91,7 @@ impl Op for UnaryGrad {
         each_value(shader, vectors, &function_constants(Some(self.function)), bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![inputs[0].iter().zip(&inputs[1]).map(|(dy, v)| dy * self.function.slope(*v)).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![&inputs[0] * &inputs[1].mapv(|v| self.function.slope(v))]
     }
 }

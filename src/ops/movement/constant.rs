@@ -44,7 +44,7 @@ impl Op for Constant {
         each_value(shader!("constant"), vectors, &constants, vec![Operand::Output(0)])
     }
 
-    fn reference(&self, types: &Types, _: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![vec![f64::from(self.value); types.outputs[0].len()]]
+    fn reference(&self, _: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![ArrayD::from_elem(self.shape.dims(), f64::from(self.value))]
     }
 }

@@ -34,7 +34,7 @@ impl Op for Copy {
         each_value(shader, vectors, &[], bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![inputs[0].clone()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![inputs[0].to_owned()]
     }
 }

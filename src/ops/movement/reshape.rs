@@ -41,7 +41,7 @@ impl Op for Reshape {
         Dispatches::default()
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![inputs[0].clone()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![shaped(&inputs[0], self.shape.dims())]
     }
 }

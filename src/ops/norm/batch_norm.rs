@@ -8,9 +8,8 @@
 
 use super::batch_norm_grad::BatchNormGrad;
 use super::batch_norm_infer::BatchNormInfer;
-use super::moments::{moments_on_gpu, moments_reference};
+use super::moments::moments_on_gpu;
 use crate::kernels::batch_norm;
-use crate::kernels::function::activated;
 use crate::ops::*;
 
 /// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[...,
@@ -104,14 +103,10 @@ impl Op for BatchNorm {
         })
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let channels = types.inputs[1].len();
-        let [mean, variance] = moments_reference(&inputs[0], channels);
-        let element = |(i, x): (usize, &f64)| {
-            let c = i % channels;
-            let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
-            activated(self.activation, normal * inputs[1][c] + inputs[2][c])
-        };
-        vec![inputs[0].iter().enumerate().map(element).collect(), mean, variance]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, gamma, beta] = operands(inputs);
+        let [mean, variance] = moments(x);
+        let y = self.apply().reference(&[x.view(), gamma.view(), beta.view(), mean.view(), variance.view()]);
+        [y, vec![mean, variance]].concat()
     }
 }

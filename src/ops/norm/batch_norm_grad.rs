@@ -144,23 +144,15 @@ impl Op for BatchNormGrad {
         self.dispatches(types, gradient_shader!(types, "whole_gradient"), &[])
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
-        let channels = types.inputs[2].len();
-        let count = (x.len() / channels) as f64;
-        let inv_std = |c: usize| 1.0 / (variance[c] + f64::from(self.epsilon)).sqrt();
-        let x_hat = |i: usize| (x[i] - mean[i % channels]) * inv_std(i % channels);
-        let g = |i: usize| {
-            let y = x_hat(i) * gamma[i % channels] + beta[i % channels];
-            dy[i] * activation_slope(self.activation, y)
-        };
-        let total = |c: usize, f: &dyn Fn(usize) -> f64| (c..x.len()).step_by(channels).map(f).sum::<f64>();
-        let dbeta: Vec<f64> = (0..channels).map(|c| total(c, &g)).collect();
-        let dgamma: Vec<f64> = (0..channels).map(|c| total(c, &|i| g(i) * x_hat(i))).collect();
-        let dx = |i: usize| {
-            let c = i % channels;
-            gamma[c] * inv_std(c) * (g(i) - dbeta[c] / count - x_hat(i) * dgamma[c] / count)
-        };
-        vec![(0..x.len()).map(dx).collect(), dgamma, dbeta]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [dy, x, gamma, beta, mean, variance] = operands(inputs);
+        let inv_std = 1.0 / (variance + f64::from(self.epsilon)).sqrt();
+        let x_hat = (x - mean) * &inv_std;
+        let slope = (&x_hat * gamma + beta).mapv(|y| activation_slope(self.activation, y));
+        let g = dy * &slope;
+        let (dbeta, dgamma) = (channel_sums(&g), channel_sums(&(&g * &x_hat)));
+        let count = (x.len() / gamma.len()) as f64;
+        let dx = gamma * &inv_std * (g - &dbeta / count - x_hat * &dgamma / count);
+        vec![dx, dgamma, dbeta]
     }
 }

@@ -150,15 +150,12 @@ impl Op for BatchNormInfer {
         each_value(shader, types.inputs[0].len() / width(channels), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [x, gamma, beta, mean, variance, residual @ ..] = inputs else { return Vec::new() };
-        let channels = types.inputs[1].len();
-        let element = |(i, x): (usize, &f64)| {
-            let c = i % channels;
-            let normal = (x - mean[c]) / (variance[c] + f64::from(self.epsilon)).sqrt();
-            let more = residual.first().map_or(0.0, |residual| residual[i]);
-            activated(self.activation, normal * gamma[c] + beta[c] + more)
-        };
-        vec![x.iter().enumerate().map(element).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, gamma, beta, mean, variance] = operands(inputs);
+        let mut y = gamma * &((x - mean) / (variance + f64::from(self.epsilon)).sqrt()) + beta;
+        if self.residual {
+            y += &inputs[5];
+        }
+        vec![y.mapv(|y| activated(self.activation, y))]
     }
 }

@@ -60,8 +60,7 @@ impl Op for BatchNormMaxPool {
         each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let pooled = Types { inputs: types.inputs[..1].to_vec(), outputs: types.outputs.clone() };
-        POOL.reference(&pooled, &BatchNormInfer::from(self.norm).reference(types, inputs))
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        POOL.reference(&views(&BatchNormInfer::from(self.norm).reference(inputs)))
     }
 }

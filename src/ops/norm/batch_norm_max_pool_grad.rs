@@ -54,21 +54,13 @@ impl Op for BatchNormMaxPoolGrad {
         )
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [dy, x, gamma, beta, mean, variance] = inputs else { return Vec::new() };
-        let (x_type, pooled_type) = (&types.inputs[1], &types.inputs[0]);
-        let norm = BatchNormInfer::from(self.norm);
-        let whole = Types { inputs: types.inputs[1..].to_vec(), outputs: vec![x_type.clone()] };
-        let normal = norm.reference(&whole, &[x, gamma, beta, mean, variance].map(Vec::clone)).remove(0);
-        let pool = Types { inputs: vec![x_type.clone()], outputs: vec![pooled_type.clone()] };
-        let largest = POOL.reference(&pool, std::slice::from_ref(&normal)).remove(0);
-        let back = Types {
-            inputs: vec![x_type.clone(), pooled_type.clone(), pooled_type.clone()],
-            outputs: vec![x_type.clone()],
-        };
-        let spread = MaxPoolGrad { pool: POOL }.reference(&back, &[normal, largest, dy.clone()]).remove(0);
-        let mut inputs = inputs.to_vec();
-        inputs[0] = spread;
-        BatchNormGrad::from(self.norm).reference(types, &inputs)
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [dy, x] = operands(inputs);
+        let normal = BatchNormInfer::from(self.norm).reference(&inputs[1..]).remove(0);
+        let largest = POOL.reference(&[normal.view()]).remove(0);
+        let back =
+            MaxPoolGrad { pool: POOL }.reference(&[normal.view(), largest.view(), dy.view()]).remove(0);
+        let vectors = &inputs[2..];
+        BatchNormGrad::from(self.norm).reference(&[&[back.view(), x.view()], vectors].concat())
     }
 }

@@ -63,12 +63,10 @@ impl Op for FoldBatchNorm {
         each_value(shader, values, &constants, inputs.into_iter().chain(outputs).collect())
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [w, gamma, beta, mean, variance, ..] = inputs else { return Vec::new() };
-        let channels = types.inputs[1].len();
-        let scale = |o: usize| gamma[o] / (variance[o] + f64::from(self.epsilon)).sqrt();
-        let old_bias = |o: usize| inputs.get(5).map_or(0.0, |bias| bias[o]);
-        let folded = w.iter().enumerate().map(|(i, w)| w * scale(i % channels)).collect();
-        vec![folded, (0..channels).map(|o| beta[o] + (old_bias(o) - mean[o]) * scale(o)).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [w, gamma, beta, mean, variance] = operands(inputs);
+        let scale = gamma / &(variance + f64::from(self.epsilon)).sqrt();
+        let old_bias = inputs.get(5).map_or(ArrayD::zeros(beta.raw_dim()), |bias| bias.to_owned());
+        vec![w * &scale, beta + (old_bias - mean) * &scale]
     }
 }

@@ -108,18 +108,13 @@ impl Op for Adam {
         each_value(shader!("adam"), vectors, constants, bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [p, m, v, g, rate, step] = inputs else { return Vec::new() };
-        let (beta1, beta2) = (f64::from(self.beta1), f64::from(self.beta2));
-        let [correct_m, correct_v, epsilon] = self.at_step(step[0] + 1.0);
-        let moment = |old: &[f64], beta: f64, power: i32| -> Vec<f64> {
-            old.iter().zip(g).map(|(old, g)| beta * old + (1.0 - beta) * g.powi(power)).collect()
-        };
-        let (m, v) = (moment(m, beta1, 1), moment(v, beta2, 2));
-        let update = |i: usize| {
-            let adam = m[i] * correct_m / ((v[i] * correct_v).sqrt() + epsilon);
-            p[i] - rate[0] * (f64::from(self.decay) * p[i] + adam)
-        };
-        vec![(0..p.len()).map(update).collect(), m, v]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [p, m, v, g, rate, step] = operands(inputs);
+        let (beta1, beta2, decay) = (f64::from(self.beta1), f64::from(self.beta2), f64::from(self.decay));
+        let [correct_m, correct_v, epsilon] = self.at_step(single(step) + 1.0);
+        let m = beta1 * m + (1.0 - beta1) * g;
+        let v = beta2 * v + (1.0 - beta2) * &g.pow2();
+        let adam = &m * correct_m / ((&v * correct_v).sqrt() + epsilon);
+        vec![p - single(rate) * (decay * p + adam), m, v]
     }
 }

@@ -45,8 +45,9 @@ impl Op for Clip {
         each_value(shader!("clip"), vectors, &[("LIMIT", f64::from(self.limit))], bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let factor = (f64::from(self.limit) / inputs[1][0].sqrt()).min(1.0);
-        vec![inputs[0].iter().map(|g| g * factor).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [gradient, squares] = operands(inputs);
+        let norm = single(squares).sqrt();
+        vec![gradient * (f64::from(self.limit) / norm).min(1.0)]
     }
 }

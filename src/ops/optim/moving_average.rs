@@ -51,9 +51,9 @@ impl Op for MovingAverage {
         )
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [average, x] = operands(inputs);
         let (momentum, scale) = (f64::from(self.momentum), f64::from(self.scale));
-        let new = |(average, x): (&f64, &f64)| average + momentum * (scale * x - average);
-        vec![inputs[0].iter().zip(&inputs[1]).map(new).collect()]
+        vec![average + momentum * (scale * x - average)]
     }
 }

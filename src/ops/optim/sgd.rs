@@ -63,11 +63,12 @@ impl Op for Sgd {
         each_value(shader!("sgd"), vectors, constants, bindings)
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (momentum, decay, rate) = (f64::from(self.momentum), f64::from(self.decay), inputs[3][0]);
-        let g = |i: usize| inputs[2][i] + decay * inputs[0][i];
-        let b: Vec<f64> = (0..inputs[0].len()).map(|i| momentum * inputs[1][i] + g(i)).collect();
-        let step = |i: usize| if self.nesterov { g(i) + momentum * b[i] } else { b[i] };
-        vec![(0..b.len()).map(|i| inputs[0][i] - rate * step(i)).collect(), b]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [p, b, gradient, rate] = operands(inputs);
+        let (momentum, decay) = (f64::from(self.momentum), f64::from(self.decay));
+        let g = gradient + decay * p;
+        let b = momentum * b + &g;
+        let step = if self.nesterov { g + momentum * &b } else { b.clone() };
+        vec![p - single(rate) * step, b]
     }
 }

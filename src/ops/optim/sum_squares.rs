@@ -48,7 +48,7 @@ impl Op for SumSquares {
         Dispatches { scratch: vec![count], list: vec![blocks, total] }
     }
 
-    fn reference(&self, _: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        vec![vec![inputs[0].iter().map(|x| x * x).sum()]]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![vector([inputs[0].pow2().sum()])]
     }
 }

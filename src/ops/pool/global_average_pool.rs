@@ -52,13 +52,8 @@ impl Op for GlobalAveragePool {
         })
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let channels = types.inputs[0].shape.last();
-        let pixels = types.inputs[0].len() / types.outputs[0].len();
-        let mut y = vec![0.0; types.outputs[0].len()];
-        for (i, x) in inputs[0].iter().enumerate() {
-            y[i / channels / pixels * channels + i % channels] += x / pixels as f64;
-        }
-        vec![y]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let pixels = (inputs[0].shape()[1] * inputs[0].shape()[2]) as f64;
+        vec![inputs[0].sum_axis(ndarray::Axis(1)).sum_axis(ndarray::Axis(1)) / pixels]
     }
 }

@@ -41,10 +41,9 @@ impl Op for GlobalAveragePoolGrad {
         each_value(shader, self.shape.len() / width(channels), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let channels = types.inputs[0].shape.last();
-        let pixels = self.shape.len() / types.inputs[0].len();
-        let dx = |i: usize| inputs[0][i / channels / pixels * channels + i % channels] / pixels as f64;
-        vec![(0..self.shape.len()).map(dx).collect()]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let dy = view::<Ix2>(&inputs[0]).insert_axis(ndarray::Axis(1)).insert_axis(ndarray::Axis(1));
+        let pixels = self.shape.len() / dy.len();
+        vec![spread(&dy.into_dyn(), self.shape.dims()).to_owned() / pixels as f64]
     }
 }

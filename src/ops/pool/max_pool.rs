@@ -98,29 +98,20 @@ impl Op for MaxPool {
         each_value(shader, types.outputs[0].len() / width(channels), &self.constants(x), bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let mut y = vec![f64::NEG_INFINITY; types.outputs[0].len()];
-        let (x_dims, y_dims) = (types.inputs[0].dims(), types.outputs[0].dims());
-        each_element(*self, x_dims, y_dims, |x, out| y[out] = y[out].max(inputs[0][x]));
-        vec![y]
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let x = view::<Ix4>(&inputs[0]);
+        let g = checked(self.geometry(inputs[0].shape()));
+        let largest =
+            |(n, p, q, c)| window(g, p, q).map(|(i, j)| x[[n, i, j, c]]).fold(f64::NEG_INFINITY, f64::max);
+        let y = Array4::from_shape_fn((x.dim().0, g.out_height, g.out_width, g.channels), largest);
+        vec![y.into_dyn()]
     }
 }
 
-/// Visits every (input element, window it lies in), windows in order and elements of a window in
-/// order.
-pub(crate) fn each_element(pool: MaxPool, x: &[usize], y: &[usize], mut visit: impl FnMut(usize, usize)) {
-    let (height, width, channels) = (x[1], x[2], x[3]);
-    for out in 0..y.iter().product() {
-        let (c, q, p, n) =
-            (out % y[3], out / y[3] % y[2], out / y[3] / y[2] % y[1], out / y[3] / y[2] / y[1]);
-        for i in 0..pool.window {
-            for j in 0..pool.window {
-                let (row, column) = (p * pool.stride + i, q * pool.stride + j);
-                let inside = |at: usize, size: usize| at.checked_sub(pool.padding).filter(|&at| at < size);
-                if let (Some(row), Some(column)) = (inside(row, height), inside(column, width)) {
-                    visit(((n * height + row) * width + column) * channels + c, out);
-                }
-            }
-        }
-    }
+/// The pixels `(i, j)` of window `(p, q)` that lie inside the borders, in order.
+pub(crate) fn window(g: PoolGeometry, p: usize, q: usize) -> impl Iterator<Item = (usize, usize)> {
+    let inside = move |at: usize, size: usize| at.checked_sub(g.padding).filter(|&at| at < size);
+    indices([g.window, g.window])
+        .into_iter()
+        .filter_map(move |(r, s)| inside(p * g.stride + r, g.height).zip(inside(q * g.stride + s, g.width)))
 }

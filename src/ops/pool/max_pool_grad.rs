@@ -1,6 +1,6 @@
 //! The gradient of [`super::max_pool`]: each window's dy goes to its first largest element.
 
-use super::max_pool::{MaxPool, each_element};
+use super::max_pool::{MaxPool, window};
 use crate::kernels::pool;
 use crate::ops::*;
 
@@ -38,15 +38,15 @@ impl Op for MaxPoolGrad {
         each_value(shader, types.outputs[0].len() / width(channels), &self.pool.constants(x), bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let mut dx = vec![0.0; types.outputs[0].len()];
-        let mut given = vec![false; types.inputs[1].len()];
-        each_element(self.pool, types.inputs[0].dims(), types.inputs[1].dims(), |x, out| {
-            if !given[out] && inputs[0][x] == inputs[1][out] {
-                given[out] = true;
-                dx[x] += inputs[2][out];
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let [x, y, dy] = operands(inputs).map(view::<Ix4>);
+        let g = checked(self.pool.geometry(inputs[0].shape()));
+        let mut dx = Array4::zeros(x.raw_dim());
+        for (n, p, q, c) in indices(y.raw_dim()) {
+            if let Some((i, j)) = window(g, p, q).find(|&(i, j)| x[[n, i, j, c]] == y[[n, p, q, c]]) {
+                dx[[n, i, j, c]] += dy[[n, p, q, c]];
             }
-        });
-        vec![dx]
+        }
+        vec![dx.into_dyn()]
     }
 }

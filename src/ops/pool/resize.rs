@@ -69,25 +69,23 @@ impl Op for Resize {
         each_value(shader, types.outputs[0].len() / width(channels), &constants, bindings)
     }
 
-    fn reference(&self, types: &Types, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let [[height, width, channels], [rows, columns, _]] = sizes(types);
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        let x = view::<Ix4>(&inputs[0]);
+        let (batch, height, width, channels) = x.dim();
         let line = |out: usize, out_size: usize, size: usize| {
             let scale = size as f64 / out_size as f64;
             let position = ((out as f64 + 0.5) * scale - 0.5).clamp(0.0, (size - 1) as f64);
             let first = position.floor();
             [(first as usize, 1.0 - position + first), ((first as usize + 1).min(size - 1), position - first)]
         };
-        let element = |at: usize| {
-            let (c, q, p) = (at % channels, at / channels % columns, at / channels / columns % rows);
-            let image = at / channels / columns / rows;
-            let mut y = 0.0;
-            for (i, vertical) in line(p, rows, height) {
-                for (j, horizontal) in line(q, columns, width) {
-                    y += vertical * horizontal * inputs[0][((image * height + i) * width + j) * channels + c];
+        let mut y = Array4::zeros((batch, self.height, self.width, channels));
+        for (n, p, q, c) in indices(y.raw_dim()) {
+            for (i, vertical) in line(p, self.height, height) {
+                for (j, horizontal) in line(q, self.width, width) {
+                    y[[n, p, q, c]] += vertical * horizontal * x[[n, i, j, c]];
                 }
             }
-            y
-        };
-        vec![(0..types.outputs[0].len()).map(element).collect()]
+        }
+        vec![y.into_dyn()]
     }
 }
