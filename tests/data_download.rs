@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cifar_engine::data::download::{self, Remote, Watch, fetch};
-use cifar_engine::data::{self, Options, Source};
+use cifar_engine::data::{self, DataSource, Options};
 use cifar_engine::error::Error;
 use sha2::{Digest, Sha256};
 
@@ -386,20 +386,20 @@ fn loading_fetches_once_and_falls_back_only_where_that_is_allowed() {
     let mut options =
         Options { cache: Some(dir.path().into()), quiet: true, offline: false, ..Options::default() };
     options.remote = Remote { file_name: "cifar-10-binary.tar.gz".into(), ..remote(&[&bad], &archive()) };
-    let error = data::load(&Source::Cifar10, &options).unwrap_err().to_string();
+    let error = data::load(&DataSource::Cifar10, &options).unwrap_err().to_string();
     assert!(error.contains("HTTP 404") && error.contains("place cifar-10-binary.tar.gz in"), "{error}");
-    let drawn = data::load(&Source::Auto, &Options { image_size: Some(8), ..options.clone() }).unwrap();
+    let drawn = data::load(&DataSource::Auto, &Options { image_size: Some(8), ..options.clone() }).unwrap();
     assert_eq!(drawn.name, "shapes");
     // What is there but broken, or a cache that cannot be used, is no reason to draw shapes.
     let archive_path = dir.path().join("cifar-10-binary.tar.gz");
     fs::write(&archive_path, "half").unwrap();
-    let error = data::load(&Source::Auto, &options).unwrap_err().to_string();
+    let error = data::load(&DataSource::Auto, &options).unwrap_err().to_string();
     assert!(error.contains("has 4 bytes, expected") && error.contains("HTTP 404"), "{error}");
     let blocked = Options { cache: Some(archive_path.join("cache")), ..options.clone() };
-    let error = data::load(&Source::Auto, &blocked).unwrap_err().to_string();
+    let error = data::load(&DataSource::Auto, &blocked).unwrap_err().to_string();
     assert!(error.contains("CIFAR-10 could not be downloaded") && !error.contains("HTTP 404"), "{error}");
     options.remote.urls = vec![good.url.clone()];
-    for source in [Source::Auto, Source::Cifar10] {
+    for source in [DataSource::Auto, DataSource::Cifar10] {
         let data = data::load(&source, &options).unwrap();
         let found = (data.name.as_str(), data.train.len(), data.test.len());
         assert_eq!(found, ("cifar-10-binary.tar.gz", 10, 2), "small, so not called cifar10");

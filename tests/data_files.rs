@@ -5,7 +5,7 @@ mod common;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use cifar_engine::data::{self, Source};
+use cifar_engine::data::{self, DataSource};
 use tempfile::TempDir;
 
 use common::data::{assert_has, load, message, options};
@@ -89,11 +89,11 @@ fn the_parent_folder_the_archive_and_a_plain_tar_give_the_same() {
 fn a_cached_copy_is_found_without_a_network() {
     let dir = tempfile::tempdir().unwrap();
     write_batches(&dir.path().join("cifar-10-batches-bin"));
-    for source in [Source::Auto, Source::Cifar10] {
+    for source in [DataSource::Auto, DataSource::Cifar10] {
         let data = data::load(&source, &options(dir.path(), None)).unwrap();
         assert_eq!((data.name.as_str(), data.train.len()), ("cifar-10-batches-bin", 20));
     }
-    let data = data::load(&Source::Cifar10, &options(dir.path(), Some(16))).unwrap();
+    let data = data::load(&DataSource::Cifar10, &options(dir.path(), Some(16))).unwrap();
     assert_eq!((data.train.size, data.train.image(3).len()), (16, 768));
     assert!(data.train.image(3).chunks(3).all(|p| p[..2] == [3, 100]));
 }
@@ -101,7 +101,7 @@ fn a_cached_copy_is_found_without_a_network() {
 #[test]
 fn without_cifar10_auto_draws_shapes_and_an_explicit_wish_fails() {
     let empty = tempfile::tempdir().unwrap();
-    let data = data::load(&Source::Auto, &options(empty.path(), Some(8))).unwrap();
+    let data = data::load(&DataSource::Auto, &options(empty.path(), Some(8))).unwrap();
     assert_eq!(data.name, "shapes");
     let cached = empty.path().join("cifar-10-binary.tar.gz");
     for (content, reason, advice) in [
@@ -111,12 +111,12 @@ fn without_cifar10_auto_draws_shapes_and_an_explicit_wish_fails() {
         if let Some(text) = content {
             fs::write(&cached, text).unwrap();
         }
-        let error = data::load(&Source::Cifar10, &options(empty.path(), None)).unwrap_err().to_string();
+        let error = data::load(&DataSource::Cifar10, &options(empty.path(), None)).unwrap_err().to_string();
         let cache = empty.path().display().to_string();
         assert_has(&error, &[reason, advice, &cache, "--data PATH", "--data shapes"]);
         assert!(!error.contains('\n'));
     }
-    let error = data::load(&Source::Auto, &options(empty.path(), None)).unwrap_err().to_string();
+    let error = data::load(&DataSource::Auto, &options(empty.path(), None)).unwrap_err().to_string();
     assert_has(&error, &["has 4 bytes, expected 170052171"]);
 }
 

@@ -18,11 +18,11 @@ use cifar_engine::cli::compare::{self, Run};
 use cifar_engine::cli::finetune_choices::FinetuneChoices;
 use cifar_engine::cli::predict::read_labels;
 use cifar_engine::data::picture::read_picture;
-use cifar_engine::data::{self, Images, Options, Source, shapes};
+use cifar_engine::data::{self, DataSource, Images, Options, shapes};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
 use cifar_engine::report::{EpochMetrics, metrics};
-use cifar_engine::train::checkpoint::{Checkpoint, Identity, Progress};
+use cifar_engine::train::checkpoint::{Checkpoint, Progress, RunFingerprint};
 use cifar_engine::train::finetune_defaults::defaults;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::finetune::{Blocks, Finetune};
@@ -192,7 +192,7 @@ const BATCHES: [&str; 6] = [
 
 fn load(path: &Path) -> bool {
     let options = Options { offline: true, quiet: true, ..Options::default() };
-    data::load(&Source::Path(path.to_path_buf()), &options).is_ok()
+    data::load(&DataSource::Path(path.to_path_buf()), &options).is_ok()
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn checkpoints() {
         validation_images: 100,
     };
     let checkpoint = Checkpoint {
-        identity: Identity {
+        fingerprint: RunFingerprint {
             settings: Settings::default().to_toml(),
             pictures: "abc".into(),
             test: Some("def".into()),
@@ -363,11 +363,11 @@ fn files_of_choices() {
         in_folder(&[("mine.toml", bytes)], |folder| {
             let path = folder.join("mine.toml");
             let none = Choices::default();
-            let train = none.or_from(Some(&path)).map(|choices| choices.settings());
+            let train = none.with_file(Some(&path)).map(|choices| choices.settings());
             let checked = train.and_then(|settings| settings.check());
-            let own = FinetuneChoices::default().or_from(&none, Some(&path));
-            let over = own.and_then(|(choices, own)| own.over(&choices, &defaults(100, None)));
-            checked.is_ok() || over.is_ok()
+            let own = FinetuneChoices::default().with_file(&none, Some(&path));
+            let applied = own.and_then(|(choices, own)| own.apply_to(&choices, &defaults(100, None)));
+            checked.is_ok() || applied.is_ok()
         })
     });
 }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use cifar_engine::data::{self, Dataset, Options, Source};
+use cifar_engine::data::{self, DataSource, Dataset, Options};
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
@@ -45,7 +45,7 @@ fn a_picture_folder_is_read_in_order_of_names() {
     );
     assert_eq!(data.left_out.summary().unwrap(), line);
     assert_eq!(data.train.files, ["train/ants/a.PNG", "train/ants/b.jpg", "train/bees/x.png"]);
-    let small = data::load(&Source::Path(dir.path().into()), &options(dir.path(), Some(8))).unwrap();
+    let small = data::load(&DataSource::Path(dir.path().into()), &options(dir.path(), Some(8))).unwrap();
     assert_eq!((small.train.size, small.test.pixels.len()), (8, 192));
 }
 
@@ -155,7 +155,7 @@ fn write_images(dir: &Path, names: &[&str], count: usize) {
 fn load_with<'a>(path: &Path, change: impl Fn(&mut Options<'a>)) -> cifar_engine::error::Result<Dataset> {
     let mut options: Options<'a> = options(Path::new("unused"), Some(8));
     change(&mut options);
-    data::load(&Source::Path(path.to_path_buf()), &options)
+    data::load(&DataSource::Path(path.to_path_buf()), &options)
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn reading_stops_when_told() {
     use std::sync::atomic::AtomicBool;
     let (dir, stop) = (pictures(), AtomicBool::new(true));
     let options = Options { stop: Some(&stop), ..options(dir.path(), None) };
-    for source in [Source::Path(dir.path().into()), Source::Shapes] {
+    for source in [DataSource::Path(dir.path().into()), DataSource::Shapes] {
         assert_eq!(data::load(&source, &options).unwrap_err().exit_code(), 130);
     }
 }

@@ -13,7 +13,7 @@ use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::nn::value_of;
 use cifar_engine::tensor::{Shape, TensorType};
-use cifar_engine::train::plans::{self, Program};
+use cifar_engine::train::plans::{self, ModelGraph};
 use cifar_engine::train::settings::Settings;
 use cifar_engine::train::spec;
 
@@ -31,7 +31,7 @@ struct Explained {
 /// A layer's activation for the first test image, and the gradient of a logit by it.
 fn explain(device: &mut dyn Device, spec: &Spec, layer: &str) -> Explained {
     let images = shapes::sized(12, 6, 32, 0).unwrap().test;
-    let Program { mut graph, parameters, layers, .. } =
+    let ModelGraph { mut graph, parameters, layers, .. } =
         plans::evaluation(spec, "test", images.len(), 1).unwrap();
     let activation = value_of(&layers, layer).unwrap();
     graph.output("activation", activation);
@@ -64,7 +64,7 @@ fn rest<'a>(
     shape: &Shape,
 ) -> impl FnMut(&[f32]) -> Vec<f32> + use<'a> {
     let whole = plans::evaluation(spec, "test", 1, 1).unwrap().parameters;
-    let Program { graph, parameters, .. } = plans::evaluation_on_features(spec, from, shape, 1).unwrap();
+    let ModelGraph { graph, parameters, .. } = plans::evaluation_on_features(spec, from, shape, 1).unwrap();
     let plan = device.load(&graph).unwrap();
     // The values that these parameters have in the whole model.
     for (parameter, values) in whole.iter().zip(plans::initial_values(&whole, SEED)) {

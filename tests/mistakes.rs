@@ -24,7 +24,7 @@ use cifar_engine::ops::pool::max_pool::MaxPool;
 use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::bare_spec;
-use cifar_engine::train::evaluate::{Evaluator, Manner, Trained};
+use cifar_engine::train::evaluate::{EvalOptions, Evaluator, LoadedModel};
 use cifar_engine::train::plans;
 use cifar_engine::weights;
 
@@ -221,9 +221,9 @@ fn a_label_of_no_class_is_told() {
 
 #[test]
 fn more_images_than_a_predictor_takes_are_told() {
-    let trained = Trained::built_in(&Attributes::default(), None).unwrap();
+    let trained = LoadedModel::built_in(&Attributes::default(), None).unwrap();
     let mut device = cpu();
-    let predictor = trained.predictor(&mut device, Manner { batch_size: 1, flip: false }).unwrap();
+    let predictor = trained.predictor(&mut device, EvalOptions { batch_size: 1, flip: false }).unwrap();
     for images in [Images::black(2, 32), Images::black(1, 16)] {
         let told = message(predictor.predict(&mut device, &images));
         assert!(told.contains("were given to a predictor of 1 of 32"), "{told}");

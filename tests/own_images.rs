@@ -8,11 +8,11 @@ use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
 /// A folder in which the program runs.
-struct Place(TempDir);
+struct Location(TempDir);
 
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
+impl Location {
+    fn new() -> Location {
+        Location(tempfile::tempdir().unwrap())
     }
 
     /// `count` images in each folder; those of one class have one colour.
@@ -70,7 +70,7 @@ fn has(text: &str, parts: &[&str]) {
 
 #[test]
 fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/cat", "p/dog"], 20);
     let said = place.train("--data p --validation 6");
     let data = "data: p, 26 training, 6 validation and 8 test images of 16x16 in 2 classes; \
@@ -98,7 +98,7 @@ fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
 
 #[test]
 fn without_test_images_the_validation_images_are_measured_and_called_so() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/train/cat", "p/train/dog"], 12);
     place.images(&["p/val/cat", "p/val/dog"], 3);
     let said = place.train("--data p");
@@ -115,7 +115,7 @@ fn without_test_images_the_validation_images_are_measured_and_called_so() {
 
 #[test]
 fn reports_name_the_files_and_losses_have_no_sign() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/train/cat", "p/train/dog"], 12);
     place.images(&["p/test/cat", "p/test/dog"], 3);
     let options = "evaluate run --report report --data";
@@ -138,7 +138,7 @@ fn reports_name_the_files_and_losses_have_no_sign() {
 
 #[test]
 fn the_only_image_of_a_class_is_trained_on_and_told() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/train/cat", "p/train/dog", "p/test/cat"], 20);
     place.images(&["p/train/rare1", "p/train/rare2"], 1);
     let said = place.train("--data p --validation 30");
@@ -152,7 +152,7 @@ fn the_only_image_of_a_class_is_trained_on_and_told() {
 
 #[test]
 fn names_of_many_bytes_can_be_read_again() {
-    let place = Place::new();
+    let place = Location::new();
     let (cat, dog) = ("\u{732b}".repeat(80), "\u{72ac}".repeat(80));
     for part in ["train", "test"] {
         for (name, red) in [(&cat, 200), (&dog, 20)] {
@@ -169,7 +169,7 @@ fn names_of_many_bytes_can_be_read_again() {
 
 #[test]
 fn a_good_image_among_bad_ones_is_predicted_and_nothing_left_is_an_error() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p"], 1);
     fs::write(place.0.path().join("bad.png"), "no image").unwrap();
     let output = place.run("predict bad.png p/0.png --weights builtin --format jsonl");
@@ -182,7 +182,7 @@ fn a_good_image_among_bad_ones_is_predicted_and_nothing_left_is_an_error() {
 
 #[test]
 fn a_reader_that_leaves_ends_the_work_in_peace() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p"], 300);
     let mut child = Command::new(env!("CARGO_BIN_EXE_cifar-engine"))
         .current_dir(place.0.path())
@@ -198,7 +198,7 @@ fn a_reader_that_leaves_ends_the_work_in_peace() {
 
 #[test]
 fn a_name_is_never_taken_for_a_folder_and_a_folder_of_a_name_has_a_path() {
-    let place = Place::new();
+    let place = Location::new();
     fs::create_dir_all(place.0.path().join("shapes/train")).unwrap();
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.safetensors");
     place.fails(1, &format!("finetune --data shapes --pretrained {}", path.display()), "none.safetensors");
@@ -207,7 +207,7 @@ fn a_name_is_never_taken_for_a_folder_and_a_folder_of_a_name_has_a_path() {
 
 #[test]
 fn images_of_which_none_can_be_held_back_are_an_error_before_the_training() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["data/cat", "data/dog", "data/owl"], 1);
     for validation in [0, 1, 2] {
         let command = format!("train --data data --image-size 16 --validation {validation} --out run");
@@ -218,7 +218,7 @@ fn images_of_which_none_can_be_held_back_are_an_error_before_the_training() {
 
 #[test]
 fn what_has_changed_in_a_folder_is_told_when_a_run_goes_on() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["data/cat", "data/dog"], 20);
     place.train("--data data --schedule constant");
     let tested = place.read("run/split.csv");
@@ -237,7 +237,7 @@ fn what_has_changed_in_a_folder_is_told_when_a_run_goes_on() {
 
 #[test]
 fn a_list_of_files_in_the_folder_of_a_new_run_is_nobodys_but_its_owners() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["data/cat", "data/dog"], 10);
     fs::create_dir(place.0.path().join("run")).unwrap();
     fs::write(place.0.path().join("run/split.csv"), "mine").unwrap();
@@ -251,7 +251,7 @@ fn a_list_of_files_in_the_folder_of_a_new_run_is_nobodys_but_its_owners() {
 
 #[test]
 fn runs_may_lie_in_the_folder_of_the_images() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["cat", "dog"], 10);
     for _ in 0..2 {
         let said = place.ok("train --data . --image-size 16 --epochs 1 --schedule constant");
@@ -262,14 +262,14 @@ fn runs_may_lie_in_the_folder_of_the_images() {
 }
 
 /// The first of the runs that have no name of their own.
-fn first_run(place: &Place) -> String {
+fn first_run(place: &Location) -> String {
     let runs = fs::read_dir(place.0.path().join("runs")).unwrap();
     runs.map(|run| run.unwrap().file_name().into_string().unwrap()).min().unwrap()
 }
 
 #[test]
 fn no_run_is_written_among_the_images() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/cat", "p/dog/deep"], 8);
     for (out, image) in [("p/cat", "p/cat/0.png"), ("p/dog", "p/dog/deep/0.png"), ("p", "p/cat/0.png")] {
         let command = format!("train --data p --image-size 16 --out {out}");
@@ -282,7 +282,7 @@ fn no_run_is_written_among_the_images() {
 
 #[test]
 fn a_class_that_was_renamed_is_told_without_the_list_of_files_too() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/cat", "p/dog"], 12);
     place.train("--data p");
     let path = |name: &str| place.0.path().join(name);
@@ -295,7 +295,7 @@ fn a_class_that_was_renamed_is_told_without_the_list_of_files_too() {
 #[test]
 fn folders_without_permission_are_called_so() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/cat", "p/dog"], 8);
     place.train("--data p");
     let close = |name: &str, mode: u32| {
@@ -326,7 +326,7 @@ fn folders_without_permission_are_called_so() {
 /// Beside this, `split_table` has tests of what may be wrong in the list.
 #[test]
 fn damaged_files_of_a_run_are_named_with_what_to_do() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/cat", "p/dog"], 8);
     place.train("--data p");
     let path = |name: &str| place.0.path().join("run").join(name);
@@ -348,7 +348,7 @@ fn damaged_files_of_a_run_are_named_with_what_to_do() {
 
 #[test]
 fn notes_count_the_images_that_are_really_trained_on() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["p/train/cat", "p/test/cat"], 1);
     place.images(&["p/train/dog"], 2);
     let said = place.ok("train --data p --image-size 16 --epochs 1 --validation 2 --out run");
@@ -359,7 +359,7 @@ fn notes_count_the_images_that_are_really_trained_on() {
 
 #[test]
 fn a_run_folder_is_no_folder_of_images() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["data/cat", "data/dog"], 10);
     place.train("--data data");
     place.fails(1, "predict run", "run: is a run folder; name the images too");
@@ -369,7 +369,7 @@ fn a_run_folder_is_no_folder_of_images() {
 #[cfg(unix)]
 #[test]
 fn no_name_of_a_file_acts_on_the_terminal() {
-    let place = Place::new();
+    let place = Location::new();
     place.images(&["data/cat", "data/dog"], 10);
     place.train("--data data");
     let odd = "a\u{1b}[2J\u{202e}b";

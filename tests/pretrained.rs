@@ -11,7 +11,7 @@ use cifar_engine::models::resnet18::RESNET18;
 use cifar_engine::models::{self, PaddingStyle, Spec, Variant};
 use cifar_engine::nn::Parameter;
 use cifar_engine::train;
-use cifar_engine::train::evaluate::Trained;
+use cifar_engine::train::evaluate::LoadedModel;
 use cifar_engine::train::plans;
 use cifar_engine::weights::{self, Tensor, WeightsFile, layout};
 
@@ -100,14 +100,14 @@ fn torchvisions_names_give_the_same_values_with_and_without_classifier() {
     assert_eq!((found.layout, found.has_classifier().unwrap()), ("torchvision's", true));
     assert_eq!(found.file.tensors, timm.tensors);
     assert_eq!(found.spec.mean, [123.675, 116.28, 103.53]);
-    Trained::open(&path).unwrap();
+    LoadedModel::open(&path).unwrap();
 
     file.tensors.retain(|name, _| !name.starts_with("classifier"));
     let (_folder, path) = written(&file);
     let found = open(&path).unwrap();
     assert!(!found.has_classifier().unwrap());
     assert_eq!(found.file.tensors.len() + 2, timm.tensors.len());
-    let message = Trained::open(&path).err().unwrap().to_string();
+    let message = LoadedModel::open(&path).err().unwrap().to_string();
     assert!(
         message.contains("2 missing (classifier.weight") || message.contains("classifier.bias"),
         "{message}"
@@ -161,7 +161,7 @@ fn what_does_not_fit_is_listed_with_the_nearest_name() {
     file.tensors.insert("blocks.2.1.bn3.bais".into(), tensor);
     file.tensors.get_mut("conv_head.weight").unwrap().shape.swap(0, 1);
     let (_folder, path) = written(&file);
-    let message = Trained::open(&path).err().unwrap().to_string();
+    let message = LoadedModel::open(&path).err().unwrap().to_string();
     for part in [
         "1 missing (blocks.2.1.bn3.bias: the file has blocks.2.1.bn3.bais)",
         "1 of another shape (conv_head.weight: [112, 1280, 1, 1], expected [1280, 112, 1, 1])",
@@ -185,7 +185,7 @@ fn other_models_are_refused_with_what_is_known() {
     let mut file = timm();
     file.tensors.insert("features.0.0.weight".into(), tensor);
     let (_folder, path) = written(&file);
-    let message = Trained::open(&path).err().unwrap().to_string();
+    let message = LoadedModel::open(&path).err().unwrap().to_string();
     assert!(message.contains("1 not used (features.0.0.weight"), "{message}");
 }
 
@@ -226,7 +226,7 @@ fn torchvisions_resnet_is_read_and_its_relatives_are_not() {
     assert_eq!((found.spec.architecture, found.layout), (&RESNET18, "torchvision's"));
     let Spec { classes, variant, mean, .. } = found.spec;
     assert_eq!((classes.len(), variant.input_size, mean), (7, 224, [123.675, 116.28, 103.53]));
-    Trained::open(&path).unwrap();
+    LoadedModel::open(&path).unwrap();
     let padding = Attributes { padding: Some(PaddingStyle::Same), ..Attributes::default() };
     let message = Pretrained::open(&path, &padding).err().unwrap().to_string();
     assert!(message.contains("a resnet18 is padded one way"), "{message}");
@@ -260,7 +260,7 @@ fn a_value_that_makes_no_sense_is_damage_wherever_it_is() {
         let mut file = timm();
         file.tensors.get_mut(name).unwrap().data[0] = value;
         let (_folder, path) = written(&file);
-        let message = Trained::open(&path).err().unwrap().to_string();
+        let message = LoadedModel::open(&path).err().unwrap().to_string();
         assert!(message.contains(name) && message.contains("damaged"), "{message}");
     }
 }

@@ -64,7 +64,7 @@ fn left_in(folder: &Path) -> (Checkpoint, Vec<u8>, Vec<u8>) {
         (row.images_per_s, row.seconds) = (0.0, 0.0);
     }
     (checkpoint.progress.seconds, checkpoint.progress.elapsed) = (0.0, 0.0);
-    checkpoint.identity.settings.clear();
+    checkpoint.fingerprint.settings.clear();
     let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
     (checkpoint, bytes("best.safetensors"), bytes("last.safetensors"))
 }

@@ -29,7 +29,7 @@ use cifar_engine::ops::Op;
 use cifar_engine::ops::conv::{Conv, Output};
 use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
-use cifar_engine::train::evaluate::{Manner, Trained, probabilities};
+use cifar_engine::train::evaluate::{EvalOptions, LoadedModel, probabilities};
 use cifar_engine::train::plans;
 use cifar_engine::train::settings::Settings;
 use cifar_engine::weights::{self, layout};
@@ -331,12 +331,12 @@ fn real_weights_know_a_cat_and_an_espresso() {
     let mut gpu = gpu::open();
     for (photo, class, least) in [("chelsea.png", 285, 0.85), ("coffee.png", 967, 0.95)] {
         let probability = |device: &mut dyn Device, attributes: &Attributes| {
-            let trained = Trained::open_as(&path, attributes, Some(224)).unwrap();
+            let trained = LoadedModel::open_as(&path, attributes, Some(224)).unwrap();
             let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
             let images =
                 cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
-            let manner = Manner { batch_size: 1, flip: false };
-            let result = trained.evaluate(device, photo, &images, manner, |_, _| true).unwrap();
+            let options = EvalOptions { batch_size: 1, flip: false };
+            let result = trained.evaluate(device, photo, &images, options, |_, _| true).unwrap();
             probabilities(&result.logits)[class]
         };
         let mut cpu = Cpu::new(2, Isa::detect()).unwrap();

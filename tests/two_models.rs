@@ -11,8 +11,8 @@ use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::resnet20::RESNET20;
 use cifar_engine::models::{self, Architecture, Spec};
 use cifar_engine::nn::Parameter;
-use cifar_engine::train::evaluate::{Evaluator, Manner, Trained};
-use cifar_engine::train::plans::{self, Program};
+use cifar_engine::train::evaluate::{EvalOptions, Evaluator, LoadedModel};
+use cifar_engine::train::plans::{self, ModelGraph};
 use cifar_engine::train::settings::Settings;
 use cifar_engine::train::spec;
 
@@ -36,7 +36,8 @@ impl Model {
         let settings = Settings { model, seed, batch_size: BATCH, ..Settings::default() };
         let data = data();
         let spec = spec(&settings, &data);
-        let Program { graph, parameters, .. } = plans::training(&spec, &settings, data.train.len()).unwrap();
+        let ModelGraph { graph, parameters, .. } =
+            plans::training(&spec, &settings, data.train.len()).unwrap();
         let plan = device.load(&graph).unwrap();
         plans::upload(device, plan, "train", &data.train).unwrap();
         let values = plans::initial_values(&parameters, seed);
@@ -122,13 +123,13 @@ fn on_a_gpu() {
 }
 
 /// A file with a CNN that knows nothing, made from a seed.
-fn weights(folder: &std::path::Path, seed: u32) -> Trained {
+fn weights(folder: &std::path::Path, seed: u32) -> LoadedModel {
     let settings = Settings::default();
     let spec: Spec = spec(&settings, &data());
     let parameters = plans::evaluation(&spec, "test", 1, 1).unwrap().parameters;
     let path = folder.join(format!("{seed}.safetensors"));
     models::save(&path, &spec, &parameters, &plans::initial_values(&parameters, seed)).unwrap();
-    Trained::open(&path).unwrap()
+    LoadedModel::open(&path).unwrap()
 }
 
 #[test]
@@ -137,10 +138,10 @@ fn two_predictors_keep_to_their_own_weights() {
     let (first, second) = (weights(folder.path(), 1), weights(folder.path(), 2));
     let images: Images = data().test.subset(&[0, 1]);
     let mut device = cpu();
-    let one = first.predictor(&mut device, Manner { batch_size: 2, flip: false }).unwrap();
+    let one = first.predictor(&mut device, EvalOptions { batch_size: 2, flip: false }).unwrap();
     let alone = one.predict(&mut device, &images).unwrap();
     // Of another batch size, too.
-    let other = second.predictor(&mut device, Manner { batch_size: 5, flip: true }).unwrap();
+    let other = second.predictor(&mut device, EvalOptions { batch_size: 5, flip: true }).unwrap();
     assert_ne!(other.predict(&mut device, &images).unwrap(), alone);
     assert_eq!(one.predict(&mut device, &images).unwrap(), alone);
     other.unload(&mut device).unwrap();

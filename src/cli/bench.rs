@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::device::{DeviceOptions, Opened};
+use super::device::{DeviceOptions, OpenDevice};
 use super::options::image_size;
 use super::profile::Profile;
 use super::stopped;
@@ -18,7 +18,7 @@ use crate::models::Architecture;
 use crate::text::bytes;
 use crate::train::bare_spec;
 use crate::train::groups::Group;
-use crate::train::plans::{self, Program, initial_values, upload, write_parameters};
+use crate::train::plans::{self, ModelGraph, initial_values, upload, write_parameters};
 use crate::train::settings::Settings;
 
 #[derive(Args)]
@@ -32,8 +32,8 @@ pub struct Bench {
     model: &'static Architecture,
 
     /// What to time.
-    #[arg(long, value_enum, default_value_t = Mode::Train)]
-    mode: Mode,
+    #[arg(long, value_enum, default_value_t = BenchMode::Train)]
+    mode: BenchMode,
 
     #[arg(long, value_name = "PIXELS", value_parser = image_size,
         help = format!("Side of the images in pixels [default: {}]", usual_sizes()))]
@@ -61,7 +61,7 @@ pub struct Bench {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
+enum BenchMode {
     Train,
     Infer,
 }
@@ -71,7 +71,7 @@ const WARM_UP: usize = 10;
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        let Opened { mut device, is_gpu, name, json } = self.device.open()?;
+        let OpenDevice { mut device, is_gpu, name, json } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
         let (plan, planned) = self.prepare(device)?;
@@ -84,7 +84,7 @@ impl Bench {
         if self.json {
             let mut result = json!({
                 "model": self.model,
-                "mode": if self.mode == Mode::Train { "train" } else { "infer" },
+                "mode": if self.mode == BenchMode::Train { "train" } else { "infer" },
                 "image_size": self.image_size(),
                 "batch_size": self.batch_size,
                 "images_per_s": rate,
@@ -113,7 +113,7 @@ impl Bench {
     /// Seconds between the starts of steps, as a training starts them.
     fn time(&self, device: &mut dyn Device, plan: PlanId) -> Result<Vec<f64>> {
         // A training's steps end with the totals, an evaluation's with the logits.
-        let output = if self.mode == Mode::Train { "totals" } else { "logits" };
+        let output = if self.mode == BenchMode::Train { "totals" } else { "logits" };
         device.record(plan, &[output])?;
         let mut times = Vec::new();
         for step in 0..WARM_UP + self.steps as usize {
@@ -137,10 +137,10 @@ impl Bench {
         let spec = bare_spec(self.model, size, 10);
         let settings = Settings { batch_size, model: self.model, ..Settings::default() };
         let (name, program) = match self.mode {
-            Mode::Train => ("train", plans::training(&spec, &settings, batch_size)?),
-            Mode::Infer => ("test", plans::evaluation(&spec, "test", batch_size, batch_size)?),
+            BenchMode::Train => ("train", plans::training(&spec, &settings, batch_size)?),
+            BenchMode::Infer => ("test", plans::evaluation(&spec, "test", batch_size, batch_size)?),
         };
-        let Program { graph, parameters, .. } = program;
+        let ModelGraph { graph, parameters, .. } = program;
         let plan = device.plan(&graph)?;
         let (planned, groups) = (device.planned_bytes(&plan), Group::in_plan(&plan));
         let id = device.load_plan(plan, None)?;
@@ -151,7 +151,7 @@ impl Bench {
         let indices: Vec<u32> = (0..self.batch_size).collect();
         device.write(id, "indices", indices.as_slice().into())?;
         device.write(id, "step", [0u32].as_slice().into())?;
-        if self.mode == Mode::Train {
+        if self.mode == BenchMode::Train {
             for group in groups {
                 device.write(id, group.input(), [1e-3f32].as_slice().into())?;
             }

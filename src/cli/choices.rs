@@ -33,7 +33,7 @@ impl Choices {
     ///
     /// # Errors
     /// If the file is no file of choices, or one for `finetune`.
-    pub fn or_from(&self, file: Option<&Path>) -> Result<Choices> {
+    pub fn with_file(&self, file: Option<&Path>) -> Result<Choices> {
         let Some(path) = file else { return Ok(self.clone()) };
         let read = Choices::read(path)?;
         if read.finetune.is_some() {
@@ -51,11 +51,11 @@ impl Choices {
             (settings.rate, settings.weight_decay) = (optimizer.usual_rate, optimizer.usual_decay);
             (settings.bias_rate, settings.classifier_rate, settings.bias_decay) = (0.0, 0.0, 0.0);
         }
-        self.over(&settings)
+        self.apply_to(&settings)
     }
 
     /// The settings with every choice in place.
-    pub fn over(&self, settings: &Settings) -> Settings {
+    pub fn apply_to(&self, settings: &Settings) -> Settings {
         merged(&Choices { recipe: None, finetune: None, ..self.clone() }, settings)
     }
 
@@ -64,8 +64,8 @@ impl Choices {
     ///
     /// # Errors
     /// If a number of validation images is chosen, but the data has some of its own.
-    pub fn settle(&self, settings: &mut Settings, data: &Dataset) -> Result<Vec<String>> {
-        settings.data = lasting_source(&settings.data, data);
+    pub fn resolve(&self, settings: &mut Settings, data: &Dataset) -> Result<Vec<String>> {
+        settings.data = reusable_source(&settings.data, data);
         // Only a model that was trained on mirror images is at home with them.
         settings.test_flip = self.test_flip.unwrap_or(settings.augment.has(&FLIP));
         settings.validation = self.held_back(settings, data)?;
@@ -129,17 +129,17 @@ impl Choices {
 
 /// The source from which `data` was loaded, such that it gives the same data next time and from
 /// anywhere.
-pub fn lasting_source(source: &str, data: &Dataset) -> String {
+pub fn reusable_source(source: &str, data: &Dataset) -> String {
     match source {
         // What was loaded, not what was asked for: auto may have fallen back.
         "auto" | "cifar10" | "shapes" => data.name.clone(),
-        path => lasting(path),
+        path => absolute(path),
     }
 }
 
 /// A path that is right from anywhere; where the full path is no text, which settings could not
 /// hold, it stays as it was given.
-pub fn lasting(path: &str) -> String {
+pub fn absolute(path: &str) -> String {
     let full = fs::canonicalize(path).ok().and_then(|path| path.into_os_string().into_string().ok());
     full.unwrap_or_else(|| path.into())
 }
@@ -175,7 +175,7 @@ mod tests {
     fn options_win_over_the_file_and_the_file_over_the_recipe() {
         let (_folder, path) = file("recipe = 'keras'\nlr = 0.5\nepochs = 7\n");
         let given = Choices { epochs: Some(3), ..Choices::default() };
-        let settings = given.or_from(Some(&path)).unwrap().settings();
+        let settings = given.with_file(Some(&path)).unwrap().settings();
         assert_eq!((settings.epochs, settings.rate), (3, 0.5));
         assert_eq!(settings.optimizer, KERAS.settings().optimizer);
     }
@@ -185,7 +185,7 @@ mod tests {
         for recipe in RECIPES {
             let settings = Settings { seed: 5, rate: 0.3, ..recipe.settings() };
             let (_folder, path) = file(&settings.to_toml());
-            assert_eq!(Choices::default().or_from(Some(&path)).unwrap().settings(), settings);
+            assert_eq!(Choices::default().with_file(Some(&path)).unwrap().settings(), settings);
         }
     }
 
@@ -224,7 +224,7 @@ mod tests {
             ("\nearly_stop = 18446744073709551615\n", ["line 2", "too large"]),
         ] {
             let (_folder, path) = file(text);
-            let message = Choices::default().or_from(Some(&path)).unwrap_err().to_string();
+            let message = Choices::default().with_file(Some(&path)).unwrap_err().to_string();
             assert!(parts.iter().all(|part| message.contains(part)) && !message.contains('\n'), "{message}");
         }
     }

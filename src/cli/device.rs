@@ -20,8 +20,8 @@ use crate::kernels::simd::{Isa, UnknownIsa};
 pub struct DeviceOptions {
     /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:NAME, a part of the name
     /// of one of `cifar-engine devices`.
-    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true, hide_possible_values = true, value_parser = known(["auto", "cpu", "gpu"], read::<Wanted>))]
-    pub device: Wanted,
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true, hide_possible_values = true, value_parser = known(["auto", "cpu", "gpu"], read::<DeviceArg>))]
+    pub device: DeviceArg,
 
     /// Threads of the CPU; 0 for one a core.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
@@ -37,28 +37,28 @@ pub struct DeviceOptions {
 
 /// A value of `--device`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum DeviceArg {
     Auto,
     Cpu,
     Gpu(Choice),
 }
 
-impl FromStr for Wanted {
+impl FromStr for DeviceArg {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match (text, text.strip_prefix("gpu:")) {
-            ("auto", _) => Ok(Wanted::Auto),
-            ("cpu", _) => Ok(Wanted::Cpu),
-            ("gpu", _) => Ok(Wanted::Gpu(Choice::Any)),
-            (_, Some(name)) if !name.is_empty() => Ok(Wanted::Gpu(Choice::Named(name.into()))),
+            ("auto", _) => Ok(DeviceArg::Auto),
+            ("cpu", _) => Ok(DeviceArg::Cpu),
+            ("gpu", _) => Ok(DeviceArg::Gpu(Choice::Any)),
+            (_, Some(name)) if !name.is_empty() => Ok(DeviceArg::Gpu(Choice::Named(name.into()))),
             _ => Err("write auto, cpu, gpu, or gpu:NAME".into()),
         }
     }
 }
 
 /// A device, and what is told about it.
-pub struct Opened {
+pub struct OpenDevice {
     pub device: Box<dyn Device>,
     pub is_gpu: bool,
     /// For people.
@@ -72,7 +72,7 @@ impl DeviceOptions {
     ///
     /// # Errors
     /// If a GPU is asked for and cannot be had.
-    pub fn open(&self) -> Result<Opened> {
+    pub fn open(&self) -> Result<OpenDevice> {
         self.open_with(|count, time| {
             console::info(format_args!("compiled {count} pipelines in {:.1} s", time.as_secs_f64()));
         })
@@ -82,11 +82,11 @@ impl DeviceOptions {
     ///
     /// # Errors
     /// As for [`DeviceOptions::open`].
-    pub fn open_with(&self, compiled: fn(usize, Duration)) -> Result<Opened> {
+    pub fn open_with(&self, compiled: fn(usize, Duration)) -> Result<OpenDevice> {
         let adapter = match &self.device {
-            Wanted::Cpu => None,
-            Wanted::Auto => real_gpu(),
-            Wanted::Gpu(choice) => Some(Adapter::choose(choice)?),
+            DeviceArg::Cpu => None,
+            DeviceArg::Auto => real_gpu(),
+            DeviceArg::Gpu(choice) => Some(Adapter::choose(choice)?),
         };
         match adapter {
             Some(adapter) => open_gpu(&adapter, compiled),
@@ -101,12 +101,12 @@ impl DeviceOptions {
     /// As for [`DeviceOptions::open`].
     pub fn planner(&self) -> Result<Box<dyn Device>> {
         match self.device {
-            Wanted::Auto | Wanted::Cpu => Ok(Box::new(self.cpu()?)),
-            Wanted::Gpu(_) => Ok(self.open()?.device),
+            DeviceArg::Auto | DeviceArg::Cpu => Ok(Box::new(self.cpu()?)),
+            DeviceArg::Gpu(_) => Ok(self.open()?.device),
         }
     }
 
-    fn open_cpu(&self) -> Result<Opened> {
+    fn open_cpu(&self) -> Result<OpenDevice> {
         let cpu = self.cpu()?;
         let available: Vec<String> = Isa::available().iter().map(Isa::to_string).collect();
         let list = available.join(", ");
@@ -114,7 +114,7 @@ impl DeviceOptions {
         let (threads, isa) = (cpu.threads(), cpu.isa().to_string());
         let name = cpu.name();
         let json = json!({"device": "cpu", "threads": threads, "isa": isa});
-        Ok(Opened { device: Box::new(cpu), is_gpu: false, name, json })
+        Ok(OpenDevice { device: Box::new(cpu), is_gpu: false, name, json })
     }
 
     /// The CPU, whatever `--device` says.
@@ -142,7 +142,7 @@ fn real_gpu() -> Option<Adapter> {
     }
 }
 
-fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<Opened> {
+fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<OpenDevice> {
     if adapter.is_software() {
         console::note(format_args!(
             "warning: {} is a software renderer, not a GPU: far slower than --device cpu",
@@ -155,7 +155,7 @@ fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<Opened> 
     let name = gpu.name();
     let json =
         json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver});
-    Ok(Opened { device: Box::new(gpu), is_gpu: true, name, json })
+    Ok(OpenDevice { device: Box::new(gpu), is_gpu: true, name, json })
 }
 
 #[cfg(test)]
@@ -164,12 +164,12 @@ mod tests {
 
     #[test]
     fn devices_are_read_as_documented() {
-        assert_eq!("auto".parse(), Ok(Wanted::Auto));
-        assert_eq!("cpu".parse(), Ok(Wanted::Cpu));
-        assert_eq!("gpu".parse(), Ok(Wanted::Gpu(Choice::Any)));
-        assert_eq!("gpu:RTX 4090".parse(), Ok(Wanted::Gpu(Choice::Named("RTX 4090".into()))));
+        assert_eq!("auto".parse(), Ok(DeviceArg::Auto));
+        assert_eq!("cpu".parse(), Ok(DeviceArg::Cpu));
+        assert_eq!("gpu".parse(), Ok(DeviceArg::Gpu(Choice::Any)));
+        assert_eq!("gpu:RTX 4090".parse(), Ok(DeviceArg::Gpu(Choice::Named("RTX 4090".into()))));
         for text in ["", "gpu:", "GPU", "cuda", "cpu:0"] {
-            assert!(text.parse::<Wanted>().is_err(), "{text}");
+            assert!(text.parse::<DeviceArg>().is_err(), "{text}");
         }
     }
 }

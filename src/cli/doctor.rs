@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use ndarray::ArrayD;
 
-use super::device::{DeviceOptions, Opened};
+use super::device::{DeviceOptions, OpenDevice};
 use super::{progress, stopped, system};
 use crate::console;
 use crate::data;
@@ -44,7 +44,7 @@ impl Doctor {
     /// prints each op as it is done. A GPU is held against the CPU, the CPU against the definitions
     /// of the ops in double precision.
     pub fn run(self) -> Result<()> {
-        let Opened { mut device, is_gpu, name, json } = self.device.open_with(|_, _| ())?;
+        let OpenDevice { mut device, is_gpu, name, json } = self.device.open_with(|_, _| ())?;
         let mut cpu = self.device.cpu()?;
         print_machine()?;
         console::print(format_args!("device:   {name}"))?;

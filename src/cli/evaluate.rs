@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::device::{DeviceOptions, Opened};
+use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried};
 use super::options::FlipOption;
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::report::{Reading, RunReport};
-use crate::train::evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -49,21 +49,21 @@ pub struct Evaluate {
 impl Evaluate {
     pub fn run(self) -> Result<()> {
         let tried = Tried::at(&self.weights)?;
-        let trained = Trained::open(&tried.weights)?;
+        let trained = LoadedModel::open(&tried.weights)?;
         let spec = &trained.spec;
-        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}"));
         let data = tried.load(spec, &self.data, self.device.threads)?;
         let (set, images) = data.measured();
         let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
-        let manner = Manner { batch_size: self.batch_size as usize, flip };
+        let options = EvalOptions { batch_size: self.batch_size as usize, flip };
         let bar = progress::bar(set, 0);
         let goes_on = |done: usize, of: usize| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
             !stopped()
         };
-        let result = trained.evaluate(device.as_mut(), set, images, manner, goes_on);
+        let result = trained.evaluate(device.as_mut(), set, images, options, goes_on);
         bar.finish_and_clear();
         let result = result?;
         if let Some(folder) = &self.report {

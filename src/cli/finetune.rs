@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::choices::{Choices, lasting, lasting_source};
-use super::device::{DeviceOptions, Opened};
+use super::choices::{Choices, absolute, reusable_source};
+use super::device::{DeviceOptions, OpenDevice};
 use super::finetune_choices::FinetuneChoices;
 use super::loading::{announce, load_training, options_of_program};
 use super::options::WeightsOptions;
@@ -13,7 +13,7 @@ use super::progress::Display;
 use super::resume::{check_begun_by, tell_interrupted};
 use super::train::Report;
 use crate::console;
-use crate::data::{DEFAULT_SIZE, Dataset, Source};
+use crate::data::{DEFAULT_SIZE, DataSource, Dataset};
 use crate::error::{Error, Result};
 use crate::models::manifest;
 use crate::models::pretrained::{Attributes, Pretrained};
@@ -85,7 +85,7 @@ impl FinetuneCommand {
             Some(path) => self.open(path.clone())?,
             None => self.create()?,
         };
-        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
         let (folder, layout) = (run.path().display(), pretrained.layout);
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
         console::info(format_args!("device: {device_name}; run folder: {folder}"));
@@ -103,8 +103,8 @@ impl FinetuneCommand {
 
     /// A new run, by the given options.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
-        let (choices, own) = self.own()?.or_from(&self.choices, self.config.as_deref())?;
-        let (mut settings, finetune) = own.over(&choices, &defaults(MANY, choices.epochs))?;
+        let (choices, own) = self.own()?.with_file(&self.choices, self.config.as_deref())?;
+        let (mut settings, finetune) = own.apply_to(&choices, &defaults(MANY, choices.epochs))?;
         let (path, known) = match own.pretrained.as_ref().filter(|path| *path != "auto") {
             Some(path) => (PathBuf::from(path), Attributes::default()),
             None => manifest::find(settings.model, &options_of_program())?,
@@ -125,15 +125,15 @@ impl FinetuneCommand {
                 format!("{problem}; rename it, or give a copy with --pretrained"),
             ));
         };
-        let pretrained_path = lasting(text);
+        let pretrained_path = absolute(text);
         let input_size = own.input_size.unwrap_or(finetune.input_size);
         settings.finetune =
             Some(Finetune { pretrained: pretrained_path, attributes, input_size, ..finetune });
         let data = self.load(&mut settings, None)?;
         let held_back = choices.held_back(&settings, &data)?;
         let images = data.training_len(held_back).saturating_sub(held_back);
-        own.settle(&choices, &mut settings, images)?;
-        let notes = choices.settle(&mut settings, &data)?;
+        own.resolve(&choices, &mut settings, images)?;
+        let notes = choices.resolve(&mut settings, &data)?;
         notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
@@ -146,7 +146,7 @@ impl FinetuneCommand {
     fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
         check_begun_by("finetune", &path)?;
         let (run, begun) = RunFolder::open(path)?;
-        let (mut settings, finetune) = self.own()?.over(&self.choices, &begun)?;
+        let (mut settings, finetune) = self.own()?.apply_to(&self.choices, &begun)?;
         settings.check_resumes(&begun)?;
         let data = self.load(&mut settings, Some(run.path()))?;
         announce(&data, &settings)?;
@@ -164,10 +164,10 @@ impl FinetuneCommand {
     /// enlarged.
     fn load(&self, settings: &mut Settings, continued: Option<&Path>) -> Result<Dataset> {
         let input_size = settings.finetune.as_ref().map_or(DEFAULT_SIZE, |finetune| finetune.input_size);
-        let is_folder = settings.data.parse::<Source>()?.is_image_folder();
+        let is_folder = settings.data.parse::<DataSource>()?.is_image_folder();
         settings.image_size = if is_folder { input_size } else { DEFAULT_SIZE };
         let data = load_training(settings, self.device.threads, continued)?;
-        settings.data = lasting_source(&settings.data, &data);
+        settings.data = reusable_source(&settings.data, &data);
         Ok(data)
     }
 }

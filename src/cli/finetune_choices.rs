@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::choices::{Choices, lasting, merged};
+use super::choices::{Choices, absolute, merged};
 use crate::error::{Error, Result};
 use crate::models::Spec;
 use crate::models::pretrained::Attributes;
@@ -17,7 +17,7 @@ impl FinetuneChoices {
     ///
     /// # Errors
     /// If the file is no file of choices, or one for `train`.
-    pub fn or_from(&self, choices: &Choices, file: Option<&Path>) -> Result<(Choices, FinetuneChoices)> {
+    pub fn with_file(&self, choices: &Choices, file: Option<&Path>) -> Result<(Choices, FinetuneChoices)> {
         let Some(path) = file else { return Ok((choices.clone(), self.clone())) };
         let read = Choices::read(path)?;
         let Some(mut own) = read.finetune.clone() else {
@@ -57,17 +57,17 @@ impl FinetuneChoices {
     ///
     /// # Errors
     /// If they make no sense, or are not those of a fine-tuning.
-    pub fn over(&self, choices: &Choices, settings: &Settings) -> Result<(Settings, Finetune)> {
+    pub fn apply_to(&self, choices: &Choices, settings: &Settings) -> Result<(Settings, Finetune)> {
         if choices.recipe.is_some() {
             return Err(Error::Usage("recipes are for train; fine-tuning takes single settings".into()));
         }
-        let mut settings = Choices { image_size: None, ..choices.clone() }.over(settings);
+        let mut settings = Choices { image_size: None, ..choices.clone() }.apply_to(settings);
         let Some(begun) = settings.finetune.take() else {
             return Err(Error::Usage("these are no settings of a fine-tuning".into()));
         };
         let all = (self.unfreeze.unwrap_or(begun.unfreeze) == Blocks(0)).then_some(settings.epochs);
         let chosen = FinetuneChoices {
-            pretrained: self.pretrained.as_deref().filter(|path| *path != "auto").map(lasting),
+            pretrained: self.pretrained.as_deref().filter(|path| *path != "auto").map(absolute),
             head_epochs: self.head_epochs.or(all),
             ..self.clone()
         };
@@ -82,8 +82,8 @@ impl FinetuneChoices {
     ///
     /// # Errors
     /// As for [`FinetuneChoices::over`].
-    pub fn settle(&self, choices: &Choices, settings: &mut Settings, images: usize) -> Result<()> {
-        let (sized, own) = self.over(choices, &defaults(images, choices.epochs))?;
+    pub fn resolve(&self, choices: &Choices, settings: &mut Settings, images: usize) -> Result<()> {
+        let (sized, own) = self.apply_to(choices, &defaults(images, choices.epochs))?;
         (settings.epochs, settings.batch_size, settings.rate) = (sized.epochs, sized.batch_size, sized.rate);
         if let Some(finetune) = &mut settings.finetune {
             let known = finetune.clone();
@@ -106,8 +106,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
         fs::write(&path, text).unwrap();
-        let (choices, own) = given.or_from(&choices, Some(&path))?;
-        own.over(&choices, &defaults(MANY, choices.epochs))
+        let (choices, own) = given.with_file(&choices, Some(&path))?;
+        own.apply_to(&choices, &defaults(MANY, choices.epochs))
     }
 
     fn in_file(text: &str) -> Result<(Settings, Finetune)> {

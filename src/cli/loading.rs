@@ -10,7 +10,7 @@ use clap::{Args, ValueHint};
 use super::{STOP, stopped};
 use crate::console::{self, Level};
 use crate::data::left_out::LeftOut;
-use crate::data::{self, Dataset, Source, balance};
+use crate::data::{self, DataSource, Dataset, balance};
 use crate::error::{Error, Result};
 use crate::files::is_file;
 use crate::models::Spec;
@@ -169,7 +169,7 @@ pub(super) fn options_of_program() -> data::Options<'static> {
 
 /// Loads data, and says what was left out.
 fn load(source: &str, options: &data::Options) -> Result<Dataset> {
-    let source: Source = source.parse()?;
+    let source: DataSource = source.parse()?;
     let begin = Instant::now();
     let data = data::load(&source, options)?;
     if stopped() {

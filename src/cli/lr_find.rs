@@ -6,7 +6,7 @@ use clap::{Args, Command};
 use serde_json::json;
 
 use super::choices::Choices;
-use super::device::{DeviceOptions, Opened};
+use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training};
 use super::{progress, stopped};
 use crate::console;
@@ -69,13 +69,13 @@ impl LrFind {
             let (from, to) = (self.from, self.to);
             return Err(Error::Usage(format!("--from {from} must be over 0 and below --to {to}")));
         }
-        let choices = self.choices.or_from(self.config.as_deref())?;
+        let choices = self.choices.with_file(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
         let data = load_training(&settings, self.device.threads, None)?;
-        choices.settle(&mut settings, &data)?;
+        choices.resolve(&mut settings, &data)?;
         announce(&data, &settings)?;
-        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}"));
         let range = (self.from, self.to);
         let bar = progress::bar("learning rates", self.steps.into());

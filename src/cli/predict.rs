@@ -10,13 +10,13 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::STOP;
-use super::device::{DeviceOptions, Opened};
+use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried, options_of_program, tell_left_out};
 use super::options::{FlipOption, WeightsOptions, image_size};
 use crate::console;
 use crate::data::listing::{Lister, WANTED};
 use crate::data::picture::{SKIP, load_picture, read_picture};
-use crate::data::progress::Progress;
+use crate::data::progress::ImageProgress;
 use crate::data::{self, Images};
 use crate::environment;
 use crate::error::{Error, Result, path_text, printable};
@@ -25,7 +25,7 @@ use crate::kernels::parallel;
 use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
-use crate::train::evaluate::{BATCH_SIZE, Manner, Trained};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, LoadedModel};
 use crate::train::run_folder;
 
 #[derive(Args)]
@@ -116,9 +116,9 @@ impl Predict {
         let attributes = self.attributes.attributes()?;
         let mut trained = match self.weights.as_ref().or(newest.as_ref()) {
             Some(path) if path.as_os_str() != BUILT_IN => {
-                Trained::open_as(&Tried::at(path)?.weights, &attributes, self.image_size)?
+                LoadedModel::open_as(&Tried::at(path)?.weights, &attributes, self.image_size)?
             }
-            _ => Trained::built_in(&attributes, self.image_size)?,
+            _ => LoadedModel::built_in(&attributes, self.image_size)?,
         };
         if let Some(labels) = &self.labels {
             trained.spec.classes = read_labels(labels, trained.spec.classes.len())?;
@@ -142,26 +142,26 @@ impl Predict {
         }
     }
 
-    fn manner(&self, trained: &Trained, pictures: usize) -> Manner {
+    fn eval_options(&self, trained: &LoadedModel, pictures: usize) -> EvalOptions {
         let flip = self.flip.test_flip.unwrap_or(trained.spec.test_flip);
-        Manner { batch_size: pictures.clamp(1, BATCH_SIZE), flip }
+        EvalOptions { batch_size: pictures.clamp(1, BATCH_SIZE), flip }
     }
 
-    fn predict_files(&self, trained: &Trained) -> Result<()> {
+    fn predict_files(&self, trained: &LoadedModel) -> Result<()> {
         let files = self.files()?;
         let format = if self.json { Format::Json } else { self.format };
-        let manner = self.manner(trained, files.len());
-        let Opened { mut device, name, .. } = self.device.open()?;
+        let eval_options = self.eval_options(trained, files.len());
+        let OpenDevice { mut device, name, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
-        let predictor = trained.predictor(device.as_mut(), manner)?;
+        let predictor = trained.predictor(device.as_mut(), eval_options)?;
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
         let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
         let (mut bad, mut good) = (Vec::new(), 0);
         let usual = options_of_program();
         // On a terminal the results themselves tell how far it is.
         let options = data::Options { quiet: usual.quiet || stdout().is_terminal(), ..usual };
-        let progress = Progress::new(&options, "predicting", files.len());
-        for files in files.chunks(manner.batch_size) {
+        let progress = ImageProgress::new(&options, "predicting", files.len());
+        for files in files.chunks(eval_options.batch_size) {
             let (names, images) =
                 pool.install(|| load(files, trained.spec.image_size, &progress, &mut bad))?;
             if good == 0 && !images.is_empty() {
@@ -216,7 +216,7 @@ impl Predict {
         Ok(files)
     }
 
-    fn predict_sample(&self, index: usize, trained: &Trained) -> Result<()> {
+    fn predict_sample(&self, index: usize, trained: &LoadedModel) -> Result<()> {
         let spec = &trained.spec;
         let chosen = self.data.clone().or_else(|| environment::text("CIFAR_ENGINE_DATA"));
         let options = DataOptions { data: chosen, skip_bad: self.skip_bad };
@@ -230,9 +230,9 @@ impl Predict {
             )));
         }
         let image = images.subset(&[index as u32]);
-        let Opened { mut device, name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
-        let predictor = trained.predictor(device.as_mut(), self.manner(trained, 1))?;
+        let predictor = trained.predictor(device.as_mut(), self.eval_options(trained, 1))?;
         let row = predictor.predict(device.as_mut(), &image)?.remove(0);
         let top = largest(&row, self.top);
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
@@ -269,7 +269,7 @@ impl Predict {
 fn load(
     files: &[PathBuf],
     size: usize,
-    progress: &Progress<'_>,
+    progress: &ImageProgress<'_>,
     bad: &mut Vec<Error>,
 ) -> Result<(Vec<String>, Images)> {
     let load = |path: &PathBuf| {
@@ -334,7 +334,7 @@ fn largest(row: &[f32], top: usize) -> Vec<(usize, f32)> {
 /// Prints predictions as they come.
 struct Printer<'a> {
     format: Format,
-    trained: &'a Trained,
+    trained: &'a LoadedModel,
     top: usize,
     /// Of the one list that is printed at the end.
     entries: Vec<Value>,
@@ -381,7 +381,7 @@ impl Printer<'_> {
 }
 
 /// Which weights a prediction is from.
-fn about(trained: &Trained) -> Value {
+fn about(trained: &LoadedModel) -> Value {
     json!({"weights": trained.path.to_string_lossy(), "model": trained.spec.architecture})
 }
 

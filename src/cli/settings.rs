@@ -14,12 +14,12 @@ use crate::ops::augment::{Augmentations, forms};
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::optimizers::{OPTIMIZERS, Optimizer};
 use crate::train::settings::finetune::{Blocks, FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-use crate::train::settings::{Choices, Kind, RECIPES, SETTINGS, Setting, Settings, Usual};
+use crate::train::settings::{Choices, RECIPES, SETTINGS, Setting, Settings, Usual, ValueKind};
 
 /// `--recipe`, which chooses what no row is told.
 static RECIPE: Setting = Setting {
     name: "recipe",
-    kind: Kind::Name(|| RECIPES.iter().map(|one| (one.name, one.about)).collect()),
+    kind: ValueKind::Name(|| RECIPES.iter().map(|one| (one.name, one.about)).collect()),
     value_name: "NAME",
     help: "Settings to begin with; every other option overrides one",
     usual: Usual::Told("default"),
@@ -82,9 +82,9 @@ fn option(row: &Setting) -> Option<Arg> {
     let arg = Arg::new(row.name).long(row.option()?).value_name(row.value_name).help(help_in_train(row));
     let arg = arg.value_parser(parser(row)).env(row.variable()?).hide_env(true);
     Some(match row.kind {
-        Kind::Number => arg.allow_negative_numbers(true),
-        Kind::Path => arg.value_hint(ValueHint::AnyPath),
-        Kind::Switch => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
+        ValueKind::Number => arg.allow_negative_numbers(true),
+        ValueKind::Path => arg.value_hint(ValueHint::AnyPath),
+        ValueKind::Switch => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
         _ => arg,
     })
 }
@@ -92,15 +92,15 @@ fn option(row: &Setting) -> Option<Arg> {
 /// What reads a value of an option, as a file of settings would have it.
 fn parser(row: &Setting) -> ValueParser {
     match row.kind {
-        Kind::Path | Kind::InFile => StringValueParser::new().map(Value::from).into(),
-        Kind::Count => (|text: &str| count(text).map(|number| Value::Integer(number as i64))).into(),
-        Kind::Size => (|text: &str| image_size(text).map(|size| Value::Integer(size as i64))).into(),
-        Kind::Seed => value_parser!(u32).map(Value::from).into(),
-        Kind::Number => (|text: &str| text.parse::<f64>().map(Value::Float)).into(),
-        Kind::Switch => BoolValueParser::new().map(Value::from).into(),
-        Kind::Blocks => (|text: &str| as_value(text.parse::<Blocks>())).into(),
-        Kind::Augmentations => (|text: &str| as_value(text.parse::<Augmentations>())).into(),
-        Kind::Name(names) => one_of(row.name, names()).into(),
+        ValueKind::Path | ValueKind::InFile => StringValueParser::new().map(Value::from).into(),
+        ValueKind::Count => (|text: &str| count(text).map(|number| Value::Integer(number as i64))).into(),
+        ValueKind::Size => (|text: &str| image_size(text).map(|size| Value::Integer(size as i64))).into(),
+        ValueKind::Seed => value_parser!(u32).map(Value::from).into(),
+        ValueKind::Number => (|text: &str| text.parse::<f64>().map(Value::Float)).into(),
+        ValueKind::Switch => BoolValueParser::new().map(Value::from).into(),
+        ValueKind::Blocks => (|text: &str| as_value(text.parse::<Blocks>())).into(),
+        ValueKind::Augmentations => (|text: &str| as_value(text.parse::<Augmentations>())).into(),
+        ValueKind::Name(names) => one_of(row.name, names()).into(),
     }
 }
 
@@ -113,7 +113,7 @@ fn as_value(read: crate::error::Result<impl Serialize>) -> Result<Value, String>
 fn help(row: &Setting, text: &str, usual: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     let text = match row.kind {
-        Kind::Augmentations => format!("{text}: {}", forms()),
+        ValueKind::Augmentations => format!("{text}: {}", forms()),
         _ => text.to_string(),
     };
     if usual.is_empty() { text } else { format!("{text} [default: {usual}]") }
@@ -166,7 +166,7 @@ fn shown(row: &Setting, table: &Table) -> String {
     match &table[row.name] {
         Value::String(text) => text.clone(),
         Value::Float(value) => number(*value as f32),
-        value if matches!(row.kind, Kind::Augmentations) => {
+        value if matches!(row.kind, ValueKind::Augmentations) => {
             let read: Result<Augmentations, _> = value.clone().try_into();
             read.map_or(String::new(), |chosen| chosen.to_string())
         }

@@ -19,8 +19,8 @@ use crate::models::{Architecture, Spec};
 use crate::nn::Layer;
 use crate::text::{bytes, grouped};
 use crate::train::bare_spec;
-use crate::train::evaluate::Trained;
-use crate::train::plans::{self, Program};
+use crate::train::evaluate::LoadedModel;
+use crate::train::plans::{self, ModelGraph};
 use crate::train::settings::Settings;
 
 #[derive(Args)]
@@ -102,7 +102,7 @@ impl Summary {
         if self.classes.is_some() {
             return Err(Error::Usage("--classes is for models by name; weights have theirs".into()));
         }
-        Ok(Trained::open_as(&Tried::at(path)?.weights, &Attributes::default(), self.image_size)?.spec)
+        Ok(LoadedModel::open_as(&Tried::at(path)?.weights, &Attributes::default(), self.image_size)?.spec)
     }
 }
 
@@ -114,7 +114,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn of<'a>(layer: &'a Layer, program: &Program, batch_size: usize) -> Row<'a> {
+    fn of<'a>(layer: &'a Layer, program: &ModelGraph, batch_size: usize) -> Row<'a> {
         let forward = &program.forward;
         let nodes = forward.nodes().iter().filter(|node| node.layer == layer.name);
         let flops = nodes.map(|node| node.op.cost(&forward.types(node)).flops);
@@ -136,7 +136,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn of(program: &Program, device: &dyn Device) -> Result<Memory> {
+    fn of(program: &ModelGraph, device: &dyn Device) -> Result<Memory> {
         let plan = device.plan(&program.graph)?;
         let (peak, state) = (device.planned_bytes(&plan), plan.state_bytes());
         Ok(Memory {
@@ -180,11 +180,11 @@ impl Memory {
 }
 
 /// How many numbers of the parameters are trained, or are not: running statistics.
-fn parameters(program: &Program, trained: bool) -> usize {
+fn parameters(program: &ModelGraph, trained: bool) -> usize {
     program.parameters.iter().filter(|p| p.trainable() == trained).map(|p| p.shape.len()).sum()
 }
 
-fn print_layers(rows: &[Row<'_>], program: &Program) -> Result<()> {
+fn print_layers(rows: &[Row<'_>], program: &ModelGraph) -> Result<()> {
     let left = |title| (title, Side::Left);
     let right = |title| (title, Side::Right);
     let mut table = Table::new([
@@ -224,7 +224,7 @@ fn as_json(
     spec: &Spec,
     batch_size: usize,
     rows: &[Row<'_>],
-    training: &Program,
+    training: &ModelGraph,
     memory: &[Memory; 2],
 ) -> Value {
     let layer = |row: &Row<'_>| {

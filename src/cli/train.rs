@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::choices::{Choices, lasting_source};
-use super::device::{DeviceOptions, Opened};
+use super::choices::{Choices, reusable_source};
+use super::device::{DeviceOptions, OpenDevice};
 use super::evaluate::headline;
 use super::loading::{announce, load_training, tell_scaling};
 use super::progress::Display;
@@ -66,7 +66,7 @@ impl Train {
             Some(path) => self.open(path.clone())?,
             None => self.create()?,
         };
-        let Opened { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
         console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);
@@ -81,14 +81,14 @@ impl Train {
 
     /// A new run, by the given choices.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset)> {
-        let choices = self.choices.or_from(self.config.as_deref())?;
+        let choices = self.choices.with_file(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
         let data = load_training(&settings, self.device.threads, None)?;
         if choices.image_size.is_none() {
             tell_scaling(&data, settings.image_size);
         }
-        let notes = choices.settle(&mut settings, &data)?;
+        let notes = choices.resolve(&mut settings, &data)?;
         notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
@@ -100,12 +100,12 @@ impl Train {
     fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset)> {
         check_begun_by("train", &path)?;
         let (run, settings) = RunFolder::open(path)?;
-        let wanted = self.choices.over(&settings);
+        let wanted = self.choices.apply_to(&settings);
         wanted.check()?;
         wanted.check_resumes(&settings)?;
         let data = load_training(&wanted, self.device.threads, Some(run.path()))?;
         announce(&data, &wanted)?;
-        let wanted = Settings { data: lasting_source(&wanted.data, &data), ..wanted };
+        let wanted = Settings { data: reusable_source(&wanted.data, &data), ..wanted };
         Ok((run, wanted, data))
     }
 }

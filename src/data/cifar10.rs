@@ -82,7 +82,7 @@ pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
 /// A missing file, one whose size is no whole number of records, or a label above 9; names the file
 /// and the record. Class names that are not ten different ones of a sensible length.
 pub fn load_folder(dir: &Path, test_only: bool) -> Result<Dataset> {
-    let mut parts = Parts::default();
+    let mut parts = BatchParts::default();
     for (i, name) in BATCHES.into_iter().enumerate() {
         let path = dir.join(name);
         let file = match File::open(&path) {
@@ -123,7 +123,7 @@ pub fn load_archive(path: &Path, test_only: bool) -> Result<Dataset> {
 
 fn read_archive(stream: impl Read, path: &Path, test_only: bool) -> Result<Dataset> {
     let damaged = |e: io::Error| Error::file(path, format!("damaged archive: {e}"));
-    let mut parts = Parts::default();
+    let mut parts = BatchParts::default();
     let mut archive = tar::Archive::new(stream.take(MAX_UNPACKED));
     for entry in archive.entries().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;
@@ -154,7 +154,7 @@ fn read_archive(stream: impl Read, path: &Path, test_only: bool) -> Result<Datas
 
 /// What was found so far, in the order of [`BATCHES`].
 #[derive(Default)]
-struct Parts {
+struct BatchParts {
     /// The pictures of a batch; none of them where it was passed over.
     batches: [Option<Images>; 6],
     /// How many pictures it has.
@@ -165,7 +165,7 @@ struct Parts {
 /// The test set is the last of [`BATCHES`].
 const TEST: usize = BATCHES.len() - 1;
 
-impl Parts {
+impl BatchParts {
     fn read(&mut self, i: usize, test_only: bool, source: impl Read, length: u64, path: &Path) -> Result<()> {
         self.records[i] = records(length, path)?;
         let skipped = test_only && i != TEST;

@@ -15,7 +15,7 @@ use super::images::allocate;
 use super::left_out::{LeftOut, Reason};
 use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
-use super::progress::Progress;
+use super::progress::ImageProgress;
 use super::{CHANNELS, CLASSES, Dataset, Images, Options, picture, split};
 use crate::error::{Error, Result};
 
@@ -31,14 +31,14 @@ type Files = BTreeMap<String, Vec<PathBuf>>;
 
 /// The parts of a data set; one that the source does not have is empty.
 #[derive(Default)]
-struct Parts {
+struct DatasetParts {
     train: Files,
     validation: Files,
     test: Files,
 }
 
 /// The folders of the parts.
-struct Layout {
+struct FolderLayout {
     train: Option<PathBuf>,
     validation: Option<PathBuf>,
     test: Option<PathBuf>,
@@ -68,11 +68,11 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
     if options.test_only {
         parts.train.clear();
     }
-    let Parts { train, validation, test } = &parts;
+    let DatasetParts { train, validation, test } = &parts;
     let total = [train, validation, test].iter().flat_map(|part| part.values()).map(Vec::len).sum();
     crate::console::detail(format_args!("reading {total} images of {}", dir.display()));
-    let progress = Progress::new(options, "decoding", total);
-    let mut decoder = Decoder { dir, size, classes: &classes, progress, original: None, lister };
+    let progress = ImageProgress::new(options, "decoding", total);
+    let mut decoder = ImageDecoder { dir, size, classes: &classes, progress, original: None, lister };
     let train = decoder.decode(train, options)?;
     let validation = decoder.decode(validation, options)?;
     let test = decoder.decode(test, options)?;
@@ -90,7 +90,7 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
 }
 
 /// The files of the parts, whatever the layout.
-fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<Parts> {
+fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<DatasetParts> {
     let Some(layout) = layout(dir, lister)? else {
         check_classes(dir, lister)?;
         return Ok(split_up(dir, class_files(dir, lister)?, lister, options));
@@ -119,11 +119,11 @@ fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<Parts> {
     if options.test_only && !test.is_empty() {
         validation.clear();
     }
-    Ok(Parts { train, validation, test })
+    Ok(DatasetParts { train, validation, test })
 }
 
 /// The folders of the parts; none where `dir` itself is one of classes.
-fn layout(dir: &Path, lister: &Lister) -> Result<Option<Layout>> {
+fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
     let all = folders(dir, lister)?;
     let find = |names: &[&str]| -> Result<Option<PathBuf>> {
         let mut found = all.iter().filter(|folder| names.contains(&&*part_name(folder)));
@@ -134,7 +134,7 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<Layout>> {
         }
         Ok(first.cloned())
     };
-    let layout = Layout { train: find(&TRAIN)?, validation: find(&VALIDATION)?, test: find(&TEST)? };
+    let layout = FolderLayout { train: find(&TRAIN)?, validation: find(&VALIDATION)?, test: find(&TEST)? };
     let parts = layout.parts();
     let mut flat = true;
     for part in &parts {
@@ -149,7 +149,7 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<Layout>> {
     Ok((!are_classes && !parts.is_empty()).then_some(layout))
 }
 
-impl Layout {
+impl FolderLayout {
     /// The folders there are.
     fn parts(&self) -> Vec<&PathBuf> {
         [&self.train, &self.validation, &self.test].into_iter().flatten().collect()
@@ -170,7 +170,7 @@ fn folders(dir: &Path, lister: &Lister) -> Result<Vec<PathBuf>> {
 }
 
 /// Notes what lies beside the folders of the parts, and so is in none of them.
-fn leave_the_rest(dir: &Path, layout: &Layout, lister: &mut Lister) -> Result<()> {
+fn leave_the_rest(dir: &Path, layout: &FolderLayout, lister: &mut Lister) -> Result<()> {
     let parts = layout.parts();
     for path in lister.entries(dir)?.iter().filter(|path| !parts.contains(path)) {
         match lister.entry(path) {
@@ -262,7 +262,7 @@ fn class_name(folder: &Path) -> Result<String> {
 
 /// The parts of a set that has no test images of its own. What is measured on is what a run's list
 /// says, or without a run all there is; to train, a part of each class is held back.
-fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options) -> Parts {
+fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options) -> DatasetParts {
     let empty: Vec<String> =
         files.iter().filter(|(_, files)| files.is_empty()).map(|(class, _)| class.clone()).collect();
     for class in empty {
@@ -273,12 +273,12 @@ fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options
         return listed(dir, files, lister, measured);
     }
     if options.test_only {
-        return Parts { test: files, ..Parts::default() };
+        return DatasetParts { test: files, ..DatasetParts::default() };
     }
     if let Some(measured) = options.measured.filter(|measured| measured.is_test) {
-        let Parts { test, .. } = listed(dir, files.clone(), lister, measured);
+        let DatasetParts { test, .. } = listed(dir, files.clone(), lister, measured);
         files.values_mut().for_each(|files| files.retain(|path| !measured.files.contains(&below(dir, path))));
-        return Parts { train: files, test, ..Parts::default() };
+        return DatasetParts { train: files, test, ..DatasetParts::default() };
     }
     let mut test = Files::new();
     for (number, (class, files)) in files.iter_mut().enumerate() {
@@ -292,11 +292,11 @@ fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options
             test.insert(class.clone(), taken);
         }
     }
-    Parts { train: files, test, ..Parts::default() }
+    DatasetParts { train: files, test, ..DatasetParts::default() }
 }
 
 /// The files that a run was measured on.
-fn listed(dir: &Path, mut files: Files, lister: &mut Lister, measured: &Measured) -> Parts {
+fn listed(dir: &Path, mut files: Files, lister: &mut Lister, measured: &Measured) -> DatasetParts {
     let mut found = BTreeSet::new();
     for files in files.values_mut() {
         files.retain(|path| {
@@ -309,14 +309,14 @@ fn listed(dir: &Path, mut files: Files, lister: &mut Lister, measured: &Measured
     files.retain(|_, files| !files.is_empty());
     measured.files.difference(&found).for_each(|name| lister.left_out.add(Reason::Gone, name));
     match measured.is_test {
-        true => Parts { test: files, ..Parts::default() },
-        false => Parts { validation: files, ..Parts::default() },
+        true => DatasetParts { test: files, ..DatasetParts::default() },
+        false => DatasetParts { validation: files, ..DatasetParts::default() },
     }
 }
 
 /// The names of the classes: those to train on; where nothing is trained, all there are.
-fn classes(dir: &Path, parts: &Parts, test_only: bool) -> Result<Vec<String>> {
-    let Parts { train, validation, test } = parts;
+fn classes(dir: &Path, parts: &DatasetParts, test_only: bool) -> Result<Vec<String>> {
+    let DatasetParts { train, validation, test } = parts;
     let mut measured = validation.keys().chain(test.keys());
     if test_only {
         let all: BTreeSet<String> = measured.chain(train.keys()).cloned().collect();
@@ -352,17 +352,17 @@ fn classes(dir: &Path, parts: &Parts, test_only: bool) -> Result<Vec<String>> {
 }
 
 /// Decodes the images of the parts.
-struct Decoder<'a> {
+struct ImageDecoder<'a> {
     dir: &'a Path,
     size: usize,
     classes: &'a [String],
-    progress: Progress<'a>,
+    progress: ImageProgress<'a>,
     /// Width and height of the first image.
     original: Option<(u32, u32)>,
     lister: Lister<'a>,
 }
 
-impl Decoder<'_> {
+impl ImageDecoder<'_> {
     /// Decodes the images of a part. Those that cannot be read are left out if that is wanted;
     /// otherwise the first of them is an error.
     fn decode(&mut self, files: &Files, options: &Options) -> Result<Images> {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::progress::Progress;
+use super::progress::ImageProgress;
 use super::{CHANNELS, balance, picture, split};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -147,7 +147,7 @@ impl Images {
     ///
     /// # Errors
     /// If the scaled images do not fit into memory, or the progress is told to stop.
-    pub(super) fn resized(self, size: usize, progress: &Progress) -> Result<Images> {
+    pub(super) fn resized(self, size: usize, progress: &ImageProgress) -> Result<Images> {
         if size == self.size || self.is_empty() {
             return Ok(Images { size, ..self });
         }

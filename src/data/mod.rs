@@ -1,6 +1,6 @@
 //! Images and labels: where they come from, and how they lie in memory.
 //!
-//! [`load`] turns a [`Source`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`],
+//! [`load`] turns a [`DataSource`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`],
 //! fetched by [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of
 //! images ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source,
 //! images end up as bytes in one flat block ([`images`]), so that the rest of the program never
@@ -40,7 +40,7 @@ pub use images::Images;
 pub use names::{check_class_name, composed};
 
 use left_out::LeftOut;
-use progress::Progress;
+use progress::ImageProgress;
 
 /// Colour channels of every picture: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -159,7 +159,7 @@ impl Dataset {
     }
 
     fn resized(self, size: usize, options: &Options) -> Result<Dataset> {
-        let progress = Progress::new(options, "scaling", self.train.len() + self.test.len());
+        let progress = ImageProgress::new(options, "scaling", self.train.len() + self.test.len());
         let train = self.train.resized(size, &progress)?;
         Ok(Dataset { train, test: self.test.resized(size, &progress)?, ..self })
     }
@@ -167,9 +167,9 @@ impl Dataset {
 
 /// What to train on, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// CIFAR-10 where it is cached or can be fetched; [`Source::Shapes`] with a loud warning where
-    /// it is absent and the network does not deliver it or may not be used.
+pub enum DataSource {
+    /// CIFAR-10 where it is cached or can be fetched; [`DataSource::Shapes`] with a loud warning
+    /// where it is absent and the network does not deliver it or may not be used.
     Auto,
     /// CIFAR-10 from the cache or the network, or an error.
     Cifar10,
@@ -179,36 +179,36 @@ pub enum Source {
     Path(PathBuf),
 }
 
-impl Source {
+impl DataSource {
     /// Whether it is a folder of images, which come in sizes of their own.
     pub fn is_image_folder(&self) -> bool {
-        matches!(self, Source::Path(path) if path.is_dir() && cifar10::find_folder(path).is_none())
+        matches!(self, DataSource::Path(path) if path.is_dir() && cifar10::find_folder(path).is_none())
     }
 }
 
-impl FromStr for Source {
+impl FromStr for DataSource {
     type Err = Error;
 
     /// `auto`, `cifar10`, `shapes`; anything else is a path (write `./shapes` for a folder of that
     /// name).
-    fn from_str(text: &str) -> Result<Source> {
+    fn from_str(text: &str) -> Result<DataSource> {
         match text {
             "" => Err(Error::Usage("empty data source: give auto, cifar10, shapes or a path".into())),
-            "auto" => Ok(Source::Auto),
-            "cifar10" => Ok(Source::Cifar10),
-            "shapes" => Ok(Source::Shapes),
-            path => Ok(Source::Path(PathBuf::from(path))),
+            "auto" => Ok(DataSource::Auto),
+            "cifar10" => Ok(DataSource::Cifar10),
+            "shapes" => Ok(DataSource::Shapes),
+            path => Ok(DataSource::Path(PathBuf::from(path))),
         }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for DataSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Auto => f.write_str("auto"),
-            Source::Cifar10 => f.write_str("cifar10"),
-            Source::Shapes => f.write_str("shapes"),
-            Source::Path(path) => f.write_str(&path_text(path)),
+            DataSource::Auto => f.write_str("auto"),
+            DataSource::Cifar10 => f.write_str("cifar10"),
+            DataSource::Shapes => f.write_str("shapes"),
+            DataSource::Path(path) => f.write_str(&path_text(path)),
         }
     }
 }
@@ -282,9 +282,9 @@ fn mirrors(list: &str, file_name: &str) -> Vec<String> {
 ///
 /// # Errors
 /// An image size out of range; threads that cannot be had; data that is missing, malformed or
-/// cannot be fetched. Only [`Source::Auto`] replaces data that is absent and cannot be fetched.
+/// cannot be fetched. Only [`DataSource::Auto`] replaces data that is absent and cannot be fetched.
 /// Data that is there but broken, and a cache that cannot be written, are errors for it too.
-pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
+pub fn load(source: &DataSource, options: &Options) -> Result<Dataset> {
     let size = options.image_size.unwrap_or(DEFAULT_SIZE);
     if !SIZES.contains(&size) {
         return Err(Error::Usage(format!(
@@ -296,18 +296,18 @@ pub fn load(source: &Source, options: &Options) -> Result<Dataset> {
     parallel::pool(options.threads).map_err(Error::threads)?.install(|| load_sized(source, size, options))
 }
 
-fn load_sized(source: &Source, size: usize, options: &Options) -> Result<Dataset> {
+fn load_sized(source: &DataSource, size: usize, options: &Options) -> Result<Dataset> {
     let shapes = || shapes::dataset(size, options);
     let from_path = |path: &Path| from_path(path, size, options);
     match source {
-        Source::Shapes => shapes(),
-        Source::Path(path) => from_path(path),
-        Source::Cifar10 => match locate_cifar10(options) {
+        DataSource::Shapes => shapes(),
+        DataSource::Path(path) => from_path(path),
+        DataSource::Cifar10 => match locate_cifar10(options) {
             Ok(path) => from_path(&path),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why) => Err(unavailable(&why, options)),
         },
-        Source::Auto => match locate_cifar10(options) {
+        DataSource::Auto => match locate_cifar10(options) {
             Ok(path) => from_path(&path),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),

@@ -18,7 +18,7 @@ const BETWEEN: Duration = Duration::from_secs(10);
 
 /// Counts images on any number of threads: after a while with a bar on a terminal, with a line now
 /// and then elsewhere.
-pub struct Progress<'a> {
+pub struct ImageProgress<'a> {
     doing: &'static str,
     total: usize,
     quiet: bool,
@@ -34,18 +34,18 @@ struct Shown {
     line: Option<Instant>,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ImageProgress<'a> {
     /// Of `total` images, with which something is done: "decoding".
-    pub fn new(options: &Options<'a>, doing: &'static str, total: usize) -> Progress<'a> {
-        let mut progress = Progress::silent(doing, total);
+    pub fn new(options: &Options<'a>, doing: &'static str, total: usize) -> ImageProgress<'a> {
+        let mut progress = ImageProgress::silent(doing, total);
         (progress.quiet, progress.stop) = (options.quiet, options.stop);
         progress
     }
 
     /// One that says nothing and never stops.
-    pub fn silent(doing: &'static str, total: usize) -> Progress<'a> {
+    pub fn silent(doing: &'static str, total: usize) -> ImageProgress<'a> {
         let (begin, done, shown) = (Instant::now(), AtomicUsize::new(0), Mutex::default());
-        Progress { doing, total, quiet: true, stop: None, begin, done, shown }
+        ImageProgress { doing, total, quiet: true, stop: None, begin, done, shown }
     }
 
     /// Notes that another image is begun.
@@ -68,7 +68,7 @@ impl<'a> Progress<'a> {
     }
 
     fn show(&self, shown: &mut Shown, done: usize) {
-        let Progress { doing, total, .. } = self;
+        let ImageProgress { doing, total, .. } = self;
         if std::io::stderr().is_terminal() {
             let bar = shown.bar.get_or_insert_with(|| {
                 let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} images, {eta} left");
@@ -83,7 +83,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-impl Drop for Progress<'_> {
+impl Drop for ImageProgress<'_> {
     fn drop(&mut self) {
         if let Some(bar) = self.shown.get_mut().ok().and_then(|shown| shown.bar.take()) {
             bar.finish_and_clear();

@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::images::allocate;
-use super::progress::Progress;
+use super::progress::ImageProgress;
 use super::{CHANNELS, Dataset, Images, Options};
 use crate::error::Result;
 use crate::kernels::rng::{self, Stream};
@@ -30,7 +30,7 @@ pub const TEST: usize = 2_000;
 /// stop.
 pub fn dataset(size: usize, options: &Options) -> Result<Dataset> {
     let train = if options.test_only { 0 } else { TRAIN };
-    let progress = Progress::new(options, "drawing", train + TEST);
+    let progress = ImageProgress::new(options, "drawing", train + TEST);
     drawn(train, TEST, size, options.shapes_seed, &progress)
 }
 
@@ -40,10 +40,10 @@ pub fn dataset(size: usize, options: &Options) -> Result<Dataset> {
 /// # Errors
 /// If the images do not fit into memory.
 pub fn sized(train_n: usize, test_n: usize, size: usize, seed: u32) -> Result<Dataset> {
-    drawn(train_n, test_n, size, seed, &Progress::silent("drawing", train_n + test_n))
+    drawn(train_n, test_n, size, seed, &ImageProgress::silent("drawing", train_n + test_n))
 }
 
-fn drawn(train_n: usize, test_n: usize, size: usize, seed: u32, progress: &Progress) -> Result<Dataset> {
+fn drawn(train_n: usize, test_n: usize, size: usize, seed: u32, progress: &ImageProgress) -> Result<Dataset> {
     Ok(Dataset {
         name: "shapes".into(),
         classes: CLASSES.map(String::from).to_vec(),
@@ -54,7 +54,7 @@ fn drawn(train_n: usize, test_n: usize, size: usize, seed: u32, progress: &Progr
     })
 }
 
-fn split(n: usize, size: usize, seed: u32, first_step: u32, progress: &Progress) -> Result<Images> {
+fn split(n: usize, size: usize, seed: u32, first_step: u32, progress: &ImageProgress) -> Result<Images> {
     let mut pixels = allocate(n, size)?;
     let draw = |(i, picture): (usize, &mut [u8])| {
         progress.one()?;
@@ -96,7 +96,7 @@ impl Dice {
         rng::unit(self.bits()) < probability
     }
 
-    fn colour(&mut self) -> Colour {
+    fn colour(&mut self) -> Rgb {
         [self.range(0.0, 1.0), self.range(0.0, 1.0), self.range(0.0, 1.0)]
     }
 
@@ -122,23 +122,23 @@ impl Dice {
 }
 
 /// Red, green, blue from 0 to 1.
-type Colour = [f32; 3];
+type Rgb = [f32; 3];
 
 fn norm(x: f32, y: f32) -> f32 {
     (x * x + y * y).sqrt()
 }
 
-fn mix(a: Colour, b: Colour, t: f32) -> Colour {
+fn mix(a: Rgb, b: Rgb, t: f32) -> Rgb {
     [0, 1, 2].map(|c| a[c] + (b[c] - a[c]) * t)
 }
 
-fn contrast(a: Colour, b: Colour) -> f32 {
+fn contrast(a: Rgb, b: Rgb) -> f32 {
     let [r, g, b] = [0, 1, 2].map(|c| a[c] - b[c]);
     (r * r + g * g + b * b).sqrt()
 }
 
 /// A colour that can be told from both ends of the background.
-fn foreground(background: [Colour; 2], dice: &mut Dice) -> Colour {
+fn foreground(background: [Rgb; 2], dice: &mut Dice) -> Rgb {
     for _ in 0..24 {
         let colour = dice.colour();
         if background.iter().all(|&b| contrast(b, colour) > 0.5) {
@@ -154,7 +154,7 @@ struct Stroke {
     from: [f32; 2],
     to: [f32; 2],
     radius: f32,
-    colour: Colour,
+    colour: Rgb,
 }
 
 impl Stroke {
@@ -170,7 +170,7 @@ impl Stroke {
         Stroke { from: at, to: at, radius: dice.range(0.02, 0.06), colour: dice.colour() }
     }
 
-    fn paint(&self, canvas: &mut Canvas) {
+    fn paint(&self, canvas: &mut Raster) {
         let middle = [0, 1].map(|a| 0.5 * (self.from[a] + self.to[a]));
         let reach = [0, 1].map(|a| 0.5 * (self.from[a] - self.to[a]).abs() + self.radius);
         canvas.blend(middle, reach, |x, y| (self.colour, segment(self.from, self.to, x, y) - self.radius));
@@ -189,7 +189,7 @@ fn segment(a: [f32; 2], b: [f32; 2], x: f32, y: f32) -> f32 {
 /// All that a picture shows, free of pixels: lengths are in units of its side.
 struct Scene {
     class: usize,
-    background: [Colour; 2],
+    background: [Rgb; 2],
     /// Direction in which one background colour turns into the other.
     slope: [f32; 2],
     /// Strength and frequency of the background's stripes.
@@ -199,7 +199,7 @@ struct Scene {
     radius: f32,
     rotation: [f32; 2],
     stretch: f32,
-    colour: Colour,
+    colour: Rgb,
     shade: [f32; 2],
     in_front: Vec<Stroke>,
     noise: f32,
@@ -237,7 +237,7 @@ impl Scene {
 
     /// Fills `[size, size, 3]`, back to front.
     fn paint(&self, picture: &mut [u8], size: usize, dice: &mut Dice) {
-        let mut canvas = Canvas { size, pixels: vec![[0.0; CHANNELS]; size * size] };
+        let mut canvas = Raster { size, pixels: vec![[0.0; CHANNELS]; size * size] };
         canvas.blend([0.5, 0.5], [0.5, 0.5], |x, y| (self.background_at(x, y), f32::MIN));
         self.behind.iter().for_each(|stroke| stroke.paint(&mut canvas));
         let reach = 1.5 * self.radius; // no outline is longer, stretched or not
@@ -253,7 +253,7 @@ impl Scene {
     }
 
     /// A drift from one colour to the other, with soft stripes across.
-    fn background_at(&self, x: f32, y: f32) -> Colour {
+    fn background_at(&self, x: f32, y: f32) -> Rgb {
         let along = (x - 0.5) * self.slope[0] + (y - 0.5) * self.slope[1];
         // Kept positive, so that truncation takes the whole part.
         let phase = along * self.stripes[1] + 8.0;
@@ -263,7 +263,7 @@ impl Scene {
     }
 
     /// The shape's colour there, and the distance to its outline.
-    fn shape_at(&self, x: f32, y: f32) -> (Colour, f32) {
+    fn shape_at(&self, x: f32, y: f32) -> (Rgb, f32) {
         let [dx, dy] = [(x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius];
         // Into the shape's own frame, where it is upright and about 1 in radius.
         let u = (dx * self.rotation[0] + dy * self.rotation[1]) * self.stretch;
@@ -274,16 +274,16 @@ impl Scene {
 }
 
 /// `[size, size]` colours before they become bytes.
-struct Canvas {
+struct Raster {
     size: usize,
-    pixels: Vec<Colour>,
+    pixels: Vec<Rgb>,
 }
 
-impl Canvas {
+impl Raster {
     /// Lays a colour over the pixels within `reach` of `centre` (both in units of the side).
     /// `layer` gives the colour at a place and the signed distance to the layer's edge, negative
     /// inside.
-    fn blend(&mut self, centre: [f32; 2], reach: [f32; 2], layer: impl Fn(f32, f32) -> (Colour, f32)) {
+    fn blend(&mut self, centre: [f32; 2], reach: [f32; 2], layer: impl Fn(f32, f32) -> (Rgb, f32)) {
         let size = self.size as f32;
         let span = |axis: usize| {
             let low = ((centre[axis] - reach[axis]) * size - 1.0).max(0.0) as usize;

@@ -65,12 +65,14 @@ fn the_digest_sees_every_pixel_and_label() {
 
 #[test]
 fn sources_are_named_or_paths() {
-    for (text, source) in [("auto", Source::Auto), ("cifar10", Source::Cifar10), ("shapes", Source::Shapes)] {
-        assert_eq!(text.parse::<Source>().unwrap(), source);
+    for (text, source) in
+        [("auto", DataSource::Auto), ("cifar10", DataSource::Cifar10), ("shapes", DataSource::Shapes)]
+    {
+        assert_eq!(text.parse::<DataSource>().unwrap(), source);
         assert_eq!(source.to_string(), text);
     }
-    assert_eq!("./shapes".parse::<Source>().unwrap(), Source::Path("./shapes".into()));
-    assert!("".parse::<Source>().is_err());
+    assert_eq!("./shapes".parse::<DataSource>().unwrap(), DataSource::Path("./shapes".into()));
+    assert!("".parse::<DataSource>().is_err());
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn mirror_lists_take_commas_spaces_and_base_addresses() {
 #[test]
 fn a_mistyped_size_is_a_usage_error() {
     let options = Options { image_size: Some(3200), ..Options::default() };
-    let error = load(&Source::Shapes, &options).unwrap_err();
+    let error = load(&DataSource::Shapes, &options).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert_eq!(error.to_string(), "image size 3200: choose 8 to 1024 pixels");
 }

@@ -8,7 +8,7 @@ use crate::tensor::TensorType;
 
 /// Pictures in a run: the length of the input `indices`.
 fn batch_size(plan: &Plan) -> Option<usize> {
-    plan.inputs.iter().find(|port| port.name == "indices").map(|port| port.ty.len())
+    plan.inputs.iter().find(|binding| binding.name == "indices").map(|binding| binding.ty.len())
 }
 
 /// The end of a message about a plan of which only a `share` (below 1) fits: activations grow in

@@ -22,7 +22,7 @@ use crate::tensor::TensorType;
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Location {
     /// Temporary memory of the plan.
     Slot(usize),
     /// A state, which the plan shares with those loaded beside it.
@@ -37,22 +37,22 @@ pub struct Step {
     /// Of the operands, in the order of the places.
     pub types: Types,
     /// Where the op reads.
-    pub inputs: Vec<Place>,
+    pub inputs: Vec<Location>,
     /// Where the op writes.
-    pub outputs: Vec<Place>,
+    pub outputs: Vec<Location>,
     /// The layer of the model that the step belongs to, for messages and profiles.
     pub layer: String,
 }
 
 /// A named tensor the host can reach.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub struct IoBinding {
     /// Unique among the inputs or outputs of the plan.
     pub name: String,
     /// What the host writes or reads.
     pub ty: TensorType,
     /// Where it lives; its first `ty.len()` elements are the tensor.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// An executable program: pure data. Each device makes its own of a graph, by its own rules.
@@ -66,12 +66,12 @@ pub struct Plan {
     pub constants: usize,
     /// Size of every slot, in elements.
     pub slots: Vec<usize>,
-    /// The states that the plan uses; `Place::State(i)` is `states[i]`.
+    /// The states that the plan uses; `Location::State(i)` is `states[i]`.
     pub states: Vec<(String, TensorType)>,
     /// What the host writes before a run.
-    pub inputs: Vec<Port>,
+    pub inputs: Vec<IoBinding>,
     /// What the host may read after a run.
-    pub outputs: Vec<Port>,
+    pub outputs: Vec<IoBinding>,
 }
 
 impl Plan {
@@ -101,21 +101,21 @@ impl Plan {
     /// The states that a run may change.
     pub fn written_states(&self) -> impl Iterator<Item = &(String, TensorType)> {
         let written =
-            |index: usize| self.steps.iter().any(|step| step.outputs.contains(&Place::State(index)));
+            |index: usize| self.steps.iter().any(|step| step.outputs.contains(&Location::State(index)));
         self.states.iter().enumerate().filter(move |(index, _)| written(*index)).map(|(_, state)| state)
     }
 
     /// Whether a step reads what lies there.
-    pub fn reads(&self, place: Place) -> bool {
-        self.steps.iter().any(|step| step.inputs.contains(&place))
+    pub fn reads(&self, location: Location) -> bool {
+        self.steps.iter().any(|step| step.inputs.contains(&location))
     }
 
     /// Whether what lies there is the same in every run until something else writes a state.
-    pub fn is_constant(&self, place: Place) -> bool {
-        let writes = |steps: &[Step]| steps.iter().any(|step| step.outputs.contains(&place));
-        match place {
-            Place::Slot(_) => writes(&self.steps[..self.constants]),
-            Place::State(_) => !writes(&self.steps),
+    pub fn is_constant(&self, location: Location) -> bool {
+        let writes = |steps: &[Step]| steps.iter().any(|step| step.outputs.contains(&location));
+        match location {
+            Location::Slot(_) => writes(&self.steps[..self.constants]),
+            Location::State(_) => !writes(&self.steps),
         }
     }
 
@@ -144,7 +144,7 @@ fn move_constants(graph: &mut Graph) -> usize {
 /// A run of memory that one or more values live in, one after the other.
 struct Storage {
     len: usize,
-    place: Option<Place>,
+    location: Option<Location>,
     /// Written by the host, or not in every run: no op may overwrite it.
     kept: bool,
     first: usize,
@@ -173,7 +173,7 @@ impl Storages {
                     let storage = storages.create(graph, value, 0);
                     let state = storages.states.len();
                     storages.states.push((graph.name(value).to_string(), graph.ty(value).clone()));
-                    storages.storages[storage].place = Some(Place::State(state));
+                    storages.storages[storage].location = Some(Location::State(state));
                 }
                 Source::Node => {}
             }
@@ -192,7 +192,7 @@ impl Storages {
         let len = graph.ty(value).len();
         self.storages.push(Storage {
             len,
-            place: None,
+            location: None,
             kept: graph.source(value) == Source::Input || first < self.constants,
             first,
             last: first,
@@ -238,9 +238,9 @@ impl Storages {
         let read_twice = node.inputs.iter().filter(|v| same(v)).count() > 1;
         let read_by_host = graph.outputs.iter().any(|(_, v)| same(v));
         let read_by_update = graph.updates.iter().any(|(_, v)| same(v));
-        let keeps = match self.storages[storage].place {
+        let keeps = match self.storages[storage].location {
             // A state may be overwritten only with its own new value.
-            Some(Place::State(_)) => !node.outputs.iter().enumerate().any(|(output, &value)| {
+            Some(Location::State(_)) => !node.outputs.iter().enumerate().any(|(output, &value)| {
                 let update = (node.inputs[input], value);
                 node.op.alias().input_of(output) == Some(input) && graph.updates.contains(&update)
             }),
@@ -298,9 +298,9 @@ impl Storages {
     }
 
     /// First-fit decreasing; returns the slots' sizes.
-    fn place(&mut self) -> Vec<usize> {
+    fn assign_slots(&mut self) -> Vec<usize> {
         let mut order: Vec<usize> =
-            (0..self.storages.len()).filter(|&s| self.storages[s].place.is_none()).collect();
+            (0..self.storages.len()).filter(|&s| self.storages[s].location.is_none()).collect();
         order.sort_by_key(|&s| (std::cmp::Reverse(self.storages[s].len), self.storages[s].first));
         let mut slots: Vec<usize> = Vec::new();
         let mut tenants: Vec<Vec<(usize, usize)>> = Vec::new();
@@ -313,37 +313,37 @@ impl Storages {
                 slots.len() - 1
             });
             tenants[slot].push((first, last));
-            self.storages[storage].place = Some(Place::Slot(slot));
+            self.storages[storage].location = Some(Location::Slot(slot));
         }
         slots
     }
 
     fn into_plan(mut self, graph: &Graph) -> Plan {
-        let slots = self.place();
-        let place = |value: &Value| {
-            let place = self.storages[self.of[value]].place;
-            place.unwrap_or_else(|| unreachable!("{} was given no memory", graph.label(*value)))
+        let slots = self.assign_slots();
+        let location = |value: &Value| {
+            let location = self.storages[self.of[value]].location;
+            location.unwrap_or_else(|| unreachable!("{} was given no memory", graph.label(*value)))
         };
         let computes = |node: &&Node| !matches!(node.op.alias(), Alias::View(_));
         let steps = graph.nodes.iter().filter(computes).map(|node| Step {
             op: node.op.clone(),
             types: graph.types(node),
-            inputs: node.inputs.iter().map(place).collect(),
-            outputs: node.outputs.iter().map(place).collect(),
+            inputs: node.inputs.iter().map(location).collect(),
+            outputs: node.outputs.iter().map(location).collect(),
             layer: node.layer.clone(),
         });
-        let port = |name: &str, value: Value| Port {
+        let binding = |name: &str, value: Value| IoBinding {
             name: name.to_string(),
             ty: graph.ty(value).clone(),
-            place: place(&value),
+            location: location(&value),
         };
         let inputs = graph.values().filter(|&v| graph.source(v) == Source::Input);
         Plan {
             steps: steps.collect(),
             constants: graph.nodes[..self.constants].iter().filter(computes).count(),
             slots,
-            inputs: inputs.map(|v| port(graph.name(v), v)).collect(),
-            outputs: graph.outputs.iter().map(|(name, v)| port(name, *v)).collect(),
+            inputs: inputs.map(|v| binding(graph.name(v), v)).collect(),
+            outputs: graph.outputs.iter().map(|(name, v)| binding(name, *v)).collect(),
             states: self.states,
         }
     }
@@ -360,9 +360,9 @@ fn insert_copy(graph: &mut Graph, index: usize, value: Value) -> Result<Value> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |place: &Place| match place {
-            Place::Slot(slot) => format!("#{slot}"),
-            Place::State(state) => self.states[*state].0.clone(),
+        let show = |location: &Location| match location {
+            Location::Slot(slot) => format!("#{slot}"),
+            Location::State(state) => self.states[*state].0.clone(),
         };
         for step in &self.steps {
             let outputs: Vec<String> = step.outputs.iter().map(show).collect();

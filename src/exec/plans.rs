@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::exec::plan::{Place, Plan, Port};
+use crate::exec::plan::{IoBinding, Location, Plan};
 use crate::tensor::{DType, TensorType};
 
 /// A plan loaded on a device. No other plan of the process has the same.
@@ -147,8 +147,8 @@ impl<P, B> Plans<P, B> {
     pub fn start(&mut self, plan: PlanId) -> Result<Run<'_, P, B>> {
         let (loaded, states) = self.get_mut(plan)?;
         let mut inputs = loaded.plan.inputs.iter().zip(&loaded.written);
-        if let Some((port, _)) = inputs.find(|(_, written)| !**written) {
-            return Err(Error::op(&port.name, "is an input that nothing was written to"));
+        if let Some((binding, _)) = inputs.find(|(_, written)| !**written) {
+            return Err(Error::op(&binding.name, "is an input that nothing was written to"));
         }
         if let Some(&number) = loaded.reads.iter().find(|&&number| !states.written[number]) {
             let problem = "is a state that nothing was written to; if another plan has it, load beside that";
@@ -170,26 +170,27 @@ impl<P> Loaded<P> {
     fn new(plan: Plan, states: Vec<usize>, own: P, owner: usize) -> Self {
         let (mut reads, mut updates) = (Vec::new(), Vec::new());
         for (index, &number) in states.iter().enumerate() {
-            let place = Place::State(index);
-            if !plan.is_constant(place) {
+            let location = Location::State(index);
+            if !plan.is_constant(location) {
                 updates.push(number);
-            } else if plan.reads(place) {
+            } else if plan.reads(location) {
                 reads.push(number);
             }
         }
-        let is_output = |place: Place| plan.outputs.iter().any(|output| output.place == place);
-        let is_read = |place: Place| plan.reads(place) || is_output(place);
-        let must_be = |port: &Port| matches!(port.place, Place::Slot(_)) && is_read(port.place);
-        let written = plan.inputs.iter().map(|port| !must_be(port)).collect();
+        let is_output = |location: Location| plan.outputs.iter().any(|output| output.location == location);
+        let is_read = |location: Location| plan.reads(location) || is_output(location);
+        let must_be =
+            |binding: &IoBinding| matches!(binding.location, Location::Slot(_)) && is_read(binding.location);
+        let written = plan.inputs.iter().map(|binding| !must_be(binding)).collect();
         Loaded { plan, states, own, owner, reads, updates, written, constants_of: 0 }
     }
 
     /// Takes note that an input was written.
     pub fn wrote<B>(&mut self, input: &str, states: &mut States<B>) {
-        for (port, written) in self.plan.inputs.iter().zip(&mut self.written) {
-            if port.name == input {
+        for (binding, written) in self.plan.inputs.iter().zip(&mut self.written) {
+            if binding.name == input {
                 *written = true;
-                if let Place::State(index) = port.place {
+                if let Location::State(index) = binding.location {
                     states.wrote(self.states[index]);
                 }
             }
@@ -198,9 +199,9 @@ impl<P> Loaded<P> {
 }
 
 /// The input or output of a name.
-pub fn port<'a>(ports: &'a [Port], name: &str) -> Result<&'a Port> {
-    let port = ports.iter().find(|port| port.name == name);
-    port.ok_or_else(|| Error::op(name, "is no input or output of the plan"))
+pub fn binding<'a>(bindings: &'a [IoBinding], name: &str) -> Result<&'a IoBinding> {
+    let binding = bindings.iter().find(|binding| binding.name == name);
+    binding.ok_or_else(|| Error::op(name, "is no input or output of the plan"))
 }
 
 impl<B> Default for States<B> {

@@ -17,13 +17,13 @@ use crate::files::write_atomic;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    weights: Vec<Entry>,
+    weights: Vec<ManifestEntry>,
 }
 
 /// Weights of a model.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct ManifestEntry {
     model: &'static Architecture,
     /// Its name in the cache.
     file: String,
@@ -44,7 +44,7 @@ struct Entry {
     otherwise: String,
 }
 
-fn entries() -> Vec<Entry> {
+fn entries() -> Vec<ManifestEntry> {
     let text = include_str!("../../weights/pretrained.toml");
     let parsed: std::result::Result<Manifest, _> = toml::from_str(text);
     parsed
@@ -85,7 +85,7 @@ pub fn find(model: &Architecture, options: &data::Options) -> Result<(PathBuf, A
     Ok((path, attributes))
 }
 
-fn fetch(entry: &Entry, cache: &Path, options: &data::Options) -> Result<()> {
+fn fetch(entry: &ManifestEntry, cache: &Path, options: &data::Options) -> Result<()> {
     if options.offline {
         return Err(Error::Failed("CIFAR_ENGINE_OFFLINE forbids to download them".into()));
     }
@@ -116,8 +116,8 @@ fn fetch(entry: &Entry, cache: &Path, options: &data::Options) -> Result<()> {
     write_atomic(pin, |file| std::io::Write::write_all(file, hash.as_bytes()))
 }
 
-fn unavailable(entry: &Entry, cache: &Path, error: &Error) -> String {
-    let Entry { model, file, urls, otherwise, .. } = entry;
+fn unavailable(entry: &ManifestEntry, cache: &Path, error: &Error) -> String {
+    let ManifestEntry { model, file, urls, otherwise, .. } = entry;
     let cache = cache.display();
     format!(
         "there are no pretrained weights of {model} in {cache}, and they could not be downloaded: {error}; save {} as {file} there, \

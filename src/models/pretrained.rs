@@ -156,7 +156,7 @@ impl Pretrained {
         variant.padding = attributes.padding.unwrap_or(variant.padding);
         norm.epsilon = attributes.epsilon.unwrap_or(norm.epsilon);
         (*mean, *std) = (attributes.mean.unwrap_or(*mean), attributes.std.unwrap_or(*std));
-        match pretrained.spec.nonsense() {
+        match pretrained.spec.invalid_entry() {
             Some(what) => Err(Error::file(path, format!("the {what} given for it makes no sense"))),
             None => Ok(pretrained),
         }
@@ -335,7 +335,7 @@ fn spec(
         test_flip: false,
         data: if classes == 1000 { "imagenet".into() } else { "unknown data".into() },
     };
-    spec.nonsense().map_or(Ok(spec), Err)
+    spec.invalid_entry().map_or(Ok(spec), Err)
 }
 
 /// An entry of the metadata; none if it is not there.

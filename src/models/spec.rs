@@ -119,7 +119,7 @@ impl Spec {
             },
             data: entry("data")?.clone(),
         };
-        match spec.nonsense() {
+        match spec.invalid_entry() {
             Some(key) => Err(wrong(key)),
             None => Ok(spec),
         }
@@ -133,7 +133,7 @@ impl Spec {
     /// # Errors
     /// A usage error that names what makes no sense.
     pub fn check(&self) -> Result<()> {
-        match self.nonsense() {
+        match self.invalid_entry() {
             None => Ok(()),
             Some(key) => Err(Error::Usage(format!(
                 "the model's {key} make no sense: weights that say so would be refused when they are read"
@@ -142,7 +142,7 @@ impl Spec {
     }
 
     /// The metadata entry that makes no sense, if any: the file may come from anywhere.
-    pub(super) fn nonsense(&self) -> Option<&'static str> {
+    pub(super) fn invalid_entry(&self) -> Option<&'static str> {
         let name_is_fine = |name: &String| check_class_name(name).is_ok();
         let distinct: HashSet<&String> = self.classes.iter().collect();
         let pixels = -1e6..=1e6;

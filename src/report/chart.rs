@@ -13,14 +13,14 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 
 /// A line: its name, which is also its CSS class, and (x, value).
-pub(super) struct Line {
+pub(super) struct NamedSeries {
     pub name: &'static str,
     pub points: Vec<(f64, f64)>,
 }
 
 /// The chart of some lines over the epochs; values that are not finite leave a gap. A line upright
 /// stands before the epoch that begins a second stage.
-pub(super) fn svg(lines: &[Line], limits: (f64, f64), second_stage: Option<usize>) -> String {
+pub(super) fn svg(lines: &[NamedSeries], limits: (f64, f64), second_stage: Option<usize>) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let drawable = |value: &f64| value.abs() <= LARGEST;
     let last = points().map(|point| point.0).fold(1.0, f64::max);
@@ -50,7 +50,7 @@ pub(super) fn svg(lines: &[Line], limits: (f64, f64), second_stage: Option<usize
         let at = at_x(epoch as f64 - 0.5);
         let _ = write!(out, "<path class=\"stage\" d=\"M{at:.1} {TOP}V{}\"/>", HEIGHT - BOTTOM);
     }
-    for Line { name, points } in lines {
+    for NamedSeries { name, points } in lines {
         for part in points.split(|point| !drawable(&point.1)).filter(|part| !part.is_empty()) {
             let places: Vec<String> =
                 part.iter().map(|&(x, y)| format!("{:.1},{:.1}", at_x(x), at_y(y))).collect();
@@ -74,13 +74,13 @@ mod tests {
     #[test]
     fn values_that_cannot_be_drawn_leave_a_gap() {
         let points = [1.0, 0.5, f64::NAN, 0.25, 0.2].iter().enumerate();
-        let line = Line { name: "train", points: points.map(|(i, &y)| (i as f64 + 1.0, y)).collect() };
+        let line = NamedSeries { name: "train", points: points.map(|(i, &y)| (i as f64 + 1.0, y)).collect() };
         let text = svg(&[line], (0.0, f64::INFINITY), Some(3));
         assert_eq!(text.matches("<polyline class=\"train\"").count(), 2);
         assert_eq!(text.matches("class=\"stage\"").count(), 1);
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         assert!(svg(&[], (0.0, 1.0), None).ends_with("</svg>"));
-        let one = Line { name: "validation", points: vec![(1.0, 0.5)] };
+        let one = NamedSeries { name: "validation", points: vec![(1.0, 0.5)] };
         assert!(svg(&[one], (0.0, 1.0), None).contains("<circle class=\"validation\""));
     }
 }

@@ -7,7 +7,7 @@ use plotters::style::text_anchor::HPos;
 use super::axis::Axis;
 use super::canvas::{self, Canvas, Face, INK};
 use super::metrics::EpochMetrics;
-use super::panel::{COLORS, LABEL, Panel, Series, Stroke};
+use super::panel::{COLORS, LABEL, LineStyle, Panel, Series};
 use crate::error::{Error, Result};
 
 const WIDTH: f64 = 1200.0;
@@ -53,10 +53,10 @@ pub fn draw(path: impl AsRef<Path>, runs: &[(String, Vec<EpochMetrics>)]) -> Res
 }
 
 /// Each run has a colour, and when these are used up another kind of dashes.
-fn style(index: usize) -> Stroke {
+fn style(index: usize) -> LineStyle {
     const DASHES: [f64; 4] = [0.0, 16.0, 7.0, 2.0];
     let dash = DASHES[index / COLORS.len() % DASHES.len()];
-    Stroke { dash, ..Stroke::of(COLORS[index % COLORS.len()]) }
+    LineStyle { dash, ..LineStyle::of(COLORS[index % COLORS.len()]) }
 }
 
 /// The names of the runs, in as many columns as they have room in.

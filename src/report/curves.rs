@@ -8,7 +8,7 @@ use plotters::style::text_anchor::HPos;
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Canvas, Face, INK};
 use super::metrics::{self, EpochMetrics};
-use super::panel::{COLORS, LABEL, LINE, MUTED, Panel, Series, Stroke, ring};
+use super::panel::{COLORS, LABEL, LINE, LineStyle, MUTED, Panel, Series, ring};
 use super::reading::{Reading, capitalised};
 use crate::error::{Error, Result};
 
@@ -74,8 +74,8 @@ pub fn draw(path: impl AsRef<Path>, title: &str, reading: &Reading, epochs: &[Ep
             if let Some(best) = &best {
                 panel.mark(canvas, best.epoch as f64)?;
             }
-            panel.draw_line(canvas, &lines.train, Stroke::of(TRAIN))?;
-            panel.draw_line(canvas, &lines.validation, Stroke::of(VALIDATION))?;
+            panel.draw_line(canvas, &lines.train, LineStyle::of(TRAIN))?;
+            panel.draw_line(canvas, &lines.validation, LineStyle::of(VALIDATION))?;
             if let Some(best) = &best {
                 panel.ring(canvas, &lines.validation, best.epoch as f64, VALIDATION)?;
             }

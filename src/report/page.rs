@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::analysis::{Analysis, Prediction};
-use super::chart::{self, Line};
+use super::chart::{self, NamedSeries};
 use super::metrics::{self, EpochMetrics};
 use super::reading::capitalised;
 use super::{RunReport, samples};
@@ -109,7 +109,7 @@ fn curves(body: &mut String, report: &RunReport<'_>) {
     if history.is_empty() {
         return;
     }
-    let line = |name, figure: fn(&EpochMetrics) -> Option<f64>| Line {
+    let line = |name, figure: fn(&EpochMetrics) -> Option<f64>| NamedSeries {
         name,
         points: history.iter().filter_map(|row| Some((row.epoch as f64, figure(row)?))).collect(),
     };

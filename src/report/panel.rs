@@ -31,16 +31,16 @@ pub(super) const COLORS: [RGBColor; 8] = [
 
 /// How a line is drawn.
 #[derive(Clone, Copy)]
-pub(super) struct Stroke {
+pub(super) struct LineStyle {
     pub color: RGBColor,
     /// Length of its dashes in points; 0 for none.
     pub dash: f64,
 }
 
-impl Stroke {
+impl LineStyle {
     /// A line without dashes.
-    pub fn of(color: RGBColor) -> Stroke {
-        Stroke { color, dash: 0.0 }
+    pub fn of(color: RGBColor) -> LineStyle {
+        LineStyle { color, dash: 0.0 }
     }
 
     /// Joins the points; dashes go on around the corners.
@@ -121,18 +121,15 @@ impl Panel {
 
     /// Joins the values; a value that cannot be drawn breaks the line. Values get dots where they
     /// are few enough to be told apart, and where they have no neighbour to be joined to.
-    pub fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, stroke: Stroke) -> Result<()> {
+    pub fn draw_line(&self, canvas: &Canvas<'_>, series: &Series, style: LineStyle) -> Result<()> {
         let radius = if series.len() <= 30 { 4.5 } else { LINE / 2.0 };
         for part in series.split(|(_, value)| value.is_none()) {
             let points: Vec<Point> =
                 part.iter().filter_map(|(x, value)| Some(self.at(*x, (*value)?))).collect();
-            stroke.draw(canvas, &points)?;
+            style.draw(canvas, &points)?;
             let radius = if points.len() == 1 { 4.5 } else { radius };
-            let dotted = stroke.dash == 0.0 || radius > LINE;
-            points
-                .iter()
-                .filter(|_| dotted)
-                .try_for_each(|point| canvas.dot(*point, radius, stroke.color))?;
+            let dotted = style.dash == 0.0 || radius > LINE;
+            points.iter().filter(|_| dotted).try_for_each(|point| canvas.dot(*point, radius, style.color))?;
         }
         Ok(())
     }

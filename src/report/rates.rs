@@ -7,7 +7,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Face, INK};
-use super::panel::{COLORS, LABEL, Panel, Series, Stroke};
+use super::panel::{COLORS, LABEL, LineStyle, Panel, Series};
 use crate::error::{Error, Result};
 
 const SIZE: (u32, u32) = (1000, 640);
@@ -69,8 +69,8 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
         if let Some(rate) = suggested {
             panel.mark(canvas, exponent(rate))?;
         }
-        panel.draw_line(canvas, &raw, Stroke::of(FAINT))?;
-        panel.draw_line(canvas, &smooth, Stroke::of(COLORS[0]))
+        panel.draw_line(canvas, &raw, LineStyle::of(FAINT))?;
+        panel.draw_line(canvas, &smooth, LineStyle::of(COLORS[0]))
     })?;
     canvas::save(path, &picture)
 }

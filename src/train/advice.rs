@@ -10,7 +10,7 @@ use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::report::EpochMetrics;
 
 /// What is kept of the training images to judge by.
-pub struct Sample {
+pub struct TrainingSample {
     /// Some of them, from all over the set.
     pub images: Images,
     /// The share of the most frequent class: what guessing reaches.
@@ -26,14 +26,14 @@ const MOST_CLASSES: usize = 1000;
 /// A pair of classes with fewer test images shows nothing.
 const LEAST_OF_PAIR: usize = 16;
 
-impl Sample {
+impl TrainingSample {
     /// A sample of images of so many classes.
-    pub fn of(images: &Images, classes: usize) -> Sample {
+    pub fn of(images: &Images, classes: usize) -> TrainingSample {
         let all = images.len();
         let indices: Vec<u32> = (0..all as u32).step_by(all.div_ceil(MOST_SAMPLED).max(1)).collect();
         let largest = images.counts(classes).into_iter().max().unwrap_or(0);
         let largest_share = largest as f64 / all.max(1) as f64;
-        Sample { images: images.subset(&indices), largest_share, all }
+        TrainingSample { images: images.subset(&indices), largest_share, all }
     }
 
     /// Whether the last epoch's training accuracy is what guessing reaches.
@@ -127,10 +127,10 @@ mod tests {
     }
 
     /// Three classes, of which the first has half of the images.
-    fn sample() -> Sample {
+    fn sample() -> TrainingSample {
         let mut images = Images::black(1000, 8);
         images.labels = (0..1000).map(|i| [0, 1, 0, 2][i % 4]).collect();
-        Sample::of(&images, 3)
+        TrainingSample::of(&images, 3)
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Progress {
 
 /// What must be the same for a run to be continued.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
+pub struct RunFingerprint {
     /// The run's settings, as its `settings.toml` has them.
     pub settings: String,
     /// Digest of the training images.
@@ -63,7 +63,7 @@ pub struct Identity {
 /// A state of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    pub identity: Identity,
+    pub fingerprint: RunFingerprint,
     pub progress: Progress,
     /// By the name they have on the device, in the engine's layout.
     pub states: BTreeMap<String, Vec<f32>>,
@@ -83,7 +83,7 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let progress = serde_json::to_string(&self.progress);
         let progress = progress.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
-        let Identity { settings, pictures, test, classes, pretrained } = self.identity.clone();
+        let RunFingerprint { settings, pictures, test, classes, pretrained } = self.fingerprint.clone();
         let entries = [
             ("format", Some(FORMAT.to_string())),
             ("settings", Some(settings)),
@@ -123,22 +123,22 @@ impl Checkpoint {
         }
         let (settings, pictures) = (entry("settings")?, entry("pictures")?);
         let (test, classes, pretrained) = (optional("test"), optional("classes"), optional("pretrained"));
-        let identity = Identity { settings, pictures, test, classes, pretrained };
+        let fingerprint = RunFingerprint { settings, pictures, test, classes, pretrained };
         let progress: Progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
         let counted = progress.history.iter().enumerate().all(|(i, row)| row.epoch == i + 1);
         if !counted || progress.stage_epochs > progress.history.len() {
             return Err(damaged());
         }
         let states = file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect();
-        Ok(Checkpoint { identity, progress, states })
+        Ok(Checkpoint { fingerprint, progress, states })
     }
 }
 
-impl Identity {
+impl RunFingerprint {
     /// That of a training with these settings on this data, before a part of it is held back for
     /// validation; in fine-tuning, with the digest of the weights to begin with.
-    pub fn of(settings: &Settings, data: &Dataset, pretrained: Option<String>) -> Identity {
-        Identity {
+    pub fn of(settings: &Settings, data: &Dataset, pretrained: Option<String>) -> RunFingerprint {
+        RunFingerprint {
             settings: settings.to_toml(),
             pictures: data.training_digest(),
             test: Some(data.test.digest()),
@@ -151,7 +151,7 @@ impl Identity {
     ///
     /// # Errors
     /// A usage error that names the settings that differ, with both values, or what else does.
-    pub fn check(&self, saved: &Identity) -> Result<()> {
+    pub fn check(&self, saved: &RunFingerprint) -> Result<()> {
         check_same(&saved.settings, &self.settings)?;
         if saved.pretrained.is_some() && self.pretrained != saved.pretrained {
             let file = flat(&self.settings).remove("finetune.pretrained").unwrap_or_default();
@@ -173,14 +173,15 @@ impl Identity {
 
     /// Whether the test images are others than those of `saved`. That changes no weights, only what
     /// the run's accuracy means.
-    pub fn has_other_test(&self, saved: &Identity) -> bool {
+    pub fn has_other_test(&self, saved: &RunFingerprint) -> bool {
         saved.test.is_some() && self.test != saved.test
     }
 }
 
 /// What to say where the same images have classes of other names, with the first that differs.
-fn renamed(saved: &Identity, now: &Identity) -> String {
-    let [was, is] = [saved, now].map(|identity| identity.classes.as_deref().unwrap_or_default().lines());
+fn renamed(saved: &RunFingerprint, now: &RunFingerprint) -> String {
+    let [was, is] =
+        [saved, now].map(|fingerprint| fingerprint.classes.as_deref().unwrap_or_default().lines());
     let (was, is) = was.zip(is).find(|(was, is)| was != is).unwrap_or_default();
     let problem = format!("the class {was} of this run is called {is} in the data now");
     problem + "; give it its name again, or start another run"
@@ -244,9 +245,9 @@ fn flat(settings: &str) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
-    fn identity(settings: &str, pictures: &str) -> Identity {
+    fn fingerprint(settings: &str, pictures: &str) -> RunFingerprint {
         let (test, classes, pretrained) = (Some("t".into()), Some("cat\ndog".into()), Some("w".into()));
-        Identity { settings: settings.into(), pictures: pictures.into(), test, classes, pretrained }
+        RunFingerprint { settings: settings.into(), pictures: pictures.into(), test, classes, pretrained }
     }
 
     fn checkpoint() -> Checkpoint {
@@ -263,7 +264,7 @@ mod tests {
         };
         let totals = Totals { loss: 100.0 / 7.0, correct: 12.0, count: 64.0 };
         Checkpoint {
-            identity: identity("seed = 1\n", "abc"),
+            fingerprint: fingerprint("seed = 1\n", "abc"),
             progress: Progress { step: 2, totals, history: vec![row], ..Progress::default() },
             states: [
                 ("a.weight".to_string(), vec![0.1, -0.0, f32::MIN_POSITIVE]),
@@ -310,15 +311,15 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_with_both_values() {
-        let old = identity("rate = 0.1\nseed = 1\nepochs = 5\n", "x");
-        let same = identity("epochs = 9\nseed = 1\nrate = 0.1\n", "x");
+        let old = fingerprint("rate = 0.1\nseed = 1\nepochs = 5\n", "x");
+        let same = fingerprint("epochs = 9\nseed = 1\nrate = 0.1\n", "x");
         same.check(&old).unwrap();
-        let new = identity("rate = 0.2\nema = 0.9\nseed = 1\n", "x");
+        let new = fingerprint("rate = 0.2\nema = 0.9\nseed = 1\n", "x");
         let message = new.check(&old).unwrap_err().to_string();
         assert!(message.contains("ema = unset, now 0.9, rate = 0.1, now 0.2;"), "{message}");
-        let other = Identity { pictures: "y".into(), ..same.clone() };
+        let other = RunFingerprint { pictures: "y".into(), ..same.clone() };
         assert!(other.check(&old).unwrap_err().to_string().contains("pictures are not those"));
-        let other = Identity {
+        let other = RunFingerprint {
             settings: format!("{}[finetune]\npretrained = \"p.safetensors\"\n", same.settings),
             pretrained: Some("v".into()),
             ..same.clone()
@@ -326,11 +327,11 @@ mod tests {
         let message = other.check(&old).unwrap_err().to_string();
         assert!(message.contains("p.safetensors") && message.contains("not the weights"), "{message}");
         // What an older version did not save is not compared.
-        other.check(&Identity { pretrained: None, test: None, classes: None, ..old.clone() }).unwrap();
-        let other = Identity { classes: Some("cat\nfox".into()), ..same.clone() };
+        other.check(&RunFingerprint { pretrained: None, test: None, classes: None, ..old.clone() }).unwrap();
+        let other = RunFingerprint { classes: Some("cat\nfox".into()), ..same.clone() };
         let message = other.check(&old).unwrap_err().to_string();
         assert!(message.contains("the class dog of this run is called fox"), "{message}");
-        let other = Identity { test: Some("u".into()), ..same.clone() };
+        let other = RunFingerprint { test: Some("u".into()), ..same.clone() };
         assert!(other.has_other_test(&old) && !same.has_other_test(&old));
     }
 }

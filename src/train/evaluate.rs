@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::features::{Features, Feed};
-use super::plans::{self, Program};
+use super::features::{BatchSource, Features};
+use super::plans::{self, ModelGraph};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
@@ -23,7 +23,7 @@ const BUILT_IN: &[u8] = include_bytes!("../../weights/cnn-cifar10.safetensors");
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
     plan: PlanId,
-    feed: Feed,
+    batch_source: BatchSource,
     parameters: Vec<Parameter>,
     labels: Vec<u32>,
     classes: usize,
@@ -31,7 +31,7 @@ pub struct Evaluator {
 }
 
 /// A weights file whose tensors are those of the model that its metadata describes.
-pub struct Trained {
+pub struct LoadedModel {
     pub path: PathBuf,
     pub spec: Spec,
     /// How many of its numbers were trained; running statistics were not.
@@ -41,51 +41,51 @@ pub struct Trained {
 
 /// How a model is evaluated.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct EvalOptions {
     /// Images a step.
     pub batch_size: usize,
     /// Whether to take the mean logits of each image and its mirror image.
     pub flip: bool,
 }
 
-impl Trained {
+impl LoadedModel {
     /// Reads a file and checks it, before anything of the size it claims is allocated.
     ///
     /// # Errors
     /// If it cannot be read, is damaged, or its tensors do not fit its model.
-    pub fn open(path: &Path) -> Result<Trained> {
-        Trained::open_as(path, &Attributes::default(), None)
+    pub fn open(path: &Path) -> Result<LoadedModel> {
+        LoadedModel::open_as(path, &Attributes::default(), None)
     }
 
-    /// [`Trained::open`], with what the user knows better than the file, and for pictures of
+    /// [`LoadedModel::open`], with what the user knows better than the file, and for pictures of
     /// another size.
     ///
     /// # Errors
-    /// As for [`Trained::open`].
-    pub fn open_as(path: &Path, attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
-        Trained::checked(Pretrained::open(path, attributes)?, path, image_size)
+    /// As for [`LoadedModel::open`].
+    pub fn open_as(path: &Path, attributes: &Attributes, image_size: Option<usize>) -> Result<LoadedModel> {
+        LoadedModel::checked(Pretrained::open(path, attributes)?, path, image_size)
     }
 
     /// The weights that are built into the program.
     ///
     /// # Errors
     /// If the attributes do not suit them.
-    pub fn built_in(attributes: &Attributes, image_size: Option<usize>) -> Result<Trained> {
+    pub fn built_in(attributes: &Attributes, image_size: Option<usize>) -> Result<LoadedModel> {
         let path = Path::new("built-in weights");
         let pretrained = Pretrained::of(weights::parse(BUILT_IN, path)?, path, attributes)?;
-        Trained::checked(pretrained, path, image_size)
+        LoadedModel::checked(pretrained, path, image_size)
     }
 
-    fn checked(pretrained: Pretrained, path: &Path, image_size: Option<usize>) -> Result<Trained> {
+    fn checked(pretrained: Pretrained, path: &Path, image_size: Option<usize>) -> Result<LoadedModel> {
         let Pretrained { mut spec, file, .. } = pretrained;
         if let Some(size) = image_size {
             (spec.image_size, spec.variant.input_size) = (size, size);
         }
-        let Program { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
+        let ModelGraph { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
         models::values(&file, &parameters, path)?;
         let trained = parameters.iter().filter(|parameter| parameter.trainable());
         let trained_parameters = trained.map(|parameter| parameter.shape.len()).sum();
-        Ok(Trained { path: path.to_path_buf(), spec, file, trained_parameters })
+        Ok(LoadedModel { path: path.to_path_buf(), spec, file, trained_parameters })
     }
 
     /// Evaluates the model on images; `name` is the device's name for them. `goes_on` is asked
@@ -98,15 +98,15 @@ impl Trained {
         device: &mut dyn Device,
         name: &str,
         images: &Images,
-        manner: Manner,
+        options: EvalOptions,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Evaluation> {
-        let evaluator = self.evaluator(device, name, images, manner.batch_size)?;
+        let evaluator = self.evaluator(device, name, images, options.batch_size)?;
         let once = evaluator.batches();
-        let all = if manner.flip { 2 * once } else { once };
+        let all = if options.flip { 2 * once } else { once };
         let mut evaluate = || {
             let plain = evaluator.run(device, |done, _| goes_on(done, all))?;
-            if !manner.flip {
+            if !options.flip {
                 return Ok(plain);
             }
             plans::upload(device, evaluator.plan, name, &images.mirrored())?;
@@ -147,7 +147,7 @@ impl Trained {
 
 /// A model on a device, for pictures that come a few at a time.
 pub struct Predictor<'a> {
-    trained: &'a Trained,
+    trained: &'a LoadedModel,
     evaluator: Evaluator,
     flip: bool,
 }
@@ -155,13 +155,13 @@ pub struct Predictor<'a> {
 /// The device's name for the pictures of a [`Predictor`].
 const PREDICTED: &str = "predicted";
 
-impl Trained {
-    /// Prepares predictions; `manner.batch_size` pictures at a time at most.
+impl LoadedModel {
+    /// Prepares predictions; `options.batch_size` pictures at a time at most.
     ///
     /// # Errors
     /// As for [`Evaluator`].
-    pub fn predictor(&self, device: &mut dyn Device, manner: Manner) -> Result<Predictor<'_>> {
-        let Manner { batch_size, flip } = manner;
+    pub fn predictor(&self, device: &mut dyn Device, options: EvalOptions) -> Result<Predictor<'_>> {
+        let EvalOptions { batch_size, flip } = options;
         let size = self.spec.image_size;
         let empty = Images::black(batch_size, size);
         let evaluator = self.evaluator(device, PREDICTED, &empty, batch_size)?;
@@ -269,13 +269,13 @@ impl Evaluator {
         }
         images.check_labels(spec.classes.len())?;
         let batch_size = batch_size.min(images.len());
-        let Program { graph, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
+        let ModelGraph { graph, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
         let plan = device.load_plan(device.plan(&graph)?, beside)?;
         device.write(plan, "step", [0u32].as_slice().into())?;
         device.record(plan, &["logits"])?;
         plans::upload(device, plan, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
-        Ok(Evaluator { plan, feed: Feed::Pictures, parameters, labels, classes, batch_size })
+        Ok(Evaluator { plan, batch_source: BatchSource::Pictures, parameters, labels, classes, batch_size })
     }
 
     /// An evaluator of the model's units from `from` on, given what the units before put out, by
@@ -294,10 +294,17 @@ impl Evaluator {
         let labels = features.labels().to_vec();
         let batch_size = batch_size.min(labels.len());
         let program = plans::evaluation_on_features(spec, from, features.shape(), batch_size)?;
-        let Program { graph, parameters, .. } = program;
+        let ModelGraph { graph, parameters, .. } = program;
         let (plan, classes) = (device.load_beside(beside, &graph)?, spec.classes.len());
         device.record(plan, &["logits"])?;
-        Ok(Evaluator { plan, feed: Feed::Features(features), parameters, labels, classes, batch_size })
+        Ok(Evaluator {
+            plan,
+            batch_source: BatchSource::Features(features),
+            parameters,
+            labels,
+            classes,
+            batch_size,
+        })
     }
 
     /// Batches of a run.
@@ -335,7 +342,7 @@ impl Evaluator {
             let used = self.batch_size.min(count - first);
             let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
-            self.feed.write(device, self.plan, &indices, 0)?;
+            self.batch_source.write(device, self.plan, &indices, 0)?;
             device.run(self.plan)?;
             device.collect(self.plan, false, &mut add)?;
         }
@@ -388,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_built_in_weights_are_whole() {
-        let trained = Trained::built_in(&Attributes::default(), None).unwrap();
+        let trained = LoadedModel::built_in(&Attributes::default(), None).unwrap();
         assert_eq!(trained.spec.classes, crate::data::cifar10::CLASSES);
     }
 }

@@ -24,14 +24,14 @@ const BATCH_SIZE: usize = 64;
 const MOST_IN_MEMORY: usize = 3 << 30;
 
 /// What a plan is given besides step and rates.
-pub enum Feed {
+pub enum BatchSource {
     /// It finds the pictures by their `indices` itself.
     Pictures,
     /// Rows of `features`, and `labels`.
     Features(Features),
 }
 
-impl Feed {
+impl BatchSource {
     /// Writes a plan's inputs for the pictures `indices`; one that is `u32::MAX` is an empty place.
     /// Epochs take turns with the augmented copies.
     ///
@@ -39,8 +39,8 @@ impl Feed {
     /// If the plan has other inputs, or a file of features cannot be read.
     pub fn write(&self, device: &mut dyn Device, plan: PlanId, indices: &[u32], epoch: usize) -> Result<()> {
         let features = match self {
-            Feed::Pictures => return device.write(plan, "indices", indices.into()),
-            Feed::Features(features) => features,
+            BatchSource::Pictures => return device.write(plan, "indices", indices.into()),
+            BatchSource::Features(features) => features,
         };
         let (pictures, len) = (features.labels.len(), features.shape.len());
         let mut rows = vec![0.0; indices.len() * len];
@@ -66,7 +66,7 @@ pub struct Features {
 }
 
 /// What is to be computed.
-pub struct Request<'a> {
+pub struct FeatureJob<'a> {
     /// A plan that has the model's parameters.
     pub beside: PlanId,
     /// The device's name for the pictures.
@@ -91,10 +91,10 @@ impl Features {
     pub fn compute(
         device: &mut dyn Device,
         spec: &Spec,
-        request: &Request,
+        job: &FeatureJob,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Features> {
-        let Request { beside, name, images, augment, copies, until, folder } = *request;
+        let FeatureJob { beside, name, images, augment, copies, until, folder } = *job;
         let batch_size = BATCH_SIZE.min(images.len());
         let batches = images.len().div_ceil(batch_size);
         // A copy is an epoch.

@@ -8,18 +8,18 @@
 
 use std::path::Path;
 
-use super::advice::Sample;
-use super::checkpoint::{Identity, Progress};
+use super::advice::TrainingSample;
+use super::checkpoint::{Progress, RunFingerprint};
 use super::evaluate::{BATCH_SIZE, Evaluator};
-use super::features::{Features, Feed, Request};
+use super::features::{BatchSource, FeatureJob, Features};
 use super::logistic;
-use super::plans::{self, Program};
+use super::plans::{self, ModelGraph};
 use super::run_folder::RunFolder;
 use super::session::Session;
 use super::settings::Settings;
 use super::settings::finetune::Finetune;
 use super::split_table;
-use super::stage::{Course, Ended, Stage};
+use super::stage::{Ended, Stage, StageConfig};
 use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
@@ -43,13 +43,13 @@ impl Finetune {
 /// The units that a stage trains, and how.
 struct Part {
     from: usize,
-    course: Course,
+    config: StageConfig,
 }
 
 impl Part {
     /// What is trained, and how long.
     fn told(&self, units: usize) -> String {
-        let (epochs, steps) = (self.course.settings.epochs, self.course.steps());
+        let (epochs, steps) = (self.config.settings.epochs, self.config.steps());
         let plural = |n: usize| if n == 1 { "" } else { "s" };
         let what = match (self.from, units - 1 - self.from) {
             (0, _) => "all layers".to_string(),
@@ -64,15 +64,15 @@ impl Part {
 /// The stages of a training of so many units on `pictures` pictures; those without epochs are left
 /// out.
 fn parts(settings: &Settings, finetune: &Finetune, units: usize, pictures: usize) -> Vec<Part> {
-    let course = |epochs, rate, backbone| {
+    let config = |epochs, rate, backbone| {
         let settings = Settings { epochs, rate, ..settings.clone() };
-        Course { pictures, backbone, settings }
+        StageConfig { pictures, backbone, settings }
     };
-    let head = course(finetune.head_epochs, finetune.head_rate, 1.0);
-    let blocks = course(settings.epochs - finetune.head_epochs, settings.rate, finetune.backbone);
+    let head = config(finetune.head_epochs, finetune.head_rate, 1.0);
+    let blocks = config(settings.epochs - finetune.head_epochs, settings.rate, finetune.backbone);
     let from = finetune.first_unfrozen(units);
-    let parts = [Part { from: units - 1, course: head }, Part { from, course: blocks }];
-    parts.into_iter().filter(|part| part.course.settings.epochs > 0).collect()
+    let parts = [Part { from: units - 1, config: head }, Part { from, config: blocks }];
+    parts.into_iter().filter(|part| part.config.settings.epochs > 0).collect()
 }
 
 /// The description of the model that comes out.
@@ -124,9 +124,9 @@ pub fn finetune(
     let path = Path::new(&finetune.pretrained);
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
-    let Program { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
+    let ModelGraph { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
     let digest = weights::digest(&pretrained.file)?;
-    let identity = Identity::of(settings, &data, Some(digest));
+    let fingerprint = RunFingerprint::of(settings, &data, Some(digest));
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
@@ -134,7 +134,7 @@ pub fn finetune(
     if let Some(loss) = &reading.loss {
         observer.note(&format!("note: {loss}"));
     }
-    let mut session = Session::begin(run, &spec, parameters.clone(), identity, reading, observer)?;
+    let mut session = Session::begin(run, &spec, parameters.clone(), fingerprint, reading, observer)?;
     // Of all plans, this one has every parameter.
     let whole = device.load(&graph)?;
     let values = initial_values(pretrained, &parameters, settings, path)?;
@@ -147,7 +147,7 @@ pub fn finetune(
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
         observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.told(units)));
         let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
-        let workshop = Workshop {
+        let stages = StageBuilder {
             settings,
             spec: &spec,
             whole,
@@ -157,7 +157,7 @@ pub fn finetune(
             validation: &data.validation,
             fresh,
         };
-        let stage = workshop.stage(device, part, &parameters, observer)?;
+        let stage = stages.stage(device, part, &parameters, observer)?;
         let ended = session.fit(device, &stage, parts.len(), observer)?;
         stage.unload(device)?;
         note_end(ended, observer);
@@ -166,12 +166,12 @@ pub fn finetune(
         }
     }
     device.unload(whole)?;
-    let sample = Sample::of(&data.train, spec.classes.len());
+    let sample = TrainingSample::of(&data.train, spec.classes.len());
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 
 /// What stages are made from.
-struct Workshop<'a> {
+struct StageBuilder<'a> {
     settings: &'a Settings,
     spec: &'a Spec,
     /// The plan whose parameters all stages have.
@@ -185,7 +185,7 @@ struct Workshop<'a> {
     fresh: bool,
 }
 
-impl Workshop<'_> {
+impl StageBuilder<'_> {
     /// Prepares a stage, which computes the features that it is trained on.
     fn stage(
         &self,
@@ -194,17 +194,17 @@ impl Workshop<'_> {
         parameters: &[Parameter],
         observer: &mut dyn Observer,
     ) -> Result<Stage> {
-        let Workshop { settings, spec, whole, units, images, validation, .. } = *self;
+        let StageBuilder { settings, spec, whole, units, images, validation, .. } = *self;
         if part.from == 0 {
             let program = plans::training(spec, settings, images.len())?;
-            let (beside, feed) = (Some(whole), Feed::Pictures);
+            let (beside, batch_source) = (Some(whole), BatchSource::Pictures);
             let mut stage =
-                Stage::load(device, beside, &program.graph, parameters, feed, part.course.clone())?;
+                Stage::load(device, beside, &program.graph, parameters, batch_source, part.config.clone())?;
             stage.validate_on(device, spec, validation)?;
             plans::upload(device, whole, "train", images)?;
             return Ok(stage);
         }
-        let copies = COPIES.min(part.course.settings.epochs);
+        let copies = COPIES.min(part.config.settings.epochs);
         observer.note(&format!(
             "computing frozen features once: {} training images, {copies} augmented {}",
             images.len(),
@@ -221,8 +221,9 @@ impl Workshop<'_> {
             }
         }
         let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
-        let (beside, feed) = (Some(whole), Feed::Features(features));
-        let mut stage = Stage::load(device, beside, &program.graph, parameters, feed, part.course.clone())?;
+        let (beside, batch_source) = (Some(whole), BatchSource::Features(features));
+        let mut stage =
+            Stage::load(device, beside, &program.graph, parameters, batch_source, part.config.clone())?;
         if !validation.is_empty() {
             let plain = (plans::plain(spec), 1);
             let features = self.features(device, ("validation", validation), plain, part.from, observer)?;
@@ -240,8 +241,8 @@ impl Workshop<'_> {
         until: usize,
         observer: &mut dyn Observer,
     ) -> Result<Features> {
-        let request =
-            Request { beside: self.whole, name, images, augment, copies, until, folder: self.run.path() };
-        Features::compute(device, self.spec, &request, |done, of| observer.goes_on(Phase::Features, done, of))
+        let job =
+            FeatureJob { beside: self.whole, name, images, augment, copies, until, folder: self.run.path() };
+        Features::compute(device, self.spec, &job, |done, of| observer.goes_on(Phase::Features, done, of))
     }
 }

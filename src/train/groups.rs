@@ -2,7 +2,7 @@
 //! every step; all of them follow the rate of the training, as a share of it.
 
 use super::settings::Settings;
-use super::stage::{Course, Moment};
+use super::stage::{StageConfig, StepContext};
 use crate::exec::plan::Plan;
 use crate::nn::{Parameter, Role};
 
@@ -64,8 +64,8 @@ impl Group {
     }
 
     /// Its rate in a step.
-    pub(super) fn rate(self, course: &Course, at: &Moment) -> f32 {
-        let Settings { optimizer, rate, bias_rate, classifier_rate, .. } = course.settings;
+    pub(super) fn rate(self, config: &StageConfig, at: &StepContext) -> f32 {
+        let Settings { optimizer, rate, bias_rate, classifier_rate, .. } = config.settings;
         match self {
             Group::Main => at.rate,
             Group::Left => at.rate * optimizer.left_share,
@@ -73,7 +73,7 @@ impl Group {
             Group::StemBiases if bias_rate > 0.0 => at.stem_rate * (bias_rate / rate),
             Group::StemBiases => at.stem_rate * optimizer.left_share,
             Group::Classifier => at.rate * (classifier_rate / rate),
-            Group::Backbone => at.rate * course.backbone,
+            Group::Backbone => at.rate * config.backbone,
         }
     }
 }
@@ -128,22 +128,22 @@ mod tests {
     fn rates_are_shares_of_one_and_that_of_stems_ends_sooner() {
         let settings = Settings { rate: 0.25, bias_rate: 0.5, classifier_rate: 2.0, ..Settings::default() };
         let settings = Settings { epochs: 8, batch_size: 100, schedule: &LINEAR, ..settings };
-        let course = settings.course(1000);
-        let at = Moment { epoch: 1, step: 0, rate: 0.125, stem_rate: 0.0625 };
+        let config = settings.config(1000);
+        let at = StepContext { epoch: 1, step: 0, rate: 0.125, stem_rate: 0.0625 };
         let rates = [Group::Main, Group::Biases, Group::StemBiases, Group::Classifier];
-        assert_eq!(rates.map(|group| group.rate(&course, &at)), [0.125, 0.25, 0.125, 1.0]);
-        let stem: Vec<f32> = (0..40).map(|step| course.stem_rate(step)).collect();
+        assert_eq!(rates.map(|group| group.rate(&config, &at)), [0.125, 0.25, 0.125, 1.0]);
+        let stem: Vec<f32> = (0..40).map(|step| config.stem_rate(step)).collect();
         assert!(stem[0] > 0.24 && stem[29] > 0.0 && stem[29] < 0.01 && stem[30..] == [0.0; 10]);
-        let short = Settings { epochs: 1, ..settings }.course(1000);
+        let short = Settings { epochs: 1, ..settings }.config(1000);
         assert!(short.stem_rate(9) > 0.0 && short.stem_rate(10) == 0.0);
     }
 
     #[test]
     fn what_the_optimizer_leaves_has_its_share_without_a_rate_of_its_own() {
         let settings = Settings { optimizer: &MUON, rate: 0.5, ..Settings::default() };
-        let (course, at) = (settings.course(1000), Moment::at_rate(0.25, 0));
+        let (config, at) = (settings.config(1000), StepContext::at_rate(0.25, 0));
         let expected = 0.25 * MUON.left_share;
-        let found = [Group::Left, Group::StemBiases].map(|group| group.rate(&course, &at));
+        let found = [Group::Left, Group::StemBiases].map(|group| group.rate(&config, &at));
         assert_eq!(found, [expected; 2]);
     }
 }

@@ -54,7 +54,7 @@ fn fit_rows(
     (depth, classes): (usize, usize),
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Classifier> {
-    let scale = Scale::of(&rows, depth);
+    let scale = Standardisation::of(&rows, depth);
     scale.apply(&mut rows);
     let count = rows.len() / depth;
     let plan = device.load(&plans::classifier_loss([count, depth], classes)?)?;
@@ -73,14 +73,14 @@ fn fit_rows(
 }
 
 /// What was done to features.
-struct Scale {
+struct Standardisation {
     mean: Vec<f64>,
     factor: f64,
 }
 
-impl Scale {
+impl Standardisation {
     /// Takes away the mean of `rows`, and makes their mean square 1.
-    fn of(rows: &[f32], depth: usize) -> Scale {
+    fn of(rows: &[f32], depth: usize) -> Standardisation {
         let count = (rows.len() / depth) as f64;
         let mut mean = vec![0.0; depth];
         for row in rows.chunks_exact(depth) {
@@ -89,7 +89,7 @@ impl Scale {
         let distance =
             |row: &[f32]| row.iter().zip(&mean).map(|(&x, m)| (f64::from(x) - m).powi(2)).sum::<f64>();
         let square = rows.chunks_exact(depth).map(distance).sum::<f64>() / count;
-        Scale { mean, factor: if square > 0.0 { 1.0 / square.sqrt() } else { 1.0 } }
+        Standardisation { mean, factor: if square > 0.0 { 1.0 / square.sqrt() } else { 1.0 } }
     }
 
     fn apply(&self, rows: &mut [f32]) {
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn scaling_is_undone() {
         let rows = [1.0f32, 4.0, 3.0, 2.0, 5.0, 0.0];
-        let scale = Scale::of(&rows, 2);
+        let scale = Standardisation::of(&rows, 2);
         let mut scaled = rows;
         scale.apply(&mut scaled);
         let square = scaled.iter().map(|x| x * x).sum::<f32>() / 3.0;

@@ -1,11 +1,11 @@
 //! The learning-rate range test (Smith 2017): a training whose rate rises from step to step, until
 //! the loss explodes.
 
-use super::features::Feed;
+use super::features::BatchSource;
 use super::plans::{self, Totals};
 use super::schedules::Schedule;
 use super::settings::Settings;
-use super::stage::{Moment, Stage};
+use super::stage::{Stage, StepContext};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -36,8 +36,9 @@ pub fn find(
     let spec = super::spec(settings, data);
     let pictures = data.train.len();
     let program = plans::training(&spec, settings, pictures)?;
-    let course = settings.course(pictures);
-    let stage = Stage::load(device, None, &program.graph, &program.parameters, Feed::Pictures, course)?;
+    let config = settings.config(pictures);
+    let stage =
+        Stage::load(device, None, &program.graph, &program.parameters, BatchSource::Pictures, config)?;
     plans::upload(device, stage.plan, "train", &data.train)?;
     let values = plans::initial_values(&program.parameters, settings.seed);
     plans::write_parameters(device, stage.plan, &program.parameters, &values)?;
@@ -46,11 +47,11 @@ pub fn find(
         if !goes_on(step, steps) {
             return Err(Error::Interrupted);
         }
-        let course = &stage.course;
-        let order = course.order(step / course.steps());
-        let batch = &order[step % course.steps() * settings.batch_size..][..settings.batch_size];
+        let config = &stage.config;
+        let order = config.order(step / config.steps());
+        let batch = &order[step % config.steps() * settings.batch_size..][..settings.batch_size];
         let rate = range.0 * (range.1 / range.0).powf(step as f32 / (steps.max(2) - 1) as f32);
-        stage.run(device, batch, Moment::at_rate(rate, step))?;
+        stage.run(device, batch, StepContext::at_rate(rate, step))?;
         let loss = stage.collect(device, true)?.iter().map(Totals::mean_loss).sum::<f64>();
         let first = trials.first().map_or(loss, |trial| trial.loss);
         if !loss.is_finite() || loss > EXPLODED * first {

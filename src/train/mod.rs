@@ -32,13 +32,13 @@ use crate::exec::Device;
 use crate::models::{Architecture, Spec, Variant};
 use crate::report::{EpochMetrics, RunReport};
 use crate::text::counted;
-use advice::Sample;
-use checkpoint::Identity;
-use evaluate::{BATCH_SIZE, Evaluation, Manner, Trained};
-use features::Feed;
+use advice::TrainingSample;
+use checkpoint::RunFingerprint;
+use evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel};
+use features::BatchSource;
 use run_folder::RunFolder;
 use session::Session;
-use settings::{Normalise, Settings};
+use settings::{PixelScaling, Settings};
 use stage::{Ended, Stage};
 
 /// Where a training is, after each step.
@@ -127,8 +127,8 @@ pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes
 /// The description of the model that these settings train on this data.
 pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
     let (mean, std) = match settings.normalise {
-        Normalise::Unit => ([0.0; 3], [255.0; 3]),
-        Normalise::Statistics => statistics(&data.train),
+        PixelScaling::Unit => ([0.0; 3], [255.0; 3]),
+        PixelScaling::Statistics => statistics(&data.train),
     };
     Spec {
         architecture: settings.model,
@@ -177,7 +177,7 @@ pub fn train(
     data.check_labels()?;
     let spec = spec(settings, &data);
     spec.check()?;
-    let identity = Identity::of(settings, &data, None);
+    let fingerprint = RunFingerprint::of(settings, &data, None);
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
@@ -187,15 +187,15 @@ pub fn train(
     if let Some(loss) = &reading.loss {
         observer.note(&format!("note: {loss}"));
     }
-    let mut session = Session::begin(run, &spec, parameters.clone(), identity, reading, observer)?;
+    let mut session = Session::begin(run, &spec, parameters.clone(), fingerprint, reading, observer)?;
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
-    let course = settings.course(images.len());
-    let mut stage = Stage::load(device, None, &program.graph, &parameters, Feed::Pictures, course)?;
+    let config = settings.config(images.len());
+    let mut stage = Stage::load(device, None, &program.graph, &parameters, BatchSource::Pictures, config)?;
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
-    let sample = Sample::of(&images, spec.classes.len());
+    let sample = TrainingSample::of(&images, spec.classes.len());
     drop(images);
     plans::write_parameters(
         device,
@@ -232,16 +232,16 @@ fn finish(
     run: &RunFolder,
     settings: &Settings,
     history: Vec<EpochMetrics>,
-    sample: &Sample,
+    sample: &TrainingSample,
     data: &Dataset,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let (set, test) = data.measured();
     // From the file, which thereby is known to be good.
-    let trained = Trained::open(&run.best())?;
-    let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
-    let result =
-        trained.evaluate(device, "test", test, manner, |done, of| observer.goes_on(Phase::Test, done, of))?;
+    let trained = LoadedModel::open(&run.best())?;
+    let options = EvalOptions { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let result = trained
+        .evaluate(device, "test", test, options, |done, of| observer.goes_on(Phase::Test, done, of))?;
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
     let report = RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
@@ -278,17 +278,17 @@ fn finish(
 /// Warns of a training that learnt nothing, or whose model knows less than it did in training.
 fn advise(
     device: &mut dyn Device,
-    trained: &Trained,
+    trained: &LoadedModel,
     settings: &Settings,
     history: &[EpochMetrics],
-    sample: &Sample,
+    sample: &TrainingSample,
     observer: &mut dyn Observer,
 ) {
     if let Some(warning) = sample.at_chance(history) {
         return observer.warn(&warning);
     }
-    let manner = Manner { batch_size: BATCH_SIZE, flip: settings.test_flip };
-    let again = trained.evaluate(device, "sample", &sample.images, manner, |_, _| observer.keep_going());
+    let options = EvalOptions { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let again = trained.evaluate(device, "sample", &sample.images, options, |_, _| observer.keep_going());
     // All results are there; where this one cannot be had, there is nothing to warn of.
     let warning = again.ok().and_then(|again| sample.lag(history, again.accuracy));
     warning.into_iter().for_each(|warning| observer.warn(&warning));

@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::groups::Group;
-use super::optimizers::Step;
+use super::optimizers::ParameterStep;
 use super::settings::Settings;
 use super::updates;
 use crate::data::Images;
@@ -24,7 +24,7 @@ use crate::ops::pool::resize::Resize;
 use crate::tensor::{Shape, TensorType};
 
 /// What a device is to run, with what belongs to its model.
-pub struct Program {
+pub struct ModelGraph {
     /// All of it.
     pub graph: Graph,
     pub parameters: Vec<Parameter>,
@@ -40,10 +40,10 @@ pub struct Program {
 ///
 /// # Errors
 /// If the image size does not suit the model.
-pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Program> {
+pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let epoch_steps = settings.course(images).steps();
+    let epoch_steps = settings.config(images).steps();
     let augment = Augment { epoch_steps, ..augmented(spec, settings) };
     let batch = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
     training_step(graph, spec, settings, WHOLE, batch, step)
@@ -60,7 +60,7 @@ pub fn training_on_features(
     settings: &Settings,
     from: usize,
     features: &Shape,
-) -> Result<Program> {
+) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let batch = feature_batch(&mut graph, features, settings.batch_size);
@@ -74,7 +74,7 @@ fn training_step(
     part: Range<usize>,
     batch: Batch,
     step: Value,
-) -> Result<Program> {
+) -> Result<ModelGraph> {
     let seed = settings.seed;
     let mode = match &settings.finetune {
         Some(finetune) if finetune.frozen_statistics => Mode::Tune { step, seed },
@@ -102,13 +102,13 @@ fn training_step(
         let input = Group::of(parameter, settings).input();
         let rate = *rates.entry(input).or_insert_with(|| graph.input(input, TensorType::f32([1])));
         let decay = settings.decay_of(parameter);
-        let update = Step { parameter, gradient, decay, momentum, rate, number: step };
+        let update = ParameterStep { parameter, gradient, decay, momentum, rate, number: step };
         optimizer.add_update(&mut graph, &update)?;
     }
     if settings.ema > 0.0 {
         updates::keep_averages(&mut graph, &parameters, settings.ema)?;
     }
-    Ok(Program { graph, parameters, layers, forward })
+    Ok(ModelGraph { graph, parameters, layers, forward })
 }
 
 /// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels`
@@ -140,7 +140,7 @@ pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Grap
 ///
 /// # Errors
 /// If the image size does not suit the model.
-pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<Program> {
+pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
     let batch = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
@@ -157,19 +157,19 @@ pub fn evaluation_on_features(
     from: usize,
     features: &Shape,
     batch_size: usize,
-) -> Result<Program> {
+) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let batch = feature_batch(&mut graph, features, batch_size);
     evaluation_step(graph, spec, from..WHOLE.end, batch.x)
 }
 
-fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) -> Result<Program> {
+fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) -> Result<ModelGraph> {
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm).only(part);
     let logits = spec.build(&mut builder, x, Training::default())?;
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
     graph.output("logits", logits);
-    Ok(Program { graph, parameters, layers, forward })
+    Ok(ModelGraph { graph, parameters, layers, forward })
 }
 
 /// What the model's first units, up to `until`, put out for a batch of images, with stored

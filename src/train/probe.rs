@@ -1,7 +1,7 @@
 //! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are
 //! all switched off, learns nothing, and no loss tells.
 
-use super::stage::{Moment, Stage};
+use super::stage::{Stage, StepContext};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::nn::Parameter;
@@ -28,10 +28,10 @@ impl Stage {
         let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
         let kept = names.iter().map(|name| device.read_state(self.plan, name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
-        self.run(device, pictures, Moment::at_rate(0.0, 0))?;
+        self.run(device, pictures, StepContext::at_rate(0.0, 0))?;
         // Its sums are not the training's.
         self.collect(device, true)?;
-        let settings = &self.course.settings;
+        let settings = &self.config.settings;
         let optimizer = settings.optimizer;
         let mut without = Vec::new();
         for (parameter, values) in parameters.iter().zip(&kept) {

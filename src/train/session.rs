@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{Checkpoint, Identity, Progress};
+use super::checkpoint::{Checkpoint, Progress, RunFingerprint};
 use super::evaluate::{Evaluation, Evaluator};
 use super::plans::{self, Totals};
 use super::run_folder::RunFolder;
@@ -24,7 +24,7 @@ pub struct Session<'a> {
     run: &'a RunFolder,
     spec: &'a Spec,
     parameters: Vec<Parameter>,
-    identity: Identity,
+    fingerprint: RunFingerprint,
     reading: Reading,
     progress: Progress,
     /// What the device is to hold again, until a stage has taken it over.
@@ -74,17 +74,27 @@ impl<'a> Session<'a> {
         run: &'a RunFolder,
         spec: &'a Spec,
         parameters: Vec<Parameter>,
-        identity: Identity,
+        fingerprint: RunFingerprint,
         reading: Reading,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let (progress, pace) = (Progress::default(), Pace::new(1));
         let (clock, curves) = (Instant::now(), Curves::default());
-        let mut session =
-            Session { run, spec, parameters, identity, reading, progress, saved: None, pace, clock, curves };
-        if let Some(Checkpoint { identity, progress, states }) = run.checkpoint()? {
-            session.identity.check(&identity)?;
-            if session.identity.has_other_test(&identity) {
+        let mut session = Session {
+            run,
+            spec,
+            parameters,
+            fingerprint,
+            reading,
+            progress,
+            saved: None,
+            pace,
+            clock,
+            curves,
+        };
+        if let Some(Checkpoint { fingerprint, progress, states }) = run.checkpoint()? {
+            session.fingerprint.check(&fingerprint)?;
+            if session.fingerprint.has_other_test(&fingerprint) {
                 observer.warn(
                     "the test images are not those that this run was begun with: its test accuracy will be \
                      that on the new ones",
@@ -125,7 +135,7 @@ impl<'a> Session<'a> {
             self.restore(device, stage, &saved)?;
         }
         let ended = loop {
-            match stage.course.ended(self.progress.of_stage()) {
+            match stage.config.ended(self.progress.of_stage()) {
                 Some(ended) => break ended,
                 None => self.epoch(device, stage, observer)?,
             }
@@ -143,8 +153,8 @@ impl<'a> Session<'a> {
         stage: &Stage,
         saved: &BTreeMap<String, Vec<f32>>,
     ) -> Result<()> {
-        if self.progress.step > stage.course.steps()
-            || self.progress.stage_epochs > stage.course.settings.epochs
+        if self.progress.step > stage.config.steps()
+            || self.progress.stage_epochs > stage.config.settings.epochs
         {
             return Err(self.run.not_its_checkpoint());
         }
@@ -242,10 +252,10 @@ impl<'a> Session<'a> {
 
     fn step_progress(&self, stage: &Stage, epoch: &Epoch) -> StepProgress {
         let Progress { step, stage_epochs, totals, seconds, .. } = self.progress;
-        let (all, done) = (stage.course.settings.epochs * epoch.steps(), stage_epochs * epoch.steps() + step);
+        let (all, done) = (stage.config.settings.epochs * epoch.steps(), stage_epochs * epoch.steps() + step);
         StepProgress {
             epoch: epoch.number,
-            epochs: epoch.number - stage_epochs - 1 + stage.course.settings.epochs,
+            epochs: epoch.number - stage_epochs - 1 + stage.config.settings.epochs,
             step,
             steps: epoch.steps(),
             loss: totals.mean_loss(),
@@ -289,7 +299,7 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Evaluation> {
         let goes_on = |done, of| observer.goes_on(Phase::Validation, done, of);
-        let result = match stage.course.settings.ema > 0.0 {
+        let result = match stage.config.settings.ema > 0.0 {
             true => self.with_averages(device, stage, |device| validation.run(device, goes_on)),
             false => validation.run(device, goes_on),
         };
@@ -318,7 +328,7 @@ impl<'a> Session<'a> {
     /// The weights that count: the averages, where they are kept.
     fn weights(&self, device: &dyn Device, stage: &Stage) -> Result<Vec<Vec<f32>>> {
         let Progress { stage_epochs, step, .. } = self.progress;
-        let kept = stage.average_weight(stage_epochs * stage.course.steps() + step);
+        let kept = stage.average_weight(stage_epochs * stage.config.steps() + step);
         let values = |parameter: &Parameter| {
             let average = average_of(&parameter.name);
             if kept == 0.0 || !stage.states().any(|state| *state == average) {
@@ -380,8 +390,8 @@ impl<'a> Session<'a> {
         self.save_weights(device, stage, &self.run.last())?;
         let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(stage.plan, name)?)));
         let states = states.collect::<Result<_>>()?;
-        let (identity, progress) = (self.identity.clone(), self.progress.clone());
-        self.run.write_checkpoint(&Checkpoint { identity, progress, states })
+        let (fingerprint, progress) = (self.fingerprint.clone(), self.progress.clone());
+        self.run.write_checkpoint(&Checkpoint { fingerprint, progress, states })
     }
 
     fn save_weights(&self, device: &dyn Device, stage: &Stage, path: &Path) -> Result<()> {

@@ -1,9 +1,9 @@
-//! What a training step is: a plan on a device, and the course it follows. [`super::session`] runs
+//! What a training step is: a plan on a device, and how often it runs. [`super::session`] runs
 //! it, and knows nothing of what is in the plan.
 
 use super::checkpoint::Progress;
 use super::evaluate::{BATCH_SIZE, Evaluator};
-use super::features::Feed;
+use super::features::BatchSource;
 use super::groups::{Group, STEM_EPOCHS};
 use super::plans::Totals;
 use super::settings::Settings;
@@ -21,7 +21,7 @@ use crate::text::bytes;
 
 /// How many steps there are, over which pictures, at which rates.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct StageConfig {
     /// Training pictures.
     pub pictures: usize,
     /// Of what lies before the classifier, as a share of the rate; in fine-tuning only.
@@ -44,7 +44,7 @@ pub enum Ended {
     Target(f64),
 }
 
-impl Course {
+impl StageConfig {
     /// Steps of an epoch. The incomplete last batch is left out, another one each time; where that
     /// would cost more than a hundredth of the images, it is filled up with the first of the epoch
     /// instead.
@@ -98,18 +98,18 @@ impl Course {
 /// A training plan that is loaded on a device.
 pub struct Stage {
     pub(super) plan: PlanId,
-    feed: Feed,
+    batch_source: BatchSource,
     /// Those whose rates the plan takes.
     groups: Vec<Group>,
     /// Names and lengths of what the steps change besides the model's parameters: moments.
     states: Vec<(String, usize)>,
-    pub(super) course: Course,
+    pub(super) config: StageConfig,
     pub(super) validation: Option<Evaluator>,
 }
 
 impl Stage {
     /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`,
-    /// `loss_gradient`, rates, and those that `feed` writes, and with the output `totals`.
+    /// `loss_gradient`, rates, and those that `batch_source` writes, and with the output `totals`.
     /// `parameters` are the model's, trained by this plan or not; if there is a plan `beside`, they
     /// are its own. The pictures that the plan reads are for the caller to write.
     ///
@@ -120,8 +120,8 @@ impl Stage {
         beside: Option<PlanId>,
         graph: &Graph,
         parameters: &[Parameter],
-        feed: Feed,
-        course: Course,
+        batch_source: BatchSource,
+        config: StageConfig,
     ) -> Result<Stage> {
         let plan = device.plan(graph)?;
         let (operations, steps) = (graph.nodes().len(), plan.steps.len());
@@ -136,7 +136,7 @@ impl Stage {
         let plan = device.load_plan(plan, beside)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
         device.record(plan, &["totals"])?;
-        Ok(Stage { plan, feed, groups, states, course, validation: None })
+        Ok(Stage { plan, batch_source, groups, states, config, validation: None })
     }
 
     /// Validates on these images, if there are any, after every epoch.
@@ -180,26 +180,26 @@ impl Stage {
         Epoch {
             stage: self,
             number,
-            order: self.course.order(number),
-            first: progress.stage_epochs * self.course.steps(),
-            factor: self.course.factor(progress.of_stage()),
+            order: self.config.order(number),
+            first: progress.stage_epochs * self.config.steps(),
+            factor: self.config.factor(progress.of_stage()),
         }
     }
 
     /// How much of the averages of the weights comes from weights after so many steps; the rest is
     /// the zero that they began with. 0 where there are no averages.
     pub(super) fn average_weight(&self, steps: usize) -> f64 {
-        let ema = self.course.settings.ema;
+        let ema = self.config.settings.ema;
         // As the op has it, which adds a share of 1 - ema in f32.
         if ema > 0.0 { 1.0 - (1.0 - f64::from(1.0 - ema)).powf(steps as f64) } else { 0.0 }
     }
 
     /// Starts a step.
-    pub(super) fn run(&self, device: &mut dyn Device, pictures: &[u32], at: Moment) -> Result<()> {
-        self.feed.write(device, self.plan, pictures, at.epoch)?;
+    pub(super) fn run(&self, device: &mut dyn Device, pictures: &[u32], at: StepContext) -> Result<()> {
+        self.batch_source.write(device, self.plan, pictures, at.epoch)?;
         device.write(self.plan, "step", [at.step as u32].as_slice().into())?;
         for group in &self.groups {
-            let rate = group.rate(&self.course, &at);
+            let rate = group.rate(&self.config, &at);
             device.write(self.plan, group.input(), [rate].as_slice().into())?;
         }
         device.run(self.plan)
@@ -216,7 +216,7 @@ impl Stage {
 
 /// When a step is made, and how large it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct StepContext {
     /// Counted from 1.
     pub epoch: usize,
     /// Counted from 0, over the whole stage.
@@ -226,10 +226,10 @@ pub(super) struct Moment {
     pub stem_rate: f32,
 }
 
-impl Moment {
+impl StepContext {
     /// A step outside of any schedule.
-    pub fn at_rate(rate: f32, step: usize) -> Moment {
-        Moment { epoch: 1, step, rate, stem_rate: rate }
+    pub fn at_rate(rate: f32, step: usize) -> StepContext {
+        StepContext { epoch: 1, step, rate, stem_rate: rate }
     }
 }
 
@@ -247,25 +247,25 @@ pub(super) struct Epoch<'a> {
 
 impl Epoch<'_> {
     pub fn steps(&self) -> usize {
-        self.stage.course.steps()
+        self.stage.config.steps()
     }
 
     /// The rate of a step, from 0.
     pub fn rate(&self, step: usize) -> f32 {
-        self.stage.course.rate(self.first + step) * self.factor
+        self.stage.config.rate(self.first + step) * self.factor
     }
 
     /// The pictures of a step.
     pub fn pictures(&self, step: usize) -> &[u32] {
-        let batch_size = self.stage.course.settings.batch_size;
+        let batch_size = self.stage.config.settings.batch_size;
         &self.order[step * batch_size..][..batch_size]
     }
 
     /// Starts a step, from 0.
     pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
-        let stem_rate = self.stage.course.stem_rate(self.first + step) * self.factor;
+        let stem_rate = self.stage.config.stem_rate(self.first + step) * self.factor;
         let (epoch, rate) = (self.number, self.rate(step));
-        let at = Moment { epoch, step: self.first + step, rate, stem_rate };
+        let at = StepContext { epoch, step: self.first + step, rate, stem_rate };
         self.stage.run(device, self.pictures(step), at)
     }
 
@@ -281,13 +281,13 @@ mod tests {
 
     #[test]
     fn no_more_than_a_hundredth_of_an_epoch_is_left_out() {
-        let course = |pictures, batch_size| Settings { batch_size, ..Settings::default() }.course(pictures);
-        assert_eq!(course(45_000, 128).steps(), 351);
-        assert_eq!(course(45_000, 128).order(1).len(), 45_000);
+        let config = |pictures, batch_size| Settings { batch_size, ..Settings::default() }.config(pictures);
+        assert_eq!(config(45_000, 128).steps(), 351);
+        assert_eq!(config(45_000, 128).order(1).len(), 45_000);
         for (pictures, batch_size, steps) in [(162, 64, 3), (81, 8, 11), (96, 16, 6), (9, 9, 1)] {
-            let course = course(pictures, batch_size);
-            assert_eq!(course.steps(), steps);
-            let order = course.order(2);
+            let config = config(pictures, batch_size);
+            assert_eq!(config.steps(), steps);
+            let order = config.order(2);
             assert_eq!(order.len(), steps * batch_size);
             // Each image once, then the first ones again; none twice in a batch.
             let mut once = order[..pictures].to_vec();

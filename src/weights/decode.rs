@@ -5,19 +5,19 @@ use safetensors::Dtype;
 
 /// The function that decodes one value, and how many bytes it takes; none where the type cannot
 /// stand for a weight.
-pub(super) enum Decoder {
+pub(super) enum ValueDecoder {
     Eight(fn([u8; 8]) -> f32),
     Four(fn([u8; 4]) -> f32),
     Two(fn([u8; 2]) -> f32),
 }
 
-impl Decoder {
-    pub(super) fn of(dtype: Dtype) -> Option<Decoder> {
+impl ValueDecoder {
+    pub(super) fn of(dtype: Dtype) -> Option<ValueDecoder> {
         match dtype {
-            Dtype::F64 => Some(Decoder::Eight(|bytes| f64::from_le_bytes(bytes) as f32)),
-            Dtype::F32 => Some(Decoder::Four(f32::from_le_bytes)),
-            Dtype::F16 => Some(Decoder::Two(|bytes| from_f16(u16::from_le_bytes(bytes)))),
-            Dtype::BF16 => Some(Decoder::Two(|bytes| from_bf16(u16::from_le_bytes(bytes)))),
+            Dtype::F64 => Some(ValueDecoder::Eight(|bytes| f64::from_le_bytes(bytes) as f32)),
+            Dtype::F32 => Some(ValueDecoder::Four(f32::from_le_bytes)),
+            Dtype::F16 => Some(ValueDecoder::Two(|bytes| from_f16(u16::from_le_bytes(bytes)))),
+            Dtype::BF16 => Some(ValueDecoder::Two(|bytes| from_bf16(u16::from_le_bytes(bytes)))),
             _ => None,
         }
     }
@@ -25,18 +25,18 @@ impl Decoder {
     /// Bytes of a value.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Decoder::Eight(_) => 8,
-            Decoder::Four(_) => 4,
-            Decoder::Two(_) => 2,
+            ValueDecoder::Eight(_) => 8,
+            ValueDecoder::Four(_) => 4,
+            ValueDecoder::Two(_) => 2,
         }
     }
 
     /// Bytes that do not fill a whole value are left out; the header was checked against that.
     pub(super) fn decode(&self, bytes: &[u8], to: &mut Vec<f32>) {
         match self {
-            Decoder::Eight(one) => to.extend(bytes.as_chunks::<8>().0.iter().map(|value| one(*value))),
-            Decoder::Four(one) => to.extend(bytes.as_chunks::<4>().0.iter().map(|value| one(*value))),
-            Decoder::Two(one) => to.extend(bytes.as_chunks::<2>().0.iter().map(|value| one(*value))),
+            ValueDecoder::Eight(one) => to.extend(bytes.as_chunks::<8>().0.iter().map(|value| one(*value))),
+            ValueDecoder::Four(one) => to.extend(bytes.as_chunks::<4>().0.iter().map(|value| one(*value))),
+            ValueDecoder::Two(one) => to.extend(bytes.as_chunks::<2>().0.iter().map(|value| one(*value))),
         }
     }
 }

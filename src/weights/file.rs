@@ -11,7 +11,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::decode::Decoder;
+use super::decode::ValueDecoder;
 use super::{Tensor, WeightsFile, foreign, layout, printable_shape, shortened};
 use crate::console;
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ pub fn outline(path: impl AsRef<Path>) -> Result<WeightsFile> {
 }
 
 /// The parts of [`load`] fail with the problem alone; `load` adds the path.
-type Outcome<T> = std::result::Result<T, String>;
+type Parsed<T> = std::result::Result<T, String>;
 
 /// [`load`] from memory; `path` is for messages.
 ///
@@ -66,7 +66,7 @@ pub fn parse(bytes: &[u8], path: impl AsRef<Path>) -> Result<WeightsFile> {
 }
 
 /// A file, and its length.
-fn opened(path: &Path) -> Outcome<(BufReader<File>, u64)> {
+fn opened(path: &Path) -> Parsed<(BufReader<File>, u64)> {
     // Asked by name before opening: opening a pipe would wait for a writer.
     let found = std::fs::metadata(path).map_err(unopened)?;
     if !found.is_file() {
@@ -77,7 +77,7 @@ fn opened(path: &Path) -> Outcome<(BufReader<File>, u64)> {
 }
 
 /// The header's content, without values and step counters.
-fn outlined(header: &Metadata) -> Outcome<WeightsFile> {
+fn outlined(header: &Metadata) -> Parsed<WeightsFile> {
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
     for (name, info) in header.tensors().into_iter().filter(|(name, _)| !is_counter(name)) {
@@ -87,7 +87,7 @@ fn outlined(header: &Metadata) -> Outcome<WeightsFile> {
     Ok(WeightsFile { tensors, metadata })
 }
 
-fn read_all(reader: &mut impl BufRead, length: u64) -> Outcome<WeightsFile> {
+fn read_all(reader: &mut impl BufRead, length: u64) -> Parsed<WeightsFile> {
     let header = read_header(reader, length)?;
     let mut file = outlined(&header)?;
     let needed = file.tensors.values().filter_map(|tensor| layout::count(&tensor.shape)).sum::<usize>();
@@ -108,7 +108,7 @@ fn read_all(reader: &mut impl BufRead, length: u64) -> Outcome<WeightsFile> {
 
 /// Reads and checks the header against the file's size. `Metadata` itself refuses overlaps, gaps,
 /// and ranges that are not what type and shape ask for.
-fn read_header(reader: &mut impl BufRead, file_bytes: u64) -> Outcome<Metadata> {
+fn read_header(reader: &mut impl BufRead, file_bytes: u64) -> Parsed<Metadata> {
     if let Some(other) = foreign::kind(reader.fill_buf().map_err(unreadable)?) {
         return Err(other);
     }
@@ -146,8 +146,8 @@ fn is_counter(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
 }
 
-fn decoder(name: &str, info: &TensorInfo) -> Outcome<Decoder> {
-    Decoder::of(info.dtype).ok_or_else(|| {
+fn decoder(name: &str, info: &TensorInfo) -> Parsed<ValueDecoder> {
+    ValueDecoder::of(info.dtype).ok_or_else(|| {
         format!(
             "tensor {} is of type {}; only F64, F32, F16 and BF16 can be read",
             shortened(name),
@@ -157,7 +157,7 @@ fn decoder(name: &str, info: &TensorInfo) -> Outcome<Decoder> {
 }
 
 /// The values of the next tensor in the file, decoded in pieces.
-fn read_values(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome<Vec<f32>> {
+fn read_values(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Parsed<Vec<f32>> {
     const PIECE: usize = 1 << 20; // a whole number of values of any type
     let decoder = decoder(name, info)?;
     let mut left = info.data_offsets.1.saturating_sub(info.data_offsets.0);
@@ -174,7 +174,7 @@ fn read_values(reader: &mut impl Read, name: &str, info: &TensorInfo) -> Outcome
     Ok(values)
 }
 
-fn pass_over(reader: &mut impl Read, info: &TensorInfo) -> Outcome<()> {
+fn pass_over(reader: &mut impl Read, info: &TensorInfo) -> Parsed<()> {
     let bytes = info.data_offsets.1.saturating_sub(info.data_offsets.0) as u64;
     std::io::copy(&mut reader.take(bytes), &mut std::io::sink()).map(|_| ()).map_err(unreadable)
 }
@@ -236,7 +236,7 @@ fn write_parts(out: &mut impl Write, header: &[u8], weights: &WeightsFile) -> st
     out.flush()
 }
 
-fn header_bytes(weights: &WeightsFile) -> Outcome<Vec<u8>> {
+fn header_bytes(weights: &WeightsFile) -> Parsed<Vec<u8>> {
     let mut tensors = Vec::with_capacity(weights.tensors.len());
     let mut start = 0;
     for (name, tensor) in &weights.tensors {

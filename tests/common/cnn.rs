@@ -10,7 +10,7 @@ use cifar_engine::ops::augment::Augment;
 use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::optimizers::sgd::MOMENTUM;
-use cifar_engine::train::optimizers::{Optimizer, Step};
+use cifar_engine::train::optimizers::{Optimizer, ParameterStep};
 
 pub const CLASSES: usize = 10;
 pub const SMOOTHING: f32 = 0.1;
@@ -75,7 +75,8 @@ pub fn training(size: &Size, optimizer: &'static Optimizer) -> Network {
     let wanted: Vec<Value> = trained.iter().map(|p| p.value).collect();
     network.gradients = differentiate(&mut network.graph, &[(loss[0], one)], &wanted).unwrap();
     for (parameter, &gradient) in trained.iter().zip(&network.gradients) {
-        let update = Step { parameter, gradient, decay: 0.0, momentum: MOMENTUM, rate, number: step };
+        let update =
+            ParameterStep { parameter, gradient, decay: 0.0, momentum: MOMENTUM, rate, number: step };
         optimizer.add_update(&mut network.graph, &update).unwrap();
     }
     for (name, value) in [("loss", loss[0]), ("totals", loss[1]), ("logits", logits)] {

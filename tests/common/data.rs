@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use cifar_engine::data::{self, Dataset, Options, Source};
+use cifar_engine::data::{self, DataSource, Dataset, Options};
 
 /// Reads data from a path, without a network.
 pub fn load(path: &Path) -> cifar_engine::error::Result<Dataset> {
-    data::load(&Source::Path(path.to_path_buf()), &options(Path::new("unused"), None))
+    data::load(&DataSource::Path(path.to_path_buf()), &options(Path::new("unused"), None))
 }
 
 /// Those without a network and without a word.

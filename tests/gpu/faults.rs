@@ -10,7 +10,7 @@ use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::Adapter;
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::report::EpochMetrics;
-use cifar_engine::train::evaluate::Trained;
+use cifar_engine::train::evaluate::LoadedModel;
 use cifar_engine::train::optimizers::sgd::SGD;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::Settings;
@@ -63,7 +63,7 @@ fn a_lost_gpu_ends_the_training_and_leaves_the_last_checkpoint() {
     let error = train::train(&mut device, &settings, data, &run, &mut epochs).unwrap_err();
     assert_eq!(epochs.0, 1);
     assert!(error.to_string().contains("the GPU was lost"), "{error}");
-    Trained::open(&run.last()).unwrap();
+    LoadedModel::open(&run.last()).unwrap();
     assert_eq!(run.checkpoint().unwrap().unwrap().progress.history.len(), 1);
 }
 

@@ -14,7 +14,7 @@ use cifar_engine::models::{Architecture, Spec, Variant};
 use cifar_engine::nn::Parameter;
 use cifar_engine::tensor::DType;
 use cifar_engine::train::optimizers::Optimizer;
-use cifar_engine::train::plans::{self, Program};
+use cifar_engine::train::plans::{self, ModelGraph};
 use cifar_engine::train::settings::Settings;
 use cifar_engine::{data, train};
 
@@ -48,7 +48,7 @@ impl Training {
         training
     }
 
-    fn program(&self) -> Program {
+    fn program(&self) -> ModelGraph {
         plans::training(&self.spec, &self.settings, IMAGES).unwrap()
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::gpu::Gpu;
-use cifar_engine::exec::plan::{Place, Plan, Step};
+use cifar_engine::exec::plan::{Location, Plan, Step};
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
@@ -46,24 +46,24 @@ fn state_bits(device: &dyn Device, plan: PlanId, name: &str) -> impl Iterator<It
 }
 
 /// The contents of a plan's memory before its first step; integers as the bits of floats.
-fn memory(training: &Training, plan: &Plan) -> HashMap<Place, Vec<f32>> {
+fn memory(training: &Training, plan: &Plan) -> HashMap<Location, Vec<f32>> {
     let mut cpu = Cpu::new(0, Isa::detect()).unwrap();
     let program = training.program();
     let id = cpu.load_plan(plan.clone(), None).unwrap();
     training.prepare(&mut cpu, id, &program.parameters);
     let state = |(i, (name, _)): (usize, &(String, _))| {
-        (Place::State(i), state_bits(&cpu, id, name).map(f32::from_bits).collect())
+        (Location::State(i), state_bits(&cpu, id, name).map(f32::from_bits).collect())
     };
-    let mut memory: HashMap<Place, Vec<f32>> = plan.states.iter().enumerate().map(state).collect();
-    for port in &plan.inputs {
-        let values = match port.name.as_str() {
+    let mut memory: HashMap<Location, Vec<f32>> = plan.states.iter().enumerate().map(state).collect();
+    for binding in &plan.inputs {
+        let values = match binding.name.as_str() {
             "indices" => training.indices(0).into_iter().map(f32::from_bits).collect(),
             "step" => vec![f32::from_bits(3)],
             "rate" => vec![0.01],
             "loss_gradient" => vec![1.0],
             name => panic!("what is {name}?"),
         };
-        memory.insert(port.place, values);
+        memory.insert(binding.location, values);
     }
     memory
 }
@@ -93,8 +93,9 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
     for (index, step) in plan.steps.iter().enumerate() {
         let single = steps::alone(step);
         let ids = [cpu.load_plan(single.clone(), None).unwrap(), gpu.load_plan(single, None).unwrap()];
-        let input =
-            |(place, ty): (&Place, &cifar_engine::tensor::TensorType)| memory[place][..ty.len()].to_vec();
+        let input = |(location, ty): (&Location, &cifar_engine::tensor::TensorType)| {
+            memory[location][..ty.len()].to_vec()
+        };
         let inputs: Vec<Vec<f32>> = step.inputs.iter().zip(&step.types.inputs).map(input).collect();
         let expected = steps::run(&mut cpu, ids[0], step, &inputs);
         let found = steps::run(gpu, ids[1], step, &inputs);
@@ -110,8 +111,8 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
                 return Err(format!("{} is off by {difference:e}", name()));
             }
         }
-        for (place, values) in step.outputs.iter().zip(expected) {
-            memory.insert(*place, values);
+        for (location, values) in step.outputs.iter().zip(expected) {
+            memory.insert(*location, values);
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Plans taken apart: each step as a plan of its own.
 
-use cifar_engine::exec::plan::{Place, Plan, Port, Step};
+use cifar_engine::exec::plan::{IoBinding, Location, Plan, Step};
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::tensor::{DType, TensorType};
 
@@ -11,28 +11,29 @@ use super::write;
 pub fn alone(step: &Step) -> Plan {
     let operands =
         || step.inputs.iter().zip(&step.types.inputs).chain(step.outputs.iter().zip(&step.types.outputs));
-    let mut places: Vec<Place> = Vec::new();
+    let mut locations: Vec<Location> = Vec::new();
     let mut slots: Vec<usize> = Vec::new();
-    for (place, ty) in operands() {
-        match places.iter().position(|known| known == place) {
+    for (location, ty) in operands() {
+        match locations.iter().position(|known| known == location) {
             Some(slot) => slots[slot] = slots[slot].max(ty.len()),
             None => {
-                places.push(*place);
+                locations.push(*location);
                 slots.push(ty.len());
             }
         }
     }
-    let slot = |place: &Place| Place::Slot(places.iter().position(|known| known == place).unwrap());
-    let port = |(name, (place, ty)): (String, (&Place, &TensorType))| Port {
+    let slot =
+        |location: &Location| Location::Slot(locations.iter().position(|known| known == location).unwrap());
+    let binding = |(name, (location, ty)): (String, (&Location, &TensorType))| IoBinding {
         name,
         ty: ty.clone(),
-        place: slot(place),
+        location: slot(location),
     };
     let inputs = step.inputs.iter().zip(&step.types.inputs).enumerate();
     let outputs = step.outputs.iter().zip(&step.types.outputs).enumerate();
     Plan {
-        inputs: inputs.map(|(i, operand)| port((format!("in{i}"), operand))).collect(),
-        outputs: outputs.map(|(i, operand)| port((format!("out{i}"), operand))).collect(),
+        inputs: inputs.map(|(i, operand)| binding((format!("in{i}"), operand))).collect(),
+        outputs: outputs.map(|(i, operand)| binding((format!("out{i}"), operand))).collect(),
         constants: 0,
         steps: vec![Step {
             inputs: step.inputs.iter().map(slot).collect(),
@@ -62,11 +63,11 @@ pub fn with_states(plan: &Plan) -> Plan {
     states.extend(
         slots.map(|(i, &len)| (format!("slot {i}"), TensorType { shape: [len].into(), dtype: DType::U32 })),
     );
-    let state = |place: &Place| match place {
-        Place::Slot(slot) => Place::State(first + slot),
-        Place::State(state) => Place::State(*state),
+    let state = |location: &Location| match location {
+        Location::Slot(slot) => Location::State(first + slot),
+        Location::State(state) => Location::State(*state),
     };
-    let port = |port: &Port| Port { place: state(&port.place), ..port.clone() };
+    let binding = |binding: &IoBinding| IoBinding { location: state(&binding.location), ..binding.clone() };
     let step = |step: &Step| Step {
         inputs: step.inputs.iter().map(state).collect(),
         outputs: step.outputs.iter().map(state).collect(),
@@ -77,7 +78,7 @@ pub fn with_states(plan: &Plan) -> Plan {
         constants: plan.constants,
         slots: Vec::new(),
         states,
-        inputs: plan.inputs.iter().map(port).collect(),
-        outputs: plan.outputs.iter().map(port).collect(),
+        inputs: plan.inputs.iter().map(binding).collect(),
+        outputs: plan.outputs.iter().map(binding).collect(),
     }
 }

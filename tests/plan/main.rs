@@ -10,7 +10,7 @@ mod symbolic;
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::cpu::rules::RULES;
-use cifar_engine::exec::plan::{Place, Plan, Port, Step};
+use cifar_engine::exec::plan::{IoBinding, Location, Plan, Step};
 use cifar_engine::exec::{Data, Device};
 use cifar_engine::graph::rewrite::rewrite;
 use cifar_engine::graph::{Graph, Node, Source, Value};
@@ -105,7 +105,7 @@ fn random_graphs_are_not_trivial() {
         };
         let count = |name: &str| plan.steps.iter().filter(|step| step.op.name() == name).count();
         let written_slots =
-            plan.steps.iter().flat_map(|s| &s.outputs).filter(|p| matches!(p, Place::Slot(_)));
+            plan.steps.iter().flat_map(|s| &s.outputs).filter(|p| matches!(p, Location::Slot(_)));
         copies += usize::from(count("copy") > 0);
         in_place += usize::from(plan.steps.iter().any(|s| s.op.alias().overwritten().count() > 0));
         shared += usize::from(written_slots.count() > plan.slots.len());
@@ -221,29 +221,29 @@ fn by_hand(doubled: usize, copied: usize) -> (Graph, Plan) {
     let y = relu(&mut graph, second);
     let sum = graph.apply1(Add, &[double, y]).unwrap();
     graph.output("sum", sum);
-    let slot = Place::Slot;
-    let operands: [(&[Place], Place); 5] = [
+    let slot = Location::Slot;
+    let operands: [(&[Location], Location); 5] = [
         (&[slot(0)], slot(doubled)),
         (&[slot(doubled), slot(0)], slot(doubled)),
         (&[slot(0)], slot(copied)),
         (&[slot(copied)], slot(copied)),
         (&[slot(doubled), slot(copied)], slot(doubled)),
     ];
-    let step = |((inputs, output), node): ((&[Place], Place), &Node)| Step {
+    let step = |((inputs, output), node): ((&[Location], Location), &Node)| Step {
         op: node.op.clone(),
         types: Types { inputs: vec![ty.clone(); inputs.len()], outputs: vec![ty.clone()] },
         inputs: inputs.to_vec(),
         outputs: vec![output],
         layer: String::new(),
     };
-    let port = |name: &str, place| Port { name: name.into(), ty: ty.clone(), place };
+    let binding = |name: &str, location| IoBinding { name: name.into(), ty: ty.clone(), location };
     let plan = Plan {
         steps: operands.into_iter().zip(graph.nodes()).map(step).collect(),
         constants: 0,
         slots: vec![6; 3],
         states: Vec::new(),
-        inputs: vec![port("x", slot(0))],
-        outputs: vec![port("sum", slot(doubled))],
+        inputs: vec![binding("x", slot(0))],
+        outputs: vec![binding("sum", slot(doubled))],
     };
     (graph, plan)
 }
@@ -269,8 +269,8 @@ fn the_checkers_notice_planted_bugs() {
     // ReLU in the input's slot: right once, wrong when the input is not written again.
     let over_input = |plan: &mut Plan| {
         plan.steps.remove(2);
-        (plan.steps[2].inputs[0], plan.steps[2].outputs[0]) = (Place::Slot(0), Place::Slot(0));
-        plan.steps[3].inputs[1] = Place::Slot(0);
+        (plan.steps[2].inputs[0], plan.steps[2].outputs[0]) = (Location::Slot(0), Location::Slot(0));
+        plan.steps[3].inputs[1] = Location::Slot(0);
     };
     assert!(broken(&over_input).contains("input x"));
     let mut plan = right.clone();
@@ -278,7 +278,7 @@ fn the_checkers_notice_planted_bugs() {
     assert!(check_numbers(&graph, &plan).unwrap_err().contains("run 1"));
     assert!(broken(&|plan| plan.steps.swap(2, 3)).contains("wrote nothing"));
     assert!(broken(&|plan| plan.slots[1] = 5).contains("too small"));
-    assert!(broken(&|plan| plan.outputs[0].place = Place::Slot(2)).contains("output sum"));
-    assert!(broken(&|plan| plan.steps[1].outputs[0] = Place::Slot(2)).contains("in place"));
-    assert!(broken(&|plan| plan.steps[4].inputs[1] = Place::Slot(1)).contains("overwrites"));
+    assert!(broken(&|plan| plan.outputs[0].location = Location::Slot(2)).contains("output sum"));
+    assert!(broken(&|plan| plan.steps[1].outputs[0] = Location::Slot(2)).contains("in place"));
+    assert!(broken(&|plan| plan.steps[4].inputs[1] = Location::Slot(1)).contains("overwrites"));
 }

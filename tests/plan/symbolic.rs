@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use cifar_engine::exec::plan::{Place, Plan, Step};
+use cifar_engine::exec::plan::{Location, Plan, Step};
 use cifar_engine::graph::{Graph, Source, Value};
 use cifar_engine::ops::{Alias, Op};
 use cifar_engine::tensor::TensorType;
@@ -48,7 +48,7 @@ impl Symbols {
 struct Memory<'p> {
     plan: &'p Plan,
     symbols: Symbols,
-    held: HashMap<Place, Symbol>,
+    held: HashMap<Location, Symbol>,
     unwritten: Vec<Symbol>,
 }
 
@@ -57,47 +57,48 @@ impl<'p> Memory<'p> {
         let mut symbols = Symbols::default();
         let slots = 0..plan.slots.len();
         let unwritten: Vec<Symbol> = slots.map(|slot| symbols.of(Expression::Unwritten(slot))).collect();
-        let held: HashMap<Place, Symbol> =
-            unwritten.iter().enumerate().map(|(slot, &symbol)| (Place::Slot(slot), symbol)).collect();
+        let held: HashMap<Location, Symbol> =
+            unwritten.iter().enumerate().map(|(slot, &symbol)| (Location::Slot(slot), symbol)).collect();
         Memory { plan, symbols, held, unwritten }
     }
 
     /// New inputs, and the states as they were at the first.
     fn begin(&mut self, run: usize) {
-        for port in &self.plan.inputs {
-            self.held.insert(port.place, self.symbols.of(Expression::Input(port.name.clone(), run)));
+        for binding in &self.plan.inputs {
+            self.held.insert(binding.location, self.symbols.of(Expression::Input(binding.name.clone(), run)));
         }
         for (index, (name, _)) in self.plan.states.iter().enumerate() {
-            self.held.insert(Place::State(index), self.symbols.of(Expression::State(name.clone())));
+            self.held.insert(Location::State(index), self.symbols.of(Expression::State(name.clone())));
         }
     }
 
-    fn fits(&self, place: Place, ty: &TensorType) -> Result<(), String> {
-        let len = match place {
-            Place::Slot(slot) => self.plan.slots[slot],
-            Place::State(state) => self.plan.states[state].1.len(),
+    fn fits(&self, location: Location, ty: &TensorType) -> Result<(), String> {
+        let len = match location {
+            Location::Slot(slot) => self.plan.slots[slot],
+            Location::State(state) => self.plan.states[state].1.len(),
         };
-        if ty.len() <= len { Ok(()) } else { Err(format!("{place:?} is too small for {ty}")) }
+        if ty.len() <= len { Ok(()) } else { Err(format!("{location:?} is too small for {ty}")) }
     }
 
-    fn read(&self, place: Place, ty: &TensorType) -> Result<Symbol, String> {
-        self.fits(place, ty)?;
-        let symbol = self.held[&place];
+    fn read(&self, location: Location, ty: &TensorType) -> Result<Symbol, String> {
+        self.fits(location, ty)?;
+        let symbol = self.held[&location];
         match self.unwritten.contains(&symbol) {
-            true => Err(format!("reads {place:?}, to which this run wrote nothing")),
+            true => Err(format!("reads {location:?}, to which this run wrote nothing")),
             false => Ok(symbol),
         }
     }
 
     fn run(&mut self, step: &Step) -> Result<(), String> {
         let operands = step.inputs.iter().zip(&step.types.inputs);
-        let inputs: Result<Vec<Symbol>, String> = operands.map(|(&place, ty)| self.read(place, ty)).collect();
+        let inputs: Result<Vec<Symbol>, String> =
+            operands.map(|(&location, ty)| self.read(location, ty)).collect();
         let inputs = inputs?;
         check_aliases(step)?;
-        for (output, (&place, ty)) in step.outputs.iter().zip(&step.types.outputs).enumerate() {
-            self.fits(place, ty)?;
+        for (output, (&location, ty)) in step.outputs.iter().zip(&step.types.outputs).enumerate() {
+            self.fits(location, ty)?;
             let symbol = self.symbols.result(&*step.op, &inputs, output);
-            self.held.insert(place, symbol);
+            self.held.insert(location, symbol);
         }
         Ok(())
     }
@@ -105,17 +106,17 @@ impl<'p> Memory<'p> {
 
 /// An output shares memory with exactly the input it replaces.
 fn check_aliases(step: &Step) -> Result<(), String> {
-    for (output, place) in step.outputs.iter().enumerate() {
-        if step.outputs[..output].contains(place) {
-            return Err(format!("writes two outputs to {place:?}"));
+    for (output, location) in step.outputs.iter().enumerate() {
+        if step.outputs[..output].contains(location) {
+            return Err(format!("writes two outputs to {location:?}"));
         }
         let replaced = step.op.alias().input_of(output);
-        if replaced.is_some_and(|input| step.inputs[input] != *place) {
+        if replaced.is_some_and(|input| step.inputs[input] != *location) {
             return Err(format!("works in place, but output {output} is elsewhere"));
         }
         let others = step.inputs.iter().enumerate().filter(|(input, _)| Some(*input) != replaced);
-        if others.into_iter().any(|(_, input)| input == place) {
-            return Err(format!("overwrites an operand in {place:?}"));
+        if others.into_iter().any(|(_, input)| input == location) {
+            return Err(format!("overwrites an operand in {location:?}"));
         }
     }
     Ok(())
@@ -158,20 +159,23 @@ pub fn check(graph: &Graph, plan: &Plan) -> Result<(), String> {
 
 fn check_results(graph: &Graph, plan: &Plan, memory: &mut Memory, run: usize) -> Result<(), String> {
     let meaning = meaning(graph, &mut memory.symbols, run);
-    for (port, (name, value)) in plan.outputs.iter().zip(graph.outputs()) {
-        if &port.name != name || port.ty != *graph.ty(*value) || memory.held[&port.place] != meaning[value] {
+    for (binding, (name, value)) in plan.outputs.iter().zip(graph.outputs()) {
+        if &binding.name != name
+            || binding.ty != *graph.ty(*value)
+            || memory.held[&binding.location] != meaning[value]
+        {
             return Err(format!("output {name} holds something else"));
         }
     }
-    for port in &plan.inputs {
-        if memory.held[&port.place] != memory.symbols.of(Expression::Input(port.name.clone(), run)) {
-            return Err(format!("input {} does not survive the run", port.name));
+    for binding in &plan.inputs {
+        if memory.held[&binding.location] != memory.symbols.of(Expression::Input(binding.name.clone(), run)) {
+            return Err(format!("input {} does not survive the run", binding.name));
         }
     }
     let states = graph.values().filter(|&v| graph.source(v) == Source::State);
     for (state, value) in states.map(|s| (s, graph.updates().iter().find(|u| u.0 == s).map_or(s, |u| u.1))) {
         let index = plan.states.iter().position(|(name, _)| name == graph.name(state));
-        let held = index.map(|index| memory.held[&Place::State(index)]);
+        let held = index.map(|index| memory.held[&Location::State(index)]);
         if held != Some(meaning[&value]) {
             return Err(format!("state {} holds something else", graph.name(state)));
         }

@@ -2,23 +2,23 @@
 //! [`CpuStep`], and all memory is allocated; a run moves buffers in and out of the steps' arguments
 //! and allocates nothing.
 //!
-//! - `crew`: the threads.
+//! - `pool`: the threads.
 //! - `rules`: how it rewrites a graph.
 //! - `segments`: which steps run tile by tile, and in which tiles.
 //! - `tiles`: runs them.
 
-mod crew;
 pub mod rules;
 mod segments;
+mod spin_pool;
 mod tiles;
 
 use std::time::Instant;
 
 use super::fit::check_memory;
-use super::plans::{Loaded, Plans, port};
+use super::plans::{Loaded, Plans, binding};
 use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
-use crate::exec::plan::{Place, Plan, Port, Step};
+use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
@@ -26,14 +26,14 @@ use crate::ops::Types;
 use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
 use crate::tensor::{Buffer, DType, TensorType};
 use crate::text::counted;
-use crew::Crew;
+use spin_pool::SpinPool;
 use tiles::Segment;
 
 /// The CPU as a device.
 pub struct Cpu {
     isa: Isa,
-    crew: Crew,
-    plans: Plans<Program, Buffer>,
+    pool: SpinPool,
+    plans: Plans<CpuProgram, Buffer>,
     /// For the steps that run one after the other, of whatever plan.
     scratch: Buffer,
 }
@@ -52,7 +52,7 @@ struct Lowered {
 }
 
 /// A plan, ready to run.
-struct Program {
+struct CpuProgram {
     work: Vec<CpuStep>,
     segments: Vec<Segment>,
     slots: Vec<Buffer>,
@@ -61,7 +61,7 @@ struct Program {
     /// Elements for the steps that run one after the other.
     scratch: usize,
     /// The outputs that every run records: where they are, and their elements.
-    recorded: Vec<(Place, usize)>,
+    recorded: Vec<(Location, usize)>,
     /// What was recorded and not collected yet.
     records: Vec<f32>,
 }
@@ -74,17 +74,17 @@ impl Lowered {
         let alone = |index: &usize| !segments.iter().any(|segment| segment.steps().contains(index));
         let scratch = (0..work.len()).filter(alone).map(|index| work[index].scratch).max().unwrap_or(0);
         let mut slots = vec![0; plan.slots.len()];
-        let mut need = |place: Place, len: usize| {
-            if let Place::Slot(slot) = place {
+        let mut need = |location: Location, len: usize| {
+            if let Location::Slot(slot) = location {
                 slots[slot] = len.max(slots[slot]);
             }
         };
         for index in (0..plan.steps.len()).filter(alone) {
             let Step { inputs, outputs, types, .. } = &plan.steps[index];
             let operands = inputs.iter().zip(&types.inputs).chain(outputs.iter().zip(&types.outputs));
-            operands.for_each(|(place, ty)| need(*place, ty.len()));
+            operands.for_each(|(location, ty)| need(*location, ty.len()));
         }
-        plan.inputs.iter().chain(&plan.outputs).for_each(|port| need(port.place, port.ty.len()));
+        plan.inputs.iter().chain(&plan.outputs).for_each(|binding| need(binding.location, binding.ty.len()));
         segments.iter().for_each(|segment| segment.needs_outside(plan, &mut need));
         let packed = plan.steps.iter().zip(&work).map(|(step, work)| {
             let pack = work.pack.as_ref().filter(|pack| plan.is_constant(step.inputs[pack.input]));
@@ -102,11 +102,11 @@ impl Lowered {
     }
 
     /// Gives it its memory.
-    fn allocate(self, plan: &Plan, threads: usize) -> Program {
+    fn allocate(self, plan: &Plan, threads: usize) -> CpuProgram {
         let Lowered { work, mut segments, slots, packed, scratch } = self;
         segments.iter_mut().for_each(|segment| segment.allocate(plan, &slots, threads));
         let [slots, packed] = [slots, packed].map(|lens| lens.into_iter().map(Buffer::zeroed).collect());
-        Program { work, segments, slots, packed, scratch, recorded: Vec::new(), records: Vec::new() }
+        CpuProgram { work, segments, slots, packed, scratch, recorded: Vec::new(), records: Vec::new() }
     }
 }
 
@@ -119,13 +119,13 @@ impl Cpu {
         if !Isa::available().contains(&isa) {
             return Err(Error::Failed(format!("this machine does not have the instruction set {isa}")));
         }
-        let crew = Crew::new(threads)?;
-        Ok(Cpu { isa, crew, plans: Plans::new(), scratch: Buffer::default() })
+        let pool = SpinPool::new(threads)?;
+        Ok(Cpu { isa, pool, plans: Plans::new(), scratch: Buffer::default() })
     }
 
     /// Number of threads that a run uses.
     pub fn threads(&self) -> usize {
-        self.crew.threads()
+        self.pool.threads()
     }
 
     /// The instruction set that the kernels were chosen for.
@@ -145,10 +145,10 @@ impl Cpu {
     /// As for [`Device::run`].
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
         let (Loaded { plan, states: of_plan, own, .. }, states, stale) = self.plans.start(plan)?;
-        let Program { work, segments, slots, packed, recorded, records, .. } = own;
-        let memory = &mut Memory { slots, states: &mut states.buffers, of_plan };
+        let CpuProgram { work, segments, slots, packed, recorded, records, .. } = own;
+        let memory = &mut Buffers { slots, states: &mut states.buffers, of_plan };
         let scratch = &mut self.scratch;
-        self.crew.run(|| {
+        self.pool.run(|| {
             let mut next = if stale { 0 } else { plan.constants };
             while let Some(step) = plan.steps.get(next) {
                 let segment = segments.iter_mut().find(|segment| segment.steps().start == next);
@@ -168,8 +168,8 @@ impl Cpu {
                 next = steps.end;
             }
         });
-        for (place, len) in recorded {
-            records.extend_from_slice(&memory.get(*place).f32()[..*len]);
+        for (location, len) in recorded {
+            records.extend_from_slice(&memory.get(*location).f32()[..*len]);
         }
         Ok(())
     }
@@ -206,33 +206,33 @@ struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     /// What lies there.
-    fn get(&self, place: Place) -> &'a [f32] {
-        match place {
-            Place::Slot(slot) => self.slots[slot].f32(),
-            Place::State(state) => self.states[self.of_plan[state]].f32(),
+    fn get(&self, location: Location) -> &'a [f32] {
+        match location {
+            Location::Slot(slot) => self.slots[slot].f32(),
+            Location::State(state) => self.states[self.of_plan[state]].f32(),
         }
     }
 }
 
 /// The buffers of one run.
-struct Memory<'a> {
+struct Buffers<'a> {
     slots: &'a mut [Buffer],
     states: &'a mut [Buffer],
     of_plan: &'a [usize],
 }
 
-impl Memory<'_> {
-    fn get(&self, place: Place) -> &Buffer {
-        match place {
-            Place::Slot(slot) => &self.slots[slot],
-            Place::State(state) => &self.states[self.of_plan[state]],
+impl Buffers<'_> {
+    fn get(&self, location: Location) -> &Buffer {
+        match location {
+            Location::Slot(slot) => &self.slots[slot],
+            Location::State(state) => &self.states[self.of_plan[state]],
         }
     }
 
-    fn get_mut(&mut self, place: Place) -> &mut Buffer {
-        match place {
-            Place::Slot(slot) => &mut self.slots[slot],
-            Place::State(state) => &mut self.states[self.of_plan[state]],
+    fn get_mut(&mut self, location: Location) -> &mut Buffer {
+        match location {
+            Location::Slot(slot) => &mut self.slots[slot],
+            Location::State(state) => &mut self.states[self.of_plan[state]],
         }
     }
 
@@ -252,17 +252,17 @@ impl Memory<'_> {
     /// is therefore seen empty, as `Op::alias` says.
     fn run(&mut self, step: &Step, work: &CpuStep, packed: &[f32], scratch: &mut [f32]) {
         let mut buffers: [Buffer; MAX_OUTPUTS] = Default::default();
-        for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
-            std::mem::swap(buffer, self.get_mut(*place));
+        for (buffer, location) in buffers.iter_mut().zip(&step.outputs) {
+            std::mem::swap(buffer, self.get_mut(*location));
         }
         let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-        for (values, place) in inputs.iter_mut().zip(&step.inputs) {
-            *values = self.get(*place).f32();
+        for (values, location) in inputs.iter_mut().zip(&step.inputs) {
+            *values = self.get(*location).f32();
         }
         let outputs = buffers.each_mut().map(Buffer::f32_mut);
         call(work, &step.types, inputs, outputs, packed, scratch);
-        for (buffer, place) in buffers.iter_mut().zip(&step.outputs) {
-            std::mem::swap(buffer, self.get_mut(*place));
+        for (buffer, location) in buffers.iter_mut().zip(&step.outputs) {
+            std::mem::swap(buffer, self.get_mut(*location));
         }
     }
 }
@@ -274,7 +274,7 @@ impl Device for Cpu {
 
     fn peak(&mut self) -> Option<Peak> {
         let isa = self.isa;
-        Some(self.crew.run(|| Peak::measure(isa)))
+        Some(self.pool.run(|| Peak::measure(isa)))
     }
 
     fn rules(&self) -> &'static [&'static Rule] {
@@ -286,7 +286,7 @@ impl Device for Cpu {
         check_memory(&plan, lowered.bytes(&plan, self.threads()))?;
         let needed = lowered.scratch;
         let allocate = |_: &str, ty: &TensorType| Ok(Buffer::zeroed(ty.len()));
-        let threads = self.crew.threads();
+        let threads = self.pool.threads();
         let id = self.plans.load(plan, beside, allocate, |plan, _, _| Ok(lowered.allocate(plan, threads)))?;
         if needed > self.scratch.len() {
             self.scratch = Buffer::zeroed(needed);
@@ -321,15 +321,15 @@ impl Device for Cpu {
 
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
         let (loaded, _) = self.plans.get_mut(plan)?;
-        let ports = outputs
-            .iter()
-            .map(|name| port(&loaded.plan.outputs, name).map(|port| (port.place, port.ty.len())));
-        loaded.own.recorded = ports.collect::<Result<_>>()?;
+        let bindings = outputs.iter().map(|name| {
+            binding(&loaded.plan.outputs, name).map(|binding| (binding.location, binding.ty.len()))
+        });
+        loaded.own.recorded = bindings.collect::<Result<_>>()?;
         Ok(())
     }
 
     fn collect(&mut self, plan: PlanId, _all: bool, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
-        let Program { recorded, records, .. } = &mut self.plans.get_mut(plan)?.0.own;
+        let CpuProgram { recorded, records, .. } = &mut self.plans.get_mut(plan)?.0.own;
         let len = recorded.iter().map(|(_, len)| len).sum();
         if !records.is_empty() {
             records.chunks_exact(len).for_each(visit);
@@ -344,11 +344,11 @@ impl Device for Cpu {
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
         let (loaded, states) = self.plans.get_mut(plan)?;
-        let Port { ty, place, .. } = port(&loaded.plan.inputs, input)?;
+        let IoBinding { ty, location, .. } = binding(&loaded.plan.inputs, input)?;
         check(input, ty, data)?;
-        let buffer = match *place {
-            Place::Slot(slot) => &mut loaded.own.slots[slot],
-            Place::State(state) => &mut states.buffers[loaded.states[state]],
+        let buffer = match *location {
+            Location::Slot(slot) => &mut loaded.own.slots[slot],
+            Location::State(state) => &mut states.buffers[loaded.states[state]],
         };
         copy_in(buffer, data);
         loaded.wrote(input, states);
@@ -357,10 +357,10 @@ impl Device for Cpu {
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
         let (loaded, states) = self.plans.get(plan)?;
-        let Port { ty, place, .. } = port(&loaded.plan.outputs, output)?;
-        let buffer = match *place {
-            Place::Slot(slot) => &loaded.own.slots[slot],
-            Place::State(state) => &states.buffers[loaded.states[state]],
+        let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
+        let buffer = match *location {
+            Location::Slot(slot) => &loaded.own.slots[slot],
+            Location::State(state) => &states.buffers[loaded.states[state]],
         };
         Ok(buffer.f32()[..ty.len()].to_vec())
     }

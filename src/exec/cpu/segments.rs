@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::tiles::{Segment, TiledStep};
-use crate::exec::plan::{Place, Plan, Step};
+use crate::exec::plan::{Location, Plan, Step};
 use crate::ops::cpu_step::{CpuStep, CpuTarget};
 use crate::ops::{Axis, Tile};
 
@@ -44,16 +44,16 @@ pub fn find(plan: &Plan, work: &[CpuStep], target: CpuTarget) -> Vec<Segment> {
 /// Whether what lies in a slot is read from step `after` on, or by the host, before something else
 /// is written there.
 pub fn is_needed(plan: &Plan, after: usize, slot: usize) -> bool {
-    let place = Place::Slot(slot);
+    let location = Location::Slot(slot);
     for step in &plan.steps[after..] {
-        if step.inputs.contains(&place) {
+        if step.inputs.contains(&location) {
             return true;
         }
-        if step.outputs.contains(&place) {
+        if step.outputs.contains(&location) {
             return false;
         }
     }
-    plan.outputs.iter().any(|port| port.place == place)
+    plan.outputs.iter().any(|binding| binding.location == location)
 }
 
 /// The batch of a step that treats every image by itself, if what belongs to the batch lies in
@@ -61,8 +61,8 @@ pub fn is_needed(plan: &Plan, after: usize, slot: usize) -> bool {
 fn batch_of(step: &Step, work: &CpuStep) -> Option<usize> {
     let batch = *step.types.outputs[0].dims().first()?;
     let tile = step.op.tile(&step.types, Axis::Batch, 0..batch).filter(|_| work.splits && batch > 1)?;
-    let mut places = tile.cut.iter().map(|&i| step.inputs[i]).chain(step.outputs.iter().copied());
-    places.all(|place| matches!(place, Place::Slot(_))).then_some(batch)
+    let mut locations = tile.cut.iter().map(|&i| step.inputs[i]).chain(step.outputs.iter().copied());
+    locations.all(|location| matches!(location, Location::Slot(_))).then_some(batch)
 }
 
 /// The longest run of steps that treat the same batch image by image, and the batch.
@@ -81,10 +81,10 @@ fn longest(plan: &Plan, work: &[CpuStep]) -> Option<(Range<usize>, usize)> {
 /// Whether a step takes for the same for every image, such as weights, what the steps themselves
 /// compute image by image.
 fn reads_what_it_splits(steps: &[Step], tiles: &[Tile]) -> bool {
-    let computed: Vec<Place> = steps.iter().flat_map(|step| step.outputs.iter().copied()).collect();
+    let computed: Vec<Location> = steps.iter().flat_map(|step| step.outputs.iter().copied()).collect();
     steps.iter().zip(tiles).any(|(step, tile)| {
         let mut whole = step.inputs.iter().enumerate().filter(|(i, _)| !tile.cut.contains(i));
-        whole.any(|(_, place)| computed.contains(place))
+        whole.any(|(_, location)| computed.contains(location))
     })
 }
 
@@ -120,8 +120,8 @@ fn images(plan: &Plan, work: &[CpuStep], threads: usize) -> Option<Segment> {
 /// Whether the output of step `index` is large and read by the next step only, as input 0.
 fn leads_on(plan: &Plan, index: usize) -> bool {
     let [step, next] = &plan.steps[index..index + 2] else { return false };
-    let &[place @ Place::Slot(slot)] = &step.outputs[..] else { return false };
-    let read = next.inputs.first() == Some(&place) && !next.inputs[1..].contains(&place);
+    let &[location @ Location::Slot(slot)] = &step.outputs[..] else { return false };
+    let read = next.inputs.first() == Some(&location) && !next.inputs[1..].contains(&location);
     read && step.types.outputs[0].len() >= LARGE && !is_needed(plan, index + 2, slot)
 }
 
@@ -160,7 +160,7 @@ fn bands(steps: &[Step], threads: usize) -> Option<Vec<Vec<Tile>>> {
 /// All chains of a plan for a single image, for so many workers.
 fn chains(plan: &Plan, work: &[CpuStep], target: CpuTarget) -> Vec<Segment> {
     let (mut chains, mut next) = (Vec::new(), plan.constants);
-    let lies_in_a_slot = |place: Option<&Place>| matches!(place, Some(Place::Slot(_)));
+    let lies_in_a_slot = |location: Option<&Location>| matches!(location, Some(Location::Slot(_)));
     while next < plan.steps.len() {
         let first = next;
         let linked = |&last: &usize| leads_on(plan, last - 1);

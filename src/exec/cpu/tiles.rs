@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::segments::is_needed;
 use super::{Shared, call};
-use crate::exec::plan::{Place, Plan, Step};
+use crate::exec::plan::{Location, Plan, Step};
 use crate::kernels::parallel;
 use crate::kernels::simd::Isa;
 use crate::ops::cpu_step::{CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
@@ -47,18 +47,18 @@ impl TiledStep {
 
 /// Where a step of every tile finds an input.
 #[derive(Clone, Copy)]
-enum Source {
+enum InputSource {
     /// In the worker's memory for this slot.
     Inside(usize),
     /// A part of what lies in a slot since before the segment.
     Part(usize),
     /// All of what lies there.
-    Whole(Place),
+    Whole(Location),
 }
 
 /// Where a step of every tile finds its operands.
 struct Wiring {
-    inputs: Vec<Source>,
+    inputs: Vec<InputSource>,
     /// Inputs that the step overwrites, and that the worker must first copy from where they lie.
     copied: Vec<usize>,
     /// Of each output: the slot, and the number of the result where it is written there right away.
@@ -115,7 +115,7 @@ impl Segment {
             for (wiring, step) in self.wiring.iter().zip(tile) {
                 let inside =
                     wiring.inputs.iter().zip(&step.types.inputs).filter_map(|(source, ty)| match source {
-                        Source::Inside(slot) => Some((*slot, ty.len())),
+                        InputSource::Inside(slot) => Some((*slot, ty.len())),
                         _ => None,
                     });
                 let outputs = wiring.outputs.iter().zip(&step.types.outputs);
@@ -130,22 +130,22 @@ impl Segment {
 
     /// Elements of each of the plan's slots that the segment needs outside its workers' memory:
     /// calls `need(slot, elements)`.
-    pub fn needs_outside(&self, plan: &Plan, mut need: impl FnMut(Place, usize)) {
+    pub fn needs_outside(&self, plan: &Plan, mut need: impl FnMut(Location, usize)) {
         for (wiring, step) in self.wiring.iter().zip(&plan.steps[self.steps.clone()]) {
             for (source, ty) in wiring.inputs.iter().zip(&step.types.inputs) {
                 match *source {
-                    Source::Inside(_) => {}
-                    Source::Part(slot) => need(Place::Slot(slot), ty.len()),
-                    Source::Whole(place) => need(place, ty.len()),
+                    InputSource::Inside(_) => {}
+                    InputSource::Part(slot) => need(Location::Slot(slot), ty.len()),
+                    InputSource::Whole(location) => need(location, ty.len()),
                 }
             }
             let copied = wiring.copied.iter().map(|&i| (step.inputs[i], step.types.inputs[i].len()));
-            copied.for_each(|(place, len)| need(place, len));
+            copied.for_each(|(location, len)| need(location, len));
         }
         for &(slot, writer) in &self.results {
             let step = &plan.steps[self.steps.start + writer];
-            let output = step.outputs.iter().position(|place| *place == Place::Slot(slot));
-            need(Place::Slot(slot), output.map_or(0, |output| step.types.outputs[output].len()));
+            let output = step.outputs.iter().position(|location| *location == Location::Slot(slot));
+            need(Location::Slot(slot), output.map_or(0, |output| step.types.outputs[output].len()));
         }
     }
 
@@ -254,8 +254,8 @@ fn written(wiring: &Wiring, step: &TiledStep, slot: usize) -> usize {
 fn results(plan: &Plan, steps: &Range<usize>) -> Vec<(usize, usize)> {
     let mut results: Vec<(usize, usize)> = Vec::new();
     for (index, step) in plan.steps[steps.clone()].iter().enumerate() {
-        for place in &step.outputs {
-            let Place::Slot(slot) = *place else { continue };
+        for location in &step.outputs {
+            let Location::Slot(slot) = *location else { continue };
             results.retain(|(known, _)| *known != slot);
             results.push((slot, index));
         }
@@ -269,22 +269,22 @@ fn wire(steps: &[Step], tile: &[TiledStep], results: &[(usize, usize)]) -> Vec<W
     let mut inside: Vec<usize> = Vec::new();
     let wire = |(index, (step, tiled)): (usize, (&Step, &TiledStep))| {
         let overwritten: Vec<usize> = step.op.alias().overwritten().collect();
-        let source = |(i, place): (usize, &Place)| match *place {
-            Place::Slot(slot) if inside.contains(&slot) => Source::Inside(slot),
-            Place::Slot(slot) if tiled.cut.contains(&i) => Source::Part(slot),
-            place => Source::Whole(place),
+        let source = |(i, location): (usize, &Location)| match *location {
+            Location::Slot(slot) if inside.contains(&slot) => InputSource::Inside(slot),
+            Location::Slot(slot) if tiled.cut.contains(&i) => InputSource::Part(slot),
+            location => InputSource::Whole(location),
         };
-        let mut inputs: Vec<Source> = step.inputs.iter().enumerate().map(source).collect();
+        let mut inputs: Vec<InputSource> = step.inputs.iter().enumerate().map(source).collect();
         let mut copied = Vec::new();
         for input in overwritten {
-            if let Source::Part(slot) = inputs[input] {
-                inputs[input] = Source::Inside(slot);
+            if let InputSource::Part(slot) = inputs[input] {
+                inputs[input] = InputSource::Inside(slot);
                 copied.push(input);
             }
         }
-        let output = |(output, place): (usize, &Place)| {
-            let Place::Slot(slot) = *place else { unreachable!("a segment writes to slots alone") };
-            let read_later = steps[index + 1..].iter().any(|later| later.inputs.contains(place));
+        let output = |(output, location): (usize, &Location)| {
+            let Location::Slot(slot) = *location else { unreachable!("a segment writes to slots alone") };
+            let read_later = steps[index + 1..].iter().any(|later| later.inputs.contains(location));
             let in_place = step.op.alias().input_of(output).is_some();
             let result = results.iter().position(|result| *result == (slot, index));
             (slot, result.filter(|_| !read_later && !in_place))
@@ -313,7 +313,7 @@ impl Worker {
             &shared.slots[slot].f32()[step.from * each..][..ty.len()]
         };
         for &input in &wiring.copied {
-            if let Source::Inside(slot) = wiring.inputs[input] {
+            if let InputSource::Inside(slot) = wiring.inputs[input] {
                 let from = part(input, slot);
                 self.slots[slot].f32_mut()[..from.len()].copy_from_slice(from);
             }
@@ -325,9 +325,9 @@ impl Worker {
         let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
         for (i, (values, source)) in inputs.iter_mut().zip(&wiring.inputs).enumerate() {
             *values = match *source {
-                Source::Inside(slot) => self.slots[slot].f32(),
-                Source::Part(slot) => part(i, slot),
-                Source::Whole(place) => shared.get(place),
+                InputSource::Inside(slot) => self.slots[slot].f32(),
+                InputSource::Part(slot) => part(i, slot),
+                InputSource::Whole(location) => shared.get(location),
             };
         }
         let mut outputs = buffers.each_mut().map(Buffer::f32_mut);

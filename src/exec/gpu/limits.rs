@@ -5,7 +5,7 @@ use wgpu::Limits;
 use super::program::extent;
 use crate::error::{Error, Result};
 use crate::exec::fit::{advice, size};
-use crate::exec::plan::{Place, Plan, Step};
+use crate::exec::plan::{Location, Plan, Step};
 use crate::ops::dispatch::{Dispatches, MAX_BINDINGS, MAX_GROUPS, Operand};
 
 /// The shaders' largest workgroup, and the memory it shares: what WebGPU guarantees.
@@ -102,14 +102,14 @@ fn operand_demands<'a>(
     operand: Operand,
     limits: &Limits,
 ) -> [Demand<'a>; 2] {
-    let (place, whole) = match operand {
+    let (location, whole) = match operand {
         Operand::Input(i) | Operand::InputPiece(i, _) => (Some(step.inputs[i]), step.types.inputs[i].bytes()),
         Operand::Output(i) | Operand::OutputInput(i) => {
             (Some(step.outputs[i]), step.types.outputs[i].bytes())
         }
         Operand::Scratch(i) | Operand::ScratchInput(i) => (None, 4 * work.scratch[i]),
     };
-    let scales = !matches!(place, Some(Place::State(_)));
+    let scales = !matches!(location, Some(Location::State(_)));
     let demand = |kind, needed, limit: u64| Demand { step, kind, needed, limit: limit as usize, scales };
     let (_, bound) = extent(step, work, operand);
     [

@@ -23,11 +23,11 @@ mod readback;
 
 use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
-use super::plans::{Loaded, Plans, States, port};
+use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check};
 use crate::error::{Error, Result};
-use crate::exec::plan::{Place, Plan, Port, Step};
+use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::ops::dispatch::{Dispatch, Dispatches};
@@ -36,7 +36,7 @@ use adapter::Adapter;
 use context::Context;
 use limits::check_plan;
 use pipelines::Pipelines;
-use program::{Program, dispatches, shared_scratch};
+use program::{GpuProgram, dispatches, shared_scratch};
 use readback::Readback;
 use std::time::{Duration, Instant};
 use wgpu::PollType;
@@ -59,7 +59,7 @@ pub struct Gpu {
     name: String,
     context: Context,
     pipelines: Pipelines,
-    plans: Plans<Program, wgpu::Buffer>,
+    plans: Plans<GpuProgram, wgpu::Buffer>,
     on_compile: Box<dyn Fn(usize, Duration) + Send>,
 }
 
@@ -114,13 +114,13 @@ impl Gpu {
 }
 
 fn buffer<'a>(
-    loaded: &'a Loaded<Program>,
+    loaded: &'a Loaded<GpuProgram>,
     states: &'a States<wgpu::Buffer>,
-    place: Place,
+    location: Location,
 ) -> &'a wgpu::Buffer {
-    match place {
-        Place::Slot(slot) => &loaded.own.slots[slot],
-        Place::State(state) => &states.buffers[loaded.states[state]],
+    match location {
+        Location::Slot(slot) => &loaded.own.slots[slot],
+        Location::State(state) => &states.buffers[loaded.states[state]],
     }
 }
 
@@ -145,7 +145,7 @@ impl Device for Gpu {
             context.check().map(|()| buffer)
         };
         let loaded = plans.load(plan, beside, allocate, |plan, states, buffers| {
-            Program::new(context, pipelines, plan, &work, states, buffers)
+            GpuProgram::new(context, pipelines, plan, &work, states, buffers)
         });
         loaded.map_err(|error| match context.check() {
             Ok(()) => error,
@@ -181,8 +181,8 @@ impl Device for Gpu {
     fn record(&mut self, plan: PlanId, outputs: &[&str]) -> Result<()> {
         let (loaded, states) = self.plans.get_mut(plan)?;
         let output = |name: &&str| {
-            let Port { ty, place, .. } = port(&loaded.plan.outputs, name)?;
-            Ok((buffer(loaded, states, *place).clone(), ty.len()))
+            let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, name)?;
+            Ok((buffer(loaded, states, *location).clone(), ty.len()))
         };
         let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
         loaded.own.readback = Readback::new(&self.context, outputs);
@@ -200,17 +200,17 @@ impl Device for Gpu {
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {
         let (loaded, states) = self.plans.get_mut(plan)?;
-        let Port { ty, place, .. } = port(&loaded.plan.inputs, input)?;
+        let IoBinding { ty, location, .. } = binding(&loaded.plan.inputs, input)?;
         check(input, ty, data)?;
-        self.context.write(buffer(loaded, states, *place), bytes(data))?;
+        self.context.write(buffer(loaded, states, *location), bytes(data))?;
         loaded.wrote(input, states);
         Ok(())
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
         let (loaded, states) = self.plans.get(plan)?;
-        let Port { ty, place, .. } = port(&loaded.plan.outputs, output)?;
-        self.context.read(buffer(loaded, states, *place), ty.bytes())
+        let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
+        self.context.read(buffer(loaded, states, *location), ty.bytes())
     }
 
     fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {

@@ -9,14 +9,14 @@ use wgpu::{
 };
 
 use super::context::Context;
-use super::program::Program;
+use super::program::GpuProgram;
 use crate::error::Result;
 
 /// WebGPU allows no larger set of queries.
 const MAX_QUERIES: usize = 4096;
 
 /// Seconds of every step, of one run.
-pub fn profile(context: &Context, program: &Program) -> Result<Vec<f64>> {
+pub fn profile(context: &Context, program: &GpuProgram) -> Result<Vec<f64>> {
     let steps = program.steps();
     if context.device.features().contains(Features::TIMESTAMP_QUERY) && 2 * steps <= MAX_QUERIES {
         by_timestamps(context, program, steps)
@@ -26,7 +26,7 @@ pub fn profile(context: &Context, program: &Program) -> Result<Vec<f64>> {
 }
 
 /// Each step in a pass of its own, between two timestamps.
-fn by_timestamps(context: &Context, program: &Program, steps: usize) -> Result<Vec<f64>> {
+fn by_timestamps(context: &Context, program: &GpuProgram, steps: usize) -> Result<Vec<f64>> {
     let Context { device, queue, .. } = context;
     let count = 2 * steps as u32;
     let queries =
@@ -52,7 +52,7 @@ fn by_timestamps(context: &Context, program: &Program, steps: usize) -> Result<V
 }
 
 /// One step, from its submission to its end.
-fn by_the_host(context: &Context, program: &Program, step: usize) -> Result<f64> {
+fn by_the_host(context: &Context, program: &GpuProgram, step: usize) -> Result<f64> {
     let mut encoder = context.device.create_command_encoder(&Default::default());
     program.encode(&mut encoder.begin_compute_pass(&Default::default()), step..step + 1);
     let begin = Instant::now();

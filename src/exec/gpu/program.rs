@@ -11,10 +11,10 @@ use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use crate::error::Result;
-use crate::exec::plan::{Place, Plan, Step};
+use crate::exec::plan::{Location, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
-pub struct Program {
+pub struct GpuProgram {
     pub slots: Vec<wgpu::Buffer>,
     /// Of each step.
     launches: Vec<Vec<Launch>>,
@@ -28,7 +28,7 @@ struct Launch {
     groups: [u32; 3],
 }
 
-impl Program {
+impl GpuProgram {
     /// Allocates the slots and binds the operands. `work` are the dispatches of each step,
     /// compiled; `states` say which of the `buffers` the plan's states are.
     pub fn new(
@@ -38,8 +38,8 @@ impl Program {
         work: &[Dispatches],
         states: &[usize],
         buffers: &[wgpu::Buffer],
-    ) -> Result<Program> {
-        let memory = Memory {
+    ) -> Result<GpuProgram> {
+        let memory = Buffers {
             slots: allocate(context, "slot", &plan.slots)?,
             scratch: allocate(context, "scratch", &shared_scratch(work))?,
             states: states.iter().map(|&state| &buffers[state]).collect(),
@@ -50,7 +50,7 @@ impl Program {
             launches.push(work.list.iter().map(launch).collect());
             context.check()?;
         }
-        Ok(Program { slots: memory.slots, launches, readback: Readback::default() })
+        Ok(GpuProgram { slots: memory.slots, launches, readback: Readback::default() })
     }
 
     /// Steps of the plan.
@@ -105,7 +105,7 @@ fn allocate(context: &Context, label: &str, lens: &[usize]) -> Result<Vec<wgpu::
 fn launch(
     context: &Context,
     pipelines: &Pipelines,
-    memory: &Memory,
+    memory: &Buffers,
     step: &Step,
     work: &Dispatches,
     dispatch: &Dispatch,
@@ -123,18 +123,18 @@ fn launch(
 }
 
 /// The buffers that the steps of a plan work on.
-struct Memory<'a> {
+struct Buffers<'a> {
     slots: Vec<wgpu::Buffer>,
     scratch: Vec<wgpu::Buffer>,
     /// Of the plan, in its order.
     states: Vec<&'a wgpu::Buffer>,
 }
 
-impl Memory<'_> {
-    fn at(&self, place: Place) -> &wgpu::Buffer {
-        match place {
-            Place::Slot(slot) => &self.slots[slot],
-            Place::State(state) => self.states[state],
+impl Buffers<'_> {
+    fn at(&self, location: Location) -> &wgpu::Buffer {
+        match location {
+            Location::Slot(slot) => &self.slots[slot],
+            Location::State(state) => self.states[state],
         }
     }
 

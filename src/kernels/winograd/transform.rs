@@ -202,8 +202,8 @@ impl Channels<'_> {
     fn column<S: Simd, const N: usize, const WHOLE: bool>(&self, simd: S, j: usize) -> [S::Vector; N] {
         let mut column = [simd.zero(); N];
         for (i, value) in column.iter_mut().enumerate() {
-            // SAFETY: `Source::channels` cut the slice so that it holds `lanes` elements of every
-            // pixel; that N is the tile's side, the callers of the transforms vouch for.
+            // SAFETY: `TilePixels::channels` cut the slice so that it holds `lanes` elements of
+            // every pixel; that N is the tile's side, the callers of the transforms vouch for.
             unsafe {
                 let pixel = self.pixels.as_ptr().add(i * self.row + j * self.pixel);
                 *value = if WHOLE { simd.load(pixel) } else { simd.load_first(pixel, self.lanes) };

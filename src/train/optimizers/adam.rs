@@ -1,6 +1,6 @@
 //! Adam as PyTorch has it; see [`crate::ops::optim::adam`] for the mathematics.
 
-use super::{Optimizer, Step, update_all};
+use super::{Optimizer, ParameterStep, update_all};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::optim::adam::{Adam, EpsilonForm};
@@ -25,7 +25,7 @@ pub static ADAM: Optimizer = Optimizer {
 /// Adam's step, with this epsilon in that place.
 pub(super) fn update(
     graph: &mut Graph,
-    step: &Step,
+    step: &ParameterStep,
     (epsilon, epsilon_form): (f32, EpsilonForm),
 ) -> Result<()> {
     let states = [step.parameter.value, step.state(graph, ADAM.moment)?, step.state(graph, "adam_v")?];

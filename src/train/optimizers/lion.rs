@@ -5,7 +5,7 @@
 //!
 //! with b1 0.9 and b2 0.99. So its rate is about a tenth of Adam's, and its decay the larger.
 
-use super::{Optimizer, Step};
+use super::{Optimizer, ParameterStep};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::Function;
@@ -31,7 +31,7 @@ pub static LION: Optimizer = Optimizer {
     update,
 };
 
-fn update(graph: &mut Graph, step: &Step) -> Result<()> {
+fn update(graph: &mut Graph, step: &ParameterStep) -> Result<()> {
     let (p, m) = (step.parameter.value, step.state(graph, LION.moment)?);
     let average = |beta: f64| MovingAverage { momentum: (1.0 - beta) as f32, scale: 1.0 };
     let c = graph.apply1(average(0.9), &[m, step.gradient])?;

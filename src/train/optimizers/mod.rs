@@ -55,14 +55,14 @@ pub struct Optimizer {
     /// parameter is `p`.
     pub idle: fn(parameter: &Parameter, p: f32, decay: f32) -> f32,
     /// Adds the step of one parameter: updates of it and of its states.
-    pub update: fn(&mut Graph, &Step) -> Result<()>,
+    pub update: fn(&mut Graph, &ParameterStep) -> Result<()>,
 }
 
 registry!(Optimizer, "optimizer", OPTIMIZERS);
 
 /// The step of one parameter.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct ParameterStep<'a> {
     /// What is moved.
     pub parameter: &'a Parameter,
     /// In the shape of the parameter.
@@ -77,7 +77,7 @@ pub struct Step<'a> {
     pub number: Value,
 }
 
-impl Step<'_> {
+impl ParameterStep<'_> {
     /// A state in the shape of the parameter, under its name with `prefix` before it. It begins at
     /// zero.
     ///
@@ -113,7 +113,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// If the gradient has another shape than the parameter.
-    pub fn add_update(&self, graph: &mut Graph, step: &Step) -> Result<()> {
+    pub fn add_update(&self, graph: &mut Graph, step: &ParameterStep) -> Result<()> {
         graph.set_layer(&step.parameter.name);
         (self.update)(graph, step)
     }

@@ -14,7 +14,7 @@
 //! share of it. The numbers are that training's.
 
 use super::sgd::SGD;
-use super::{Optimizer, Step};
+use super::{Optimizer, ParameterStep};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
@@ -60,7 +60,7 @@ fn is_filter(parameter: &Parameter) -> bool {
     matches!(parameter.layout, Layout::Convolution) && parameter.shape.dims()[2] > 1
 }
 
-fn update(graph: &mut Graph, step: &Step) -> Result<()> {
+fn update(graph: &mut Graph, step: &ParameterStep) -> Result<()> {
     if !is_filter(step.parameter) {
         return (SGD.update)(graph, step);
     }

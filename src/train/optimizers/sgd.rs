@@ -1,6 +1,6 @@
 //! Stochastic gradient descent; see [`crate::ops::optim::sgd`] for the mathematics.
 
-use super::{Optimizer, Step, update_all};
+use super::{Optimizer, ParameterStep, update_all};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::optim::sgd::Sgd;
@@ -24,7 +24,7 @@ pub static SGD: Optimizer = Optimizer {
     update,
 };
 
-fn update(graph: &mut Graph, step: &Step) -> Result<()> {
+fn update(graph: &mut Graph, step: &ParameterStep) -> Result<()> {
     let states = [step.parameter.value, step.state(graph, SGD.moment)?];
     let op = Sgd { momentum: step.momentum, nesterov: true, decay: step.decay };
     let news = graph.apply(op, &[states[0], states[1], step.gradient, step.rate])?;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::setting::settings;
-use super::{Kind, Setting, Settings, Usual, positive, usage};
+use super::{Setting, Settings, Usual, ValueKind, positive, usage};
 use crate::error::{Error, Result};
 use crate::models::mobilenet_v1::MOBILENET_V1;
 use crate::models::pretrained::Attributes;
@@ -76,7 +76,7 @@ settings! {
     /// The weights to begin with: a safetensors file in timm's or torchvision's names, or auto for
     /// ImageNet's, cached or downloaded.
     pretrained: String = String::new(), {
-        kind: Kind::Path,
+        kind: ValueKind::Path,
         value_name: "auto|PATH",
         heading: "Model",
         usual: Usual::Told("auto"),
@@ -93,7 +93,7 @@ settings! {
     /// Blocks before the classifier that are trained too, from the last, or all; 0 for the
     /// classifier only.
     unfreeze: Blocks = Blocks::ALL, {
-        kind: Kind::Blocks,
+        kind: ValueKind::Blocks,
         value_name: "N|all",
         check: |s| of(s, |own| {
             let idle = own.unfreeze == Blocks(0) && own.head_epochs < s.epochs;
@@ -103,7 +103,7 @@ settings! {
 
     /// Of the epochs, those in which only the classifier is trained.
     head_epochs: usize = 3, {
-        kind: Kind::Count,
+        kind: ValueKind::Count,
         value_name: "N",
         usual: Usual::Told(
             "a quarter, at most 3, or 5 for up to 10,000 training images; all with --unfreeze 0",
@@ -118,7 +118,7 @@ settings! {
     #[serde(alias = "head_lr")]
     head_rate: f32 = 2e-3, {
         option: Some("head-lr"),
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "RATE",
         usual: Usual::OfRecipe("; 1e-4 for up to 10,000 training images"),
         check: |s| of(s, |own| positive("--head-lr", own.head_rate)),
@@ -128,7 +128,7 @@ settings! {
     #[serde(alias = "backbone_lr")]
     backbone: f32 = 0.5, {
         option: Some("backbone-lr"),
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "SHARE",
         usual: Usual::OfRecipe("; 1 for up to 2,000 training images"),
         check: |s| of(s, |own| {
@@ -141,7 +141,7 @@ settings! {
     /// put out.
     #[serde(default)]
     fit_head: bool = false, {
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value_name: "true|false",
         usual: Usual::Told("up to 10,000 training images"),
     }
@@ -149,7 +149,7 @@ settings! {
     /// Whether batch normalisation keeps its stored statistics where it is trained, too.
     #[serde(default)]
     frozen_statistics: bool = false, {
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value_name: "true|false",
         usual: Usual::Told("up to 2,000 training images"),
     }

@@ -16,7 +16,7 @@ use super::checkpoint::check_same;
 use super::optimizers::sgd::{MOMENTUM as SGD_MOMENTUM, SGD};
 use super::optimizers::{OPTIMIZERS, Optimizer, USUAL_BATCH};
 use super::schedules::{ONE_CYCLE, SCHEDULES, Schedule};
-use super::stage::Course;
+use super::stage::StageConfig;
 use crate::data::{DEFAULT_SIZE, SIZES};
 use crate::error::{Error, Result};
 use crate::models::cnn::CNN;
@@ -27,12 +27,12 @@ use crate::report::Reading;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 pub use recipes::{KERAS, RECIPES, Recipe};
 use setting::settings;
-pub use setting::{Kind, Setting, Usual};
+pub use setting::{Setting, Usual, ValueKind};
 
 /// How pixels become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Normalise {
+pub enum PixelScaling {
     /// By the training set's mean and standard deviation of each channel.
     Statistics,
     /// Divided by 255.
@@ -62,11 +62,11 @@ settings! {
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz,
     /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and
     /// test/CLASS/*.
-    data: String = "auto".into(), { kind: Kind::Path, value_name: "DATA", heading: "Data", }
+    data: String = "auto".into(), { kind: ValueKind::Path, value_name: "DATA", heading: "Data", }
 
     /// The network.
     model: &'static Architecture = &CNN, {
-        kind: Kind::Name(|| Architecture::names().map(|name| (name, "")).collect()),
+        kind: ValueKind::Name(|| Architecture::names().map(|name| (name, "")).collect()),
         value_name: "NAME",
         heading: "Model",
         in_finetune: Some(("The network", Usual::Told("that of the weights"))),
@@ -74,7 +74,7 @@ settings! {
 
     /// Side of the images in pixels.
     image_size: usize = DEFAULT_SIZE, {
-        kind: Kind::Size,
+        kind: ValueKind::Size,
         value_name: "PIXELS",
         heading: "Model",
         in_finetune: Some((
@@ -92,7 +92,7 @@ settings! {
 
     /// Passes over the training images.
     epochs: usize = 20, {
-        kind: Kind::Count,
+        kind: ValueKind::Count,
         value_name: "N",
         in_finetune: Some((
             "Passes over the training images, in all stages",
@@ -107,7 +107,7 @@ settings! {
 
     /// Images a step.
     batch_size: usize = USUAL_BATCH, {
-        kind: Kind::Count,
+        kind: ValueKind::Count,
         value_name: "N",
         in_finetune: Some(("Images a step", Usual::Told("16 for up to 2,000 training images, else 64"))),
         check: |s| usage(s.batch_size > 0, "--batch-size must be at least 1".into()),
@@ -117,7 +117,7 @@ settings! {
     #[serde(alias = "lr")]
     rate: f32 = SGD.usual_rate, {
         option: Some("lr"),
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "RATE",
         usual: Usual::OfOptimizer(|optimizer| optimizer.usual_rate),
         in_finetune: Some((
@@ -131,7 +131,7 @@ settings! {
     #[serde(default, alias = "bias_lr")]
     bias_rate: f32 = 0.0, {
         option: Some("bias-lr"),
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "RATE",
         usual: Usual::OfRecipe(", that of the rest"),
         in_finetune: NO_GROUPS,
@@ -142,7 +142,7 @@ settings! {
     #[serde(default, alias = "classifier_lr")]
     classifier_rate: f32 = 0.0, {
         option: Some("classifier-lr"),
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "RATE",
         usual: Usual::OfRecipe(", that of the rest"),
         in_finetune: NO_GROUPS,
@@ -151,13 +151,13 @@ settings! {
 
     /// How the rate moves.
     schedule: &'static Schedule = &ONE_CYCLE, {
-        kind: Kind::Name(|| SCHEDULES.iter().map(|one| (one.name, one.about)).collect()),
+        kind: ValueKind::Name(|| SCHEDULES.iter().map(|one| (one.name, one.about)).collect()),
         value_name: "NAME",
     }
 
     /// How weights follow their gradients.
     optimizer: &'static Optimizer = &SGD, {
-        kind: Kind::Name(|| OPTIMIZERS.iter().map(|one| (one.name, one.about)).collect()),
+        kind: ValueKind::Name(|| OPTIMIZERS.iter().map(|one| (one.name, one.about)).collect()),
         value_name: "NAME",
         check: |s| {
             let optimizer = s.optimizer;
@@ -169,7 +169,7 @@ settings! {
     /// How much of its momentum sgd keeps, and muon in what it leaves to sgd.
     #[once = "usual_momentum"]
     momentum: f32 = SGD_MOMENTUM, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "X",
         check: |s| {
             share("--momentum", s.momentum)?;
@@ -181,7 +181,7 @@ settings! {
 
     /// Weight decay.
     weight_decay: f32 = SGD.usual_decay, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "X",
         usual: Usual::OfOptimizer(|optimizer| optimizer.usual_decay),
         check: |s| positive_or_zero("--weight-decay", s.weight_decay),
@@ -190,21 +190,21 @@ settings! {
     /// Weight decay of biases and normalisations.
     #[serde(default)]
     bias_decay: f32 = 0.0, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "X",
         check: |s| positive_or_zero("--bias-decay", s.bias_decay),
     }
 
     /// Share of the target spread over all classes.
     label_smoothing: f32 = 0.1, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "X",
         check: |s| share("--label-smoothing", s.label_smoothing),
     }
 
     /// Dropout before the classifier.
     dropout: f32 = 0.3, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "X",
         heading: "Model",
         check: |s| share("--dropout", s.dropout),
@@ -215,14 +215,14 @@ settings! {
 
     /// What is done to the training images.
     augment: Augmentations = Augmentations::default().with(&FLIP, 1.0).with(&SHIFT, 4.0), {
-        kind: Kind::Augmentations,
+        kind: ValueKind::Augmentations,
         value_name: "LIST",
         heading: "Augmentation",
         check: |s| s.augment.check(s.image_size, s.finetune.is_some()),
     }
 
     /// How pixels become numbers.
-    normalise: Normalise = Normalise::Statistics, {}
+    normalise: PixelScaling = PixelScaling::Statistics, {}
 
     /// Batch normalisation's constants.
     norm: Norm = Norm { epsilon: 1e-5, momentum: 0.1 }, {
@@ -236,11 +236,11 @@ settings! {
     }
 
     /// Decides everything that is random.
-    seed: u32 = 0, { kind: Kind::Seed, value_name: "N", }
+    seed: u32 = 0, { kind: ValueKind::Seed, value_name: "N", }
 
     /// Images of the training set held back for validation; 0 for none.
     validation: usize = 5000, {
-        kind: Kind::Count,
+        kind: ValueKind::Count,
         value_name: "N",
         heading: "Data",
         usual: Usual::OfRecipe(", at most a tenth"),
@@ -248,7 +248,7 @@ settings! {
 
     /// Keep averages of the weights, X of them left by each step, and use these; such as 0.999.
     ema: f32 = 0.0, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "X",
         usual: Usual::OfRecipe(", off"),
         check: |s| share("--ema", s.ema),
@@ -256,7 +256,7 @@ settings! {
 
     /// Largest norm of all gradients together.
     clip: f32 = 0.0, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "NORM",
         usual: Usual::OfRecipe(", any"),
         check: |s| positive_or_zero("--clip", s.clip),
@@ -264,14 +264,14 @@ settings! {
 
     /// Stop after N epochs without a better validation accuracy.
     early_stop: usize = 0, {
-        kind: Kind::Count,
+        kind: ValueKind::Count,
         value_name: "N",
         usual: Usual::OfRecipe(", never"),
     }
 
     /// A tenth of the rate after N epochs without a better validation accuracy.
     plateau: usize = 0, {
-        kind: Kind::Count,
+        kind: ValueKind::Count,
         value_name: "N",
         usual: Usual::OfRecipe(", never"),
         check: |s| {
@@ -282,7 +282,7 @@ settings! {
 
     /// Stop at a validation accuracy of ACC per cent.
     target: f64 = 0.0, {
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         value_name: "ACC",
         usual: Usual::OfRecipe(", none"),
         check: |s| {
@@ -294,7 +294,7 @@ settings! {
 
     /// Predict the mean over an image and its mirror image.
     test_flip: bool = true, {
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value_name: "true|false",
         heading: "Augmentation",
         usual: Usual::Told("as the training flips"),
@@ -302,7 +302,7 @@ settings! {
 
     /// Leave out images that cannot be read; --verbose lists them.
     skip_bad: bool = false, {
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value_name: "true|false",
         heading: "Data",
         usual: Usual::Untold,
@@ -331,9 +331,9 @@ impl Settings {
         toml::to_string(self).unwrap_or_else(|error| unreachable!("settings are a plain table: {error}"))
     }
 
-    /// The course of a training on `pictures` pictures.
-    pub fn course(&self, pictures: usize) -> Course {
-        Course { pictures, backbone: 1.0, settings: self.clone() }
+    /// The configuration of a training on `pictures` pictures.
+    pub fn config(&self, pictures: usize) -> StageConfig {
+        StageConfig { pictures, backbone: 1.0, settings: self.clone() }
     }
 
     /// How the curves of a training on so many classes are to be read.
@@ -401,7 +401,7 @@ impl Settings {
         let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
         usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
         // Beyond this the step would lose precision on its way through f32.
-        let steps = epochs.saturating_mul(self.course(left).steps());
+        let steps = epochs.saturating_mul(self.config(left).steps());
         usage(steps <= 1 << 24, format!("--epochs {epochs} are {steps} steps; the most is {}", 1 << 24))
     }
 }

@@ -1,6 +1,6 @@
 //! Settings to begin with, under a name: a row each of [`RECIPES`], where options and help find it.
 
-use super::{Normalise, Settings};
+use super::{PixelScaling, Settings};
 use crate::nn::Norm;
 use crate::ops::augment::Augmentations;
 use crate::registry::registry;
@@ -50,7 +50,7 @@ pub static KERAS: Recipe = Recipe {
         dropout: 0.5,
         zero_classifier: false,
         augment: Augmentations::default(),
-        normalise: Normalise::Unit,
+        normalise: PixelScaling::Unit,
         norm: Norm { epsilon: 1e-3, momentum: 0.01 },
         test_flip: false,
         ..Settings::default()

@@ -13,7 +13,7 @@ pub struct Setting {
     /// The long option, where that is not the name with hyphens.
     pub option: Option<&'static str>,
     /// What its values are.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// What help shows for a value.
     pub value_name: &'static str,
     /// What it does, as help says it.
@@ -30,7 +30,7 @@ pub struct Setting {
 
 /// What the values of a setting are.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// Any text, such as a path.
     Path,
     /// A whole number.
@@ -71,7 +71,7 @@ impl Setting {
     pub const NONE: Setting = Setting {
         name: "",
         option: None,
-        kind: Kind::InFile,
+        kind: ValueKind::InFile,
         value_name: "",
         help: "",
         usual: Usual::OfRecipe(""),
@@ -82,7 +82,7 @@ impl Setting {
 
     /// Whether it can be told by an option, not in a file only.
     pub fn is_option(&self) -> bool {
-        !matches!(self.kind, Kind::InFile)
+        !matches!(self.kind, ValueKind::InFile)
     }
 
     /// The long option without its hyphens; none for what only a file can say.

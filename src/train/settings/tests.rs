@@ -82,7 +82,8 @@ fn settings_of_runs_without_groups_are_read() {
 fn every_number_is_checked_under_the_name_of_its_option() {
     let begin = Settings { finetune: Some(Finetune::default()), ..Settings::default() };
     begin.check().unwrap();
-    let numbers = |table: &'static [Setting]| table.iter().filter(|row| matches!(row.kind, Kind::Number));
+    let numbers =
+        |table: &'static [Setting]| table.iter().filter(|row| matches!(row.kind, ValueKind::Number));
     let with = |inner: bool, name: &str, value: f64| {
         let mut table = toml::Table::try_from(&begin).unwrap();
         let place = match inner {

@@ -10,41 +10,42 @@ use rayon::{ThreadPool, Yield};
 use crate::error::{Error, Result};
 use crate::kernels::parallel;
 
-/// See the module's documentation.
-pub struct Crew {
+/// A thread pool whose workers spin between the steps of a plan, and are parked between plans.
+pub struct SpinPool {
     pool: ThreadPool,
-    duty: Arc<Duty>,
+    state: Arc<SpinState>,
 }
 
-/// What the workers have to do. Each keeps to it from the start of the pool to its end: it sleeps,
-/// or looks for work.
+/// The workers' common state, which each follows from the start of the pool to its end: it is
+/// parked, or spins in search of work.
 #[derive(Default)]
-struct Duty {
-    order: Mutex<Order>,
+struct SpinState {
+    order: Mutex<SpinOrder>,
     changed: Condvar,
-    /// Whether the order is to work.
-    working: AtomicBool,
+    /// Whether the order is to spin.
+    spinning: AtomicBool,
 }
 
+/// What the workers are to do.
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Order {
+enum SpinOrder {
     #[default]
-    Rest,
-    Work,
-    Leave,
+    Parked,
+    Spinning,
+    Exit,
 }
 
-impl Crew {
-    /// Of so many threads; 0 means one a core.
+impl SpinPool {
+    /// A pool of so many threads; 0 means one a core.
     ///
     /// # Errors
     /// If the operating system gives no threads.
-    pub fn new(threads: usize) -> Result<Crew> {
+    pub fn new(threads: usize) -> Result<SpinPool> {
         let pool = parallel::pool(threads).map_err(Error::threads)?;
-        let duty = Arc::new(Duty::default());
-        let own = duty.clone();
-        pool.spawn_broadcast(move |_| own.keep());
-        Ok(Crew { pool, duty })
+        let state = Arc::new(SpinState::default());
+        let own = state.clone();
+        pool.spawn_broadcast(move |_| own.follow());
+        Ok(SpinPool { pool, state })
     }
 
     /// Number of threads.
@@ -54,48 +55,48 @@ impl Crew {
 
     /// Runs `work` on one of the threads, with all of them awake.
     pub fn run<R: Send>(&mut self, work: impl FnOnce() -> R + Send) -> R {
-        /// Also after a panic the others rest.
-        struct Rest<'a>(&'a Duty);
-        impl Drop for Rest<'_> {
+        /// Parks the workers when it is dropped: after a panic, too.
+        struct Park<'a>(&'a SpinState);
+        impl Drop for Park<'_> {
             fn drop(&mut self) {
-                self.0.order(Order::Rest);
+                self.0.order(SpinOrder::Parked);
             }
         }
-        self.duty.order(Order::Work);
-        let _rest = Rest(&self.duty);
+        self.state.order(SpinOrder::Spinning);
+        let _park = Park(&self.state);
         self.pool.install(work)
     }
 }
 
-impl Drop for Crew {
+impl Drop for SpinPool {
     fn drop(&mut self) {
-        self.duty.order(Order::Leave);
+        self.state.order(SpinOrder::Exit);
     }
 }
 
-impl Duty {
-    fn lock(&self) -> MutexGuard<'_, Order> {
+impl SpinState {
+    fn lock(&self) -> MutexGuard<'_, SpinOrder> {
         self.order.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: SpinOrder) {
         *self.lock() = order;
-        self.working.store(order == Order::Work, Ordering::Release);
+        self.spinning.store(order == SpinOrder::Spinning, Ordering::Release);
         self.changed.notify_all();
     }
 
-    /// What a worker does all its life.
-    fn keep(&self) {
+    /// The loop of a worker, from its start to its end.
+    fn follow(&self) {
         loop {
             let mut order = self.lock();
-            while *order == Order::Rest {
+            while *order == SpinOrder::Parked {
                 order = self.changed.wait(order).unwrap_or_else(|poisoned| poisoned.into_inner());
             }
-            if *order == Order::Leave {
+            if *order == SpinOrder::Exit {
                 return;
             }
             drop(order);
-            while self.working.load(Ordering::Acquire) {
+            while self.spinning.load(Ordering::Acquire) {
                 if rayon::yield_now() != Some(Yield::Executed) {
                     // Other threads of the machine may have work to do.
                     std::thread::yield_now();
@@ -117,16 +118,16 @@ mod tests {
     #[test]
     fn all_threads_work_run_after_run_and_after_a_panic() {
         for threads in [1, 2, 5] {
-            let mut crew = Crew::new(threads).unwrap();
-            assert_eq!(crew.threads(), threads);
+            let mut pool = SpinPool::new(threads).unwrap();
+            assert_eq!(pool.threads(), threads);
             let barrier = Barrier::new(threads);
             for _ in 0..100 {
-                let others = crew.run(|| rayon::broadcast(|_| barrier.wait().is_leader()));
+                let others = pool.run(|| rayon::broadcast(|_| barrier.wait().is_leader()));
                 assert_eq!(others.into_iter().filter(|leader| *leader).count(), 1);
             }
-            let panicked = catch_unwind(AssertUnwindSafe(|| crew.run(|| panic!("planted"))));
+            let panicked = catch_unwind(AssertUnwindSafe(|| pool.run(|| panic!("planted"))));
             assert!(panicked.is_err());
-            assert_eq!(crew.run(rayon::current_num_threads), threads);
+            assert_eq!(pool.run(rayon::current_num_threads), threads);
         }
     }
 }
