@@ -337,7 +337,7 @@ fn real_weights_know_a_cat_and_an_espresso() {
                 cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
             let options = EvalOptions { batch_size: 1, flip: false };
             let result = trained.evaluate(device, photo, &images, options, |_, _| true).unwrap();
-            probabilities(&result.logits)[class]
+            probabilities(result.logits.row(0))[class]
         };
         let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
         let found = probability(&mut cpu, &Attributes::default());

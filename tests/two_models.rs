@@ -61,7 +61,7 @@ impl Model {
         let totals = device.read(self.plan, "totals").unwrap();
         self.note(&totals);
         let logits = self.evaluator.run(device, |_, _| true).unwrap().logits;
-        self.note(&logits);
+        self.note(logits.as_slice().unwrap());
     }
 
     /// Everything that came out, and the weights.

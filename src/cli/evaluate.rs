@@ -80,7 +80,7 @@ impl Evaluate {
                 accuracy: result.accuracy,
                 plain_accuracy: result.plain_accuracy,
                 loss: result.loss,
-                logits: &result.logits,
+                logits: result.logits.view(),
                 images,
                 set,
                 parameters: trained.trained_parameters,

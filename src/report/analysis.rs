@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 
 /// A picture with its label and what was predicted for it.
@@ -62,8 +64,9 @@ pub struct Analysis {
 
 impl Analysis {
     /// From `logits` `[pictures, classes]`; labels outside the classes are left out.
-    pub fn of(logits: &[f32], labels: &[u32], classes: usize) -> Analysis {
-        let rows = logits.chunks_exact(classes).zip(labels).enumerate();
+    pub fn of(logits: ArrayView2<f32>, labels: &[u32]) -> Analysis {
+        let classes = logits.ncols();
+        let rows = logits.outer_iter().zip(labels).enumerate();
         let predictions: Vec<Prediction> = rows
             .filter(|(_, (_, label))| (**label as usize) < classes)
             .map(|(index, (logits, &label))| prediction(index, logits, label as usize))
@@ -73,10 +76,10 @@ impl Analysis {
         Analysis { predictions, classes: figures(&counts, classes), counts }
     }
 
-    /// The confusion matrix, `[label][predicted]`: images.
-    pub fn confusion(&self) -> Vec<Vec<usize>> {
-        let mut matrix = vec![vec![0; self.classes.len()]; self.classes.len()];
-        self.counts.iter().for_each(|(&(label, predicted), &images)| matrix[label][predicted] = images);
+    /// The confusion matrix, `[label, predicted]`: images.
+    pub fn confusion(&self) -> Array2<usize> {
+        let mut matrix = Array2::zeros([self.classes.len(), self.classes.len()]);
+        self.counts.iter().for_each(|(&place, &images)| matrix[place] = images);
         matrix
     }
 
@@ -119,7 +122,7 @@ impl Analysis {
     }
 }
 
-fn prediction(index: usize, logits: &[f32], label: usize) -> Prediction {
+fn prediction(index: usize, logits: ArrayView1<f32>, label: usize) -> Prediction {
     let predicted = first_largest(logits);
     let total: f64 = logits.iter().map(|z| f64::from(z - logits[predicted]).exp()).sum();
     let probability = |class: usize| (f64::from(logits[class] - logits[predicted]).exp() / total) as f32;
@@ -145,20 +148,21 @@ fn figures(counts: &BTreeMap<(usize, usize), usize>, classes: usize) -> Vec<Clas
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{arr2, aview2};
+
     use super::*;
 
     /// Four pictures of class 0 (one taken for 1, one for 2), two of class 1, none of class 2.
     fn analysis() -> Analysis {
         let right = [3.0, 0.0, 0.0];
-        let logits =
-            [right, right, [1.0, 2.0, 0.0], [0.0, 1.0, 9.0], [0.0, 5.0, 0.0], [2.0, 2.0, 0.0]].concat();
-        Analysis::of(&logits, &[0, 0, 0, 0, 1, 1], 3)
+        let logits = [right, right, [1.0, 2.0, 0.0], [0.0, 1.0, 9.0], [0.0, 5.0, 0.0], [2.0, 2.0, 0.0]];
+        Analysis::of(aview2(&logits), &[0, 0, 0, 0, 1, 1])
     }
 
     #[test]
     fn classes_are_counted() {
         let found = analysis();
-        assert_eq!(found.confusion(), [[2, 1, 1], [1, 1, 0], [0, 0, 0]]);
+        assert_eq!(found.confusion(), arr2(&[[2, 1, 1], [1, 1, 0], [0, 0, 0]]));
         let class = |images, precision, recall| ClassFigures { images, precision, recall };
         let expected =
             [class(4, Some(2.0 / 3.0), Some(0.5)), class(2, Some(0.5), Some(0.5)), class(0, Some(0.0), None)];
@@ -183,7 +187,7 @@ mod tests {
     fn the_spread_reaches_over_the_whole_set() {
         let at = |most| analysis().spread(most).iter().map(|p| p.index).collect::<Vec<_>>();
         assert_eq!((at(3), at(6), at(100)), (vec![0, 2, 4], vec![0, 1, 2, 3, 4, 5], vec![0, 1, 2, 3, 4, 5]));
-        assert!(Analysis::of(&[], &[], 2).spread(5).is_empty());
+        assert!(Analysis::of(Array2::zeros([0, 2]).view(), &[]).spread(5).is_empty());
     }
 
     /// Labels that come round and round, as those of the built-in pictures do, must not meet the
@@ -192,8 +196,8 @@ mod tests {
     fn every_class_is_shown() {
         for (pictures, classes, most) in [(2000, 10, 24), (2000, 24, 24), (2000, 100, 24), (90, 3, 24)] {
             let labels: Vec<u32> = (0..pictures).map(|i| i % classes).collect();
-            let logits = vec![0.0; (pictures * classes) as usize];
-            let shown = Analysis::of(&logits, &labels, classes as usize).spread(most);
+            let logits = Array2::zeros([pictures as usize, classes as usize]);
+            let shown = Analysis::of(logits.view(), &labels).spread(most);
             let seen: std::collections::BTreeSet<usize> = shown.iter().map(|p| p.label).collect();
             assert_eq!((shown.len(), seen.len()), (most, most.min(classes as usize)));
             assert!(shown.is_sorted_by_key(|p| p.index));
@@ -202,7 +206,7 @@ mod tests {
 
     #[test]
     fn hopeless_logits_have_a_finite_loss() {
-        let found = Analysis::of(&[200.0, -200.0], &[1], 2);
+        let found = Analysis::of(aview2(&[[200.0, -200.0]]), &[1]);
         assert!(found.mistakes()[0].loss().is_finite());
     }
 
@@ -210,9 +214,9 @@ mod tests {
     #[test]
     fn very_many_classes_take_no_more_than_there_are_images() {
         const CLASSES: usize = 200_000;
-        let mut logits = vec![0.0; 2 * CLASSES];
-        (logits[7], logits[CLASSES + 9]) = (1.0, 1.0);
-        let found = Analysis::of(&logits, &[7, 199_999], CLASSES);
+        let mut logits = Array2::zeros([2, CLASSES]);
+        (logits[[0, 7]], logits[[1, 9]]) = (1.0, 1.0);
+        let found = Analysis::of(logits.view(), &[7, 199_999]);
         assert_eq!(found.confused(), [(199_999, 9, 1)]);
         assert_eq!((found.classes[7].recall, found.classes[9].precision), (Some(1.0), Some(0.0)));
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ndarray::{Array2, ArrayView1};
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 
@@ -40,30 +41,30 @@ pub fn draw(
     path: impl AsRef<Path>,
     title: &str,
     names: &[String],
-    confusion: &[Vec<usize>],
+    confusion: &Array2<usize>,
     cells: Cells,
 ) -> Result<()> {
-    let side = SIDE / confusion.len() as f64;
+    let side = SIDE / confusion.nrows() as f64;
     let (width, height) = (LEFT + SIDE + MARGIN, TOP + SIDE + 50.0);
     let picture = canvas::paint((width as u32, height as u32), 2, |canvas| {
         canvas.text((MARGIN, 42.0), HPos::Left, TITLE, INK, &TITLE.fit(title, width - 2.0 * MARGIN))?;
         let below = "rows: labels; columns: predictions";
         canvas.text((LEFT, TOP + SIDE + 32.0), HPos::Left, NAME, MUTED, below)?;
-        for (label, row) in confusion.iter().enumerate() {
+        for (label, row) in confusion.outer_iter().enumerate() {
             let y = TOP + label as f64 * side;
-            if confusion.len() <= MOST_NAMES {
+            if confusion.nrows() <= MOST_NAMES {
                 let name = NAME.fit(&names[label], LEFT - MARGIN - 12.0);
                 canvas.text((LEFT - 12.0, y + side / 2.0 + 6.0), HPos::Right, NAME, INK, &name)?;
             }
             draw_row(canvas, row, y, side, cells)?;
         }
-        if confusion.len() <= MOST_FIGURES { column_names(canvas, names, side) } else { Ok(()) }
+        if confusion.nrows() <= MOST_FIGURES { column_names(canvas, names, side) } else { Ok(()) }
     })?;
     canvas::save(path, &picture)
 }
 
-fn draw_row(canvas: &Canvas<'_>, row: &[usize], y: f64, side: f64, cells: Cells) -> Result<()> {
-    let total = row.iter().sum::<usize>().max(1) as f64;
+fn draw_row(canvas: &Canvas<'_>, row: ArrayView1<usize>, y: f64, side: f64, cells: Cells) -> Result<()> {
+    let total = row.sum().max(1) as f64;
     for (predicted, &count) in row.iter().enumerate() {
         let (x, share) = (LEFT + predicted as f64 * side, count as f64 / total);
         // A hairline between the cells, where they are large enough for it.
@@ -107,9 +108,8 @@ mod tests {
         let path = kept.as_deref().unwrap_or(folder.path()).join(format!("confusion-{classes}.png"));
         let names: Vec<String> =
             (0..classes).map(|class| format!("a class with the number {class}")).collect();
-        let row =
-            |label: usize| (0..classes).map(move |p| if p == label { 90 } else { 10 * usize::from(p == 0) });
-        let confusion: Vec<Vec<usize>> = (0..classes).map(|label| row(label).collect()).collect();
+        let cell = |(label, p)| if p == label { 90 } else { 10 * usize::from(p == 0) };
+        let confusion = Array2::from_shape_fn([classes, classes], cell);
         draw(&path, "cnn on pictures", &names, &confusion, Cells::Shares).unwrap();
         image::open(path).unwrap().into_rgb8()
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ndarray::Array2;
 
 use super::analysis::{Analysis, Prediction};
 use super::chart::{self, NamedSeries};
@@ -208,7 +209,7 @@ fn matrix(
     body: &mut String,
     title: &str,
     names: &[String],
-    confusion: &[Vec<usize>],
+    confusion: &Array2<usize>,
     cell: impl Fn(usize, usize) -> String,
 ) {
     let heads: String = names.iter().map(|name| format!("<th><span>{}</span>", escape(name))).collect();
@@ -216,8 +217,8 @@ fn matrix(
         body,
         "<div class=\"wide\"><small>{title}</small><table class=\"matrix\"><thead><tr><th>{heads}</tr></thead><tbody>"
     );
-    for (name, row) in names.iter().zip(confusion) {
-        let total = row.iter().sum::<usize>();
+    for (name, row) in names.iter().zip(confusion.outer_iter()) {
+        let total = row.sum();
         let _ = write!(body, "<tr><th>{}", escape(name));
         for &count in row {
             let heat = (count as f64 / total.max(1) as f64).sqrt() * 0.75;
@@ -284,6 +285,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::ArrayView2;
+
     use super::*;
     use crate::report::Reading;
 
@@ -317,7 +320,7 @@ mod tests {
             accuracy: 0.5,
             plain_accuracy: None,
             loss: 1.25,
-            logits,
+            logits: ArrayView2::from_shape([labels.len(), names.len()], logits).unwrap(),
             images: &images,
             set: "test",
             parameters: 1_551_466,
@@ -327,7 +330,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.html");
-        write(&path, &report, &Analysis::of(logits, labels, names.len())).unwrap();
+        write(&path, &report, &Analysis::of(report.logits, labels)).unwrap();
         std::fs::read_to_string(path).unwrap()
     }
 

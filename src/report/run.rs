@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use ndarray::ArrayView2;
 use serde_json::json;
 
 use super::analysis::{Analysis, Prediction};
@@ -26,7 +27,7 @@ pub struct RunReport<'a> {
     pub plain_accuracy: Option<f64>,
     pub loss: f64,
     /// `[images, classes]`.
-    pub logits: &'a [f32],
+    pub logits: ArrayView2<'a, f32>,
     pub images: &'a Images,
     /// What these images are: `test` or `validation`.
     pub set: &'a str,
@@ -65,7 +66,7 @@ impl RunReport<'_> {
     /// # Errors
     /// The first, if some cannot be written; the others are written all the same.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let analysis = Analysis::of(self.logits, &self.images.labels, self.classes.len());
+        let analysis = Analysis::of(self.logits, &self.images.labels);
         let matrix = |name: &str, cells: Cells| match self.classes.len() <= MOST_IN_MATRIX {
             true => {
                 confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion(), cells)
@@ -112,7 +113,7 @@ impl RunReport<'_> {
         }
         let header: String = self.classes.iter().map(|class| format!(",{}", cell(class))).collect();
         let matrix = analysis.confusion();
-        let rows = self.classes.iter().zip(&matrix).map(|(class, row)| {
+        let rows = self.classes.iter().zip(matrix.outer_iter()).map(|(class, row)| {
             let counts: String = row.iter().map(|count| format!(",{count}")).collect();
             format!("{}{counts}", cell(class))
         });

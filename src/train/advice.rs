@@ -1,6 +1,8 @@
 //! What the figures of a finished training say is wrong with it, where it would otherwise look like
 //! any other.
 
+use ndarray::Array2;
+
 use super::evaluate::Evaluation;
 use super::score::best_epoch;
 use super::settings::Settings;
@@ -76,12 +78,12 @@ pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labe
     if !settings.augment.has(&FLIP) || count > MOST_CLASSES {
         return Vec::new();
     }
-    let mut matrix = vec![0usize; count * count];
-    for (logits, &label) in test.logits.chunks_exact(count).zip(labels) {
-        matrix[label as usize * count + first_largest(logits)] += 1;
+    let mut matrix = Array2::<usize>::zeros([count, count]);
+    for (logits, &label) in test.logits.outer_iter().zip(labels) {
+        matrix[[label as usize, first_largest(logits)]] += 1;
     }
-    let cell = |from: usize, to: usize| matrix[from * count + to] as f64;
-    let all = |class: usize| matrix[class * count..][..count].iter().sum::<usize>() as f64;
+    let cell = |from: usize, to: usize| matrix[[from, to]] as f64;
+    let all = |class: usize| matrix.row(class).sum() as f64;
     let right = test.accuracy * labels.len() as f64;
     let suspicious = |a: usize, b: usize| {
         // Of a model that knows little, a pair that it does not tell apart says nothing.
@@ -154,9 +156,8 @@ mod tests {
     /// labels.
     fn judged(classes: usize, taken: impl Fn(usize) -> usize) -> (Evaluation, Vec<u32>) {
         let labels: Vec<u32> = (0..60).map(|i| i % classes as u32).collect();
-        let logits = (0..60).flat_map(|i| (0..classes).map(move |class| (i, class)));
-        let logits = logits.map(|(i, class)| if taken(i) == class { 1.0 } else { 0.0 }).collect();
-        (Evaluation::of(logits, &labels, classes), labels)
+        let logits = Array2::from_shape_fn([60, classes], |(i, class)| f32::from(taken(i) == class));
+        (Evaluation::of(logits, &labels), labels)
     }
 
     fn pairs(taken: impl Fn(usize) -> usize, settings: &Settings) -> Vec<String> {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ndarray::{Array2, ArrayView1, Axis};
+
 use super::features::{BatchSource, Features};
 use super::plans::{self, ModelGraph};
 use crate::data::Images;
@@ -193,10 +195,9 @@ impl Predictor<'_> {
             plans::upload(device, self.evaluator.plan, PREDICTED, &batch.mirrored())?;
             result = self.evaluator.averaged(&result, &self.evaluator.run(device, |_, _| true)?);
         }
-        let classes = self.evaluator.classes;
-        result.logits.truncate(pictures.len() * classes);
+        result.logits.slice_axis_inplace(Axis(0), (..pictures.len()).into());
         self.trained.check(&result)?;
-        Ok(result.logits.chunks_exact(classes).map(probabilities).collect())
+        Ok(result.logits.outer_iter().map(probabilities).collect())
     }
 
     /// Gives the device back what it took.
@@ -219,15 +220,15 @@ pub struct Evaluation {
     /// Per class: (correct, images).
     pub per_class: Vec<(usize, usize)>,
     /// `[images, classes]`.
-    pub logits: Vec<f32>,
+    pub logits: Array2<f32>,
 }
 
 impl Evaluation {
     /// The figures of these logits, `[images, classes]`.
-    pub(super) fn of(logits: Vec<f32>, labels: &[u32], classes: usize) -> Evaluation {
-        let mut per_class = vec![(0, 0); classes];
+    pub(super) fn of(logits: Array2<f32>, labels: &[u32]) -> Evaluation {
+        let mut per_class = vec![(0, 0); logits.ncols()];
         let mut loss = 0.0;
-        for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
+        for (logits, &label) in logits.outer_iter().zip(labels) {
             loss += cross_entropy(logits, label as usize);
             if let Some((correct, images)) = per_class.get_mut(label as usize) {
                 *images += 1;
@@ -349,27 +350,28 @@ impl Evaluator {
         device.collect(self.plan, true, &mut add)?;
         // The last batch may have empty places.
         logits.truncate(count * self.classes);
-        Ok(Evaluation::of(logits, &self.labels, self.classes))
+        let logits = Array2::from_shape_vec([count, self.classes], logits);
+        let logits = logits.map_err(|_| Error::Failed("the device left out some of the logits".into()))?;
+        Ok(Evaluation::of(logits, &self.labels))
     }
 
     /// The evaluation of the mean logits of two.
     fn averaged(&self, plain: &Evaluation, mirrored: &Evaluation) -> Evaluation {
-        let mean = plain.logits.iter().zip(&mirrored.logits).map(|(a, b)| 0.5 * (a + b)).collect();
-        let plain_accuracy = Some(plain.accuracy);
-        Evaluation { plain_accuracy, ..Evaluation::of(mean, &self.labels, self.classes) }
+        let mean = 0.5 * (&plain.logits + &mirrored.logits);
+        Evaluation { plain_accuracy: Some(plain.accuracy), ..Evaluation::of(mean, &self.labels) }
     }
 }
 
 /// `-log softmax(z)[label]`; NaN for a label outside the classes.
-fn cross_entropy(logits: &[f32], label: usize) -> f64 {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+fn cross_entropy(logits: ArrayView1<f32>, label: usize) -> f64 {
+    let largest = logits.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
     logits.get(label).map_or(f64::NAN, |z| total.ln() - f64::from(z - largest))
 }
 
 /// Softmax of one row of logits.
-pub fn probabilities(logits: &[f32]) -> Vec<f32> {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+pub fn probabilities(logits: ArrayView1<f32>) -> Vec<f32> {
+    let largest = logits.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     let exponentials: Vec<f64> = logits.iter().map(|z| f64::from(z - largest).exp()).collect();
     let total: f64 = exponentials.iter().sum();
     exponentials.iter().map(|e| (e / total) as f32).collect()
@@ -377,20 +379,22 @@ pub fn probabilities(logits: &[f32]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::arr2;
+
     use super::*;
 
     #[test]
     fn figures_follow_from_logits_and_labels() {
-        let logits = vec![2.0, 1.0, 0.0, 0.0, 3.0, 0.0, 5.0, 5.0, 0.0, 0.0, 0.0, 0.5];
-        let result = Evaluation::of(logits, &[0, 1, 1, 2], 3);
+        let logits = arr2(&[[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [5.0, 5.0, 0.0], [0.0, 0.0, 0.5]]);
+        let result = Evaluation::of(logits, &[0, 1, 1, 2]);
         assert_eq!(result.accuracy, 0.75); // of equal logits the first one wins
         assert_eq!(result.per_class, [(1, 1), (1, 2), (1, 1)]);
         let losses = [(2.0f64, 1.0f64, 0.0f64), (3.0, 0.0, 0.0), (5.0, 5.0, 0.0), (0.5, 0.0, 0.0)];
         let loss = |(own, a, b): (f64, f64, f64)| (own.exp() + a.exp() + b.exp()).ln() - own;
         let mean = losses.into_iter().map(loss).sum::<f64>() / 4.0;
         assert!((result.loss - mean).abs() < 1e-12);
-        assert!(Evaluation::of(vec![1.0, 2.0], &[7], 2).loss.is_nan());
-        assert!(!Evaluation::of(vec![f32::NAN, 2.0], &[1], 2).is_finite());
+        assert!(Evaluation::of(arr2(&[[1.0, 2.0]]), &[7]).loss.is_nan());
+        assert!(!Evaluation::of(arr2(&[[f32::NAN, 2.0]]), &[1]).is_finite());
     }
 
     #[test]

@@ -260,6 +260,8 @@ fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
+
     use super::*;
     use crate::exec::cpu::Cpu;
     use crate::kernels::rng::{self, Stream};
@@ -290,7 +292,8 @@ mod tests {
         let mut device = Cpu::new(1, Isa::detect()).unwrap();
         let found = fit_rows(&mut device, noise(0), &labels, (depth, classes), &|| true).unwrap();
         let logits: Vec<f32> = noise(1).chunks(depth).flat_map(|row| scores(&found, row)).collect();
-        let loss = Evaluation::of(logits, &labels, classes).loss;
+        let logits = Array2::from_shape_vec([count, classes], logits).unwrap();
+        let loss = Evaluation::of(logits, &labels).loss;
         assert!(loss < 3f64.ln() + 0.02, "{loss}");
     }
 

@@ -258,7 +258,7 @@ fn finish(
         accuracy: result.accuracy,
         plain_accuracy: result.plain_accuracy,
         loss: result.loss,
-        logits: &result.logits,
+        logits: result.logits.view(),
         images: test,
         set,
         parameters: trained.trained_parameters,

@@ -8,6 +8,8 @@
 //! | `DenseAfterFlatten`| `[height * width * channels, out]`| `[out, channels * height * width]`|
 //! | `AsIs`             | any                               | the same                          |
 
+use ndarray::ArrayView;
+
 use super::printable_shape;
 use crate::error::{Error, Result};
 
@@ -106,32 +108,11 @@ fn as_is(data: &[f32], dims: &[usize]) -> Option<Vec<f32>> {
 }
 
 /// Transposes row-major `data` of `dims`: dimension `i` of the result is dimension `axes[i]` of
-/// the input. None where `data` does not fill `dims`. `axes` is never empty.
+/// the input. None where `data` does not fill `dims`.
 fn permute(data: &[f32], dims: &[usize], axes: &[usize]) -> Option<Vec<f32>> {
-    if count(dims) != Some(data.len()) {
-        return None;
-    }
-    let mut strides = vec![1; dims.len()];
-    for axis in (1..dims.len()).rev() {
-        strides[axis - 1] = strides[axis] * dims[axis];
-    }
-    let mut out = Vec::with_capacity(data.len());
-    let mut index = vec![0; axes.len()];
-    let mut offset = 0;
-    while out.len() < data.len() {
-        out.push(data[offset]);
-        // Count up like an odometer, the last dimension of the result fastest.
-        for (place, &axis) in axes.iter().enumerate().rev() {
-            index[place] += 1;
-            offset += strides[axis];
-            if index[place] < dims[axis] {
-                break;
-            }
-            offset -= index[place] * strides[axis];
-            index[place] = 0;
-        }
-    }
-    Some(out)
+    // A view may leave out elements.
+    let array = ArrayView::from_shape(dims, data).ok().filter(|array| array.len() == data.len())?;
+    Some(array.permuted_axes(axes).iter().copied().collect())
 }
 
 #[cfg(test)]
@@ -205,6 +186,7 @@ mod tests {
     fn shapes_that_do_not_fit_are_errors() {
         assert!(to_disk(Layout::Convolution, &[3, 3, 1], &[0.0; 9]).is_err());
         assert!(to_disk(Layout::Dense, &[2, 2], &[0.0; 3]).is_err());
+        assert!(to_disk(Layout::Dense, &[2, 2], &[0.0; 5]).is_err());
         assert!(from_disk(Layout::Convolution, &[4, 2, 3], &[0.0; 24]).is_err());
         assert!(from_disk(Layout::AsIs, &[usize::MAX, 2], &[]).is_err());
         let layout = Layout::DenseAfterFlatten { height: 2, width: 2, channels: 3 };

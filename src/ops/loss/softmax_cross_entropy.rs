@@ -216,6 +216,7 @@ fn row_loss(z: &[f32], label: usize, smoothing: f64) -> f64 {
 }
 
 /// The index of the largest element, the first of equals.
-pub fn first_largest(z: &[f32]) -> usize {
-    (1..z.len()).fold(0, |best, i| if z[i] > z[best] { i } else { best })
+pub fn first_largest<'a>(z: impl IntoIterator<Item = &'a f32>) -> usize {
+    let largest = z.into_iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
+    largest.map_or(0, |(place, _)| place)
 }
