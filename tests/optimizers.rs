@@ -13,7 +13,7 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::nn::{Init, Parameter, Role};
 use cifar_engine::tensor::{Shape, TensorType};
 use cifar_engine::train::optimizers::sgd::MOMENTUM;
-use cifar_engine::train::optimizers::{OPTIMIZERS, Optimizer, Step};
+use cifar_engine::train::optimizers::{OPTIMIZERS, Optimizer, ParameterStep};
 use cifar_engine::weights::{self, WeightsFile, layout::Layout};
 use common::{Values, evaluate, exact, gpu};
 use ndarray::ArrayD;
@@ -73,7 +73,7 @@ impl Training {
         }
         for (parameter, &gradient) in parameters.iter().zip(&gradients) {
             let (decay, rate) = (decay(parameter), rates[usize::from((optimizer.leaves)(parameter))]);
-            let step = Step { parameter, gradient, decay, momentum: MOMENTUM, rate, number };
+            let step = ParameterStep { parameter, gradient, decay, momentum: MOMENTUM, rate, number };
             optimizer.add_update(&mut graph, &step).unwrap();
         }
         Training { graph, parameters, gradients, rates, number, left_share: optimizer.left_share }
