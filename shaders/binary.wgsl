@@ -23,7 +23,7 @@ fn covering(i: u32, cover: u32) -> u32 {
 
 fn function_of(x: f32, y: f32) -> f32 {
     switch FUNCTION {
-        //~ add_broadcast: return x + y; => return x - y;
+        //~ add: return x + y; => return x - y;
         case 0u: { return x + y; }
         //~ sub: return x - y; => return y - x;
         case 1u: { return x - y; }

@@ -1,12 +1,14 @@
+//!include vec4 | vec1
 //!include index
 
-// y[o, r, i] = x[o, i]; one invocation an element of y.
+// y[o, r, i] = x[o, i]; one invocation a value of y.
 override ALONG: u32;
+// In values.
 override AFTER: u32;
 override LENGTH: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(1) var<storage, read_write> y: array<Value>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

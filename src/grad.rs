@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::ops::map::add::Add;
 
 /// Adds the nodes that compute the gradients of `sum over (y, dy) of <y, dy>` with respect to
 /// `wanted`, and returns them in that order. `seeds` pairs outputs y with the gradients dy that
@@ -56,7 +55,7 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(Value, Value)], wanted: &[Valu
 
 fn accumulate(graph: &mut Graph, gradients: &mut HashMap<Value, Value>, x: Value, dx: Value) -> Result<()> {
     let total = match gradients.get(&x) {
-        Some(&already) => graph.apply1(Add, &[already, dx])?,
+        Some(&already) => graph.add(already, dx)?,
         None => dx,
     };
     gradients.insert(x, total);

@@ -15,26 +15,15 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::nn::compose::{average_pool, grouped_conv2d};
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::linear::matmul::Matmul;
-use cifar_engine::ops::map::binary::{Binary, Function2, centred};
+use cifar_engine::ops::map::binary::centred;
 use cifar_engine::ops::map::expand::Expand;
 use cifar_engine::ops::map::reduce::{Reduce, ReduceKind};
-use cifar_engine::ops::map::scale::Scale;
-use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::movement::join::{Concat, Slice};
-use cifar_engine::ops::pool::global_average_pool::GlobalAveragePool;
 use cifar_engine::ops::reference::array;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::weights::{self, WeightsFile};
 use common::{Values, evaluate, gpu};
 use ndarray::{Array2, ArrayD, indices};
-
-fn unary(graph: &mut Graph, function: Function, x: Value) -> Result<Value> {
-    graph.apply1(Unary { function }, &[x])
-}
-
-fn binary(graph: &mut Graph, function: Function2, a: Value, b: Value) -> Result<Value> {
-    graph.apply1(Binary { function }, &[a, b])
-}
 
 /// `gamma (x - mean) / sqrt(variance + epsilon) + beta` over the last axis (Ba, Kiros and Hinton
 /// 2016).
@@ -42,14 +31,14 @@ fn layer_norm(graph: &mut Graph, x: Value, gamma: Value, beta: Value, epsilon: V
     let shape = graph.ty(x).shape.clone();
     let last = shape.dims().len() - 1..shape.dims().len();
     let (_, away) = centred(graph, x, last.clone())?;
-    let squares = unary(graph, Function::Square, away)?;
+    let squares = graph.map(Function::Square, away)?;
     let variance = graph.apply1(Reduce::new(ReduceKind::Mean, last.clone()), &[squares])?;
-    let variance = binary(graph, Function2::Add, variance, epsilon)?;
-    let inverse = unary(graph, Function::Rsqrt, variance)?;
+    let variance = graph.add(variance, epsilon)?;
+    let inverse = graph.map(Function::Rsqrt, variance)?;
     let inverse = graph.apply1(Expand { shape, axes: last }, &[inverse])?;
-    let normal = binary(graph, Function2::Mul, away, inverse)?;
-    let scaled = binary(graph, Function2::Mul, normal, gamma)?;
-    binary(graph, Function2::Add, scaled, beta)
+    let normal = graph.mul(away, inverse)?;
+    let scaled = graph.mul(normal, gamma)?;
+    graph.add(scaled, beta)
 }
 
 /// A probability for each element of a row.
@@ -59,22 +48,22 @@ fn softmax(graph: &mut Graph, x: Value) -> Result<Value> {
     let expand = Expand { shape, axes: last.clone() };
     let largest = graph.apply1(Reduce::new(ReduceKind::Max, last.clone()), &[x])?;
     let largest = graph.apply1(expand.clone(), &[largest])?;
-    let below = binary(graph, Function2::Sub, x, largest)?;
-    let powers = unary(graph, Function::Exp, below)?;
-    let total = graph.apply1(Reduce::new(ReduceKind::Sum, last), &[powers])?;
+    let below = graph.sub(x, largest)?;
+    let powers = graph.map(Function::Exp, below)?;
+    let total = graph.sum(powers, last)?;
     let total = graph.apply1(expand, &[total])?;
-    binary(graph, Function2::Div, powers, total)
+    graph.div(powers, total)
 }
 
 /// One head of scaled dot-product attention (Vaswani et al. 2017) of a sequence `[T, D]` to itself.
 fn attention(graph: &mut Graph, x: Value, weights: [Value; 3]) -> Result<Value> {
     let depth = graph.dims(weights[0])[1] as f32;
-    let [q, k, v] = weights.map(|w| graph.apply1(Matmul::default(), &[x, w]));
+    let [q, k, v] = weights.map(|w| graph.matmul(x, w));
     let (q, k, v) = (q?, k?, v?);
     let scores = graph.apply1(Matmul { a_transposed: false, b_transposed: true }, &[q, k])?;
-    let scores = graph.apply1(Scale { factor: 1.0 / depth.sqrt() }, &[scores])?;
+    let scores = graph.scale(scores, 1.0 / depth.sqrt())?;
     let shares = softmax(graph, scores)?;
-    graph.apply1(Matmul::default(), &[shares, v])
+    graph.matmul(shares, v)
 }
 
 /// Squeeze and excitation (Hu et al. 2018): channels are weighted by what all pixels say, on a
@@ -83,20 +72,20 @@ fn squeeze_and_excitation(graph: &mut Graph, x: Value, weights: [Value; 3]) -> R
     let [conv, reduce, restore] = weights;
     let shape = graph.ty(x).shape.clone();
     let y = graph.apply1(Conv::new(1, Padding::Same, 1), &[x, conv])?;
-    let mean = graph.apply1(GlobalAveragePool, &[y])?;
-    let narrow = graph.apply1(Matmul::default(), &[mean, reduce])?;
-    let narrow = unary(graph, Function::Silu, narrow)?;
-    let gate = graph.apply1(Matmul::default(), &[narrow, restore])?;
-    let gate = unary(graph, Function::Sigmoid, gate)?;
+    let mean = graph.mean(y, 1..3)?;
+    let narrow = graph.matmul(mean, reduce)?;
+    let narrow = graph.map(Function::Silu, narrow)?;
+    let gate = graph.matmul(narrow, restore)?;
+    let gate = graph.map(Function::Sigmoid, gate)?;
     let gate = graph.apply1(Expand { shape, axes: 1..3 }, &[gate])?;
-    let weighted = binary(graph, Function2::Mul, y, gate)?;
-    binary(graph, Function2::Add, x, weighted)
+    let weighted = graph.mul(y, gate)?;
+    graph.add(x, weighted)
 }
 
 /// A convolution in two groups beside an average of the pixels around, and some channels of both.
 fn branches(graph: &mut Graph, x: Value, w: Value) -> Result<Value> {
     let y = grouped_conv2d(graph, x, w, 1, Padding::Same, 2)?;
-    let y = unary(graph, Function::Gelu, y)?;
+    let y = graph.map(Function::Gelu, y)?;
     let mean = average_pool(graph, x, 3, 1, Padding::Symmetric(1))?;
     let both = graph.apply1(Concat { axis: 3 }, &[y, mean])?;
     graph.apply1(Slice { axis: 3, range: 2..9 }, &[both])
@@ -106,17 +95,17 @@ fn branches(graph: &mut Graph, x: Value, w: Value) -> Result<Value> {
 /// and 1.
 fn focal_loss(graph: &mut Graph, logits: Value, labels: Value) -> Result<Value> {
     let p = softmax(graph, logits)?;
-    let ln = unary(graph, Function::Ln, p)?;
-    let one = graph.apply1(Scale { factor: -1.0 }, &[p])?;
-    let exp0 = binary(graph, Function2::Sub, p, p)?;
-    let ones = unary(graph, Function::Exp, exp0)?;
-    let rest = binary(graph, Function2::Add, ones, one)?;
-    let focus = unary(graph, Function::Square, rest)?;
-    let terms = binary(graph, Function2::Mul, focus, ln)?;
-    let own = binary(graph, Function2::Mul, terms, labels)?;
-    let per_row = graph.apply1(Reduce::new(ReduceKind::Sum, 1..2), &[own])?;
-    let mean = graph.apply1(Reduce::new(ReduceKind::Mean, 0..1), &[per_row])?;
-    graph.apply1(Scale { factor: -1.0 }, &[mean])
+    let ln = graph.map(Function::Ln, p)?;
+    let one = graph.scale(p, -1.0)?;
+    let exp0 = graph.sub(p, p)?;
+    let ones = graph.map(Function::Exp, exp0)?;
+    let rest = graph.add(ones, one)?;
+    let focus = graph.map(Function::Square, rest)?;
+    let terms = graph.mul(focus, ln)?;
+    let own = graph.mul(terms, labels)?;
+    let per_row = graph.sum(own, 1..2)?;
+    let mean = graph.mean(per_row, 0..1)?;
+    graph.scale(mean, -1.0)
 }
 
 /// A composed layer, its inputs, and those whose gradients are checked.

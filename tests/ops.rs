@@ -21,7 +21,6 @@ use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
 use cifar_engine::ops::linear::tile::{TILES, TileShape, Tiling};
-use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::reference::array;
 use cifar_engine::ops::{Axis, Function, Gradients, Op, Types};
@@ -310,13 +309,13 @@ fn check_gradient(case: &Case) -> std::result::Result<(), String> {
     for (i, (ty, _)) in case.inputs.iter().enumerate() {
         let leaf = graph.input(&format!("in{i}"), ty.clone());
         let double = case.differentiable.contains(&i);
-        inputs.push(if double { graph.apply1(Add, &[leaf, leaf]).unwrap() } else { leaf });
+        inputs.push(if double { graph.add(leaf, leaf).unwrap() } else { leaf });
         let halve = if double { 0.5 } else { 1.0 };
         feeds.insert(leaf, case.values(i) * halve);
         leaves.push(leaf);
     }
     let y = graph.apply_shared(case.op.clone(), &inputs).unwrap()[0];
-    let loss = graph.apply1(Add, &[y, y]).unwrap();
+    let loss = graph.add(y, y).unwrap();
     let seed = graph.input("seed", graph.ty(y).clone());
     let weights = (0..graph.ty(y).len()).map(|i| ((i * 37 + 11) % 17) as f64 / 8.0 - 1.1);
     feeds.insert(seed, array(graph.dims(y), weights.collect()));
@@ -447,6 +446,9 @@ fn a_shape_error_names_the_op_the_layer_and_the_shapes() {
     graph.set_layer("block3");
     let a = graph.input("a", TensorType::f32([4, 3]));
     let b = graph.input("b", TensorType::f32([3, 4]));
-    let message = graph.apply(Add, &[a, b]).unwrap_err().to_string();
-    assert_eq!(message, "add 'block3': the two inputs must have one shape (inputs f32[4, 3], f32[3, 4])");
+    let message = graph.add(a, b).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "add 'block3': the two must have one shape, or one be a vector along the other's last axis or a single value (inputs f32[4, 3], f32[3, 4])"
+    );
 }

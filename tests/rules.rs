@@ -10,7 +10,7 @@ use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models;
 use cifar_engine::ops::conv::{Conv, Padding, Pass};
 use cifar_engine::ops::linear::sum_rows::SumRows;
-use cifar_engine::ops::map::add::Add;
+use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
 use cifar_engine::ops::norm::batch_norm::BatchNorm;
 use cifar_engine::ops::norm::batch_norm_grad::BatchNormGrad;
@@ -26,6 +26,7 @@ use cifar_engine::train::settings::Settings;
 
 const CHANNELS: usize = 8;
 const X: [usize; 4] = [2, 6, 6, CHANNELS];
+const ADD: Binary = Binary { function: Function2::Add };
 const RELU: Unary = Unary { function: Function::Relu };
 const NORM: BatchNorm = BatchNorm { epsilon: 1e-3, activation: None };
 const NORM_GRAD: BatchNormGrad = BatchNormGrad { epsilon: 1e-3, activation: None };
@@ -222,7 +223,7 @@ fn residual() {
             true => s.apply1("y", NORMALISE, &[x, gamma, beta, mean, var]),
             false => s.apply1("y", conv(), &[x, w]),
         };
-        let z = s.apply1("z", Add, &[r, y]);
+        let z = s.apply1("z", ADD, &[r, y]);
         let expected = match norm {
             true => {
                 "z = BatchNormInfer { epsilon: 0.001, residual: true, activation: None }\
@@ -240,11 +241,11 @@ fn residual_of_two_convolutions() {
     let mut s = Sketch::new();
     let ([x, r], w) = (["x", "r"].map(|name| s.input(name, &X)), s.input("w", &[3, 3, 8, 8]));
     let [a, b] = ["a", "b"].map(|name| s.apply1(name, conv(), &[x, w]));
-    let sum = s.apply1("sum", Add, &[a, b]);
-    let more = s.apply1("more", Add, &[b, r]);
+    let sum = s.apply1("sum", ADD, &[a, b]);
+    let more = s.apply1("more", ADD, &[b, r]);
     let expected = "b = Conv { stride: 1, padding: Same }(x, w)\n\
         sum = Conv { stride: 1, padding: Same, residual: true }(x, w, b)\n\
-        more = Add(b, r)\n";
+        more = Binary { function: Add }(b, r)\n";
     check("residual", s, &[sum, more], expected);
 }
 

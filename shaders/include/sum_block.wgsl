@@ -12,7 +12,7 @@ fn sum_block(rows: Rows, local: u32) -> Value {
     var sum = Value(0.0);
     for (var row = rows.first; row < rows.end; row += 4u * rows.step) {
         let even = load(rows, row) + load(rows, row + rows.step);
-        //~ global_average_pool: 2u * rows.step => rows.step
+        //~ sum_rows: 2u * rows.step => rows.step
         let odd = load(rows, row + 2u * rows.step) + load(rows, row + 3u * rows.step);
         sum += even + odd;
     }

@@ -9,7 +9,7 @@ use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Node, Value};
 use crate::ops::conv::separable_conv2d::SeparableConv2d;
 use crate::ops::conv::{Conv, Output, Pass};
-use crate::ops::map::add::Add;
+use crate::ops::map::binary::{Binary, Function2};
 use crate::ops::map::unary::{Unary, UnaryGrad};
 use crate::ops::norm::batch_norm::BatchNorm;
 use crate::ops::norm::batch_norm_grad::BatchNormGrad;
@@ -133,9 +133,17 @@ fn slope(graph: &mut Graph, index: usize) -> Result<bool> {
     Ok(true)
 }
 
+/// Operands of a node that adds two values of one shape.
+pub(super) fn summands(graph: &Graph, node: &Node) -> Option<[Value; 2]> {
+    let (Some(Binary { function: Function2::Add }), &[a, b]) = (downcast(node), &node.inputs[..]) else {
+        return None;
+    };
+    (graph.ty(a) == graph.ty(b)).then_some([a, b])
+}
+
 fn residual(graph: &mut Graph, index: usize) -> Result<bool> {
     let node = &graph.nodes()[index];
-    let (Some(Add), &[a, b]) = (downcast(node), &node.inputs[..]) else { return Ok(false) };
+    let Some([a, b]) = summands(graph, node) else { return Ok(false) };
     let producer = |value: Value| graph.producer(value).map(|producer| &graph.nodes()[producer]);
     // Which of the two takes the other up may not depend on the order of the rules: both are looked
     // at when their normalisations have been taken apart.

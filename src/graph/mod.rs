@@ -99,7 +99,7 @@ impl Graph {
         }
     }
 
-    fn add(&mut self, name: String, ty: TensorType, source: Source) -> Value {
+    fn add_value(&mut self, name: String, ty: TensorType, source: Source) -> Value {
         self.values.push(Info { name, ty, source });
         Value { graph: self.id, number: self.values.len() - 1 }
     }
@@ -107,7 +107,7 @@ impl Graph {
     /// A value that the host writes before a run. One that is absurdly large is refused by the
     /// first op that it is given to.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
-        self.add(name.to_string(), ty, Source::Input)
+        self.add_value(name.to_string(), ty, Source::Input)
     }
 
     /// A value that lives on the device under a name of its own; asking again gives the same value.
@@ -124,7 +124,7 @@ impl Graph {
                 }
             };
         }
-        let state = self.add(name.to_string(), ty, Source::State);
+        let state = self.add_value(name.to_string(), ty, Source::State);
         self.states.insert(name.to_string(), state);
         Ok(state)
     }
@@ -173,7 +173,7 @@ impl Graph {
             )
         })?;
         let outputs: Vec<Value> =
-            outputs.into_iter().map(|ty| self.add(String::new(), ty, Source::Node)).collect();
+            outputs.into_iter().map(|ty| self.add_value(String::new(), ty, Source::Node)).collect();
         let node = Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), layer: self.layer.clone() };
         self.nodes.push(node);
         Ok(outputs)

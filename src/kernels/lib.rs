@@ -17,6 +17,7 @@ pub mod peak;
 pub mod pointwise;
 pub mod pool;
 pub mod real;
+pub mod reduce;
 pub mod resize;
 pub mod rng;
 pub mod rows;

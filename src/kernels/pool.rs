@@ -1,9 +1,8 @@
-//! Max pooling, and the mean over all pixels, NHWC.
+//! Max pooling, NHWC.
 
 use std::ops::Range;
 
 use super::parallel;
-use super::rows::AddRows;
 use super::simd::{Isa, Kernel, Simd};
 
 /// The geometry of a pooling.
@@ -129,51 +128,5 @@ fn give(x: &[f32], y: &[f32], left: &mut [f32], dx: &mut [f32]) {
         let here = if x == y { *left } else { 0.0 };
         *dx += here;
         *left -= here;
-    }
-}
-
-/// `y [N, C]` = the mean over the pixels of `x [N, H, W, C]`.
-pub fn average(isa: Isa, x: &[f32], channels: usize, y: &mut [f32]) {
-    let image = x.len() / (y.len() / channels);
-    let images = x.chunks_exact(image).zip(y.chunks_exact_mut(channels));
-    parallel::for_each(images, &mut [], 0, |(x, y), _| isa.run(Average { x, y }));
-}
-
-struct Average<'a> {
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Average<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.y.fill(0.0);
-        AddRows { x: self.x, sums: self.y }.run(simd);
-        let scale = self.y.len() as f32 / self.x.len() as f32;
-        self.y.iter_mut().for_each(|y| *y *= scale);
-    }
-}
-
-/// `dx [N, H, W, C]` = at every pixel, `dy [N, C]` divided by the number of pixels.
-pub fn average_gradient(isa: Isa, dy: &[f32], channels: usize, dx: &mut [f32]) {
-    let image = dx.len() / (dy.len() / channels);
-    let images = dy.chunks_exact(channels).zip(dx.chunks_exact_mut(image));
-    parallel::for_each(images, &mut [], 0, |(dy, dx), _| isa.run(AverageGradient { dy, dx }));
-}
-
-struct AverageGradient<'a> {
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Kernel for AverageGradient<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let scale = self.dy.len() as f32 / self.dx.len() as f32;
-        for dx in self.dx.chunks_exact_mut(self.dy.len()) {
-            dx.iter_mut().zip(self.dy).for_each(|(dx, dy)| *dx = dy * scale);
-        }
     }
 }

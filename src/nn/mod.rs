@@ -11,14 +11,12 @@ use crate::graph::{Graph, Value};
 use crate::ops::Function;
 use crate::ops::conv::{Conv, Padding};
 use crate::ops::linear::matmul::Matmul;
-use crate::ops::map::add::Add;
 use crate::ops::map::dropout::Dropout;
 use crate::ops::map::unary::Unary;
 use crate::ops::movement::reshape::Reshape;
 use crate::ops::norm::batch_norm::BatchNorm;
 use crate::ops::norm::batch_norm_infer::BatchNormInfer;
 use crate::ops::optim::moving_average::MovingAverage;
-use crate::ops::pool::global_average_pool::GlobalAveragePool;
 use crate::ops::pool::max_pool::MaxPool;
 use crate::tensor::{Shape, TensorType};
 use crate::weights::Layout;
@@ -331,12 +329,12 @@ impl<'g> Builder<'g> {
 
     /// `x + y`, of one shape.
     pub fn add(&mut self, name: &str, x: Value, y: Value) -> Result<Value> {
-        self.layer(name, "add", |b| b.graph.apply1(Add, &[x, y]))
+        self.layer(name, "add", |b| b.graph.add(x, y))
     }
 
     /// The mean over all pixels: `[N, H, W, C]` to `[N, C]`.
     pub fn global_average_pool(&mut self, name: &str, x: Value) -> Result<Value> {
-        self.layer(name, "average", |b| b.graph.apply1(GlobalAveragePool, &[x]))
+        self.layer(name, "average", |b| b.graph.mean(x, 1..3))
     }
 
     /// Max pooling of windows side by side.

@@ -25,8 +25,8 @@ pub use crate::kernels::function::{Activation, Function};
 use crate::tensor::{DType, TensorType};
 use cpu_step::{CpuStep, CpuTarget};
 use dispatch::{
-    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, shader, wide_shader,
-    width,
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, lanes, shader,
+    wide_shader, width,
 };
 use linear::tile::{TiledProduct, Tiling};
 use reference::{channel_sums, moments, operands, shaped, single, spread, vector, view, views};
@@ -36,6 +36,7 @@ pub mod conv;
 pub mod linear;
 pub mod loss;
 pub mod map;
+pub mod methods;
 pub mod movement;
 pub mod norm;
 pub mod optim;

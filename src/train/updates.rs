@@ -4,13 +4,15 @@
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
-use crate::ops::map::add::Add;
-use crate::ops::optim::clip::Clip;
+use crate::ops::Function;
+use crate::ops::map::binary::Function2;
+use crate::ops::movement::constant::Constant;
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sum_squares::SumSquares;
 use crate::tensor::TensorType;
 
-/// Scales the gradients such that their norm, all together, is at most `limit`; returns the scaled
+/// Gradient clipping by the global norm (Pascanu et al. 2013): `g *= min(1, limit / |g|)`. Scales
+/// the gradients such that their norm, all together, is at most `limit`; returns the scaled
 /// ones.
 ///
 /// # Errors
@@ -22,11 +24,16 @@ pub fn clip(graph: &mut Graph, gradients: &[Value], limit: f32) -> Result<Vec<Va
         let squares = graph.apply1(SumSquares, &[gradient])?;
         total = Some(match total {
             None => squares,
-            Some(total) => graph.apply1(Add, &[total, squares])?,
+            Some(total) => graph.add(total, squares)?,
         });
     }
     let Some(total) = total else { return Ok(Vec::new()) };
-    gradients.iter().map(|&gradient| graph.apply1(Clip { limit }, &[gradient, total])).collect()
+    let norm = graph.map(Function::Sqrt, total)?;
+    let [limit, one] = [limit, 1.0].map(|value| Constant { shape: [1].into(), value });
+    let [limit, one] = [graph.apply1(limit, &[])?, graph.apply1(one, &[])?];
+    let factor = graph.div(limit, norm)?;
+    let factor = graph.map2(Function2::Min, factor, one)?;
+    gradients.iter().map(|&gradient| graph.mul(gradient, factor)).collect()
 }
 
 /// The state that holds the moving average of a parameter.

@@ -6,7 +6,6 @@ use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::graph::Graph;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::augment::{AUGMENTATIONS, Augmentations, SHIFT};
-use cifar_engine::ops::map::add::Add;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::Evaluator;
 use cifar_engine::train::optimizers::sgd::SGD;
@@ -158,8 +157,8 @@ fn memory_is_flat_over_three_epochs() {
 fn check_records(device: &mut dyn Device, every: usize) {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([3]));
-    let double = graph.apply1(Add, &[x, x]).unwrap();
-    let four = graph.apply1(Add, &[double, double]).unwrap();
+    let double = graph.add(x, x).unwrap();
+    let four = graph.add(double, double).unwrap();
     graph.output("double", double);
     graph.output("four", four);
     let plan = device.load_plan(Plan::compile(&graph).unwrap(), None).unwrap();

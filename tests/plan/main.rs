@@ -17,7 +17,6 @@ use cifar_engine::graph::{Graph, Node, Source, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::linear::sum_rows::SumRows;
-use cifar_engine::ops::map::add::Add;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::movement::copy::Copy;
 use cifar_engine::ops::movement::reshape::Reshape;
@@ -162,7 +161,7 @@ fn dead_nodes_vanish() {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([3, 4]));
     let y = relu(&mut graph, x);
-    let unused = graph.apply1(Add, &[y, x]).unwrap();
+    let unused = graph.add(y, x).unwrap();
     graph.apply1(SumRows, &[unused]).unwrap();
     graph.output("y", y);
     let plan = Plan::compile(&graph).unwrap();
@@ -200,7 +199,7 @@ fn weights_with_as_many_rows_as_there_are_pictures_are_not_shared_out() {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([2, 4, 4, 3]));
     let w = graph.input("w", TensorType::f32([2, 1, 3, 4]));
-    let twice = graph.apply1(Add, &[w, w]).unwrap();
+    let twice = graph.add(w, w).unwrap();
     let conv = Conv::new(1, Padding::Symmetric(0), 1);
     let y = graph.apply1(conv, &[x, twice]).unwrap();
     let y = relu(&mut graph, y);
@@ -208,18 +207,21 @@ fn weights_with_as_many_rows_as_there_are_pictures_are_not_shared_out() {
     check_numbers(&graph, &Plan::compile(&graph).unwrap()).unwrap();
 }
 
-/// `sum = (x + x) column by column`, `y = relu of a copy of x`, as a plan whose slots the caller
-/// chooses.
+/// An op that works in place on the first of two operands.
+const MIX: MovingAverage = MovingAverage { momentum: 0.5, scale: 3.0 };
+
+/// `double = 2 x`, `y = relu of a copy of x` and `sum = (double + 3 y) / 2`, as a plan whose slots
+/// the caller chooses.
 fn by_hand(doubled: usize, copied: usize) -> (Graph, Plan) {
     // A single picture, so to speak: of several, the CPU would compute each in memory of its own.
     let ty = TensorType::f32([1, 6]);
     let mut graph = Graph::new();
     let x = graph.input("x", ty.clone());
     let first = graph.apply1(Copy, &[x]).unwrap();
-    let double = graph.apply1(Add, &[first, x]).unwrap();
+    let double = graph.apply1(MIX, &[first, x]).unwrap();
     let second = graph.apply1(Copy, &[x]).unwrap();
     let y = relu(&mut graph, second);
-    let sum = graph.apply1(Add, &[double, y]).unwrap();
+    let sum = graph.apply1(MIX, &[double, y]).unwrap();
     graph.output("sum", sum);
     let slot = Location::Slot;
     let operands: [(&[Location], Location); 5] = [

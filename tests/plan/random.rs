@@ -4,7 +4,7 @@
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
-use cifar_engine::ops::map::add::Add;
+use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
 use cifar_engine::ops::movement::copy::Copy;
 use cifar_engine::ops::movement::reshape::Reshape;
@@ -105,7 +105,9 @@ impl Maker {
         let both = |f: &dyn Fn(u64, u64) -> u64| [0, 1].map(|run| f(a.bound[run], b.bound[run]));
         let len = self.graph.ty(a.value).len();
         match kind % 9 {
-            0 | 1 => self.add(Add, &[a.value, b.value], &[both(&|a, b| a + b)]),
+            0 | 1 => {
+                self.add(Binary { function: Function2::Add }, &[a.value, b.value], &[both(&|a, b| a + b)])
+            }
             2 => self.add(Unary { function }, &[a.value], &[a.bound]),
             3 => self.add(UnaryGrad { function }, &[a.value, b.value], &[a.bound]),
             4 => self.add(SumRows, &[a.value], &[a.bound.map(|a| a * len as u64)]),

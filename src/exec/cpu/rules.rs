@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::exec::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE, can_activate};
+use crate::exec::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE, can_activate, summands};
 use crate::exec::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM, foldable};
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
@@ -12,7 +12,6 @@ use crate::kernels::function::beyond_clamp;
 use crate::ops::Op;
 use crate::ops::conv::separable_conv2d::SeparableConv2d;
 use crate::ops::conv::{Conv, Output, Pass};
-use crate::ops::map::add::Add;
 use crate::ops::map::unary::Unary;
 use crate::ops::norm::batch_norm_grad::BatchNormGrad;
 use crate::ops::norm::batch_norm_infer::{BatchNormInfer, Normalise};
@@ -140,7 +139,7 @@ fn will_be_joined(graph: &Graph, y: Value) -> bool {
     let mut readers = graph.readers(y).map(|reader| &graph.nodes()[reader]);
     match (readers.next(), readers.next()) {
         (Some(reader), None) if !graph.is_result(y) => {
-            let joins = [downcast::<Unary>(reader).is_some(), downcast::<Add>(reader).is_some()];
+            let joins = [downcast::<Unary>(reader).is_some(), summands(graph, reader).is_some()];
             joins.contains(&true) || downcast::<BatchNormInfer>(reader).is_some()
         }
         _ => false,

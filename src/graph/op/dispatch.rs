@@ -258,13 +258,6 @@ impl Reduction {
         Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span).max(1) }
     }
 
-    /// Cuts `[N, H, W, C]` into its images.
-    pub fn by_image(x: &TensorType) -> Self {
-        let (channels, blocks) = (x.shape.last(), x.dims()[0]);
-        let (rows, columns) = (x.len() / channels, channels / width(channels));
-        Reduction { rows, columns, lanes: lanes(columns), span: rows / blocks, blocks }
-    }
-
     /// Blocks of rows.
     pub fn blocks(&self) -> usize {
         self.blocks
@@ -300,7 +293,7 @@ impl Reduction {
 }
 
 /// Columns of a workgroup: 32 vec4s are 512 bytes in a row, more than any GPU fetches at a time.
-fn lanes(columns: usize) -> usize {
+pub fn lanes(columns: usize) -> usize {
     columns.next_power_of_two().min(32)
 }
 

@@ -104,7 +104,7 @@ fn reduced(graph: &mut Graph, gradient: Value, operand: &TensorType) -> Result<V
 impl Op for Binary {
     fn name(&self) -> &'static str {
         match self.function {
-            Function2::Add => "add_broadcast",
+            Function2::Add => "add",
             Function2::Sub => "sub",
             Function2::Mul => "mul",
             Function2::Div => "div",
@@ -121,9 +121,7 @@ impl Op for Binary {
         let fits = [a, b].iter().all(|operand| cover(operand, larger).is_some());
         require(
             fits,
-            format_args!(
-                "{a} and {b} have neither one shape, nor is one a vector along the other's last axis or a single value"
-            ),
+            "the two must have one shape, or one be a vector along the other's last axis or a single value",
         )?;
         Ok(vec![larger.clone()])
     }

@@ -35,6 +35,13 @@ impl Op for Expand {
         Ok(vec![dx.transpose()?])
     }
 
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        let is_batched = self.axes.start > 0 && axis == Axis::Batch;
+        let dims = [&[part.len()], self.shape.dims().get(1..)?].concat();
+        let op = Expand { shape: dims.as_slice().into(), axes: self.axes.clone() };
+        is_batched.then(|| Tile::images(op, types, axis, &[0], &part))?
+    }
+
     fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
         let [_, along, after] = around(self.shape.dims(), &self.axes);
         CpuStep::new(move |args| {
@@ -48,9 +55,11 @@ impl Op for Expand {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let [_, along, after] = around(self.shape.dims(), &self.axes);
-        let constants = [("ALONG", along as f64), ("AFTER", after as f64)];
+        let width = width(after);
+        let constants = [("ALONG", along as f64), ("AFTER", (after / width) as f64)];
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        each_value(shader!("expand"), types.outputs[0].len(), &constants, bindings)
+        let values = types.outputs[0].len() / width;
+        each_value(wide_shader!(after, "expand"), values, &constants, bindings)
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

@@ -5,7 +5,6 @@
 //! A function is a row of the table of [`crate::kernels::function`] and a case of
 //! `shaders/include/function.wgsl`: everything else, gradient and tests included, follows.
 
-pub mod add;
 pub mod binary;
 pub mod dropout;
 pub mod expand;

@@ -4,7 +4,7 @@
 use super::binary::{Binary, Function2};
 use super::expand::Expand;
 use super::scale::Scale;
-use crate::kernels::parallel;
+use crate::kernels::reduce::{self, Reduction};
 use crate::ops::*;
 
 /// What is done with the elements.
@@ -70,8 +70,8 @@ impl Op for Reduce {
         Ok(vec![Some(match self.kind {
             ReduceKind::Sum => graph.apply1(expand, &[dy])?,
             ReduceKind::Mean => {
-                let expanded = graph.apply1(expand, &[dy])?;
-                graph.apply1(Scale { factor: 1.0 / count as f32 }, &[expanded])?
+                let share = graph.apply1(Scale { factor: 1.0 / count as f32 }, &[dy])?;
+                graph.apply1(expand, &[share])?
             }
             ReduceKind::Max => {
                 let largest = graph.apply1(expand.clone(), &[y])?;
@@ -84,45 +84,50 @@ impl Op for Reduce {
         })])
     }
 
-    fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
+        let is_batched = self.axes.start > 0;
+        is_batched.then(|| Tile::images(self.clone(), types, axis, &[0], &part))?
+    }
+
+    fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
         let (kind, [_, along, after]) = (self.kind, around(types.inputs[0].dims(), &self.axes));
+        let scale = if kind == ReduceKind::Mean { 1.0 / along as f64 } else { 1.0 };
+        let sizes = [along, after];
         CpuStep::new(move |args| {
             let x = args.inputs[0];
             let (y, _) = args.output();
-            // A block of neighbouring outputs: no fewer than a vector, no more than a part of a
-            // row.
-            let block = 16.min(after);
-            let items = y.chunks_mut(after).enumerate().flat_map(|(before, row)| {
-                row.chunks_mut(block).enumerate().map(move |(i, y)| (before * along * after + i * block, y))
-            });
-            parallel::for_each(items, &mut [], 0, |(from, y), _| {
-                let mut totals = [if kind == ReduceKind::Max { f64::NEG_INFINITY } else { 0.0 }; 16];
-                for r in 0..along {
-                    for (total, x) in totals.iter_mut().zip(&x[from + r * after..][..y.len()]) {
-                        let x = f64::from(*x);
-                        *total = match kind {
-                            ReduceKind::Max => {
-                                if x > *total || x.is_nan() {
-                                    x
-                                } else {
-                                    *total
-                                }
-                            }
-                            _ => *total + x,
-                        };
-                    }
+            match kind {
+                ReduceKind::Max => {
+                    // NaN wins, so that a broken activation shows in the loss.
+                    let join = |total, x: f64| if x > total || x.is_nan() { x } else { total };
+                    let reduction = Reduction { start: f64::NEG_INFINITY, join, scale };
+                    reduce::reduce(target.isa, sizes, reduction, x, y);
                 }
-                let scale = if kind == ReduceKind::Mean { 1.0 / along as f64 } else { 1.0 };
-                y.iter_mut().zip(totals).for_each(|(y, total)| *y = (total * scale) as f32);
-            });
+                ReduceKind::Sum | ReduceKind::Mean => {
+                    let reduction = Reduction { start: 0.0, join: |total, x| total + x, scale };
+                    reduce::reduce(target.isa, sizes, reduction, x, y);
+                }
+            }
         })
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let [_, along, after] = around(types.inputs[0].dims(), &self.axes);
-        let constants = [("KIND", self.kind as u32 as f64), ("ALONG", along as f64), ("AFTER", after as f64)];
-        let bindings = vec![Operand::Input(0), Operand::Output(0)];
-        each_value(shader!("reduce"), types.outputs[0].len(), &constants, bindings)
+        let [before, along, after] = around(types.inputs[0].dims(), &self.axes);
+        let columns = after / width(after);
+        let lanes = lanes(columns);
+        Dispatches::from(Dispatch {
+            shader: wide_shader!(after, "reduce"),
+            entry: "main",
+            constants: vec![
+                ("KIND", self.kind as u32 as f64),
+                ("BEFORE", before as f64),
+                ("ALONG", along as f64),
+                ("AFTER", columns as f64),
+                ("LANES", lanes as f64),
+            ],
+            bindings: vec![Operand::Input(0), Operand::Output(0)],
+            groups: grid(before * columns.div_ceil(lanes), 1),
+        })
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

@@ -1,7 +1,6 @@
 //! What an optimizer does to parameters, their gradients and averages.
 
 pub mod adam;
-pub mod clip;
 pub mod moving_average;
 pub mod sgd;
 pub mod sum_squares;

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use crate::kernels::function::Of;
 use crate::ops::Function;
-use crate::ops::map::add::Add;
 use crate::ops::map::binary::{Binary, Function2};
 use crate::ops::map::dropout::Dropout;
 use crate::ops::map::expand::Expand;
@@ -90,13 +89,16 @@ pub fn scale() -> Vec<Case> {
 
 /// Cases of [`Reduce`].
 pub fn reduce() -> Vec<Case> {
-    let shapes: [(&[usize], Range<usize>); 6] = [
+    let shapes: [(&[usize], Range<usize>); 9] = [
         (&[3, 5, 7], 1..2),
         (&[4, 6, 5, 8], 1..3),
         (&[2, 3, 40], 2..3),
         (&[40, 9], 0..1),
         (&[2, 3, 4], 0..3),
         (&[3, 1, 2], 1..2),
+        (&[3, 3, 2, 5], 1..3),
+        (&[2, 9, 9, 132], 1..3),
+        (&[3, 700, 1], 1..2),
     ];
     let case = |kind| {
         let case = |(dims, axes): (&[usize], Range<usize>)| {
@@ -116,15 +118,6 @@ pub fn expand() -> Vec<Case> {
         Case::new(op, vec![(x, Fill::Uniform(-1.0, 1.0))]).differentiable(&[0])
     };
     vec![case(&[3, 5, 7], 1..2), case(&[4, 6, 5, 8], 1..3), case(&[2, 3, 40], 2..3), case(&[40, 9], 0..2)]
-}
-
-/// Cases of [`Add`].
-pub fn add() -> Vec<Case> {
-    let case = |dims| {
-        let input = || (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
-        Case::new(Add, vec![input(), input()]).differentiable(&[0, 1])
-    };
-    ELEMENTWISE.map(case).to_vec()
 }
 
 /// Cases of [`Dropout`].

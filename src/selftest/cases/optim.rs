@@ -1,7 +1,6 @@
 //! Cases of [`crate::ops::optim`].
 
 use crate::ops::optim::adam::{Adam, EpsilonForm};
-use crate::ops::optim::clip::Clip;
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sgd::Sgd;
 use crate::ops::optim::sum_squares::SumSquares;
@@ -60,13 +59,4 @@ pub fn sum_squares() -> Vec<Case> {
     let case =
         |dims: &[usize]| Case::new(SumSquares, vec![(TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))]);
     vec![case(&[1]), case(&[3, 5, 7]), case(&[130, 128]), case(&[9001])]
-}
-
-/// Cases of [`Clip`].
-pub fn clip() -> Vec<Case> {
-    let case = |dims: &[usize], squares| {
-        let gradient = (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
-        Case::new(Clip { limit: 2.0 }, vec![gradient, (TensorType::f32([1]), Fill::Constant(squares))])
-    };
-    vec![case(&[5, 7], 30.0), case(&[4, 8], 3.9), case(&[9000], 1e4)]
 }

@@ -1,8 +1,6 @@
 //! Cases of [`crate::ops::pool`].
 
 use crate::ops::Op;
-use crate::ops::pool::global_average_pool::GlobalAveragePool;
-use crate::ops::pool::global_average_pool_grad::GlobalAveragePoolGrad;
 use crate::ops::pool::max_pool::MaxPool;
 use crate::ops::pool::max_pool_grad::MaxPoolGrad;
 use crate::ops::pool::resize::Resize;
@@ -46,30 +44,6 @@ pub fn max_pool_grad() -> Vec<Case> {
     // Zeros and ones: the first of the ones, wherever it lies, and nobody where there is none.
     let first = geometries().into_iter().map(|g| case(g, Fill::Below(2)));
     ties.chain(first).collect()
-}
-
-/// Cases of [`GlobalAveragePool`].
-pub fn global_average_pool() -> Vec<Case> {
-    let case = |x: [usize; 4]| {
-        Case::new(GlobalAveragePool, vec![(TensorType::f32(x), Fill::Uniform(-1.0, 1.0))])
-            .differentiable(&[0])
-    };
-    vec![
-        case([3, 3, 2, 5]),
-        case([2, 4, 4, 4]),
-        case([2, 7, 7, 33]),
-        case([2, 9, 9, 132]),
-        case([1, 1, 1, 1]),
-    ]
-}
-
-/// Cases of [`GlobalAveragePoolGrad`].
-pub fn global_average_pool_grad() -> Vec<Case> {
-    let case = |shape: [usize; 4]| {
-        let dy = TensorType::f32([shape[0], shape[3]]);
-        Case::new(GlobalAveragePoolGrad { shape: shape.into() }, vec![(dy, Fill::Uniform(-1.0, 1.0))])
-    };
-    vec![case([3, 3, 2, 5]), case([2, 4, 4, 4]), case([2, 7, 7, 33]), case([2, 9, 9, 16])]
 }
 
 /// Cases of [`Resize`].

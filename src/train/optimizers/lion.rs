@@ -9,9 +9,7 @@ use super::{Optimizer, ParameterStep};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::Function;
-use crate::ops::map::binary::{Binary, Function2};
-use crate::ops::map::scale::Scale;
-use crate::ops::map::unary::Unary;
+use crate::ops::map::binary::Function2;
 use crate::ops::optim::moving_average::MovingAverage;
 
 /// Lion with its authors' betas.
@@ -37,11 +35,11 @@ fn update(graph: &mut Graph, step: &ParameterStep) -> Result<()> {
     let c = graph.apply1(average(0.9), &[m, step.gradient])?;
     let mut direction = sign(graph, c)?;
     if step.decay > 0.0 {
-        let decay = graph.apply1(Scale { factor: step.decay }, &[p])?;
-        direction = binary(graph, Function2::Add, direction, decay)?;
+        let decay = graph.scale(p, step.decay)?;
+        direction = graph.add(direction, decay)?;
     }
-    let moved = binary(graph, Function2::Mul, direction, step.rate)?;
-    let moved = binary(graph, Function2::Sub, p, moved)?;
+    let moved = graph.mul(direction, step.rate)?;
+    let moved = graph.sub(p, moved)?;
     let next = graph.apply1(average(0.99), &[m, step.gradient])?;
     graph.update(p, moved)?;
     graph.update(m, next)
@@ -49,12 +47,8 @@ fn update(graph: &mut Graph, step: &ParameterStep) -> Result<()> {
 
 /// 1, 0 or -1: where `-x < x`, less where `x < -x`.
 fn sign(graph: &mut Graph, x: Value) -> Result<Value> {
-    let opposite = graph.apply1(Unary { function: Function::Neg }, &[x])?;
-    let above = binary(graph, Function2::Less, opposite, x)?;
-    let below = binary(graph, Function2::Less, x, opposite)?;
-    binary(graph, Function2::Sub, above, below)
-}
-
-fn binary(graph: &mut Graph, function: Function2, a: Value, b: Value) -> Result<Value> {
-    graph.apply1(Binary { function }, &[a, b])
+    let opposite = graph.map(Function::Neg, x)?;
+    let above = graph.map2(Function2::Less, opposite, x)?;
+    let below = graph.map2(Function2::Less, x, opposite)?;
+    graph.sub(above, below)
 }

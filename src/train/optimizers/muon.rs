@@ -20,9 +20,6 @@ use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
 use crate::ops::Function;
 use crate::ops::linear::matmul::Matmul;
-use crate::ops::map::binary::{Binary, Function2};
-use crate::ops::map::scale::Scale;
-use crate::ops::map::unary::Unary;
 use crate::ops::movement::constant::Constant;
 use crate::ops::movement::reshape::Reshape;
 use crate::ops::optim::sum_squares::SumSquares;
@@ -65,16 +62,16 @@ fn update(graph: &mut Graph, step: &ParameterStep) -> Result<()> {
         return (SGD.update)(graph, step);
     }
     let (p, b) = (step.parameter.value, step.state(graph, MUON.moment)?);
-    let kept = graph.apply1(Scale { factor: MOMENTUM }, &[b])?;
-    let b_next = binary(graph, Function2::Add, kept, step.gradient)?;
-    let ahead = graph.apply1(Scale { factor: MOMENTUM }, &[b_next])?;
-    let ahead = binary(graph, Function2::Add, step.gradient, ahead)?;
+    let kept = graph.scale(b, MOMENTUM)?;
+    let b_next = graph.add(kept, step.gradient)?;
+    let ahead = graph.scale(b_next, MOMENTUM)?;
+    let ahead = graph.add(step.gradient, ahead)?;
     let moved = orthogonal(graph, ahead)?;
-    let moved = binary(graph, Function2::Mul, moved, step.rate)?;
+    let moved = graph.mul(moved, step.rate)?;
     let filters = step.parameter.shape.last() as f32;
     let of_one_norm = normalised(graph, p)?;
-    let of_one_norm = graph.apply1(Scale { factor: filters.sqrt() }, &[of_one_norm])?;
-    let p_next = binary(graph, Function2::Sub, of_one_norm, moved)?;
+    let of_one_norm = graph.scale(of_one_norm, filters.sqrt())?;
+    let p_next = graph.sub(of_one_norm, moved)?;
     graph.update(p, p_next)?;
     graph.update(b, b_next)
 }
@@ -91,14 +88,14 @@ fn orthogonal(graph: &mut Graph, x: Value) -> Result<Value> {
     let is_tall = rows > columns;
     for _ in 0..ITERATIONS {
         let a = graph.apply1(Matmul { a_transposed: is_tall, b_transposed: !is_tall }, &[x, x])?;
-        let square = graph.apply1(Matmul::default(), &[a, a])?;
-        let a = graph.apply1(Scale { factor: cubic }, &[a])?;
-        let square = graph.apply1(Scale { factor: quintic }, &[square])?;
-        let polynomial = binary(graph, Function2::Add, a, square)?;
+        let square = graph.matmul(a, a)?;
+        let a = graph.scale(a, cubic)?;
+        let square = graph.scale(square, quintic)?;
+        let polynomial = graph.add(a, square)?;
         let factors = if is_tall { [x, polynomial] } else { [polynomial, x] };
         let product = graph.apply1(Matmul::default(), &factors)?;
-        let scaled = graph.apply1(Scale { factor: linear }, &[x])?;
-        x = binary(graph, Function2::Add, scaled, product)?;
+        let scaled = graph.scale(x, linear)?;
+        x = graph.add(scaled, product)?;
     }
     graph.apply1(Reshape { shape }, &[x])
 }
@@ -106,12 +103,8 @@ fn orthogonal(graph: &mut Graph, x: Value) -> Result<Value> {
 /// `x / (|x| + epsilon)`.
 fn normalised(graph: &mut Graph, x: Value) -> Result<Value> {
     let squares = graph.apply1(SumSquares, &[x])?;
-    let norm = graph.apply1(Unary { function: Function::Sqrt }, &[squares])?;
+    let norm = graph.map(Function::Sqrt, squares)?;
     let epsilon = graph.apply1(Constant { shape: [1].into(), value: EPSILON }, &[])?;
-    let norm = binary(graph, Function2::Add, norm, epsilon)?;
-    binary(graph, Function2::Div, x, norm)
-}
-
-fn binary(graph: &mut Graph, function: Function2, a: Value, b: Value) -> Result<Value> {
-    graph.apply1(Binary { function }, &[a, b])
+    let norm = graph.add(norm, epsilon)?;
+    graph.div(x, norm)
 }
