@@ -52,7 +52,7 @@ const STEPS: usize = 500;
 /// workers' own queues and their garbage collection may still do after the warm-up.
 const ALLOWED: usize = STEPS / 63 + 1 + 8;
 
-/// Black pictures.
+/// Black images.
 fn write_data(cpu: &mut Cpu, plan: PlanId) {
     let words = SIZE.data * SIZE.height * SIZE.width * 3 / 4;
     cpu.write_state(plan, "data", Data::U32(&vec![0; words])).unwrap();

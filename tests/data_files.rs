@@ -52,7 +52,7 @@ fn archive(dir: &Path, name: &str, compress: bool) -> PathBuf {
 }
 
 #[test]
-fn batches_become_interleaved_pictures() {
+fn batches_become_interleaved_images() {
     let dir = batches();
     let data = load(dir.path()).unwrap();
     assert_eq!((data.train.len(), data.test.len(), data.train.size), (20, 3, 32));
@@ -266,7 +266,7 @@ fn an_archive_may_have_several_members_but_nothing_foreign_after_them() {
     assert_has(&message(&path), &["b.tar.gz: damaged archive"]);
 }
 
-/// The real pictures, where `CIFAR_ENGINE_TEST_DATA` says they are: `cifar-10-batches-bin` and
+/// The real images, where `CIFAR_ENGINE_TEST_DATA` says they are: `cifar-10-batches-bin` and
 /// `images`.
 #[test]
 fn real_cifar10_reads_alike_from_batches_and_folders() {

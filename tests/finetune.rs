@@ -85,7 +85,7 @@ impl Setting {
         let pretrained = Pretrained::open(&self.weights(), &Attributes::default()).unwrap();
         let mut observer = Stopping { left: Cell::new(stop_after), steps: 0 };
         let mut device = Cpu::new(2, Isa::detect()).unwrap();
-        let outcome = finetune(&mut device, settings, pretrained, pictures(), &run, &mut observer);
+        let outcome = finetune(&mut device, settings, pretrained, images(), &run, &mut observer);
         (outcome, observer.steps, stop_after - observer.left.get())
     }
 
@@ -94,7 +94,7 @@ impl Setting {
     }
 }
 
-fn pictures() -> Dataset {
+fn images() -> Dataset {
     shapes::sized(120, 20, 32, 0).unwrap()
 }
 
@@ -145,13 +145,13 @@ fn what_is_frozen_stays_as_it_was_statistics_included() {
     assert_eq!(changed(&setting.weights(), &setting.last("all")).len(), all);
 }
 
-/// Validation runs on features; the weights it leaves must do as well from the pictures on.
+/// Validation runs on features; the weights it leaves must do as well from the images on.
 #[test]
 fn features_give_what_the_whole_model_gives() {
     let setting = Setting::new();
     let settings = setting.settings(2);
     let outcome = setting.train("run", &settings, usize::MAX).0.unwrap();
-    let mut images = pictures().train;
+    let mut images = images().train;
     let validation = images.split_validation(settings.validation, settings.seed).unwrap();
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
     let trained = LoadedModel::open(&setting.last("run")).unwrap();
@@ -163,7 +163,7 @@ fn features_give_what_the_whole_model_gives() {
     assert_ne!(outcome.history[0].validation_loss, last.validation_loss);
 }
 
-/// What few pictures get by default: the classifier fitted, and stored statistics throughout.
+/// What few images get by default: the classifier fitted, and stored statistics throughout.
 fn gentle(settings: Settings) -> Settings {
     let finetune = settings.finetune.map(|finetune| Finetune {
         fit_head: true,

@@ -50,16 +50,16 @@ fn program(folder: &Path, command: &str, variables: &[(&str, &str)]) -> (i32, St
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Eight pictures to train on and four to test with, in two classes.
-fn write_pictures(folder: &Path) {
+/// Eight images to train on and four to test with, in two classes.
+fn write_images(folder: &Path) {
     for (set, count) in [("train", 4), ("test", 2)] {
         for class in ["bright", "dark"] {
             let place = folder.join("pictures").join(set).join(class);
             std::fs::create_dir_all(&place).unwrap();
             for number in 0..count {
                 let level = if class == "dark" { 10 } else { 200 } + 8 * number as u8;
-                let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([level; 3]));
-                picture.save(place.join(format!("{number}.png"))).unwrap();
+                let image = image::RgbImage::from_pixel(40, 40, image::Rgb([level; 3]));
+                image.save(place.join(format!("{number}.png"))).unwrap();
             }
         }
     }
@@ -68,13 +68,13 @@ fn write_pictures(folder: &Path) {
 #[test]
 fn settings_come_from_a_file_and_options_and_variables_win() {
     let folder = pretrained();
-    write_pictures(folder.path());
+    write_images(folder.path());
     let settings = |run: &str| std::fs::read_to_string(folder.path().join(run).join("settings.toml"));
     let run = |command: &str, variables: &[(&str, &str)]| {
         let (code, message) = program(folder.path(), command, variables);
         assert_eq!(code, 0, "{command}: {message}");
     };
-    let first = "finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+    let first = "finetune --pretrained pretrained.safetensors --data images --image-size 40 --batch-size 4 \
                  --validation 0 --epochs 2 --head-epochs 1 --unfreeze 2 --seed 3 --padding symmetric --out first";
     run(first, &[]);
     run("finetune --config first/settings.toml --out same", &[]);
@@ -91,7 +91,7 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
     assert_eq!(settings("other").unwrap(), expected.replace(old_rate, "head_rate = 0.25"));
 
     // Neither command takes the other's file, and a run goes on with its own settings.
-    let train = "train --data pictures --validation 0 --batch-size 4 --epochs 1 --out scratch";
+    let train = "train --data images --validation 0 --batch-size 4 --epochs 1 --out scratch";
     run(train, &[]);
     let black = "[finetune]\npretrained = 'pretrained.safetensors'\nattributes = { std = [0, 0, 0] }\n";
     std::fs::write(folder.path().join("black.toml"), black).unwrap();
@@ -124,11 +124,11 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
 /// unasked, and where its tensors did not fit the MobileNet's, the command failed after a good
 /// training.
 #[test]
-fn a_cnn_on_the_same_pictures_is_left_alone() {
+fn a_cnn_on_the_same_images_is_left_alone() {
     let folder = pretrained();
-    write_pictures(folder.path());
-    let train = "train --data pictures --image-size 40 --validation 0 --batch-size 4 --epochs 1";
-    let finetune = "finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+    write_images(folder.path());
+    let train = "train --data images --image-size 40 --validation 0 --batch-size 4 --epochs 1";
+    let finetune = "finetune --pretrained pretrained.safetensors --data images --image-size 40 --batch-size 4 \
                     --validation 0 --epochs 1 --head-epochs 1 --unfreeze 0";
     for command in [train, finetune] {
         let (code, message) = program(folder.path(), command, &[]);
@@ -141,12 +141,12 @@ fn a_cnn_on_the_same_pictures_is_left_alone() {
 #[test]
 fn a_run_of_the_classifier_only_can_be_made_longer() {
     let folder = pretrained();
-    write_pictures(folder.path());
+    write_images(folder.path());
     let run = |command: &str| {
         let (code, message) = program(folder.path(), command, &[]);
         assert_eq!(code, 0, "{command}: {message}");
     };
-    run("finetune --pretrained pretrained.safetensors --data pictures --image-size 40 --batch-size 4 \
+    run("finetune --pretrained pretrained.safetensors --data images --image-size 40 --batch-size 4 \
          --validation 0 --unfreeze 0 --schedule constant --epochs 1 --out run");
     run("finetune --resume run --epochs 2");
     let text = |file: &str| std::fs::read_to_string(folder.path().join("run").join(file)).unwrap();

@@ -17,7 +17,7 @@ use cifar_engine::cli::choices::Choices;
 use cifar_engine::cli::compare::{self, Run};
 use cifar_engine::cli::finetune_choices::FinetuneChoices;
 use cifar_engine::cli::predict::read_labels;
-use cifar_engine::data::picture::read_picture;
+use cifar_engine::data::image_file::read_image;
 use cifar_engine::data::{self, DataSource, Images, Options, shapes};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
@@ -170,7 +170,7 @@ fn in_folder<T>(files: &[(&str, &[u8])], read: impl FnOnce(&Path) -> T) -> T {
     read(folder.path())
 }
 
-/// CIFAR-10's records of a few drawn pictures.
+/// CIFAR-10's records of a few drawn images.
 fn records(count: usize) -> Vec<u8> {
     let images = shapes::sized(count, 0, 32, 0).unwrap().train;
     let mut bytes = Vec::new();
@@ -284,7 +284,7 @@ fn checkpoints() {
     let checkpoint = Checkpoint {
         fingerprint: RunFingerprint {
             settings: Settings::default().to_toml(),
-            pictures: "abc".into(),
+            images: "abc".into(),
             test: Some("def".into()),
             classes: Some("cat\ndog".into()),
             pretrained: None,
@@ -402,27 +402,27 @@ fn names_of_classes() {
     });
 }
 
-fn picture(encode: impl FnOnce(&mut Vec<u8>, &Images)) -> Vec<u8> {
+fn image(encode: impl FnOnce(&mut Vec<u8>, &Images)) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(&mut bytes, &shapes::sized(1, 0, 24, 0).unwrap().train);
     bytes
 }
 
 #[test]
-fn pictures() {
+fn images() {
     use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
     let deep: Vec<u8> = (0..24 * 24 * 8).map(|i| (i * 31 % 251) as u8).collect();
     let corpus = vec![
-        picture(|out, images| {
+        image(|out, images| {
             PngEncoder::new(out).write_image(images.image(0), 24, 24, ExtendedColorType::Rgb8).unwrap();
         }),
-        picture(|out, _| {
+        image(|out, _| {
             PngEncoder::new(out).write_image(&deep, 24, 24, ExtendedColorType::Rgba16).unwrap();
         }),
-        picture(|out, _| {
+        image(|out, _| {
             PngEncoder::new(out).write_image(&deep[..576], 24, 24, ExtendedColorType::L8).unwrap();
         }),
-        picture(|out, images| {
+        image(|out, images| {
             let mut encoder = JpegEncoder::new_with_quality(out, 80);
             encoder
                 .set_exif_metadata(
@@ -431,12 +431,12 @@ fn pictures() {
                 .unwrap();
             encoder.write_image(images.image(0), 24, 24, ExtendedColorType::Rgb8).unwrap();
         }),
-        picture(|out, _| {
+        image(|out, _| {
             JpegEncoder::new(out).write_image(&deep[..576], 24, 24, ExtendedColorType::L8).unwrap();
         }),
     ];
     // 300 MiB of decoded pixels, what the decoder needs beside them, and the same as 8-bit RGB.
-    fuzz("pictures", corpus, 1024 * MIB, |bytes| read_picture(bytes, "picture", 32).is_ok());
+    fuzz("pictures", corpus, 1024 * MIB, |bytes| read_image(bytes, "image", 32).is_ok());
 }
 
 #[test]

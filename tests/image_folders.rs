@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use common::data::{assert_has, load, message, options};
 
-/// `train` with `ants` (2) and `bees` (1), `test` with `bees` (1); colours tell the pictures apart.
-fn pictures() -> TempDir {
+/// `train` with `ants` (2) and `bees` (1), `test` with `bees` (1); colours tell the images apart.
+fn images() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (i, name) in
         ["train/bees/x.png", "train/ants/b.jpg", "train/ants/a.PNG", "test/bees/y.jpeg"].iter().enumerate()
@@ -20,15 +20,15 @@ fn pictures() -> TempDir {
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         // PNG content whatever the name: the format is told by content.
-        let picture = RgbImage::from_pixel(8 + i as u32, 8, Rgb([10 * i as u8, 50, 60]));
-        picture.save_with_format(&path, image::ImageFormat::Png).unwrap();
+        let image = RgbImage::from_pixel(8 + i as u32, 8, Rgb([10 * i as u8, 50, 60]));
+        image.save_with_format(&path, image::ImageFormat::Png).unwrap();
     }
     dir
 }
 
 #[test]
-fn a_picture_folder_is_read_in_order_of_names() {
-    let dir = pictures();
+fn an_image_folder_is_read_in_order_of_names() {
+    let dir = images();
     fs::write(dir.path().join("train/ants/notes.txt"), "x").unwrap();
     fs::write(dir.path().join("train/ants/.hidden.png"), "x").unwrap();
     fs::create_dir(dir.path().join("train/.git")).unwrap();
@@ -50,10 +50,10 @@ fn a_picture_folder_is_read_in_order_of_names() {
 }
 
 #[test]
-fn an_unreadable_picture_names_itself_and_the_first_one_wins() {
-    let dir = pictures();
+fn an_unreadable_image_names_itself_and_the_first_one_wins() {
+    let dir = images();
     for name in ["train/ants/c.png", "train/bees/a.png"] {
-        fs::write(dir.path().join(name), "not a picture").unwrap();
+        fs::write(dir.path().join(name), "not an image").unwrap();
     }
     for _ in 0..5 {
         assert_has(
@@ -65,7 +65,7 @@ fn an_unreadable_picture_names_itself_and_the_first_one_wins() {
 
 #[test]
 fn empty_folders_and_lone_classes_are_refused() {
-    let dir = pictures();
+    let dir = images();
     fs::create_dir(dir.path().join("train/wasps")).unwrap();
     assert_has(&message(dir.path()), &["wasps: a class needs at least a .png"]);
     fs::write(dir.path().join("train/wasps/a.txt"), "x").unwrap();
@@ -82,7 +82,7 @@ fn empty_folders_and_lone_classes_are_refused() {
 
 #[test]
 fn a_test_class_unknown_to_train_is_refused() {
-    let dir = pictures();
+    let dir = images();
     fs::rename(dir.path().join("test/bees"), dir.path().join("test/birds")).unwrap();
     assert_has(&message(dir.path()), &["train: has no folder of the class birds"]);
     fs::remove_dir_all(dir.path().join("test/birds")).unwrap();
@@ -102,8 +102,8 @@ fn another_layout_is_answered_with_the_one_expected() {
 }
 
 #[test]
-fn a_class_without_test_pictures_may_have_an_empty_folder_or_none() {
-    let dir = pictures();
+fn a_class_without_test_images_may_have_an_empty_folder_or_none() {
+    let dir = images();
     let without = load(dir.path()).unwrap();
     fs::create_dir(dir.path().join("test/ants")).unwrap();
     assert_eq!(load(dir.path()).unwrap(), without);
@@ -113,7 +113,7 @@ fn a_class_without_test_pictures_may_have_an_empty_folder_or_none() {
 
 #[test]
 fn class_names_must_be_fit_to_print() {
-    let dir = pictures();
+    let dir = images();
     let ants = dir.path().join("train/ants");
     for (name, problem) in
         [("a\nb", "has control characters"), (&"x".repeat(101), "more than 100 characters")]
@@ -130,7 +130,7 @@ fn class_names_must_be_fit_to_print() {
 fn names_that_are_not_utf8_matter_only_where_they_name_a_class() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    let dir = pictures();
+    let dir = images();
     let train = dir.path().join("train");
     for name in [&b".hidden\xff"[..], b"note\xff"] {
         fs::write(train.join(OsStr::from_bytes(name)), "x").unwrap();
@@ -289,7 +289,7 @@ fn links_to_nothing_are_told_and_names_composed_differently_are_one_class() {
 
 #[test]
 fn unreadable_images_are_left_out_where_that_is_wanted() {
-    let dir = pictures();
+    let dir = images();
     fs::write(dir.path().join("train/ants/c.png"), "not an image").unwrap();
     let data = load_with(dir.path(), |options| options.skip_bad = true).unwrap();
     assert_eq!(data.train.files, ["train/ants/a.PNG", "train/ants/b.jpg", "train/bees/x.png"]);
@@ -305,7 +305,7 @@ fn unreadable_images_are_left_out_where_that_is_wanted() {
 #[test]
 fn reading_stops_when_told() {
     use std::sync::atomic::AtomicBool;
-    let (dir, stop) = (pictures(), AtomicBool::new(true));
+    let (dir, stop) = (images(), AtomicBool::new(true));
     let options = Options { stop: Some(&stop), ..options(dir.path(), None) };
     for source in [DataSource::Path(dir.path().into()), DataSource::Shapes] {
         assert_eq!(data::load(&source, &options).unwrap_err().exit_code(), 130);
@@ -316,16 +316,16 @@ fn reading_stops_when_told() {
 fn every_format_is_read_and_refused_where_it_is_cut_short() {
     use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
     let dir = tempfile::tempdir().unwrap();
-    let picture = RgbImage::from_fn(16, 16, |x, _| if x < 8 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 100]) });
+    let image = RgbImage::from_fn(16, 16, |x, _| if x < 8 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 100]) });
     for (format, tolerance) in [(Png, 0), (WebP, 0), (Bmp, 0), (Tiff, 0), (Gif, 8), (Jpeg, 40)] {
         let path = dir.path().join("image");
-        picture.save_with_format(&path, format).unwrap();
-        let read = data::picture::load_picture(&path, 16).unwrap();
-        let far = read.iter().zip(picture.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        image.save_with_format(&path, format).unwrap();
+        let read = data::image_file::load_image(&path, 16).unwrap();
+        let far = read.iter().zip(image.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(far <= tolerance, "{format:?}: {far}");
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        let error = data::picture::load_picture(&path, 16).unwrap_err().to_string();
+        let error = data::image_file::load_image(&path, 16).unwrap_err().to_string();
         assert_has(&error, &["unreadable image: the", "cut short"]);
     }
 }
@@ -341,6 +341,6 @@ fn what_is_no_image_here_is_called_what_it_is() {
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     ] {
         fs::write(&path, content).unwrap();
-        assert_has(&data::picture::load_picture(&path, 8).unwrap_err().to_string(), &["image.jpg: ", name]);
+        assert_has(&data::image_file::load_image(&path, 8).unwrap_err().to_string(), &["image.jpg: ", name]);
     }
 }

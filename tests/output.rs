@@ -82,7 +82,7 @@ fn a_search_without_a_suggestion_is_an_error() {
     let command = "lr-find --data . --batch-size 32 --steps 10 --from 1e-12 --to 2e-12 --json";
     assert_eq!(bench.run(command).stdout, b"");
     bench.fails(1, command, &["no learning rate lowered the loss", "--steps 200", "lr-find.png"]);
-    assert!(bench.path("lr-find.png").exists(), "the picture shows why");
+    assert!(bench.path("lr-find.png").exists(), "the image shows why");
 }
 
 #[cfg(target_os = "linux")]

@@ -10,21 +10,21 @@ use cifar_engine::data::shapes;
 use common::program::{Bench, json};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
-/// A folder with two good pictures, one of them in a folder below, and a bad one.
+/// A folder with two good images, one of them in a folder below, and a bad one.
 fn album(bench: &Bench) {
     fs::create_dir_all(bench.path("album/deep,er")).unwrap();
-    let pictures = shapes::sized(0, 2, 40, 0).unwrap().test;
+    let images = shapes::sized(0, 2, 40, 0).unwrap().test;
     for (i, name) in ["album/a.png", "album/deep,er/b \"x\".png"].iter().enumerate() {
         let mut bytes = Vec::new();
-        PngEncoder::new(&mut bytes).write_image(pictures.image(i), 40, 40, ExtendedColorType::Rgb8).unwrap();
+        PngEncoder::new(&mut bytes).write_image(images.image(i), 40, 40, ExtendedColorType::Rgb8).unwrap();
         fs::write(bench.path(name), bytes).unwrap();
     }
     fs::write(bench.path("album/bad.jpg"), "<html>").unwrap();
-    fs::write(bench.path("album/notes.txt"), "no picture").unwrap();
+    fs::write(bench.path("album/notes.txt"), "no image").unwrap();
 }
 
 #[test]
-fn the_built_in_weights_name_a_folder_of_pictures_in_every_format() {
+fn the_built_in_weights_name_a_folder_of_images_in_every_format() {
     let bench = Bench::new();
     album(&bench);
     bench.fails(1, "predict album", &["album/bad.jpg", "none of PNG, JPEG", "; --skip-bad leaves out"]);
@@ -57,7 +57,7 @@ fn the_built_in_weights_name_a_folder_of_pictures_in_every_format() {
 }
 
 #[test]
-fn a_picture_comes_from_standard_input() {
+fn a_image_comes_from_standard_input() {
     let bench = Bench::new();
     album(&bench);
     let predict = |bytes: &[u8]| {
@@ -85,10 +85,10 @@ fn a_picture_comes_from_standard_input() {
 fn predictions_do_not_depend_on_how_many_there_are() {
     let bench = Bench::new();
     fs::create_dir(bench.path("many")).unwrap();
-    let pictures = shapes::sized(0, 131, 32, 3).unwrap().test;
+    let images = shapes::sized(0, 131, 32, 3).unwrap().test;
     for i in 0..131 {
         let mut bytes = Vec::new();
-        PngEncoder::new(&mut bytes).write_image(pictures.image(i), 32, 32, ExtendedColorType::Rgb8).unwrap();
+        PngEncoder::new(&mut bytes).write_image(images.image(i), 32, 32, ExtendedColorType::Rgb8).unwrap();
         fs::write(bench.path("many").join(format!("{i:03}.png")), bytes).unwrap();
     }
     // More than fit into one batch: the last three are in a batch of their own.

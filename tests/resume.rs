@@ -41,7 +41,7 @@ fn settings() -> Settings {
     Settings { epochs: 4, batch_size: 16, validation: 24, rate: 0.05, ..Settings::default() }
 }
 
-fn pictures() -> Dataset {
+fn images() -> Dataset {
     shapes::sized(120, 20, 32, 0).unwrap()
 }
 
@@ -53,7 +53,7 @@ fn train(folder: &Path, settings: &Settings, stop_after: usize) -> (Result<Outco
     };
     let mut observer = Stopping { left: Cell::new(stop_after), steps: 0 };
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
-    let outcome = train::train(&mut device, settings, pictures(), &run, &mut observer);
+    let outcome = train::train(&mut device, settings, images(), &run, &mut observer);
     (outcome, observer.steps)
 }
 
@@ -126,7 +126,7 @@ fn ten_epochs_are_five_and_five() {
 }
 
 #[test]
-fn a_run_goes_on_with_its_own_settings_and_pictures_only() {
+fn a_run_goes_on_with_its_own_settings_and_images_only() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
     train(&folder, &settings(), 3).0.unwrap_err();
@@ -137,11 +137,11 @@ fn a_run_goes_on_with_its_own_settings_and_pictures_only() {
     let (run, begun) = RunFolder::open(folder.clone()).unwrap();
     assert_eq!(begun, settings());
     let mut observer = Stopping { left: Cell::new(3), steps: 0 };
-    let mut data = pictures();
+    let mut data = images();
     data.train.pixels[70_000] ^= 1;
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
     let error = train::train(&mut device, &settings(), data, &run, &mut observer).unwrap_err();
-    assert!(error.exit_code() == 2 && error.to_string().contains("pictures are not those"), "{error}");
+    assert!(error.exit_code() == 2 && error.to_string().contains("images are not those"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! MobileNets and ResNet-18 against timm: logits and activations of inference; logits, loss,
 //! activations, every gradient and the running statistics of a training step, on every instruction
 //! set. `tools/timm_goldens.py` writes the files; they are committed, and these tests fail without
-//! them. Weights and pictures are seeded hashes, the same there and here. Then real weights, where
+//! them. Weights and images are seeded hashes, the same there and here. Then real weights, where
 //! `CIFAR_ENGINE_TEST_WEIGHTS` says they are.
 
 mod common;
@@ -53,12 +53,12 @@ const FLOOR: f64 = 0.05;
 /// Tensors by name.
 type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// What timm found, and the pictures it was given.
+/// What timm found, and the images it was given.
 fn goldens(name: &str) -> (Tensors, Vec<f32>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.safetensors"));
     let file = weights::load(path).expect("run tools/timm_goldens.py");
-    let pictures = pictures(&file.metadata["pictures"]);
-    (file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect(), pictures)
+    let images = images(&file.metadata["pictures"]);
+    (file.tensors.into_iter().map(|(name, tensor)| (name, tensor.data)).collect(), images)
 }
 
 fn spec(name: &str) -> Spec {
@@ -117,8 +117,8 @@ fn some(values: &[f32]) -> Vec<f32> {
     values.iter().step_by((values.len() / 256).max(1)).copied().collect()
 }
 
-/// Pictures `[N, H, W, C]` from PyTorch's `[N, C, H, W]`.
-fn pictures(name: &str) -> Vec<f32> {
+/// Images `[N, H, W, C]` from PyTorch's `[N, C, H, W]`.
+fn images(name: &str) -> Vec<f32> {
     let planes: Vec<f32> =
         uniform(name, BATCH * 3 * SIZE * SIZE).iter().map(|u| (2.0 * u - 1.0) as f32).collect();
     let pixels = SIZE * SIZE;
@@ -174,13 +174,13 @@ impl Network {
     }
 
     /// Runs it once, and returns everything that the golden file has.
-    fn run(&self, pictures: &[f32], isa: Isa) -> Tensors {
+    fn run(&self, images: &[f32], isa: Isa) -> Tensors {
         let mut cpu = Cpu::new(2, isa).unwrap();
         let plan = cpu.load_plan(Plan::compile(&self.graph).unwrap(), None).unwrap();
         for parameter in &self.parameters {
             cpu.write_state(plan, &parameter.name, initial(parameter).as_slice().into()).unwrap();
         }
-        cpu.write(plan, "x", pictures.into()).unwrap();
+        cpu.write(plan, "x", images.into()).unwrap();
         let train = self.outputs.iter().any(|name| name == "train.loss");
         if train {
             cpu.write(plan, "labels", [3u32, 7].as_slice().into()).unwrap();
@@ -239,9 +239,9 @@ fn worst(found: &Tensors, expected: &Tensors) -> (f64, String) {
 }
 
 /// Everything that the engine computes for a golden file.
-fn computed(spec: &Spec, goldens: &Tensors, pictures: &[f32], isa: Isa) -> Tensors {
-    let mut found = Network::build(spec, false, goldens).run(pictures, isa);
-    found.extend(Network::build(spec, true, goldens).run(pictures, isa));
+fn computed(spec: &Spec, goldens: &Tensors, images: &[f32], isa: Isa) -> Tensors {
+    let mut found = Network::build(spec, false, goldens).run(images, isa);
+    found.extend(Network::build(spec, true, goldens).run(images, isa));
     found
 }
 
@@ -253,10 +253,10 @@ fn every_tensor_is_timms() {
         ("mobilenet_v2", 158 + 104 + 11),
         ("resnet18", 62 + 40 + 11),
     ] {
-        let ((goldens, pictures), spec) = (goldens(name), spec(name));
+        let ((goldens, images), spec) = (goldens(name), spec(name));
         assert_eq!(goldens.len(), tensors, "{name}");
         for isa in Isa::available() {
-            let found = computed(&spec, &goldens, &pictures, isa);
+            let found = computed(&spec, &goldens, &images, isa);
             assert!(found.keys().eq(goldens.keys()), "{name}");
             let (error, tensor) = worst(&found, &goldens);
             println!("{name}, {isa}: at most {error:.1e} ({tensor})");
@@ -272,10 +272,10 @@ fn every_tensor_is_timms() {
 #[test]
 fn fusion_changes_nothing_where_statistics_are_stored() {
     for name in ["mobilenet_v1_same", "mobilenet_v2"] {
-        let ((_, pictures), spec) = (goldens(name), spec(name));
+        let ((_, images), spec) = (goldens(name), spec(name));
         for isa in Isa::available() {
             let [fused, plain] = [true, false].map(|is_fused| Network::tuning(&spec, is_fused));
-            let (found, expected) = (fused.run(&pictures, isa), plain.run(&pictures, isa));
+            let (found, expected) = (fused.run(&images, isa), plain.run(&images, isa));
             let (error, tensor) = worst(&found, &expected);
             assert!(error < 1e-4, "{name}, {isa}: {tensor} is off by {error:e}");
             for p in fused.parameters.iter().filter(|p| !p.trainable()) {
@@ -289,16 +289,16 @@ fn fusion_changes_nothing_where_statistics_are_stored() {
 #[test]
 fn planted_errors_are_noticed() {
     let name = "mobilenet_v1_same";
-    let ((goldens, pictures), right) = (goldens(name), spec(name));
+    let ((goldens, images), right) = (goldens(name), spec(name));
     let mut padded = right.clone();
     padded.variant.padding = PaddingStyle::Symmetric;
     let mut rounded = right.clone();
     rounded.norm.epsilon = 1e-5;
     for wrong in [padded, rounded] {
-        let eval = Network::build(&wrong, false, &goldens).run(&pictures, Isa::detect());
+        let eval = Network::build(&wrong, false, &goldens).run(&images, Isa::detect());
         assert!(worst(&eval, &goldens).0 > 2.0 * TOLERANCE);
     }
-    let found = computed(&right, &goldens, &pictures, Isa::detect());
+    let found = computed(&right, &goldens, &images, Isa::detect());
     for name in found.keys() {
         let mut wrong = found.clone();
         let values = wrong.get_mut(name).unwrap();
@@ -332,7 +332,7 @@ fn real_weights_know_a_cat_and_an_espresso() {
     for (photo, class, least) in [("chelsea.png", 285, 0.85), ("coffee.png", 967, 0.95)] {
         let probability = |device: &mut dyn Device, attributes: &Attributes| {
             let trained = LoadedModel::open_as(&path, attributes, Some(224)).unwrap();
-            let pixels = cifar_engine::data::picture::load_picture(&photos.join(photo), 224).unwrap();
+            let pixels = cifar_engine::data::image_file::load_image(&photos.join(photo), 224).unwrap();
             let images =
                 cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
             let options = EvalOptions { batch_size: 1, flip: false };
@@ -407,8 +407,8 @@ fn inference(spec: &Spec, batch: usize) -> (Plan, Vec<Parameter>) {
     (Plan::compile(&graph).unwrap(), parameters)
 }
 
-/// The bits of the logits of these pictures, a batch at a time.
-fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32> {
+/// The bits of the logits of these images, a batch at a time.
+fn bits(spec: &Spec, images: &[f32], batch: usize, threads: usize) -> Vec<u32> {
     let (plan, parameters) = inference(spec, batch);
     let mut cpu = Cpu::new(threads, Isa::detect()).unwrap();
     let plan = cpu.load_plan(plan, None).unwrap();
@@ -416,49 +416,49 @@ fn bits(spec: &Spec, pictures: &[f32], batch: usize, threads: usize) -> Vec<u32>
         cpu.write_state(plan, &parameter.name, initial(parameter).as_slice().into()).unwrap();
     }
     let mut found = Vec::new();
-    for pictures in pictures.chunks_exact(batch * spec.image_size * spec.image_size * 3) {
-        cpu.write(plan, "x", pictures.into()).unwrap();
+    for images in images.chunks_exact(batch * spec.image_size * spec.image_size * 3) {
+        cpu.write(plan, "x", images.into()).unwrap();
         cpu.run(plan).unwrap();
         found.extend(cpu.read(plan, "logits").unwrap().into_iter().map(f32::to_bits));
     }
     found
 }
 
-/// With threads that share a batch out evenly, each takes its pictures through the network by
-/// itself. With five, twelve pictures go through it step by step, and so does a single one.
+/// With threads that share a batch out evenly, each takes its images through the network by
+/// itself. With five, twelve images go through it step by step, and so does a single one.
 #[test]
-fn pictures_by_themselves_give_the_bits_of_a_batch() {
-    const PICTURES: usize = 12;
-    let pictures: Vec<f32> =
-        uniform("pictures", PICTURES * SIZE * SIZE * 3).into_iter().map(|u| 2.0 * u as f32 - 1.0).collect();
+fn images_by_themselves_give_the_bits_of_a_batch() {
+    const IMAGES: usize = 12;
+    let images: Vec<f32> =
+        uniform("pictures", IMAGES * SIZE * SIZE * 3).into_iter().map(|u| 2.0 * u as f32 - 1.0).collect();
     for name in ["mobilenet_v1_same", "mobilenet_v2"] {
         let spec = spec(name);
-        let (plan, _) = inference(&spec, PICTURES);
+        let (plan, _) = inference(&spec, IMAGES);
         let bytes = |threads| Cpu::new(threads, Isa::detect()).unwrap().planned_bytes(&plan);
-        assert!(bytes(2) < bytes(5), "{name}: no step is run picture by picture");
-        let expected = bits(&spec, &pictures, PICTURES, 5);
-        assert!(expected[..CLASSES] != expected[CLASSES..2 * CLASSES], "{name}: all pictures look the same");
-        for (batch, threads) in [(1, 2), (2, 2), (PICTURES, 1), (PICTURES, 2), (PICTURES, 3)] {
-            let found = bits(&spec, &pictures, batch, threads);
+        assert!(bytes(2) < bytes(5), "{name}: no step is run image by image");
+        let expected = bits(&spec, &images, IMAGES, 5);
+        assert!(expected[..CLASSES] != expected[CLASSES..2 * CLASSES], "{name}: all images look the same");
+        for (batch, threads) in [(1, 2), (2, 2), (IMAGES, 1), (IMAGES, 2), (IMAGES, 3)] {
+            let found = bits(&spec, &images, batch, threads);
             assert!(found == expected, "{name}: batches of {batch} and {threads} threads");
         }
     }
 }
 
-/// A single picture that is large goes through the first layers in bands of rows; of two pictures,
+/// A single image that is large goes through the first layers in bands of rows; of two images,
 /// three threads together take every step for all rows.
 #[test]
-fn bands_of_rows_give_the_bits_of_a_whole_picture() {
+fn bands_of_rows_give_the_bits_of_a_whole_image() {
     const LARGE: usize = 225;
-    let pictures: Vec<f32> =
+    let images: Vec<f32> =
         uniform("pictures", 2 * LARGE * LARGE * 3).into_iter().map(|u| 2.0 * u as f32 - 1.0).collect();
     for name in ["mobilenet_v1_same", "mobilenet_v1_symmetric", "mobilenet_v2"] {
         let variant = Variant { input_size: LARGE, width: 1.0, ..spec(name).variant };
         let spec = Spec { image_size: LARGE, variant, ..spec(name) };
-        let expected = bits(&spec, &pictures, 2, 3);
-        assert!(expected[..CLASSES] != expected[CLASSES..], "{name}: both pictures look the same");
+        let expected = bits(&spec, &images, 2, 3);
+        assert!(expected[..CLASSES] != expected[CLASSES..], "{name}: both images look the same");
         for threads in [1, 2, 5] {
-            assert!(bits(&spec, &pictures, 1, threads) == expected, "{name}: {threads} threads");
+            assert!(bits(&spec, &images, 1, threads) == expected, "{name}: {threads} threads");
         }
     }
 }

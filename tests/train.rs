@@ -56,8 +56,8 @@ fn train_evaluate_and_predict_work_on_what_train_wrote() {
     let sample = json(&bench.ok("predict --sample 5 --weights run/best.safetensors --data . --json"));
     assert_eq!(sample["label"], "dog", "the sixth of CIFAR-10's classes");
     assert!(bench.path("sample-5.png").exists());
-    let picture = json(&bench.ok("predict sample-5.png --weights run/best.safetensors --json"));
-    let top = picture[0]["predictions"].as_array().unwrap();
+    let image = json(&bench.ok("predict sample-5.png --weights run/best.safetensors --json"));
+    let top = image[0]["predictions"].as_array().unwrap();
     assert_eq!(top.len(), 5);
     assert!(top[0]["probability"].as_f64() >= top[4]["probability"].as_f64());
 }
@@ -77,7 +77,7 @@ fn the_number_of_threads_changes_no_bit_and_the_seed_does() {
 #[test]
 fn training_learns() {
     let bench = Bench::new();
-    // 320 pictures by heart: augmentation, smoothing and dropout would only be in the way.
+    // 320 images by heart: augmentation, smoothing and dropout would only be in the way.
     let options = "--epochs 20 --validation 0 --augment none --label-smoothing 0 --dropout 0 --lr 0.05";
     bench.ok(&format!("train --data . --batch-size 32 --out run {options}"));
     let table = fs::read_to_string(bench.path("run/metrics.csv")).unwrap();
@@ -145,7 +145,7 @@ fn a_failed_start_leaves_nothing() {
     bench.ok(&format!("{QUICK} --epochs 1 --out run"));
 }
 
-/// Neither the picture of the curves nor one of the report may cost what was trained.
+/// Neither the image of the curves nor one of the report may cost what was trained.
 #[test]
 fn a_picture_that_cannot_be_drawn_is_only_warned_of() {
     let bench = Bench::new();
@@ -320,7 +320,7 @@ fn an_interrupt_saves_the_weights() {
     // What it was begun with is what it goes on with, and nothing else.
     bench.fails(2, "train --resume run --lr 0.5", &["rate = 0.1, now 0.5"]);
     bench.fails(2, "train --resume run --epochs 5001", &["--epochs 5000, not 5001", "constant"]);
-    bench.fails(2, "train --resume run --data shapes", &["pictures are not those", "--data"]);
+    bench.fails(2, "train --resume run --data shapes", &["images are not those", "--data"]);
     bench.fails(1, "train --resume elsewhere", &["elsewhere", "is not a run folder"]);
     bench.fails(1, "train --data . --out run", &["holds a run already", "--resume"]);
 }

@@ -39,11 +39,11 @@ struct Scale {
 /// A model to take the steps from.
 struct Model {
     name: &'static str,
-    /// Side of its pictures in pixels.
+    /// Side of its images in pixels.
     image_size: usize,
-    /// Pictures a step.
+    /// Images a step.
     batch_size: usize,
-    /// Pictures on the device.
+    /// Images on the device.
     images: usize,
 }
 

@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// Numbers in [0, 1), which suit variances and second moments too, centred where the op's speed
-    /// could depend on signs; small integers for labels, indices and steps, bits for pictures.
+    /// could depend on signs; small integers for labels, indices and steps, bits for images.
     fn fill(&self, input: usize, ty: &TensorType) -> Vec<u32> {
         let bits =
             |i: usize| (i as u32).wrapping_add(1).wrapping_mul(2_654_435_761) ^ (input as u32 * 0x9E37);

@@ -171,7 +171,7 @@ fn sort(runs: &mut [Run], by: Sort) {
 /// Draws the accuracies, where there are any; whether there are.
 ///
 /// # Errors
-/// If the picture cannot be written.
+/// If the image cannot be written.
 pub fn draw(runs: &[Run], out: &Path) -> Result<bool> {
     let drawn = runs.iter().any(|run| !run.history.is_empty());
     if drawn {

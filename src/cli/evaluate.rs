@@ -30,7 +30,7 @@ pub struct Evaluate {
     #[command(flatten)]
     flip: FlipOption,
 
-    /// Pictures a step.
+    /// Images a step.
     #[arg(long, default_value_t = BATCH_SIZE as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
 

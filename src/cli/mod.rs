@@ -36,7 +36,7 @@ use crate::environment;
 use crate::error::{Error, Result};
 use signals::{STOP, stopped};
 
-/// Trains image classifiers on CIFAR-10, or on your own pictures, on any GPU or CPU.
+/// Trains image classifiers on CIFAR-10, or on your own images, on any GPU or CPU.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
@@ -87,13 +87,13 @@ impl Cli {
 enum Command {
     /// Train a model from scratch.
     Train(train::Train),
-    /// Train a MobileNet that knows ImageNet on other pictures.
+    /// Train a MobileNet that knows ImageNet on other images.
     Finetune(finetune::FinetuneCommand),
     /// Go on with a training or a fine-tuning that was interrupted.
     Resume(resume::Resume),
     /// Measure the accuracy of trained weights.
     Evaluate(evaluate::Evaluate),
-    /// Name what is on pictures.
+    /// Name what is on images.
     Predict(predict::Predict),
     LrFind(lr_find::LrFind),
     /// Put runs side by side.

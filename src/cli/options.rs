@@ -11,7 +11,7 @@ use crate::models::pretrained::Attributes;
 /// How predictions are made.
 #[derive(Args, Clone, Debug)]
 pub struct FlipOption {
-    /// Predict the mean over a picture and its mirror image [default: as the weights were trained].
+    /// Predict the mean over an image and its mirror image [default: as the weights were trained].
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub test_flip: Option<bool>,
 }
@@ -74,7 +74,7 @@ pub fn count(text: &str) -> std::result::Result<usize, String> {
     number.ok_or_else(|| format!("must be a whole number, no larger than {MOST}"))
 }
 
-/// `--image-size`: a size that pictures can have.
+/// `--image-size`: a size that images can have.
 pub fn image_size(text: &str) -> std::result::Result<usize, String> {
     let size = text.parse().ok().filter(|size| data::SIZES.contains(size));
     size.ok_or_else(|| format!("must lie between {} and {}", data::SIZES.start(), data::SIZES.end()))

@@ -14,8 +14,8 @@ use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried, options_of_program, tell_left_out};
 use super::options::{FlipOption, WeightsOptions, image_size};
 use crate::console;
+use crate::data::image_file::{SKIP, load_image, read_image};
 use crate::data::listing::{Lister, WANTED};
-use crate::data::picture::{SKIP, load_picture, read_picture};
 use crate::data::progress::ImageProgress;
 use crate::data::{self, Images};
 use crate::environment;
@@ -37,7 +37,7 @@ use crate::train::run_folder;
   cifar-engine predict photo.jpg --weights FILE --labels NAMES.txt --top 1
   cifar-engine predict --sample 7             test image 7, with its label")]
 pub struct Predict {
-    /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for a picture from
+    /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for an image from
     /// standard input.
     #[arg(required_unless_present = "sample", value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -55,11 +55,11 @@ pub struct Predict {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// Side of the pictures in pixels [default: what the weights were trained with].
+    /// Side of the images in pixels [default: what the weights were trained with].
     #[arg(long, value_name = "PIXELS", value_parser = image_size)]
     image_size: Option<usize>,
 
-    /// Take test picture N of the data set, and write it as a picture with both labels.
+    /// Take test image N of the data set, and write it as an image with both labels.
     #[arg(long, value_name = "N", conflicts_with = "images")]
     sample: Option<usize>,
 
@@ -99,11 +99,11 @@ enum Format {
     /// For people.
     #[default]
     Text,
-    /// One list of all pictures.
+    /// One list of all images.
     Json,
-    /// A JSON object on a line of its own for each picture.
+    /// A JSON object on a line of its own for each image.
     Jsonl,
-    /// A table with a line for each picture.
+    /// A table with a line for each image.
     Csv,
 }
 
@@ -142,9 +142,9 @@ impl Predict {
         }
     }
 
-    fn eval_options(&self, trained: &LoadedModel, pictures: usize) -> EvalOptions {
+    fn eval_options(&self, trained: &LoadedModel, images: usize) -> EvalOptions {
         let flip = self.flip.test_flip.unwrap_or(trained.spec.test_flip);
-        EvalOptions { batch_size: pictures.clamp(1, BATCH_SIZE), flip }
+        EvalOptions { batch_size: images.clamp(1, BATCH_SIZE), flip }
     }
 
     fn predict_files(&self, trained: &LoadedModel) -> Result<()> {
@@ -275,8 +275,8 @@ fn load(
     let load = |path: &PathBuf| {
         progress.one()?;
         match path.as_os_str() == "-" {
-            true => read_picture(stdin().lock(), "standard input", size),
-            false => load_picture(path, size),
+            true => read_image(stdin().lock(), "standard input", size),
+            false => load_image(path, size),
         }
     };
     // In order, however many threads there are: so are the errors.

@@ -1,7 +1,7 @@
 //! CIFAR-10 in its official binary form: a folder of batch files, or the archive they come in.
 //!
 //! A record is one label byte and 3072 pixel bytes: the red, the green and the blue plane of a
-//! 32x32 picture, row by row. Five files make the training set, a sixth the test set. Krizhevsky,
+//! 32x32 image, row by row. Five files make the training set, a sixth the test set. Krizhevsky,
 //! "Learning Multiple Layers of Features from Tiny Images" (2009).
 
 use std::fs::File;
@@ -73,7 +73,7 @@ pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Reads the six batch files (and the class names, if they are there) of `dir`; of the five with
-/// training pictures only the sizes, if `test_only`.
+/// training images only the sizes, if `test_only`.
 ///
 /// The result is called `cifar10` only where it can be CIFAR-10: all files of the official size and
 /// the official class names. Otherwise it has the name of its folder.
@@ -92,7 +92,7 @@ pub fn load_folder(dir: &Path, test_only: bool) -> Result<Dataset> {
         };
         let found = file.metadata().map_err(|e| Error::file(&path, e))?;
         if !found.is_file() {
-            return Err(Error::file(&path, "not a file; expected a batch of pictures"));
+            return Err(Error::file(&path, "not a file; expected a batch of images"));
         }
         parts.read(i, test_only, file, found.len(), &path)?;
     }
@@ -155,9 +155,9 @@ fn read_archive(stream: impl Read, path: &Path, test_only: bool) -> Result<Datas
 /// What was found so far, in the order of [`BATCHES`].
 #[derive(Default)]
 struct BatchParts {
-    /// The pictures of a batch; none of them where it was passed over.
+    /// The images of a batch; none of them where it was passed over.
     batches: [Option<Images>; 6],
-    /// How many pictures it has.
+    /// How many images it has.
     records: [usize; 6],
     classes: Option<Vec<String>>,
 }
@@ -178,8 +178,8 @@ impl BatchParts {
         let mut train = Images { size: SIZE, ..Images::default() };
         let mut test = Images::default();
         // All of it at once: a block that grows is copied again and again.
-        let pictures = self.batches[..TEST].iter().flatten().map(Images::len).sum::<usize>();
-        train.pixels.reserve_exact(pictures * CHANNELS * PLANE);
+        let images = self.batches[..TEST].iter().flatten().map(Images::len).sum::<usize>();
+        train.pixels.reserve_exact(images * CHANNELS * PLANE);
         for (i, (batch, name)) in self.batches.into_iter().zip(BATCHES).enumerate() {
             let batch = batch.ok_or_else(|| missing(source, name))?;
             if i == TEST {

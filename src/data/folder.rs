@@ -16,7 +16,7 @@ use super::left_out::{LeftOut, Reason};
 use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
 use super::progress::ImageProgress;
-use super::{CHANNELS, CLASSES, Dataset, Images, Options, picture, split};
+use super::{CHANNELS, CLASSES, Dataset, Images, Options, image_file, split};
 use crate::error::{Error, Result};
 
 /// Names of the folders of the parts, as tools and people call them; in any case of letters, and
@@ -140,7 +140,7 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
     for part in &parts {
         flat &= folders(part, lister)?.is_empty();
     }
-    // A folder `train` that has no folders of its own, beside other folders, is one of pictures of
+    // A folder `train` that has no folders of its own, beside other folders, is one of images of
     // trains.
     let are_classes = flat && all.len() > parts.len();
     if all.is_empty() {
@@ -376,13 +376,13 @@ impl ImageDecoder<'_> {
         let (progress, first) = (&self.progress, OnceLock::new());
         let room = images.pixels.par_chunks_mut(size * size * CHANNELS).zip(&paths).enumerate();
         let load = |(i, (to, path)): (usize, (&mut [u8], &&PathBuf))| {
-            let picture = match progress.one().and_then(|()| picture::load(path, size)) {
+            let image = match progress.one().and_then(|()| image_file::load(path, size)) {
                 Err(error) => return Some(error),
-                Ok(picture) => picture,
+                Ok(image) => image,
             };
-            to.copy_from_slice(&picture.pixels);
+            to.copy_from_slice(&image.pixels);
             if i == 0 {
-                let _ = first.set(picture.original);
+                let _ = first.set(image.original);
             }
             None
         };
@@ -391,7 +391,7 @@ impl ImageDecoder<'_> {
             // The first failure in order, not in time, so that the same folder always gives the
             // same message.
             false => match room.find_map_first(load) {
-                Some(error) => return Err(error.with_advice(picture::SKIP)),
+                Some(error) => return Err(error.with_advice(image_file::SKIP)),
                 None => Vec::new(),
             },
         };

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::progress::ImageProgress;
-use super::{CHANNELS, balance, picture, split};
+use super::{CHANNELS, balance, image_file, split};
 use crate::error::{Error, Result};
 use crate::memory;
 
@@ -157,7 +157,7 @@ impl Images {
             .zip(self.pixels.par_chunks(self.stride()))
             .try_for_each(|(to, from)| {
                 progress.one()?;
-                picture::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
+                image_file::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
             })?;
         Ok(Images { pixels, size, ..self })
     }

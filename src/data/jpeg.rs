@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     /// A header of a frame with so many colours, and a scan of so many of them.
-    fn picture(frame: u8, colours: u8, scan: u8) -> Vec<u8> {
+    fn image(frame: u8, colours: u8, scan: u8) -> Vec<u8> {
         let mut bytes = vec![0xff, 0xd8, 0xff, frame, 0, 8, 8, 0, 16, 0, 16, colours];
         bytes.extend([0xff, 0xda, 0, 3, scan, 1, 2, 0xff, 0, 3, 0xff, 0xd9]);
         bytes
@@ -76,15 +76,15 @@ mod tests {
     #[test]
     fn what_the_decoder_reads_wrongly_is_refused() {
         for (frame, colours, scan) in [(0xc0, 3, 3), (0xc0, 1, 1), (0xc2, 3, 1), (0xc1, 4, 4)] {
-            assert_eq!(problem(&picture(frame, colours, scan)), None, "{frame:x}, {colours}, {scan}");
+            assert_eq!(problem(&image(frame, colours, scan)), None, "{frame:x}, {colours}, {scan}");
         }
         for frame in [0xc0, 0xc1] {
-            assert!(problem(&picture(frame, 3, 1)).unwrap().contains("scans of their own"));
+            assert!(problem(&image(frame, 3, 1)).unwrap().contains("scans of their own"));
         }
         for frame in [0xc9, 0xca] {
-            assert!(problem(&picture(frame, 3, 3)).unwrap().contains("arithmetic"));
+            assert!(problem(&image(frame, 3, 3)).unwrap().contains("arithmetic"));
         }
-        let whole = picture(0xc0, 3, 3);
+        let whole = image(0xc0, 3, 3);
         assert!((2..whole.len()).all(|kept| problem(&whole[..kept]).unwrap().contains("cut short")));
     }
 }

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::image_file::SKIP;
 use super::left_out::{LeftOut, Reason};
-use super::picture::SKIP;
 use crate::error::{Error, Result, path_text};
 use crate::files::unreadable;
 
@@ -150,7 +150,7 @@ fn kind(path: &Path) -> Entry {
     }
 }
 
-/// Whether a folder is that of a run, or `runs`, in which they lie: the pictures in it are this
+/// Whether a folder is that of a run, or `runs`, in which they lie: the images in it are this
 /// program's own. Whoever trains in the folder of the images has it among them.
 fn holds_runs(folder: &Path) -> bool {
     let is_run = |folder: &Path| {

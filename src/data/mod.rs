@@ -2,7 +2,7 @@
 //!
 //! [`load`] turns a [`DataSource`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`],
 //! fetched by [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of
-//! images ([`folder`], listed by [`listing`] and decoded by [`picture`]). Whatever the source,
+//! images ([`folder`], listed by [`listing`] and decoded by [`image`]). Whatever the source,
 //! images end up as bytes in one flat block ([`images`]), so that the rest of the program never
 //! learns where they came from. What is held back for validation or the test is chosen in
 //! [`split`]; what is left out is collected in [`left_out`].
@@ -25,12 +25,12 @@ pub(crate) mod cache;
 pub mod cifar10;
 pub mod download;
 pub mod folder;
+pub mod image_file;
 pub mod images;
 mod jpeg;
 pub mod left_out;
 pub mod listing;
 mod names;
-pub mod picture;
 pub mod progress;
 pub mod shapes;
 pub mod split;
@@ -42,13 +42,13 @@ pub use names::{check_class_name, composed};
 use left_out::LeftOut;
 use progress::ImageProgress;
 
-/// Colour channels of every picture: red, green, blue.
+/// Colour channels of every image: red, green, blue.
 pub const CHANNELS: usize = 3;
 
-/// Side of a picture in pixels where no other is asked for.
+/// Side of an image in pixels where no other is asked for.
 pub const DEFAULT_SIZE: usize = 32;
 
-/// Sides that [`load`] accepts; more than the upper bound is a typing error, not a picture size.
+/// Sides that [`load`] accepts; more than the upper bound is a typing error, not an image size.
 pub const SIZES: RangeInclusive<usize> = 8..=1024;
 
 /// How many classes data may have; more than the upper bound is another kind of folder.
@@ -173,7 +173,7 @@ pub enum DataSource {
     Auto,
     /// CIFAR-10 from the cache or the network, or an error.
     Cifar10,
-    /// The built-in synthetic pictures.
+    /// The built-in synthetic images.
     Shapes,
     /// CIFAR-10 binary files (their folder, its parent, or the archive), or a folder of images.
     Path(PathBuf),
@@ -216,7 +216,7 @@ impl fmt::Display for DataSource {
 /// How to obtain the data; [`Options::default`] reads the environment.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
-    /// Side of the pictures in pixels; `None` is [`DEFAULT_SIZE`].
+    /// Side of the images in pixels; `None` is [`DEFAULT_SIZE`].
     pub image_size: Option<usize>,
     /// Where downloads are kept. Default: `CIFAR_ENGINE_CACHE`, or the user's cache folder, if
     /// there is one.
@@ -230,7 +230,7 @@ pub struct Options<'a> {
     pub offline: bool,
     /// No progress display. The warning about a fallback is printed all the same.
     pub quiet: bool,
-    /// What the synthetic pictures depend on.
+    /// What the synthetic images depend on.
     pub shapes_seed: u32,
     /// Decides which images of a folder without test images are held back for the test.
     pub seed: u32,
@@ -377,7 +377,7 @@ fn unavailable(why: &Error, options: &Options) -> Error {
     };
     Error::Failed(format!(
         "CIFAR-10 could not be downloaded ({why}): {place}use --data PATH (the archive, its folder, or a folder of images), \
-         or --data shapes (built-in synthetic pictures)"
+         or --data shapes (built-in synthetic images)"
     ))
 }
 
@@ -396,7 +396,7 @@ fn fallback_warning(why: &Error, options: &Options) -> String {
     format!(
         "\n{rule}\n**\n**  WARNING: THIS IS NOT CIFAR-10\n**\n\
          **  CIFAR-10 could not be downloaded:\n**    {why}\n**\n\
-         **  Going on with \"shapes\", synthetic pictures drawn by this program. They are\n\
+         **  Going on with \"shapes\", synthetic images drawn by this program. They are\n\
          **  easier than CIFAR-10; an accuracy on them says nothing about CIFAR-10.\n**\n\
          **  To train on CIFAR-10, {}\n\
          **  or give --data PATH; --data shapes silences this warning.\n**\n{rule}\n",

@@ -1,10 +1,10 @@
-//! Ten classes of drawn pictures, for a machine without CIFAR-10: the outline alone tells the
+//! Ten classes of drawn images, for a machine without CIFAR-10: the outline alone tells the
 //! class.
 //!
 //! Colours, place, size, rotation, stretch, shading, background and clutter are random and
 //! independent of the class, so that no weighting of single pixels tells much. Everything derives
 //! from counter-based random numbers by additions, products, quotients and square roots, which IEEE
-//! 754 rounds alike everywhere: a picture is the same bytes on every machine.
+//! 754 rounds alike everywhere: an image is the same bytes on every machine.
 
 use rayon::prelude::*;
 
@@ -18,9 +18,9 @@ use crate::kernels::rng::{self, Stream};
 pub const CLASSES: [&str; 10] =
     ["circle", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "heart", "arrow"];
 
-/// Pictures of the default sets.
+/// Images of the default sets.
 pub const TRAIN: usize = 10_000;
-/// Pictures of the default test set.
+/// Images of the default test set.
 pub const TEST: usize = 2_000;
 
 /// The default set: [`TRAIN`] (or none) and [`TEST`] images of `size` x `size`.
@@ -56,11 +56,11 @@ fn drawn(train_n: usize, test_n: usize, size: usize, seed: u32, progress: &Image
 
 fn split(n: usize, size: usize, seed: u32, first_step: u32, progress: &ImageProgress) -> Result<Images> {
     let mut pixels = allocate(n, size)?;
-    let draw = |(i, picture): (usize, &mut [u8])| {
+    let draw = |(i, image): (usize, &mut [u8])| {
         progress.one()?;
         let mut dice = Dice { seed, index: i as u32, step: first_step, pool: [0; 4], left: 0 };
         let scene = Scene::new(i % CLASSES.len(), &mut dice);
-        scene.paint(picture, size, &mut dice);
+        scene.paint(image, size, &mut dice);
         Ok(())
     };
     pixels.par_chunks_mut((size * size * CHANNELS).max(1)).enumerate().try_for_each(draw)?;
@@ -68,7 +68,7 @@ fn split(n: usize, size: usize, seed: u32, first_step: u32, progress: &ImageProg
     Ok(Images { pixels, labels, size, files: Vec::new() })
 }
 
-/// One picture's own sequence of random numbers.
+/// One image's own sequence of random numbers.
 struct Dice {
     seed: u32,
     index: u32,
@@ -149,7 +149,7 @@ fn foreground(background: [Rgb; 2], dice: &mut Dice) -> Rgb {
     mix(background[0], background[1], 0.5).map(|c| if c > 0.5 { 0.0 } else { 1.0 })
 }
 
-/// A thick line from `from` to `to`; a dot where they are one. In units of the picture's side.
+/// A thick line from `from` to `to`; a dot where they are one. In units of the image's side.
 struct Stroke {
     from: [f32; 2],
     to: [f32; 2],
@@ -186,7 +186,7 @@ fn segment(a: [f32; 2], b: [f32; 2], x: f32, y: f32) -> f32 {
     norm(px - ex * t, py - ey * t)
 }
 
-/// All that a picture shows, free of pixels: lengths are in units of its side.
+/// All that an image shows, free of pixels: lengths are in units of its side.
 struct Scene {
     class: usize,
     background: [Rgb; 2],
@@ -236,14 +236,14 @@ impl Scene {
     }
 
     /// Fills `[size, size, 3]`, back to front.
-    fn paint(&self, picture: &mut [u8], size: usize, dice: &mut Dice) {
+    fn paint(&self, image: &mut [u8], size: usize, dice: &mut Dice) {
         let mut canvas = Raster { size, pixels: vec![[0.0; CHANNELS]; size * size] };
         canvas.blend([0.5, 0.5], [0.5, 0.5], |x, y| (self.background_at(x, y), f32::MIN));
         self.behind.iter().for_each(|stroke| stroke.paint(&mut canvas));
         let reach = 1.5 * self.radius; // no outline is longer, stretched or not
         canvas.blend(self.centre, [reach, reach], |x, y| self.shape_at(x, y));
         self.in_front.iter().for_each(|stroke| stroke.paint(&mut canvas));
-        for (bytes, colour) in picture.chunks_exact_mut(CHANNELS).zip(&canvas.pixels) {
+        for (bytes, colour) in image.chunks_exact_mut(CHANNELS).zip(&canvas.pixels) {
             let noise = dice.bits().to_le_bytes();
             for c in 0..CHANNELS {
                 let value = colour[c] + self.noise * (f32::from(noise[c]) / 127.5 - 1.0);
@@ -381,8 +381,7 @@ mod tests {
     fn linear_accuracy(train: &Images, test: &Images, epochs: usize) -> f32 {
         let (inputs, classes) = (train.stride(), CLASSES.len());
         let mut weights = vec![0.0f32; classes * (inputs + 1)];
-        let centred =
-            |picture: &[u8]| picture.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect::<Vec<_>>();
+        let centred = |image: &[u8]| image.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect::<Vec<_>>();
         let scores = |weights: &[f32], x: &[f32]| {
             let dot = |row: &[f32]| row[inputs] + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
             weights.chunks_exact(inputs + 1).map(dot).collect::<Vec<f32>>()
@@ -419,8 +418,8 @@ mod tests {
         // The same model must find the class once a single corner pixel gives it away.
         let tell = |mut images: Images| {
             let stride = images.stride();
-            for (picture, &label) in images.pixels.chunks_exact_mut(stride).zip(&images.labels) {
-                for (k, byte) in picture[..30].iter_mut().enumerate() {
+            for (image, &label) in images.pixels.chunks_exact_mut(stride).zip(&images.labels) {
+                for (k, byte) in image[..30].iter_mut().enumerate() {
                     *byte = if k % 10 == label as usize { 255 } else { 0 };
                 }
             }
@@ -440,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_depends_on_seed_split_and_index_alone() {
+    fn an_image_depends_on_seed_split_and_index_alone() {
         let (small, large) = (sized(30, 20, 32, 3).unwrap(), sized(60, 40, 32, 3).unwrap());
         assert_eq!(small.train.pixels, large.train.pixels[..30 * 3072]);
         assert_eq!(small.test.pixels, large.test.pixels[..20 * 3072]);
@@ -449,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_the_same_on_every_machine() {
+    fn images_are_the_same_on_every_machine() {
         let data = sized(100, 0, 32, 0).unwrap();
         let digest: String = Sha256::digest(&data.train.pixels).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(digest, "35b982cb3c3bca17fd6dc6f0e828a22421cfa7169a384f23971ee7ff0a0914b1");
@@ -457,12 +456,12 @@ mod tests {
 
     #[test]
     fn any_size_shows_the_same_scene() {
-        // The mean colour of a picture hardly changes with its resolution.
+        // The mean colour of an image hardly changes with its resolution.
         let (small, large) = (sized(40, 0, 32, 1).unwrap().train, sized(40, 0, 96, 1).unwrap().train);
-        let mean = |picture: &[u8]| picture.iter().map(|&b| f64::from(b)).sum::<f64>() / picture.len() as f64;
+        let mean = |image: &[u8]| image.iter().map(|&b| f64::from(b)).sum::<f64>() / image.len() as f64;
         for i in 0..small.len() {
             let (a, b) = (mean(small.image(i)), mean(large.image(i)));
-            assert!((a - b).abs() < 4.0, "picture {i}: {a} and {b}");
+            assert!((a - b).abs() < 4.0, "image {i}: {a} and {b}");
         }
     }
 

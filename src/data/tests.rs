@@ -8,7 +8,7 @@ fn numbered(n: u32) -> Images {
 }
 
 #[test]
-fn a_subset_keeps_picture_and_label_together() {
+fn a_subset_keeps_image_and_label_together() {
     let subset = numbered(9).subset(&[7, 2, 7]);
     assert_eq!(subset.labels, [1, 2, 1]);
     assert_eq!(subset.image(0), [7; 12]);

@@ -6,7 +6,7 @@ use crate::memory;
 pub use crate::memory::size;
 use crate::tensor::TensorType;
 
-/// Pictures in a run: the length of the input `indices`.
+/// Images in a run: the length of the input `indices`.
 fn batch_size(plan: &Plan) -> Option<usize> {
     plan.inputs.iter().find(|binding| binding.name == "indices").map(|binding| binding.ty.len())
 }
@@ -17,7 +17,7 @@ pub fn advice(plan: &Plan, share: f64) -> String {
     let fits = |batch: usize| ((batch as f64 * share) as usize).min(batch.saturating_sub(1));
     match batch_size(plan).map(fits) {
         None => String::new(),
-        Some(0) => "; not even a single picture fits".into(),
+        Some(0) => "; not even a single image fits".into(),
         Some(batch) => format!("; the largest batch that fits is about {batch}"),
     }
 }

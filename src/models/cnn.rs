@@ -1,5 +1,5 @@
 //! The plain convolutional network of the Keras tutorials, with batch normalisation: 0.55 M
-//! parameters for 32 x 32 pictures and ten classes.
+//! parameters for 32 x 32 images and ten classes.
 
 use super::{Architecture, Config};
 use crate::data::DEFAULT_SIZE;

@@ -43,7 +43,7 @@ pub static MODELS: &[&Architecture] = &[
 /// What sets models of one architecture apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
-    /// Side of the pictures that the model sees, to which smaller ones are enlarged.
+    /// Side of the images that the model sees, to which smaller ones are enlarged.
     pub input_size: usize,
     /// Multiplies the channels; 1 where [`Architecture::has_variants`] is not so.
     pub width: f32,
@@ -52,7 +52,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Sees pictures as they are, in the usual width.
+    /// Sees images as they are, in the usual width.
     pub fn plain(image_size: usize) -> Variant {
         Variant { input_size: image_size, width: 1.0, padding: PaddingStyle::Same }
     }

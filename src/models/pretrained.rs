@@ -94,7 +94,7 @@ pub struct Pixels {
 pub const IMAGENET: Pixels = Pixels { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
 /// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
 pub const CENTRED: Pixels = Pixels { mean: [127.5; 3], std: [127.5; 3] };
-/// Side of ImageNet's pictures.
+/// Side of ImageNet's images.
 const INPUT_SIZE: usize = 224;
 /// The widths that are looked for.
 const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2, 1.3, 1.5, 2.0];

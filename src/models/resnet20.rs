@@ -1,8 +1,8 @@
 //! ResNet-20 (He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2): the
-//! network for 32 x 32 pictures, three stages of three basic blocks. Layers are called as
+//! network for 32 x 32 images, three stages of three basic blocks. Layers are called as
 //! torchvision calls a ResNet's.
 //!
-//! Where a block halves the picture, its shortcut is a convolution of 1x1 (the paper's option B);
+//! Where a block halves the image, its shortcut is a convolution of 1x1 (the paper's option B);
 //! the paper's own results are with option A, which leaves out every other pixel and adds channels
 //! of zeros. B is what most libraries have, needs no layers of another kind, and costs 2,560
 //! weights more.
@@ -37,7 +37,7 @@ fn resnet20(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
 }
 
 /// Stages of so many basic blocks, then the mean over all pixels. Every stage but the first halves
-/// the picture.
+/// the image.
 pub(super) fn stages(b: &mut Builder, mut x: Value, blocks: usize, channels: &[usize]) -> Result<Value> {
     for (stage, &width) in (1..).zip(channels) {
         for block in 0..blocks {

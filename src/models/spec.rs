@@ -21,14 +21,14 @@ pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
 pub struct Spec {
     pub architecture: &'static Architecture,
     pub classes: Vec<String>,
-    /// Side of the square pictures it is given, in pixels.
+    /// Side of the square images it is given, in pixels.
     pub image_size: usize,
     pub variant: Variant,
     /// Per channel, in units of 0..255: a pixel enters as `(pixel - mean) / std`.
     pub mean: [f32; 3],
     pub std: [f32; 3],
     pub norm: Norm,
-    /// Whether a prediction is the mean over a picture and its mirror image.
+    /// Whether a prediction is the mean over an image and its mirror image.
     pub test_flip: bool,
     /// Name of the data set it was trained on.
     pub data: String,
@@ -36,7 +36,7 @@ pub struct Spec {
 
 impl Spec {
     /// Adds the model, or the units of it that the builder is told to build ([`Builder::only`]), to
-    /// a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The pictures have the variant's
+    /// a graph: x `[N, size, size, 3]` to logits `[N, classes]`. The images have the variant's
     /// input size.
     ///
     /// # Errors

@@ -97,7 +97,7 @@ pub struct Norm {
 pub enum Mode {
     /// Batch statistics, dropout. `step` is the `u32 [1]` that dropout draws from.
     Train { step: Value, seed: u32 },
-    /// Stored statistics, which stay as they are, and dropout: for fine-tuning on so few pictures
+    /// Stored statistics, which stay as they are, and dropout: for fine-tuning on so few images
     /// that the statistics of a batch are mostly chance.
     Tune { step: Value, seed: u32 },
     /// Stored statistics, no dropout.

@@ -1,4 +1,4 @@
-//! What the logits of a test set say: which classes are taken for which, and which pictures went
+//! What the logits of a test set say: which classes are taken for which, and which images went
 //! wrong worst.
 
 use std::collections::BTreeMap;
@@ -7,10 +7,10 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 
-/// A picture with its label and what was predicted for it.
+/// A image with its label and what was predicted for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
-    /// Number of the picture in the set.
+    /// Number of the image in the set.
     pub index: usize,
     pub label: usize,
     pub predicted: usize,
@@ -34,11 +34,11 @@ impl Prediction {
 /// How well a class is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassFigures {
-    /// Pictures with this label.
+    /// Images with this label.
     pub images: usize,
     /// Of what is predicted as this class, the share that is; none where nothing is.
     pub precision: Option<f64>,
-    /// Of what is this class, the share that is predicted as it; none without pictures.
+    /// Of what is this class, the share that is predicted as it; none without images.
     pub recall: Option<f64>,
 }
 
@@ -53,7 +53,7 @@ impl ClassFigures {
 /// The analysis of a test set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
-    /// In the order of the pictures.
+    /// In the order of the images.
     pub predictions: Vec<Prediction>,
     /// By label.
     pub classes: Vec<ClassFigures>,
@@ -63,7 +63,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// From `logits` `[pictures, classes]`; labels outside the classes are left out.
+    /// From `logits` `[images, classes]`; labels outside the classes are left out.
     pub fn of(logits: ArrayView2<f32>, labels: &[u32]) -> Analysis {
         let classes = logits.ncols();
         let rows = logits.outer_iter().zip(labels).enumerate();
@@ -91,7 +91,7 @@ impl Analysis {
     }
 
     /// At most so many predictions, as many of each class as of any other where it has them, spread
-    /// evenly over the class; in the order of the pictures.
+    /// evenly over the class; in the order of the images.
     pub fn spread(&self, most: usize) -> Vec<Prediction> {
         let mut classes: Vec<Vec<Prediction>> = vec![Vec::new(); self.classes.len()];
         self.predictions.iter().for_each(|p| classes[p.label].push(*p));
@@ -112,7 +112,7 @@ impl Analysis {
         spread
     }
 
-    /// (label, predicted, pictures) of the classes that are taken for others, the most frequent
+    /// (label, predicted, images) of the classes that are taken for others, the most frequent
     /// first.
     pub fn confused(&self) -> Vec<(usize, usize, usize)> {
         let wrong = self.counts.iter().filter(|((label, predicted), _)| label != predicted);
@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// Four pictures of class 0 (one taken for 1, one for 2), two of class 1, none of class 2.
+    /// Four images of class 0 (one taken for 1, one for 2), two of class 1, none of class 2.
     fn analysis() -> Analysis {
         let right = [3.0, 0.0, 0.0];
         let logits = [right, right, [1.0, 2.0, 0.0], [0.0, 1.0, 9.0], [0.0, 5.0, 0.0], [2.0, 2.0, 0.0]];
@@ -190,13 +190,13 @@ mod tests {
         assert!(Analysis::of(Array2::zeros([0, 2]).view(), &[]).spread(5).is_empty());
     }
 
-    /// Labels that come round and round, as those of the built-in pictures do, must not meet the
+    /// Labels that come round and round, as those of the built-in images do, must not meet the
     /// stride of the spread.
     #[test]
     fn every_class_is_shown() {
-        for (pictures, classes, most) in [(2000, 10, 24), (2000, 24, 24), (2000, 100, 24), (90, 3, 24)] {
-            let labels: Vec<u32> = (0..pictures).map(|i| i % classes).collect();
-            let logits = Array2::zeros([pictures as usize, classes as usize]);
+        for (images, classes, most) in [(2000, 10, 24), (2000, 24, 24), (2000, 100, 24), (90, 3, 24)] {
+            let labels: Vec<u32> = (0..images).map(|i| i % classes).collect();
+            let logits = Array2::zeros([images as usize, classes as usize]);
             let shown = Analysis::of(logits.view(), &labels).spread(most);
             let seen: std::collections::BTreeSet<usize> = shown.iter().map(|p| p.label).collect();
             assert_eq!((shown.len(), seen.len()), (most, most.min(classes as usize)));

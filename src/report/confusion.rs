@@ -1,4 +1,4 @@
-//! The confusion matrix as a picture.
+//! The confusion matrix as an image.
 
 use std::path::Path;
 
@@ -26,14 +26,14 @@ const MOST_NAMES: usize = 50;
 /// What the cells say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cells {
-    /// How many pictures.
+    /// How many images.
     Counts,
-    /// Which share of the pictures of the row, in per cent.
+    /// Which share of the images of the row, in per cent.
     Shares,
 }
 
 /// Draws `[label][predicted]`, a row for each label. The colour is by the share of the row, so that
-/// classes with few pictures show too.
+/// classes with few images show too.
 ///
 /// # Errors
 /// If `path` cannot be written.
@@ -46,7 +46,7 @@ pub fn draw(
 ) -> Result<()> {
     let side = SIDE / confusion.nrows() as f64;
     let (width, height) = (LEFT + SIDE + MARGIN, TOP + SIDE + 50.0);
-    let picture = canvas::paint((width as u32, height as u32), 2, |canvas| {
+    let image = canvas::paint((width as u32, height as u32), 2, |canvas| {
         canvas.text((MARGIN, 42.0), HPos::Left, TITLE, INK, &TITLE.fit(title, width - 2.0 * MARGIN))?;
         let below = "rows: labels; columns: predictions";
         canvas.text((LEFT, TOP + SIDE + 32.0), HPos::Left, NAME, MUTED, below)?;
@@ -60,7 +60,7 @@ pub fn draw(
         }
         if confusion.nrows() <= MOST_FIGURES { column_names(canvas, names, side) } else { Ok(()) }
     })?;
-    canvas::save(path, &picture)
+    canvas::save(path, &image)
 }
 
 fn draw_row(canvas: &Canvas<'_>, row: ArrayView1<usize>, y: f64, side: f64, cells: Cells) -> Result<()> {
@@ -110,19 +110,19 @@ mod tests {
             (0..classes).map(|class| format!("a class with the number {class}")).collect();
         let cell = |(label, p)| if p == label { 90 } else { 10 * usize::from(p == 0) };
         let confusion = Array2::from_shape_fn([classes, classes], cell);
-        draw(&path, "cnn on pictures", &names, &confusion, Cells::Shares).unwrap();
+        draw(&path, "cnn on images", &names, &confusion, Cells::Shares).unwrap();
         image::open(path).unwrap().into_rgb8()
     }
 
     #[test]
     fn cells_are_shaded_by_their_share_for_any_number_of_classes() {
         for classes in [2, 10, 50, 300] {
-            let picture = drawn(classes);
+            let image = drawn(classes);
             let side = SIDE / classes as f64;
             let at = |label: usize, predicted: usize| {
                 // A quarter into the cell, away from its figure.
                 let place = |offset: f64, index: usize| (offset + (index as f64 + 0.2) * side) as u32;
-                picture.get_pixel(place(LEFT, predicted), place(TOP, label)).0
+                image.get_pixel(place(LEFT, predicted), place(TOP, label)).0
             };
             let RGBColor(r, g, b) = shade(0.9);
             assert_eq!(at(1, 1), [r, g, b], "{classes} classes");

@@ -14,7 +14,7 @@ use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
-/// A finished run, and what its model says to every test picture.
+/// A finished run, and what its model says to every test image.
 pub struct RunReport<'a> {
     pub title: &'a str,
     /// What else is to be said about it: names and values.
@@ -23,7 +23,7 @@ pub struct RunReport<'a> {
     pub history: &'a [EpochMetrics],
     pub reading: Reading,
     pub accuracy: f64,
-    /// Where each picture was averaged with its mirror image, the accuracy of the pictures alone.
+    /// Where each image was averaged with its mirror image, the accuracy of the images alone.
     pub plain_accuracy: Option<f64>,
     pub loss: f64,
     /// `[images, classes]`.
@@ -53,10 +53,10 @@ pub const FILES: [&str; 9] = [
 /// How the worst mistakes are chosen.
 pub(super) const HIGHEST_LOSS: &str = "highest loss: the label got the least probability";
 
-/// Pictures on a sheet.
+/// Images on a sheet.
 const SHOWN: usize = 24;
 const COLUMNS: usize = 6;
-/// A matrix of more classes than this is no picture any more.
+/// A matrix of more classes than this is no image any more.
 const MOST_IN_MATRIX: usize = 1000;
 
 impl RunReport<'_> {

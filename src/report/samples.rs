@@ -1,4 +1,4 @@
-//! A sheet of pictures, each with what was predicted for it and, where known, its true label.
+//! A sheet of images, each with what was predicted for it and, where known, its true label.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use plotters::style::text_anchor::HPos;
 use super::canvas::{self, Canvas, Face, INK};
 use crate::error::{Error, Result};
 
-/// One picture and its prediction.
+/// One image and its prediction.
 pub struct Sample<'a> {
     /// `size` x `size` x 3 bytes: rows from the top, each pixel red, green, blue.
     pub pixels: &'a [u8],
@@ -35,9 +35,9 @@ const TITLE: Face = Face::bold(24.0);
 const PREDICTED: Face = Face::bold(16.0);
 const LABEL: Face = Face::plain(16.0);
 
-/// Side of the square a picture is shown in.
+/// Side of the square an image is shown in.
 const SHOWN: u32 = 192;
-/// A cell: the picture, room for long names on both sides, and two lines of text.
+/// A cell: the image, room for long names on both sides, and two lines of text.
 const CELL: (u32, u32) = (256, 256);
 const MARGIN: u32 = 12;
 /// Room for the title.
@@ -46,13 +46,13 @@ const HEAD: u32 = 48;
 const MOST_PIXELS: u64 = 100_000_000;
 
 /// Draws the samples row by row, `columns` to a row (fewer where there are fewer samples), to a
-/// PNG, under a title if there is one. Small pictures are enlarged without smoothing, so that their
+/// PNG, under a title if there is one. Small images are enlarged without smoothing, so that their
 /// true pixels are seen; large ones are reduced. The prediction is green with a tick when it agrees
 /// with the label, red with a cross when not, black where no label is known.
 ///
 /// # Errors
 /// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no sample, no
-/// column, a picture's bytes do not fill its size, or the sheet would be too large.
+/// column, an image's bytes do not fill its size, or the sheet would be too large.
 pub fn draw(
     path: impl AsRef<Path>,
     title: Option<&str>,
@@ -73,10 +73,10 @@ pub fn draw(
     for (index, sample) in samples.iter().enumerate() {
         let left = MARGIN + (index % columns) as u32 * CELL.0;
         let top = above + MARGIN + (index / columns) as u32 * CELL.1;
-        let picture = shown(sample)?;
-        let x = left + (CELL.0 - picture.width()) / 2;
-        let y = top + (SHOWN - picture.height()) / 2;
-        imageops::replace(&mut sheet, &picture, i64::from(x), i64::from(y));
+        let image = shown(sample)?;
+        let x = left + (CELL.0 - image.width()) / 2;
+        let y = top + (SHOWN - image.height()) / 2;
+        imageops::replace(&mut sheet, &image, i64::from(x), i64::from(y));
         // One caption at a time: the whole sheet drawn finely would take nine times its memory.
         let text = canvas::paint((CELL.0, CELL.1 - SHOWN), 3, |canvas| caption(canvas, sample))?;
         imageops::replace(&mut sheet, &text, i64::from(left), i64::from(top + SHOWN));
@@ -101,40 +101,40 @@ fn sheet_size(samples: usize, columns: usize) -> Result<(usize, u32, u32)> {
     }
 }
 
-/// The picture at the size it is shown.
+/// The image at the size it is shown.
 fn shown(sample: &Sample<'_>) -> Result<RgbImage> {
     let bytes = sample.size.checked_mul(sample.size).and_then(|pixels| pixels.checked_mul(3));
     let filled = sample.size > 0 && bytes == Some(sample.pixels.len());
     let side = u32::try_from(sample.size).ok().filter(|_| filled);
-    let picture = side.and_then(|side| RgbImage::from_raw(side, side, sample.pixels.to_vec()));
-    let (Some(side), Some(picture)) = (side, picture) else {
+    let image = side.and_then(|side| RgbImage::from_raw(side, side, sample.pixels.to_vec()));
+    let (Some(side), Some(image)) = (side, image) else {
         let (bytes, size) = (sample.pixels.len(), sample.size);
-        return Err(Error::Failed(format!("a sample of {bytes} bytes is no RGB picture of {size} x {size}")));
+        return Err(Error::Failed(format!("a sample of {bytes} bytes is no RGB image of {size} x {size}")));
     };
     Ok(match SHOWN / side {
-        0 => imageops::resize(&picture, SHOWN, SHOWN, FilterType::CatmullRom),
-        // A whole factor: every pixel of the picture becomes a square of the same size.
-        factor => imageops::resize(&picture, side * factor, side * factor, FilterType::Nearest),
+        0 => imageops::resize(&image, SHOWN, SHOWN, FilterType::CatmullRom),
+        // A whole factor: every pixel of the image becomes a square of the same size.
+        factor => imageops::resize(&image, side * factor, side * factor, FilterType::Nearest),
     })
 }
 
-/// A picture as a small PNG, and its side in pixels: as it is, or reduced.
+/// An image as a small PNG, and its side in pixels: as it is, or reduced.
 ///
 /// # Errors
 /// If it cannot be encoded.
 pub(super) fn thumbnail(pixels: &[u8], size: usize) -> Result<(Vec<u8>, u32)> {
     const LARGEST: u32 = 128;
     let side = u32::try_from(size).ok();
-    let picture = side.and_then(|side| RgbImage::from_raw(side, side, pixels.to_vec()));
-    let picture = picture.ok_or_else(|| Error::Failed(format!("{} bytes are no picture", pixels.len())))?;
-    let picture = match picture.width() > LARGEST {
-        true => imageops::resize(&picture, LARGEST, LARGEST, FilterType::CatmullRom),
-        false => picture,
+    let image = side.and_then(|side| RgbImage::from_raw(side, side, pixels.to_vec()));
+    let image = image.ok_or_else(|| Error::Failed(format!("{} bytes are no image", pixels.len())))?;
+    let image = match image.width() > LARGEST {
+        true => imageops::resize(&image, LARGEST, LARGEST, FilterType::CatmullRom),
+        false => image,
     };
-    Ok((canvas::png(&picture)?, picture.width()))
+    Ok((canvas::png(&image)?, image.width()))
 }
 
-/// The one or two lines under a picture.
+/// The one or two lines under an image.
 fn caption(canvas: &Canvas<'_>, sample: &Sample<'_>) -> Result<()> {
     const BASELINE: f64 = 24.0;
     let middle = f64::from(CELL.0) / 2.0;
@@ -178,7 +178,7 @@ pub(super) fn percent(probability: f32) -> String {
 mod tests {
     use super::*;
 
-    /// A square with a colour ramp, so that a turned or mirrored picture would show.
+    /// A square with a colour ramp, so that a turned or mirrored image would show.
     fn ramp(size: usize) -> Vec<u8> {
         let byte = |value: usize| (255 * value / size) as u8;
         (0..size * size).flat_map(|at| [byte(at % size), byte(at / size), 90]).collect()
@@ -196,8 +196,8 @@ mod tests {
         image::open(&path).unwrap().into_rgb8()
     }
 
-    fn count(picture: &RgbImage, color: RGBColor) -> usize {
-        picture.pixels().filter(|pixel| pixel.0 == [color.0, color.1, color.2]).count()
+    fn count(image: &RgbImage, color: RGBColor) -> usize {
+        image.pixels().filter(|pixel| pixel.0 == [color.0, color.1, color.2]).count()
     }
 
     #[test]

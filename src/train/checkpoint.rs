@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is one safetensors file: the model's parameters, whatever else the steps change
 //! (moments, averages), and as metadata how far the training is, what it was told, and a digest of
-//! all of it. Nothing is saved that follows from these: the order of the pictures, dropout and
+//! all of it. Nothing is saved that follows from these: the order of the images, dropout and
 //! augmentation are functions of the seed and the step ([`crate::kernels::rng`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ pub struct RunFingerprint {
     /// The run's settings, as its `settings.toml` has them.
     pub settings: String,
     /// Digest of the training images.
-    pub pictures: String,
+    pub images: String,
     /// Digest of the test images; none in a checkpoint of an older version.
     pub test: Option<String>,
     /// The names of the classes, one a line; none in a checkpoint of an older version.
@@ -83,11 +83,11 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let progress = serde_json::to_string(&self.progress);
         let progress = progress.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
-        let RunFingerprint { settings, pictures, test, classes, pretrained } = self.fingerprint.clone();
+        let RunFingerprint { settings, images, test, classes, pretrained } = self.fingerprint.clone();
         let entries = [
             ("format", Some(FORMAT.to_string())),
             ("settings", Some(settings)),
-            ("pictures", Some(pictures)),
+            ("pictures", Some(images)),
             ("test", test),
             ("classes", classes),
             ("pretrained", pretrained),
@@ -121,9 +121,9 @@ impl Checkpoint {
         if ![FORMAT, OLD_FORMAT].contains(&entry("format")?.as_str()) || weights::digest(&file)? != digest {
             return Err(damaged());
         }
-        let (settings, pictures) = (entry("settings")?, entry("pictures")?);
+        let (settings, images) = (entry("settings")?, entry("pictures")?);
         let (test, classes, pretrained) = (optional("test"), optional("classes"), optional("pretrained"));
-        let fingerprint = RunFingerprint { settings, pictures, test, classes, pretrained };
+        let fingerprint = RunFingerprint { settings, images, test, classes, pretrained };
         let progress: Progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
         let counted = progress.history.iter().enumerate().all(|(i, row)| row.epoch == i + 1);
         if !counted || progress.stage_epochs > progress.history.len() {
@@ -140,7 +140,7 @@ impl RunFingerprint {
     pub fn of(settings: &Settings, data: &Dataset, pretrained: Option<String>) -> RunFingerprint {
         RunFingerprint {
             settings: settings.to_toml(),
-            pictures: data.training_digest(),
+            images: data.training_digest(),
             test: Some(data.test.digest()),
             classes: Some(data.classes.join("\n")), // no name holds one
             pretrained,
@@ -159,8 +159,8 @@ impl RunFingerprint {
             let problem = "are not the weights that this run was begun with";
             return Err(Error::Usage(format!("{file}: these {problem}; {advice}")));
         }
-        if self.pictures != saved.pictures {
-            let problem = "the training pictures are not those that this run was begun with";
+        if self.images != saved.images {
+            let problem = "the training images are not those that this run was begun with";
             return Err(Error::Usage(format!(
                 "{problem}; give their place with --data, or start another run"
             )));
@@ -245,9 +245,9 @@ fn flat(settings: &str) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
-    fn fingerprint(settings: &str, pictures: &str) -> RunFingerprint {
+    fn fingerprint(settings: &str, images: &str) -> RunFingerprint {
         let (test, classes, pretrained) = (Some("t".into()), Some("cat\ndog".into()), Some("w".into()));
-        RunFingerprint { settings: settings.into(), pictures: pictures.into(), test, classes, pretrained }
+        RunFingerprint { settings: settings.into(), images: images.into(), test, classes, pretrained }
     }
 
     fn checkpoint() -> Checkpoint {
@@ -317,8 +317,8 @@ mod tests {
         let new = fingerprint("rate = 0.2\nema = 0.9\nseed = 1\n", "x");
         let message = new.check(&old).unwrap_err().to_string();
         assert!(message.contains("ema = unset, now 0.9, rate = 0.1, now 0.2;"), "{message}");
-        let other = RunFingerprint { pictures: "y".into(), ..same.clone() };
-        assert!(other.check(&old).unwrap_err().to_string().contains("pictures are not those"));
+        let other = RunFingerprint { images: "y".into(), ..same.clone() };
+        assert!(other.check(&old).unwrap_err().to_string().contains("images are not those"));
         let other = RunFingerprint {
             settings: format!("{}[finetune]\npretrained = \"p.safetensors\"\n", same.settings),
             pretrained: Some("v".into()),

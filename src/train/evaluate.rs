@@ -59,7 +59,7 @@ impl LoadedModel {
         LoadedModel::open_as(path, &Attributes::default(), None)
     }
 
-    /// [`LoadedModel::open`], with what the user knows better than the file, and for pictures of
+    /// [`LoadedModel::open`], with what the user knows better than the file, and for images of
     /// another size.
     ///
     /// # Errors
@@ -147,18 +147,18 @@ impl LoadedModel {
     }
 }
 
-/// A model on a device, for pictures that come a few at a time.
+/// A model on a device, for images that come a few at a time.
 pub struct Predictor<'a> {
     trained: &'a LoadedModel,
     evaluator: Evaluator,
     flip: bool,
 }
 
-/// The device's name for the pictures of a [`Predictor`].
+/// The device's name for the images of a [`Predictor`].
 const PREDICTED: &str = "predicted";
 
 impl LoadedModel {
-    /// Prepares predictions; `options.batch_size` pictures at a time at most.
+    /// Prepares predictions; `options.batch_size` images at a time at most.
     ///
     /// # Errors
     /// As for [`Evaluator`].
@@ -172,21 +172,21 @@ impl LoadedModel {
 }
 
 impl Predictor<'_> {
-    /// A row of class probabilities for each picture of the model's size, no more than a batch of
+    /// A row of class probabilities for each image of the model's size, no more than a batch of
     /// them.
     ///
     /// # Errors
-    /// If there are more pictures, or they have another size; if the device fails, or the model's
+    /// If there are more images, or they have another size; if the device fails, or the model's
     /// outputs are not finite.
-    pub fn predict(&self, device: &mut dyn Device, pictures: &Images) -> Result<Vec<Vec<f32>>> {
+    pub fn predict(&self, device: &mut dyn Device, images: &Images) -> Result<Vec<Vec<f32>>> {
         let (most, size) = (self.evaluator.batch_size, self.trained.spec.image_size);
-        if pictures.len() > most || pictures.size != size {
-            let (given, found) = (counted(pictures.len(), "image"), pictures.size);
+        if images.len() > most || images.size != size {
+            let (given, found) = (counted(images.len(), "image"), images.size);
             let problem =
                 format!("{given} of {found} pixels a side were given to a predictor of {most} of {size}");
             return Err(Error::Failed(problem));
         }
-        let mut batch = pictures.clone();
+        let mut batch = images.clone();
         batch.labels.resize(self.evaluator.batch_size, 0);
         batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
         plans::upload(device, self.evaluator.plan, PREDICTED, &batch)?;
@@ -195,7 +195,7 @@ impl Predictor<'_> {
             plans::upload(device, self.evaluator.plan, PREDICTED, &batch.mirrored())?;
             result = self.evaluator.averaged(&result, &self.evaluator.run(device, |_, _| true)?);
         }
-        result.logits.slice_axis_inplace(Axis(0), (..pictures.len()).into());
+        result.logits.slice_axis_inplace(Axis(0), (..images.len()).into());
         self.trained.check(&result)?;
         Ok(result.logits.outer_iter().map(probabilities).collect())
     }
@@ -276,7 +276,7 @@ impl Evaluator {
         device.record(plan, &["logits"])?;
         plans::upload(device, plan, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
-        Ok(Evaluator { plan, batch_source: BatchSource::Pictures, parameters, labels, classes, batch_size })
+        Ok(Evaluator { plan, batch_source: BatchSource::Images, parameters, labels, classes, batch_size })
     }
 
     /// An evaluator of the model's units from `from` on, given what the units before put out, by

@@ -1,4 +1,4 @@
-//! What the frozen part of a model puts out: computed once for every picture, instead of in every
+//! What the frozen part of a model puts out: computed once for every image, instead of in every
 //! epoch.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::ops::augment::Augment;
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
 use crate::tensor::Shape;
 
-/// Pictures a step of the computation.
+/// Images a step of the computation.
 const BATCH_SIZE: usize = 64;
 
 /// Up to this size features are kept in memory, if there is twice as much; beyond it in a file.
@@ -25,30 +25,30 @@ const MOST_IN_MEMORY: usize = 3 << 30;
 
 /// What a plan is given besides step and rates.
 pub enum BatchSource {
-    /// It finds the pictures by their `indices` itself.
-    Pictures,
+    /// It finds the images by their `indices` itself.
+    Images,
     /// Rows of `features`, and `labels`.
     Features(Features),
 }
 
 impl BatchSource {
-    /// Writes a plan's inputs for the pictures `indices`; one that is `u32::MAX` is an empty place.
+    /// Writes a plan's inputs for the images `indices`; one that is `u32::MAX` is an empty place.
     /// Epochs take turns with the augmented copies.
     ///
     /// # Errors
     /// If the plan has other inputs, or a file of features cannot be read.
     pub fn write(&self, device: &mut dyn Device, plan: PlanId, indices: &[u32], epoch: usize) -> Result<()> {
         let features = match self {
-            BatchSource::Pictures => return device.write(plan, "indices", indices.into()),
+            BatchSource::Images => return device.write(plan, "indices", indices.into()),
             BatchSource::Features(features) => features,
         };
-        let (pictures, len) = (features.labels.len(), features.shape.len());
+        let (images, len) = (features.labels.len(), features.shape.len());
         let mut rows = vec![0.0; indices.len() * len];
         let mut labels = vec![IGNORE; indices.len()];
         for ((&index, row), label) in indices.iter().zip(rows.chunks_exact_mut(len)).zip(&mut labels) {
             if let Some(&known) = features.labels.get(index as usize) {
                 *label = known;
-                features.store.read((epoch % features.copies * pictures + index as usize) * len, row)?;
+                features.store.read((epoch % features.copies * images + index as usize) * len, row)?;
             }
         }
         device.write(plan, "features", rows.as_slice().into())?;
@@ -56,10 +56,10 @@ impl BatchSource {
     }
 }
 
-/// The features of a set of pictures.
+/// The features of a set of images.
 pub struct Features {
     store: Store,
-    /// Of one picture.
+    /// Of one image.
     shape: Shape,
     labels: Vec<u32>,
     copies: usize,
@@ -69,11 +69,11 @@ pub struct Features {
 pub struct FeatureJob<'a> {
     /// A plan that has the model's parameters.
     pub beside: PlanId,
-    /// The device's name for the pictures.
+    /// The device's name for the images.
     pub name: &'a str,
     pub images: &'a Images,
     pub augment: Augment,
-    /// How often every picture is computed, each time augmented otherwise.
+    /// How often every image is computed, each time augmented otherwise.
     pub copies: usize,
     /// The model's units before this one are computed.
     pub until: usize,
@@ -123,17 +123,17 @@ impl Features {
         Ok(Features { store, shape, labels: images.labels.clone(), copies })
     }
 
-    /// Of one picture.
+    /// Of one image.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// How often there is every picture, each time augmented otherwise.
+    /// How often there is every image, each time augmented otherwise.
     pub fn copies(&self) -> usize {
         self.copies
     }
 
-    /// All of them, `[copies, pictures, ..]`.
+    /// All of them, `[copies, images, ..]`.
     ///
     /// # Errors
     /// If a file of features cannot be read.
@@ -143,7 +143,7 @@ impl Features {
         Ok(rows)
     }
 
-    /// Of the pictures, in their order.
+    /// Of the images, in their order.
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }

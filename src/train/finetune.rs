@@ -1,4 +1,4 @@
-//! Fine-tuning: a model that knows other pictures learns these, in two stages.
+//! Fine-tuning: a model that knows other images learns these, in two stages.
 //!
 //! 1. The head. A classifier for the new classes is trained on what the pretrained layers put out,
 //!    which is computed once ([`super::features`]); were they trained together with a classifier
@@ -30,7 +30,7 @@ use crate::nn::Parameter;
 use crate::ops::augment::Augment;
 use crate::weights;
 
-/// For every picture so many differently augmented sets of features are computed.
+/// For every image so many differently augmented sets of features are computed.
 const COPIES: usize = 2;
 
 impl Finetune {
@@ -61,12 +61,12 @@ impl Part {
     }
 }
 
-/// The stages of a training of so many units on `pictures` pictures; those without epochs are left
+/// The stages of a training of so many units on `images` images; those without epochs are left
 /// out.
-fn parts(settings: &Settings, finetune: &Finetune, units: usize, pictures: usize) -> Vec<Part> {
+fn parts(settings: &Settings, finetune: &Finetune, units: usize, images: usize) -> Vec<Part> {
     let config = |epochs, rate, backbone| {
         let settings = Settings { epochs, rate, ..settings.clone() };
-        StageConfig { pictures, backbone, settings }
+        StageConfig { images, backbone, settings }
     };
     let head = config(finetune.head_epochs, finetune.head_rate, 1.0);
     let blocks = config(settings.epochs - finetune.head_epochs, settings.rate, finetune.backbone);
@@ -197,7 +197,7 @@ impl StageBuilder<'_> {
         let StageBuilder { settings, spec, whole, units, images, validation, .. } = *self;
         if part.from == 0 {
             let program = plans::training(spec, settings, images.len())?;
-            let (beside, batch_source) = (Some(whole), BatchSource::Pictures);
+            let (beside, batch_source) = (Some(whole), BatchSource::Images);
             let mut stage =
                 Stage::load(device, beside, &program.graph, parameters, batch_source, part.config.clone())?;
             stage.validate_on(device, spec, validation)?;

@@ -1,13 +1,13 @@
 //! The classifier that suits features best: logistic regression, found at once instead of in small
 //! steps.
 //!
-//! Over features that are centred and scaled to a mean square of 1 a picture, it minimises
+//! Over features that are centred and scaled to a mean square of 1 an image, it minimises
 //!
 //! `mean cross-entropy + penalty / 2 |weights|^2`
 //!
 //! A plan on the device computes loss and gradient, `minimise` chooses where. How much to hold the
 //! weights back is not known before: of several penalties the one is taken that does best on
-//! pictures that were held out.
+//! images that were held out.
 
 use std::collections::VecDeque;
 
@@ -17,11 +17,11 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
 
-/// Penalties to choose from, for a single picture; more of them outweigh it. The strongest comes
+/// Penalties to choose from, for a single image; more of them outweigh it. The strongest comes
 /// first: the way to each is short from the one before.
 const PENALTIES: [f64; 7] = [25.0, 5.0, 1.0, 0.2, 0.04, 0.008, 0.0016];
 
-/// Every picture is held out once, among so many parts; where there are more than [`FEW`], one part
+/// Every image is held out once, among so many parts; where there are more than [`FEW`], one part
 /// of them is enough.
 const PARTS: usize = 4;
 const FEW: usize = 2000;
@@ -46,11 +46,11 @@ pub fn fit(
     fit_rows(device, features.rows()?, features.labels(), (features.shape().len(), classes), keep_going)
 }
 
-/// [`fit`] for `rows` `[copies, pictures, depth]` of pictures with these labels.
+/// [`fit`] for `rows` `[copies, images, depth]` of images with these labels.
 fn fit_rows(
     device: &mut dyn Device,
     mut rows: Vec<f32>,
-    pictures: &[u32],
+    images: &[u32],
     (depth, classes): (usize, usize),
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Classifier> {
@@ -61,10 +61,10 @@ fn fit_rows(
     device.write(plan, "features", rows.as_slice().into())?;
     drop(rows);
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
-    let labels = pictures.repeat(count / pictures.len());
+    let labels = images.repeat(count / images.len());
     let start = vec![0.0; (depth + 1) * classes];
     let mut problem = Problem { device, plan, depth, penalty: 0.0, keep_going };
-    let best = problem.choose(&labels, pictures.len(), &start)?;
+    let best = problem.choose(&labels, images.len(), &start)?;
     problem.device.write(plan, "labels", labels.as_slice().into())?;
     problem.penalty = best;
     let found = minimise(start, |at| problem.loss(at))?;
@@ -123,12 +123,12 @@ struct Problem<'a> {
 
 impl Problem<'_> {
     /// The penalty that does best on what is held out.
-    fn choose(&mut self, labels: &[u32], pictures: usize, start: &[f64]) -> Result<f64> {
-        let parts = parts(&labels[..pictures]);
+    fn choose(&mut self, labels: &[u32], images: usize, start: &[f64]) -> Result<f64> {
+        let parts = parts(&labels[..images]);
         let mut losses = [0.0; PENALTIES.len()];
-        for part in 0..if pictures <= FEW { PARTS } else { 1 } {
+        for part in 0..if images <= FEW { PARTS } else { 1 } {
             let keep = |wanted: &dyn Fn(usize) -> bool| -> Vec<u32> {
-                let label = |(row, &label)| if wanted(parts[row % pictures]) { label } else { IGNORE };
+                let label = |(row, &label)| if wanted(parts[row % images]) { label } else { IGNORE };
                 labels.iter().enumerate().map(label).collect()
             };
             let (others, held) = (keep(&|of| of != part), keep(&|of| of == part));
@@ -138,7 +138,7 @@ impl Problem<'_> {
             }
             let mut at = start.to_vec();
             for (penalty, loss) in PENALTIES.iter().zip(&mut losses) {
-                self.penalty = penalty / pictures as f64;
+                self.penalty = penalty / images as f64;
                 self.device.write(self.plan, "labels", others.as_slice().into())?;
                 at = minimise(at, |at| self.loss(at))?;
                 self.device.write(self.plan, "labels", held.as_slice().into())?;
@@ -147,7 +147,7 @@ impl Problem<'_> {
             }
         }
         let best = (0..PENALTIES.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
-        Ok(PENALTIES[best] / pictures as f64)
+        Ok(PENALTIES[best] / images as f64)
     }
 
     /// Loss and gradient.
@@ -171,7 +171,7 @@ impl Problem<'_> {
     }
 }
 
-/// For each picture, in which part it is held out: those of a class take turns.
+/// For each image, in which part it is held out: those of a class take turns.
 fn parts(labels: &[u32]) -> Vec<usize> {
     let mut seen = std::collections::HashMap::new();
     let turn = |&label: &u32| {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_a_class_take_turns() {
+    fn images_of_a_class_take_turns() {
         assert_eq!(parts(&[0, 0, 1, 0, 0, 0, 1]), [0, 1, 0, 2, 3, 0, 1]);
     }
 

@@ -34,11 +34,10 @@ pub fn find(
     data.check_labels()?;
     settings.check_against(data.train.len())?;
     let spec = super::spec(settings, data);
-    let pictures = data.train.len();
-    let program = plans::training(&spec, settings, pictures)?;
-    let config = settings.config(pictures);
-    let stage =
-        Stage::load(device, None, &program.graph, &program.parameters, BatchSource::Pictures, config)?;
+    let images = data.train.len();
+    let program = plans::training(&spec, settings, images)?;
+    let config = settings.config(images);
+    let stage = Stage::load(device, None, &program.graph, &program.parameters, BatchSource::Images, config)?;
     plans::upload(device, stage.plan, "train", &data.train)?;
     let values = plans::initial_values(&program.parameters, settings.seed);
     plans::write_parameters(device, stage.plan, &program.parameters, &values)?;

@@ -154,7 +154,7 @@ fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
     let count = (images.pixels.len() / 3) as f64;
     let mean = sums.map(|[sum, _]| sum as f64 / count);
     let channel = |c: usize| (sums[c][1] as f64 / count - mean[c] * mean[c]).sqrt();
-    // Pictures of one colour have no spread; one unit keeps them finite.
+    // Images of one colour have no spread; one unit keeps them finite.
     (mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32))
 }
 
@@ -192,7 +192,7 @@ pub fn train(
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
     let config = settings.config(images.len());
-    let mut stage = Stage::load(device, None, &program.graph, &parameters, BatchSource::Pictures, config)?;
+    let mut stage = Stage::load(device, None, &program.graph, &parameters, BatchSource::Images, config)?;
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
     let sample = TrainingSample::of(&images, spec.classes.len());
@@ -226,7 +226,7 @@ fn note_end(ended: Ended, observer: &mut dyn Observer) {
 
 /// Evaluates the best weights of a run on the test images, or on the validation images where there
 /// are no others, and writes its result and its report. Weights and result are what a run is for; a
-/// page or picture that cannot be written is only warned of.
+/// page or image that cannot be written is only warned of.
 fn finish(
     device: &mut dyn Device,
     run: &RunFolder,

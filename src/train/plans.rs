@@ -1,5 +1,5 @@
 //! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan,
-//! from the picture's bytes to the updated weights.
+//! from the image's bytes to the updated weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -51,7 +51,7 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Model
 
 /// [`training`] of the model's units from `from` on, on what the units before put out: with the
 /// inputs `features` `[batch, ..]` and `labels` `u32 [batch]` instead of the indices and the
-/// pictures.
+/// images.
 ///
 /// # Errors
 /// As for [`training`].
@@ -206,7 +206,7 @@ pub fn plain(spec: &Spec) -> Augment {
     Augment { size, mean, std, changes: Augmentations::default(), seed: 0, epoch_steps: 1 }
 }
 
-/// Pictures of the size that the model sees, and their targets.
+/// Images of the size that the model sees, and their targets.
 fn batch(
     graph: &mut Graph,
     spec: &Spec,

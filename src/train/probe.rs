@@ -11,7 +11,7 @@ use crate::nn::Parameter;
 pub const AFTER: usize = 3;
 
 impl Stage {
-    /// The names of the trained tensors whose gradient is zero throughout, over the given pictures.
+    /// The names of the trained tensors whose gradient is zero throughout, over the given images.
     ///
     /// It is the training plan itself that is probed: it runs once with moments of zero and a rate
     /// of zero, which leaves the gradients in the moments; then everything gets back the values it
@@ -23,12 +23,12 @@ impl Stage {
         &self,
         device: &mut dyn Device,
         parameters: &[Parameter],
-        pictures: &[u32],
+        images: &[u32],
     ) -> Result<Vec<String>> {
         let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
         let kept = names.iter().map(|name| device.read_state(self.plan, name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
-        self.run(device, pictures, StepContext::at_rate(0.0, 0))?;
+        self.run(device, images, StepContext::at_rate(0.0, 0))?;
         // Its sums are not the training's.
         self.collect(device, true)?;
         let settings = &self.config.settings;

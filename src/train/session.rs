@@ -44,7 +44,7 @@ struct Curves {
     failed: bool,
 }
 
-/// Time between two pictures of the history.
+/// Time between two images of the history.
 const BETWEEN_CURVES: Duration = Duration::from_secs(2);
 
 /// How fast this process trains the stage under way.
@@ -277,7 +277,7 @@ impl<'a> Session<'a> {
         epoch: &Epoch,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let without = stage.without_gradient(device, &self.parameters, epoch.pictures(0))?;
+        let without = stage.without_gradient(device, &self.parameters, epoch.images(0))?;
         if !without.is_empty() {
             let names = without.join(", ");
             observer.warn(&format!(
@@ -362,7 +362,7 @@ impl<'a> Session<'a> {
         self.write_history(observer, false)
     }
 
-    /// Writes the history as tables and, if it is time or the end, as a picture.
+    /// Writes the history as tables and, if it is time or the end, as an image.
     fn write_history(&mut self, observer: &mut dyn Observer, at_end: bool) -> Result<()> {
         self.run.write_tables(&self.progress.history)?;
         let Curves { drawn, failed } = self.curves;

@@ -19,11 +19,11 @@ use crate::nn::Parameter;
 use crate::report::EpochMetrics;
 use crate::text::bytes;
 
-/// How many steps there are, over which pictures, at which rates.
+/// How many steps there are, over which images, at which rates.
 #[derive(Clone, Debug)]
 pub struct StageConfig {
-    /// Training pictures.
-    pub pictures: usize,
+    /// Training images.
+    pub images: usize,
     /// Of what lies before the classifier, as a share of the rate; in fine-tuning only.
     pub backbone: f32,
     /// Everything else; epochs and rate are those of the stage.
@@ -50,8 +50,8 @@ impl StageConfig {
     /// instead.
     pub fn steps(&self) -> usize {
         let batch_size = self.settings.batch_size;
-        let (whole, rest) = (self.pictures / batch_size, self.pictures % batch_size);
-        if 100 * rest > self.pictures { whole + 1 } else { whole }
+        let (whole, rest) = (self.images / batch_size, self.images % batch_size);
+        if 100 * rest > self.images { whole + 1 } else { whole }
     }
 
     /// The rate of a step of the stage, from 0.
@@ -86,10 +86,10 @@ impl StageConfig {
         if patience == 0 { 1.0 } else { ON_PLATEAU.powi(score::plateaus(epochs, patience)) }
     }
 
-    /// The pictures of an epoch (from 1, counted over the whole run), in the order of its steps.
+    /// The images of an epoch (from 1, counted over the whole run), in the order of its steps.
     pub(super) fn order(&self, epoch: usize) -> Vec<u32> {
-        let mut order = rng::permutation(self.pictures, self.settings.seed, Stream::Shuffle, epoch as u32);
-        let missing = (self.steps() * self.settings.batch_size).saturating_sub(self.pictures);
+        let mut order = rng::permutation(self.images, self.settings.seed, Stream::Shuffle, epoch as u32);
+        let missing = (self.steps() * self.settings.batch_size).saturating_sub(self.images);
         order.extend_from_within(..missing);
         order
     }
@@ -111,7 +111,7 @@ impl Stage {
     /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`,
     /// `loss_gradient`, rates, and those that `batch_source` writes, and with the output `totals`.
     /// `parameters` are the model's, trained by this plan or not; if there is a plan `beside`, they
-    /// are its own. The pictures that the plan reads are for the caller to write.
+    /// are its own. The images that the plan reads are for the caller to write.
     ///
     /// # Errors
     /// If the device cannot take the plan.
@@ -195,8 +195,8 @@ impl Stage {
     }
 
     /// Starts a step.
-    pub(super) fn run(&self, device: &mut dyn Device, pictures: &[u32], at: StepContext) -> Result<()> {
-        self.batch_source.write(device, self.plan, pictures, at.epoch)?;
+    pub(super) fn run(&self, device: &mut dyn Device, images: &[u32], at: StepContext) -> Result<()> {
+        self.batch_source.write(device, self.plan, images, at.epoch)?;
         device.write(self.plan, "step", [at.step as u32].as_slice().into())?;
         for group in &self.groups {
             let rate = group.rate(&self.config, &at);
@@ -233,7 +233,7 @@ impl StepContext {
     }
 }
 
-/// One pass over the pictures.
+/// One pass over the images.
 pub(super) struct Epoch<'a> {
     stage: &'a Stage,
     /// Counted from 1, over the whole run.
@@ -255,8 +255,8 @@ impl Epoch<'_> {
         self.stage.config.rate(self.first + step) * self.factor
     }
 
-    /// The pictures of a step.
-    pub fn pictures(&self, step: usize) -> &[u32] {
+    /// The images of a step.
+    pub fn images(&self, step: usize) -> &[u32] {
         let batch_size = self.stage.config.settings.batch_size;
         &self.order[step * batch_size..][..batch_size]
     }
@@ -266,7 +266,7 @@ impl Epoch<'_> {
         let stem_rate = self.stage.config.stem_rate(self.first + step) * self.factor;
         let (epoch, rate) = (self.number, self.rate(step));
         let at = StepContext { epoch, step: self.first + step, rate, stem_rate };
-        self.stage.run(device, self.pictures(step), at)
+        self.stage.run(device, self.images(step), at)
     }
 
     /// Whether so many steps of the epoch are enough for the probe, and no more.
@@ -281,19 +281,19 @@ mod tests {
 
     #[test]
     fn no_more_than_a_hundredth_of_an_epoch_is_left_out() {
-        let config = |pictures, batch_size| Settings { batch_size, ..Settings::default() }.config(pictures);
+        let config = |images, batch_size| Settings { batch_size, ..Settings::default() }.config(images);
         assert_eq!(config(45_000, 128).steps(), 351);
         assert_eq!(config(45_000, 128).order(1).len(), 45_000);
-        for (pictures, batch_size, steps) in [(162, 64, 3), (81, 8, 11), (96, 16, 6), (9, 9, 1)] {
-            let config = config(pictures, batch_size);
+        for (images, batch_size, steps) in [(162, 64, 3), (81, 8, 11), (96, 16, 6), (9, 9, 1)] {
+            let config = config(images, batch_size);
             assert_eq!(config.steps(), steps);
             let order = config.order(2);
             assert_eq!(order.len(), steps * batch_size);
             // Each image once, then the first ones again; none twice in a batch.
-            let mut once = order[..pictures].to_vec();
+            let mut once = order[..images].to_vec();
             once.sort_unstable();
-            assert!(once.iter().copied().eq(0..pictures as u32));
-            assert_eq!(order[pictures..], order[..steps * batch_size - pictures]);
+            assert!(once.iter().copied().eq(0..images as u32));
+            assert_eq!(order[images..], order[..steps * batch_size - images]);
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Size {
     pub features: usize,
     pub dropout: f32,
     pub norm: Norm,
-    /// Images in the data set on the device; 0 for pictures given as the input `x`.
+    /// Images in the data set on the device; 0 for images given as the input `x`.
     pub data: usize,
 }
 
@@ -64,7 +64,7 @@ pub fn training(size: &Size, optimizer: &'static Optimizer) -> Network {
     let step = graph.input("step", TensorType::u32([1]));
     let rate = graph.input("rate", TensorType::f32([1]));
     let one = graph.input("one", TensorType::f32([1]));
-    let (x, labels) = pictures(&mut graph, size, step);
+    let (x, labels) = images(&mut graph, size, step);
     let mut builder = Builder::new(&mut graph, Mode::Train { step, seed: 1 }, size.norm);
     let logits = model(&mut builder, size, x);
     let parameters = builder.parameters;
@@ -102,7 +102,7 @@ fn model(builder: &mut Builder, size: &Size, x: Value) -> Value {
 }
 
 /// The batch and its labels.
-fn pictures(graph: &mut Graph, size: &Size, step: Value) -> (Value, Value) {
+fn images(graph: &mut Graph, size: &Size, step: Value) -> (Value, Value) {
     let label_type = TensorType::u32([size.batch]);
     if size.data == 0 {
         let x = TensorType::f32([size.batch, size.height, size.width, 3]);

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use cifar_engine::data::{Images, shapes};
 use tempfile::TempDir;
 
-/// A folder with 320 training and 70 test pictures, and a place for runs.
+/// A folder with 320 training and 70 test images, and a place for runs.
 pub struct Bench {
     pub dir: TempDir,
 }

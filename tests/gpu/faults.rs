@@ -115,7 +115,7 @@ fn peak_kib(mut command: Command) -> usize {
 }
 
 /// A driver that plays a GPU promises any amount of memory, unless the process may have no more
-/// than it has: here as much as a step of one picture takes, and half of what the batch needs
+/// than it has: here as much as a step of one image takes, and half of what the batch needs
 /// besides.
 #[test]
 fn a_gpu_without_memory_ends_the_training_and_leaves_the_checkpoint() {

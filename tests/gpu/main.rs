@@ -18,10 +18,10 @@ use cifar_engine::train::plans::{self, ModelGraph};
 use cifar_engine::train::settings::Settings;
 use cifar_engine::{data, train};
 
-/// Pictures on the device.
+/// Images on the device.
 const IMAGES: usize = 64;
 
-/// The real training of a model on a few built-in pictures.
+/// The real training of a model on a few built-in images.
 struct Training {
     settings: Settings,
     spec: Spec,
@@ -40,7 +40,7 @@ impl Training {
         Training { spec: train::spec(&settings, &data), settings, images: data.train }
     }
 
-    /// Of a narrow model, on pictures that are enlarged to 48 pixels: at stride 2 these become 24,
+    /// Of a narrow model, on images that are enlarged to 48 pixels: at stride 2 these become 24,
     /// 12, 6, 3 and 2.
     fn narrow(model: &'static Architecture, optimizer: &'static Optimizer, batch_size: usize) -> Training {
         let mut training = Training::of(model, optimizer, batch_size);
@@ -52,14 +52,14 @@ impl Training {
         plans::training(&self.spec, &self.settings, IMAGES).unwrap()
     }
 
-    /// Gives a training plan on a device the pictures and the initial weights.
+    /// Gives a training plan on a device the images and the initial weights.
     fn prepare(&self, device: &mut dyn Device, plan: PlanId, parameters: &[Parameter]) {
         plans::upload(device, plan, "train", &self.images).unwrap();
         let values = plans::initial_values(parameters, self.settings.seed);
         plans::write_parameters(device, plan, parameters, &values).unwrap();
     }
 
-    /// The pictures of a step.
+    /// The images of a step.
     fn indices(&self, step: usize) -> Vec<u32> {
         let batch = self.settings.batch_size;
         (0..batch).map(|i| ((step * batch + 7 * i) % IMAGES) as u32).collect()

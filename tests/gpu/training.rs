@@ -86,7 +86,7 @@ fn both_devices_see_the_same_batches() {
         let expected = steps::run(&mut cpu, ids[0], step, &inputs);
         let found = steps::run(&mut gpu, ids[1], step, &inputs);
         let apart = found[0].iter().zip(&expected[0]).map(|(a, b)| (a - b).abs());
-        assert!(apart.fold(0.0, f32::max) < PIXEL_TOLERANCE, "the pictures of step {number} differ");
+        assert!(apart.fold(0.0, f32::max) < PIXEL_TOLERANCE, "the images of step {number} differ");
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
         assert_eq!(bits(&found[1]), bits(&expected[1]), "the labels of step {number} differ");
         assert_ne!(known.as_ref(), Some(&found[0]), "steps see the same batch");

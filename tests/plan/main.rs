@@ -192,10 +192,10 @@ fn a_sum_is_left_out_only_where_it_is_zero() {
     assert_eq!(ops(false), ["moments", "batch_norm_grad", "sum_rows"]);
 }
 
-/// The CPU may take each of two pictures through a plan by itself, but not half of the weights with
+/// The CPU may take each of two images through a plan by itself, but not half of the weights with
 /// it, even if they are computed there and have two rows.
 #[test]
-fn weights_with_as_many_rows_as_there_are_pictures_are_not_shared_out() {
+fn weights_with_as_many_rows_as_there_are_images_are_not_shared_out() {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([2, 4, 4, 3]));
     let w = graph.input("w", TensorType::f32([2, 1, 3, 4]));
@@ -213,7 +213,7 @@ const MIX: MovingAverage = MovingAverage { momentum: 0.5, scale: 3.0 };
 /// `double = 2 x`, `y = relu of a copy of x` and `sum = (double + 3 y) / 2`, as a plan whose slots
 /// the caller chooses.
 fn by_hand(doubled: usize, copied: usize) -> (Graph, Plan) {
-    // A single picture, so to speak: of several, the CPU would compute each in memory of its own.
+    // A single image, so to speak: of several, the CPU would compute each in memory of its own.
     let ty = TensorType::f32([1, 6]);
     let mut graph = Graph::new();
     let x = graph.input("x", ty.clone());

@@ -51,7 +51,7 @@ impl Kernel for BlockRow<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // At stride 1 the block that fills the row, if one does: those of pictures of 224 and 96
+        // At stride 1 the block that fills the row, if one does: those of images of 224 and 96
         // pixels on a side, at every depth. At stride 2 more outputs read so many columns that
         // longer blocks are no faster.
         match (self.g.stride, self.g.out_width) {

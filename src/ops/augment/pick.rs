@@ -19,7 +19,7 @@ use ndarray::{Array3, Ix1};
 /// the data set gives an empty image with the label [`IGNORE`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
-    /// Side of a picture in pixels.
+    /// Side of an image in pixels.
     pub size: usize,
     /// Of each channel, on the scale of a pixel byte.
     pub mean: [f32; 3],

@@ -1,11 +1,11 @@
-//! Enlarges pictures, by bilinear interpolation between the centres of their pixels: along each
+//! Enlarges images, by bilinear interpolation between the centres of their pixels: along each
 //! dimension
 //!
 //! `y[p] = (1 - t) x[i] + t x[min(i + 1, size - 1)]`, with `i + t = clamp((p + 1/2) size / out_size
 //! - 1/2, 0, size - 1)`
 //!
 //! as OpenCV and PyTorch (`align_corners=False`) do it. There is no gradient: it is applied to
-//! pictures, which need none.
+//! images, which need none.
 
 use crate::kernels::resize;
 use crate::ops::*;
@@ -13,7 +13,7 @@ use crate::ops::*;
 /// See the module's documentation. Input `[N, H, W, C]`, output `[N, height, width, C]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resize {
-    /// Of the output; at least the input's, because to shrink a picture takes a mean, not two
+    /// Of the output; at least the input's, because to shrink an image takes a mean, not two
     /// neighbours.
     pub height: usize,
     /// As for the height.
@@ -39,7 +39,7 @@ impl Op for Resize {
             return Err("x must be [N, H, W, C]".into());
         };
         require(height > 0 && width > 0, "x must have pixels")?;
-        require(self.height >= height && self.width >= width, "pictures can only be enlarged")?;
+        require(self.height >= height && self.width >= width, "images can only be enlarged")?;
         Ok(vec![TensorType::f32([batch, self.height, self.width, channels])])
     }
 

@@ -331,9 +331,9 @@ impl Settings {
         toml::to_string(self).unwrap_or_else(|error| unreachable!("settings are a plain table: {error}"))
     }
 
-    /// The configuration of a training on `pictures` pictures.
-    pub fn config(&self, pictures: usize) -> StageConfig {
-        StageConfig { pictures, backbone: 1.0, settings: self.clone() }
+    /// The configuration of a training on `images` images.
+    pub fn config(&self, images: usize) -> StageConfig {
+        StageConfig { images, backbone: 1.0, settings: self.clone() }
     }
 
     /// How the curves of a training on so many classes are to be read.
@@ -385,7 +385,7 @@ impl Settings {
         usage(longer, format!("this run was begun with --epochs {old}, not {new}; {problem}"))
     }
 
-    /// Checks the settings against a training set of `images` pictures.
+    /// Checks the settings against a training set of `images` images.
     ///
     /// # Errors
     /// A usage error that names the option.
@@ -395,10 +395,10 @@ impl Settings {
         let problem =
             "--early-stop, --plateau and --target need a validation set: choose a --validation over 0";
         usage(!waits || validation > 0, problem.into())?;
-        let too_many = format!("--validation {validation} leaves nothing of the {images} training pictures");
+        let too_many = format!("--validation {validation} leaves nothing of the {images} training images");
         usage(validation < images, too_many)?;
         let left = images - validation;
-        let too_large = format!("a batch of {batch_size} is larger than the {left} training pictures");
+        let too_large = format!("a batch of {batch_size} is larger than the {left} training images");
         usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
         // Beyond this the step would lose precision on its way through f32.
         let steps = epochs.saturating_mul(self.config(left).steps());

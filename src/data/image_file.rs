@@ -43,7 +43,7 @@ const FORMATS: [(ImageFormat, &str); 6] = [
 
 /// A decoded image.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct DecodedImage {
     /// `[size, size, 3]`: 8-bit red, green and blue of a pixel lie side by side.
     pub pixels: Vec<u8>,
     /// Width and height before it was cut and scaled.
@@ -60,28 +60,28 @@ pub struct Picture {
 /// # Errors
 /// A file that cannot be read, is of no format that is known, is damaged or cut short, or is
 /// absurdly large; the error names the file.
-pub fn load(path: &Path, size: usize) -> Result<Picture> {
-    decode(path).map(|picture| fit(picture, size)).map_err(|problem| Error::file(path, problem))
+pub fn load(path: &Path, size: usize) -> Result<DecodedImage> {
+    decode(path).map(|image| fit(image, size)).map_err(|problem| Error::file(path, problem))
 }
 
 /// The pixels of [`load`].
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_picture(path: &Path, size: usize) -> Result<Vec<u8>> {
-    load(path, size).map(|picture| picture.pixels)
+pub fn load_image(path: &Path, size: usize) -> Result<Vec<u8>> {
+    load(path, size).map(|image| image.pixels)
 }
 
 /// What else can be done about one of many images.
 pub const SKIP: &str = "--skip-bad leaves out what cannot be read";
 
-/// [`load_picture`] from anything that can be read, such as standard input; `name` is for messages.
+/// [`load_image`] from anything that can be read, such as standard input; `name` is for messages.
 ///
 /// # Errors
 /// As [`load`].
-pub fn read_picture(source: impl Read, name: &str, size: usize) -> Result<Vec<u8>> {
-    let picture = decode_from(source).map_err(|problem| Error::file(name, problem))?;
-    Ok(fit(picture, size).pixels)
+pub fn read_image(source: impl Read, name: &str, size: usize) -> Result<Vec<u8>> {
+    let image = decode_from(source).map_err(|problem| Error::file(name, problem))?;
+    Ok(fit(image, size).pixels)
 }
 
 fn decode(path: &Path) -> std::result::Result<RgbImage, String> {
@@ -176,9 +176,9 @@ fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Res
     // Broken metadata of an otherwise good image is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let _share = BUDGET.take(memory(pixels, decoder.total_bytes(), decoder.color_type()));
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    picture.apply_orientation(orientation);
-    Ok(if picture.color().has_alpha() { on_white(picture) } else { picture.into_rgb8() })
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(if image.color().has_alpha() { on_white(image) } else { image.into_rgb8() })
 }
 
 /// Bytes that an image takes while it is decoded: its pixels as the file has them, and as RGB where
@@ -191,33 +191,33 @@ fn memory(pixels: u64, decoded: u64, color: ColorType) -> u64 {
     }
 }
 
-fn on_white(picture: DynamicImage) -> RgbImage {
-    let picture = picture.into_rgba8();
+fn on_white(image: DynamicImage) -> RgbImage {
+    let image = image.into_rgba8();
     let blend = |colour: u8, alpha: u8| {
         let (colour, alpha) = (u32::from(colour), u32::from(alpha));
         ((colour * alpha + 255 * (255 - alpha) + 127) / 255) as u8
     };
-    ImageBuffer::from_fn(picture.width(), picture.height(), |x, y| {
-        let [r, g, b, a] = picture.get_pixel(x, y).0;
+    ImageBuffer::from_fn(image.width(), image.height(), |x, y| {
+        let [r, g, b, a] = image.get_pixel(x, y).0;
         Rgb([r, g, b].map(|colour| blend(colour, a)))
     })
 }
 
 /// Centre-cropped to a square, then scaled to `size`.
-fn fit(picture: RgbImage, size: usize) -> Picture {
-    let original = picture.dimensions();
-    let square = centre(picture);
+fn fit(image: RgbImage, size: usize) -> DecodedImage {
+    let original = image.dimensions();
+    let square = centre(image);
     let square = if square.width() as usize == size { square } else { scale(&square, size) };
-    Picture { pixels: square.into_raw(), original }
+    DecodedImage { pixels: square.into_raw(), original }
 }
 
 /// The square in the middle, in the memory of the whole.
-fn centre(picture: RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
+fn centre(image: RgbImage) -> RgbImage {
+    let (width, height) = image.dimensions();
     let side = width.min(height);
     let [stride, row, left, top] =
         [width, side, (width - side) / 2, (height - side) / 2].map(|pixels| pixels as usize);
-    let mut bytes = picture.into_raw();
+    let mut bytes = image.into_raw();
     for y in 0..row {
         let from = CHANNELS * ((top + y) * stride + left);
         bytes.copy_within(from..from + CHANNELS * row, CHANNELS * row * y);
@@ -233,7 +233,7 @@ fn scale<C: std::ops::Deref<Target = [u8]>>(square: &ImageBuffer<Rgb<u8>, C>, si
     imageops::resize(square, size as u32, size as u32, filter)
 }
 
-/// Scales one `[from, from, 3]` picture to `[to, to, 3]`.
+/// Scales one `[from, from, 3]` image to `[to, to, 3]`.
 ///
 /// # Errors
 /// If `pixels` does not hold `from * from * 3` bytes.
@@ -241,7 +241,7 @@ pub fn resize_square(pixels: &[u8], from: usize, to: usize) -> Result<Vec<u8>> {
     let square: ImageBuffer<Rgb<u8>, &[u8]> = Some(pixels)
         .filter(|p| p.len() == from * from * CHANNELS)
         .and_then(|p| ImageBuffer::from_raw(from as u32, from as u32, p))
-        .ok_or_else(|| Error::op("resize", format!("{} bytes are no {from}x{from} picture", pixels.len())))?;
+        .ok_or_else(|| Error::op("resize", format!("{} bytes are no {from}x{from} image", pixels.len())))?;
     Ok(scale(&square, to).into_raw())
 }
 
@@ -254,10 +254,10 @@ mod tests {
 
     use super::*;
 
-    fn saved(picture: impl Into<DynamicImage>, name: &str) -> (TempDir, std::path::PathBuf) {
+    fn saved(image: impl Into<DynamicImage>, name: &str) -> (TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
-        picture.into().save_with_format(&path, ImageFormat::Png).unwrap();
+        image.into().save_with_format(&path, ImageFormat::Png).unwrap();
         (dir, path)
     }
 
@@ -281,35 +281,35 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_right_size_is_untouched_whatever_its_name() {
-        let picture = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8, y as u8, 7]));
-        let (_dir, path) = saved(picture.clone(), "png-inside.jpg");
-        assert_eq!(load_picture(&path, 8).unwrap(), picture.into_raw());
+    fn a_image_of_the_right_size_is_untouched_whatever_its_name() {
+        let image = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8, y as u8, 7]));
+        let (_dir, path) = saved(image.clone(), "png-inside.jpg");
+        assert_eq!(load_image(&path, 8).unwrap(), image.into_raw());
     }
 
     #[test]
     fn grey_and_sixteen_bit_become_rgb() {
         let (_dir, path) = saved(GrayImage::from_pixel(8, 8, Luma([77])), "grey.png");
-        assert_eq!(load_picture(&path, 8).unwrap(), vec![77; 192]);
+        assert_eq!(load_image(&path, 8).unwrap(), vec![77; 192]);
         let deep: ImageBuffer<Luma<u16>, Vec<u16>> = ImageBuffer::from_pixel(8, 8, Luma([0xffff]));
         let (_dir, path) = saved(deep, "deep.png");
-        assert_eq!(load_picture(&path, 8).unwrap(), vec![255; 192]);
+        assert_eq!(load_image(&path, 8).unwrap(), vec![255; 192]);
     }
 
     #[test]
     fn transparency_shows_white() {
         let (_dir, path) = saved(RgbaImage::from_pixel(8, 8, Rgba([0, 100, 255, 51])), "glass.png");
-        assert_eq!(load_picture(&path, 8).unwrap()[..3], [204, 224, 255]);
+        assert_eq!(load_image(&path, 8).unwrap()[..3], [204, 224, 255]);
     }
 
     #[test]
     fn the_centre_is_kept_and_scaled() {
-        // Only the middle 10x10 of this 30x10 picture is green.
+        // Only the middle 10x10 of this 30x10 image is green.
         let wide =
             RgbImage::from_fn(30, 10, |x, _| if x / 10 == 1 { Rgb([0, 255, 0]) } else { Rgb([255, 0, 0]) });
         let (_dir, path) = saved(wide, "wide.png");
         for size in [5, 10, 20] {
-            let pixels = load_picture(&path, size).unwrap();
+            let pixels = load_image(&path, size).unwrap();
             assert_eq!(pixels, [0, 255, 0].repeat(size * size), "size {size}");
         }
     }
@@ -320,7 +320,7 @@ mod tests {
         let path = dir.path().join("turned.jpg");
         for (orientation, red_at) in [(1, [0, 8]), (2, [15, 8]), (6, [8, 0]), (8, [8, 15])] {
             fs::write(&path, jpeg(orientation)).unwrap();
-            let pixels = load_picture(&path, 16).unwrap();
+            let pixels = load_image(&path, 16).unwrap();
             let at = 3 * (red_at[1] * 16 + red_at[0]);
             assert!(
                 pixels[at] > 150 && pixels[at + 2] < 50,
@@ -338,7 +338,7 @@ mod tests {
         for whole in [jpeg(1), fs::read(png).unwrap()] {
             for kept in (0..whole.len() - 16).step_by(7) {
                 fs::write(&path, &whole[..kept]).unwrap();
-                let error = load_picture(&path, 16).unwrap_err().to_string();
+                let error = load_image(&path, 16).unwrap_err().to_string();
                 assert!(error.contains("cut.jpg: ") && !error.contains('\n'), "{kept} bytes: {error}");
             }
         }
@@ -350,7 +350,7 @@ mod tests {
         let path = dir.path().join("stub.jpg");
         for inside in [&[][..], &[0xff, 0xe0, 0, 4, 1, 2], &jpeg(1)[2..100]] {
             fs::write(&path, [&[0xff, 0xd8, 0xff, 0xe1, 0, 2], inside, &[0xff, 0xd9]].concat()).unwrap();
-            let error = load_picture(&path, 16).unwrap_err().to_string();
+            let error = load_image(&path, 16).unwrap_err().to_string();
             assert!(error.contains("unreadable image: ") && !error.contains('\n'), "{error}");
         }
     }
@@ -363,7 +363,7 @@ mod tests {
         let crc = crc(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&crc.to_be_bytes());
         fs::write(&path, bytes).unwrap();
-        let error = load_picture(&path, 32).unwrap_err().to_string();
+        let error = load_image(&path, 32).unwrap_err().to_string();
         assert!(error.contains("too many") || error.to_lowercase().contains("limit"), "{error}");
     }
 
@@ -387,12 +387,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page.png");
         fs::write(&path, "<html>not found</html>").unwrap();
-        let error = load_picture(&path, 8).unwrap_err().to_string();
+        let error = load_image(&path, 8).unwrap_err().to_string();
         assert!(
             error.ends_with("page.png: none of PNG, JPEG, WebP, GIF, BMP, TIFF (judged by its content)"),
             "{error}"
         );
-        assert!(load_picture(&dir.path().join("none.png"), 8).is_err());
+        assert!(load_image(&dir.path().join("none.png"), 8).is_err());
     }
 
     #[test]
@@ -403,19 +403,19 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x55;
             fs::write(&path, bytes).unwrap();
-            let Err(error) = load_picture(&path, 64) else { continue };
+            let Err(error) = load_image(&path, 64) else { continue };
             let text = error.to_string();
             assert!(text.contains("bad.png: unreadable image: the PNG data is damaged"), "{text}");
         }
         fs::write(&path, &whole[..40]).unwrap();
-        let text = load_picture(&path, 64).unwrap_err().to_string();
+        let text = load_image(&path, 64).unwrap_err().to_string();
         assert!(text.ends_with("unreadable image: the PNG data is damaged or cut short"), "{text}");
     }
 
     #[test]
     fn a_folder_is_answered_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let text = load_picture(dir.path(), 8).unwrap_err().to_string();
+        let text = load_image(dir.path(), 8).unwrap_err().to_string();
         assert!(
             text.ends_with("this is a folder; name the images in it, for example FOLDER/*.png"),
             "{text}"
@@ -437,7 +437,7 @@ mod tests {
     fn devices_without_end_are_refused_and_pipes_are_read() {
         use std::io::Write;
         use std::os::fd::AsRawFd;
-        let text = load_picture(Path::new("/dev/zero"), 8).unwrap_err().to_string();
+        let text = load_image(Path::new("/dev/zero"), 8).unwrap_err().to_string();
         assert!(text.contains("none of PNG, JPEG"), "{text}");
         let (_dir, path) = saved(halves(8, 8), "piped.png");
         let (reader, mut writer) = io::pipe().unwrap();
@@ -445,7 +445,7 @@ mod tests {
         let writing =
             std::thread::spawn(move || png.chunks(5).for_each(|part| writer.write_all(part).unwrap()));
         let named = format!("/proc/self/fd/{}", reader.as_raw_fd());
-        assert_eq!(load_picture(Path::new(&named), 8).unwrap(), halves(8, 8).into_raw());
+        assert_eq!(load_image(Path::new(&named), 8).unwrap(), halves(8, 8).into_raw());
         writing.join().unwrap();
     }
 
