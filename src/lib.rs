@@ -114,6 +114,7 @@
 //! - Gradient ops compute what they need again where that is cheaper than to read it: the fused
 //!   batch normalisation finds the sign of its output from its input.
 
+#![warn(missing_docs)]
 #![forbid(unsafe_code)] // only the kernels have some
 
 pub mod cli;

@@ -15,6 +15,7 @@ use crate::text::duration;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::score;
 
+/// Arguments of `cifar-engine compare`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine compare runs/*
@@ -144,6 +145,10 @@ fn unknown() -> String {
 }
 
 impl Compare {
+    /// Prints the table of the runs, and draws their curves if `--out` asks for it.
+    ///
+    /// # Errors
+    /// If a run cannot be read, or the picture not be written.
     pub fn run(self) -> Result<()> {
         let mut runs = self.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
         sort(&mut runs, self.sort);

@@ -23,6 +23,7 @@ use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 use crate::train::settings::finetune::Finetune;
 
+/// Arguments of `cifar-engine finetune`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine finetune                          MobileNet v1 learns CIFAR-10
@@ -80,6 +81,10 @@ impl FinetuneCommand {
         FinetuneCommand { choices, own, attributes, config: None, resume: Some(run), out: None, json, device }
     }
 
+    /// Fine-tunes a model, or goes on with it, and leaves a run folder.
+    ///
+    /// # Errors
+    /// If the arguments do not fit each other, the weights or the images, or the training fails.
     pub fn run(self) -> Result<()> {
         let (run, settings, data, pretrained) = match &self.resume {
             Some(path) => self.open(path.clone())?,

@@ -28,6 +28,7 @@ use crate::report::{Sample, samples};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions, LoadedModel};
 use crate::train::run_folder;
 
+/// Arguments of `cifar-engine predict`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine predict cat.jpg dog.png        newest of runs/, or built-in
@@ -111,6 +112,10 @@ enum Format {
 const BUILT_IN: &str = "builtin";
 
 impl Predict {
+    /// Prints the classes of each image.
+    ///
+    /// # Errors
+    /// If the arguments do not fit each other, or weights or images cannot be read.
     pub fn run(self) -> Result<()> {
         let newest = if self.weights.is_none() { newest_weights()? } else { None };
         let attributes = self.attributes.attributes()?;

@@ -104,8 +104,11 @@ impl Kernel for BlockMoments<'_> {
 /// What becomes of x: `activation(x * scale + shift)`, a scale and a shift for every channel.
 #[derive(Clone, Copy)]
 pub struct Affine<'a> {
+    /// Factors `[C]`.
     pub scale: &'a [f32],
+    /// Summands `[C]`.
     pub shift: &'a [f32],
+    /// Function of the result.
     pub activation: Activation,
 }
 
@@ -137,8 +140,11 @@ pub fn apply_and_add(isa: Isa, x: &[f32], affine: Affine, residual: &[f32], y: &
 
 /// The same as [`apply`] of a few rows.
 pub struct Apply<'a> {
+    /// Rows of channels, `[R, C]`.
     pub x: &'a [f32],
+    /// What becomes of each element.
     pub affine: Affine<'a>,
+    /// The result, `[R, C]`.
     pub y: &'a mut [f32],
 }
 
@@ -163,12 +169,19 @@ impl Kernel for Apply<'_> {
 /// + shift)` with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
 #[derive(Clone, Copy)]
 pub struct Backward<'a> {
+    /// The input `[R, C]`, a row for each pixel.
     pub x: &'a [f32],
+    /// The gradient of y, `[R, C]`.
     pub dy: &'a [f32],
+    /// Means `[C]`.
     pub mean: &'a [f32],
+    /// `1 / sqrt(variance + epsilon)`, `[C]`.
     pub inv_std: &'a [f32],
+    /// `gamma inv_std`, `[C]`.
     pub scale: &'a [f32],
+    /// `beta - mean scale`, `[C]`.
     pub shift: &'a [f32],
+    /// Function that the forward pass applied.
     pub activation: Activation,
 }
 
@@ -299,14 +312,20 @@ pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &
 /// What dx is computed with: vectors of one length, the number of channels.
 #[derive(Clone, Copy)]
 pub struct GradientAffine<'a> {
+    /// `gamma inv_std`.
     pub scale: &'a [f32],
+    /// `beta - mean scale`.
     pub shift: &'a [f32],
+    /// Function that the forward pass applied.
     pub activation: Activation,
+    /// Factor of x.
     pub slope: &'a [f32],
+    /// Summand.
     pub offset: &'a [f32],
 }
 
 impl<'a> GradientAffine<'a> {
+    /// Coefficients of a backward pass, with slope and offset `[C]` of dx over x.
     pub fn new(b: &Backward<'a>, [slope, offset]: [&'a [f32]; 2]) -> Self {
         GradientAffine { scale: b.scale, shift: b.shift, activation: b.activation, slope, offset }
     }

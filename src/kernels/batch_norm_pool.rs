@@ -16,7 +16,9 @@ const ITEM: usize = 1 << 14;
 /// Of the images that are normalised; a last odd row or column lies in no window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
+    /// Rows of pixels.
     pub height: usize,
+    /// Columns of pixels.
     pub width: usize,
 }
 

@@ -23,8 +23,11 @@ use super::simd::{Isa, Kernel, Simd};
 /// One index of the sum: its count, and how far A and B move with it (in elements).
 #[derive(Clone, Copy, Debug)]
 pub struct SumAxis {
+    /// Number of summands along it.
     pub count: usize,
+    /// Step in A.
     pub a: usize,
+    /// Step in B.
     pub b: usize,
 }
 
@@ -36,16 +39,20 @@ impl SumAxis {
 /// The operands of a sum, outermost index first.
 #[derive(Clone, Copy)]
 pub struct Sum<'a> {
+    /// A, from its first element on.
     pub a: &'a [f32],
+    /// B, packed by [`pack_columns`].
     pub b: &'a [f32],
     /// Distance between two rows of A.
     pub a_row: usize,
+    /// Indices of the sum; fewer are filled up with [`SumAxis::ONE`].
     pub axes: [SumAxis; 3],
 }
 
 /// What C holds before the sum is added.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
+    /// Zeros.
     Zero,
     /// One value a column, the same for every row.
     Bias(&'a [f32]),
@@ -55,9 +62,13 @@ pub enum Start<'a> {
 
 /// A block of C: rows `row` elements apart, at most two vectors of columns.
 pub struct Block<'a> {
+    /// C, from the block's first element on.
     pub c: &'a mut [f32],
+    /// Distance between two rows of C, in elements.
     pub row: usize,
+    /// Number of rows.
     pub rows: usize,
+    /// Number of columns.
     pub columns: usize,
 }
 
@@ -335,14 +346,21 @@ pub fn pack_columns(
 /// A whole product, for callers that need no finer control: every strip of `columns` columns of
 /// packed B (see [`pack_columns`]) against `rows` rows of A, into C with rows `c_row` apart.
 pub struct Strips<'a> {
+    /// Operands of the first row and strip.
     pub sum: Sum<'a>,
+    /// Place of the first row in A, in elements.
     pub a_from: usize,
     /// Elements between two strips of packed B.
     pub strip: usize,
+    /// What C holds before.
     pub start: Start<'a>,
+    /// C `[rows, columns]`, its rows `c_row` apart.
     pub c: &'a mut [f32],
+    /// Distance between two rows of C, in elements.
     pub c_row: usize,
+    /// Rows of A and C.
     pub rows: usize,
+    /// Columns of B and C.
     pub columns: usize,
 }
 

@@ -27,7 +27,9 @@ pub fn each(isa: Isa, y: &mut [f32], f: impl Fn(f32) -> f32 + Copy + Sync) {
 
 /// `y = y + x` for a few elements.
 pub struct AddTo<'a> {
+    /// Sums.
     pub y: &'a mut [f32],
+    /// Summands, as many.
     pub x: &'a [f32],
 }
 

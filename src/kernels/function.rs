@@ -235,7 +235,9 @@ trait WithFunction {
 
 /// `y = f(y)` for a few elements.
 pub struct Values<'a> {
+    /// f.
     pub function: Function,
+    /// Arguments, which become values.
     pub y: &'a mut [f32],
 }
 
@@ -258,8 +260,11 @@ impl WithFunction for Replace<'_> {
 
 /// `dy = dy f'(v)` for a few elements, as [`Function::apply_slope`].
 pub struct Slopes<'a> {
+    /// f.
     pub function: Function,
+    /// Gradients of the values, which become those of the arguments.
     pub dy: &'a mut [f32],
+    /// Arguments or values of f, as [`Function::slope_of`] says.
     pub v: &'a [f32],
 }
 

@@ -10,6 +10,7 @@ use super::simd::Isa;
 /// Rows of channels.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
+    /// Elements, row-major.
     pub x: &'a [f32],
     /// What each element becomes first.
     pub affine: Option<Affine<'a>>,

@@ -3,6 +3,8 @@
 //! Read [`brgemm`] first: convolutions and matrix products are all loops around its one register
 //! tile.
 
+#![warn(missing_docs)]
+
 pub mod batch_norm;
 pub mod batch_norm_pool;
 pub mod brgemm;

@@ -13,10 +13,15 @@ use super::simd::{Isa, Kernel, Simd};
 /// `[n, k]` if `b_transposed`; all row-major.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
+    /// Rows of A and C.
     pub m: usize,
+    /// Columns of B and C.
     pub n: usize,
+    /// Columns of A and rows of B: the summands.
     pub k: usize,
+    /// Whether A is stored `[k, m]`.
     pub a_transposed: bool,
+    /// Whether B is stored `[n, k]`.
     pub b_transposed: bool,
 }
 

@@ -144,7 +144,9 @@ type Finish<'a> = &'a (dyn Fn(OutputBlock, &mut [f32]) + Sync);
 
 /// An output, and what is to be done with its blocks.
 pub struct Destination<'a> {
+    /// The output, whole.
     pub y: &'a mut [f32],
+    /// Work on each block once it is written.
     pub epilogue: Epilogue<'a>,
 }
 
@@ -158,6 +160,7 @@ impl<'a> From<&'a mut [f32]> for Destination<'a> {
 pub struct OutputBlock<'a> {
     /// Where it begins in the output, in elements.
     pub from: usize,
+    /// Its elements, whole rows.
     pub rows: &'a mut [f32],
 }
 

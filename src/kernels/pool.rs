@@ -8,14 +8,21 @@ use super::simd::{Isa, Kernel, Simd};
 /// The geometry of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolGeometry {
+    /// Rows of x, in pixels.
     pub height: usize,
+    /// Columns of x, in pixels.
     pub width: usize,
+    /// Channels of x and y.
     pub channels: usize,
+    /// Side of a window, in pixels.
     pub window: usize,
+    /// Step of the window in pixels, in both directions.
     pub stride: usize,
     /// Pixels by which windows may reach over every border, at most half a window.
     pub padding: usize,
+    /// Rows of y, in pixels.
     pub out_height: usize,
+    /// Columns of y, in pixels.
     pub out_width: usize,
 }
 

@@ -8,11 +8,17 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stream {
+    /// Initial values of parameters.
     Init = 1,
+    /// Order of the images in an epoch.
     Shuffle = 2,
+    /// Images held back for validation.
     Split = 3,
+    /// Augmentations of images.
     Augment = 4,
+    /// Masks of dropout.
     Dropout = 5,
+    /// Images of the built-in data set.
     Shapes = 6,
 }
 

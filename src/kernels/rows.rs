@@ -68,7 +68,9 @@ pub fn add_parts(parts: &[f32], each: usize, at: usize, out: &mut [f32]) {
 
 /// Adds rows to `sums`.
 pub struct AddRows<'a> {
+    /// Rows `[R, C]`.
     pub x: &'a [f32],
+    /// Sums `[C]`.
     pub sums: &'a mut [f32],
 }
 

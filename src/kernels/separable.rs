@@ -15,7 +15,9 @@ use super::simd::Isa;
 /// The geometry of both convolutions.
 #[derive(Clone, Copy, Debug)]
 pub struct Separable {
+    /// Geometry of the first convolution, whose groups are its channels.
     pub depthwise: ConvGeometry,
+    /// Channels of y.
     pub out_channels: usize,
 }
 

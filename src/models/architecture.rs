@@ -32,8 +32,11 @@ pub struct Architecture {
 /// What a model is built for.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
+    /// Number of classes.
     pub classes: usize,
+    /// Width, padding and size of the images.
     pub variant: Variant,
+    /// What matters in training only.
     pub training: Training,
 }
 

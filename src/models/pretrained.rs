@@ -86,7 +86,9 @@ impl Names {
 /// What pixels between 0 and 255 are normalised by.
 #[derive(Clone, Copy, Debug)]
 pub struct Pixels {
+    /// Means of red, green and blue, which are taken away first.
     pub mean: [f32; 3],
+    /// Standard deviations of red, green and blue, by which the rest is divided.
     pub std: [f32; 3],
 }
 
@@ -103,6 +105,7 @@ const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2
 pub struct Pretrained {
     /// Its classes are numbers where the file names none.
     pub spec: Spec,
+    /// The tensors and their metadata.
     pub file: WeightsFile,
     /// Whose names the tensors had in the file.
     pub layout: &'static str,

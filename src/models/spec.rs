@@ -19,14 +19,19 @@ pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
 /// tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
+    /// The model, a row of the list of architectures.
     pub architecture: &'static Architecture,
+    /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
     /// Side of the square images it is given, in pixels.
     pub image_size: usize,
+    /// Width and padding of the model, where it has several.
     pub variant: Variant,
     /// Per channel, in units of 0..255: a pixel enters as `(pixel - mean) / std`.
     pub mean: [f32; 3],
+    /// As for the mean.
     pub std: [f32; 3],
+    /// Constants of its batch normalisations.
     pub norm: Norm,
     /// Whether a prediction is the mean over an image and its mirror image.
     pub test_flip: bool,

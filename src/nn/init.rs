@@ -5,16 +5,20 @@ use crate::kernels::rng::{self, Stream};
 /// How a parameter begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
+    /// The same number everywhere.
     Constant(f32),
     /// Uniform in `[-a, a]` with `a = sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio 2010):
     /// Keras's default.
     GlorotUniform {
+        /// Inputs of an output.
         fan_in: usize,
+        /// Outputs that an input reaches.
         fan_out: usize,
     },
     /// Normal, of variance `2 / fan` (He et al. 2015): keeps the spread of what ReLUs leave half
     /// of.
     HeNormal {
+        /// Inputs of an output, or outputs that an input reaches.
         fan: usize,
     },
 }

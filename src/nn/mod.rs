@@ -25,11 +25,17 @@ pub use init::Init;
 /// A tensor of a model that lives on the device and in the weights file.
 #[derive(Clone, Debug)]
 pub struct Parameter {
+    /// Name of the state on the device and of the tensor in a file.
     pub name: String,
+    /// The state in the graph.
     pub value: Value,
+    /// Shape in the engine.
     pub shape: Shape,
+    /// Order of its dimensions in a file.
     pub layout: Layout,
+    /// Values that it begins with.
     pub init: Init,
+    /// Its part in the model.
     pub role: Role,
     /// Of the layer that tells the classes ([`Builder::classifier`]).
     pub classifier: bool,
@@ -59,7 +65,9 @@ impl Parameter {
 /// A line of the model's table.
 #[derive(Clone, Debug)]
 pub struct Layer {
+    /// Name, with those of the units around it: `blocks.2.1.conv1`.
     pub name: String,
+    /// Kind of layer, as tables name it: `conv`, `relu`.
     pub kind: &'static str,
     /// Side and stride of its window in pixels, where it has one.
     pub window: Option<(usize, usize)>,
@@ -67,6 +75,7 @@ pub struct Layer {
     pub output: Shape,
     /// What it puts out, in the graph that it was built in.
     pub value: Value,
+    /// How many numbers it has, running statistics included.
     pub parameters: usize,
 }
 
@@ -87,6 +96,7 @@ pub fn value_of(layers: &[Layer], name: &str) -> Result<Value> {
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Norm {
+    /// Added to variances.
     pub epsilon: f32,
     /// Weight of the new batch in the running statistics (PyTorch's convention).
     pub momentum: f32,
@@ -96,10 +106,20 @@ pub struct Norm {
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
     /// Batch statistics, dropout. `step` is the `u32 [1]` that dropout draws from.
-    Train { step: Value, seed: u32 },
+    Train {
+        /// The step, `u32 [1]`.
+        step: Value,
+        /// Seed of the masks.
+        seed: u32,
+    },
     /// Stored statistics, which stay as they are, and dropout: for fine-tuning on so few images
     /// that the statistics of a batch are mostly chance.
-    Tune { step: Value, seed: u32 },
+    Tune {
+        /// The step, `u32 [1]`.
+        step: Value,
+        /// Seed of the masks.
+        seed: u32,
+    },
     /// Stored statistics, no dropout.
     Infer,
 }
@@ -119,10 +139,13 @@ pub const WHOLE: Range<usize> = 0..usize::MAX;
 
 /// Builds a model, or some of its units, into a graph.
 pub struct Builder<'g> {
+    /// The graph that is built into.
     pub graph: &'g mut Graph,
     mode: Mode,
     norm: Norm,
+    /// Parameters so far, in the order of their layers.
     pub parameters: Vec<Parameter>,
+    /// Layers so far, in order.
     pub layers: Vec<Layer>,
     dropouts: u32,
     /// The units that the model has declared so far, built or not.
@@ -319,10 +342,18 @@ impl<'g> Builder<'g> {
         })
     }
 
+    /// `max(x, 0)`, of any shape.
+    ///
+    /// # Errors
+    /// None but those of [`Graph::apply`].
     pub fn relu(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "relu", |b| b.graph.apply1(Unary { function: Function::Relu }, &[x]))
     }
 
+    /// `min(max(x, 0), 6)`, of any shape.
+    ///
+    /// # Errors
+    /// None but those of [`Graph::apply`].
     pub fn relu6(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "relu6", |b| b.graph.apply1(Unary { function: Function::Relu6 }, &[x]))
     }

@@ -12,14 +12,18 @@ use crate::ops::loss::softmax_cross_entropy::first_largest;
 pub struct Prediction {
     /// Number of the image in the set.
     pub index: usize,
+    /// Number of its class.
     pub label: usize,
+    /// Number of the class with the largest logit, the first of equals.
     pub predicted: usize,
     /// The model's probability for what it predicted, and for the label.
     pub probability: f32,
+    /// The model's probability for the label.
     pub label_probability: f32,
 }
 
 impl Prediction {
+    /// Whether the label was predicted.
     pub fn is_right(&self) -> bool {
         self.label == self.predicted
     }

@@ -24,10 +24,13 @@ const MOST_BYTES: u64 = 256 << 20;
 pub struct EpochMetrics {
     /// Counted from 1.
     pub epoch: usize,
+    /// Loss on the training images, as they were met in the epoch.
     pub train_loss: f64,
+    /// Accuracy on the training images, as they were met in the epoch.
     pub train_accuracy: f64,
     /// None where the epoch was not validated.
     pub validation_loss: Option<f64>,
+    /// None where the epoch was not validated.
     pub validation_accuracy: Option<f64>,
     /// The learning rate at the end of the epoch.
     pub rate: f64,

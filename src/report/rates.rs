@@ -20,6 +20,7 @@ const MARGIN: f64 = 40.0;
 /// A step of the search.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial {
+    /// The learning rate.
     pub rate: f32,
     /// Of the step's batch, before the step.
     pub loss: f64,

@@ -16,18 +16,25 @@ use crate::files::write_atomic;
 
 /// A finished run, and what its model says to every test image.
 pub struct RunReport<'a> {
+    /// What the report is of: model and data.
     pub title: &'a str,
     /// What else is to be said about it: names and values.
     pub facts: &'a [(String, String)],
+    /// Names of the classes, in the order of the logits.
     pub classes: &'a [String],
+    /// Figures of all epochs; none of a model that was only evaluated.
     pub history: &'a [EpochMetrics],
+    /// How the loss and the accuracy of training are to be read.
     pub reading: Reading,
+    /// Accuracy on the images, from 0 to 1.
     pub accuracy: f64,
     /// Where each image was averaged with its mirror image, the accuracy of the images alone.
     pub plain_accuracy: Option<f64>,
+    /// Mean cross-entropy on the images, in nats.
     pub loss: f64,
     /// `[images, classes]`.
     pub logits: ArrayView2<'a, f32>,
+    /// The images that the model was asked for, with their labels.
     pub images: &'a Images,
     /// What these images are: `test` or `validation`.
     pub set: &'a str,

@@ -63,7 +63,9 @@ pub struct RunFingerprint {
 /// A state of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
+    /// What the training is one of; a checkpoint of another one is refused.
     pub fingerprint: RunFingerprint,
+    /// How far it has come.
     pub progress: Progress,
     /// By the name they have on the device, in the engine's layout.
     pub states: BTreeMap<String, Vec<f32>>,

@@ -34,7 +34,9 @@ pub struct Evaluator {
 
 /// A weights file whose tensors are those of the model that its metadata describes.
 pub struct LoadedModel {
+    /// The file, for messages.
     pub path: PathBuf,
+    /// The model that the file is of.
     pub spec: Spec,
     /// How many of its numbers were trained; running statistics were not.
     pub trained_parameters: usize,
@@ -214,6 +216,7 @@ impl Predictor<'_> {
 pub struct Evaluation {
     /// Mean cross-entropy.
     pub loss: f64,
+    /// Share of the images whose largest logit is at the label, from 0 to 1.
     pub accuracy: f64,
     /// Where each image was averaged with its mirror image, the accuracy of the images alone.
     pub plain_accuracy: Option<f64>,

@@ -71,7 +71,9 @@ pub struct FeatureJob<'a> {
     pub beside: PlanId,
     /// The device's name for the images.
     pub name: &'a str,
+    /// The images.
     pub images: &'a Images,
+    /// What is done to the images first.
     pub augment: Augment,
     /// How often every image is computed, each time augmented otherwise.
     pub copies: usize,

@@ -29,7 +29,9 @@ const FEW: usize = 2000;
 /// Weights `[depth, classes]` and bias `[classes]` of a classifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classifier {
+    /// `[depth, classes]`, row-major.
     pub weight: Vec<f32>,
+    /// `[classes]`.
     pub bias: Vec<f32>,
 }
 

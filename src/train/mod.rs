@@ -44,22 +44,30 @@ use stage::{Ended, Stage};
 /// Where a training is, after each step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepProgress {
+    /// The epoch under way, from 1.
     pub epoch: usize,
+    /// Epochs of the training.
     pub epochs: usize,
     /// Of the epoch, from 1.
     pub step: usize,
+    /// Steps of the epoch.
     pub steps: usize,
     /// Of the epoch so far.
     pub loss: f64,
+    /// Of the epoch so far, from 0 to 1.
     pub accuracy: f64,
+    /// Throughput of the epoch so far.
     pub images_per_s: f64,
     /// The stage under way, from 1, of so many; only fine-tuning has several.
     pub stage: usize,
+    /// Number of stages.
     pub stages: usize,
     /// Steps of the stage that were made since it was begun or, in this process, resumed; what time
     /// they took, validation and saving included; and how many are left of it.
     pub stage_done: usize,
+    /// Time of these steps, validation and saving included.
     pub stage_seconds: f64,
+    /// Steps of the stage that are left.
     pub stage_left: usize,
 }
 
@@ -102,6 +110,7 @@ impl dyn Observer + '_ {
 /// What a training ends with.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// Figures of all epochs.
     pub history: Vec<EpochMetrics>,
     /// What the result is measured on: `test`, or `validation` where the data has no test images.
     pub set: &'static str,

@@ -27,7 +27,9 @@ use crate::tensor::{Shape, TensorType};
 pub struct ModelGraph {
     /// All of it.
     pub graph: Graph,
+    /// Parameters of the model, in the order of its layers.
     pub parameters: Vec<Parameter>,
+    /// Layers of the model, in order.
     pub layers: Vec<Layer>,
     /// The nodes of the forward pass, for the model's table.
     pub forward: Graph,
@@ -289,7 +291,9 @@ pub fn initial_values(parameters: &[Parameter], seed: u32) -> Vec<Vec<f32>> {
 pub struct Totals {
     /// Summed over images.
     pub loss: f64,
+    /// Images whose largest logit is at the label.
     pub correct: f64,
+    /// Images that count.
     pub count: f64,
 }
 
@@ -302,16 +306,19 @@ impl From<&[f32]> for Totals {
 }
 
 impl Totals {
+    /// Adds those of other images.
     pub fn add(&mut self, other: Totals) {
         self.loss += other.loss;
         self.correct += other.correct;
         self.count += other.count;
     }
 
+    /// The loss of an image, in the mean; NaN of none.
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.count
     }
 
+    /// The share of images that are right, from 0 to 1; NaN of none.
     pub fn accuracy(&self) -> f64 {
         self.correct / self.count
     }

@@ -122,6 +122,7 @@ impl RunFolder {
         write_atomic(self.path.join(SETTINGS), |file| file.write_all(settings.to_toml().as_bytes()))
     }
 
+    /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -26,17 +26,29 @@ pub use weight_gradient::{
 /// The geometry of a convolution. Bottom and right padding follow from the output's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvGeometry {
+    /// Number of images.
     pub batch: usize,
+    /// Rows of x, in pixels.
     pub in_height: usize,
+    /// Columns of x, in pixels.
     pub in_width: usize,
+    /// Channels of x.
     pub in_channels: usize,
+    /// Rows of a filter, in pixels.
     pub kernel_height: usize,
+    /// Columns of a filter, in pixels.
     pub kernel_width: usize,
+    /// Step of the window in pixels, in both directions.
     pub stride: usize,
+    /// Rows of zeros above x.
     pub pad_top: usize,
+    /// Columns of zeros to the left of x.
     pub pad_left: usize,
+    /// Rows of y, in pixels.
     pub out_height: usize,
+    /// Columns of y, in pixels.
     pub out_width: usize,
+    /// Channels of y: filters.
     pub out_channels: usize,
     /// Channels are cut into so many groups, each convolved by itself.
     pub groups: usize,

@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 /// A vector register of `f32` and the few operations that kernels with explicit vectors need.
 pub trait Simd: Copy + Send + Sync {
+    /// A register of [`Simd::LANES`] elements.
     type Vector: Copy;
     /// Elements in a vector.
     const LANES: usize;
@@ -26,7 +27,9 @@ pub trait Simd: Copy + Send + Sync {
     /// registers.
     const ROWS: usize;
 
+    /// All elements 0.
     fn zero(self) -> Self::Vector;
+    /// All elements `value`.
     fn splat(self, value: f32) -> Self::Vector;
     /// `a * b + c`.
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
@@ -122,6 +125,7 @@ unsafe fn copy(whole: &[f32; 16], to: *mut f32, count: usize) {
 
 /// A computation that can be compiled for any instruction set.
 pub trait Kernel {
+    /// The result of the computation.
     type Output;
     /// Must be `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
@@ -130,9 +134,13 @@ pub trait Kernel {
 /// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AVX-512 F and VL of x86-64: 16 elements a vector.
     Avx512,
+    /// AVX2 and FMA of x86-64: 8 elements a vector.
     Avx2,
+    /// NEON of AArch64: 4 elements a vector.
     Neon,
+    /// Plain Rust, 4 elements at a time: any machine.
     Portable,
 }
 

@@ -43,7 +43,12 @@ pub enum Padding {
     Symmetric(usize),
     /// Output size and padding in front, along both dimensions, as a tile of another convolution
     /// has them ([`Op::tile`]).
-    Exact { size: [usize; 2], before: [usize; 2] },
+    Exact {
+        /// Rows and columns of y.
+        size: [usize; 2],
+        /// Rows of zeros above x, columns to the left of it.
+        before: [usize; 2],
+    },
 }
 
 impl Padding {

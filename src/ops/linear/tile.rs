@@ -20,7 +20,9 @@ const PARTIAL_COST: f64 = 80.0;
 /// The part of the output that a workgroup computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileShape {
+    /// Rows of the output.
     pub rows: usize,
+    /// Columns of the output.
     pub columns: usize,
     /// Whether an invocation computes 8 x 8 elements; else it is 8 x 4.
     pub wide: bool,
@@ -58,6 +60,7 @@ impl TileShape {
 /// How a product is divided among workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
+    /// The part of the output that one workgroup computes.
     pub tile: TileShape,
     /// The depth that one workgroup sums: a multiple of 16.
     pub slice: usize,
@@ -158,7 +161,9 @@ pub struct TiledProduct {
     pub shader: Shader,
     /// Those that are the shader's own.
     pub constants: Vec<(&'static str, f64)>,
+    /// A, `[rows, depth]` or whatever the shader reads it from.
     pub a: Operand,
+    /// B, `[depth, columns]` or whatever the shader reads it from.
     pub b: Operand,
     /// What becomes of Y as it is written.
     pub epilogue: Epilogue,
