@@ -36,7 +36,7 @@
 //!    with and those loaded beside it ([`exec::Device::load_beside`]): to a model.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the
-//!    table of what it is told, [`train::optimizers`] and [`train::schedules`] are lists of what
+//!    table of its settings, [`train::optimizers`] and [`train::schedules`] are lists of what
 //!    there is; [`train::finetune`] has two stages of it; [`report`] draws what came out.
 //! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]:
 //!    everything that comes from or goes to a disk, a network or a terminal. [`registry`]: lists of
@@ -98,7 +98,7 @@
 //!   after it gets its statistics, and one before it, in the backward pass, its sums
 //!   ([`ops::conv::Output`]). That is a rule of the CPU: on a GPU both stay launches of their own.
 //! - A convolution, and the gradient of its weights, can normalise their input as they read it, in
-//!   the cache ([`ops::conv::Conv::input`]): what a normalisation in training puts out is not
+//!   the cache ([`ops::conv::Conv::input`]): the output of a normalisation in training is not
 //!   stored.
 //! - In inference the threads share out the images of a batch, not the rows of one step after the
 //!   other: each takes a few images through all steps that treat images by themselves, in its own

@@ -68,7 +68,7 @@ impl fmt::Debug for Shape {
 pub struct TensorType {
     /// Its dimensions.
     pub shape: Shape,
-    /// What its elements are.
+    /// Type of the elements.
     pub dtype: DType,
 }
 

@@ -49,7 +49,7 @@ fn what_is_asked_for_and_not_there_is_an_error() {
     fails(2, bench.strip_suffix(" --device").unwrap(), &[("CIFAR_ENGINE_DEVICE", "cuda")], "gpu:NAME");
 }
 
-/// `auto` takes no program that plays a GPU; `gpu` takes one, and warns.
+/// `auto` takes no software adapter; `gpu` takes one, and warns.
 #[test]
 fn a_software_gpu_is_taken_only_when_asked_for() {
     let devices: Value = serde_json::from_str(&ok("devices --json", &[])).unwrap();

@@ -54,7 +54,7 @@ fn program(folder: &Path, command: &str, variables: &[(&str, &str)]) -> (i32, St
 fn write_images(folder: &Path) {
     for (set, count) in [("train", 4), ("test", 2)] {
         for class in ["bright", "dark"] {
-            let place = folder.join("pictures").join(set).join(class);
+            let place = folder.join("images").join(set).join(class);
             std::fs::create_dir_all(&place).unwrap();
             for number in 0..count {
                 let level = if class == "dark" { 10 } else { 200 } + 8 * number as u8;

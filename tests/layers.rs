@@ -1,4 +1,4 @@
-//! What a layer puts out, and the gradient of a class by it, are found by the layer's name, in a
+//! The output of a layer, and the gradient of a class by it, are found by the layer's name, in a
 //! model that is used and not trained: what saliency maps and Grad-CAM are made of.
 
 mod common;
@@ -56,7 +56,7 @@ fn explain(device: &mut dyn Device, spec: &Spec, layer: &str) -> Explained {
     Explained { activation, gradient, shape, logits }
 }
 
-/// The model from a unit on, as a function of what the units before put out: the class's logit.
+/// The model from a unit on, as a function of the outputs of the units before: the class's logit.
 fn rest<'a>(
     device: &'a mut dyn Device,
     spec: &Spec,

@@ -171,7 +171,7 @@ fn activation_grad() {
     }
 }
 
-/// The convolution puts out both what its activation makes and what the gradient needs.
+/// The convolution has two outputs: what its activation makes and what the gradient needs.
 #[test]
 fn kept_activation() {
     for function in [Function::Gelu, Function::Tanh] {

@@ -126,7 +126,7 @@ fn images(name: &str) -> Vec<f32> {
     (0..planes.len()).map(at).collect()
 }
 
-/// A model in a graph, with the names of what it puts out.
+/// A model in a graph, with the names of its outputs.
 struct Network {
     graph: Graph,
     parameters: Vec<Parameter>,
@@ -207,7 +207,7 @@ impl Network {
     }
 }
 
-/// Whether a golden tensor is what a block puts out.
+/// Whether a golden tensor is the output of a block.
 fn is_block(name: &str) -> bool {
     let block = name.strip_prefix("eval.").or(name.strip_prefix("train.")).unwrap_or_default();
     block.starts_with("blocks.") || block.starts_with("layer")

@@ -24,7 +24,7 @@ use cifar_engine::train::plans;
 use cifar_engine::train::settings::Settings;
 use steps::{Bench, CLASSES, different_steps};
 
-/// How much work is measured: a program that plays a GPU would take hours for what a GPU does.
+/// How much work is measured: a software adapter would take hours for what a GPU does.
 struct Scale {
     /// Side of the matrices whose product is the peak.
     side: usize,

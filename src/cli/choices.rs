@@ -60,7 +60,7 @@ impl Choices {
     }
 
     /// Completes what could not be known before the data and the other choices were. Returns what
-    /// the size of the data changed, to be told.
+    /// the size of the data changed, to be reported.
     ///
     /// # Errors
     /// If a number of validation images is chosen, but the data has some of its own.

@@ -135,7 +135,7 @@ fn read_result(file: &Path) -> Result<Value> {
     })
 }
 
-/// What every run has, whatever it was told.
+/// Columns of every run, whatever its settings.
 const COLUMNS: [&str; 8] =
     ["test accuracy", "to first", "loss", "validation", "at epoch", "of", "time", "images/s"];
 
@@ -186,40 +186,39 @@ pub fn draw(runs: &[Run], out: &Path) -> Result<bool> {
     Ok(drawn)
 }
 
-/// A row for each run: what it has come to, what it was told where that is not the same in all, and
-/// its name.
+/// A row for each run: its results, the settings that are not the same in all, and its name.
 pub fn table(runs: &[Run]) -> Table {
-    let settings: Vec<_> = runs.iter().map(told).collect();
+    let settings: Vec<_> = runs.iter().map(given).collect();
     let names: BTreeSet<&String> = settings.iter().flat_map(BTreeMap::keys).collect();
     let differs = |name: &&String| settings.iter().any(|run| run.get(*name) != settings[0].get(*name));
     let names: Vec<&String> = names.into_iter().filter(differs).collect();
     let titles = COLUMNS.into_iter().chain(names.iter().map(|name| name.as_str()));
     let mut table = Table::new(titles.map(|title| (title, Side::Right)).chain([("run", Side::Left)]));
-    for (run, told) in runs.iter().zip(&settings) {
-        let told = names.iter().map(|name| told.get(*name).cloned().unwrap_or_else(unknown));
-        table.push(run.cells(&runs[0]).into_iter().chain(told).chain([run.name.clone()]));
+    for (run, given) in runs.iter().zip(&settings) {
+        let given = names.iter().map(|name| given.get(*name).cloned().unwrap_or_else(unknown));
+        table.push(run.cells(&runs[0]).into_iter().chain(given).chain([run.name.clone()]));
     }
     table
 }
 
 /// The settings of a run by name, those in a table below as `finetune.head_rate`, and its number of
 /// parameters.
-fn told(run: &Run) -> BTreeMap<String, String> {
-    let mut told = BTreeMap::new();
-    flatten("", &run.settings, &mut told);
+fn given(run: &Run) -> BTreeMap<String, String> {
+    let mut given = BTreeMap::new();
+    flatten("", &run.settings, &mut given);
     if let Some(parameters) = run.result["parameters"].as_u64() {
-        told.insert("parameters".into(), parameters.to_string());
+        given.insert("parameters".into(), parameters.to_string());
     }
-    told
+    given
 }
 
-fn flatten(before: &str, table: &toml::Table, told: &mut BTreeMap<String, String>) {
+fn flatten(before: &str, table: &toml::Table, given: &mut BTreeMap<String, String>) {
     for (name, value) in table {
         let name = format!("{before}{name}");
         match value {
-            toml::Value::Table(table) => flatten(&format!("{name}."), table, told),
-            toml::Value::String(text) => drop(told.insert(name, text.clone())),
-            other => drop(told.insert(name, other.to_string())),
+            toml::Value::Table(table) => flatten(&format!("{name}."), table, given),
+            toml::Value::String(text) => drop(given.insert(name, text.clone())),
+            other => drop(given.insert(name, other.to_string())),
         }
     }
 }

@@ -57,7 +57,7 @@ impl FromStr for DeviceArg {
     }
 }
 
-/// A device, and what is told about it.
+/// A device, and what is reported about it.
 pub struct OpenDevice {
     pub device: Box<dyn Device>,
     pub is_gpu: bool,

@@ -159,7 +159,7 @@ impl FinetuneCommand {
         Ok((run, settings, data, pretrained))
     }
 
-    /// What is chosen besides what `train` knows.
+    /// Choices in addition to those that `train` knows.
     fn own(&self) -> Result<FinetuneChoices> {
         let attributes = self.attributes.attributes()?;
         Ok(FinetuneChoices { attributes, input_size: self.choices.image_size, ..self.own.clone() })

@@ -1,4 +1,5 @@
-//! The settings of a fine-tuning as a user chooses them, besides those that any training has.
+//! The settings of a fine-tuning as a user chooses them, in addition to those that any training
+//! has.
 
 use std::path::Path;
 

@@ -16,7 +16,7 @@ use crate::train::optimizers::{OPTIMIZERS, Optimizer};
 use crate::train::settings::finetune::{Blocks, FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 use crate::train::settings::{Choices, RECIPES, SETTINGS, Setting, Settings, Usual, ValueKind};
 
-/// `--recipe`, which chooses what no row is told.
+/// `--recipe`, which chooses what no option gives.
 static RECIPE: Setting = Setting {
     name: "recipe",
     kind: ValueKind::Name(|| RECIPES.iter().map(|one| (one.name, one.about)).collect()),

@@ -150,7 +150,7 @@ impl Memory {
         })
     }
 
-    /// What kernels need besides, and the room between what must lie at round addresses.
+    /// Scratch of kernels, and the room between what must lie at round addresses.
     fn workspace(&self) -> usize {
         self.peak.saturating_sub(self.slots + self.state)
     }

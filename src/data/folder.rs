@@ -399,7 +399,7 @@ impl ImageDecoder<'_> {
         self.without(images, failures)
     }
 
-    /// What it has learnt besides.
+    /// Notes on what was found.
     fn end(self) -> (Option<(u32, u32)>, LeftOut) {
         (self.original, self.lister.left_out)
     }

@@ -24,7 +24,7 @@ pub const ACTIVATION: Rule = Rule {
     apply: activation,
 };
 
-/// An activation whose slope is one of its argument joins the convolution before it, which puts out
+/// An activation whose slope is one of its argument joins the convolution before it, which outputs
 /// both.
 pub const KEPT_ACTIVATION: Rule = Rule {
     name: "kept activation",
@@ -41,7 +41,7 @@ pub const SLOPE: Rule = Rule {
     apply: slope,
 };
 
-/// What a block of layers goes past is added as the block's last layer is written.
+/// The residual of a block of layers is added as the block's last layer is written.
 pub const RESIDUAL: Rule = Rule {
     name: "residual",
     replaces: "add(f(x), r) => f[residual](x, r)",

@@ -1,4 +1,4 @@
-//! What does not fit: how large the batch may be instead.
+//! Advice where memory does not suffice: the largest batch that fits.
 
 use crate::error::{Error, Result};
 use crate::exec::plan::{Plan, Step};
@@ -45,7 +45,7 @@ pub fn check_memory(plan: &Plan, needed: usize) -> Result<()> {
     })
 }
 
-/// As much of so many bytes as the system grants, to within a half.
+/// The part of so many bytes that the system grants, to within a half.
 fn granted(needed: usize) -> usize {
     let is_granted = |bytes: &usize| Vec::<u8>::new().try_reserve_exact(*bytes).is_ok();
     std::iter::successors(Some(needed), |bytes| Some(bytes / 2)).find(is_granted).unwrap_or(0)

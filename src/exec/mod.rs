@@ -44,7 +44,7 @@ impl<'a> From<&'a [u32]> for Data<'a> {
 
 /// Something that runs plans. It may move to another thread.
 pub trait Device: Send {
-    /// What it is, for people: `cpu, 2 threads, avx512`.
+    /// The device in words: `cpu, 2 threads, avx512`.
     fn name(&self) -> String;
 
     /// The rules by which it rewrites a graph before it plans it.

@@ -20,7 +20,7 @@ use crate::ops::movement::copy::Copy;
 use crate::ops::{Alias, Op, Types};
 use crate::tensor::TensorType;
 
-/// Where a value lives.
+/// Location of a value in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// Temporary memory of the plan.
@@ -29,16 +29,16 @@ pub enum Location {
     State(usize),
 }
 
-/// One op, with the places of its operands.
+/// One op, with the locations of its operands.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What to compute.
+    /// The op to compute.
     pub op: Arc<dyn Op>,
-    /// Of the operands, in the order of the places.
+    /// Types of the operands, in the order of their locations.
     pub types: Types,
-    /// Where the op reads.
+    /// Locations that the op reads.
     pub inputs: Vec<Location>,
-    /// Where the op writes.
+    /// Locations that the op writes.
     pub outputs: Vec<Location>,
     /// The layer of the model that the step belongs to, for messages and profiles.
     pub layer: String,
@@ -49,16 +49,16 @@ pub struct Step {
 pub struct IoBinding {
     /// Unique among the inputs or outputs of the plan.
     pub name: String,
-    /// What the host writes or reads.
+    /// Type of what the host writes or reads.
     pub ty: TensorType,
-    /// Where it lives; its first `ty.len()` elements are the tensor.
+    /// Location in memory; its first `ty.len()` elements are the tensor.
     pub location: Location,
 }
 
 /// An executable program: pure data. Each device makes its own of a graph, by its own rules.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// In the order in which they run.
+    /// Steps in the order in which they run.
     pub steps: Vec<Step>,
     /// The first so many steps depend on nothing but states that the plan leaves as they are. What
     /// they wrote stays, so that they need to run only in the first run after something else has
@@ -68,9 +68,9 @@ pub struct Plan {
     pub slots: Vec<usize>,
     /// The states that the plan uses; `Location::State(i)` is `states[i]`.
     pub states: Vec<(String, TensorType)>,
-    /// What the host writes before a run.
+    /// Tensors that the host writes before a run.
     pub inputs: Vec<IoBinding>,
-    /// What the host may read after a run.
+    /// Tensors that the host may read after a run.
     pub outputs: Vec<IoBinding>,
 }
 

@@ -1,4 +1,4 @@
-//! What a device holds: the plans that are loaded on it, and their states.
+//! The plans that are loaded on a device, and their states.
 //!
 //! States have an owner: the plan that was loaded first. Those loaded beside it find them by their
 //! names; any other plan has states of its own, whatever their names.

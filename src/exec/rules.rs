@@ -21,8 +21,8 @@ use crate::ops::norm::fold_batch_norm::FoldBatchNorm;
 use crate::ops::norm::moments::Moments;
 use crate::ops::pool::max_pool_grad::MaxPoolGrad;
 
-/// What a normalisation takes away again has no gradient: `dy` adds the same to all rows of x, of
-/// which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.
+/// A bias that a normalisation takes away again has no gradient: `dy` adds the same to all rows of
+/// x, of which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.
 pub const ZERO_SUM: Rule = Rule {
     name: "zero sum",
     replaces: "sum_rows(batch_norm_grad(dy, x, ..)) => zeros",
@@ -30,7 +30,7 @@ pub const ZERO_SUM: Rule = Rule {
     apply: zero_sum,
 };
 
-/// What passed the activation is worked out from x again.
+/// The gradient that passed the activation is worked out from x again.
 pub const ACTIVATION_GRAD: Rule = Rule {
     name: "activation's gradient",
     replaces: "batch_norm_grad(a_grad(dy, y), x, ..) => batch_norm_grad[a](dy, x, ..)",
@@ -63,7 +63,7 @@ pub const FOLD: Rule = Rule {
     apply: fold,
 };
 
-/// Of the gradient of a normalisation: what was normalised, mean and variance.
+/// Operands of the gradient of a normalisation: what was normalised, mean and variance.
 fn norm_grad_operands(node: &Node) -> Option<[Value; 3]> {
     let first =
         if downcast::<BatchNormGrad>(node).is_some() || downcast::<BatchNormMaxPoolGrad>(node).is_some() {

@@ -44,11 +44,11 @@ struct Info {
 /// An application of an op.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// What is computed.
+    /// The op that is computed.
     pub op: Arc<dyn Op>,
-    /// What it is computed from, in the op's order.
+    /// The op's operands, in the op's order.
     pub inputs: Vec<Value>,
-    /// What results, in the op's order.
+    /// The op's results, in the op's order.
     pub outputs: Vec<Value>,
     /// The layer of the model that the node belongs to, for messages and profiles.
     pub layer: String,
@@ -230,7 +230,7 @@ impl Graph {
         &self.values[value.number].name
     }
 
-    /// What the host can read after a run: names and values.
+    /// Names and values of what the host can read after a run.
     pub fn outputs(&self) -> &[(String, Value)] {
         &self.outputs
     }

@@ -14,7 +14,7 @@ use crate::error::Result;
 pub struct Rule {
     /// The name that [`Rewrite`]s give.
     pub name: &'static str,
-    /// What it replaces by what, in one line: `before => after`.
+    /// The replacement in one line: `before => after`.
     pub replaces: &'static str,
     /// The condition beyond that form, in words.
     pub when: &'static str,
@@ -25,7 +25,7 @@ pub struct Rule {
     pub apply: fn(&mut Graph, usize) -> Result<bool>,
 }
 
-/// What a rule did.
+/// The work of a rule on a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     /// The rule's name.

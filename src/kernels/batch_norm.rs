@@ -389,7 +389,7 @@ fn apply_through<S: Simd>(simd: S, function: Function, affine: GradientAffine, x
     }
 }
 
-/// One row of dx; `dy` is told the channel and what dx holds there.
+/// One row of dx; `dy` is given the channel and what dx holds there.
 #[inline(always)]
 fn gradient_row(affine: GradientAffine, x: &[f32], dx: &mut [f32], dy: impl Fn(usize, f32) -> f32) {
     let (channels, clamp) = (dx.len(), clamp_of(affine.activation));

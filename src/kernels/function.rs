@@ -228,7 +228,7 @@ impl Function {
     }
 }
 
-/// A loop over elements that is told what to compute of each.
+/// A loop over elements that is given what to compute of each.
 trait WithFunction {
     fn run(self, f: impl Fn(f32) -> f32);
 }

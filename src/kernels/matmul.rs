@@ -126,7 +126,7 @@ pub fn scratch(isa: Isa, p: &Product) -> (usize, usize) {
     (if p.in_place(isa) { 0 } else { prepared_len(isa, p) }, panels)
 }
 
-/// What it takes of each worker's scratch besides, for an A that is normalised as it is read: the
+/// Additional scratch of each worker (`f32`s) for an A that is normalised as it is read: the
 /// rows of an item; panels are normalised where they are.
 pub fn affine_scratch(p: &Product) -> usize {
     if p.a_transposed { 0 } else { MOST_ROWS * p.k }

@@ -1,4 +1,4 @@
-//! What a model is, besides its tensors, and how that is kept in a weights file.
+//! The description of a model, in addition to its tensors, and how that is kept in a weights file.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
@@ -15,8 +15,8 @@ use crate::nn::{Builder, Norm, Parameter};
 /// Width multipliers a model may have; what lies outside is damage or a typing error.
 pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
 
-/// Everything needed to build a model and to feed it: what a weights file carries besides its
-/// tensors.
+/// Everything needed to build a model and to feed it: what a weights file carries in addition to
+/// its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The model, a row of the list of architectures.

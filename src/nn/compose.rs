@@ -1,4 +1,4 @@
-//! What is composed of ops and has no kernel of its own.
+//! Layers composed of ops, without kernels of their own.
 
 use crate::error::Result;
 use crate::graph::{Graph, Value};

@@ -37,11 +37,11 @@ pub struct Parameter {
     pub init: Init,
     /// Its part in the model.
     pub role: Role,
-    /// Of the layer that tells the classes ([`Builder::classifier`]).
+    /// Whether it belongs to the layer that tells the classes ([`Builder::classifier`]).
     pub classifier: bool,
 }
 
-/// What a parameter is in its model; trainings treat parameters by it.
+/// Role of a parameter in its model; trainings treat parameters by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Weights of a convolution or a dense layer.
@@ -51,7 +51,7 @@ pub enum Role {
     /// The bias of a stem whose weights are fixed: it learns while a training begins, and then no
     /// more.
     StemBias,
-    /// What no gradient moves: running statistics, and weights that stay as they begin.
+    /// A parameter that no gradient moves: running statistics, and weights that stay as they begin.
     Fixed,
 }
 
@@ -73,13 +73,13 @@ pub struct Layer {
     pub window: Option<(usize, usize)>,
     /// With the batch as first dimension.
     pub output: Shape,
-    /// What it puts out, in the graph that it was built in.
+    /// Output of the layer, in the graph that it was built in.
     pub value: Value,
     /// How many numbers it has, running statistics included.
     pub parameters: usize,
 }
 
-/// What the layer of this name puts out: to be read by the host ([`Graph::output`]), or to be
+/// Output of the layer of this name: to be read by the host ([`Graph::output`]), or to be
 /// differentiated by.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ pub struct Norm {
     pub momentum: f32,
 }
 
-/// What a model is built for.
+/// Purpose that a model is built for.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
     /// Batch statistics, dropout. `step` is the `u32 [1]` that dropout draws from.
@@ -124,7 +124,7 @@ pub enum Mode {
     Infer,
 }
 
-/// What matters to a model in training only.
+/// Settings of a model that matter in training only.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Training {
     /// Rate of the dropout before the classifier.
@@ -175,14 +175,14 @@ impl<'g> Builder<'g> {
         }
     }
 
-    /// Builds these units only: what the unit before them puts out is what the model is to be
+    /// Builds these units only: the output of the unit before them is what the model is to be
     /// given.
     pub fn only(self, part: Range<usize>) -> Self {
         Builder { part, ..self }
     }
 
     /// A unit of the model: between two of them it can be cut in two, and one after the other they
-    /// are frozen and trained. Each takes what the one before puts out, and every layer lies in
+    /// are frozen and trained. Each takes the output of the one before, and every layer lies in
     /// one.
     ///
     /// # Errors

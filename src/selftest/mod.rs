@@ -1,5 +1,5 @@
-//! What shows that the ops are right on a device: cases for each of them ([`cases`]), and a way to
-//! run one ([`probe`]). `cifar-engine doctor` and the tests use it, the engine does not.
+//! Checks that the ops are right on a device: cases for each of them ([`cases`]), and a way to run
+//! one ([`probe`]). `cifar-engine doctor` and the tests use it, the engine does not.
 
 pub mod case;
 pub mod cases;

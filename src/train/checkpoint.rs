@@ -1,7 +1,7 @@
 //! What a training saves so that it can be continued as if it had never stopped.
 //!
 //! A checkpoint is one safetensors file: the model's parameters, whatever else the steps change
-//! (moments, averages), and as metadata how far the training is, what it was told, and a digest of
+//! (moments, averages), and as metadata how far the training is, its settings, and a digest of
 //! all of it. Nothing is saved that follows from these: the order of the images, dropout and
 //! augmentation are functions of the seed and the step ([`crate::kernels::rng`]).
 

@@ -282,7 +282,7 @@ impl Evaluator {
         Ok(Evaluator { plan, batch_source: BatchSource::Images, parameters, labels, classes, batch_size })
     }
 
-    /// An evaluator of the model's units from `from` on, given what the units before put out, by
+    /// An evaluator of the model's units from `from` on, given the outputs of the units before, by
     /// the parameters of the plan `beside`.
     ///
     /// # Errors

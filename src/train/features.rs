@@ -1,5 +1,5 @@
-//! What the frozen part of a model puts out: computed once for every image, instead of in every
-//! epoch.
+//! Outputs of the frozen part of a model (features): computed once for every image, instead of in
+//! every epoch.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -23,7 +23,7 @@ const BATCH_SIZE: usize = 64;
 /// Up to this size features are kept in memory, if there is twice as much; beyond it in a file.
 const MOST_IN_MEMORY: usize = 3 << 30;
 
-/// What a plan is given besides step and rates.
+/// Inputs of a plan in addition to step and rates.
 pub enum BatchSource {
     /// It finds the images by their `indices` itself.
     Images,

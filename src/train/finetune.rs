@@ -1,8 +1,8 @@
 //! Fine-tuning: a model that knows other images learns these, in two stages.
 //!
-//! 1. The head. A classifier for the new classes is trained on what the pretrained layers put out,
-//!    which is computed once ([`super::features`]); were they trained together with a classifier
-//!    that knows nothing yet, its gradients would destroy what they know.
+//! 1. The head. A classifier for the new classes is trained on the outputs of the pretrained
+//!    layers, which is computed once ([`super::features`]); were they trained together with a
+//!    classifier that knows nothing yet, its gradients would destroy what they know.
 //! 2. The last blocks, or all. They follow at a lower rate than the classifier. What stays frozen
 //!    is again computed once; batch normalisation in it uses its stored statistics.
 
@@ -48,7 +48,7 @@ struct Part {
 
 impl Part {
     /// What is trained, and how long.
-    fn told(&self, units: usize) -> String {
+    fn description(&self, units: usize) -> String {
         let (epochs, steps) = (self.config.settings.epochs, self.config.steps());
         let plural = |n: usize| if n == 1 { "" } else { "s" };
         let what = match (self.from, units - 1 - self.from) {
@@ -145,7 +145,7 @@ pub fn finetune(
     let units = spec.architecture.units()?.len();
     let parts = parts(settings, finetune, units, data.train.len());
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
-        observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.told(units)));
+        observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.description(units)));
         let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
         let stages = StageBuilder {
             settings,

@@ -1,4 +1,4 @@
-//! What fine-tuning takes for what it is not told, by the number of images it trains on.
+//! Defaults of fine-tuning, by the number of images it trains on.
 //!
 //! | images | batch | classifier | layers, epochs | their rate | statistics |
 //! |---|---|---|---|---|---|

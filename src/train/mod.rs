@@ -74,7 +74,7 @@ pub struct StepProgress {
 /// What a training does where it does not train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Computes what the frozen layers put out, for the training or the validation set.
+    /// Computes the outputs of the frozen layers, for the training or the validation set.
     Features,
     /// Measures the accuracy on the validation set, after an epoch.
     Validation,

@@ -51,7 +51,7 @@ pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<Model
     training_step(graph, spec, settings, WHOLE, batch, step)
 }
 
-/// [`training`] of the model's units from `from` on, on what the units before put out: with the
+/// [`training`] of the model's units from `from` on, on the outputs of the units before: with the
 /// inputs `features` `[batch, ..]` and `labels` `u32 [batch]` instead of the indices and the
 /// images.
 ///
@@ -149,8 +149,8 @@ pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> 
     evaluation_step(graph, spec, WHOLE, batch.x)
 }
 
-/// [`evaluation`] of the model's units from `from` on, on what the units before put out; inputs as
-/// for [`training_on_features`].
+/// [`evaluation`] of the model's units from `from` on, on the outputs of the units before; inputs
+/// as for [`training_on_features`].
 ///
 /// # Errors
 /// As for [`evaluation`].
@@ -232,7 +232,7 @@ fn batch(
     Ok(batch)
 }
 
-/// A batch of what a model's first units put out, and its labels.
+/// A batch of the outputs of a model's first units, and its labels.
 fn feature_batch(graph: &mut Graph, features: &Shape, batch_size: usize) -> Batch {
     let dims: Vec<usize> = std::iter::once(batch_size).chain(features.dims().iter().copied()).collect();
     let x = graph.input("features", TensorType::f32(dims.as_slice()));

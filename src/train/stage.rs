@@ -101,7 +101,7 @@ pub struct Stage {
     batch_source: BatchSource,
     /// Those whose rates the plan takes.
     groups: Vec<Group>,
-    /// Names and lengths of what the steps change besides the model's parameters: moments.
+    /// Names and lengths of what the steps change in addition to the model's parameters: moments.
     states: Vec<(String, usize)>,
     pub(super) config: StageConfig,
     pub(super) validation: Option<Evaluator>,
@@ -162,7 +162,7 @@ impl Stage {
         device.unload(self.plan)
     }
 
-    /// Names of the states that a checkpoint must hold besides the model's parameters.
+    /// Names of the states that a checkpoint must hold in addition to the model's parameters.
     pub(super) fn states(&self) -> impl Iterator<Item = &String> {
         self.states.iter().map(|(name, _)| name)
     }

@@ -1,4 +1,4 @@
-//! What may be done besides an optimizer's step: gradients clipped before it, averages of the
+//! Steps in addition to an optimizer's: gradients clipped before it, averages of the
 //! weights kept after it.
 
 use crate::error::Result;

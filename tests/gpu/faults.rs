@@ -114,7 +114,7 @@ fn peak_kib(mut command: Command) -> usize {
     peak
 }
 
-/// A driver that plays a GPU promises any amount of memory, unless the process may have no more
+/// A software adapter promises any amount of memory, unless the process may have no more
 /// than it has: here as much as a step of one image takes, and half of what the batch needs
 /// besides.
 #[test]

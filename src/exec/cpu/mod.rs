@@ -38,14 +38,14 @@ pub struct Cpu {
     scratch: Buffer,
 }
 
-/// What the steps of a plan do, and how much memory that takes.
+/// The work of the steps of a plan, and the memory that it takes.
 struct Lowered {
     work: Vec<CpuStep>,
     /// The steps that run tile by tile.
     segments: Vec<Segment>,
     /// Elements of each slot that are left to the plan.
     slots: Vec<usize>,
-    /// Of each step, elements of its weights as it would rather have them, where they are constant.
+    /// Elements of each step's packed weights; 0 where they are not constant.
     packed: Vec<usize>,
     /// Elements for the steps that run one after the other.
     scratch: usize,
@@ -56,13 +56,13 @@ struct CpuProgram {
     work: Vec<CpuStep>,
     segments: Vec<Segment>,
     slots: Vec<Buffer>,
-    /// Of each step, its weights as it would rather have them, where they are constant.
+    /// Packed weights of each step, where they are constant.
     packed: Vec<Buffer>,
     /// Elements for the steps that run one after the other.
     scratch: usize,
     /// The outputs that every run records: where they are, and their elements.
     recorded: Vec<(Location, usize)>,
-    /// What was recorded and not collected yet.
+    /// Values that were recorded and not collected yet.
     records: Vec<f32>,
 }
 
@@ -205,7 +205,7 @@ struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    /// What lies there.
+    /// The values at a location.
     fn get(&self, location: Location) -> &'a [f32] {
         match location {
             Location::Slot(slot) => self.slots[slot].f32(),

@@ -60,7 +60,8 @@ const GATHERED_GRADIENT: Rule = Rule {
     apply: gathered_gradient,
 };
 
-/// What lies between a depthwise convolution and the pointwise one after it never leaves the cache.
+/// The activation between a depthwise convolution and the pointwise one after it never leaves the
+/// cache.
 const SEPARABLE: Rule = Rule {
     name: "separable",
     replaces: "conv(depthwise(x, w, b), w', b') => separable(x, w, b, w', b')",

@@ -26,7 +26,7 @@ struct SpinState {
     spinning: AtomicBool,
 }
 
-/// What the workers are to do.
+/// An order to the workers.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum SpinOrder {
     #[default]

@@ -61,7 +61,7 @@ struct Wiring {
     inputs: Vec<InputSource>,
     /// Inputs that the step overwrites, and that the worker must first copy from where they lie.
     copied: Vec<usize>,
-    /// Of each output: the slot, and the number of the result where it is written there right away.
+    /// Slot of each output, and the number of the result where it is written there right away.
     outputs: Vec<(usize, Option<usize>)>,
 }
 
@@ -74,7 +74,7 @@ pub struct Segment {
     tiles: Vec<Vec<TiledStep>>,
     /// The slots that it leaves something behind in, and the step that writes it.
     results: Vec<(usize, usize)>,
-    /// What it leaves behind; each takes the place of its slot.
+    /// Results of the segment; each takes the place of its slot.
     buffers: [Buffer; MAX_RESULTS],
     workers: Vec<Worker>,
     /// Seconds that all workers together spent in each step.
@@ -83,7 +83,7 @@ pub struct Segment {
 
 /// The memory of one worker.
 struct Worker {
-    /// Of the plan's slots, for one tile.
+    /// Buffers of the plan's slots, for one tile.
     slots: Vec<Buffer>,
     scratch: Buffer,
     seconds: Vec<f64>,

@@ -16,9 +16,9 @@ pub struct Adapter {
 /// An adapter as it is listed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Description {
-    /// What the driver calls it.
+    /// Name by the driver.
     pub name: String,
-    /// discrete, integrated, virtual, software or other.
+    /// Kind: discrete, integrated, virtual, software or other.
     pub kind: &'static str,
     /// vulkan, metal or dx12.
     pub interface: &'static str,
@@ -41,7 +41,7 @@ pub struct Description {
 pub enum Choice {
     /// The fastest real GPU: a discrete one before an integrated one.
     Real,
-    /// As above, and where there is no real GPU, a software rasteriser.
+    /// The first real GPU, and where there is no real GPU, a software rasteriser.
     Any,
     /// The first whose name contains this, in any case of letters.
     Named(String),
@@ -92,7 +92,7 @@ impl Adapter {
         })
     }
 
-    /// What the driver calls it.
+    /// Name by the driver.
     pub fn name(&self) -> String {
         self.inner.get_info().name
     }
@@ -102,7 +102,7 @@ impl Adapter {
         self.inner.get_info().device_type == DeviceType::Cpu
     }
 
-    /// What there is to know about it.
+    /// Description for people and JSON.
     pub fn description(&self) -> Description {
         let (info, limits) = (self.inner.get_info(), self.inner.limits());
         Description {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
 const UPLOAD_BYTES: usize = 32 << 20;
-/// Of four `f32`.
+/// Bytes of four `f32`.
 const VECTOR_BYTES: usize = 16;
 
 pub struct Context {

@@ -1,4 +1,4 @@
-//! What a GPU cannot do, found before anything is allocated.
+//! Checks of what a GPU cannot do, before anything is allocated.
 
 use wgpu::Limits;
 

@@ -2,7 +2,7 @@
 //!
 //! - [`adapter`]: which GPU.
 //! - `context`: an open GPU, its memory, its faults.
-//! - `limits`: what does not fit, told before it fails.
+//! - `limits`: what does not fit, reported before it fails.
 //! - `pipelines`: compiled shaders.
 //! - `program`: a plan, ready to run: a list of launches.
 //! - `profile`: how long each step takes.

@@ -16,7 +16,7 @@ use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
 pub struct GpuProgram {
     pub slots: Vec<wgpu::Buffer>,
-    /// Of each step.
+    /// Launches of each step.
     launches: Vec<Vec<Launch>>,
     pub readback: Readback,
 }
@@ -126,7 +126,7 @@ fn launch(
 struct Buffers<'a> {
     slots: Vec<wgpu::Buffer>,
     scratch: Vec<wgpu::Buffer>,
-    /// Of the plan, in its order.
+    /// States of the plan, in its order.
     states: Vec<&'a wgpu::Buffer>,
 }
 

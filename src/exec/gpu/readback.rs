@@ -15,7 +15,7 @@ use crate::error::Result;
 /// device, and an interrupt is not answered late.
 const DEPTH: usize = 8;
 
-/// What the runs of a program record.
+/// Values that the runs of a program record.
 #[derive(Default)]
 pub struct Readback {
     /// Buffers of the outputs, with their elements.

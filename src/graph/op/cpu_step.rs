@@ -1,4 +1,4 @@
-//! What an op does on a CPU: a closure that has settled everything that depends on shapes and on
+//! The work of an op on a CPU: a closure that has settled everything that depends on shapes and on
 //! the machine (geometry, kernel, scratch), so that a run only calls it. [`crate::exec::cpu`] makes
 //! a step of each op when a plan is loaded.
 
@@ -30,7 +30,7 @@ pub struct CpuArgs<'a> {
     pub outputs: [&'a mut [f32]; MAX_OUTPUTS],
     /// The weights as [`Pack`] made them; empty where they may change with every run.
     pub packed: &'a [f32],
-    /// As many elements as the step asked for, with any values in them.
+    /// Scratch memory: as many elements as the step asked for, with any values in them.
     pub scratch: &'a mut [f32],
 }
 

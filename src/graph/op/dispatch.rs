@@ -1,4 +1,4 @@
-//! What an op does on a GPU, as plain data: which shaders run one after the other, with which
+//! The work of an op on a GPU, as plain data: which shaders run one after the other, with which
 //! constants, on which operands, in how many workgroups. This module knows no GPU library;
 //! [`crate::exec`] turns the data into pipelines, and any other host of WebGPU could.
 //!
@@ -32,7 +32,7 @@ pub const PIECE_BYTES: usize = 128 << 20;
 pub struct Shader {
     /// Stem of its file in `shaders/`.
     pub name: &'static str,
-    /// What is in the file.
+    /// The file's text.
     pub source: &'static str,
     /// The includes that the op chooses.
     pub chosen: &'static [&'static str],
@@ -121,7 +121,7 @@ pub fn width(channels: usize) -> usize {
     if channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
-/// What a binding is bound to.
+/// The memory behind a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
     /// One of the op's inputs; never one that shares memory with an output.
@@ -142,7 +142,7 @@ pub enum Operand {
 /// One launch of a shader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
-    /// What runs.
+    /// The shader that runs.
     pub shader: Shader,
     /// Its entry point.
     pub entry: &'static str,
@@ -268,7 +268,7 @@ impl Reduction {
         vectors * self.blocks * channels
     }
 
-    /// Of `include/rows.wgsl`.
+    /// The constants of `include/rows.wgsl`.
     pub fn constants(&self) -> Vec<(&'static str, f64)> {
         let Reduction { rows, columns, lanes, span, blocks } = *self;
         let named =

@@ -1,4 +1,4 @@
-//! What an op is to a graph and to the devices. The ops themselves are in [`crate::ops`].
+//! The interface of an op to a graph and to the devices. The ops themselves are in [`crate::ops`].
 //!
 //! [`cpu_step`] and [`dispatch`] are what an op gives a CPU and a GPU; [`reference`] is what its
 //! specification is written with.
@@ -104,7 +104,7 @@ impl Axis {
 /// An op that computes a part of another one's outputs, along an [`Axis`], bit for bit.
 #[derive(Clone, Debug)]
 pub struct Tile {
-    /// What to compute.
+    /// The op of the tile, for its part of the operands.
     pub op: Arc<dyn Op>,
     /// Types of the tile's operands.
     pub types: Types,

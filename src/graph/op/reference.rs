@@ -1,4 +1,4 @@
-//! What references are written with: `ndarray`, and a few words more.
+//! The tools that references are written with: `ndarray`, and a few more.
 //!
 //! A reference takes a view of each input and returns an array for each output, of the operands'
 //! shapes, and reads like the formula at the top of its op's file: elements are `x[[n, p, q, c]]`,

@@ -218,7 +218,7 @@ pub fn input_gradient_blocks(g: &ConvGeometry) -> usize {
     pointwise::input_gradient(g).map_or(g.batch, |product| product.blocks())
 }
 
-/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
+/// Additional scratch of each worker (`f32`s) in [`forward`], for an input that is normalised as it
 /// is read.
 pub fn forward_affine_scratch(g: &ConvGeometry) -> usize {
     pointwise::forward(g).map_or(0, |product| matmul::affine_scratch(&product))

@@ -31,8 +31,8 @@ pub fn weight_gradient_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
     (GROUPS.min(g.batch) * g.weights(), images_at_once(g) * image)
 }
 
-/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised
-/// as it is read.
+/// Additional scratch of each worker (`f32`s) in [`weight_gradient`], for an input that is
+/// normalised as it is read.
 pub fn weight_gradient_affine_scratch(g: &ConvGeometry) -> usize {
     pointwise::weight_gradient(g).map_or(0, |product| matmul::affine_scratch(&product))
 }

@@ -85,7 +85,7 @@ pub fn forward_scratch(g: &ConvGeometry) -> usize {
     g.in_channels
 }
 
-/// What [`forward`] takes of each worker's scratch besides, for an input that is normalised as it
+/// Additional scratch of each worker (`f32`s) in [`forward`], for an input that is normalised as it
 /// is read: the rows that an item needs.
 pub fn forward_affine_scratch(g: &ConvGeometry) -> usize {
     let rows = (item_rows(g.out_row()) - 1) * g.stride + g.kernel_height;

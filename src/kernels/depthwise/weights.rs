@@ -17,8 +17,8 @@ pub fn weight_gradient_scratch(g: &ConvGeometry) -> usize {
     g.in_channels + GROUPS.min(g.batch) * g.weights()
 }
 
-/// What [`weight_gradient`] takes of each worker's scratch besides, for an input that is normalised
-/// as it is read.
+/// Additional scratch of each worker (`f32`s) in [`weight_gradient`], for an input that is
+/// normalised as it is read.
 pub fn weight_gradient_affine_scratch(g: &ConvGeometry) -> usize {
     g.in_height * g.in_row()
 }

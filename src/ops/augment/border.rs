@@ -1,4 +1,4 @@
-//! What lies beyond the border of an image.
+//! The pixels beyond the border of an image.
 
 use super::{Act, Augmentation, Image, SHIFT, ValueForm};
 

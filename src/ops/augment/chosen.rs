@@ -117,15 +117,15 @@ impl FromStr for Augmentations {
 
     /// `none`, or a list such as `flip,shift=4`.
     fn from_str(text: &str) -> Result<Self> {
-        let (mut chosen, mut told) = (Augmentations::default(), BTreeSet::new());
+        let (mut chosen, mut given) = (Augmentations::default(), BTreeSet::new());
         for part in text.split(',').filter(|_| text != "none") {
             let read = |known: &'static Augmentation| Some((known, known.read(part)?));
             let found = AUGMENTATIONS.iter().find_map(read);
             let (augmentation, value) =
                 found.ok_or_else(|| Error::Usage(format!("augmentation '{part}': write {}", forms())))?;
-            if !told.insert(augmentation.name) {
+            if !given.insert(augmentation.name) {
                 return Err(Error::Usage(format!(
-                    "augmentation '{part}': {} is told twice",
+                    "augmentation '{part}': {} is given twice",
                     augmentation.name
                 )));
             }
@@ -144,7 +144,7 @@ impl fmt::Display for Augmentations {
     }
 }
 
-/// What stands behind an augmentation's name in a file: `flip = true`, `shift = 4`.
+/// The value behind an augmentation's name in a file: `flip = true`, `shift = 4`.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum InFile {
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// As earlier versions wrote them.
+    /// Files as earlier versions wrote them.
     #[test]
     fn files_of_earlier_runs_are_read() {
         let old = in_file("flip = true\nshift = 4\ncutout = 0").unwrap();
@@ -252,7 +252,7 @@ mod tests {
     fn each_is_told_once() {
         for text in ["shift=4,shift=5", "flip=alternate,flip", "flip,flip", "mixup=0.1,shift=2,mixup=0.1"] {
             let error = text.parse::<Augmentations>().unwrap_err().to_string();
-            assert!(error.contains("is told twice"), "{error}");
+            assert!(error.contains("is given twice"), "{error}");
         }
     }
 

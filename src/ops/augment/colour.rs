@@ -29,25 +29,25 @@ pub const COLOUR: Augmentation = Augmentation {
 pub struct Colour {
     /// Side of an image in pixels.
     pub size: usize,
-    /// Of each channel, on the scale of a pixel byte.
+    /// Mean of each channel, on the scale of a pixel byte.
     pub mean: [f32; 3],
-    /// Of each channel, on the same scale.
+    /// Standard deviation of each channel, on the same scale.
     pub std: [f32; 3],
     /// How far from 1 a factor may be.
     pub strength: f32,
-    /// Of the training.
+    /// Seed of the training.
     pub seed: u32,
 }
 
 /// The share of each channel in the grey of a pixel.
 const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
 
-/// What is changed: brightness is number 0.
+/// Numbers of the changes: brightness is 0.
 const CONTRAST: usize = 1;
 const SATURATION: usize = 2;
 
 impl Colour {
-    /// What is changed, in its order, each with its factor.
+    /// Numbers of the changes in their order, each with its factor.
     fn turns(&self, step: u32, place: usize) -> [(usize, f32); 3] {
         let numbers = draw(self.seed, step, place, 3);
         let order = rng::below(numbers[3], 6) as usize;

@@ -1,7 +1,7 @@
 //! Random resized crops (Szegedy et al. 2015): a rectangle of an image, enlarged to the image's
 //! size.
 //!
-//! Of the image's area it has a share from the chosen least to 1, and it is up to a third wider
+//! Its share of the image's area is drawn from the chosen least to 1, and it is up to a third wider
 //! than high, or higher than wide, the ratio uniform in its logarithm, as in torchvision. Where
 //! that draws until a rectangle fits, here the ratio is drawn from those that fit; and its sides
 //! need not be whole pixels, so that devices whose roots differ in the last digit see the same

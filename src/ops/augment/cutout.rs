@@ -26,7 +26,7 @@ pub struct Cutout {
     pub size: usize,
     /// Side of the square in pixels.
     pub side: usize,
-    /// Of the training.
+    /// Seed of the training.
     pub seed: u32,
 }
 

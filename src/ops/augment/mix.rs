@@ -40,7 +40,7 @@ pub struct Mix {
     pub size: usize,
     /// Both parameters of the Beta distribution.
     pub alpha: f32,
-    /// Of the training.
+    /// Seed of the training.
     pub seed: u32,
     /// Whether a rectangle comes from the other image, instead of a share of every pixel. It is as
     /// wide for its height as the image, around any pixel, and what lies outside of the image is
@@ -49,11 +49,11 @@ pub struct Mix {
     pub cut: bool,
 }
 
-/// What an image is joined with, and how.
+/// The other image of a pair, and how they are joined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pair {
     other: usize,
-    /// Of the own label.
+    /// Share of the own label, 0 to 1.
     share: f32,
     /// Rows and columns of the rectangle, where they begin and end.
     cut: [[f32; 2]; 2],
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// What an image's pixels take from the other one is what its label loses.
+    /// The share of pixels from the other image is the share that the own label loses.
     #[test]
     fn the_area_of_the_rectangle_is_the_share_of_the_other_label() {
         let op = Mix { size: 16, alpha: 1.0, seed: 2, cut: true };

@@ -1,4 +1,4 @@
-//! What a training does to its images. An [`Augmentation`] is a file in this folder and a line of
+//! Random changes of training images. An [`Augmentation`] is a file in this folder and a line of
 //! [`AUGMENTATIONS`], which `--augment`, its help and its errors, the checks of settings, the table
 //! in README and the tests read. It says of itself how it is written, what it does, and how.
 //!
@@ -38,19 +38,19 @@ pub const AUGMENTATIONS: &[Augmentation] =
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Augmentation {
-    /// What options and files call it.
+    /// Name in options and files.
     pub name: &'static str,
-    /// How its value is written.
+    /// Form of its value in text.
     pub value: ValueForm,
-    /// What it does to an image, for the table in README.
+    /// Effect on an image, for the table in README.
     pub about: &'static str,
-    /// How it does that.
+    /// Way of doing that.
     pub act: Act,
-    /// What is wrong with it among these, if anything is.
+    /// Check against the others that are chosen: the conflict, if there is one.
     pub conflict: fn(&Augmentations) -> Option<&'static str>,
 }
 
-/// What can be chosen of an augmentation: a number above 0, where 0 stands for not at all.
+/// Range of an augmentation's value: a number above 0, where 0 stands for not at all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ValueForm {
     /// One of these texts, which count from 1.
@@ -95,17 +95,17 @@ pub enum Act {
 /// An image of a batch, as random choices know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
-    /// Of the training.
+    /// Seed of the training.
     pub seed: u32,
-    /// Of the training.
+    /// Step of the training, from 0.
     pub step: u32,
     /// Passes over the images before this one.
     pub epoch: u32,
-    /// Its place in the batch.
+    /// Place in the batch.
     pub place: usize,
-    /// Its number in the data set.
+    /// Number in the data set.
     pub index: u32,
-    /// Its side in pixels.
+    /// Side in pixels.
     pub size: usize,
 }
 

@@ -21,13 +21,13 @@ use ndarray::{Array3, Ix1};
 pub struct Augment {
     /// Side of an image in pixels.
     pub size: usize,
-    /// Of each channel, on the scale of a pixel byte.
+    /// Mean of each channel, on the scale of a pixel byte.
     pub mean: [f32; 3],
-    /// Of each channel, on the same scale.
+    /// Standard deviation of each channel, on the same scale.
     pub std: [f32; 3],
-    /// What is done to the images; this op does of it what moves pixels.
+    /// Augmentations of the training; this op does those that move pixels.
     pub changes: Augmentations,
-    /// What the random choices depend on, besides step and place.
+    /// Seed of the random choices, which depend on step and place in addition.
     pub seed: u32,
     /// Steps of an epoch.
     pub epoch_steps: usize,
@@ -38,7 +38,7 @@ pub struct Augment {
 pub struct Batch {
     /// `[N, size, size, 3]`.
     pub x: Value,
-    /// What the loss takes behind the logits: labels, and where images are joined in pairs, the
+    /// Inputs of the loss behind the logits: labels, and where images are joined in pairs, the
     /// other labels and the shares of the first.
     pub targets: Vec<Value>,
 }
@@ -46,7 +46,7 @@ pub struct Batch {
 /// Elements of an item of work, about.
 const BLOCK: usize = 1 << 13;
 
-/// What becomes of a pixel's byte, for each channel.
+/// Value of each pixel byte, for each channel.
 type Colours = [[f32; 256]; 3];
 
 impl Augment {
@@ -55,7 +55,7 @@ impl Augment {
         (3 * size * size).div_ceil(4)
     }
 
-    /// Adds the op to a graph, and behind it those that change what it puts out.
+    /// Adds the op to a graph, and behind it those that change its output.
     ///
     /// # Errors
     /// None but those of [`Graph::apply`].
@@ -229,7 +229,7 @@ impl Op for Augment {
         })
     }
 
-    /// Of the data set only the batch's part is read.
+    /// Cost with the batch's part of the data set only: the rest is not read.
     fn cost(&self, types: &Types) -> Cost {
         let read = types.outputs[0].dims()[0] * types.inputs[0].shape.last();
         Cost { flops: 0, bytes: (4 * read + types.outputs[0].bytes()) as u64 }

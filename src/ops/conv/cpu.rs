@@ -34,7 +34,7 @@ pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
     }
 }
 
-/// What a run needs to know.
+/// Everything that is settled before a run.
 struct Work {
     conv: Conv,
     g: ConvGeometry,
@@ -202,7 +202,7 @@ impl Work {
     }
 }
 
-/// What a product is made of.
+/// Operands of one pass.
 struct Product<'a> {
     x: Input<'a>,
     /// The weights, or dy.

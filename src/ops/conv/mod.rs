@@ -36,10 +36,10 @@ use crate::tensor::Shape;
 /// How the borders are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Padding {
-    /// As TensorFlow does: the output has `ceil(size / stride)` pixels, and of an odd amount of
+    /// TensorFlow's "same": the output has `ceil(size / stride)` pixels, and of an odd amount of
     /// padding the larger half goes to the bottom and right.
     Same,
-    /// As PyTorch does: this many zeros on every side.
+    /// PyTorch's: this many zeros on every side.
     Symmetric(usize),
     /// Output size and padding in front, along both dimensions, as a tile of another convolution
     /// has them ([`Op::tile`]).
@@ -101,20 +101,20 @@ pub enum Pass {
     },
 }
 
-/// What becomes of the result as it is written.
+/// Use of the result as it is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Output {
     /// It is the only output.
     Values,
     /// What it was before the activation is another output, which the activation's gradient needs.
     Kept,
-    /// It is the gradient of what this function put out, and becomes that of what the function
+    /// It is the gradient of the output of this function, and becomes that of what the function
     /// took. One more input, v: what the function's slope is one of ([`Function::slope_of`]).
     Slope(Function),
     /// Its mean and biased variance over every channel are two more outputs `[O]`: the first half
     /// of a batch normalisation.
     Moments,
-    /// It is the gradient of what a batch normalisation put out, and becomes that of what the
+    /// It is the gradient of the output of a batch normalisation, and becomes that of what the
     /// normalisation took, x, with dgamma and dbeta `[C]` for two more outputs. Five more inputs:
     /// x `[N, H, W, C]`, and gamma, beta, mean and variance `[C]`.
     NormGrad(Normalise),
@@ -139,9 +139,10 @@ pub struct Conv {
     pub residual: bool,
     /// Applied to y last.
     pub activation: Activation,
-    /// What x becomes first: [`crate::ops::norm::batch_norm_infer`]. The padding is 0 behind that.
+    /// Normalisation of x as it is read: [`crate::ops::norm::batch_norm_infer`]. The padding is 0
+    /// behind that.
     pub input: Option<Normalise>,
-    /// What becomes of the result.
+    /// Use of the result.
     pub output: Output,
 }
 

@@ -14,8 +14,9 @@ use crate::kernels::separable::{self, Operands, Separable};
 use crate::ops::cpu_step::Pack;
 use crate::ops::*;
 
-/// See the module's documentation. Inputs: x `[N, H, W, C]`, depthwise weights `[KH, KW, 1, C]` and
-/// bias `[C]`, pointwise weights `[1, 1, C, O]` and bias `[O]`; output `[N, P, Q, O]`.
+/// A depthwise convolution and the pointwise one after it. Inputs: x `[N, H, W, C]`, depthwise
+/// weights `[KH, KW, 1, C]` and bias `[C]`, pointwise weights `[1, 1, C, O]` and bias `[O]`; output
+/// `[N, P, Q, O]`.
 #[derive(Clone, Copy, Debug)]
 pub struct SeparableConv2d {
     /// Step of the depthwise window in pixels, in both directions.

@@ -9,8 +9,8 @@ use crate::kernels::parallel;
 use crate::ops::*;
 use ndarray::{Array3, Ix3};
 
-/// See the module's documentation. Inputs: a `[.., m, k]` (or `[.., k, m]`), b `[.., k, n]` (or
-/// `[.., n, k]`) and, if there is one, bias `[n]`.
+/// A matrix product, perhaps with a bias. Inputs: a `[.., m, k]` (or `[.., k, m]`), b `[.., k, n]`
+/// (or `[.., n, k]`) and, if there is one, bias `[n]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// Whether a is given as `[k, m]`.
@@ -46,7 +46,7 @@ impl Matmul {
         checked(self.products(types.inputs[0].dims(), types.inputs[1].dims()))
     }
 
-    /// What a GPU computes.
+    /// The product as a GPU computes it.
     pub fn tiled(&self, types: &Types) -> TiledProduct {
         let Products { count, each } = self.checked_products(types);
         TiledProduct { count, ..on_gpu(&each, [0, 1].map(Operand::Input), bias(types)) }

@@ -3,7 +3,7 @@
 use crate::kernels::rows;
 use crate::ops::*;
 
-/// See the module's documentation. Input `[..., C]`, output `[C]`.
+/// Sum over all rows. Input `[..., C]`, output `[C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct SumRows;
 

@@ -106,7 +106,7 @@ impl Tiling {
     }
 }
 
-/// What a shader around `include/epilogue.wgsl` does with a finished sum.
+/// Work of a shader around `include/epilogue.wgsl` on a finished sum.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue {
     /// Added first: one element a column.
@@ -144,8 +144,8 @@ impl Epilogue {
         own.into_iter().chain(function_constants(function)).collect()
     }
 
-    /// What the shader's `bias`, `other` and `kept` are bound to: every binding must be, where
-    /// there is none, to anything that is read, or to scratch.
+    /// Operands behind the shader's `bias`, `other` and `kept`: every binding must be, where there
+    /// is none, to anything that is read, or to scratch.
     pub fn bindings(&self, read: Operand, scratch: Operand) -> [Operand; 3] {
         let other = self.residual.or(self.slope.map(|(_, v)| v));
         [self.bias.unwrap_or(read), other.unwrap_or(read), self.kept.unwrap_or(scratch)]
@@ -165,13 +165,13 @@ pub struct TiledProduct {
     pub a: Operand,
     /// B, `[depth, columns]` or whatever the shader reads it from.
     pub b: Operand,
-    /// What becomes of Y as it is written.
+    /// Work on Y as it is written.
     pub epilogue: Epilogue,
-    /// How many such products there are, one after the other in memory.
+    /// Number of such products, one after the other in memory.
     pub count: usize,
-    /// Of A and Y.
+    /// Rows of A and Y.
     pub rows: usize,
-    /// Of B and Y.
+    /// Columns of B and Y.
     pub columns: usize,
     /// Columns of A and rows of B.
     pub depth: usize,

@@ -75,12 +75,13 @@ pub(crate) fn softmax(
 pub(crate) struct Targets {
     labels: Array1<f64>,
     others: Array1<f64>,
-    /// Of the labels.
+    /// Shares of the labels, 0 to 1, `[N]`.
     shares: Array1<f64>,
 }
 
 impl Targets {
-    /// Of the inputs behind the logits; where images are not made of two, each label counts twice.
+    /// Targets from the inputs behind the logits; where images are not made of two, each label
+    /// counts twice.
     pub fn new(inputs: &[ArrayViewD<f64>]) -> Targets {
         let [labels, others, shares] = match inputs {
             [labels] => [labels.to_owned(), labels.to_owned(), ArrayD::ones(labels.raw_dim())],

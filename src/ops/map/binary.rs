@@ -59,7 +59,7 @@ impl Function2 {
     }
 }
 
-/// See the module's documentation. Inputs a and b; the output has the shape of the larger.
+/// An elementwise function of two operands. Inputs a and b; the output has the shape of the larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binary {
     /// Which function.

@@ -16,12 +16,12 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// What elements that are kept are multiplied with.
+    /// Factor of the elements that are kept.
     fn keep(&self) -> f32 {
         1.0 / (1.0 - self.rate)
     }
 
-    /// What elements `4 block ..` are multiplied with.
+    /// Factors of elements `4 block ..`.
     fn mask(&self, step: u32, block: usize) -> [f32; 4] {
         let keep = self.keep();
         let draws = rng::draw(self.seed, Stream::Dropout, step, block as u32);

@@ -6,7 +6,7 @@ use crate::kernels::parallel;
 use crate::ops::*;
 use crate::tensor::Shape;
 
-/// See the module's documentation.
+/// A repetition of every element along some axes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expand {
     /// The shape of y.

@@ -7,7 +7,7 @@ use super::scale::Scale;
 use crate::kernels::reduce::{self, Reduction};
 use crate::ops::*;
 
-/// What is done with the elements.
+/// Way to combine the elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReduceKind {
     /// They are added.
@@ -18,7 +18,7 @@ pub enum ReduceKind {
     Max,
 }
 
-/// See the module's documentation.
+/// A sum, mean or maximum over neighbouring axes, which the output does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduce {
     /// Sum, mean or maximum.

@@ -3,10 +3,10 @@
 use crate::kernels::elementwise::each;
 use crate::ops::*;
 
-/// See the module's documentation. Works in place.
+/// A product with a constant. Works in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
-    /// What every element is multiplied by.
+    /// Factor of every element.
     pub factor: f32,
 }
 

@@ -3,12 +3,12 @@
 use crate::ops::*;
 use crate::tensor::Shape;
 
-/// See the module's documentation. No inputs; the output has the given shape.
+/// A tensor of one value. No inputs; the output has the given shape.
 #[derive(Clone, Debug)]
 pub struct Constant {
-    /// Of the output.
+    /// Shape of the output.
     pub shape: Shape,
-    /// Of every element.
+    /// Value of every element.
     pub value: f32,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ops::*;
 
-/// See the module's documentation. Takes any type.
+/// A copy of its input. Takes any type.
 #[derive(Clone, Copy, Debug)]
 pub struct Copy;
 

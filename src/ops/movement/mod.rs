@@ -1,4 +1,4 @@
-//! What moves values or makes them, and computes none.
+//! Ops that move values or make them, without arithmetic.
 
 pub mod constant;
 pub mod copy;

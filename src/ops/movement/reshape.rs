@@ -6,7 +6,7 @@ use crate::tensor::Shape;
 /// Gives its input this shape, which must have as many elements.
 #[derive(Clone, Debug)]
 pub struct Reshape {
-    /// Of the output.
+    /// Shape of the output; as many elements as the input has.
     pub shape: Shape,
 }
 

@@ -12,8 +12,8 @@ use super::moments::moments_on_gpu;
 use crate::kernels::batch_norm;
 use crate::ops::*;
 
-/// See the module's documentation. Inputs: x `[..., C]`, gamma `[C]`, beta `[C]`; outputs: y `[...,
-/// C]`, mean `[C]`, variance `[C]` (biased).
+/// Batch normalisation by the batch's own statistics. Inputs: x `[..., C]`, gamma `[C]`, beta
+/// `[C]`; outputs: y `[..., C]`, mean `[C]`, variance `[C]` (biased).
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
     /// Added to the variance.
@@ -55,7 +55,7 @@ pub(crate) fn per_channel(x: &TensorType, vectors: &[&TensorType]) -> std::resul
 }
 
 impl BatchNorm {
-    /// What is left to do when mean and variance are known.
+    /// The normalisation that is left to do when mean and variance are known.
     pub(crate) fn apply(self) -> BatchNormInfer {
         BatchNormInfer { epsilon: self.epsilon, residual: false, activation: self.activation }
     }

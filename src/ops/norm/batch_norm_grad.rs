@@ -30,7 +30,7 @@ impl From<Normalise> for BatchNormGrad {
 /// Vectors of coefficients in scratch, each an element a channel.
 const VECTORS: usize = 5;
 
-/// What the passes over dy and x need, and the coefficients of the second one, which follow from
+/// Operands of the passes over dy and x, and the coefficients of the second one, which follow from
 /// the sums.
 pub(crate) struct NormGradCoefficients<'a> {
     pub backward: Backward<'a>,

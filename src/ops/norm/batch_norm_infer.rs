@@ -14,8 +14,8 @@ use crate::kernels::function::activated;
 use crate::ops::movement::constant::Constant;
 use crate::ops::*;
 
-/// See the module's documentation. Inputs: x `[..., C]`, gamma, beta, mean and variance `[C]`, and
-/// the residual, if there is one.
+/// Batch normalisation by given statistics. Inputs: x `[..., C]`, gamma, beta, mean and variance
+/// `[C]`, and the residual, if there is one.
 #[derive(Clone, Copy)]
 pub struct BatchNormInfer {
     /// Added to the variance.
@@ -26,7 +26,7 @@ pub struct BatchNormInfer {
     pub activation: Activation,
 }
 
-/// What [`BatchNormInfer`] does, as data of an op that does it on the way.
+/// Normalisation and activation of [`BatchNormInfer`], as data of an op that does them on the way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalise {
     /// Added to the variance.
@@ -54,8 +54,8 @@ impl From<Normalise> for BatchNormInfer {
 }
 
 impl Normalise {
-    /// What becomes of x by gamma, beta, mean and variance; it takes two elements a channel of
-    /// `space`.
+    /// Scale and shift of each channel by gamma, beta, mean and variance `[C]`; they are kept in
+    /// `space`, two elements a channel.
     pub(crate) fn affine<'a>(&self, vectors: [&[f32]; 4], space: &'a mut [f32]) -> Affine<'a> {
         let channels = vectors[0].len();
         let (scale, shift) = space[..2 * channels].split_at_mut(channels);

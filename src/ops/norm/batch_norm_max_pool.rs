@@ -14,15 +14,15 @@ use crate::ops::*;
 /// The pooling that is fused.
 pub const POOL: MaxPool = MaxPool::side_by_side(2);
 
-/// See the module's documentation. Inputs: x `[N, H, W, C]`, then gamma, beta, mean and variance
-/// `[C]`; output y `[N, H / 2, W / 2, C]`.
+/// Normalisation, activation and pooling in one. Inputs: x `[N, H, W, C]`, then gamma, beta, mean
+/// and variance `[C]`; output y `[N, H / 2, W / 2, C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormMaxPool {
     /// Its activation is applied before the largest is chosen.
     pub norm: Normalise,
 }
 
-/// Of the images `[N, H, W, C]`.
+/// Size of the images `[N, H, W, C]`.
 pub(crate) fn size(x: &TensorType) -> Size {
     Size { height: x.dims()[1], width: x.dims()[2] }
 }

@@ -11,8 +11,9 @@ use super::batch_norm::{per_channel, scale_and_shift};
 use crate::kernels::batch_norm::{self, Affine};
 use crate::ops::*;
 
-/// See the module's documentation. Inputs: w `[.., O]`, then gamma, beta, mean and variance `[O]`,
-/// and the convolution's bias `[O]`, if it has one; outputs: the new w and bias.
+/// Weights and bias with their normalisation folded in. Inputs: w `[.., O]`, then gamma, beta, mean
+/// and variance `[O]`, and the convolution's bias `[O]`, if it has one; outputs: the new w and
+/// bias.
 #[derive(Clone, Copy, Debug)]
 pub struct FoldBatchNorm {
     /// Added to the variance.

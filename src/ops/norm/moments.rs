@@ -4,7 +4,7 @@
 use crate::kernels::batch_norm;
 use crate::ops::*;
 
-/// See the module's documentation. Input x `[..., C]`; outputs mean and variance `[C]`.
+/// Mean and biased variance of each channel. Input x `[..., C]`; outputs mean and variance `[C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments;
 

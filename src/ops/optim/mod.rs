@@ -1,4 +1,4 @@
-//! What an optimizer does to parameters, their gradients and averages.
+//! Updates of parameters, of their gradients and averages: what optimizers are made of.
 
 pub mod adam;
 pub mod moving_average;

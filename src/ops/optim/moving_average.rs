@@ -4,13 +4,12 @@
 
 use crate::ops::*;
 
-/// See the module's documentation. Inputs: average and x of one shape; works in place on the
-/// average.
+/// A moving average. Inputs: average and x of one shape; works in place on the average.
 #[derive(Clone, Copy, Debug)]
 pub struct MovingAverage {
     /// The weight of the new value (PyTorch's convention; Keras gives `1 - momentum`).
     pub momentum: f32,
-    /// What x is multiplied with.
+    /// Factor of x.
     pub scale: f32,
 }
 

@@ -3,7 +3,7 @@
 use crate::kernels::parallel;
 use crate::ops::*;
 
-/// See the module's documentation. Input of any shape, output `[1]`.
+/// Sum of the squares of all elements. Input of any shape, output `[1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct SumSquares;
 

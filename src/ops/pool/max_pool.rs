@@ -6,7 +6,7 @@ use super::max_pool_grad::MaxPoolGrad;
 use crate::kernels::pool::{self, PoolGeometry};
 use crate::ops::*;
 
-/// See the module's documentation. Input `[N, H, W, C]`, output `[N, P, Q, C]`.
+/// Maxima over windows. Input `[N, H, W, C]`, output `[N, P, Q, C]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPool {
     /// Side of a window in pixels.

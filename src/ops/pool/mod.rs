@@ -1,4 +1,4 @@
-//! What changes the size of images without weights: pooling, and resizing.
+//! Changes of the size of images without weights: pooling, and resizing.
 
 pub mod max_pool;
 pub mod max_pool_grad;

@@ -10,13 +10,13 @@
 use crate::kernels::resize;
 use crate::ops::*;
 
-/// See the module's documentation. Input `[N, H, W, C]`, output `[N, height, width, C]`.
+/// Enlargement by bilinear interpolation. Input `[N, H, W, C]`, output `[N, height, width, C]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resize {
-    /// Of the output; at least the input's, because to shrink an image takes a mean, not two
-    /// neighbours.
+    /// Height of the output in pixels; at least the input's, because to shrink an image takes a
+    /// mean, not two neighbours.
     pub height: usize,
-    /// As for the height.
+    /// Width of the output in pixels; at least the input's.
     pub width: usize,
 }
 

@@ -116,7 +116,7 @@ pub fn conv() -> Vec<Case> {
     finished.chain(differentiable).chain(activated).chain(passes).chain(fused).collect()
 }
 
-/// What the rules of every device make of a convolution and what follows it.
+/// Cases of what the rules of every device make of a convolution and what follows it.
 fn finished(i: usize, (conv, types): Shapes) -> Vec<Case> {
     let y = (output(&conv, &types), Fill::Uniform(-1.0, 1.0));
     let dx = (types[0].clone(), Fill::Uniform(-1.0, 1.0));
@@ -167,7 +167,7 @@ fn weight_grad(conv: &Conv, types: &[TensorType; 2]) -> Shapes {
     (Conv { pass: Pass::WeightGrad { w: w.shape }, ..conv.clone() }, [x, output(conv, types)])
 }
 
-/// What the rules of a CPU make of a convolution in training.
+/// Cases of what the rules of a CPU make of a convolution in training.
 fn fused(i: usize, conv: &Conv, types: &[TensorType; 2]) -> Vec<Case> {
     let channels = TensorType::f32([types[1].shape.last()]);
     let bias = i % 2 == 1;
@@ -187,7 +187,7 @@ fn vectors(channels: usize, ranges: [(f32, f32); 4]) -> [(TensorType, Fill); 4] 
     ranges.map(|(low, high)| (TensorType::f32([channels]), Fill::Uniform(low, high)))
 }
 
-/// A convolution of what a normalisation puts out. The padding is 0 in that, which would show if it
+/// A convolution of the output of a normalisation. The padding is 0 in that, which would show if it
 /// were normalised as well.
 fn normalised(i: usize, (conv, [x, second]): Shapes) -> Case {
     let input = Some(Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 5] });

@@ -1,4 +1,4 @@
-//! The settings that fine-tuning has besides those of any training.
+//! The settings that fine-tuning has in addition to those of any training.
 
 use std::fmt;
 use std::str::FromStr;
@@ -54,11 +54,11 @@ impl<'de> Deserialize<'de> for Blocks {
 }
 
 settings! {
-    /// What fine-tuning is told besides the settings of any training. There the epochs are those of
+    /// Settings of fine-tuning in addition to those of any training. There the epochs are those of
     /// both stages, and the rate is the second stage's. The defaults are those for many images; see
     /// [`crate::train::finetune_defaults`].
     struct Finetune {
-        /// What is known about the weights besides what their file says.
+        /// Facts about the weights in addition to what their file says.
         #[serde(default, skip_serializing_if = "Attributes::is_empty")]
         attributes: Attributes = Attributes::default(),
     }

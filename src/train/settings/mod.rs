@@ -1,5 +1,5 @@
-//! What a training is told: a table of settings ([`SETTINGS`]), and the recipes ([`RECIPES`]) that
-//! answer what it is not told.
+//! The settings of a training: a table of them ([`SETTINGS`]), and the recipes ([`RECIPES`]) that
+//! answer what is not given.
 //!
 //! To add a setting, add a row to the table here, or to that of [`finetune`]: files, options, their
 //! help, variables and checks follow from it.

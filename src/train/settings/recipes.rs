@@ -7,7 +7,7 @@ use crate::registry::registry;
 use crate::train::optimizers::keras_adam::KERAS_ADAM;
 use crate::train::schedules::CONSTANT;
 
-/// All recipes; the first is that of a training which is not told.
+/// All recipes; the first is that of a training which names none.
 pub static RECIPES: &[&Recipe] = &[&DEFAULT, &KERAS];
 
 /// Settings to begin with.

@@ -1,4 +1,4 @@
-//! What is to be known about a setting besides its type: plain data, from which the command line
+//! Facts about a setting in addition to its type: plain data, from which the command line
 //! makes options, help and variables, and [`super::Settings::check`] its checks.
 
 use super::Settings;
@@ -49,7 +49,7 @@ pub enum ValueKind {
     Augmentations,
     /// One of these names, each with a line about it, which may be empty.
     Name(fn() -> Vec<(&'static str, &'static str)>),
-    /// Told in a file only: there is no option.
+    /// Given in a file only: there is no option.
     InFile,
 }
 
@@ -80,7 +80,7 @@ impl Setting {
         check: |_| Ok(()),
     };
 
-    /// Whether it can be told by an option, not in a file only.
+    /// Whether it can be given by an option, not in a file only.
     pub fn is_option(&self) -> bool {
         !matches!(self.kind, ValueKind::InFile)
     }
