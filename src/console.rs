@@ -46,7 +46,7 @@ pub fn print_help(help: &clap::Error) -> Result<()> {
     arrived(help.print().and_then(|()| stdout().flush()))
 }
 
-/// What became of results that were written.
+/// Outcome of writing results.
 fn arrived(written: std::io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::ReaderLeft),
@@ -102,9 +102,9 @@ pub fn coloured(text: &str, colour: u8) -> String {
 pub enum Level {
     /// Warnings and errors.
     Quiet,
-    /// What a user wants to know.
+    /// Messages that a user wants.
     Normal,
-    /// What helps to find out why something is as it is.
+    /// Details that help to find out why something is as it is.
     Verbose,
 }
 

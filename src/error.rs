@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::kernels::parallel::PoolError;
 
-/// What every function of this crate that can fail returns.
+/// Result of every function of this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why the work ended. What it displays is [`printable`], wherever its parts came from.
@@ -16,7 +16,7 @@ pub enum Error {
     Op {
         /// The op and its layer, or the name of the value.
         op: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 
@@ -25,7 +25,7 @@ pub enum Error {
     File {
         /// The file or folder, as it was given or found.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The problem with it, and what to do.
         problem: String,
     },
 

@@ -22,7 +22,7 @@ fn number(text: &str, name: &str) -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What the limits of the address space and of data leave.
+/// Bytes that the limits of the address space and of data leave.
 fn left_by_limits(limits: &str, status: &str) -> Option<usize> {
     let left =
         |limit: &str, used: &str| Some(number(limits, limit)?.saturating_sub(number(status, used)? << 10));
@@ -30,8 +30,8 @@ fn left_by_limits(limits: &str, status: &str) -> Option<usize> {
     all.into_iter().flatten().min()
 }
 
-/// What the control groups leave that `/proc/self/cgroup` lists. A group's limit counts for those
-/// below it; in a container the outer ones, and their names, are out of sight.
+/// Bytes that the control groups leave that `/proc/self/cgroup` lists. A group's limit counts for
+/// those below it; in a container the outer ones, and their names, are out of sight.
 fn left_by_groups(groups: &str, root: &Path) -> Option<usize> {
     let path_of = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -51,7 +51,8 @@ fn left_by_groups(groups: &str, root: &Path) -> Option<usize> {
     left.min()
 }
 
-/// What one group leaves, by the files of version 2 or 1. What it holds of files can be given back.
+/// Bytes that one group leaves, by the files of version 2 or 1. What it holds of files can be given
+/// back.
 fn left_by_group(folder: &Path) -> Option<usize> {
     let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
     let bytes = |new: &str, old: &str| read(new).or_else(|| read(old))?.trim().parse::<usize>().ok();

@@ -43,7 +43,7 @@ pub struct Compare {
 /// An order of runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Sort {
-    /// As they are named.
+    /// The order in which they are named.
     #[default]
     Given,
     /// By test accuracy, the best first.
@@ -56,7 +56,7 @@ enum Sort {
     Time,
 }
 
-/// What a run folder says about its run.
+/// A run by its folder.
 pub struct Run {
     name: String,
     settings: toml::Table,

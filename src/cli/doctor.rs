@@ -32,7 +32,7 @@ pub struct Doctor {
 /// order, and elementary functions as the driver computes them.
 const TOLERANCE: f64 = 2e-5;
 
-/// What came out for an op.
+/// Result for an op.
 #[derive(Default)]
 struct Finding {
     largest: f64,
@@ -82,7 +82,7 @@ impl Doctor {
     }
 }
 
-/// What the program runs on, and where it keeps what it downloads.
+/// Facts about the machine that the program runs on, and where it keeps what it downloads.
 fn print_machine() -> Result<()> {
     let (version, system, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     console::print(format_args!("program:  cifar-engine {version}, {system}, {arch}"))?;

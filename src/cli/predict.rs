@@ -197,7 +197,7 @@ impl Predict {
         Err(if bad.len() + good > 0 && !self.skip_bad { last.with_advice(SKIP) } else { last })
     }
 
-    /// What was named, with folders replaced by what is in them.
+    /// Files that were named, with folders replaced by what is in them.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let mut lister = Lister { stop: Some(&STOP), skip_bad: self.skip_bad, ..Lister::default() };
         let mut files = Vec::new();
@@ -341,7 +341,7 @@ struct Printer<'a> {
     format: Format,
     trained: &'a LoadedModel,
     top: usize,
-    /// Of the one list that is printed at the end.
+    /// Entries of the one list that is printed at the end.
     entries: Vec<Value>,
 }
 

@@ -38,10 +38,10 @@ impl Row {
     }
 }
 
-/// What every step of a plan takes.
+/// Time and traffic of every step of a plan.
 pub struct Profile {
     rows: Vec<Row>,
-    /// Of a CPU, where it is measured.
+    /// Peak rates of a CPU, where they are measured.
     peak: Option<Peak>,
 }
 

@@ -1,4 +1,4 @@
-//! What is shown while work goes on: a bar on a terminal, a line an epoch elsewhere.
+//! Progress of work as it goes on: a bar on a terminal, a line an epoch elsewhere.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Instant;

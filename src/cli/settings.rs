@@ -89,7 +89,7 @@ fn option(row: &Setting) -> Option<Arg> {
     })
 }
 
-/// What reads a value of an option, as a file of settings would have it.
+/// Parser of a value of an option, as a file of settings would have it.
 fn parser(row: &Setting) -> ValueParser {
     match row.kind {
         ValueKind::Path | ValueKind::InFile => StringValueParser::new().map(Value::from).into(),
@@ -109,7 +109,7 @@ fn as_value(read: crate::error::Result<impl Serialize>) -> Result<Value, String>
     Value::try_from(value).map_err(|error| error.to_string())
 }
 
-/// What a setting does and what it usually is, as the help of its option has it.
+/// Help of a setting's option: its description and its default.
 fn help(row: &Setting, text: &str, usual: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     let text = match row.kind {
@@ -129,7 +129,7 @@ fn help_in_train(row: &Setting) -> String {
     help(row, row.help, &usual)
 }
 
-/// What the recipes have for a setting: that of the first, and of those that differ from it.
+/// Values of the recipes for a setting: that of the first, and of those that differ from it.
 fn of_recipes(row: &Setting) -> String {
     let tables = RECIPES.iter().map(|recipe| (recipe, values(&recipe.settings())));
     let mut all = tables.map(|(recipe, table)| (recipe, shown(row, &table)));
@@ -139,7 +139,7 @@ fn of_recipes(row: &Setting) -> String {
     format!("{first}{}", others.collect::<String>())
 }
 
-/// What the optimizers have for a setting: `1 for a, 2 for b and c`.
+/// Values of the optimizers for a setting: `1 for a, 2 for b and c`.
 fn of_optimizers(usual: fn(&Optimizer) -> f32) -> String {
     let mut groups: Vec<(f32, Vec<&str>)> = Vec::new();
     for optimizer in OPTIMIZERS {
@@ -154,7 +154,7 @@ fn of_optimizers(usual: fn(&Optimizer) -> f32) -> String {
     groups.collect::<Vec<_>>().join(", ")
 }
 
-/// What these settings have for every row, those that only fine-tuning has included.
+/// Values of these settings for every row, those that only fine-tuning has included.
 fn values(settings: &Settings) -> Table {
     let mut values = table(&Finetune::default());
     values.extend(table(settings));

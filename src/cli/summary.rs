@@ -126,7 +126,7 @@ impl Row<'_> {
     }
 }
 
-/// What a plan needs.
+/// Memory that a plan needs.
 struct Memory {
     steps: usize,
     gflop: f64,

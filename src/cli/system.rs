@@ -1,4 +1,4 @@
-//! What is known about this machine: for `devices`, `doctor` and `--verbose`.
+//! Facts about this machine: for `devices`, `doctor` and `--verbose`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::kernels::simd::Isa;
 /// The processor and its memory.
 #[derive(Debug, Serialize)]
 pub struct Processor {
-    /// What its maker calls it, where the system tells.
+    /// Name by its maker, where the system tells.
     pub name: Option<String>,
     /// Threads that this process may use at once.
     pub threads: usize,

@@ -19,7 +19,7 @@ pub struct Table {
     lines: Vec<Vec<String>>,
 }
 
-/// What stands between two columns.
+/// Space between two columns.
 const GAP: &str = "  ";
 
 impl Table {

@@ -110,7 +110,7 @@ impl Train {
     }
 }
 
-/// What a training ends with, for the user.
+/// Summary of a training for the user.
 pub struct Report<'a> {
     pub outcome: &'a Outcome,
     /// The data set's name, and where it is from.

@@ -18,8 +18,7 @@ pub fn counts(labels: &[u32], classes: usize) -> Vec<usize> {
     counts
 }
 
-/// What a user should know about the images that are trained on and validated with, by their
-/// labels.
+/// Warnings about the images that are trained on and validated with, by their labels.
 pub fn warnings(classes: &[String], train: &[u32], validation: &[u32]) -> Vec<String> {
     let counted = counts(train, classes.len());
     let mut warnings: Vec<String> = alike(classes).into_iter().collect();

@@ -17,7 +17,7 @@ pub struct Share<'a> {
 }
 
 impl Budget {
-    /// Of so many bytes.
+    /// A budget of so many bytes.
     pub const fn new(bytes: u64) -> Budget {
         Budget { bytes, used: Mutex::new(0), freed: Condvar::new() }
     }

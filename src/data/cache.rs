@@ -59,7 +59,7 @@ pub(crate) fn check_own(path: &Path) -> Result<()> {
     }
 }
 
-/// What to do about a file of the cache that cannot be written.
+/// Advice about a file of the cache that cannot be written.
 pub(super) fn advice(error: &io::Error) -> String {
     let elsewhere = "set CIFAR_ENGINE_CACHE to a folder";
     match error.kind() {

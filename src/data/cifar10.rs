@@ -152,7 +152,7 @@ fn read_archive(stream: impl Read, path: &Path, test_only: bool) -> Result<Datas
     parts.assemble(path)
 }
 
-/// What was found so far, in the order of [`BATCHES`].
+/// Batches that were found so far, in the order of [`BATCHES`].
 #[derive(Default)]
 struct BatchParts {
     /// The images of a batch; none of them where it was passed over.

@@ -24,10 +24,10 @@ const MAX_PIXELS: u64 = 200_000_000;
 const MAX_DECODED: u64 = 3 * MAX_PIXELS;
 /// Bytes of the file itself.
 const MAX_FILE: u64 = 256 << 20;
-/// As many first bytes as any format needs to be told from the others.
+/// Number of first bytes by which formats are recognised.
 const MAGIC: u64 = 64;
 
-/// What the images that are decoded at the same time may take: the largest one that is accepted has
+/// Memory that the images decoded at the same time may take: the largest one that is accepted has
 /// it for itself.
 static BUDGET: Budget = Budget::new(800 << 20);
 
@@ -72,7 +72,7 @@ pub fn load_image(path: &Path, size: usize) -> Result<Vec<u8>> {
     load(path, size).map(|image| image.pixels)
 }
 
-/// What else can be done about one of many images.
+/// Advice about one of many images.
 pub const SKIP: &str = "--skip-bad leaves out what cannot be read";
 
 /// [`load_image`] from anything that can be read, such as standard input; `name` is for messages.
@@ -107,7 +107,7 @@ fn decode_from(mut file: impl Read) -> std::result::Result<RgbImage, String> {
     decode_limited(reader).map_err(|error| format!("unreadable image: {}", plain(&error, name)))
 }
 
-/// What a file is that is of none of [`FORMATS`], by its first bytes.
+/// Kind of a file that is of none of [`FORMATS`], by its first bytes.
 fn foreign(bytes: &[u8]) -> String {
     let brand = bytes.get(4..12).unwrap_or_default();
     let names = FORMATS.map(|(_, name)| name).join(", ");

@@ -1,10 +1,10 @@
-//! What has to be known about JPEG data before it is decoded: the decoder passes over some faults
-//! in silence, and calls what it does not know damaged.
+//! Checks of JPEG data before it is decoded: the decoder passes over some faults in silence, and
+//! calls what it does not know damaged.
 
-/// What keeps JPEG data from being decoded rightly, if anything. The decoder fills missing rows
-/// with grey and reports nothing, so data that is cut short would otherwise be trained on. It also
-/// reads the colours of baseline data that come in scans of their own as stripes (zune-jpeg 0.5.15;
-/// issues 419 and 422 of zune-image).
+/// Problem that keeps JPEG data from being decoded rightly, if there is one. The decoder fills
+/// missing rows with grey and reports nothing, so data that is cut short would otherwise be trained
+/// on. It also reads the colours of baseline data that come in scans of their own as stripes
+/// (zune-jpeg 0.5.15; issues 419 and 422 of zune-image).
 pub fn problem(bytes: &[u8]) -> Option<&'static str> {
     let mut at = 2; // after the start marker
     let mut frame = Frame::default();
@@ -31,7 +31,7 @@ pub fn problem(bytes: &[u8]) -> Option<&'static str> {
     Some("the JPEG data is cut short")
 }
 
-/// What the header of the frame says.
+/// Facts in the header of the frame.
 #[derive(Default)]
 struct Frame {
     is_sequential: bool,

@@ -1,5 +1,5 @@
-//! What was found beside the images that are used, and why it is left out: nothing is left out in
-//! silence.
+//! Files that were found beside the images that are used, and why it is left out: nothing is left
+//! out in silence.
 
 use std::collections::BTreeMap;
 
@@ -30,12 +30,12 @@ pub enum Reason {
     Run,
     /// A file of another type, by its name.
     OtherType,
-    /// What file managers and archivers keep beside the files: nobody misses it.
+    /// Files that file managers and archivers keep beside others: nobody misses it.
     System,
 }
 
 impl Reason {
-    /// What is left out, one and many.
+    /// Words for what is left out, one and many.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Reason::Unreadable => ("image that cannot be read", "images that cannot be read"),
@@ -57,7 +57,7 @@ impl Reason {
     }
 }
 
-/// What is left out, by reason.
+/// Files that are left out, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
     found: BTreeMap<Reason, Vec<String>>,

@@ -16,7 +16,7 @@ use crate::files::unreadable;
 const EXTENSIONS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff"];
 /// Images all the same, but not to be read here.
 const UNSUPPORTED: [&str; 10] = ["heic", "heif", "avif", "jxl", "jp2", "psd", "svg", "ico", "dng", "ppm"];
-/// What file managers, archivers and file systems leave in folders.
+/// Names of what file managers, archivers and file systems leave in folders.
 const SYSTEM: [&str; 9] = [
     "__MACOSX",
     "Thumbs.db",
@@ -29,7 +29,7 @@ const SYSTEM: [&str; 9] = [
     "$RECYCLE.BIN",
 ];
 
-/// What an error calls the files that are looked for.
+/// Name in errors of the files that are looked for.
 pub const WANTED: &str = "a .png, .jpg, .webp, .gif, .bmp or .tiff file";
 
 /// Something in a folder.
@@ -38,14 +38,14 @@ pub enum Entry {
     Folder,
     /// An image, by its name.
     Image,
-    /// What is left out.
+    /// A file that is left out.
     Other(Reason),
 }
 
 /// Lists the images of folders, and remembers what it left out.
 #[derive(Default)]
 pub struct Lister<'a> {
-    /// What was left out so far.
+    /// Files that were left out so far.
     pub left_out: LeftOut,
     /// Set from elsewhere to give up.
     pub stop: Option<&'a AtomicBool>,
@@ -97,7 +97,7 @@ impl Lister<'_> {
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// What a path in a folder is, by its name and kind.
+    /// Entry of a path in a folder, by its name and kind.
     pub fn entry(&self, path: &Path) -> Entry {
         match kind(path) {
             Entry::Folder if self.skip_bad && is_closed(path) => Entry::Other(Reason::Closed),

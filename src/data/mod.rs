@@ -57,7 +57,7 @@ pub const CLASSES: RangeInclusive<usize> = 2..=10_000;
 /// Training, validation and test images of the same classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dataset {
-    /// What a report calls the data: `cifar10` for what has its form in full, `shapes`, or the own
+    /// Name of the data in reports: `cifar10` for what has its form in full, `shapes`, or the own
     /// name of the folder or archive.
     pub name: String,
     /// Class names; a label is an index into them.
@@ -69,7 +69,7 @@ pub struct Dataset {
     pub validation: Images,
     /// To report the final accuracy on, and for nothing else; empty where the source has none.
     pub test: Images,
-    /// What was found beside the images that are used.
+    /// Files that were found beside the images that are used.
     pub left_out: LeftOut,
     /// Width and height of the first image before it was scaled, where images are from files.
     pub original: Option<(u32, u32)>,
@@ -140,7 +140,7 @@ impl Dataset {
         Ok(())
     }
 
-    /// What results are measured on, and what that is called: the test images, or the validation
+    /// Images that results are measured on, and their name: the test images, or the validation
     /// images where there are no others.
     pub fn measured(&self) -> (&'static str, &Images) {
         if self.test.is_empty() { ("validation", &self.validation) } else { ("test", &self.test) }
@@ -165,7 +165,7 @@ impl Dataset {
     }
 }
 
-/// What to train on, as given on the command line.
+/// Source of the data, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataSource {
     /// CIFAR-10 where it is cached or can be fetched; [`DataSource::Shapes`] with a loud warning
@@ -230,7 +230,7 @@ pub struct Options<'a> {
     pub offline: bool,
     /// No progress display. The warning about a fallback is printed all the same.
     pub quiet: bool,
-    /// What the synthetic images depend on.
+    /// Seed of the synthetic images.
     pub shapes_seed: u32,
     /// Decides which images of a folder without test images are held back for the test.
     pub seed: u32,

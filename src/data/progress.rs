@@ -11,7 +11,7 @@ use super::Options;
 use crate::console;
 use crate::error::{Error, Result};
 
-/// What takes no longer is not worth a word.
+/// Time below which work is not worth a word.
 const SILENT: Duration = Duration::from_secs(2);
 /// Between two lines where nobody watches a bar.
 const BETWEEN: Duration = Duration::from_secs(10);

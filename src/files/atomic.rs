@@ -49,8 +49,8 @@ fn is_special(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc")) && !path.starts_with("/dev/shm")
 }
 
-/// What `path` finally points at, whether that exists or not, but no further than to a special
-/// name.
+/// The path that `path` finally points at, whether that exists or not, but no further than to a
+/// special name.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     const MOST: usize = 40; // as the system itself
     let mut target = path.to_path_buf();

@@ -31,7 +31,7 @@ pub fn read_text(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
-/// What to say where a file or folder cannot be read.
+/// Message where a file or folder cannot be read.
 pub fn unreadable(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "does not exist; check the path".into(),

@@ -101,7 +101,7 @@ impl Kernel for BlockMoments<'_> {
     }
 }
 
-/// What becomes of x: `activation(x * scale + shift)`, a scale and a shift for every channel.
+/// The function of x `activation(x * scale + shift)`, a scale and a shift for every channel.
 #[derive(Clone, Copy)]
 pub struct Affine<'a> {
     /// Factors `[C]`.
@@ -113,7 +113,7 @@ pub struct Affine<'a> {
 }
 
 impl<'a> Affine<'a> {
-    /// Of these channels alone.
+    /// The same for these channels alone.
     pub fn channels(self, range: Range<usize>) -> Affine<'a> {
         Affine { scale: &self.scale[range.clone()], shift: &self.shift[range], ..self }
     }
@@ -165,8 +165,8 @@ impl Kernel for Apply<'_> {
     }
 }
 
-/// What [`gradient_sums`] and [`gradient_apply`] read: the forward pass's `y = activation(x * scale
-/// + shift)` with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
+/// Operands of [`gradient_sums`] and [`gradient_apply`]: the forward pass's `y = activation(x *
+/// scale + shift)` with the normalised `x_hat = (x - mean) * inv_std`, and the gradient of y.
 #[derive(Clone, Copy)]
 pub struct Backward<'a> {
     /// The input `[R, C]`, a row for each pixel.
@@ -309,7 +309,7 @@ pub fn gradient_apply(isa: Isa, b: Backward, [slope, offset]: [&[f32]; 2], dx: &
     );
 }
 
-/// What dx is computed with: vectors of one length, the number of channels.
+/// Coefficients of dx: vectors of one length, the number of channels.
 #[derive(Clone, Copy)]
 pub struct GradientAffine<'a> {
     /// `gamma inv_std`.

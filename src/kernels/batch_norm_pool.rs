@@ -13,7 +13,7 @@ use super::simd::{Isa, Kernel, Simd};
 /// the next one.
 const ITEM: usize = 1 << 14;
 
-/// Of the images that are normalised; a last odd row or column lies in no window.
+/// Size of the images that are normalised; a last odd row or column lies in no window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Rows of pixels.
@@ -96,7 +96,7 @@ struct Lanes<S: Simd> {
 }
 
 impl<S: Simd> Lanes<S> {
-    /// Of the channels from `c` on.
+    /// Coefficients of the channels from `c` on.
     #[inline(always)]
     fn new(simd: S, scale: &[f32], shift: &[f32], clamp: Clamp, c: usize) -> Self {
         let (low, high) = (simd.splat(clamp.0), simd.splat(clamp.1));
@@ -117,8 +117,8 @@ impl<S: Simd> Lanes<S> {
         simd.clamp(argument, self.low, self.high)
     }
 
-    /// What each of a window's elements x receives of its dy: the first largest all of it, if it
-    /// passes the clamp. Computed exactly as in the forward pass.
+    /// The part of a window's dy that each of its elements x receives: the first largest all of it,
+    /// if it passes the clamp. Computed exactly as in the forward pass.
     #[inline(always)]
     fn route_max_grad(&self, simd: S, x: [S::Vector; 4], dy: S::Vector) -> [S::Vector; 4] {
         let (zero, mut arguments, mut values) = (simd.zero(), x, x);
@@ -228,7 +228,7 @@ impl Kernel for BlockSums<'_> {
     }
 }
 
-/// Of the vector of channels from `c` on of a window: the sums of g and of `g (x - mean)`.
+/// Sums of g and of `g (x - mean)` over a window, for the vector of channels from `c` on.
 #[inline(always)]
 fn window_sums<S: Simd>(
     simd: S,
@@ -246,7 +246,7 @@ fn window_sums<S: Simd>(
     sums
 }
 
-/// As [`super::batch_norm::gradient_apply`], of g.
+/// The input gradient, as [`super::batch_norm::gradient_apply`] computes it from g.
 pub fn gradient_apply(isa: Isa, size: Size, b: Backward, slope_and_offset: [&[f32]; 2], dx: &mut [f32]) {
     let channels = b.mean.len();
     let affine = GradientAffine::new(&b, slope_and_offset);
@@ -338,7 +338,7 @@ mod tests {
     use super::*;
     use crate::function::Function;
 
-    /// Of one window of 3 channels.
+    /// Outputs of one window of 3 channels.
     fn pooled(isa: Isa, x: &[f32; 12]) -> [f32; 3] {
         let affine = Affine { scale: &[1.0; 3], shift: &[0.0; 3], activation: Some(Function::Relu6) };
         let mut y = [0.0; 3];

@@ -49,14 +49,14 @@ pub struct Sum<'a> {
     pub axes: [SumAxis; 3],
 }
 
-/// What C holds before the sum is added.
+/// Content of C before the sum is added.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
     /// Zeros.
     Zero,
     /// One value a column, the same for every row.
     Bias(&'a [f32]),
-    /// What it holds already.
+    /// The values it holds already.
     Current,
 }
 

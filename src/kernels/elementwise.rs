@@ -44,7 +44,7 @@ impl Kernel for AddTo<'_> {
 /// An operand of [`rows_with`].
 #[derive(Clone, Copy)]
 pub enum RowOperand<'a> {
-    /// Of the output's shape.
+    /// An operand of the output's shape.
     Whole(&'a [f32]),
     /// One row, the same for all.
     Row(&'a [f32]),

@@ -8,7 +8,7 @@ use crate::parallel;
 use crate::real::Real;
 use crate::simd::{Isa, Kernel, Simd};
 
-/// What the derivative of a function is a function of.
+/// Argument of the derivative of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The argument.
@@ -44,7 +44,7 @@ macro_rules! functions {
                 }
             }
 
-            /// What [`Function::slope`] is given.
+            /// The argument of [`Function::slope`].
             pub fn slope_of(self) -> Of {
                 match self {
                     $(Function::$row => Of::$of,)*
@@ -196,7 +196,7 @@ impl Kernel for ClampTo<'_> {
     }
 }
 
-/// What an activation makes of x.
+/// Value of an activation at x.
 pub fn activated<T: Real>(activation: Activation, x: T) -> T {
     activation.map_or(x, |function| function.value(x))
 }

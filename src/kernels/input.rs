@@ -12,7 +12,7 @@ use super::simd::Isa;
 pub struct Input<'a> {
     /// Elements, row-major.
     pub x: &'a [f32],
-    /// What each element becomes first.
+    /// Scale, shift and activation of each element as it is read.
     pub affine: Option<Affine<'a>>,
 }
 

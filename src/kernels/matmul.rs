@@ -43,9 +43,9 @@ const DEPTH: usize = 128;
 /// The right operand of a product.
 #[derive(Clone, Copy)]
 pub enum Right<'a> {
-    /// As it is stored.
+    /// The matrix as it is stored.
     Plain(&'a [f32]),
-    /// What [`prepare`] made of it.
+    /// The matrix as [`prepare`] packed it.
     Packed(&'a [f32]),
 }
 
@@ -224,7 +224,7 @@ fn gather(a: &[f32], m: usize, columns: Range<usize>, panels: &mut [f32]) {
 
 /// Normalises what lies in panels.
 struct NormalisePanels<'a> {
-    /// Of their columns.
+    /// Scale, shift and activation of their columns.
     affine: Affine<'a>,
     depth: usize,
     panels: &'a mut [f32],

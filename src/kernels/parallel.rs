@@ -129,9 +129,9 @@ pub fn row_blocks(
     })
 }
 
-/// What is to be done with each block of rows of an output as soon as it is written, while it is in
-/// the cache: it is changed, or reduced into a part of its own. Blocks depend on the shape only,
-/// not on the number of threads.
+/// Work on each block of rows of an output as soon as it is written, while it is in the cache: it
+/// is changed, or reduced into a part of its own. Blocks depend on the shape only, not on the
+/// number of threads.
 pub struct Epilogue<'a> {
     parts: &'a mut [f32],
     /// Elements of a part; none for as many as the block has.
@@ -139,7 +139,7 @@ pub struct Epilogue<'a> {
     finish: Option<Finish<'a>>,
 }
 
-/// What is called with a block and its part.
+/// Function of a block and its part.
 type Finish<'a> = &'a (dyn Fn(OutputBlock, &mut [f32]) + Sync);
 
 /// An output, and what is to be done with its blocks.

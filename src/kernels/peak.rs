@@ -1,4 +1,4 @@
-//! What the machine can do at most: the bounds that a kernel's time is compared with.
+//! Peak rates of the machine: the bounds that a kernel's time is compared with.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -48,7 +48,7 @@ pub struct Peak {
 
 /// Elements that [`Peak::measure`] copies: 128 MB, beyond any cache.
 const COPIED: usize = 32 << 20;
-/// Of so many runs the fastest counts.
+/// Number of runs, of which the fastest counts.
 const RUNS: usize = 5;
 
 impl Peak {

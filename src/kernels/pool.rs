@@ -43,7 +43,7 @@ impl PoolGeometry {
             .flat_map(move |row| columns.clone().map(move |column| (row * width + column) * channels))
     }
 
-    /// What window `number` along a dimension has inside the borders.
+    /// Pixels of window `number` along a dimension that lie inside the borders.
     #[inline(always)]
     fn inside(&self, number: usize, size: usize) -> Range<usize> {
         let first = number * self.stride;

@@ -5,7 +5,7 @@ use super::elementwise::ITEM;
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
 
-/// What a reduction starts from, does with each element, and multiplies the outcome with.
+/// A reduction: its start, the step for each element, and the factor of the outcome.
 #[derive(Clone, Copy)]
 pub struct Reduction<F> {
     /// The result of no element.

@@ -4,7 +4,7 @@
 //! The generator is `pcg4d` of Jarzynski and Olano, "Hash Functions for GPU Rendering" (JCGT 9(3),
 //! 2020): 32-bit integer arithmetic only, so that a shader can hold an identical twin.
 
-/// What a number is drawn for; keeps the draws of one seed independent of each other.
+/// Purpose that a number is drawn for; keeps the draws of one seed independent of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stream {

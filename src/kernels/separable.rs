@@ -66,7 +66,7 @@ pub fn scratch(isa: Isa, g: &Separable) -> (usize, usize) {
     (g.depthwise.in_channels + prepared_len(isa, g), g.most_rows(2 * PIXELS) * g.depthwise.out_row())
 }
 
-/// What [`forward`] reads.
+/// Operands of [`forward`].
 #[derive(Clone, Copy)]
 pub struct Operands<'a> {
     /// `[N, H, W, C]`.

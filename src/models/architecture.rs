@@ -1,4 +1,4 @@
-//! What the program knows about a model.
+//! Architectures: what the program knows about a model.
 
 use super::pretrained::Published;
 use super::{MODELS, Training, Variant};
@@ -29,7 +29,7 @@ pub struct Architecture {
     pub published: Option<Published>,
 }
 
-/// What a model is built for.
+/// Purpose that a model is built for.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Number of classes.

@@ -34,13 +34,13 @@ struct ManifestEntry {
     sha256: Option<String>,
     licence: String,
     names: String,
-    /// Of a model that can be padded both ways.
+    /// Padding of a model that can be padded both ways.
     padding: Option<String>,
     bn_epsilon: f32,
-    /// Of pixels between 0 and 1.
+    /// Statistics of pixels between 0 and 1.
     mean: [f32; 3],
     std: [f32; 3],
-    /// What else can be done where they cannot be downloaded.
+    /// Advice where they cannot be downloaded.
     otherwise: String,
 }
 

@@ -1,5 +1,5 @@
-//! What others call the layers of MobileNet v2. The engine's own names, of both generations, are
-//! timm's.
+//! Names that others give the layers of MobileNet v2. The engine's own names, of both generations,
+//! are timm's.
 
 use super::mobilenet_v2::STAGES;
 use super::pretrained::Names;
@@ -8,7 +8,7 @@ use super::pretrained::Names;
 pub(super) const TORCHVISION: Names =
     Names { whose: "torchvision's", ours: |name| ours(&BLOCKS_OF_BLOCKS, name) };
 
-/// Of the time before torchvision had the model: a block is one list of layers, activations
+/// Names from the time before torchvision had the model: a block is one list of layers, activations
 /// counted.
 pub(super) const FLAT: Names = Names { whose: "torchvision's", ours: |name| ours(&FLAT_BLOCKS, name) };
 

@@ -40,14 +40,14 @@ pub static MODELS: &[&Architecture] = &[
     &resnet18::RESNET18,
 ];
 
-/// What sets models of one architecture apart.
+/// Differences between models of one architecture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
     /// Side of the images that the model sees, to which smaller ones are enlarged.
     pub input_size: usize,
     /// Multiplies the channels; 1 where [`Architecture::has_variants`] is not so.
     pub width: f32,
-    /// Of convolutions; without effect where [`Architecture::has_variants`] is not so.
+    /// Padding of convolutions; without effect where [`Architecture::has_variants`] is not so.
     pub padding: PaddingStyle,
 }
 
@@ -62,15 +62,14 @@ impl Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PaddingStyle {
-    /// As TensorFlow and Keras do it: at stride 2, an even size is padded at the bottom and right
-    /// only.
+    /// TensorFlow's and Keras's: at stride 2, an even size is padded at the bottom and right only.
     Same,
-    /// As PyTorch does it: alike on all sides.
+    /// PyTorch's: alike on all sides.
     Symmetric,
 }
 
 impl PaddingStyle {
-    /// What files and options call it.
+    /// Name in files and options.
     pub fn name(self) -> &'static str {
         match self {
             PaddingStyle::Same => "same",
@@ -168,7 +167,7 @@ fn check_shapes(file: &WeightsFile, parameters: &[Parameter], path: &Path) -> Re
 mod tests {
     use super::*;
 
-    /// What timm's and torchvision's models of these widths have.
+    /// Channels of timm's and torchvision's models of these widths.
     #[test]
     fn scaled_channels_are_those_of_other_implementations() {
         let found = |width| [32, 16, 24, 96, 160, 1280].map(|channels| scaled(channels, width));

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::nn::{Norm, Parameter};
 use crate::weights::{self, Tensor, WeightsFile, layout};
 
-/// What a user says about a file's weights, against what it says itself.
+/// Facts that a user gives about a file's weights, against what it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attributes {
@@ -25,9 +25,9 @@ pub struct Attributes {
     pub padding: Option<PaddingStyle>,
     /// Batch normalisation's epsilon.
     pub epsilon: Option<f32>,
-    /// Of each channel, pixels being 0 to 255.
+    /// Mean of each channel, pixels being 0 to 255.
     pub mean: Option<[f32; 3]>,
-    /// As the mean.
+    /// Standard deviation of each channel, on the same scale.
     pub std: Option<[f32; 3]>,
 }
 
@@ -48,12 +48,12 @@ impl Attributes {
     }
 }
 
-/// What is known about the weights of a model that others publish.
+/// Facts about the weights of a model that others publish.
 #[derive(Debug)]
 pub struct Published {
     /// The names that its layers go by.
     pub names: &'static [Names],
-    /// What its makers usually train with.
+    /// Normalisation that its makers usually train with.
     pub pixels: Pixels,
     /// Tensors that the model does not have, and what has them: relatives that differ in layers.
     pub relatives: &'static [(&'static str, &'static str)],
@@ -83,7 +83,7 @@ impl Names {
     }
 }
 
-/// What pixels between 0 and 255 are normalised by.
+/// Mean and standard deviation that pixels between 0 and 255 are normalised by.
 #[derive(Clone, Copy, Debug)]
 pub struct Pixels {
     /// Means of red, green and blue, which are taken away first.
@@ -92,7 +92,7 @@ pub struct Pixels {
     pub std: [f32; 3],
 }
 
-/// Of ImageNet's pixels: what most of PyTorch's models were trained with.
+/// Statistics of ImageNet's pixels: what most of PyTorch's models were trained with.
 pub const IMAGENET: Pixels = Pixels { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
 /// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
 pub const CENTRED: Pixels = Pixels { mean: [127.5; 3], std: [127.5; 3] };
@@ -211,7 +211,7 @@ fn has_classifier(parameters: &[Parameter], file: &WeightsFile) -> bool {
     classifier.all(|parameter| file.tensors.contains_key(&parameter.name))
 }
 
-/// What a file may be.
+/// Kinds of files.
 struct Candidate {
     model: &'static Architecture,
     published: &'static Published,
@@ -252,7 +252,7 @@ fn known_models() -> String {
     )
 }
 
-/// What training tools put before every name: PyTorch's parallel models and its compiler,
+/// Prefixes that training tools put before every name: PyTorch's parallel models and its compiler,
 /// Lightning.
 const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "state_dict."];
 
@@ -307,7 +307,7 @@ fn classes(model: &Architecture, file: &WeightsFile) -> Result<usize> {
     Ok(tensor.map_or(1000, |bias| bias.shape.iter().product()))
 }
 
-/// What metadata says, and what is usual where it is silent.
+/// Description by the metadata, and by what is usual where it is silent.
 fn spec(
     architecture: &'static Architecture,
     width: f32,

@@ -1,4 +1,4 @@
-//! What the logits of a test set say: which classes are taken for which, and which images went
+//! Analysis of the logits of a test set: which classes are taken for which, and which images went
 //! wrong worst.
 
 use std::collections::BTreeMap;
@@ -40,9 +40,9 @@ impl Prediction {
 pub struct ClassFigures {
     /// Images with this label.
     pub images: usize,
-    /// Of what is predicted as this class, the share that is; none where nothing is.
+    /// Precision: of what is predicted as this class, the share that is; none where nothing is.
     pub precision: Option<f64>,
-    /// Of what is this class, the share that is predicted as it; none without images.
+    /// Recall: of what is this class, the share that is predicted as it; none without images.
     pub recall: Option<f64>,
 }
 

@@ -63,7 +63,7 @@ fn style(index: usize) -> LineStyle {
 struct Legend {
     names: Vec<String>,
     rows: usize,
-    /// Of a column, in points.
+    /// Width of a column, in points.
     width: f64,
 }
 

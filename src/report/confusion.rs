@@ -23,7 +23,7 @@ const MOST_FIGURES: usize = 20;
 /// With more than this, rows have no room for names.
 const MOST_NAMES: usize = 50;
 
-/// What the cells say.
+/// Figures in the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cells {
     /// How many images.

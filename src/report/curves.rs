@@ -20,7 +20,7 @@ const VALIDATION: RGBColor = COLORS[1];
 
 const TITLE: Face = Face::bold(30.0);
 const MARGIN: f64 = 40.0;
-/// Of the panels: below the title, the legend, a line of text and the panels' names.
+/// Top of the panels: below the title, the legend, a line of text and the panels' names.
 const TOP: f64 = 190.0;
 
 /// Draws the epochs, in the order given, to a PNG of [`SIZE`]: loss on the left, accuracy in per

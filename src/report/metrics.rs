@@ -1,4 +1,4 @@
-//! What a run measured, one row an epoch, and its CSV file.
+//! Measurements of a run, one row an epoch, and their CSV file.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::files::{read_text, write_atomic};
 const HEADER: &str = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,\
                       seconds,validation_images";
 
-/// As it was before the last column.
+/// Header as it was before the last column.
 const OLD_HEADER: &str =
     "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";
 

@@ -1,4 +1,4 @@
-//! What a run leaves to look at.
+//! Charts, tables and pages: what a run leaves to look at.
 //!
 //! - [`metrics`]: one row an epoch, as CSV and as JSON lines.
 //! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs;

@@ -81,7 +81,7 @@ pub(super) struct Panel {
     pub right: f64,
     pub top: f64,
     pub bottom: f64,
-    /// What is shown, and along what.
+    /// Name of what is shown, and below it of what it is shown along.
     pub name: &'static str,
     pub x_name: &'static str,
     pub x: Axis,

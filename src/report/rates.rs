@@ -11,7 +11,7 @@ use super::panel::{COLORS, LABEL, LineStyle, Panel, Series};
 use crate::error::{Error, Result};
 
 const SIZE: (u32, u32) = (1000, 640);
-/// Of single steps, behind the smoothed line.
+/// Colour of single steps, behind the smoothed line.
 const FAINT: RGBColor = RGBColor(176, 176, 176);
 
 const TITLE: Face = Face::bold(30.0);
@@ -22,7 +22,7 @@ const MARGIN: f64 = 40.0;
 pub struct Trial {
     /// The learning rate.
     pub rate: f32,
-    /// Of the step's batch, before the step.
+    /// Loss of the step's batch, before the step.
     pub loss: f64,
     /// The mean loss of the steps around it.
     pub smooth: f64,

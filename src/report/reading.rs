@@ -1,9 +1,9 @@
-//! What one must know to read the curves of a training.
+//! Notes on how to read the curves of a training.
 
 /// Shown beside the curves.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// What makes the training loss larger than the validation loss; none where nothing does.
+    /// Reasons why the training loss is larger than the validation loss; none where there is none.
     pub loss: Option<String>,
     /// The first epoch of a second stage.
     pub second_stage: Option<usize>,

@@ -1,4 +1,4 @@
-//! What a finished run leaves to look at, beside its curves.
+//! Report of a finished run, beside its curves.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::files::write_atomic;
 
 /// A finished run, and what its model says to every test image.
 pub struct RunReport<'a> {
-    /// What the report is of: model and data.
+    /// Subject of the report: model and data.
     pub title: &'a str,
-    /// What else is to be said about it: names and values.
+    /// Further facts: names and values.
     pub facts: &'a [(String, String)],
     /// Names of the classes, in the order of the logits.
     pub classes: &'a [String],
@@ -36,7 +36,7 @@ pub struct RunReport<'a> {
     pub logits: ArrayView2<'a, f32>,
     /// The images that the model was asked for, with their labels.
     pub images: &'a Images,
-    /// What these images are: `test` or `validation`.
+    /// Name of these images: `test` or `validation`.
     pub set: &'a str,
     /// How many numbers were trained.
     pub parameters: usize,

@@ -1,5 +1,4 @@
-//! What the figures of a finished training say is wrong with it, where it would otherwise look like
-//! any other.
+//! Warnings from the figures of a finished training, where it would otherwise look like any other.
 
 use ndarray::Array2;
 
@@ -11,7 +10,7 @@ use crate::ops::augment::FLIP;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::report::EpochMetrics;
 
-/// What is kept of the training images to judge by.
+/// A sample of the training images to judge by.
 pub struct TrainingSample {
     /// Some of them, from all over the set.
     pub images: Images,

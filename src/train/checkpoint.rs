@@ -1,4 +1,4 @@
-//! What a training saves so that it can be continued as if it had never stopped.
+//! Checkpoints, which a training saves so that it can be continued as if it had never stopped.
 //!
 //! A checkpoint is one safetensors file: the model's parameters, whatever else the steps change
 //! (moments, averages), and as metadata how far the training is, its settings, and a digest of
@@ -45,7 +45,7 @@ impl Progress {
     }
 }
 
-/// What must be the same for a run to be continued.
+/// Fingerprint of a run: all that must be the same for it to be continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunFingerprint {
     /// The run's settings, as its `settings.toml` has them.
@@ -180,7 +180,7 @@ impl RunFingerprint {
     }
 }
 
-/// What to say where the same images have classes of other names, with the first that differs.
+/// Message where the same images have classes of other names, with the first that differs.
 fn renamed(saved: &RunFingerprint, now: &RunFingerprint) -> String {
     let [was, is] =
         [saved, now].map(|fingerprint| fingerprint.classes.as_deref().unwrap_or_default().lines());

@@ -59,13 +59,13 @@ impl BatchSource {
 /// The features of a set of images.
 pub struct Features {
     store: Store,
-    /// Of one image.
+    /// Shape of one image's features.
     shape: Shape,
     labels: Vec<u32>,
     copies: usize,
 }
 
-/// What is to be computed.
+/// Features that are to be computed.
 pub struct FeatureJob<'a> {
     /// A plan that has the model's parameters.
     pub beside: PlanId,
@@ -125,7 +125,7 @@ impl Features {
         Ok(Features { store, shape, labels: images.labels.clone(), copies })
     }
 
-    /// Of one image.
+    /// Shape of one image's features.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -145,7 +145,7 @@ impl Features {
         Ok(rows)
     }
 
-    /// Of the images, in their order.
+    /// Labels of the images, in their order.
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }

@@ -47,7 +47,7 @@ struct Part {
 }
 
 impl Part {
-    /// What is trained, and how long.
+    /// Description of what is trained, and how long.
     fn description(&self, units: usize) -> String {
         let (epochs, steps) = (self.config.settings.epochs, self.config.steps());
         let plural = |n: usize| if n == 1 { "" } else { "s" };
@@ -170,13 +170,13 @@ pub fn finetune(
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 
-/// What stages are made from.
+/// Everything that stages are made from.
 struct StageBuilder<'a> {
     settings: &'a Settings,
     spec: &'a Spec,
     /// The plan whose parameters all stages have.
     whole: PlanId,
-    /// Of the model.
+    /// Units of the model.
     units: usize,
     run: &'a RunFolder,
     images: &'a Images,

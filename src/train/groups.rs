@@ -12,9 +12,9 @@ pub(super) const STEM_EPOCHS: usize = 3;
 /// Parameters with a rate of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// What is in no other group.
+    /// Parameters in no other group.
     Main,
-    /// What the optimizer leaves to SGD.
+    /// Parameters that the optimizer leaves to SGD.
     Left,
     /// Biases, and the scales and shifts of normalisations, where a rate is chosen for them.
     Biases,

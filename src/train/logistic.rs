@@ -74,7 +74,7 @@ fn fit_rows(
     Ok(scale.undo(&found, classes))
 }
 
-/// What was done to features.
+/// Standardisation of features.
 struct Standardisation {
     mean: Vec<f64>,
     factor: f64,

@@ -48,13 +48,13 @@ pub struct StepProgress {
     pub epoch: usize,
     /// Epochs of the training.
     pub epochs: usize,
-    /// Of the epoch, from 1.
+    /// Number of the epoch, from 1.
     pub step: usize,
     /// Steps of the epoch.
     pub steps: usize,
-    /// Of the epoch so far.
+    /// Mean loss of the epoch so far.
     pub loss: f64,
-    /// Of the epoch so far, from 0 to 1.
+    /// Accuracy of the epoch so far, from 0 to 1.
     pub accuracy: f64,
     /// Throughput of the epoch so far.
     pub images_per_s: f64,
@@ -71,7 +71,7 @@ pub struct StepProgress {
     pub stage_left: usize,
 }
 
-/// What a training does where it does not train.
+/// Phases of a training in which it does not train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Computes the outputs of the frozen layers, for the training or the validation set.
@@ -93,9 +93,9 @@ pub trait Observer {
     fn keep_going(&self) -> bool;
     /// After every epoch.
     fn epoch(&mut self, metrics: &EpochMetrics);
-    /// What is done before the first epoch of a stage, and why a stage ends early.
+    /// Notes: what is done before the first epoch of a stage, and why a stage ends early.
     fn note(&mut self, _text: &str) {}
-    /// What is probably wrong.
+    /// Warnings: what is probably wrong.
     fn warn(&mut self, _text: &str) {}
 }
 
@@ -107,14 +107,15 @@ impl dyn Observer + '_ {
     }
 }
 
-/// What a training ends with.
+/// Result of a training.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Figures of all epochs.
     pub history: Vec<EpochMetrics>,
-    /// What the result is measured on: `test`, or `validation` where the data has no test images.
+    /// Name of the images that the result is measured on: `test`, or `validation` where the data
+    /// has no test images.
     pub set: &'static str,
-    /// Of the best weights, on these images.
+    /// Evaluation of the best weights on these images.
     pub test: Evaluation,
 }
 

@@ -23,7 +23,7 @@ use crate::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::ops::pool::resize::Resize;
 use crate::tensor::{Shape, TensorType};
 
-/// What a device is to run, with what belongs to its model.
+/// A graph for a device to run, with what belongs to its model.
 pub struct ModelGraph {
     /// All of it.
     pub graph: Graph,
@@ -174,9 +174,9 @@ fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) 
     Ok(ModelGraph { graph, parameters, layers, forward })
 }
 
-/// What the model's first units, up to `until`, put out for a batch of images, with stored
-/// statistics and without dropout. Inputs: `indices`, and `step`, which the augmentation depends
-/// on. Output: `features`. States: `NAME.images`, `NAME.labels`, the units' parameters.
+/// Outputs of the model's first units, up to `until`, for a batch of images, with stored statistics
+/// and without dropout. Inputs: `indices`, and `step`, which the augmentation depends on. Output:
+/// `features`. States: `NAME.images`, `NAME.labels`, the units' parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.

@@ -23,7 +23,7 @@ pub struct RunFolder {
     begun: Begun,
 }
 
-/// What is new about a run.
+/// Extent of what is new about a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Begun {
     /// Nothing: it is continued, or refused.

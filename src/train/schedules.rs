@@ -40,7 +40,7 @@ const WARM_UP: f32 = 0.25;
 pub struct Schedule {
     /// In options, files and messages.
     pub name: &'static str,
-    /// What it does, in one line of a help text.
+    /// Description in one line of a help text.
     pub about: &'static str,
     /// The rate when the share `t` of a training is over, for a highest rate `peak`.
     pub rate_at: fn(peak: f32, t: f32) -> f32,

@@ -27,7 +27,7 @@ pub struct Session<'a> {
     fingerprint: RunFingerprint,
     reading: Reading,
     progress: Progress,
-    /// What the device is to hold again, until a stage has taken it over.
+    /// States that the device is to hold again, until a stage has taken it over.
     saved: Option<BTreeMap<String, Vec<f32>>>,
     pace: Pace,
     /// Up to when `progress.elapsed` is counted.
@@ -53,7 +53,7 @@ struct Pace {
     begin: Instant,
     /// Steps since then.
     steps: usize,
-    /// Of how many stages.
+    /// Number of stages.
     stages: usize,
 }
 

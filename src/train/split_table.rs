@@ -16,7 +16,7 @@ const HEADER: &str = "file,split";
 const MOST: u64 = 1 << 30;
 
 const PARTS: [&str; 3] = ["train", "validation", "test"];
-/// What to do about a table that is damaged.
+/// Advice about a table that is damaged.
 const ADVICE: &str = "put a copy of it back, or delete it: evaluate then takes all images of the data, and resume splits \
                       them anew by the seed";
 
@@ -64,7 +64,8 @@ pub fn check(folder: &Path, data: &Dataset) -> Result<()> {
     Err(Error::file(folder.join(FILE), problem + "; give the folder its images again, or begin another run"))
 }
 
-/// What the run in a folder is measured on; none where its images are not from files of their own.
+/// Images that the run in a folder is measured on; none where its images are not from files of
+/// their own.
 ///
 /// # Errors
 /// If the table cannot be read.

@@ -1,5 +1,5 @@
-//! What a training step is: a plan on a device, and how often it runs. [`super::session`] runs
-//! it, and knows nothing of what is in the plan.
+//! Stages of a training: a plan on a device, and how often it runs. [`super::session`] runs it, and
+//! knows nothing of what is in the plan.
 
 use super::checkpoint::Progress;
 use super::evaluate::{BATCH_SIZE, Evaluator};
@@ -24,13 +24,13 @@ use crate::text::bytes;
 pub struct StageConfig {
     /// Training images.
     pub images: usize,
-    /// Of what lies before the classifier, as a share of the rate; in fine-tuning only.
+    /// Rate of what lies before the classifier, as a share of the rate; in fine-tuning only.
     pub backbone: f32,
     /// Everything else; epochs and rate are those of the stage.
     pub settings: Settings,
 }
 
-/// What the rate is multiplied with on a plateau.
+/// Factor of the rate on a plateau.
 const ON_PLATEAU: f32 = 0.1;
 
 /// Why a stage ended.
@@ -60,7 +60,7 @@ impl StageConfig {
         schedule.rate(rate, step, epochs * self.steps())
     }
 
-    /// What it is for the biases of stems: their schedule is over after [`STEM_EPOCHS`].
+    /// The rate for the biases of stems: their schedule is over after [`STEM_EPOCHS`].
     pub(super) fn stem_rate(&self, step: usize) -> f32 {
         let Settings { schedule, rate, epochs, .. } = self.settings;
         let steps = epochs.min(STEM_EPOCHS) * self.steps();
@@ -80,7 +80,7 @@ impl StageConfig {
         }
     }
 
-    /// What the rate is multiplied with after these epochs.
+    /// Factor of the rate after these epochs.
     fn factor(&self, epochs: &[EpochMetrics]) -> f32 {
         let patience = self.settings.plateau;
         if patience == 0 { 1.0 } else { ON_PLATEAU.powi(score::plateaus(epochs, patience)) }
@@ -222,7 +222,7 @@ pub(super) struct StepContext {
     /// Counted from 0, over the whole stage.
     pub step: usize,
     pub rate: f32,
-    /// What the rate is for the biases of stems.
+    /// Rate of the biases of stems.
     pub stem_rate: f32,
 }
 
@@ -241,7 +241,7 @@ pub(super) struct Epoch<'a> {
     order: Vec<u32>,
     /// The first step, counted from the beginning of the stage.
     first: usize,
-    /// What the schedule's rate is multiplied with.
+    /// Factor of the schedule's rate.
     factor: f32,
 }
 

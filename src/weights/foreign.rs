@@ -1,9 +1,9 @@
-//! What a file is that was given as weights and is none, by its first bytes.
+//! Kinds of files that were given as weights and are none, by their first bytes.
 
 /// How a file of another kind is converted.
 const CONVERT: &str = "convert it by python3 tools/pretrained.py convert FILE OUT.safetensors";
 
-/// What a file that begins like this is, and what to do with it; none for a safetensors file, and
+/// Kind of a file that begins like this, and what to do with it; none for a safetensors file, and
 /// for what is unknown.
 pub(super) fn kind(start: &[u8]) -> Option<String> {
     // Eight bytes of length, whatever they look like, and a JSON object.

@@ -25,11 +25,11 @@ pub enum Layout {
     /// A dense layer whose input is a flattened feature map. The engine flattens height, width,
     /// channels; PyTorch flattens channels, height, width. So the input rows change places too.
     DenseAfterFlatten {
-        /// Of the feature map, in pixels.
+        /// Height of the feature map, in pixels.
         height: usize,
-        /// Of the feature map, in pixels.
+        /// Width of the feature map, in pixels.
         width: usize,
-        /// Of the feature map.
+        /// Channels of the feature map.
         channels: usize,
     },
 }

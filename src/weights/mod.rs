@@ -24,7 +24,7 @@ pub use names::match_names;
 pub struct Tensor {
     /// Outermost dimension first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// As many values as the product of `shape`.
+    /// Values, as many as the product of `shape`.
     pub data: Vec<f32>,
 }
 

@@ -1,4 +1,4 @@
-//! What an address says, and what of it may be shown.
+//! Addresses, and what of them may be shown.
 
 use std::net::IpAddr;
 

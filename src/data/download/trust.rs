@@ -10,8 +10,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use crate::environment;
 use crate::error::{Error, Result};
 
-/// What a connection is checked against. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's
-/// store, as they do for other programs.
+/// Certificates that a connection is checked against. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace
+/// the system's store, as they do for other programs.
 ///
 /// # Errors
 /// If one of these is set, and there is no certificate: an explicit choice is not passed over.

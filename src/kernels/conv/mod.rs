@@ -87,7 +87,7 @@ impl ConvGeometry {
         self.out_height * self.out_width * self.out_channels
     }
 
-    /// Of the convolution with stride 1 that turns the output's gradient into the input's.
+    /// Geometry of the convolution with stride 1 that turns the output's gradient into the input's.
     pub(super) fn reversed(&self) -> ConvGeometry {
         ConvGeometry {
             in_height: self.out_height,

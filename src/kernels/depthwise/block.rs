@@ -12,8 +12,8 @@ pub const BLOCK: usize = 4;
 /// The pixels of a row of channels that a block reads through one row of the kernel.
 pub type Pixels<'a, const COLUMNS: usize> = [&'a [f32]; COLUMNS];
 
-/// Of input row `row`, for a block whose first output's window begins, but for the padding, at
-/// column `first`.
+/// Pixels of input row `row`, for a block whose first output's window begins, but for the padding,
+/// at column `first`.
 #[inline(always)]
 pub fn pixels<'a, const COLUMNS: usize>(
     g: &ConvGeometry,
@@ -39,9 +39,9 @@ pub struct BlockRow<'a> {
     /// The image.
     pub x: &'a [f32],
     pub w: &'a [f32],
-    /// What the sums begin with, for every channel.
+    /// Start of the sums, for every channel.
     pub start: &'a [f32],
-    /// As many as there are channels.
+    /// Zeros, as many as there are channels.
     pub zeros: &'a [f32],
     pub p: usize,
     pub y: &'a mut [f32],
@@ -96,7 +96,7 @@ impl BlockRow<'_> {
 /// A few neighbouring outputs.
 struct Block<'a, const STRIDE: usize, const OUTPUTS: usize, const COLUMNS: usize> {
     channels: usize,
-    /// Of the kernel, those that meet the image.
+    /// Rows of the kernel that meet the image.
     rows: Range<usize>,
     w: &'a [f32],
     start: &'a [f32],

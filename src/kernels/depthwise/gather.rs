@@ -83,7 +83,7 @@ pub struct TapRow<'a> {
     /// The image of sources.
     pub from: &'a [f32],
     pub w: &'a [f32],
-    /// What the sums begin with, for every channel.
+    /// Start of the sums, for every channel.
     pub start: &'a [f32],
     pub row: usize,
     pub to: &'a mut [f32],

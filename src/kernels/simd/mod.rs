@@ -152,7 +152,7 @@ impl Isa {
         Isa::available()[0]
     }
 
-    /// What this processor can run, widest first; never empty.
+    /// Instruction sets that this processor can run, widest first; never empty.
     pub fn available() -> Vec<Isa> {
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }

@@ -226,7 +226,7 @@ impl Channels<'_> {
         ]
     }
 
-    /// As [`Channels::input_columns`], of the output's gradient.
+    /// Columns of the output's gradient, as [`Channels::input_columns`] of the input.
     #[inline(always)]
     fn gradient_columns<S: Simd, const WHOLE: bool>(&self, simd: S) -> [[S::Vector; IN]; OUT] {
         [
@@ -275,7 +275,7 @@ pub unsafe fn transform_gradient<S: Simd>(simd: S, tile: &Channels, to: *mut f32
     }
 }
 
-/// What happens to outputs before they are stored.
+/// Work on outputs before they are stored.
 #[derive(Clone, Copy)]
 pub struct Finish<S: Simd> {
     pub bias: S::Vector,

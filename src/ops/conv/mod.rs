@@ -106,7 +106,7 @@ pub enum Pass {
 pub enum Output {
     /// It is the only output.
     Values,
-    /// What it was before the activation is another output, which the activation's gradient needs.
+    /// The value before the activation is another output, which the activation's gradient needs.
     Kept,
     /// It is the gradient of the output of this function, and becomes that of what the function
     /// took. One more input, v: what the function's slope is one of ([`Function::slope_of`]).

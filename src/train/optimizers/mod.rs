@@ -31,7 +31,7 @@ pub const USUAL_BATCH: usize = 128;
 pub struct Optimizer {
     /// In options, files and messages.
     pub name: &'static str,
-    /// What it is, in one line of a help text.
+    /// Description in one line of a help text.
     pub about: &'static str,
     /// The highest rate of a training in batches of [`USUAL_BATCH`], where none is chosen.
     pub usual_rate: f32,
@@ -51,8 +51,8 @@ pub struct Optimizer {
     pub leaves: fn(&Parameter) -> bool,
     /// The rate of what it leaves, as a share of the rate.
     pub left_share: f32,
-    /// What the first step leaves in that state where an element of the gradient is zero and the
-    /// parameter is `p`.
+    /// Value that the first step leaves in that state where an element of the gradient is zero and
+    /// the parameter is `p`.
     pub idle: fn(parameter: &Parameter, p: f32, decay: f32) -> f32,
     /// Adds the step of one parameter: updates of it and of its states.
     pub update: fn(&mut Graph, &ParameterStep) -> Result<()>,
@@ -63,7 +63,7 @@ registry!(Optimizer, "optimizer", OPTIMIZERS);
 /// The step of one parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct ParameterStep<'a> {
-    /// What is moved.
+    /// The parameter that is moved.
     pub parameter: &'a Parameter,
     /// In the shape of the parameter.
     pub gradient: Value,

@@ -49,7 +49,7 @@ const MOMENTUM: f32 = 0.6;
 const ITERATIONS: usize = 3;
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
-/// What is added to a norm, which may be zero.
+/// Addend of a norm, which may be zero.
 const EPSILON: f32 = 1e-7;
 
 /// Whether a parameter is a matrix of filters; those of one channel each are none.

@@ -101,7 +101,7 @@ settings! {
         }),
     }
 
-    /// Of the epochs, those in which only the classifier is trained.
+    /// Epochs of the first stage, in which only the classifier is trained.
     head_epochs: usize = 3, {
         kind: ValueKind::Count,
         value_name: "N",

@@ -351,7 +351,7 @@ impl Settings {
         if parameter.role == Role::Weight { self.weight_decay } else { self.bias_decay }
     }
 
-    /// What the model's training graph depends on.
+    /// Settings that the model's training graph depends on.
     pub fn training(&self) -> Training {
         Training { dropout: self.dropout, zero_classifier: self.zero_classifier }
     }
@@ -426,10 +426,10 @@ fn rate_of_group(settings: &Settings, option: &str, rate: f32) -> Result<()> {
     usage(settings.finetune.is_none() || rate == 0.0, format!("{option} {rate} {problem}"))
 }
 
-/// What the help of `finetune` says about these rates.
+/// Help of `finetune` about these rates.
 const NO_GROUPS: Option<(&str, Usual)> = Some(("For train only", Usual::Untold));
 
-/// What is left after a share of it can be divided by.
+/// Check of a share: what it leaves of the whole must not be zero, as it is divided by.
 fn share(option: &str, value: f32) -> Result<()> {
     usage((0.0..1.0).contains(&value), format!("{option} must lie in [0, 1), not {value}"))
 }

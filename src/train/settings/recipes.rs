@@ -15,7 +15,7 @@ pub static RECIPES: &[&Recipe] = &[&DEFAULT, &KERAS];
 pub struct Recipe {
     /// In options, files and messages.
     pub name: &'static str,
-    /// What it is, in one line of a help text.
+    /// Description in one line of a help text.
     pub about: &'static str,
     make: fn() -> Settings,
 }

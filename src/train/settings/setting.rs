@@ -12,13 +12,13 @@ pub struct Setting {
     pub name: &'static str,
     /// The long option, where that is not the name with hyphens.
     pub option: Option<&'static str>,
-    /// What its values are.
+    /// Kind of its values.
     pub kind: ValueKind,
-    /// What help shows for a value.
+    /// Placeholder for a value in help.
     pub value_name: &'static str,
-    /// What it does, as help says it.
+    /// Description in help.
     pub help: &'static str,
-    /// What it is where nothing is chosen, as help says it.
+    /// Default where nothing is chosen, as help says it.
     pub usual: Usual,
     /// The same two in `finetune`, where it means something else there.
     pub in_finetune: Option<(&'static str, Usual)>,
@@ -28,7 +28,7 @@ pub struct Setting {
     pub check: fn(&Settings) -> Result<()>,
 }
 
-/// What the values of a setting are.
+/// Kind of the values of a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum ValueKind {
     /// Any text, such as a path.
@@ -53,12 +53,12 @@ pub enum ValueKind {
     InFile,
 }
 
-/// What a setting is where nothing is chosen, as help says it.
+/// Default of a setting where nothing is chosen, as help says it.
 #[derive(Clone, Copy, Debug)]
 pub enum Usual {
-    /// What the recipes have, and these words.
+    /// The values of the recipes, and these words.
     OfRecipe(&'static str),
-    /// What the optimizer has.
+    /// The value of the optimizer.
     OfOptimizer(fn(&Optimizer) -> f32),
     /// These words.
     Told(&'static str),
