@@ -56,6 +56,7 @@ fn main(
         }
         let z = before_activation(Value(sums[index]), Value(shift), Value(beside));
         if KEPT {
+            //~ conv2d: kept[i] = z.x; => kept[i] = 0.0;
             kept[i] = z.x;
         }
         y[i] = after_activation(z, Value(beside)).x;

@@ -16,6 +16,11 @@
 //! rewrites the graph by its own table of rules, plans the memory, and makes of every step, once,
 //! the closure or the shaders that do its work.
 //!
+//! # A first program
+//!
+//! See [`prelude`]; [`program::Program`] runs a graph, [`graph::Graph`] has the methods it is
+//! composed with. `cargo run --release --example two_moons` trains one.
+//!
 //! # Reading order
 //!
 //! 1. [`ops`]: what an operation is. Read [`ops::norm::batch_norm_infer`] for a small one with
@@ -49,9 +54,11 @@
 //!
 //! ```text
 //! cli          one file a subcommand
+//! prelude      what a program of a library user begins with
 //! train        trainings, their plans and files; evaluation
 //! report       tables, curves, pages
 //! models       the models, and weights from elsewhere
+//! program      a graph on a device, with arrays in and out
 //! nn           layers
 //! registry     lists of things with a name
 //! selftest     cases that ops are tested with
@@ -130,6 +137,8 @@ pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod prelude;
+pub mod program;
 pub mod registry;
 pub mod report;
 pub mod selftest;

@@ -5,6 +5,7 @@
 //! beside its training. So any number of models live on one device, and none touches another's.
 
 pub mod cpu;
+pub mod device;
 pub mod epilogue_rules;
 mod fit;
 pub mod gpu;

@@ -102,6 +102,13 @@ pub struct Norm {
     pub momentum: f32,
 }
 
+/// PyTorch's constants.
+impl Default for Norm {
+    fn default() -> Self {
+        Norm { epsilon: 1e-5, momentum: 0.1 }
+    }
+}
+
 /// Purpose that a model is built for.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {

@@ -6,11 +6,13 @@
 use std::ops::Range;
 
 use super::linear::matmul::Matmul;
+use super::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use super::map::binary::{Binary, Function2};
 use super::map::expand::Expand;
 use super::map::reduce::{Reduce, ReduceKind};
 use super::map::scale::Scale;
 use super::map::unary::Unary;
+use super::movement::constant::Constant;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::kernels::function::Function;
@@ -47,6 +49,11 @@ impl Graph {
         self.map2(Function2::Div, a, b)
     }
 
+    /// Tensor of this shape with one value everywhere.
+    pub fn constant(&mut self, value: f32, shape: impl Into<Shape>) -> Result<Value> {
+        self.apply1(Constant { shape: shape.into(), value }, &[])
+    }
+
     /// `factor x`.
     pub fn scale(&mut self, x: Value, factor: f32) -> Result<Value> {
         self.apply1(Scale { factor }, &[x])
@@ -70,6 +77,12 @@ impl Graph {
     /// Tensor of this shape in which x is repeated along `axes`, which x does not have.
     pub fn expand(&mut self, x: Value, shape: Shape, axes: Range<usize>) -> Result<Value> {
         self.apply1(Expand { shape, axes }, &[x])
+    }
+
+    /// Mean over the rows of `-log softmax(logits)[label]`, `[1]`, of logits `[N, C]` and labels
+    /// `u32 [N]`.
+    pub fn cross_entropy(&mut self, logits: Value, labels: Value) -> Result<Value> {
+        Ok(self.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?[0])
     }
 
     /// Matrix product `a b` of `[.., M, K]` and `[.., K, N]`.

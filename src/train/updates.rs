@@ -1,7 +1,9 @@
-//! Steps in addition to an optimizer's: gradients clipped before it, averages of the
-//! weights kept after it.
+//! Steps of an optimizer as a part of a graph, and what may be done beside them: gradients clipped
+//! before, averages of the weights kept after.
 
+use super::optimizers::{Optimizer, ParameterStep};
 use crate::error::Result;
+use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::nn::Parameter;
 use crate::ops::Function;
@@ -10,6 +12,32 @@ use crate::ops::movement::constant::Constant;
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sum_squares::SumSquares;
 use crate::tensor::TensorType;
+
+/// Adds to a graph what makes each of its runs a step of an optimizer: the gradients of a loss
+/// `[1]` by the parameters, without weight decay, and their updates. Inputs: `rate` `f32 [1]`, the
+/// learning rate, and where the optimizer asks for it, `step` `u32 [1]`, the number of the step
+/// from 0.
+///
+/// # Errors
+/// If a parameter has no influence on the loss, or an op between them has no gradient.
+pub fn minimise(
+    graph: &mut Graph,
+    loss: Value,
+    parameters: &[Parameter],
+    optimizer: &Optimizer,
+) -> Result<()> {
+    let trained: Vec<&Parameter> = parameters.iter().filter(|parameter| parameter.trainable()).collect();
+    let values: Vec<Value> = trained.iter().map(|parameter| parameter.value).collect();
+    let one = graph.apply1(Constant { shape: [1].into(), value: 1.0 }, &[])?;
+    let gradients = differentiate(graph, &[(loss, one)], &values)?;
+    let rate = graph.input("rate", TensorType::f32([1]));
+    let number = graph.input("step", TensorType::u32([1]));
+    let momentum = super::optimizers::sgd::MOMENTUM;
+    trained.into_iter().zip(gradients).try_for_each(|(parameter, gradient)| {
+        let step = ParameterStep { parameter, gradient, decay: 0.0, momentum, rate, number };
+        optimizer.add_update(graph, &step)
+    })
+}
 
 /// Gradient clipping by the global norm (Pascanu et al. 2013): `g *= min(1, limit / |g|)`. Scales
 /// the gradients such that their norm, all together, is at most `limit`; returns the scaled
