@@ -155,7 +155,7 @@ fn features_give_what_the_whole_model_gives() {
     let validation = images.split_validation(settings.validation, settings.seed).unwrap();
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
     let trained = LoadedModel::open(&setting.last("run")).unwrap();
-    let options = EvalOptions { batch_size: 24, flip: trained.spec.test_flip };
+    let options = EvalOptions { batch_size: 24, views: trained.spec.views };
     let whole = trained.evaluate(&mut device, "test", &validation, options, |_, _| true).unwrap();
     let last = &outcome.history[3];
     assert_eq!(last.validation_accuracy, Some(whole.accuracy));

@@ -11,7 +11,7 @@ use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::pretrained::Attributes;
-use cifar_engine::models::{self, Spec};
+use cifar_engine::models::{self, Spec, Views};
 use cifar_engine::nn::compose::average_pool;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::linear::matmul::Matmul;
@@ -222,7 +222,8 @@ fn a_label_of_no_class_is_told() {
 fn more_images_than_a_predictor_takes_are_told() {
     let trained = LoadedModel::built_in(&Attributes::default(), None).unwrap();
     let mut device = cpu();
-    let predictor = trained.predictor(&mut device, EvalOptions { batch_size: 1, flip: false }).unwrap();
+    let predictor =
+        trained.predictor(&mut device, EvalOptions { batch_size: 1, views: Views::default() }).unwrap();
     for images in [Images::black(2, 32), Images::black(1, 16)] {
         let told = message(predictor.predict(&mut device, &images));
         assert!(told.contains("were given to a predictor of 1 of 32"), "{told}");

@@ -13,7 +13,7 @@ use cifar_engine::train::checkpoint::Checkpoint;
 use cifar_engine::train::optimizers::OPTIMIZERS;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::schedules::CONSTANT;
-use cifar_engine::train::settings::Settings;
+use cifar_engine::train::settings::{FAST, Settings};
 use cifar_engine::train::{self, Observer, Outcome, StepProgress};
 
 /// Stops a training after a number of questions whether to go on: one a step, and one a batch of
@@ -106,6 +106,16 @@ fn every_optimizer_learns_and_goes_on_where_it_stopped() {
         let [first, .., last] = &history[..] else { panic!("{optimizer}: {history:?}") };
         assert!(last.train_loss < first.train_loss, "{optimizer}: {history:?}");
     }
+}
+
+/// Also where the bias of the stem has stopped to learn.
+#[test]
+fn the_fast_recipe_goes_on_where_it_stopped() {
+    let (batch_size, epochs) = (settings().batch_size, 5);
+    let (rate, bias_rate, classifier_rate) = (0.05, 1.0, 0.01);
+    let settings = Settings { batch_size, epochs, rate, bias_rate, classifier_rate, ..FAST.settings() };
+    let history = check(&settings, &[3, 20, 9]);
+    assert!(history[4].train_loss < history[0].train_loss, "{history:?}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::resnet18::RESNET18;
-use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant};
+use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant, Views};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::Op;
 use cifar_engine::ops::conv::{Conv, Output};
@@ -76,7 +76,7 @@ fn spec(name: &str) -> Spec {
         mean: [0.0; 3],
         std: [1.0; 3],
         norm: Norm { epsilon, momentum: 0.1 },
-        test_flip: false,
+        views: Views::default(),
         data: "hashes".into(),
     }
 }
@@ -335,7 +335,7 @@ fn real_weights_know_a_cat_and_an_espresso() {
             let pixels = cifar_engine::data::image_file::load_image(&photos.join(photo), 224).unwrap();
             let images =
                 cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
-            let options = EvalOptions { batch_size: 1, flip: false };
+            let options = EvalOptions { batch_size: 1, views: Views::default() };
             let result = trained.evaluate(device, photo, &images, options, |_, _| true).unwrap();
             probabilities(result.logits.row(0))[class]
         };

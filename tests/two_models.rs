@@ -9,7 +9,7 @@ use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::resnet20::RESNET20;
-use cifar_engine::models::{self, Architecture, Spec};
+use cifar_engine::models::{self, Architecture, Spec, Views};
 use cifar_engine::nn::Parameter;
 use cifar_engine::train::evaluate::{EvalOptions, Evaluator, LoadedModel};
 use cifar_engine::train::plans::{self, ModelGraph};
@@ -138,10 +138,12 @@ fn two_predictors_keep_to_their_own_weights() {
     let (first, second) = (weights(folder.path(), 1), weights(folder.path(), 2));
     let images: Images = data().test.subset(&[0, 1]);
     let mut device = cpu();
-    let one = first.predictor(&mut device, EvalOptions { batch_size: 2, flip: false }).unwrap();
+    let one = first.predictor(&mut device, EvalOptions { batch_size: 2, views: Views::default() }).unwrap();
     let alone = one.predict(&mut device, &images).unwrap();
     // Of another batch size, too.
-    let other = second.predictor(&mut device, EvalOptions { batch_size: 5, flip: true }).unwrap();
+    let other = second
+        .predictor(&mut device, EvalOptions { batch_size: 5, views: Views { flip: true, shift: true } })
+        .unwrap();
     assert_ne!(other.predict(&mut device, &images).unwrap(), alone);
     assert_eq!(one.predict(&mut device, &images).unwrap(), alone);
     other.unload(&mut device).unwrap();

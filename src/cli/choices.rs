@@ -46,12 +46,19 @@ impl Choices {
     /// The settings of the recipe, with every choice in place.
     pub fn settings(&self) -> Settings {
         let mut settings = self.recipe.map_or_else(Settings::default, Recipe::settings);
-        if let Some(optimizer) = self.optimizer.filter(|optimizer| *optimizer != settings.optimizer) {
-            settings.optimizer = optimizer;
+        if !self.keeps_rates(&settings) {
+            let optimizer = self.optimizer.unwrap_or(settings.optimizer);
             (settings.rate, settings.weight_decay) = (optimizer.usual_rate, optimizer.usual_decay);
             (settings.bias_rate, settings.classifier_rate, settings.bias_decay) = (0.0, 0.0, 0.0);
         }
         self.apply_to(&settings)
+    }
+
+    /// Whether the rates of a recipe are good for what is chosen: they are made for its optimizer,
+    /// and for its model.
+    fn keeps_rates(&self, recipe: &Settings) -> bool {
+        self.optimizer.is_none_or(|optimizer| optimizer == recipe.optimizer)
+            && self.model.is_none_or(|model| model == recipe.model)
     }
 
     /// The settings with every choice in place.
@@ -104,7 +111,7 @@ impl Choices {
         let (asked, mut notes) = (settings.batch_size, Vec::new());
         let from_scratch = settings.finetune.is_none();
         if self.batch_size.is_none() && from_scratch {
-            settings.batch_size = usual_batch(images);
+            settings.batch_size = usual_batch(settings.batch_size, images);
         }
         // Without images the settings are refused anyway.
         settings.batch_size = settings.batch_size.min(images.max(1));
@@ -113,13 +120,28 @@ impl Choices {
             let (batch, images) = (counted(batch, "image"), counted(images, "image"));
             notes.push(format!("batches of {batch} instead of {asked}: {images} to train on"));
         }
-        if self.rate.is_none() && from_scratch {
-            let usual = settings.rate;
-            settings.rate = settings.optimizer.rate_in_batches(usual, batch);
-            if settings.rate != usual {
-                let rate = settings.rate;
+        if from_scratch {
+            notes.extend(self.fit_rates(settings));
+        }
+        notes
+    }
+
+    /// Makes the rates that were not chosen those for the batch.
+    fn fit_rates(&self, settings: &mut Settings) -> Vec<String> {
+        let recipe = self.recipe.map_or_else(Settings::default, Recipe::settings);
+        let made_for = if self.keeps_rates(&recipe) { recipe.batch_size } else { USUAL_BATCH };
+        let (optimizer, batch, mut notes) = (settings.optimizer, settings.batch_size, Vec::new());
+        let rates = [
+            ("--lr", self.rate, &mut settings.rate),
+            ("--bias-lr", self.bias_rate, &mut settings.bias_rate),
+            ("--classifier-lr", self.classifier_rate, &mut settings.classifier_rate),
+        ];
+        for (option, chosen, rate) in rates {
+            let usual = *rate;
+            *rate = chosen.unwrap_or(optimizer.rate_in_batches(usual, batch, made_for));
+            if *rate != usual {
                 notes.push(format!(
-                    "--lr {rate}: {usual} is for batches of {USUAL_BATCH}, these are of {batch}"
+                    "{option} {rate}: {usual} is for batches of {made_for}, these are of {batch}"
                 ));
             }
         }
@@ -161,8 +183,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::models::cnn::CNN;
     use crate::train::optimizers::adam::ADAM;
-    use crate::train::settings::{KERAS, RECIPES};
+    use crate::train::settings::{FAST, KERAS, RECIPES};
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -194,6 +217,27 @@ mod tests {
         let adam = Choices { optimizer: Some(&ADAM), ..Choices::default() };
         assert_eq!((adam.settings().rate, adam.settings().weight_decay), (4e-3, 0.0));
         assert_eq!(Choices { rate: Some(0.5), ..adam }.settings().rate, 0.5);
+    }
+
+    #[test]
+    fn the_rates_of_a_recipe_are_for_its_model_its_optimizer_and_its_batch() {
+        let fast = Choices { recipe: Some(&FAST), ..Choices::default() };
+        let own = FAST.settings();
+        let rates = |settings: &Settings| [settings.rate, settings.bias_rate, settings.classifier_rate];
+        assert_eq!(fast.settings(), own);
+        let other = Choices { model: Some(&CNN), ..fast.clone() }.settings();
+        assert_eq!(rates(&other), [own.optimizer.usual_rate, 0.0, 0.0]);
+        let other = Choices { optimizer: Some(&ADAM), ..fast.clone() }.settings();
+        assert_eq!(rates(&other), [ADAM.usual_rate, 0.0, 0.0]);
+        let fitted = |choices: &Choices, images| {
+            let mut settings = choices.settings();
+            let notes = choices.fit_batch(&mut settings, images);
+            (settings.batch_size, rates(&settings), notes.len())
+        };
+        assert_eq!(fitted(&fast, 50_000), (2000, rates(&own), 0));
+        assert_eq!(fitted(&fast, 5000), (500, rates(&own).map(|rate| rate / 4.0), 4));
+        let chosen = Choices { classifier_rate: Some(0.5), ..fast };
+        assert_eq!(fitted(&chosen, 5000).1[2], 0.5);
     }
 
     #[test]

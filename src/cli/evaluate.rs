@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried};
-use super::options::FlipOption;
+use super::options::ViewOptions;
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub struct Evaluate {
     data: DataOptions,
 
     #[command(flatten)]
-    flip: FlipOption,
+    views: ViewOptions,
 
     /// Images a step.
     #[arg(long, default_value_t = BATCH_SIZE as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -55,8 +55,8 @@ impl Evaluate {
         console::info(format_args!("device: {device_name}"));
         let data = tried.load(spec, &self.data, self.device.threads)?;
         let (set, images) = data.measured();
-        let flip = self.flip.test_flip.unwrap_or(spec.test_flip);
-        let options = EvalOptions { batch_size: self.batch_size as usize, flip };
+        let views = self.views.or(spec.views);
+        let options = EvalOptions { batch_size: self.batch_size as usize, views };
         let bar = progress::bar(set, 0);
         let goes_on = |done: usize, of: usize| {
             bar.set_length(of as u64);
@@ -92,7 +92,8 @@ impl Evaluate {
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);
-            let mut result = json!({"accuracy": accuracy, "loss": loss, "data": data.name, "images": set, "test_flip": flip});
+            let mut result = json!({"accuracy": accuracy, "loss": loss, "data": data.name, "images": set});
+            (result["test_flip"], result["test_shift"]) = (json!(views.flip), json!(views.shift));
             result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
             result["per_class"] = per_class.into();
             return console::print_json(&result);
@@ -113,12 +114,12 @@ impl Evaluate {
 /// Accuracy and loss, and what was done to get them.
 pub fn headline(set: &str, result: &Evaluation) -> String {
     let (accuracy, loss) = (100.0 * result.accuracy, result.loss);
-    match result.plain_accuracy {
-        None => format!("{set} accuracy {accuracy:.2} %, loss {loss:.4}"),
-        Some(plain) => {
-            let plain = format!("(averaged with mirrored copies; {:.2} % without)", 100.0 * plain);
+    match (result.plain_accuracy, result.views.told()) {
+        (Some(plain), Some(views)) => {
+            let plain = format!("({views}; {:.2} % without)", 100.0 * plain);
             format!("{set} accuracy {accuracy:.2} % {plain}, loss {loss:.4}")
         }
+        _ => format!("{set} accuracy {accuracy:.2} %, loss {loss:.4}"),
     }
 }
 

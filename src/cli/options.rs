@@ -5,15 +5,27 @@ use clap::Args;
 use super::values::{known, read};
 use crate::data;
 use crate::error::{Error, Result};
-use crate::models::PaddingStyle;
 use crate::models::pretrained::Attributes;
+use crate::models::{PaddingStyle, Views};
 
-/// How predictions are made.
+/// How predictions look at an image.
 #[derive(Args, Clone, Debug)]
-pub struct FlipOption {
+pub struct ViewOptions {
     /// Predict the mean over an image and its mirror image [default: as the weights were trained].
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub test_flip: Option<bool>,
+
+    /// Predict the mean over an image, at half the weight, and what it is one pixel up and to the
+    /// left, and down and to the right [default: as the weights were trained].
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub test_shift: Option<bool>,
+}
+
+impl ViewOptions {
+    /// The views of a model that usually has these.
+    pub fn or(&self, usual: Views) -> Views {
+        Views { flip: self.test_flip.unwrap_or(usual.flip), shift: self.test_shift.unwrap_or(usual.shift) }
+    }
 }
 
 /// What weights from elsewhere may not say about themselves.

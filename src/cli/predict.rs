@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::STOP;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried, options_of_program, tell_left_out};
-use super::options::{FlipOption, WeightsOptions, image_size};
+use super::options::{ViewOptions, WeightsOptions, image_size};
 use crate::console;
 use crate::data::image_file::{SKIP, load_image, read_image};
 use crate::data::listing::{Lister, WANTED};
@@ -89,7 +89,7 @@ pub struct Predict {
     json: bool,
 
     #[command(flatten)]
-    flip: FlipOption,
+    views: ViewOptions,
 
     #[command(flatten)]
     device: DeviceOptions,
@@ -148,8 +148,8 @@ impl Predict {
     }
 
     fn eval_options(&self, trained: &LoadedModel, images: usize) -> EvalOptions {
-        let flip = self.flip.test_flip.unwrap_or(trained.spec.test_flip);
-        EvalOptions { batch_size: images.clamp(1, BATCH_SIZE), flip }
+        let views = self.views.or(trained.spec.views);
+        EvalOptions { batch_size: images.clamp(1, BATCH_SIZE), views }
     }
 
     fn predict_files(&self, trained: &LoadedModel) -> Result<()> {

@@ -121,7 +121,7 @@ fn help(row: &Setting, text: &str, usual: &str) -> String {
 
 fn help_in_train(row: &Setting) -> String {
     let usual = match row.usual {
-        Usual::OfRecipe(words) => format!("{}{words}", of_recipes(row)),
+        Usual::OfRecipe(words) => of_recipes(row, words),
         Usual::OfOptimizer(usual) => of_optimizers(usual),
         Usual::Told(words) => words.into(),
         Usual::Untold => String::new(),
@@ -129,14 +129,15 @@ fn help_in_train(row: &Setting) -> String {
     help(row, row.help, &usual)
 }
 
-/// Values of the recipes for a setting: that of the first, and of those that differ from it.
-fn of_recipes(row: &Setting) -> String {
+/// Values of the recipes for a setting: that of the first, with these words, and of those that
+/// differ from it.
+fn of_recipes(row: &Setting, words: &str) -> String {
     let tables = RECIPES.iter().map(|recipe| (recipe, values(&recipe.settings())));
     let mut all = tables.map(|(recipe, table)| (recipe, shown(row, &table)));
     let first = all.next().map_or(String::new(), |(_, value)| value);
     let others = all.filter(|(_, value)| *value != first);
     let others = others.map(|(recipe, value)| format!("; {value} in the {recipe} recipe"));
-    format!("{first}{}", others.collect::<String>())
+    format!("{first}{words}{}", others.collect::<String>())
 }
 
 /// Values of the optimizers for a setting: `1 for a, 2 for b and c`.
@@ -230,12 +231,12 @@ mod tests {
         for default in [
             "--data <DATA> auto, cifar10",
             "[default: auto]",
-            "[default: 0.3; 0.5 in the keras recipe]",
-            "[default: flip,shift=4; none in the keras recipe]",
+            "[default: 0.3; 0.5 in the keras recipe; 0 in the fast recipe]",
+            "[default: flip,shift=4; none in the keras recipe; flip=alternate,border=reflect,shift=2 in the fast",
             "0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam",
             "0 for adam and keras-adam",
-            "[default: 5000, at most a tenth]",
-            "[default: sgd; keras-adam in the keras recipe]",
+            "[default: 5000, at most a tenth; 0 in the fast recipe]",
+            "[default: sgd; keras-adam in the keras recipe; muon in the fast recipe]",
             "[default: 0, off]",
         ] {
             assert!(train.contains(default), "{default}: {train}");

@@ -128,6 +128,23 @@ impl Images {
         Images { pixels, labels: self.labels.clone(), size: self.size, files: self.files.clone() }
     }
 
+    /// Copies moved down and to the right by so many pixels, or the other way by a negative number;
+    /// what comes in is their reflection, the pixels at the border not repeated.
+    pub fn shifted(&self, by: isize) -> Images {
+        let last = self.size as isize - 1;
+        let from = |to: usize| (last - (last - (to as isize - by).abs()).abs()).max(0) as usize;
+        let mut pixels = Vec::with_capacity(self.pixels.len());
+        for image in self.pixels.chunks_exact(self.stride().max(1)) {
+            for (row, column) in
+                (0..self.size).flat_map(|row| (0..self.size).map(move |column| (row, column)))
+            {
+                let at = (from(row) * self.size + from(column)) * CHANNELS;
+                pixels.extend_from_slice(&image[at..at + CHANNELS]);
+            }
+        }
+        Images { pixels, labels: self.labels.clone(), size: self.size, files: self.files.clone() }
+    }
+
     /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same images as
     /// before.
     pub fn digest(&self) -> String {

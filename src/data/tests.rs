@@ -54,6 +54,17 @@ fn mirroring_exchanges_left_and_right_and_nothing_else() {
 }
 
 #[test]
+fn shifting_reflects_at_the_border() {
+    let pixels: Vec<u8> = (0..27).collect();
+    let images = Images { pixels, labels: vec![4], size: 3, files: Vec::new() };
+    let reds = |images: &Images| images.pixels.chunks(3).map(|pixel| pixel[0] / 3).collect::<Vec<u8>>();
+    assert_eq!(reds(&images), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(reds(&images.shifted(1)), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
+    assert_eq!(reds(&images.shifted(-1)), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
+    assert_eq!((images.shifted(0), images.shifted(1).labels), (images.clone(), vec![4]));
+}
+
+#[test]
 fn the_digest_sees_every_pixel_and_label() {
     let images = numbered(9);
     let (mut pixel, mut label) = (images.clone(), images.clone());

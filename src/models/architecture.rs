@@ -95,7 +95,8 @@ mod tests {
             let (classifier, rest): (Vec<_>, Vec<_>) = plain.iter().partition(|p| p.classifier);
             let classifier: Vec<&str> = classifier.iter().map(|p| p.name.as_str()).collect();
             let last = units.last().unwrap();
-            assert_eq!(classifier, [format!("{last}.weight"), format!("{last}.bias")], "{model}");
+            let tensors = [format!("{last}.weight"), format!("{last}.bias")];
+            assert!(classifier == tensors || classifier == tensors[..1], "{model}: {classifier:?}");
             assert!(units.len() > 3 && rest.len() > units.len(), "{model}: {units:?}");
             let shapes =
                 |parameters: &[Parameter]| parameters.iter().map(|p| p.shape.clone()).collect::<Vec<_>>();

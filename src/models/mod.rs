@@ -8,6 +8,7 @@
 
 mod architecture;
 pub mod cnn;
+pub mod fast;
 pub mod manifest;
 pub mod mobilenet_v1;
 pub mod mobilenet_v2;
@@ -16,6 +17,7 @@ pub mod pretrained;
 pub mod resnet18;
 pub mod resnet20;
 mod spec;
+mod views;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -29,11 +31,13 @@ use crate::ops::conv::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
 pub use architecture::{Architecture, Config};
 pub use spec::Spec;
+pub use views::{View, Views};
 
 /// All models.
 pub static MODELS: &[&Architecture] = &[
     // In the order in which help and messages name them.
     &cnn::CNN,
+    &fast::FAST,
     &mobilenet_v1::MOBILENET_V1,
     &mobilenet_v2::MOBILENET_V2,
     &resnet20::RESNET20,

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::spec::WIDTHS;
-use super::{Architecture, MODELS, PaddingStyle, Spec, Variant, check_shapes};
+use super::{Architecture, MODELS, PaddingStyle, Spec, Variant, Views, check_shapes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::{Norm, Parameter};
@@ -335,7 +335,7 @@ fn spec(
             epsilon: entry(&file.metadata, "bn_eps", |text| text.parse().ok())?.unwrap_or(1e-5),
             momentum: entry(&file.metadata, "bn_momentum", |text| text.parse().ok())?.unwrap_or(0.1),
         },
-        test_flip: false,
+        views: Views::default(),
         data: if classes == 1000 { "imagenet".into() } else { "unknown data".into() },
     };
     spec.invalid_entry().map_or(Ok(spec), Err)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Architecture, Config, PaddingStyle, Training, Variant};
+use super::{Architecture, Config, PaddingStyle, Training, Variant, Views};
 use crate::data::{CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result};
 use crate::graph::Value;
@@ -33,8 +33,8 @@ pub struct Spec {
     pub std: [f32; 3],
     /// Constants of its batch normalisations.
     pub norm: Norm,
-    /// Whether a prediction is the mean over an image and its mirror image.
-    pub test_flip: bool,
+    /// How predictions look at an image.
+    pub views: Views,
     /// Name of the data set it was trained on.
     pub data: String,
 }
@@ -69,7 +69,7 @@ impl Spec {
             ("std", json(&self.std)),
             ("bn_epsilon", self.norm.epsilon.to_string()),
             ("bn_momentum", self.norm.momentum.to_string()),
-            ("test_flip", self.test_flip.to_string()),
+            ("test_flip", self.views.flip.to_string()),
             ("data", self.data.clone()),
         ];
         if self.architecture.has_variants || input_size != self.image_size {
@@ -77,6 +77,9 @@ impl Spec {
         }
         if self.architecture.has_variants {
             entries.extend([("width", width.to_string()), ("padding", padding.name().to_string())]);
+        }
+        if self.views.shift {
+            entries.push(("test_shift", "true".to_string()));
         }
         entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -92,6 +95,12 @@ impl Spec {
             metadata.get(key).ok_or_else(missing)
         };
         let wrong = |key: &str| Error::file(path, format!("its metadata's '{key}' makes no sense"));
+        // Files from before it was known do not have it.
+        let switch = |key: &str| match metadata.get(key).map(|value| value.trim().to_lowercase()).as_deref() {
+            Some("true") => Ok(true),
+            Some("false") | None => Ok(false),
+            Some(_) => Err(wrong(key)),
+        };
         fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
             serde_json::from_str(text).ok()
         }
@@ -116,12 +125,7 @@ impl Spec {
                 epsilon: parse(entry("bn_epsilon")?).ok_or_else(|| wrong("bn_epsilon"))?,
                 momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
             },
-            // Files from before it was known do not have it.
-            test_flip: match metadata.get("test_flip").map(|value| value.trim().to_lowercase()).as_deref() {
-                Some("true") => true,
-                Some("false") | None => false,
-                Some(_) => return Err(wrong("test_flip")),
-            },
+            views: Views { flip: switch("test_flip")?, shift: switch("test_shift")? },
             data: entry("data")?.clone(),
         };
         match spec.invalid_entry() {

@@ -3,6 +3,7 @@
 
 pub mod compose;
 pub mod init;
+pub mod whitening;
 
 use std::ops::Range;
 
@@ -160,8 +161,9 @@ pub struct Builder<'g> {
     /// The units to build.
     part: Range<usize>,
     in_unit: bool,
-    /// How convolutions' weights begin, by the values that go into and come out of one position.
-    pub convolution_init: fn(usize, usize) -> Init,
+    /// How convolutions' weights begin, by the side of their window, and the channels that go in
+    /// and come out.
+    pub convolution_init: fn(kernel: usize, inputs: usize, outputs: usize) -> Init,
 }
 
 impl<'g> Builder<'g> {
@@ -225,12 +227,17 @@ impl<'g> Builder<'g> {
         Ok(value)
     }
 
-    fn statistic(&mut self, name: String, channels: usize, start: f32) -> Result<Value> {
-        let value = self.parameter(name, [channels], Layout::AsIs, Init::Constant(start))?;
+    /// A parameter that no gradient moves.
+    fn fixed(&mut self, name: String, shape: impl Into<Shape>, layout: Layout, init: Init) -> Result<Value> {
+        let value = self.parameter(name, shape, layout, init)?;
         if let Some(parameter) = self.parameters.last_mut() {
             parameter.role = Role::Fixed;
         }
         Ok(value)
+    }
+
+    fn statistic(&mut self, name: String, channels: usize, start: f32) -> Result<Value> {
+        self.fixed(name, [channels], Layout::AsIs, Init::Constant(start))
     }
 
     /// Adds a layer's nodes, and its line of the table.
@@ -300,9 +307,23 @@ impl<'g> Builder<'g> {
 
     fn conv2d_weight(&mut self, name: &str, x: Value, channels: usize, kernel: usize) -> Result<Value> {
         let depth = self.graph.ty(x).shape.last();
-        let taps = kernel * kernel;
-        let init = (self.convolution_init)(taps * depth, taps * channels);
+        let init = (self.convolution_init)(kernel, depth, channels);
         self.parameter(format!("{name}.weight"), [kernel, kernel, depth, channels], Layout::Convolution, init)
+    }
+
+    /// A convolution whose weights whiten the patches of the images that the model is to learn
+    /// ([`whitening`]), and stay as they are; its bias learns as a training begins. x `[N, H, W,
+    /// 3]` to `[N, H - kernel + 1, W - kernel + 1, channels]`.
+    pub fn whitening(&mut self, name: &str, x: Value, kernel: usize) -> Result<Value> {
+        self.layer_of_window(name, "whitening", Some((kernel, 1)), |b| {
+            let (depth, channels) = (b.graph.ty(x).shape.last(), whitening::filter_count(kernel));
+            let (shape, init) = ([kernel, kernel, depth, channels], Init::Whitening { kernel });
+            let w = b.fixed(format!("{name}.weight"), shape, Layout::Convolution, init)?;
+            let init = Init::of_fan_in(kernel * kernel * depth);
+            let bias = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, init)?;
+            b.parameters.last_mut().into_iter().for_each(|bias| bias.role = Role::StemBias);
+            b.graph.apply1(Conv::new(1, Padding::Symmetric(0), 1).with_bias(), &[x, w, bias])
+        })
     }
 
     /// A depthwise convolution without bias: x `[N, H, W, C]` to `[N, P, Q, C]`.
@@ -325,12 +346,23 @@ impl<'g> Builder<'g> {
 
     /// Batch normalisation over all dimensions but the last.
     pub fn batch_norm(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.batch_norm_of(name, x, Role::Bias)
+    }
+
+    /// [`Builder::batch_norm`] whose scale stays 1.
+    pub fn unscaled_batch_norm(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.batch_norm_of(name, x, Role::Fixed)
+    }
+
+    /// Batch normalisation whose scale is of this role.
+    fn batch_norm_of(&mut self, name: &str, x: Value, scale: Role) -> Result<Value> {
         self.layer(name, "batch_norm", |b| {
             let channels = b.graph.ty(x).shape.last();
             let Norm { epsilon, momentum } = b.norm;
             let activation = None;
             let gamma =
                 b.parameter(format!("{name}.weight"), [channels], Layout::AsIs, Init::Constant(1.0))?;
+            b.parameters.last_mut().into_iter().for_each(|gamma| gamma.role = scale);
             let beta = b.parameter(format!("{name}.bias"), [channels], Layout::AsIs, Init::Constant(0.0))?;
             let mean = b.statistic(format!("{name}.running_mean"), channels, 0.0)?;
             let variance = b.statistic(format!("{name}.running_var"), channels, 1.0)?;
@@ -363,6 +395,11 @@ impl<'g> Builder<'g> {
     /// None but those of [`Graph::apply`].
     pub fn relu6(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "relu6", |b| b.graph.apply1(Unary { function: Function::Relu6 }, &[x]))
+    }
+
+    /// GELU, by the error function, of every element.
+    pub fn gelu(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.layer(name, "gelu", |b| b.graph.apply1(Unary { function: Function::Gelu }, &[x]))
     }
 
     /// `x + y`, of one shape.
@@ -414,6 +451,27 @@ impl<'g> Builder<'g> {
             };
             b.parameters[before..].iter_mut().for_each(|parameter| parameter.classifier = true);
             Ok(logits)
+        })
+    }
+
+    /// [`Builder::classifier`] whose dense layer has no bias and begins by `init`, unless at zero.
+    pub fn unbiased_classifier(
+        &mut self,
+        name: &str,
+        x: Value,
+        classes: usize,
+        training: Training,
+        init: Init,
+    ) -> Result<Value> {
+        self.unit(name, x, |b, x| {
+            let x = b.dropout("dropout", x, training.dropout)?;
+            let init = if training.zero_classifier { Init::Constant(0.0) } else { init };
+            b.layer(name, "dense", |b| {
+                let shape = [b.graph.ty(x).shape.last(), classes];
+                let w = b.parameter(format!("{name}.weight"), shape, Layout::Dense, init)?;
+                b.parameters.last_mut().into_iter().for_each(|weight| weight.classifier = true);
+                b.graph.apply1(Matmul::default(), &[x, w])
+            })
         })
     }
 

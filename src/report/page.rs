@@ -75,7 +75,7 @@ fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
     let set = report.set;
     tile(percent(report.accuracy), &format!("{set} accuracy"));
     if let Some(plain) = report.plain_accuracy {
-        tile(percent(plain), "without mirrored copies");
+        tile(percent(plain), "of the images alone");
     }
     let best = metrics::best(report.history).map(|row| (row.epoch, row.validation_accuracy.unwrap_or(0.0)));
     if let Some((epoch, accuracy)) = best {

@@ -10,7 +10,7 @@ use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::pretrained::{Attributes, Pretrained};
-use crate::models::{self, Spec};
+use crate::models::{self, Spec, View, Views};
 use crate::nn::Parameter;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::text::counted;
@@ -48,8 +48,8 @@ pub struct LoadedModel {
 pub struct EvalOptions {
     /// Images a step.
     pub batch_size: usize,
-    /// Whether to take the mean logits of each image and its mirror image.
-    pub flip: bool,
+    /// The views of each image whose mean logits are taken.
+    pub views: Views,
 }
 
 impl LoadedModel {
@@ -106,18 +106,7 @@ impl LoadedModel {
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Evaluation> {
         let evaluator = self.evaluator(device, name, images, options.batch_size)?;
-        let once = evaluator.batches();
-        let all = if options.flip { 2 * once } else { once };
-        let mut evaluate = || {
-            let plain = evaluator.run(device, |done, _| goes_on(done, all))?;
-            if !options.flip {
-                return Ok(plain);
-            }
-            plans::upload(device, evaluator.plan, name, &images.mirrored())?;
-            let mirrored = evaluator.run(device, |done, _| goes_on(once + done, all))?;
-            Ok(evaluator.averaged(&plain, &mirrored))
-        };
-        let result = evaluate();
+        let result = evaluator.run_views(device, (name, images), options.views, &mut goes_on);
         evaluator.unload(device)?;
         let result = result?;
         self.check(&result)?;
@@ -153,7 +142,7 @@ impl LoadedModel {
 pub struct Predictor<'a> {
     trained: &'a LoadedModel,
     evaluator: Evaluator,
-    flip: bool,
+    views: Views,
 }
 
 /// The device's name for the images of a [`Predictor`].
@@ -165,11 +154,11 @@ impl LoadedModel {
     /// # Errors
     /// As for [`Evaluator`].
     pub fn predictor(&self, device: &mut dyn Device, options: EvalOptions) -> Result<Predictor<'_>> {
-        let EvalOptions { batch_size, flip } = options;
+        let EvalOptions { batch_size, views } = options;
         let size = self.spec.image_size;
         let empty = Images::black(batch_size, size);
         let evaluator = self.evaluator(device, PREDICTED, &empty, batch_size)?;
-        Ok(Predictor { trained: self, evaluator, flip })
+        Ok(Predictor { trained: self, evaluator, views })
     }
 }
 
@@ -192,11 +181,8 @@ impl Predictor<'_> {
         batch.labels.resize(self.evaluator.batch_size, 0);
         batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
         plans::upload(device, self.evaluator.plan, PREDICTED, &batch)?;
-        let mut result = self.evaluator.run(device, |_, _| true)?;
-        if self.flip {
-            plans::upload(device, self.evaluator.plan, PREDICTED, &batch.mirrored())?;
-            result = self.evaluator.averaged(&result, &self.evaluator.run(device, |_, _| true)?);
-        }
+        let mut result =
+            self.evaluator.run_views(device, (PREDICTED, &batch), self.views, &mut |_, _| true)?;
         result.logits.slice_axis_inplace(Axis(0), (..images.len()).into());
         self.trained.check(&result)?;
         Ok(result.logits.outer_iter().map(probabilities).collect())
@@ -218,7 +204,9 @@ pub struct Evaluation {
     pub loss: f64,
     /// Share of the images whose largest logit is at the label, from 0 to 1.
     pub accuracy: f64,
-    /// Where each image was averaged with its mirror image, the accuracy of the images alone.
+    /// The views whose mean the logits are.
+    pub views: Views,
+    /// Where there are several, the accuracy of the images alone.
     pub plain_accuracy: Option<f64>,
     /// Per class: (correct, images).
     pub per_class: Vec<(usize, usize)>,
@@ -240,7 +228,7 @@ impl Evaluation {
         }
         let correct: usize = per_class.iter().map(|(correct, _)| correct).sum();
         let (loss, accuracy) = (loss / labels.len() as f64, correct as f64 / labels.len() as f64);
-        Evaluation { loss, accuracy, plain_accuracy: None, per_class, logits }
+        Evaluation { loss, accuracy, views: Views::default(), plain_accuracy: None, per_class, logits }
     }
 
     /// How many images it is of.
@@ -358,11 +346,35 @@ impl Evaluator {
         Ok(Evaluation::of(logits, &self.labels))
     }
 
-    /// The evaluation of the mean logits of two.
-    fn averaged(&self, plain: &Evaluation, mirrored: &Evaluation) -> Evaluation {
-        let mean = 0.5 * (&plain.logits + &mirrored.logits);
-        Evaluation { plain_accuracy: Some(plain.accuracy), ..Evaluation::of(mean, &self.labels) }
+    /// [`Evaluator::run`] by the mean logits of views of the images; `name` is the device's for
+    /// them, and they are uploaded already.
+    fn run_views(
+        &self,
+        device: &mut dyn Device,
+        (name, images): (&str, &Images),
+        views: Views,
+        goes_on: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Evaluation> {
+        let (list, once) = (views.list(), self.batches());
+        let plain = self.run(device, |done, _| goes_on(done, list.len() * once))?;
+        if list.len() == 1 {
+            return Ok(plain);
+        }
+        let mut mean = list[0].weight * &plain.logits;
+        for (number, view) in list.iter().enumerate().skip(1) {
+            plans::upload(device, self.plan, name, &seen(images, view))?;
+            let result = self.run(device, |done, _| goes_on(number * once + done, list.len() * once))?;
+            mean.scaled_add(view.weight, &result.logits);
+        }
+        let plain_accuracy = Some(plain.accuracy);
+        Ok(Evaluation { views, plain_accuracy, ..Evaluation::of(mean, &self.labels) })
     }
+}
+
+/// Images as a view shows them.
+fn seen(images: &Images, view: &View) -> Images {
+    let shifted = if view.by == 0 { images.clone() } else { images.shifted(view.by) };
+    if view.mirrored { shifted.mirrored() } else { shifted }
 }
 
 /// `-log softmax(z)[label]`; NaN for a label outside the classes.

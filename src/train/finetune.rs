@@ -81,7 +81,7 @@ fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, data: &Data
         classes: data.classes.clone(),
         image_size: data.train.size,
         variant: Variant { input_size: finetune.input_size, ..pretrained.variant },
-        test_flip: settings.test_flip,
+        views: settings.views(),
         data: data.name.clone(),
         ..pretrained.clone()
     }
@@ -214,11 +214,7 @@ impl StageBuilder<'_> {
         let features = self.features(device, ("train", images), (augment, copies), part.from, observer)?;
         let is_head = part.from + 1 == units;
         if is_head && self.fresh && settings.finetune.as_ref().is_some_and(|finetune| finetune.fit_head) {
-            let head = logistic::fit(device, &features, spec.classes.len(), &|| observer.keep_going())?;
-            let classifier = parameters.iter().filter(|parameter| parameter.classifier);
-            for (parameter, values) in classifier.zip([head.weight, head.bias]) {
-                device.write_state(whole, &parameter.name, values.as_slice().into())?;
-            }
+            self.fit_head(device, &features, parameters, observer)?;
         }
         let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
         let (beside, batch_source) = (Some(whole), BatchSource::Features(features));
@@ -231,6 +227,28 @@ impl StageBuilder<'_> {
                 Some(Evaluator::on_features(device, whole, spec, part.from, features, BATCH_SIZE)?);
         }
         Ok(stage)
+    }
+
+    /// Begins the classifier as the logistic regression that suits the features best.
+    fn fit_head(
+        &self,
+        device: &mut dyn Device,
+        features: &Features,
+        parameters: &[Parameter],
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let StageBuilder { spec, whole, .. } = *self;
+        let classifier: Vec<&Parameter> = parameters.iter().filter(|p| p.classifier).collect();
+        let [weight, bias] = classifier.as_slice() else {
+            observer.note(&format!(
+                "note: the classifier of {} has no bias: no logistic regression fits it, and it begins anew",
+                spec.architecture
+            ));
+            return Ok(());
+        };
+        let head = logistic::fit(device, features, spec.classes.len(), &|| observer.keep_going())?;
+        device.write_state(whole, &weight.name, head.weight.as_slice().into())?;
+        device.write_state(whole, &bias.name, head.bias.as_slice().into())
     }
 
     fn features(

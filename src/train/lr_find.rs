@@ -39,7 +39,7 @@ pub fn find(
     let config = settings.config(images);
     let stage = Stage::load(device, None, &program.graph, &program.parameters, BatchSource::Images, config)?;
     plans::upload(device, stage.plan, "train", &data.train)?;
-    let values = plans::initial_values(&program.parameters, settings.seed);
+    let values = plans::initial_values_for(&program.parameters, settings.seed, &spec, &data.train);
     plans::write_parameters(device, stage.plan, &program.parameters, &values)?;
     let mut trials: Vec<Trial> = Vec::new();
     for step in 0..steps {

@@ -29,7 +29,7 @@ pub mod updates;
 use crate::data::{Dataset, Images};
 use crate::error::Result;
 use crate::exec::Device;
-use crate::models::{Architecture, Spec, Variant};
+use crate::models::{Architecture, Spec, Variant, Views};
 use crate::report::{EpochMetrics, RunReport};
 use crate::text::counted;
 use advice::TrainingSample;
@@ -129,7 +129,7 @@ pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes
         mean: [128.0; 3],
         std: [64.0; 3],
         norm: Settings::default().norm,
-        test_flip: false,
+        views: Views::default(),
         data: "none".into(),
     }
 }
@@ -148,7 +148,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         mean,
         std,
         norm: settings.norm,
-        test_flip: settings.test_flip,
+        views: settings.views(),
         data: data.name.clone(),
     }
 }
@@ -206,13 +206,9 @@ pub fn train(
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
     let sample = TrainingSample::of(&images, spec.classes.len());
+    let values = plans::initial_values_for(&parameters, settings.seed, &spec, &images);
     drop(images);
-    plans::write_parameters(
-        device,
-        stage.plan,
-        &parameters,
-        &plans::initial_values(&parameters, settings.seed),
-    )?;
+    plans::write_parameters(device, stage.plan, &parameters, &values)?;
     note_end(session.fit(device, &stage, 1, observer)?, observer);
     stage.unload(device)?;
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
@@ -249,7 +245,7 @@ fn finish(
     let (set, test) = data.measured();
     // From the file, which thereby is known to be good.
     let trained = LoadedModel::open(&run.best())?;
-    let options = EvalOptions { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
     let result = trained
         .evaluate(device, "test", test, options, |done, of| observer.goes_on(Phase::Test, done, of))?;
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
@@ -297,7 +293,7 @@ fn advise(
     if let Some(warning) = sample.at_chance(history) {
         return observer.warn(&warning);
     }
-    let options = EvalOptions { batch_size: BATCH_SIZE, flip: settings.test_flip };
+    let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
     let again = trained.evaluate(device, "sample", &sample.images, options, |_, _| observer.keep_going());
     // All results are there; where this one cannot be had, there is nothing to warn of.
     let warning = again.ok().and_then(|again| sample.lag(history, again.accuracy));

@@ -16,6 +16,7 @@ use crate::exec::{Device, PlanId};
 use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
+use crate::nn::whitening::Seen;
 use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
 use crate::ops::augment::{Augment, Augmentations, Batch};
 use crate::ops::linear::matmul::Matmul;
@@ -280,7 +281,19 @@ pub fn write_parameters(
     Ok(())
 }
 
-/// The initial values of a model.
+/// The initial values of a model that is to learn these images: layers may begin by what they show.
+pub fn initial_values_for(
+    parameters: &[Parameter],
+    seed: u32,
+    spec: &Spec,
+    images: &Images,
+) -> Vec<Vec<f32>> {
+    let seen = Seen { images, mean: spec.mean, std: spec.std };
+    let values = parameters.iter().zip(initial_values(parameters, seed));
+    values.map(|(parameter, values)| parameter.init.values_of_images(seen).unwrap_or(values)).collect()
+}
+
+/// The initial values of a model of which nothing is known.
 pub fn initial_values(parameters: &[Parameter], seed: u32) -> Vec<Vec<f32>> {
     let values = |(index, p): (usize, &Parameter)| p.init.values(p.shape.len(), seed, index as u32);
     parameters.iter().enumerate().map(values).collect()

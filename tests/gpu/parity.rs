@@ -9,6 +9,7 @@ use cifar_engine::exec::plan::{Location, Plan, Step};
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
+use cifar_engine::models::fast::FAST;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::resnet18::RESNET18;
@@ -38,6 +39,11 @@ fn training(model: &'static Architecture, optimizer: &'static Optimizer) -> Trai
     training
 }
 
+/// Whether an input is the rate of a group of parameters.
+fn is_rate(input: &str) -> bool {
+    input.ends_with("rate")
+}
+
 /// What a state holds, numbers as their bits.
 fn state_bits(device: &dyn Device, plan: PlanId, name: &str) -> impl Iterator<Item = u32> + use<> {
     let numbers =
@@ -59,7 +65,7 @@ fn memory(training: &Training, plan: &Plan) -> HashMap<Location, Vec<f32>> {
         let values = match binding.name.as_str() {
             "indices" => training.indices(0).into_iter().map(f32::from_bits).collect(),
             "step" => vec![f32::from_bits(3)],
-            "rate" => vec![0.01],
+            name if is_rate(name) => vec![0.01],
             "loss_gradient" => vec![1.0],
             name => panic!("what is {name}?"),
         };
@@ -120,7 +126,8 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
 
 #[test]
 fn every_step_of_a_training_agrees_with_the_cpu() {
-    let trainings: [(&Architecture, _); 5] = [
+    let trainings: [(&Architecture, _); 6] = [
+        (&FAST, ["conv2d_input_grad", "batch_norm_grad", "max_pool_grad"]),
         (&CNN, ["conv2d_weight_grad", "batch_norm_max_pool_grad", "dropout"]),
         (&MOBILENET_V1, ["resize", "grouped_conv2d_weight_grad", "reduce_mean"]),
         (&MOBILENET_V2, ["moments", "batch_norm_grad", "conv2d_input_grad"]),
@@ -183,7 +190,9 @@ fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
     }
     training.prepare(&mut gpu, id, &program.parameters);
     gpu.write(id, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
-    gpu.write(id, "rate", [0.01f32].as_slice().into()).unwrap();
+    for rate in whole.inputs.iter().filter(|input| is_rate(&input.name)) {
+        gpu.write(id, &rate.name, [0.01f32].as_slice().into()).unwrap();
+    }
     for step in 0..3 {
         gpu.write(id, "indices", training.indices(step).as_slice().into()).unwrap();
         gpu.write(id, "step", [step as u32].as_slice().into()).unwrap();

@@ -13,7 +13,7 @@ pub const FLIP: Augmentation = Augmentation {
 };
 
 /// The value of `flip=alternate`.
-const ALTERNATE: f32 = 2.0;
+pub const ALTERNATE: f32 = 2.0;
 
 fn places(value: f32, image: &Image, [_, columns]: [&mut [f32]; 2]) {
     let bits = match value == ALTERNATE {

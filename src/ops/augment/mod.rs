@@ -26,8 +26,9 @@ use std::sync::Arc;
 use crate::kernels::rng::{self, Stream};
 use crate::ops::{Inferred, Op, expect, require};
 use crate::tensor::TensorType;
+pub use border::BORDER;
 pub use chosen::{Augmentations, forms};
-pub use flip::FLIP;
+pub use flip::{ALTERNATE, FLIP};
 pub use pick::{Augment, Batch};
 pub use shift::SHIFT;
 

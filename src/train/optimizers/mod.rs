@@ -23,7 +23,7 @@ pub static OPTIMIZERS: &[&Optimizer] = &[
     &muon::MUON,
 ];
 
-/// The batch that the usual rates, and the recipes, are made for.
+/// The batch that the usual rates are made for.
 pub const USUAL_BATCH: usize = 128;
 
 /// An optimizer: everything that options and trainings ask about it.
@@ -37,8 +37,8 @@ pub struct Optimizer {
     pub usual_rate: f32,
     /// The weight decay where none is chosen.
     pub usual_decay: f32,
-    /// How much lower the rate is in batches that are a share of [`USUAL_BATCH`]: their gradients
-    /// are the noisier, their steps the more.
+    /// How much lower the rate is in batches that are a share of those it is made for: their
+    /// gradients are the noisier, their steps the more.
     pub lowered: fn(share: f32) -> f32,
     /// Whether it sets the norms of weights itself, which pretrained layers do not survive.
     pub sets_norms: bool,
@@ -93,9 +93,9 @@ fn named(prefix: &str, parameter: &Parameter) -> String {
 }
 
 impl Optimizer {
-    /// A rate that is made for [`USUAL_BATCH`], in batches of another size. Larger ones keep it.
-    pub fn rate_in_batches(&self, rate: f32, batch_size: usize) -> f32 {
-        rate * (self.lowered)((batch_size as f32 / USUAL_BATCH as f32).min(1.0))
+    /// A rate that is made for batches of some size, in batches of another. Larger ones keep it.
+    pub fn rate_in_batches(&self, rate: f32, batch_size: usize, made_for: usize) -> f32 {
+        rate * (self.lowered)((batch_size as f32 / made_for as f32).min(1.0))
     }
 
     /// The state that [`Optimizer::was_zero`] looks at.
@@ -140,10 +140,10 @@ mod tests {
 
     #[test]
     fn a_smaller_batch_has_a_lower_rate() {
-        assert_eq!(sgd::SGD.rate_in_batches(0.1, 8), 0.00625);
-        assert_eq!(adam::ADAM.rate_in_batches(4e-3, 32), 2e-3);
+        assert_eq!(sgd::SGD.rate_in_batches(0.1, 8, 128), 0.00625);
+        assert_eq!(adam::ADAM.rate_in_batches(4e-3, 32, 128), 2e-3);
         for optimizer in OPTIMIZERS {
-            let rates = [16, 64, 128, 512].map(|batch| optimizer.rate_in_batches(0.5, batch));
+            let rates = [16, 64, 128, 512].map(|batch| optimizer.rate_in_batches(0.5, batch, USUAL_BATCH));
             assert!(rates[0] < rates[1] && rates[1] < 0.5, "{optimizer}: {rates:?}");
             assert_eq!(rates[2..], [0.5, 0.5], "{optimizer}");
         }

@@ -20,12 +20,12 @@ use super::stage::StageConfig;
 use crate::data::{DEFAULT_SIZE, SIZES};
 use crate::error::{Error, Result};
 use crate::models::cnn::CNN;
-use crate::models::{Architecture, Training};
+use crate::models::{Architecture, Training, Views};
 use crate::nn::{Norm, Parameter, Role};
 use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-pub use recipes::{KERAS, RECIPES, Recipe};
+pub use recipes::{FAST, KERAS, RECIPES, Recipe};
 use setting::settings;
 pub use setting::{Setting, Usual, ValueKind};
 
@@ -127,24 +127,22 @@ settings! {
         check: |s| positive("--lr", s.rate),
     }
 
-    /// Highest learning rate of biases and normalisations.
+    /// Highest learning rate of biases and normalisations; 0 for that of the rest.
     #[serde(default, alias = "bias_lr")]
     bias_rate: f32 = 0.0, {
         option: Some("bias-lr"),
         kind: ValueKind::Number,
         value_name: "RATE",
-        usual: Usual::OfRecipe(", that of the rest"),
         in_finetune: NO_GROUPS,
         check: |s| rate_of_group(s, "--bias-lr", s.bias_rate),
     }
 
-    /// Highest learning rate of the classifier's weights.
+    /// Highest learning rate of the classifier's weights; 0 for that of the rest.
     #[serde(default, alias = "classifier_lr")]
     classifier_rate: f32 = 0.0, {
         option: Some("classifier-lr"),
         kind: ValueKind::Number,
         value_name: "RATE",
-        usual: Usual::OfRecipe(", that of the rest"),
         in_finetune: NO_GROUPS,
         check: |s| rate_of_group(s, "--classifier-lr", s.classifier_rate),
     }
@@ -300,6 +298,15 @@ settings! {
         usual: Usual::Told("as the training flips"),
     }
 
+    /// Predict the mean over an image, at half the weight, and what it is one pixel up and to the
+    /// left, and down and to the right.
+    #[serde(default)]
+    test_shift: bool = false, {
+        kind: ValueKind::Switch,
+        value_name: "true|false",
+        heading: "Augmentation",
+    }
+
     /// Leave out images that cannot be read; --verbose lists them.
     skip_bad: bool = false, {
         kind: ValueKind::Switch,
@@ -316,12 +323,12 @@ fn usual_momentum() -> f32 {
 /// The history of so many epochs is written, and read again, after each of them without being felt.
 pub const MOST_EPOCHS: usize = 20_000;
 
-/// The batch where none is chosen: the usual one, or so much smaller that an epoch has steps enough
+/// The batch where none is chosen: the recipe's, or so much smaller that an epoch has steps enough
 /// to learn by.
-pub fn usual_batch(images: usize) -> usize {
+pub fn usual_batch(of_recipe: usize, images: usize) -> usize {
     const LEAST: usize = 8;
     const STEPS: usize = 10;
-    let halves = std::iter::successors(Some(USUAL_BATCH), |batch| Some(batch / 2));
+    let halves = std::iter::successors(Some(of_recipe), |batch| Some(batch / 2));
     halves.take_while(|batch| *batch >= LEAST).find(|batch| images >= STEPS * batch).unwrap_or(LEAST)
 }
 
@@ -349,6 +356,11 @@ impl Settings {
     /// The weight decay of a parameter.
     pub fn decay_of(&self, parameter: &Parameter) -> f32 {
         if parameter.role == Role::Weight { self.weight_decay } else { self.bias_decay }
+    }
+
+    /// Views of an image in a prediction.
+    pub fn views(&self) -> Views {
+        Views { flip: self.test_flip, shift: self.test_shift }
     }
 
     /// Settings that the model's training graph depends on.
