@@ -82,7 +82,7 @@ impl FinetuneChoices {
     /// Completes what could not be known before the number of training images was.
     ///
     /// # Errors
-    /// As for [`FinetuneChoices::over`].
+    /// As for [`FinetuneChoices::apply_to`].
     pub fn resolve(&self, choices: &Choices, settings: &mut Settings, images: usize) -> Result<()> {
         let (sized, own) = self.apply_to(choices, &defaults(images, choices.epochs))?;
         (settings.epochs, settings.batch_size, settings.rate) = (sized.epochs, sized.batch_size, sized.rate);

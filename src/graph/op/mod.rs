@@ -1,6 +1,6 @@
 //! The interface of an op to a graph and to the devices. The ops themselves are in [`crate::ops`].
 //!
-//! [`cpu_step`] and [`dispatch`] are what an op gives a CPU and a GPU; [`reference`] is what its
+//! [`cpu_step`] and [`dispatch`] are what an op gives a CPU and a GPU; [mod@reference] is what its
 //! specification is written with.
 
 pub mod cpu_step;
@@ -193,7 +193,7 @@ pub trait Op: Any + Debug + Send + Sync {
     }
 
     /// The specification: computes the outputs naively in `f64`, as the formula says, with what
-    /// [`reference`] has. Integers are passed as their values.
+    /// [mod@reference] has. Integers are passed as their values.
     ///
     /// # Panics
     /// If the inputs are not such as the shape rule accepts.

@@ -1,11 +1,11 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework), NHWC x HWIO, and its two
 //! gradients:
 //!
-//! `y[n, p, q, o] = sum over i, j, c  x[n, p s + i - top, q s + j - left, g I + c] w[i, j, c, o]`
+//! `y[n, p, q, o] = sum over r, s, k  x[n, i, j, c] w[r, s, k, o]`
 //!
-//! where x is 0 outside its borders, s is the stride, I the input channels of a group and g the
-//! group of output channel o. One group is the usual convolution; as many as there are channels the
-//! depthwise one of Howard et al., "MobileNets" (2017).
+//! where `i = p stride + r - top`, `j = q stride + s - left`, and k counts the input channels c of
+//! the group of output channel o; x is 0 outside its borders. One group is the usual convolution;
+//! as many as there are channels the depthwise one of Howard et al., "MobileNets" (2017).
 //!
 //! All three passes are one op, [`Conv`], because they are the three ways to read one sum of
 //! products `x w -> y` (`reference::each_product`). What a device may do on the way in or out of

@@ -38,36 +38,47 @@ fn sums(conv: &Conv, a: &ArrayViewD<f64>, b: &ArrayViewD<f64>) -> ArrayD<f64> {
     let (a, b) = (view::<Ix4>(a), view::<Ix4>(b));
     let sums = match &conv.pass {
         Pass::Forward => {
+            let (x, w) = (a, b);
             let mut y = Array4::zeros([g.batch, g.out_height, g.out_width, g.out_channels]);
-            each_product(&g, |nijc, rsco, npqo| y[npqo] += a[nijc] * b[rsco]);
+            each_product(&g, |[n, i, j, c], [r, s, k, o], [_, p, q, _]| {
+                y[[n, p, q, o]] += x[[n, i, j, c]] * w[[r, s, k, o]];
+            });
             y
         }
         Pass::InputGrad { .. } => {
+            let (dy, w) = (a, b);
             let mut dx = Array4::zeros([g.batch, g.in_height, g.in_width, g.in_channels]);
-            each_product(&g, |nijc, rsco, npqo| dx[nijc] += a[npqo] * b[rsco]);
+            each_product(&g, |[n, i, j, c], [r, s, k, o], [_, p, q, _]| {
+                dx[[n, i, j, c]] += dy[[n, p, q, o]] * w[[r, s, k, o]];
+            });
             dx
         }
         Pass::WeightGrad { .. } => {
-            let inputs = g.in_channels / g.groups;
-            let mut dw = Array4::zeros([g.kernel_height, g.kernel_width, inputs, g.out_channels]);
-            each_product(&g, |nijc, rsco, npqo| dw[rsco] += a[nijc] * b[npqo]);
+            let (x, dy) = (a, b);
+            let depth = g.in_channels / g.groups;
+            let mut dw = Array4::zeros([g.kernel_height, g.kernel_width, depth, g.out_channels]);
+            each_product(&g, |[n, i, j, c], [r, s, k, o], [_, p, q, _]| {
+                dw[[r, s, k, o]] += x[[n, i, j, c]] * dy[[n, p, q, o]];
+            });
             dw
         }
     };
     sums.into_dyn()
 }
 
-/// Visits every product of the sum: the indices `[n, i, j, c]` of x, `[r, s, c, o]` of w and
-/// `[n, p, q, o]` of y. The three passes of a convolution are the three ways to read it.
+/// Visits every product of the sum: the indices `[n, i, j, c]` of x, `[r, s, k, o]` of w and
+/// `[n, p, q, o]` of y, where k counts the channels of a group. The three passes of a convolution
+/// are the three ways to read it.
 pub fn each_product(g: &ConvGeometry, mut visit: impl FnMut([usize; 4], [usize; 4], [usize; 4])) {
-    let (inputs, outputs) = (g.in_channels / g.groups, g.out_channels / g.groups);
+    let (depth, filters) = (g.in_channels / g.groups, g.out_channels / g.groups);
     for (n, p, q) in indices([g.batch, g.out_height, g.out_width]) {
         for (r, s) in indices([g.kernel_height, g.kernel_width]) {
             let i = (p * g.stride + r).checked_sub(g.pad_top).filter(|i| *i < g.in_height);
             let j = (q * g.stride + s).checked_sub(g.pad_left).filter(|j| *j < g.in_width);
             let (Some(i), Some(j)) = (i, j) else { continue };
-            for (c, o) in indices([inputs, g.out_channels]) {
-                visit([n, i, j, o / outputs * inputs + c], [r, s, c, o], [n, p, q, o]);
+            for (k, o) in indices([depth, g.out_channels]) {
+                let c = o / filters * depth + k;
+                visit([n, i, j, c], [r, s, k, o], [n, p, q, o]);
             }
         }
     }
