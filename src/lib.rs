@@ -18,8 +18,8 @@
 //!
 //! # A first program
 //!
-//! See [`prelude`]; [`program::Program`] runs a graph, [`graph::Graph`] has the methods it is
-//! composed with. `cargo run --release --example two_moons` trains one.
+//! See [`prelude`]: [`model::Model`] loads, trains and asks a model, [`program::Program`] runs a
+//! graph, [`graph::Graph`] has the methods it is composed with. `tools/examples` has programs.
 //!
 //! # Reading order
 //!
@@ -55,6 +55,7 @@
 //! ```text
 //! cli          one file a subcommand
 //! prelude      what a program of a library user begins with
+//! model        a trained model on a device, for library users
 //! train        trainings, their plans and files; evaluation
 //! report       tables, curves, pages
 //! models       the models, and weights from elsewhere
@@ -134,6 +135,7 @@ pub mod files;
 pub mod grad;
 pub mod graph;
 pub mod memory;
+pub mod model;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -1,6 +1,24 @@
-//! What a program that composes and trains models of its own begins with.
+//! What a program of a library user begins with.
 //!
-//! Exclusive or, learnt by two dense layers:
+//! A model is trained, saved and asked in five lines:
+//!
+//! ```
+//! use cifar_engine::prelude::*;
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let folder = folder.path().join("mine");
+//! # let image = Dataset::open("shapes")?.part(1).test;
+//!
+//! let data = Dataset::open("shapes")?; // or "cifar10", or a folder of images
+//! # let data = data.part(300);
+//! let (mut model, outcome) = Model::train(data, &Choices::default().epochs(1), folder)?;
+//! println!("{:.1} % of the test images", 100.0 * outcome.test.accuracy);
+//! # let image = image.array()?;
+//! # let image = image.index_axis(ndarray::Axis(0), 0);
+//! println!("{:?}", model.predict_pixels(image)?.top(3)); // or predict("photo.jpg")
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! What a model is made of, for one of your own. Exclusive or, learnt by two dense layers:
 //!
 //! ```
 //! use cifar_engine::prelude::*;
@@ -31,15 +49,32 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+pub use crate::data::{Dataset, Images};
 pub use crate::error::{Error, Result};
 pub use crate::exec::{Device, device};
 pub use crate::grad::differentiate;
 pub use crate::graph::{Graph, Value};
+pub use crate::model::{Model, Network, Prediction};
+pub use crate::models::{Architecture, Config};
 pub use crate::nn::{Builder, Init, Mode, Norm, Parameter};
 pub use crate::ops::Function;
+pub use crate::ops::conv::Padding;
 pub use crate::program::Program;
 pub use crate::tensor::TensorType;
 pub use crate::train::optimizers::adam::ADAM;
 pub use crate::train::optimizers::sgd::SGD;
+pub use crate::train::optimizers::{Optimizer, ParameterStep};
+pub use crate::train::settings::Choices;
 pub use crate::train::updates::minimise;
 pub use crate::weights::Layout;
+
+/// What a program with ops of its own begins with, besides: the interface of an op, its work on a
+/// CPU and on a GPU, and the check that it is right. `tools/examples/own_op.rs` has one.
+pub mod op {
+    pub use crate::graph::Node;
+    pub use crate::graph::op::cpu_step::{CpuStep, CpuTarget};
+    pub use crate::graph::op::dispatch::{Dispatch, Dispatches, Operand, Shader, each_value, grid};
+    pub use crate::graph::op::{Alias, Gradients, Inferred, Op, Types};
+    pub use crate::selftest::case::{Case, Fill};
+    pub use crate::selftest::check::{Checked, check};
+}

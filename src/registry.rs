@@ -1,5 +1,10 @@
 //! Lists of what the program knows by name: models, optimizers, schedules, recipes. Options and
-//! files hold a name, the program a reference into the list.
+//! files hold a name, the program a reference into the list. A program that uses this library adds
+//! its own to them, and files find those then, too.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{Error, Result};
 
 /// The message about a name that is not in a list.
 pub fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -7,14 +12,68 @@ pub fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>)
     format!("there is no {kind} '{name}'; the {kind}s are: {known}")
 }
 
+/// What was added to a list while the program runs.
+pub struct Added<T: 'static>(Mutex<Vec<&'static T>>);
+
+impl<T> Added<T> {
+    /// Nothing yet.
+    pub const fn none() -> Added<T> {
+        Added(Mutex::new(Vec::new()))
+    }
+
+    /// All of a list, and what was added to it.
+    pub fn with(&self, list: &[&'static T]) -> Vec<&'static T> {
+        let added = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.iter().chain(added.iter()).copied().collect()
+    }
+
+    /// Adds one, unless it is there.
+    ///
+    /// # Errors
+    /// If another one is called the same.
+    pub fn add(&self, list: &[&'static T], one: &'static T, kind: &str, name: fn(&T) -> &str) -> Result<()> {
+        let mut added = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match list.iter().chain(added.iter()).find(|other| name(other) == name(one)) {
+            Some(same) if std::ptr::eq(*same, one) => Ok(()),
+            Some(_) => {
+                let problem = format!("there is another {kind} '{}'; give this one another name", name(one));
+                Err(Error::Usage(problem))
+            }
+            None => {
+                added.push(one);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Makes a type of values with a `name`, and the list of all of them, one that is read, written,
 /// compared and shown by its name.
 macro_rules! registry {
     ($type:ident, $kind:literal, $list:expr) => {
         impl $type {
-            /// The names of all in the list.
+            fn added() -> &'static $crate::registry::Added<$type> {
+                static ADDED: $crate::registry::Added<$type> = $crate::registry::Added::none();
+                &ADDED
+            }
+
+            /// All in the list, and those that were added.
+            pub fn all() -> Vec<&'static $type> {
+                Self::added().with($list)
+            }
+
+            /// The names of all.
             pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
-                $list.iter().map(|one| one.name)
+                Self::all().into_iter().map(|one| one.name)
+            }
+
+            /// Makes one of a program's own known by its name, so that files which hold the name
+            /// can be read.
+            ///
+            /// # Errors
+            /// If another one is called the same.
+            pub fn register(&'static self) -> $crate::error::Result<()> {
+                Self::added().add($list, self, $kind, |one| one.name)
             }
         }
 
@@ -43,7 +102,7 @@ macro_rules! registry {
             type Err = $crate::error::Error;
 
             fn from_str(name: &str) -> $crate::error::Result<Self> {
-                let found = $list.iter().find(|one| one.name == name).copied();
+                let found = $type::all().into_iter().find(|one| one.name == name);
                 found.ok_or_else(|| {
                     $crate::error::Error::Usage($crate::registry::unknown($kind, name, $type::names()))
                 })

@@ -20,9 +20,10 @@ use cifar_engine::ops::map::expand::Expand;
 use cifar_engine::ops::map::reduce::{Reduce, ReduceKind};
 use cifar_engine::ops::movement::join::{Concat, Slice};
 use cifar_engine::ops::reference::array;
+use cifar_engine::selftest::check::{Values, interpret};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::weights::{self, WeightsFile};
-use common::{Values, evaluate, gpu};
+use common::gpu;
 use ndarray::{Array2, ArrayD, indices};
 
 /// `gamma (x - mean) / sqrt(variance + epsilon) + beta` over the last axis (Ba, Kiros and Hinton
@@ -168,9 +169,9 @@ impl Composed {
         feeds.insert(seed, numbers(self.graph.dims(seed), 99));
         let forward = self.graph.clone();
         let gradients = differentiate(&mut self.graph, &[(self.output, seed)], &self.wanted).unwrap();
-        let exact = evaluate(&self.graph, feeds.clone());
+        let exact = interpret(&self.graph, feeds.clone());
         let objective = |feeds: Values| {
-            let values = evaluate(&forward, feeds);
+            let values = interpret(&forward, feeds);
             (&values[&self.output] * &values[&seed]).sum()
         };
         for (&x, gradient) in self.wanted.iter().zip(&gradients) {

@@ -11,8 +11,9 @@ use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::Function;
 use cifar_engine::ops::conv::{Conv, Padding};
 use cifar_engine::ops::map::unary::Unary;
+use cifar_engine::selftest::check::{Values, interpret};
 use cifar_engine::tensor::TensorType;
-use common::{Values, evaluate, exact};
+use common::exact;
 
 /// A convolution whose pointwise weights are twice the state `w`.
 fn convolution() -> Graph {
@@ -45,7 +46,7 @@ fn numbers(len: usize, seed: usize) -> Vec<f32> {
 /// Runs the convolution and compares it with the definition.
 fn check(device: &mut dyn Device, plan: PlanId, graph: &Graph, given: &Values, when: &str) {
     device.run(plan).unwrap();
-    let expected = evaluate(graph, given.clone());
+    let expected = interpret(graph, given.clone());
     let found = device.read(plan, "y").unwrap();
     for (found, expected) in found.iter().zip(&expected[&graph.outputs()[0].1]) {
         assert!((f64::from(*found) - expected).abs() < 1e-4, "{when}: {found}, not {expected}");

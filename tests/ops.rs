@@ -22,22 +22,14 @@ use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
 use cifar_engine::ops::linear::tile::{TILES, TileShape, Tiling};
 use cifar_engine::ops::map::unary::Unary;
-use cifar_engine::ops::reference::array;
 use cifar_engine::ops::{Axis, Function, Gradients, Op, Types};
 use cifar_engine::selftest::case::{Case, Fill};
 use cifar_engine::selftest::cases;
-use cifar_engine::selftest::probe::{distance, graph_of, run_case};
+use cifar_engine::selftest::check::{self, GRADIENT_TOLERANCE, TOLERANCE, reference};
+use cifar_engine::selftest::probe::{distance, run_case};
 use cifar_engine::tensor::{DType, TensorType};
 use common::gpu::{self, Altered, corrupted};
-use common::{Values, evaluate};
-use ndarray::{Array1, ArrayD, ArrayViewD, IxDyn, indices};
-
-/// f32 rounding through sums of up to a few hundred terms.
-const CPU_TOLERANCE: f64 = 2e-5;
-/// The same sums in another order, and elementary functions as the driver computes them.
-const GPU_TOLERANCE: f64 = 2e-5;
-/// Central differences in f64 with a step of 1e-5.
-const GRADIENT_TOLERANCE: f64 = 1e-6;
+use ndarray::{ArrayD, ArrayViewD};
 
 /// What bands of rows are computed for.
 const BANDS: CpuTarget = CpuTarget { isa: Isa::Portable, threads: 2 };
@@ -77,13 +69,6 @@ fn run_cpu(case: &Case, isa: Isa, threads: usize) -> Vec<ArrayD<f64>> {
     run_case(&mut Cpu::new(threads, isa).unwrap(), case, 1).unwrap()
 }
 
-fn reference(case: &Case) -> Vec<ArrayD<f64>> {
-    let (graph, inputs, outputs) = graph_of(case).unwrap();
-    let values = inputs.iter().enumerate().map(|(i, &v)| (v, case.values(i))).collect();
-    let values = evaluate(&graph, values);
-    outputs.iter().map(|v| values[v].clone()).collect()
-}
-
 /// Compares the outputs of a case with its reference.
 fn compare(
     device: &str,
@@ -91,7 +76,7 @@ fn compare(
     found: &[ArrayD<f64>],
     tolerance: f64,
 ) -> std::result::Result<(), String> {
-    for (i, (found, expected)) in found.iter().zip(&reference(case)).enumerate() {
+    for (i, (found, expected)) in found.iter().zip(&reference(case).unwrap()).enumerate() {
         let distance = distance(found, expected);
         if distance > tolerance {
             return Err(format!("{device}: output {i} of {case:?} is off by {distance:e}"));
@@ -102,7 +87,7 @@ fn compare(
 
 fn check_cpu(case: &Case, isa: Isa) -> std::result::Result<(), String> {
     let found = run_cpu(case, isa, 2);
-    compare(&isa.to_string(), case, &found, CPU_TOLERANCE)?;
+    compare(&isa.to_string(), case, &found, TOLERANCE)?;
     match run_cpu(case, isa, 1) == found && run_cpu(case, isa, 3) == found {
         true => Ok(()),
         false => Err(format!("{isa}: {case:?} depends on the number of threads")),
@@ -116,7 +101,7 @@ fn check_gpu(gpu: &mut dyn Device, case: &Case) -> std::result::Result<(), Strin
     }
     let mut run = |runs| run_case(gpu, case, runs).map_err(|error| format!("gpu: {case:?}: {error}"));
     let found = run(1)?;
-    compare("gpu", case, &found, GPU_TOLERANCE)?;
+    compare("gpu", case, &found, TOLERANCE)?;
     match run(2)? == found {
         true => Ok(()),
         false => Err(format!("gpu: {case:?} depends on what the memory held before")),
@@ -300,55 +285,13 @@ fn a_band_of_rows_has_the_bits_of_the_whole() {
     }
 }
 
-/// Puts the op between two additions, so that its inputs are computed and the gradient that reaches
-/// it is neither 1 nor uniform, and compares the differentiated graph with central differences.
 fn check_gradient(case: &Case) -> std::result::Result<(), String> {
-    let mut graph = Graph::new();
-    let mut feeds = Values::new();
-    let (mut leaves, mut inputs) = (Vec::new(), Vec::new());
-    for (i, (ty, _)) in case.inputs.iter().enumerate() {
-        let leaf = graph.input(&format!("in{i}"), ty.clone());
-        let double = case.differentiable.contains(&i);
-        inputs.push(if double { graph.add(leaf, leaf).unwrap() } else { leaf });
-        let halve = if double { 0.5 } else { 1.0 };
-        feeds.insert(leaf, case.values(i) * halve);
-        leaves.push(leaf);
-    }
-    let y = graph.apply_shared(case.op.clone(), &inputs).unwrap()[0];
-    let loss = graph.add(y, y).unwrap();
-    let seed = graph.input("seed", graph.ty(y).clone());
-    let weights = (0..graph.ty(y).len()).map(|i| ((i * 37 + 11) % 17) as f64 / 8.0 - 1.1);
-    feeds.insert(seed, array(graph.dims(y), weights.collect()));
-    let forward = graph.clone();
-
-    let wanted: Vec<Value> = case.differentiable.iter().map(|&i| leaves[i]).collect();
-    let gradients = differentiate(&mut graph, &[(loss, seed)], &wanted).map_err(|e| e.to_string())?;
-    let values = evaluate(&graph, feeds.clone());
-    let objective = |feeds: Values| {
-        let values = evaluate(&forward, feeds);
-        (&values[&loss] * &values[&seed]).sum()
-    };
-    for (&leaf, gradient) in wanted.iter().zip(gradients) {
-        let analytic = &values[&gradient];
-        let numeric = |at: &IxDyn| {
-            let moved = |by: f64| {
-                let mut feeds = feeds.clone();
-                feeds.get_mut(&leaf).unwrap()[at] += by;
-                objective(feeds)
-            };
-            (moved(1e-5) - moved(-1e-5)) / 2e-5
-        };
-        // At most 40 elements, spread over the tensor.
-        let some = indices(analytic.raw_dim()).into_iter().step_by(analytic.len().div_ceil(40));
-        let some: Vec<IxDyn> = some.collect();
-        let found = some.iter().map(|at| analytic[at]).collect::<Array1<f64>>().into_dyn();
-        let expected = some.iter().map(numeric).collect::<Array1<f64>>().into_dyn();
-        let distance = distance(&found, &expected);
-        if distance > GRADIENT_TOLERANCE {
-            return Err(format!("the gradient of {case:?} with respect to {leaf:?} is off by {distance:e}"));
+    match check::gradient(case).unwrap() {
+        distance if distance > GRADIENT_TOLERANCE => {
+            Err(format!("the gradient of {case:?} is off by {distance:e}"))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[test]

@@ -11,11 +11,12 @@ use cifar_engine::exec::{Data, Device, PlanId};
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::nn::{Init, Parameter, Role};
+use cifar_engine::selftest::check::{Values, interpret};
 use cifar_engine::tensor::{Shape, TensorType};
 use cifar_engine::train::optimizers::sgd::MOMENTUM;
 use cifar_engine::train::optimizers::{OPTIMIZERS, Optimizer, ParameterStep};
 use cifar_engine::weights::{self, WeightsFile, layout::Layout};
-use common::{Values, evaluate, exact, gpu};
+use common::{exact, gpu};
 use ndarray::ArrayD;
 
 const STEPS: usize = 4;
@@ -109,7 +110,7 @@ impl Training {
             values.extend(self.rates.iter().zip(rates).map(|(&input, rate)| wide(input, vec![rate])));
             values.extend([wide(self.number, vec![step as f32])]);
             values.extend(self.gradients.iter().enumerate().map(|(i, &g)| wide(g, self.gradient(i, step))));
-            let values = evaluate(&self.graph, values);
+            let values = interpret(&self.graph, values);
             self.graph
                 .updates()
                 .iter()

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::choices::{Choices, absolute, reusable_source};
 use super::device::{DeviceOptions, OpenDevice};
-use super::finetune_choices::FinetuneChoices;
 use super::loading::{announce, load_training, options_of_program};
 use super::options::WeightsOptions;
 use super::progress::Display;
@@ -20,8 +18,9 @@ use crate::models::pretrained::{Attributes, Pretrained};
 use crate::train::finetune;
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::run_folder::RunFolder;
-use crate::train::settings::Settings;
-use crate::train::settings::finetune::Finetune;
+use crate::train::settings::choices::{absolute, reusable_source};
+use crate::train::settings::finetune::{Finetune, FinetuneChoices};
+use crate::train::settings::{Choices, Settings};
 
 /// Arguments of `cifar-engine finetune`.
 #[derive(Args)]

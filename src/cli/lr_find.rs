@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command};
 use serde_json::json;
 
-use super::choices::Choices;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training};
 use super::{progress, stopped};
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::report::csv;
 use crate::report::rates::{self, Trial};
 use crate::train::lr_find::{find, suggest};
+use crate::train::settings::Choices;
 
 /// Find a learning rate: train a few steps at rates that rise, and see where the loss is lowest.
 ///

@@ -2,7 +2,6 @@
 //! standard error.
 
 mod bench;
-pub mod choices;
 pub mod compare;
 mod completions;
 mod device;
@@ -10,7 +9,6 @@ mod devices;
 mod doctor;
 mod evaluate;
 pub mod finetune;
-pub mod finetune_choices;
 mod headings;
 mod loading;
 mod lr_find;

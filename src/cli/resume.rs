@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::choices::Choices;
 use super::device::DeviceOptions;
 use super::finetune::FinetuneCommand;
 use super::options::count;
@@ -12,6 +11,7 @@ use super::train::{Train, quoted};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::train::run_folder::RunFolder;
+use crate::train::settings::Choices;
 
 #[derive(Args)]
 #[command(after_help = "Examples:

@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::choices::table;
 use super::options::{count, image_size};
 use super::values::{joined, one_of};
 use crate::ops::augment::{Augmentations, forms};
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::optimizers::{OPTIMIZERS, Optimizer};
+use crate::train::settings::choices::table;
 use crate::train::settings::finetune::{Blocks, FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 use crate::train::settings::{Choices, RECIPES, SETTINGS, Setting, Settings, Usual, ValueKind};
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::choices::{Choices, reusable_source};
 use super::device::{DeviceOptions, OpenDevice};
 use super::evaluate::headline;
 use super::loading::{announce, load_training, tell_scaling};
@@ -16,7 +15,8 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::text::{counted, duration};
 use crate::train::run_folder::RunFolder;
-use crate::train::settings::Settings;
+use crate::train::settings::choices::reusable_source;
+use crate::train::settings::{Choices, Settings};
 use crate::train::{self, Outcome};
 
 #[derive(Args)]

@@ -12,6 +12,8 @@ use image::{
     RgbImage,
 };
 
+use ndarray::ArrayView3;
+
 use super::budget::Budget;
 use super::{CHANNELS, jpeg};
 use crate::error::{Error, Result};
@@ -231,6 +233,21 @@ fn centre(image: RgbImage) -> RgbImage {
 fn scale<C: std::ops::Deref<Target = [u8]>>(square: &ImageBuffer<Rgb<u8>, C>, size: usize) -> RgbImage {
     let filter = if (size as u32) < square.width() { FilterType::Triangle } else { FilterType::CatmullRom };
     imageops::resize(square, size as u32, size as u32, filter)
+}
+
+/// An image `[height, width, 3]` as [`load_image`] makes one of a file: `[size, size, 3]`.
+///
+/// # Errors
+/// If it has no pixels, or not three channels.
+pub fn square_image(pixels: ArrayView3<u8>, size: usize) -> Result<Vec<u8>> {
+    let &[height, width, channels] = pixels.shape() else { unreachable!("it has three dimensions") };
+    let sides = u32::try_from(width).ok().zip(u32::try_from(height).ok());
+    let image = sides
+        .filter(|(width, height)| channels == CHANNELS && width.min(height) > &0)
+        .and_then(|(width, height)| RgbImage::from_raw(width, height, pixels.iter().copied().collect()));
+    let problem =
+        || Error::op("image", format!("an array {:?} is none of [height, width, 3]", pixels.shape()));
+    Ok(fit(image.ok_or_else(problem)?, size).pixels)
 }
 
 /// Scales one `[from, from, 3]` image to `[to, to, 3]`.

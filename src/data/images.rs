@@ -1,5 +1,6 @@
 //! Images as they lie in memory.
 
+use ndarray::ArrayView4;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +28,40 @@ impl Images {
     pub fn black(n: usize, size: usize) -> Images {
         let pixels = vec![0; n * size * size * CHANNELS];
         Images { pixels, labels: vec![0; n], size, files: Vec::new() }
+    }
+
+    /// Images `[N, size, size, 3]` of 8-bit red, green and blue, and the class of each.
+    ///
+    /// # Errors
+    /// If they are not square or not coloured, or there is not a label for each.
+    pub fn from_array(pixels: ArrayView4<u8>, labels: &[u32]) -> Result<Images> {
+        let &[n, size, width, channels] = pixels.shape() else { unreachable!("it has four dimensions") };
+        if width != size || channels != CHANNELS || labels.len() != n {
+            let problem = format!("{:?} with {} labels", pixels.shape(), labels.len());
+            return Err(Error::op(
+                "images",
+                format!("must be [N, size, size, 3] with N labels, not {problem}"),
+            ));
+        }
+        let (pixels, labels) = (pixels.iter().copied().collect(), labels.to_vec());
+        Ok(Images { pixels, labels, size, files: Vec::new() })
+    }
+
+    /// All images as an array `[len, size, size, 3]`.
+    ///
+    /// # Errors
+    /// If the pixels are not as many as `len` images have.
+    pub fn array(&self) -> Result<ArrayView4<'_, u8>> {
+        let array = ArrayView4::from_shape([self.len(), self.size, self.size, CHANNELS], &self.pixels);
+        array.map_err(|error| Error::op("images", error.to_string()))
+    }
+
+    /// The first images, so many at most.
+    pub fn first(mut self, most: usize) -> Images {
+        self.pixels.truncate(most.saturating_mul(self.stride()));
+        self.labels.truncate(most);
+        self.files.truncate(most);
+        self
     }
 
     /// Number of images.

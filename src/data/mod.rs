@@ -76,6 +76,21 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Images of [`DEFAULT_SIZE`] pixels from a source: `cifar10`, `shapes`, or a path of a folder or
+    /// archive ([`DataSource`]). [`load`] has further options.
+    ///
+    /// # Errors
+    /// As for [`load`].
+    pub fn open(source: &str) -> Result<Dataset> {
+        load(&source.parse()?, &Options::default())
+    }
+
+    /// The first images of each set, so many at most: to try something out.
+    pub fn part(self, most: usize) -> Dataset {
+        let (train, validation) = (self.train.first(most), self.validation.first(most));
+        Dataset { train, validation, test: self.test.first(most), ..self }
+    }
+
     /// Checks that every label is one of the classes.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::pretrained::Published;
 use super::{MODELS, Training, Variant};
-use crate::data::CHANNELS;
+use crate::data::{CHANNELS, DEFAULT_SIZE};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Builder, Mode, Norm, Parameter};
@@ -44,6 +44,17 @@ pub struct Config {
 const ANY_NORM: Norm = Norm { epsilon: 1e-5, momentum: 0.1 };
 
 impl Architecture {
+    /// A model of a program's own: at home with CIFAR-10's images, for images of any size, in one
+    /// variant, published by nobody. A `static` of it that differs takes the rest by
+    /// `..Architecture::new(..)`; [`Architecture::register`] makes its name known.
+    pub const fn new(
+        name: &'static str,
+        build: fn(&mut Builder, Value, &Config) -> Result<Value>,
+    ) -> Architecture {
+        let (usual_size, one_size, has_variants) = (DEFAULT_SIZE, false, false);
+        Architecture { name, build, usual_size, one_size, has_variants, published: None }
+    }
+
     /// The names of the units that it can be cut into, the last one being the classifier.
     ///
     /// # Errors
@@ -136,14 +147,7 @@ mod tests {
     #[test]
     fn a_layer_outside_of_units_is_told() {
         let build = |b: &mut Builder, x: Value, _: &Config| b.flatten("flat", x);
-        let model = Architecture {
-            name: "loose",
-            build,
-            usual_size: 8,
-            one_size: true,
-            has_variants: false,
-            published: None,
-        };
+        let model = Architecture { usual_size: 8, ..Architecture::new("loose", build) };
         assert_eq!(model.parameters(2, Variant::plain(8)).unwrap().len(), 0);
         let message = model.units().unwrap_err().to_string();
         assert!(message.contains("layer 'flat' lies in no unit"), "{message}");

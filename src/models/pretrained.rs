@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::spec::WIDTHS;
-use super::{Architecture, MODELS, PaddingStyle, Spec, Variant, Views, check_shapes};
+use super::{Architecture, PaddingStyle, Spec, Variant, Views, check_shapes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::{Norm, Parameter};
@@ -148,7 +148,10 @@ impl Pretrained {
             true => {
                 Pretrained { spec: Spec::from_metadata(&file.metadata, path)?, file, layout: "this engine's" }
             }
-            false => Pretrained::recognise(file, path)?,
+            false => {
+                foreign_architecture(&file, path)?;
+                Pretrained::recognise(file, path)?
+            }
         };
         let Spec { architecture, variant, norm, mean, std, .. } = &mut pretrained.spec;
         if attributes.padding.is_some() && !architecture.has_variants {
@@ -177,7 +180,7 @@ impl Pretrained {
     fn recognise(mut file: WeightsFile, path: &Path) -> Result<Pretrained> {
         let unknown = |what: &str| Error::file(path, format!("{what}; {}", known_models()));
         let mut best: Option<Candidate> = None;
-        for &model in MODELS {
+        for model in Architecture::all() {
             for candidate in Candidate::all(model, &file)? {
                 if best.as_ref().is_none_or(|best| candidate.tensors > best.tensors) {
                     best = Some(candidate);
@@ -237,9 +240,21 @@ impl Candidate {
     }
 }
 
+/// Refuses a file of this engine whose model another program added to it.
+fn foreign_architecture(file: &WeightsFile, path: &Path) -> Result<()> {
+    match file.metadata.get("model").filter(|_| file.metadata.contains_key("bn_epsilon")) {
+        None => Ok(()),
+        Some(name) => {
+            let problem = format!("is of a model '{name}', which only the program that trained it knows");
+            Err(Error::file(path, format!("{problem}; in a program of yours, register it first")))
+        }
+    }
+}
+
 /// The models whose weights from elsewhere are known, for a message.
 fn known_models() -> String {
-    let known = MODELS.iter().filter_map(|model| Some((model.name, model.published.as_ref()?)));
+    let known = Architecture::all();
+    let known = known.iter().filter_map(|model| Some((model.name, model.published.as_ref()?)));
     let known = known.map(|(model, published)| {
         let mut whose: Vec<&str> = published.names.iter().map(|names| names.whose).collect();
         whose.dedup();

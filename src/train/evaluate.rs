@@ -108,9 +108,7 @@ impl LoadedModel {
         let evaluator = self.evaluator(device, name, images, options.batch_size)?;
         let result = evaluator.run_views(device, (name, images), options.views, &mut goes_on);
         evaluator.unload(device)?;
-        let result = result?;
-        self.check(&result)?;
-        Ok(result)
+        finite(result?, &self.path)
     }
 
     /// Loads the model with its weights and these images.
@@ -122,25 +120,36 @@ impl LoadedModel {
         batch_size: usize,
     ) -> Result<Evaluator> {
         let evaluator = Evaluator::new(device, None, &self.spec, name, images, batch_size)?;
-        let values = models::values(&self.file, &evaluator.parameters, &self.path)?;
+        let values = self.values(&evaluator.parameters)?;
         plans::write_parameters(device, evaluator.plan, &evaluator.parameters, &values)?;
         Ok(evaluator)
     }
 
-    fn check(&self, result: &Evaluation) -> Result<()> {
-        let damaged =
-            "gives outputs that are not finite numbers: the weights are damaged, or their training diverged";
-        if result.logits.iter().all(|logit| logit.is_finite()) {
-            Ok(())
-        } else {
-            Err(Error::file(&self.path, damaged))
-        }
+    /// The values of these parameters of the model.
+    ///
+    /// # Errors
+    /// If they are not the whole model's.
+    pub fn values(&self, parameters: &[Parameter]) -> Result<Vec<Vec<f32>>> {
+        models::values(&self.file, parameters, &self.path)
+    }
+}
+
+/// The outcome, if all outputs are numbers; `path` is that of the weights.
+fn finite(result: Evaluation, path: &Path) -> Result<Evaluation> {
+    let damaged =
+        "gives outputs that are not finite numbers: the weights are damaged, or their training diverged";
+    match result.logits.iter().all(|logit| logit.is_finite()) {
+        true => Ok(result),
+        false => Err(Error::file(path, damaged)),
     }
 }
 
 /// A model on a device, for images that come a few at a time.
-pub struct Predictor<'a> {
-    trained: &'a LoadedModel,
+pub struct Predictor {
+    /// The file of the weights, for messages.
+    path: PathBuf,
+    /// Side of the images in pixels.
+    size: usize,
     evaluator: Evaluator,
     views: Views,
 }
@@ -153,16 +162,16 @@ impl LoadedModel {
     ///
     /// # Errors
     /// As for [`Evaluator`].
-    pub fn predictor(&self, device: &mut dyn Device, options: EvalOptions) -> Result<Predictor<'_>> {
+    pub fn predictor(&self, device: &mut dyn Device, options: EvalOptions) -> Result<Predictor> {
         let EvalOptions { batch_size, views } = options;
         let size = self.spec.image_size;
         let empty = Images::black(batch_size, size);
         let evaluator = self.evaluator(device, PREDICTED, &empty, batch_size)?;
-        Ok(Predictor { trained: self, evaluator, views })
+        Ok(Predictor { path: self.path.clone(), size, evaluator, views })
     }
 }
 
-impl Predictor<'_> {
+impl Predictor {
     /// A row of class probabilities for each image of the model's size, no more than a batch of
     /// them.
     ///
@@ -170,7 +179,7 @@ impl Predictor<'_> {
     /// If there are more images, or they have another size; if the device fails, or the model's
     /// outputs are not finite.
     pub fn predict(&self, device: &mut dyn Device, images: &Images) -> Result<Vec<Vec<f32>>> {
-        let (most, size) = (self.evaluator.batch_size, self.trained.spec.image_size);
+        let (most, size) = (self.evaluator.batch_size, self.size);
         if images.len() > most || images.size != size {
             let (given, found) = (counted(images.len(), "image"), images.size);
             let problem =
@@ -184,7 +193,7 @@ impl Predictor<'_> {
         let mut result =
             self.evaluator.run_views(device, (PREDICTED, &batch), self.views, &mut |_, _| true)?;
         result.logits.slice_axis_inplace(Axis(0), (..images.len()).into());
-        self.trained.check(&result)?;
+        let result = finite(result, &self.path)?;
         Ok(result.logits.outer_iter().map(probabilities).collect())
     }
 

@@ -99,6 +99,20 @@ pub trait Observer {
     fn warn(&mut self, _text: &str) {}
 }
 
+/// Observer of a training that nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn step(&mut self, _progress: &StepProgress) {}
+
+    fn keep_going(&self) -> bool {
+        true
+    }
+
+    fn epoch(&mut self, _metrics: &EpochMetrics) {}
+}
+
 impl dyn Observer + '_ {
     /// Tells of a batch of a phase; whether to go on with it.
     fn goes_on(&mut self, phase: Phase, done: usize, of: usize) -> bool {
@@ -184,6 +198,10 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
+    // The weights that it writes hold these names, and are read at its end.
+    settings.model.register()?;
+    settings.optimizer.register()?;
+    settings.schedule.register()?;
     data.check_labels()?;
     let spec = spec(settings, &data);
     spec.check()?;

@@ -111,7 +111,12 @@ impl RunFolder {
 
     /// Whether there is anything to go on from, or to use.
     pub fn has_saved(&self) -> bool {
-        [BEST, LAST, CHECKPOINT].iter().any(|file| self.path.join(file).exists())
+        RunFolder::is_saved(&self.path)
+    }
+
+    /// Whether a folder is that of a run which has saved anything.
+    pub fn is_saved(path: &Path) -> bool {
+        [BEST, LAST, CHECKPOINT].iter().any(|file| path.join(file).exists())
     }
 
     /// Writes `settings.toml`.

@@ -93,6 +93,32 @@ fn named(prefix: &str, parameter: &Parameter) -> String {
 }
 
 impl Optimizer {
+    /// An optimizer of a program's own. `moment` is a state that it keeps for each parameter
+    /// ([`ParameterStep::state`]), and that its first step leaves at zero where the gradient is.
+    /// A `static` of it that differs takes the rest by `..Optimizer::new(..)`;
+    /// [`Optimizer::register`] makes its name known.
+    pub const fn new(
+        name: &'static str,
+        usual_rate: f32,
+        moment: &'static str,
+        update: fn(&mut Graph, &ParameterStep) -> Result<()>,
+    ) -> Optimizer {
+        Optimizer {
+            name,
+            about: "",
+            usual_rate,
+            usual_decay: 0.0,
+            lowered: |share| share,
+            sets_norms: false,
+            moment,
+            takes_momentum: false,
+            leaves: |_| false,
+            left_share: 1.0,
+            idle: |_, _, _| 0.0,
+            update,
+        }
+    }
+
     /// A rate that is made for batches of some size, in batches of another. Larger ones keep it.
     pub fn rate_in_batches(&self, rate: f32, batch_size: usize, made_for: usize) -> f32 {
         rate * (self.lowered)((batch_size as f32 / made_for as f32).min(1.0))

@@ -4,7 +4,9 @@
 //! To add a setting, add a row to the table here, or to that of [`finetune`]: files, options, their
 //! help, variables and checks follow from it.
 
+pub mod choices;
 pub mod finetune;
+mod finetune_choices;
 mod recipes;
 mod setting;
 #[cfg(test)]

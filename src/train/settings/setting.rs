@@ -133,6 +133,31 @@ macro_rules! settings {
             $($some_field)*
         }
 
+        impl $Some {
+            $(
+                #[doc = concat!("The same with a choice of `", stringify!($name), "`:")]
+                $(#[doc = $help])+
+                #[must_use]
+                pub fn $name(self, $name: $Type) -> $Some {
+                    $Some { $name: Some($name), ..self }
+                }
+            )+
+
+            /// The settings, with every choice in place.
+            pub(crate) fn over(&self, settings: &$All) -> $All {
+                let mut settings = settings.clone();
+                $(self.$name.iter().for_each(|choice| settings.$name = choice.clone());)+
+                settings
+            }
+
+            /// These choices, and others where there are none here.
+            pub(crate) fn or(&self, others: &$Some) -> $Some {
+                let mut choices = self.clone();
+                $(choices.$name = choices.$name.or_else(|| others.$name.clone());)+
+                choices
+            }
+        }
+
         impl Default for $All {
             fn default() -> Self {
                 $All { $($name: $default,)+ $($other: $other_default,)* }

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use toml::Table;
 
+use super::{Choices, Recipe, Settings, usual_batch};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::read_toml;
@@ -16,8 +16,6 @@ use crate::ops::augment::FLIP;
 use crate::text::counted;
 use crate::train::optimizers::USUAL_BATCH;
 use crate::train::run_folder::MOST_TEXT;
-pub use crate::train::settings::Choices;
-use crate::train::settings::{Recipe, Settings, usual_batch};
 
 impl Choices {
     /// The choices in a file.
@@ -40,7 +38,7 @@ impl Choices {
             let advice = "it is one for cifar-engine finetune; leave out [finetune] to use it here";
             return Err(Error::Usage(format!("{} is about fine-tuning: {advice}", path.display())));
         }
-        Ok(merged(self, &read))
+        Ok(Choices { recipe: self.recipe.or(read.recipe), ..self.or(&read) })
     }
 
     /// The settings of the recipe, with every choice in place.
@@ -63,7 +61,7 @@ impl Choices {
 
     /// The settings with every choice in place.
     pub fn apply_to(&self, settings: &Settings) -> Settings {
-        merged(&Choices { recipe: None, finetune: None, ..self.clone() }, settings)
+        self.over(settings)
     }
 
     /// Completes what could not be known before the data and the other choices were. Returns what
@@ -164,13 +162,6 @@ pub fn reusable_source(source: &str, data: &Dataset) -> String {
 pub fn absolute(path: &str) -> String {
     let full = fs::canonicalize(path).ok().and_then(|path| path.into_os_string().into_string().ok());
     full.unwrap_or_else(|| path.into())
-}
-
-/// `choices`, and the values of `others` where there are none.
-pub fn merged<T: Serialize + DeserializeOwned>(choices: &impl Serialize, others: &T) -> T {
-    let mut merged = table(others);
-    merged.extend(table(choices));
-    merged.try_into().unwrap_or_else(|error| unreachable!("every choice is one of the others: {error}"))
 }
 
 /// The entries that a file would have.

@@ -3,14 +3,13 @@
 
 use std::path::Path;
 
-use super::choices::{Choices, absolute, merged};
+use super::choices::absolute;
+use super::finetune::{Blocks, Finetune, FinetuneChoices};
+use super::{Choices, Settings};
 use crate::error::{Error, Result};
 use crate::models::Spec;
 use crate::models::pretrained::Attributes;
 use crate::train::finetune_defaults::defaults;
-use crate::train::settings::Settings;
-pub use crate::train::settings::finetune::FinetuneChoices;
-use crate::train::settings::finetune::{Blocks, Finetune};
 
 impl FinetuneChoices {
     /// The choices of a whole fine-tuning: these and `choices`, and those of the file where there
@@ -36,7 +35,8 @@ impl FinetuneChoices {
             own.head_epochs = None;
         }
         let attributes = self.attributes.clone().or(own.attributes.clone());
-        Ok((merged(choices, &read), FinetuneChoices { attributes, ..merged(self, &own) }))
+        let choices = Choices { recipe: choices.recipe.or(read.recipe), ..choices.or(&read) };
+        Ok((choices, FinetuneChoices { attributes, ..self.or(&own) }))
     }
 
     /// These choices, with the size that suits the weights where none is chosen.
@@ -73,7 +73,7 @@ impl FinetuneChoices {
             ..self.clone()
         };
         let attributes = self.attributes.clone().or(begun.attributes.clone());
-        let finetune = Finetune { attributes, ..merged(&chosen, &begun) };
+        let finetune = Finetune { attributes, ..chosen.over(&begun) };
         settings.finetune = Some(finetune.clone());
         settings.check()?;
         Ok((settings, finetune))

@@ -1,0 +1,286 @@
+//! A trained model on a device: predicts, is measured, and shows its inside.
+
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array4, ArrayView3};
+
+use crate::data::image_file::{load_image, square_image};
+use crate::data::{CHANNELS, Dataset, Images};
+use crate::error::{Error, Result};
+use crate::exec::{Device, device};
+use crate::files::is_file;
+use crate::graph::{Graph, Value};
+use crate::models::pretrained::Attributes;
+use crate::models::{Architecture, Spec, Training};
+use crate::nn::{Builder, Layer, Mode, Parameter, value_of};
+use crate::program::Program;
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel, Predictor};
+use crate::train::optimizers::Optimizer;
+use crate::train::run_folder::RunFolder;
+use crate::train::schedules::Schedule;
+use crate::train::settings::{Choices, Settings};
+use crate::train::{self, Observer, Outcome, Unobserved, plans};
+
+/// A trained model with its classes, on a device.
+///
+/// ```
+/// use cifar_engine::prelude::*;
+/// use ndarray::Array3;
+///
+/// let mut model = Model::builtin()?; // or Model::load("runs/mine"), a folder or a file
+/// let grey = Array3::from_elem([48, 64, 3], 128); // or model.predict("cat.jpg")
+/// let prediction = model.predict_pixels(grey.view())?;
+/// let top = prediction.top(2);
+/// assert!(top[0].1 >= top[1].1 && top[0].0 == prediction.class());
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Model {
+    trained: LoadedModel,
+    device: Box<dyn Device>,
+    predictor: Predictor,
+}
+
+/// How probable each class is for an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    /// Probability of each, in the same order; 1 together.
+    pub probabilities: Vec<f32>,
+}
+
+impl Prediction {
+    /// The most probable classes, with their probabilities, the first one first.
+    pub fn top(&self, count: usize) -> Vec<(&str, f32)> {
+        let classes = self.classes.iter().map(String::as_str);
+        let mut ranked: Vec<(&str, f32)> = classes.zip(self.probabilities.iter().copied()).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked.truncate(count);
+        ranked
+    }
+
+    /// The most probable class.
+    pub fn class(&self) -> &str {
+        self.top(1).first().map_or("", |(class, _)| class)
+    }
+}
+
+/// A model inside a graph: for what is not its usual use, such as to differentiate by a layer.
+pub struct Network {
+    /// `[N, classes]`.
+    pub logits: Value,
+    /// Layers in order, each with its output.
+    pub layers: Vec<Layer>,
+    /// Parameters in the order of their layers.
+    pub parameters: Vec<Parameter>,
+}
+
+impl Network {
+    /// Output of the layer of this name.
+    ///
+    /// # Errors
+    /// If there is none; names all.
+    pub fn layer(&self, name: &str) -> Result<Value> {
+        value_of(&self.layers, name)
+    }
+}
+
+impl Model {
+    /// The model of a weights file, or the best one of a run folder, on the fastest real GPU or
+    /// else the CPU ([`device::auto`]).
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or its tensors do not fit its model; if the device fails.
+    pub fn load(path: impl AsRef<Path>) -> Result<Model> {
+        Model::load_on(device::auto()?, path)
+    }
+
+    /// [`Model::load`] on a device of choice.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load_on(device: Box<dyn Device>, path: impl AsRef<Path>) -> Result<Model> {
+        let path = path.as_ref();
+        let weights = if path.is_dir() { path.join("best.safetensors") } else { path.to_path_buf() };
+        if path.is_dir() && !is_file(&weights)? {
+            return Err(Error::file(path, "is a folder without best.safetensors, not that of a run"));
+        }
+        Model::of(LoadedModel::open(&weights)?, device)
+    }
+
+    /// The model that is built into the program: a `cnn` of CIFAR-10's classes.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn builtin() -> Result<Model> {
+        Model::of(LoadedModel::built_in(&Attributes::default(), None)?, device::auto()?)
+    }
+
+    /// A loaded model on a device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn of(trained: LoadedModel, mut device: Box<dyn Device>) -> Result<Model> {
+        let options = EvalOptions { batch_size: 1, views: trained.spec.views };
+        let predictor = trained.predictor(device.as_mut(), options)?;
+        Ok(Model { trained, device, predictor })
+    }
+
+    /// Trains a model by the default recipe, but for what is chosen; returns the best one, and how
+    /// it came about. The folder is that of a new run, or of one that is to go on; it gets the
+    /// weights, the history and the report.
+    ///
+    /// ```
+    /// use cifar_engine::prelude::*;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let folder = folder.path().join("run");
+    /// let data = Dataset::open("shapes")?.part(400);
+    /// let choices = Choices::default().epochs(1).batch_size(50);
+    /// let (model, outcome) = Model::train(data, &choices, folder)?;
+    /// println!("{:.1} % of the test images are right", 100.0 * outcome.test.accuracy);
+    /// # assert_eq!(model.spec().classes.len(), 10);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the choices do not suit each other, the data or the run; if a loss is not finite, or the
+    /// folder cannot be written.
+    pub fn train(data: Dataset, choices: &Choices, folder: impl Into<PathBuf>) -> Result<(Model, Outcome)> {
+        Model::train_on(device::auto()?, data, choices, folder, &mut Unobserved)
+    }
+
+    /// [`Model::train`] on a device of choice, watched by an observer, which may stop it.
+    ///
+    /// # Errors
+    /// As for [`Model::train`]; [`Error::Interrupted`] if the observer stops it.
+    pub fn train_on(
+        mut device: Box<dyn Device>,
+        data: Dataset,
+        choices: &Choices,
+        folder: impl Into<PathBuf>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Model, Outcome)> {
+        let (run, settings) = run_of(&data, choices, folder.into(), observer)?;
+        let outcome = train::train(device.as_mut(), &settings, data, &run, observer)?;
+        Ok((Model::of(LoadedModel::open(&run.best())?, device)?, outcome))
+    }
+
+    /// The model's description: architecture, classes, size and scaling of its images.
+    pub fn spec(&self) -> &Spec {
+        &self.trained.spec
+    }
+
+    /// The classes of an image file of any size and of any format that the program reads. Of one
+    /// that is not square, the middle.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn predict(&mut self, image: impl AsRef<Path>) -> Result<Prediction> {
+        let pixels = load_image(image.as_ref(), self.trained.spec.image_size)?;
+        self.predict_bytes(pixels)
+    }
+
+    /// The classes of an image `[height, width, 3]` of 8-bit red, green and blue, of any size. Of
+    /// one that is not square, the middle.
+    ///
+    /// # Errors
+    /// If it has no pixels, or not three channels.
+    pub fn predict_pixels(&mut self, pixels: ArrayView3<u8>) -> Result<Prediction> {
+        let pixels = square_image(pixels, self.trained.spec.image_size)?;
+        self.predict_bytes(pixels)
+    }
+
+    fn predict_bytes(&mut self, pixels: Vec<u8>) -> Result<Prediction> {
+        let Spec { image_size: size, classes, .. } = &self.trained.spec;
+        let images = Images { pixels, labels: vec![0], size: *size, files: Vec::new() };
+        let rows = self.predictor.predict(self.device.as_mut(), &images)?;
+        let probabilities = rows.into_iter().next().unwrap_or_default();
+        Ok(Prediction { classes: classes.clone(), probabilities })
+    }
+
+    /// Accuracy, loss and logits on images of the model's size.
+    ///
+    /// # Errors
+    /// If there are none, they are of another size, or a label is none of the model's classes.
+    pub fn evaluate(&mut self, images: &Images) -> Result<Evaluation> {
+        let size = self.trained.spec.image_size;
+        if images.size != size {
+            let problem = format!("the images have {} pixels a side, the model takes {size}", images.size);
+            return Err(Error::Failed(problem));
+        }
+        let options = EvalOptions { batch_size: BATCH_SIZE, views: self.trained.spec.views };
+        self.trained.evaluate(self.device.as_mut(), "evaluated", images, options, |_, _| true)
+    }
+
+    /// An image as the model's graph takes it: `[1, size, size, 3]`, each channel scaled as in its
+    /// training.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn input(&self, image: impl AsRef<Path>) -> Result<Array4<f32>> {
+        let Spec { image_size: size, mean, std, .. } = self.trained.spec;
+        let pixels = load_image(image.as_ref(), size)?;
+        Ok(Array4::from_shape_fn([1, size, size, CHANNELS], |(_, row, column, c)| {
+            (f32::from(pixels[(row * size + column) * CHANNELS + c]) - mean[c]) / std[c]
+        }))
+    }
+
+    /// Adds the model, as it predicts, to a graph: `images` `[N, size, size, 3]` as of
+    /// [`Model::input`].
+    ///
+    /// # Errors
+    /// If `images` have another shape.
+    pub fn build(&self, graph: &mut Graph, images: Value) -> Result<Network> {
+        let spec = &self.trained.spec;
+        let images = plans::resized(graph, spec, images)?;
+        let mut builder = Builder::new(graph, Mode::Infer, spec.norm);
+        let logits = spec.build(&mut builder, images, Training::default())?;
+        let Builder { layers, parameters, .. } = builder;
+        Ok(Network { logits, layers, parameters })
+    }
+
+    /// A graph with the model in it, on a device, with the model's weights.
+    ///
+    /// # Errors
+    /// If there is too little memory, or the device cannot compute an op.
+    pub fn program(&self, graph: &Graph, network: &Network, device: Box<dyn Device>) -> Result<Program> {
+        let mut program = Program::new(graph, device)?;
+        let values = self.trained.values(&network.parameters)?;
+        let (device, plan) = program.device();
+        plans::write_parameters(device, plan, &network.parameters, &values)?;
+        Ok(program)
+    }
+}
+
+/// The run in a folder that is to go on by these choices, or a new one.
+fn run_of(
+    data: &Dataset,
+    choices: &Choices,
+    folder: PathBuf,
+    observer: &mut dyn Observer,
+) -> Result<(RunFolder, Settings)> {
+    // A run that goes on is read from its files, which hold these names.
+    choices.model.map_or(Ok(()), Architecture::register)?;
+    choices.optimizer.map_or(Ok(()), Optimizer::register)?;
+    choices.schedule.map_or(Ok(()), Schedule::register)?;
+    if RunFolder::is_saved(&folder) {
+        let (run, begun) = RunFolder::open(folder)?;
+        let settings = choices.apply_to(&begun);
+        settings.check()?;
+        settings.check_resumes(&begun)?;
+        return Ok((run, settings));
+    }
+    let (size, mut settings) = (data.train.size, choices.settings());
+    if choices.image_size.is_some_and(|chosen| chosen != size) {
+        return Err(Error::Usage(format!("the images have {size} pixels a side, another size is chosen")));
+    }
+    settings.image_size = size;
+    settings.check()?;
+    for note in choices.resolve(&mut settings, data)? {
+        observer.note(&format!("note: {note}"));
+    }
+    settings.check_against(data.training_len(settings.validation))?;
+    let run = RunFolder::create(Some(folder), &settings, &data.name)?;
+    Ok((run, settings))
+}

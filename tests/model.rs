@@ -1,0 +1,201 @@
+//! Models as a program of a user's own has them: trained, gone on with, loaded, asked, taken apart;
+//! with architectures and optimizers that this crate does not have.
+
+mod common;
+
+use std::path::Path;
+
+use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::kernels::simd::Isa;
+use cifar_engine::prelude::*;
+use cifar_engine::train::{Observer, StepProgress};
+use common::program::{Bench, json};
+use image::{Rgb, RgbImage};
+use ndarray::{Array3, Array4, ArrayView3, Ix4, s};
+
+/// Two layers, so small that an epoch is over at once.
+fn small(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
+    let x = b.unit("stem", x, |b, x| {
+        let x = b.conv2d_unbiased("conv", x, 8, 3, 4, Padding::Same)?;
+        let x = b.batch_norm("norm", x)?;
+        b.relu("relu", x)
+    })?;
+    let x = b.unit("average", x, |b, x| b.global_average_pool("average", x))?;
+    b.classifier("fc", x, config.classes, config.training)
+}
+
+/// w := w - rate (0.5 m + dw), m := 0.5 m + dw.
+fn heavy(g: &mut Graph, step: &ParameterStep) -> Result<()> {
+    let (w, m) = (step.parameter.value, step.state(g, "weight")?);
+    let half = g.scale(m, 0.5)?;
+    let next = g.add(half, step.gradient)?;
+    let change = g.mul(next, step.rate)?;
+    let moved = g.sub(w, change)?;
+    g.update(m, next)?;
+    g.update(w, moved)
+}
+
+static SMALL: Architecture = Architecture::new("small", small);
+static HEAVY: Optimizer = Optimizer::new("heavy", 0.1, "weight", heavy);
+
+fn cpu() -> Box<dyn Device> {
+    Box::new(Cpu::new(2, Isa::detect()).unwrap())
+}
+
+fn data() -> Dataset {
+    Dataset::open("shapes").unwrap().part(300)
+}
+
+fn choices() -> Choices {
+    Choices::default().model(&SMALL).optimizer(&HEAVY).epochs(3).batch_size(50).validation(40)
+}
+
+/// Stops after so many steps.
+struct Stopped(usize);
+
+impl Observer for Stopped {
+    fn step(&mut self, _: &StepProgress) {
+        self.0 -= 1;
+    }
+
+    fn keep_going(&self) -> bool {
+        self.0 > 0
+    }
+
+    fn epoch(&mut self, _: &cifar_engine::report::EpochMetrics) {}
+}
+
+fn bytes(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("last.safetensors")).unwrap()
+}
+
+/// An architecture and an optimizer of one's own are trained, interrupted, gone on with, saved and
+/// measured, to the same bits as without the interruption.
+#[test]
+fn own_models_and_optimizers_are_as_good_as_built_in_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let (mut model, outcome) = Model::train(data(), &choices(), &whole).unwrap();
+    assert_eq!(outcome.history.len(), 3);
+    assert_eq!(model.spec().architecture.name, "small");
+    let accuracy = model.evaluate(&data().test).unwrap().accuracy;
+    assert_eq!(accuracy, outcome.test.accuracy);
+
+    let stopped = Model::train_on(cpu(), data(), &choices(), &parts, &mut Stopped(8));
+    assert!(matches!(stopped.err(), Some(Error::Interrupted)));
+    let (_, resumed) = Model::train(data(), &choices(), &parts).unwrap();
+    assert_eq!(resumed.test.accuracy, outcome.test.accuracy);
+    assert_eq!(bytes(&parts), bytes(&whole));
+    let other = Model::train(data(), &choices().seed(1), &parts).err().unwrap().to_string();
+    assert!(other.contains("seed = 0, now 1"), "{other}");
+
+    for path in [whole.clone(), whole.join("best.safetensors")] {
+        let mut loaded = Model::load_on(cpu(), path).unwrap();
+        assert_eq!(loaded.evaluate(&data().test).unwrap().accuracy, accuracy);
+    }
+    let empty = Model::load_on(cpu(), folder.path()).err().unwrap().to_string();
+    assert!(empty.contains("without best.safetensors"), "{empty}");
+
+    // The program itself does not have this model, and says whose it is.
+    let message = Bench::new().run(&format!("evaluate {} --data shapes", whole.display()));
+    let message = String::from_utf8(message.stderr).unwrap();
+    assert!(message.contains("a model 'small', which only the program that trained it knows"), "{message}");
+}
+
+#[test]
+fn one_name_is_one_model() {
+    static TWIN: Architecture = Architecture::new("cnn", small);
+    let message = TWIN.register().unwrap_err().to_string();
+    assert_eq!(message, "there is another model 'cnn'; give this one another name");
+    SMALL.register().unwrap();
+    SMALL.register().unwrap();
+    assert_eq!(Architecture::names().filter(|name| *name == "small").count(), 1);
+    let twin = Model::train(data(), &Choices::default().model(&TWIN), "nowhere").err().unwrap();
+    assert_eq!(twin.to_string(), message);
+}
+
+/// An image that is not square, as pixels.
+fn picture() -> Array3<u8> {
+    Array3::from_shape_fn([50, 70, 3], |(row, column, c)| (row * 3 + column * (c + 1)) as u8)
+}
+
+#[test]
+fn a_prediction_is_that_of_the_program() {
+    let bench = Bench::new();
+    let pixels = picture();
+    let pixel = |x, y| Rgb([0, 1, 2].map(|c| pixels[[y as usize, x as usize, c]]));
+    RgbImage::from_fn(70, 50, pixel).save(bench.path("odd name é.png")).unwrap();
+    let mut model = Model::builtin().unwrap();
+    let prediction = model.predict(bench.path("odd name é.png")).unwrap();
+    assert_eq!(model.predict_pixels(pixels.view()).unwrap(), prediction);
+
+    std::fs::copy(bench.path("odd name é.png"), bench.path("a.png")).unwrap();
+    let told = json(&bench.ok("predict a.png --weights builtin --json --top 10"));
+    let told = told[0]["predictions"].as_array().unwrap();
+    assert_eq!(told.len(), 10);
+    for (told, (class, probability)) in told.iter().zip(prediction.top(10)) {
+        assert_eq!(told["class"], class);
+        assert!((told["probability"].as_f64().unwrap() - f64::from(probability)).abs() < 1e-6);
+    }
+    assert!((prediction.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn what_is_no_image_is_told() {
+    let mut model = Model::builtin().unwrap();
+    let bytes = [0u8; 24];
+    for shape in [[2, 3, 4], [0, 8, 3], [8, 0, 3], [4, 6, 1]] {
+        let view = ArrayView3::from_shape(shape, &bytes[..shape.iter().product()]).unwrap();
+        let message = model.predict_pixels(view).unwrap_err().to_string();
+        assert!(message.contains("none of [height, width, 3]"), "{shape:?}: {message}");
+    }
+    let message = model.evaluate(&Images::black(1, 48)).unwrap_err().to_string();
+    assert_eq!(message, "the images have 48 pixels a side, the model takes 32");
+    assert!(model.predict("no such file").unwrap_err().to_string().contains("no such file"));
+    let pixels = Array4::<u8>::zeros([2, 8, 8, 3]);
+    let message = Images::from_array(pixels.view(), &[0]).unwrap_err().to_string();
+    assert!(message.contains("[2, 8, 8, 3] with 1 labels"), "{message}");
+    let images = Images::from_array(pixels.view(), &[0, 1]).unwrap();
+    assert_eq!(images.array().unwrap(), pixels);
+}
+
+/// A loaded model in a graph of one's own gives the logits of its evaluation, and the gradient of
+/// one of them by a layer in its midst is what a small step there changes.
+#[test]
+fn a_model_can_be_taken_apart() {
+    let bench = Bench::new();
+    let image = picture().slice(s![..32, ..32, ..]).to_owned();
+    let pixel = |x, y| Rgb([0, 1, 2].map(|c| image[[y as usize, x as usize, c]]));
+    RgbImage::from_fn(32, 32, pixel).save(bench.path("a.png")).unwrap();
+    let mut model = Model::builtin().unwrap();
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([1, 32, 32, 3]));
+    let network = model.build(&mut graph, x).unwrap();
+    let layer = network.layer("relu4").unwrap();
+    let chosen = graph.input("chosen", TensorType::f32([1, 10]));
+    let gradient = differentiate(&mut graph, &[(network.logits, chosen)], &[x, layer]).unwrap();
+    let named = [("logits", network.logits), ("dx", gradient[0]), ("dlayer", gradient[1])];
+    named.into_iter().for_each(|(name, value)| graph.output(name, value));
+    let mut program = model.program(&graph, &network, cpu()).unwrap();
+    let input = model.input(bench.path("a.png")).unwrap();
+    let class = Array4::from_shape_fn([1, 1, 1, 10], |(.., c)| f32::from(c == 3));
+    program.write("chosen", &class.into_shape_with_order([1, 10]).unwrap()).unwrap();
+    let mut logits = |input: &Array4<f32>| {
+        program.write("x", input).unwrap();
+        program.run().unwrap();
+        (program.read("logits").unwrap(), program.read("dx").unwrap(), program.read("dlayer").unwrap())
+    };
+    let (found, dx, dlayer) = logits(&input);
+    let pixels = Images::from_array(image.view().insert_axis(ndarray::Axis(0)), &[0]).unwrap();
+    let expected = model.evaluate(&pixels).unwrap().logits;
+    assert!((found - expected.into_dyn()).iter().all(|apart| apart.abs() < 1e-4));
+    assert_eq!(dlayer.shape(), [1, 16, 16, 64]);
+
+    let by = 5e-4;
+    let direction = dx.mapv(|slope| by * slope.signum()).into_dimensionality::<Ix4>().unwrap();
+    let (more, less) = (logits(&(&input + &direction)).0, logits(&(&input - &direction)).0);
+    let (change, told) = ((more[[0, 3]] - less[[0, 3]]) / 2.0, by * dx.mapv(f32::abs).sum());
+    assert!((change / told - 1.0).abs() < 0.2, "{change} for {told}");
+    let message = network.layer("relu99").unwrap_err().to_string();
+    assert!(message.contains("is no layer of the model; there are: conv1"), "{message}");
+}
