@@ -76,8 +76,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Images of [`DEFAULT_SIZE`] pixels from a source: `cifar10`, `shapes`, or a path of a folder or
-    /// archive ([`DataSource`]). [`load`] has further options.
+    /// Images of [`DEFAULT_SIZE`] pixels from a source: `cifar10`, `shapes`, or a path of a folder
+    /// or archive ([`DataSource`]). [`load`] has further options.
     ///
     /// # Errors
     /// As for [`load`].

@@ -1,6 +1,6 @@
-//! Checks of an op by its cases: what a device computes against the reference, and the gradient rule
-//! against finite differences. The tests hold the crate's own ops to it, and a program that adds an
-//! op can hold that to the same.
+//! Checks of an op by its cases: what a device computes against the reference, and the gradient
+//! rule against finite differences. The tests hold the crate's own ops to it, and a program that
+//! adds an op can hold that to the same.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,8 +43,9 @@ impl fmt::Display for Checked {
 /// its gradient rule.
 ///
 /// # Errors
-/// If the op refuses the case's inputs, or the device the op; if an output or a gradient is further from what it should be
-/// than [`TOLERANCE`] and [`GRADIENT_TOLERANCE`] allow, or the second run finds another result.
+/// If the op refuses the case's inputs, or the device the op; if an output or a gradient is further
+/// from what it should be than [`TOLERANCE`] and [`GRADIENT_TOLERANCE`] allow, or the second run
+/// finds another result.
 pub fn check(device: &mut dyn Device, case: &Case) -> Result<Checked> {
     let outputs = outputs(device, case)?;
     if outputs > TOLERANCE {

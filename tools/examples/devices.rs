@@ -5,7 +5,8 @@
 use cifar_engine::prelude::*;
 use ndarray::Array4;
 
-/// A convolution, GELU and the mean over the pixels, of made images; and what a device calls itself.
+/// A convolution, GELU and the mean over the pixels, of made images; and what a device calls
+/// itself.
 fn features(device: Box<dyn Device>) -> Result<(String, ndarray::ArrayD<f32>)> {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([2, 8, 8, 3]));

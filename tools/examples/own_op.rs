@@ -1,5 +1,5 @@
-//! An op that the crate does not have, with its gradient rule, its work on a CPU and its shader, and
-//! the check that all of it is right: Mish, `y = x tanh(ln(1 + e^x))` (Misra 2019).
+//! An op that the crate does not have, with its gradient rule, its work on a CPU and its shader,
+//! and the check that all of it is right: Mish, `y = x tanh(ln(1 + e^x))` (Misra 2019).
 //!
 //!     cargo run --release --example own_op
 

@@ -1,5 +1,5 @@
-//! Two half moons that no line parts, told apart by two layers that are composed by hand: states for
-//! the weights, products, sums and a tanh. `differentiate` finds the gradients.
+//! Two half moons that no line parts, told apart by two layers that are composed by hand: states
+//! for the weights, products, sums and a tanh. `differentiate` finds the gradients.
 //!
 //!     cargo run --release --example two_moons
 
@@ -9,8 +9,8 @@ use ndarray::{Array1, Array2, array};
 const POINTS: usize = 200;
 const HIDDEN: usize = 16;
 
-/// Points `[POINTS, 2]` on two half circles that reach into each other, and which of the two each is
-/// on.
+/// Points `[POINTS, 2]` on two half circles that reach into each other, and which of the two each
+/// is on.
 fn moons() -> (Array2<f32>, Array1<u32>) {
     let moon = |i: usize| (i % 2) as f32;
     let angle = |i: usize| (i / 2) as f32 / (POINTS / 2 - 1) as f32 * std::f32::consts::PI;
