@@ -1,0 +1,150 @@
+//! What a ladder is, and the list of them: `main.rs` times them, `tests/ladder.rs` checks them.
+//!
+//! A rung is a whole program for one operation; all rungs of a ladder compute the same.
+
+mod conv;
+mod dense;
+mod engine;
+mod tile;
+mod winograd;
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use cifar_engine::ops::Cost;
+
+/// A program that computes a ladder's result.
+pub trait Program {
+    /// Computes it once.
+    fn run(&mut self);
+
+    /// What the last run computed, in the order of elements that the engine has.
+    fn result(&self) -> Vec<f32>;
+
+    /// Seconds that a run takes.
+    fn time(&mut self) -> f64 {
+        let begin = Instant::now();
+        self.run();
+        begin.elapsed().as_secs_f64()
+    }
+}
+
+/// A program and what the tables call it.
+pub struct Rung {
+    pub name: &'static str,
+    pub program: Box<dyn Program>,
+}
+
+/// An operation at one size, and the programs that compute it, each faster than the one before.
+pub struct Ladder {
+    /// The operation and the size.
+    pub title: String,
+    /// Multiplications and additions, and bytes that must be moved at least.
+    pub cost: Cost,
+    /// The result in f64, by the reference of the engine's op.
+    pub exact: Box<dyn Fn() -> Vec<f64>>,
+    /// Largest difference from it, as a share of its largest element.
+    pub tolerance: f64,
+    pub rungs: Vec<Rung>,
+}
+
+/// The ladders of one operation.
+pub struct Family {
+    pub name: &'static str,
+    /// At the size that is timed.
+    pub timed: fn() -> Ladder,
+    /// At small sizes that fill no tile, block or vector, to be checked.
+    pub odd: fn() -> Vec<Ladder>,
+}
+
+pub const FAMILIES: &[Family] = &[
+    Family { name: "conv", timed: conv::timed, odd: conv::odd },
+    Family { name: "dense", timed: dense::timed, odd: dense::odd },
+];
+
+/// A rung that is a function of its operands: it writes y. What else it writes lies in scratch
+/// memory, which it lengthens in its first run, so that no later one waits for an allocation.
+pub type Work<Operands> = fn(&Operands, &mut [f32], &mut Scratch);
+pub type Scratch = [Vec<f32>; 2];
+
+/// A function with its operands.
+struct Function<Operands> {
+    operands: Rc<Operands>,
+    work: Work<Operands>,
+    y: Vec<f32>,
+    scratch: Scratch,
+    /// The result in the engine's order of elements.
+    in_order: fn(&Operands, &[f32]) -> Vec<f32>,
+}
+
+impl<Operands> Program for Function<Operands> {
+    fn run(&mut self) {
+        (self.work)(&self.operands, &mut self.y, &mut self.scratch);
+    }
+
+    fn result(&self) -> Vec<f32> {
+        (self.in_order)(&self.operands, &self.y)
+    }
+}
+
+/// Rungs of these functions, whose results of `len` elements are in the engine's order.
+fn functions<Operands: 'static>(
+    operands: &Rc<Operands>,
+    len: usize,
+    works: &[(&'static str, Work<Operands>)],
+) -> Vec<Rung> {
+    let rung = |&(name, work)| rung(name, operands, len, work, |_, y| y.to_vec());
+    works.iter().map(rung).collect()
+}
+
+/// A rung of one function. What lies in y before it runs is nothing that it could leave there.
+fn rung<Operands: 'static>(
+    name: &'static str,
+    operands: &Rc<Operands>,
+    len: usize,
+    work: Work<Operands>,
+    in_order: fn(&Operands, &[f32]) -> Vec<f32>,
+) -> Rung {
+    let (operands, y) = (operands.clone(), vec![f32::NAN; len]);
+    Rung { name, program: Box::new(Function { operands, work, y, scratch: Scratch::default(), in_order }) }
+}
+
+/// `count` numbers in [-1, 1) that look like noise, others for every seed.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let word = |i: usize| (i as u32).wrapping_add(seed << 20).wrapping_add(1).wrapping_mul(2_654_435_761);
+    (0..count)
+        .map(|i| (word(i) ^ word(i) >> 15).wrapping_mul(0x85EB_CA6B) as i32 as f32 / 2f32.powi(31))
+        .collect()
+}
+
+/// The largest difference between a result and the exact one, as a share of the largest element;
+/// infinite for numbers that are none.
+pub fn error(result: &[f32], exact: &[f64]) -> f64 {
+    assert_eq!(result.len(), exact.len(), "elements of the result");
+    let largest = exact.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let away = |(y, x): (&f32, &f64)| (f64::from(*y) - x).abs() / largest;
+    let worst = |worst: f64, away: f64| if away.is_nan() { f64::INFINITY } else { worst.max(away) };
+    result.iter().zip(exact).map(away).fold(0.0, worst)
+}
+
+impl Ladder {
+    /// Runs every rung once and compares what it computes with the exact result.
+    ///
+    /// # Errors
+    /// Names the first rung that is too far from it.
+    pub fn check(&mut self) -> Result<(), String> {
+        let exact = (self.exact)();
+        for rung in &mut self.rungs {
+            rung.program.run();
+            let error = error(&rung.program.result(), &exact);
+            if error > self.tolerance {
+                let tolerance = self.tolerance;
+                return Err(format!(
+                    "{}, {}: off by {error:.1e}, not {tolerance:.0e}",
+                    self.title, rung.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}
