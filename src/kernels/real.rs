@@ -113,10 +113,12 @@ const EXP_RANGE: [f32; 2] = [-87.3365, 88.7228];
 fn exp(x: f32) -> f32 {
     // ln 2 in two parts, of which the first has so few digits that `k` times it is exact.
     const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    // To add and take away this rounds to a whole number.
+    // To add and take away this rounds to a whole number, which the sum has in its last bits: they
+    // are read from there, as a conversion would be no vector instruction (it also serves NaN).
     const ROUND: f32 = 12_582_912.0;
     let inside = x.clamp(EXP_RANGE[0], EXP_RANGE[1]);
-    let k = (inside * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = inside * std::f32::consts::LOG2_E + ROUND;
+    let (k, whole) = (rounded - ROUND, rounded.to_bits() as i32 - ROUND.to_bits() as i32);
     let r = (inside - k * LN2[0]) - k * LN2[1];
     let mut p = 1.987_569_1e-4;
     for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
@@ -124,9 +126,9 @@ fn exp(x: f32) -> f32 {
     }
     let y = p * r * r + r + 1.0;
     // 2^128 is no f32, so in two halves.
-    let half = (k * 0.5) as i32;
+    let half = whole / 2;
     let power = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
-    let y = y * power(half) * power(k as i32 - half);
+    let y = y * power(half) * power(whole - half);
     if x > EXP_RANGE[1] {
         f32::INFINITY
     } else if x < EXP_RANGE[0] {
