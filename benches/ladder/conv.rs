@@ -5,7 +5,6 @@
 
 use std::rc::Rc;
 
-use cifar_engine::exec::device;
 use cifar_engine::kernels::parallel;
 use cifar_engine::kernels::simd::{Isa, Kernel, Simd};
 use cifar_engine::ops::Function;
@@ -14,7 +13,7 @@ use cifar_engine::ops::conv::{Conv, Padding};
 use super::engine::{Chain, Input};
 use super::tile::{self, Right};
 use super::winograd::winograd;
-use super::{Ladder, Scratch, Work, functions, noise, rung};
+use super::{Ladder, Scratch, Work, compiled, functions, noise, rung};
 
 /// The operands, pixels and weights with their channels last, and for the first rung first.
 pub struct Convolution {
@@ -63,7 +62,7 @@ fn ladder([images, height, width, inputs, outputs]: [usize; 5]) -> Ladder {
     let (operands, len) = (Rc::new(operands), images * height * width * outputs);
     let mut rungs = vec![rung("naive", &operands, len, naive, channels_last)];
     rungs.extend(functions(&operands, len, RUNGS));
-    rungs.push(engine.on("engine", device::cpu().unwrap()));
+    rungs.push(engine.on_cpu("engine"));
     Ladder {
         title: format!("conv: {images} images of {height} x {width}, 3 x 3, {inputs} to {outputs} channels"),
         cost: engine.cost(),
@@ -190,15 +189,10 @@ fn each_pixel(c: &Convolution, y: &mut [f32]) {
 
 /// The same loops, compiled for the vectors that this processor has.
 fn vectors(c: &Convolution, y: &mut [f32], _: &mut Scratch) {
-    struct Pixels<'a>(&'a Convolution, &'a mut [f32]);
-    impl Kernel for Pixels<'_> {
-        type Output = ();
+    compiled(
         #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
-            each_pixel(self.0, self.1);
-        }
-    }
-    Isa::detect().run(Pixels(c, y));
+        || each_pixel(c, y),
+    );
 }
 
 /// Elements of an image with its border.
@@ -219,29 +213,29 @@ fn pad(c: &Convolution, image: usize, padded: &mut [f32]) {
 /// Each image in a copy with its border: nothing asks for borders any more, and the three weights
 /// of a row meet pixels that lie side by side, so that the sum over them and their channels is one.
 fn padding(c: &Convolution, y: &mut [f32], [padded, _]: &mut Scratch) {
-    struct Image<'a>(&'a Convolution, &'a [f32], &'a mut [f32]);
-    impl Kernel for Image<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
-            let Image(Convolution { width, inputs, outputs, w, .. }, x, y) = self;
-            for (pixel, y) in y.chunks_exact_mut(*outputs).enumerate() {
-                y.fill(0.0);
-                for (r, w) in w.chunks_exact(3 * inputs * outputs).enumerate() {
-                    let x = &x[((pixel / width + r) * (width + 2) + pixel % width) * inputs..];
-                    for (x, w) in x.iter().zip(w.chunks_exact(*outputs)) {
-                        y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
-                    }
-                }
-            }
-        }
-    }
     padded.resize(padded_len(c), 0.0);
     for (image, y) in y.chunks_exact_mut(c.height * c.width * c.outputs).enumerate() {
         pad(c, image, padded);
-        Isa::detect().run(Image(c, padded, y));
+        compiled(
+            #[inline(always)]
+            || each_padded_pixel(c, padded, y),
+        );
     }
     add_bias_then_relu(c, y);
+}
+
+#[inline(always)]
+fn each_padded_pixel(c: &Convolution, padded: &[f32], y: &mut [f32]) {
+    let Convolution { width, inputs, outputs, .. } = *c;
+    for (pixel, y) in y.chunks_exact_mut(outputs).enumerate() {
+        y.fill(0.0);
+        for (r, w) in c.w.chunks_exact(3 * inputs * outputs).enumerate() {
+            let x = &padded[((pixel / width + r) * (width + 2) + pixel % width) * inputs..];
+            for (x, w) in x.iter().zip(w.chunks_exact(outputs)) {
+                y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
+            }
+        }
+    }
 }
 
 /// Eight neighbouring pixels and two vectors of outputs stay in registers over the whole sum: a

@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use cifar_engine::exec::device;
 use cifar_engine::kernels::parallel;
 use cifar_engine::kernels::simd::{Isa, Kernel, Simd};
 use cifar_engine::ops::linear::matmul::Matmul;
 
 use super::engine::{Chain, Input};
 use super::tile::{self, Right, Sums};
-use super::{Ladder, Rung, Scratch, functions, noise};
+use super::{Ladder, Scratch, compiled, functions, noise};
 
 struct Dense {
     m: usize,
@@ -46,8 +45,7 @@ fn ladder(m: usize, n: usize, k: usize) -> Ladder {
     );
     let op = Matmul { a_transposed: false, b_transposed: false };
     let engine = Chain::of(op, vec![Input::floats(&[m, k], &dense.a), Input::floats(&[k, n], &dense.b)]);
-    let last: Rung = engine.on("engine", device::cpu().unwrap());
-    rungs.push(last);
+    rungs.push(engine.on_cpu("engine"));
     Ladder {
         title: format!("dense: [{m}, {k}] times [{k}, {n}]"),
         cost: engine.cost(),
@@ -111,19 +109,15 @@ fn add_block(d: &Dense, c: &mut [f32], block: usize, b: &[f32]) {
 /// The same loops, compiled for the vectors that this processor has: of 16 lanes with AVX-512,
 /// where every x86-64 has four.
 fn vectors(d: &Dense, c: &mut [f32], _: &mut Scratch) {
-    struct Blocks<'a>(&'a Dense, &'a mut [f32]);
-    impl Kernel for Blocks<'_> {
-        type Output = ();
+    compiled(
         #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
-            let Blocks(d, c) = self;
+        || {
             c.fill(0.0);
             for (block, b) in d.b.chunks(DEPTH * d.n).enumerate() {
                 add_block(d, c, block, b);
             }
-        }
-    }
-    Isa::detect().run(Blocks(d, c));
+        },
+    );
 }
 
 /// A tile of 8 rows and two vectors of columns stays in registers over the depth of a block: a

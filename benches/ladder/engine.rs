@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cifar_engine::exec::{Data, Device, PlanId};
+use cifar_engine::exec::{Data, Device, PlanId, device};
 use cifar_engine::graph::Graph;
 use cifar_engine::ops::{Cost, Op, Types};
 use cifar_engine::tensor::{DType, TensorType};
@@ -70,8 +70,12 @@ impl Chain {
         Cost { bytes: cost.bytes + inputs[0].bytes() as u64, ..cost }
     }
 
-    /// The chain as a rung on a device.
-    pub fn on(&self, name: &'static str, mut device: Box<dyn Device>) -> Rung {
+    /// The chain as a rung on the CPU, with a thread for each core.
+    pub fn on_cpu(&self, name: &'static str) -> Rung {
+        self.on(name, device::cpu().unwrap())
+    }
+
+    fn on(&self, name: &'static str, mut device: Box<dyn Device>) -> Rung {
         let mut graph = Graph::new();
         let names: Vec<String> = (0..self.inputs.len()).map(|i| format!("input {i}")).collect();
         let inputs = names.iter().zip(&self.inputs);

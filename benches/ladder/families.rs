@@ -2,15 +2,19 @@
 //!
 //! A rung is a whole program for one operation; all rungs of a ladder compute the same.
 
+mod batch_norm;
 mod conv;
+mod cross_entropy;
 mod dense;
 mod engine;
+mod max_pool;
 mod tile;
 mod winograd;
 
 use std::rc::Rc;
 use std::time::Instant;
 
+use cifar_engine::kernels::simd::{Isa, Kernel, Simd};
 use cifar_engine::ops::Cost;
 
 /// A program that computes a ladder's result.
@@ -60,6 +64,9 @@ pub struct Family {
 pub const FAMILIES: &[Family] = &[
     Family { name: "conv", timed: conv::timed, odd: conv::odd },
     Family { name: "dense", timed: dense::timed, odd: dense::odd },
+    Family { name: "batch_norm", timed: batch_norm::timed, odd: batch_norm::odd },
+    Family { name: "max_pool", timed: max_pool::timed, odd: max_pool::odd },
+    Family { name: "cross_entropy", timed: cross_entropy::timed, odd: cross_entropy::odd },
 ];
 
 /// A rung that is a function of its operands: it writes y. What else it writes lies in scratch
@@ -115,6 +122,27 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
     (0..count)
         .map(|i| (word(i) ^ word(i) >> 15).wrapping_mul(0x85EB_CA6B) as i32 as f32 / 2f32.powi(31))
         .collect()
+}
+
+/// Loops without explicit vectors, compiled for those that this processor has: 16 lanes with
+/// AVX-512, where the rest of a program has the four of every x86-64. The closure must be
+/// `#[inline(always)]`, and so must be what it calls.
+fn compiled(work: impl FnOnce()) {
+    struct Loops<W>(W);
+    impl<W: FnOnce()> Kernel for Loops<W> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            (self.0)();
+        }
+    }
+    Isa::detect().run(Loops(work));
+}
+
+/// The larger of two numbers; one that is none, so that it shows in the result.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
 }
 
 /// The largest difference between a result and the exact one, as a share of the largest element;
