@@ -1,5 +1,9 @@
 //! A from-scratch tensor and autodiff engine that trains image classifiers.
 //!
+//! New here? The [`tour`] takes one block of a network from pixels to an updated weight, first on
+//! paper and then in the program. It has a [glossary](tour::glossary), and a [map](tour::map) of
+//! all files. The [`prelude`] begins with a program.
+//!
 //! # The one idea: the program is data
 //!
 //! ```text
@@ -53,6 +57,7 @@
 //! Imports run one way: a room uses those that stand below it here, in its tests too.
 //!
 //! ```text
+//! tour         one block by hand and in the program; glossary and map
 //! cli          one file a subcommand
 //! prelude      what a program of a library user begins with
 //! model        a trained model on a device, for library users
@@ -146,7 +151,11 @@ pub mod report;
 pub mod selftest;
 pub mod tensor;
 pub mod text;
+pub mod tour;
 pub mod train;
 pub mod weights;
 
 pub use cifar_engine_kernels as kernels;
+
+// The tour shows a program of a user of the library, which is compiled here under the same name.
+extern crate self as cifar_engine;

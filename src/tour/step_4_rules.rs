@@ -1,0 +1,59 @@
+//! Step 4: what the rules of a device make of the graph.
+//!
+//! The graph says what is computed, one op after the other, and each would read and write all of
+//! its values. A device may know better: it has a table of rules, each of which replaces a few
+//! nodes by others that compute the same with less traffic to memory
+//! ([`Device::rules`](crate::exec::Device::rules)). [`rewrite`](crate::graph::rewrite::rewrite)
+//! applies them until none fits any more.
+//!
+//! ```
+//! use cifar_engine::prelude::*;
+//! use cifar_engine::tour::Block;
+//!
+//! let mut block = Block::new()?;
+//! block.learn(0.5)?;
+//! let (graph, rewrites) = device::cpu()?.rewrite(&block.graph)?;
+//! rewrites.iter().for_each(|rewrite| println!("{rewrite}"));
+//! println!("{graph}");
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! prints what was done,
+//!
+//! ```text
+#![doc = include_str!("printed/rewrites.txt")]
+//! ```
+//!
+//! and the graph that is left:
+//!
+//! ```text
+#![doc = include_str!("printed/rewritten.txt")]
+//! ```
+//!
+//! Hold it against the graphs of steps 2 and 3, from rule to rule:
+//!
+//! 1. *activation*: a ReLU after a normalisation is applied to each value as it is written. `Unary`
+//!    is gone, `activation: Some(Relu)` is in its place.
+//! 2. *activation's gradient*: and so on the way back. Whether the ReLU let a value pass is worked
+//!    out from the value before the normalisation.
+//! 3. *statistics*: the normalisation falls into two, its mean and variance and what they are used
+//!    for. That costs a pass over memory, and allows what follows.
+//! 4. *pooling*: the normalised values are only pooled, so that they need not be stored: neither n
+//!    nor a exists any more. On the way back the largest of each window is found again.
+//! 5. *gathered moments*: mean and variance are gathered from each block of c as the convolution
+//!    writes it, while it is in the cache: `output: Moments`.
+//!
+//! The names of the values have stayed. What each rule replaces, and when, is written in it:
+//! [`exec::rules`](crate::exec::rules) and [`exec::epilogue_rules`](crate::exec::epilogue_rules)
+//! for all devices, [`exec::cpu::rules`](crate::exec::cpu::rules) for those that a CPU adds. A GPU
+//! has no use for the fifth.
+//!
+//! ```
+//! use cifar_engine::prelude::*;
+//!
+//! let names = device::cpu()?.rules().iter().map(|rule| rule.name).collect::<Vec<_>>();
+//! assert!(names.contains(&"gathered moments") && names.contains(&"fold"));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Next: [step 5](super::step_5_plan), where the values get their memory.
