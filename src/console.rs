@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::Value;
@@ -38,16 +39,11 @@ pub fn print_own(text: impl Display) -> Result<()> {
     arrived(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Prints the help or the version that was asked for.
+/// Outcome of writing results on standard output, by whatever means.
 ///
 /// # Errors
 /// As for [`print()`].
-pub fn print_help(help: &clap::Error) -> Result<()> {
-    arrived(help.print().and_then(|()| stdout().flush()))
-}
-
-/// Outcome of writing results.
-fn arrived(written: std::io::Result<()>) -> Result<()> {
+pub fn arrived(written: std::io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::ReaderLeft),
         written => {
@@ -57,15 +53,18 @@ fn arrived(written: std::io::Result<()>) -> Result<()> {
 }
 
 /// How many columns the terminal has that standard output is; none elsewhere.
+#[cfg(feature = "cli")]
 pub fn width() -> Option<usize> {
     columns(terminal_size::terminal_size_of(stdout()))
 }
 
 /// How many columns the terminal has that standard error is; none elsewhere.
+#[cfg(feature = "cli")]
 pub fn error_width() -> Option<usize> {
     columns(terminal_size::terminal_size_of(stderr()))
 }
 
+#[cfg(feature = "cli")]
 fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>) -> Option<usize> {
     size.map(|(width, _)| usize::from(width.0))
 }
@@ -122,7 +121,30 @@ pub fn says(level: Level) -> bool {
 
 /// Prints a warning or an error, one line, on standard error, if it can be printed.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{}", escaped(&text.to_string()));
+    let _ = writeln!(stderr(), "{}", escaped(&with_options(&text.to_string())));
+}
+
+/// What the library calls a thing that a user can choose, and the program's option for it.
+static OPTIONS: OnceLock<Vec<(String, String)>> = OnceLock::new();
+
+/// Tells which options the program has, for [`with_options`].
+pub fn know_options(named: Vec<(String, String)>) {
+    let _ = OPTIONS.set(named); // said again, it is the same
+}
+
+/// A message of the library's, which says `` `batch_size` `` of a setting, as the program says it:
+/// `--batch-size`.
+pub fn with_options(text: &str) -> String {
+    let known = OPTIONS.get().map_or(&[][..], Vec::as_slice);
+    let mut parts = text.split('`').peekable();
+    let mut said = parts.next().unwrap_or_default().to_string();
+    while let Some(part) = parts.next() {
+        match known.iter().find(|(name, _)| name == part).filter(|_| parts.peek().is_some()) {
+            Some((_, option)) => said += &format!("--{option}{}", parts.next().unwrap_or_default()),
+            None => said += &format!("`{part}"),
+        }
+    }
+    said
 }
 
 /// Prints a line on standard error, unless it is to be quiet.
@@ -183,6 +205,18 @@ impl Drop for Hush {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_are_options_in_the_program() {
+        let text = "`epochs` must be at least 1; see `epochs and `other`, `rate`";
+        assert_eq!(with_options(text), text);
+        let named = [("epochs", "epochs"), ("rate", "lr")];
+        know_options(named.map(|(name, option)| (name.to_string(), option.to_string())).to_vec());
+        assert_eq!(with_options(text), "--epochs must be at least 1; see `epochs and `other`, --lr");
+        for odd in ["", "`", "``", "`epochs", "epochs`", "é`"] {
+            assert_eq!(with_options(odd), odd);
+        }
+    }
 
     #[test]
     fn json_for_a_terminal_says_the_same_to_a_program() {

@@ -59,7 +59,7 @@ impl Error {
 
     /// The error of threads that cannot be started.
     pub fn threads(error: PoolError) -> Self {
-        let advice = "the limits of this user or container allow no more; try a lower --threads";
+        let advice = "the limits of this user or container allow no more; try a lower `threads`";
         Error::Failed(format!("{error}; {advice}"))
     }
 

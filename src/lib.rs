@@ -25,6 +25,12 @@
 //! See [`prelude`]: [`model::Model`] loads, trains and asks a model, [`program::Program`] runs a
 //! graph, [`graph::Graph`] has the methods it is composed with. `tools/examples` has programs.
 //!
+//! # Features
+//!
+//! `cli`, the default, is the program. Without it, `gpu` has devices by wgpu, `download` data and
+//! weights from the network, `plots` the pictures and the page of a finished run; a training on a
+//! CPU needs none of them.
+//!
 //! # Reading order
 //!
 //! 1. [`ops`]: what an operation is. Read [`ops::norm::batch_norm_infer`] for a small one with
@@ -130,6 +136,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)] // only the kernels have some
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod console;
 pub mod data;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cifar_engine::data::download::{self, Remote, Watch, fetch};
+use cifar_engine::data::download::{self, Remote, fetch};
+use cifar_engine::data::watch::Unwatched;
 use cifar_engine::data::{self, DataSource, Options};
 use cifar_engine::error::Error;
 use sha2::{Digest, Sha256};
@@ -146,12 +147,10 @@ fn remote(servers: &[&Server], content: &[u8]) -> Remote {
     }
 }
 
-const QUIET: Watch = Watch { quiet: true, stop: None };
-
 /// Fetches and checks that exactly the right file, and no partial one, is left.
 fn assert_fetches(servers: &[&Server], dir: &Path) {
     let content = content();
-    let path = fetch(&remote(servers, &content), dir, &QUIET).unwrap();
+    let path = fetch(&remote(servers, &content), dir, &Unwatched).unwrap();
     assert_eq!(path, dir.join("file.bin"));
     assert!(fs::read(path).unwrap() == content);
     assert!(!dir.join("file.bin.part").exists());
@@ -161,7 +160,7 @@ fn assert_fetches(servers: &[&Server], dir: &Path) {
 fn assert_fails(mode: Mode, reason: &str) {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(mode, &content());
-    let error = fetch(&remote(&[&server], &content()), dir.path(), &QUIET).unwrap_err().to_string();
+    let error = fetch(&remote(&[&server], &content()), dir.path(), &Unwatched).unwrap_err().to_string();
     assert!(error.contains(&server.url) && error.contains(reason) && !error.contains('\n'), "{error}");
     assert!(!dir.path().join("file.bin").exists());
     let part = fs::metadata(dir.path().join("file.bin.part")).map_or(0, |meta| meta.len());
@@ -198,7 +197,7 @@ fn a_later_run_continues_what_an_earlier_one_left() {
     let dir = tempfile::tempdir().unwrap();
     // Less than 1/64 of the file at a time is given up on.
     let bad = Server::start(Mode::CutsAfter(3000), &content());
-    let error = fetch(&remote(&[&bad], &content()), dir.path(), &QUIET).unwrap_err().to_string();
+    let error = fetch(&remote(&[&bad], &content()), dir.path(), &Unwatched).unwrap_err().to_string();
     assert!(error.contains("after 3000 of 200000 bytes"), "{error}");
     assert_eq!(bad.ranges().len(), 1);
     let good = Server::start(Mode::Good, &content());
@@ -221,7 +220,7 @@ fn a_server_without_ranges_starts_over() {
 fn a_server_that_cuts_and_knows_no_ranges_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(Mode::CutsAndIgnoresRange(100_000), &content());
-    assert!(fetch(&remote(&[&server], &content()), dir.path(), &QUIET).is_err());
+    assert!(fetch(&remote(&[&server], &content()), dir.path(), &Unwatched).is_err());
     assert_eq!(server.ranges().len(), 2);
 }
 
@@ -282,7 +281,7 @@ fn passwords_and_tokens_in_addresses_are_in_no_message() {
         [secret.as_str(), "https://user:open/sesame@127.0.0.1:1/x", "http://127.0.0.1:1/x?opensesame"];
     let mut remote = remote(&[], &content());
     remote.urls = addresses.map(String::from).to_vec();
-    let error = fetch(&remote, dir.path(), &QUIET).unwrap_err().to_string();
+    let error = fetch(&remote, dir.path(), &Unwatched).unwrap_err().to_string();
     assert!(error.contains(&server.url) && !error.contains("sesame"), "{error}");
     let error = download::length(&secret, &remote).unwrap_err().to_string();
     assert!(error.contains("HTTP 404") && !error.contains("sesame"), "{error}");
@@ -308,7 +307,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let lock = dir.path().join("file.bin.lock");
     let good = Server::start(Mode::Good, &content());
-    let refused = || fetch(&remote(&[&good], &content()), dir.path(), &QUIET).unwrap_err().to_string();
+    let refused = || fetch(&remote(&[&good], &content()), dir.path(), &Unwatched).unwrap_err().to_string();
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &lock).unwrap();
     assert!(refused().contains("file.bin.lock: is a link, a pipe or a folder"));
     assert!(!dir.path().join("elsewhere").exists());
@@ -333,7 +332,7 @@ fn a_dead_address_and_nonsense_are_reported() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut remote = remote(&[], &content());
     remote.urls = vec![format!("http://{port}/x"), "not an address".into()];
-    let error = fetch(&remote, dir.path(), &QUIET).unwrap_err().to_string();
+    let error = fetch(&remote, dir.path(), &Unwatched).unwrap_err().to_string();
     assert!(error.contains(&format!("http://{port}/x: ")) && error.contains("; not an address: "), "{error}");
 }
 
@@ -359,7 +358,7 @@ fn a_stop_keeps_what_was_received() {
             std::thread::sleep(Duration::from_millis(300));
             stop.store(true, Ordering::Relaxed);
         });
-        fetch(&remote(&[&server], &content()), dir.path(), &Watch { quiet: true, stop: Some(&stop) })
+        fetch(&remote(&[&server], &content()), dir.path(), &stop)
     });
     assert!(matches!(result, Err(Error::Interrupted)));
     assert!(fs::metadata(dir.path().join("file.bin.part")).unwrap().len() > 0);
@@ -383,8 +382,7 @@ fn archive() -> Vec<u8> {
 fn loading_fetches_once_and_falls_back_only_where_that_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let (good, bad) = (Server::start(Mode::Good, &archive()), Server::start(Mode::NotFound, &archive()));
-    let mut options =
-        Options { cache: Some(dir.path().into()), quiet: true, offline: false, ..Options::default() };
+    let mut options = Options { cache: Some(dir.path().into()), offline: false, ..Options::default() };
     options.remote = Remote { file_name: "cifar-10-binary.tar.gz".into(), ..remote(&[&bad], &archive()) };
     let error = data::load(&DataSource::Cifar10, &options).unwrap_err().to_string();
     assert!(error.contains("HTTP 404") && error.contains("place cifar-10-binary.tar.gz in"), "{error}");

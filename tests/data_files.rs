@@ -113,7 +113,7 @@ fn without_cifar10_auto_draws_shapes_and_an_explicit_wish_fails() {
         }
         let error = data::load(&DataSource::Cifar10, &options(empty.path(), None)).unwrap_err().to_string();
         let cache = empty.path().display().to_string();
-        assert_has(&error, &[reason, advice, &cache, "--data PATH", "--data shapes"]);
+        assert_has(&error, &[reason, advice, &cache, "`data` PATH", "`data` shapes"]);
         assert!(!error.contains('\n'));
     }
     let error = data::load(&DataSource::Auto, &options(empty.path(), None)).unwrap_err().to_string();

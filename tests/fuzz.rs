@@ -189,7 +189,7 @@ const BATCHES: [&str; 6] = [
 ];
 
 fn load(path: &Path) -> bool {
-    let options = Options { offline: true, quiet: true, ..Options::default() };
+    let options = Options { offline: true, ..Options::default() };
     data::load(&DataSource::Path(path.to_path_buf()), &options).is_ok()
 }
 

@@ -58,7 +58,7 @@ fn an_unreadable_image_names_itself_and_the_first_one_wins() {
     for _ in 0..5 {
         assert_has(
             &message(dir.path()),
-            &["ants/c.png: none of PNG, JPEG, WebP, GIF, BMP, TIFF", "; --skip-bad leaves out"],
+            &["ants/c.png: none of PNG, JPEG, WebP, GIF, BMP, TIFF", "; `skip_bad` leaves out"],
         );
     }
 }
@@ -306,7 +306,7 @@ fn unreadable_images_are_left_out_where_that_is_wanted() {
 fn reading_stops_when_told() {
     use std::sync::atomic::AtomicBool;
     let (dir, stop) = (images(), AtomicBool::new(true));
-    let options = Options { stop: Some(&stop), ..options(dir.path(), None) };
+    let options = Options { watch: &stop, ..options(dir.path(), None) };
     for source in [DataSource::Path(dir.path().into()), DataSource::Shapes] {
         assert_eq!(data::load(&source, &options).unwrap_err().exit_code(), 130);
     }

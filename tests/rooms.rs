@@ -88,3 +88,33 @@ fn an_import_that_runs_the_other_way_is_seen() {
     // A name that is no room at all.
     assert_eq!(seen("cli", "use crate::nothing::X;"), 1);
 }
+
+/// Lines of code in rooms below `cli`, but for the pages that `report` writes for its users, and
+/// for `console`, which turns the names of settings into those of options.
+fn library_lines() -> Vec<(PathBuf, usize, String)> {
+    let is_library = |path: &PathBuf| {
+        room_of(path).is_some_and(|room| !["cli", "console"].contains(&room.as_str()))
+            && !path.ends_with("report/page.rs")
+    };
+    let lines = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+        code.map(|(i, line)| (path.clone(), i + 1, line.to_string())).collect::<Vec<_>>()
+    };
+    files(&source()).into_iter().filter(is_library).flat_map(lines).collect()
+}
+
+/// Whether a line has an option of the command line in it, such as `--epochs`.
+fn names_an_option(line: &str) -> bool {
+    line.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+#[test]
+fn the_library_knows_no_command_line() {
+    assert!(names_an_option("\"choose --epochs\"") && !names_an_option("i -- 1 --2"));
+    for (path, number, line) in library_lines() {
+        let at = format!("{}:{number}: {line}", path.display());
+        assert!(!names_an_option(&line), "an option; a library's message says `epochs`: {at}");
+        assert!(!line.contains("clap::") && !line.contains("indicatif"), "{at}");
+    }
+}

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueHint};
 
-use super::{STOP, stopped};
+use super::stopped;
+use super::watching::DATA_WATCH;
 use crate::console::{self, Level};
 use crate::data::left_out::LeftOut;
 use crate::data::{self, DataSource, Dataset, balance};
@@ -163,8 +164,7 @@ pub fn load_training(settings: &Settings, threads: u16, continued: Option<&Path>
 
 /// Where downloads go, whether there may be any, how much is said, and what stops it.
 pub(super) fn options_of_program() -> data::Options<'static> {
-    let quiet = !console::says(Level::Normal);
-    data::Options { quiet, stop: Some(&STOP), ..data::Options::default() }
+    data::Options { watch: &DATA_WATCH, ..data::Options::default() }
 }
 
 /// Loads data, and says what was left out.

@@ -11,7 +11,7 @@ use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::report::csv;
-use crate::report::rates::{self, Trial};
+use crate::report::{Trial, rates};
 use crate::train::lr_find::{find, suggest};
 use crate::train::settings::Choices;
 

@@ -24,13 +24,15 @@ mod system;
 mod table;
 mod train;
 mod values;
+mod variables;
+mod watching;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
-use crate::environment;
 use crate::error::{Error, Result};
 use signals::{STOP, stopped};
 
@@ -111,30 +113,37 @@ enum Command {
 /// All options of all subcommands.
 fn command() -> clap::Command {
     let command = Cli::command().mut_subcommand("finetune", settings::in_finetune);
-    environment::without_blank(headings::arranged(command.mut_subcommand("lr-find", lr_find::describe)))
+    variables::without_blank(headings::arranged(command.mut_subcommand("lr-find", lr_find::describe)))
+}
+
+/// Prints the help or the version that was asked for.
+fn print_help(help: &clap::Error) -> Result<()> {
+    console::arrived(help.print().and_then(|()| std::io::stdout().flush()))
 }
 
 /// Runs the program and returns its exit code: 0 ok, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
+    console::know_options(variables::options(command()));
     let parsed = command().try_get_matches().and_then(|chosen| Ok((Cli::from_arg_matches(&chosen)?, chosen)));
     let result = match parsed {
         Ok((cli, chosen)) => cli.run().map_err(|error| (error, chosen)),
         Err(refusal) if refusal.use_stderr() => {
             let _ = refusal.print(); // where that cannot be said, nothing can
-            if let Some(variable) = environment::at_fault(&refusal, command()) {
+            if let Some(variable) = variables::at_fault(&refusal, command()) {
                 console::note(format_args!("The value is that of the variable {variable}."));
             }
             return ExitCode::from(2);
         }
-        Err(help) => console::print_help(&help).map_err(|error| (error, ArgMatches::default())),
+        Err(help) => print_help(&help).map_err(|error| (error, ArgMatches::default())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, chosen)) => {
+            let message = console::with_options(&error.to_string());
             if !matches!(error, Error::Interrupted | Error::ReaderLeft) {
-                console::note(format_args!("error: {error}"));
+                console::note(format_args!("error: {message}"));
             }
-            let variable = environment::behind(&error.to_string(), &chosen, command());
+            let variable = variables::behind(&message, &chosen, command());
             if let Some(variable) = variable.filter(|_| matches!(error, Error::Usage(_))) {
                 console::note(format_args!("The value is that of the variable {variable}."));
             }

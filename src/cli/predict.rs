@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 
 use super::STOP;
 use super::device::{DeviceOptions, OpenDevice};
-use super::loading::{DataOptions, Tried, options_of_program, tell_left_out};
+use super::loading::{DataOptions, Tried, tell_left_out};
 use super::options::{ViewOptions, WeightsOptions, image_size};
+use super::watching::DATA_WATCH;
 use crate::console;
+use crate::data::Images;
 use crate::data::image_file::{SKIP, load_image, read_image};
 use crate::data::listing::{Lister, WANTED};
-use crate::data::progress::ImageProgress;
-use crate::data::{self, Images};
+use crate::data::watch::{ImageProgress, Watch};
 use crate::environment;
 use crate::error::{Error, Result, path_text, printable};
 use crate::files::read_text;
@@ -162,10 +163,9 @@ impl Predict {
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
         let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
         let (mut bad, mut good) = (Vec::new(), 0);
-        let usual = options_of_program();
         // On a terminal the results themselves tell how far it is.
-        let options = data::Options { quiet: usual.quiet || stdout().is_terminal(), ..usual };
-        let progress = ImageProgress::new(&options, "predicting", files.len());
+        let watch: &dyn Watch = if stdout().is_terminal() { &**STOP } else { &DATA_WATCH };
+        let progress = ImageProgress::new(watch, "predicting", files.len());
         for files in files.chunks(eval_options.batch_size) {
             let (names, images) =
                 pool.install(|| load(files, trained.spec.image_size, &progress, &mut bad))?;
@@ -199,7 +199,7 @@ impl Predict {
 
     /// Files that were named, with folders replaced by what is in them.
     fn files(&self) -> Result<Vec<PathBuf>> {
-        let mut lister = Lister { stop: Some(&STOP), skip_bad: self.skip_bad, ..Lister::default() };
+        let mut lister = Lister { watch: &DATA_WATCH, skip_bad: self.skip_bad, ..Lister::default() };
         let mut files = Vec::new();
         for path in &self.images {
             if !path.is_dir() {

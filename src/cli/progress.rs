@@ -65,7 +65,7 @@ impl Display {
         // A bar that has begun nothing yet would be drawn as one that is done.
         match self.bar.is_hidden() || self.bar.length() == Some(0) {
             true => console::note(line),
-            false => self.bar.println(escaped(line)),
+            false => self.bar.println(escaped(&console::with_options(line))),
         }
     }
 }

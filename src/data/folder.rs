@@ -15,7 +15,7 @@ use super::images::allocate;
 use super::left_out::{LeftOut, Reason};
 use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
-use super::progress::ImageProgress;
+use super::watch::ImageProgress;
 use super::{CHANNELS, CLASSES, Dataset, Images, Options, image_file, split};
 use crate::error::{Error, Result};
 
@@ -62,7 +62,7 @@ pub struct Measured {
 /// to print, a class without training images, a class to measure on that is unknown to `train`, or
 /// an image that cannot be read (the first one in order, named).
 pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
-    let mut lister = Lister { stop: options.stop, skip_bad: options.skip_bad, ..Lister::default() };
+    let mut lister = Lister { watch: options.watch, skip_bad: options.skip_bad, ..Lister::default() };
     let mut parts = list(dir, &mut lister, options).map_err(|error| lister.advised(error, dir))?;
     let classes = classes(dir, &parts, options.test_only)?;
     if options.test_only {
@@ -70,8 +70,8 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
     }
     let DatasetParts { train, validation, test } = &parts;
     let total = [train, validation, test].iter().flat_map(|part| part.values()).map(Vec::len).sum();
-    crate::console::detail(format_args!("reading {total} images of {}", dir.display()));
-    let progress = ImageProgress::new(options, "decoding", total);
+    options.watch.detail(&format!("reading {total} images of {}", dir.display()));
+    let progress = ImageProgress::new(options.watch, "decoding", total);
     let mut decoder = ImageDecoder { dir, size, classes: &classes, progress, original: None, lister };
     let train = decoder.decode(train, options)?;
     let validation = decoder.decode(validation, options)?;

@@ -75,7 +75,7 @@ pub fn load_image(path: &Path, size: usize) -> Result<Vec<u8>> {
 }
 
 /// Advice about one of many images.
-pub const SKIP: &str = "--skip-bad leaves out what cannot be read";
+pub const SKIP: &str = "`skip_bad` leaves out what cannot be read";
 
 /// [`load_image`] from anything that can be read, such as standard input; `name` is for messages.
 ///

@@ -4,7 +4,7 @@ use ndarray::ArrayView4;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::progress::ImageProgress;
+use super::watch::ImageProgress;
 use super::{CHANNELS, balance, image_file, split};
 use crate::error::{Error, Result};
 use crate::memory;

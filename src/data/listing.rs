@@ -5,10 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::image_file::SKIP;
 use super::left_out::{LeftOut, Reason};
+use super::watch::{self, Unwatched, Watch};
 use crate::error::{Error, Result, path_text};
 use crate::files::unreadable;
 
@@ -43,14 +43,20 @@ pub enum Entry {
 }
 
 /// Lists the images of folders, and remembers what it left out.
-#[derive(Default)]
 pub struct Lister<'a> {
     /// Files that were left out so far.
     pub left_out: LeftOut,
-    /// Set from elsewhere to give up.
-    pub stop: Option<&'a AtomicBool>,
+    /// Who may stop it.
+    pub watch: &'a dyn Watch,
     /// Leave out folders without permission, instead of an error.
     pub skip_bad: bool,
+}
+
+impl Default for Lister<'_> {
+    /// One that nobody watches, for which a closed folder is an error.
+    fn default() -> Self {
+        Lister { left_out: LeftOut::default(), watch: &Unwatched, skip_bad: false }
+    }
 }
 
 impl Lister<'_> {
@@ -85,9 +91,7 @@ impl Lister<'_> {
     /// # Errors
     /// As for [`Lister::images`].
     pub fn entries(&self, dir: &Path) -> Result<Vec<PathBuf>> {
-        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            return Err(Error::Interrupted);
-        }
+        watch::check(self.watch)?;
         let mut found: Vec<(OsString, PathBuf)> = Vec::new();
         for entry in open(dir).map_err(|e| Error::file(dir, unreadable(&e)))? {
             let entry = entry.map_err(|e| Error::file(dir, unreadable(&e)))?;
@@ -164,6 +168,7 @@ fn holds_runs(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
 
     fn touch(path: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -211,7 +216,7 @@ mod tests {
     #[test]
     fn listing_stops_when_told() {
         let (dir, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(true));
-        let mut lister = Lister { stop: Some(&stop), ..Lister::default() };
+        let mut lister = Lister { watch: &stop, ..Lister::default() };
         assert!(matches!(lister.images(dir.path()), Err(Error::Interrupted)));
     }
 }

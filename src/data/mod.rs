@@ -11,7 +11,6 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
 
@@ -31,16 +30,16 @@ mod jpeg;
 pub mod left_out;
 pub mod listing;
 mod names;
-pub mod progress;
 pub mod shapes;
 pub mod split;
+pub mod watch;
 
 pub use folder::Measured;
 pub use images::Images;
 pub use names::{check_class_name, composed};
 
 use left_out::LeftOut;
-use progress::ImageProgress;
+use watch::{ImageProgress, Unwatched, Watch};
 
 /// Colour channels of every image: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -149,7 +148,7 @@ impl Dataset {
     fn check_measured(&self, validation: usize) -> Result<()> {
         if self.test.is_empty() && validation == 0 {
             let problem = "there are no test images, and none that can be held back for validation: choose a \
-                           --validation over 0, and have two images or more of a class";
+                           `validation` over 0, and have two images or more of a class";
             return Err(Error::Usage(problem.into()));
         }
         Ok(())
@@ -174,7 +173,7 @@ impl Dataset {
     }
 
     fn resized(self, size: usize, options: &Options) -> Result<Dataset> {
-        let progress = ImageProgress::new(options, "scaling", self.train.len() + self.test.len());
+        let progress = ImageProgress::new(options.watch, "scaling", self.train.len() + self.test.len());
         let train = self.train.resized(size, &progress)?;
         Ok(Dataset { train, test: self.test.resized(size, &progress)?, ..self })
     }
@@ -243,8 +242,6 @@ pub struct Options<'a> {
     /// Make no network attempt. Default: whether `CIFAR_ENGINE_OFFLINE` is on, that is, set to
     /// anything but `0`, `false`, `no` or `off`.
     pub offline: bool,
-    /// No progress display. The warning about a fallback is printed all the same.
-    pub quiet: bool,
     /// Seed of the synthetic images.
     pub shapes_seed: u32,
     /// Decides which images of a folder without test images are held back for the test.
@@ -258,9 +255,8 @@ pub struct Options<'a> {
     pub measured: Option<&'a Measured>,
     /// Leave out images that cannot be read, instead of an error.
     pub skip_bad: bool,
-    /// Set from elsewhere (Ctrl-C) to give up; what was received of a download is kept for the next
-    /// run.
-    pub stop: Option<&'a AtomicBool>,
+    /// Who is told how far it is, and may stop it. Default: nobody.
+    pub watch: &'a dyn Watch,
 }
 
 impl Default for Options<'_> {
@@ -274,14 +270,13 @@ impl Default for Options<'_> {
             cache: cache::default_folder(),
             remote,
             offline: environment::is_on("CIFAR_ENGINE_OFFLINE"),
-            quiet: false,
             shapes_seed: 0,
             seed: 0,
             threads: 0,
             test_only: false,
             measured: None,
             skip_bad: false,
-            stop: None,
+            watch: &Unwatched,
         }
     }
 }
@@ -327,7 +322,7 @@ fn load_sized(source: &DataSource, size: usize, options: &Options) -> Result<Dat
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(why @ Error::File { .. }) => Err(unavailable(&why, options)),
             Err(why) => {
-                fallback_warning(&why, options).lines().for_each(crate::console::note);
+                options.watch.warn(&fallback_warning(&why, options));
                 shapes()
             }
         },
@@ -354,8 +349,7 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
     let fetched = if options.offline {
         Err(Error::Failed("not in the cache, and offline mode is on (CIFAR_ENGINE_OFFLINE)".into()))
     } else {
-        let watch = download::Watch { quiet: options.quiet, stop: options.stop };
-        download::fetch(&options.remote, cache, &watch)
+        download::fetch(&options.remote, cache, options.watch)
     };
     match (fetched, std::fs::symlink_metadata(&archive)) {
         // A half-copied file: who put it there wants CIFAR-10 and must learn that this is not it.
@@ -391,8 +385,8 @@ fn unavailable(why: &Error, options: &Options) -> Error {
         _ => format!("{}, or ", placing(options)),
     };
     Error::Failed(format!(
-        "CIFAR-10 could not be downloaded ({why}): {place}use --data PATH (the archive, its folder, or a folder of images), \
-         or --data shapes (built-in synthetic images)"
+        "CIFAR-10 could not be downloaded ({why}): {place}use `data` PATH (the archive, its folder, or a folder of images), \
+         or `data` shapes (built-in synthetic images)"
     ))
 }
 
@@ -414,7 +408,7 @@ fn fallback_warning(why: &Error, options: &Options) -> String {
          **  Going on with \"shapes\", synthetic images drawn by this program. They are\n\
          **  easier than CIFAR-10; an accuracy on them says nothing about CIFAR-10.\n**\n\
          **  To train on CIFAR-10, {}\n\
-         **  or give --data PATH; --data shapes silences this warning.\n**\n{rule}\n",
+         **  or give `data` PATH; `data` shapes silences this warning.\n**\n{rule}\n",
         placing(options).replace(" in ", " in\n**    "),
     )
 }

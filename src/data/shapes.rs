@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::images::allocate;
-use super::progress::ImageProgress;
+use super::watch::{ImageProgress, Unwatched};
 use super::{CHANNELS, Dataset, Images, Options};
 use crate::error::Result;
 use crate::kernels::rng::{self, Stream};
@@ -30,7 +30,7 @@ pub const TEST: usize = 2_000;
 /// stop.
 pub fn dataset(size: usize, options: &Options) -> Result<Dataset> {
     let train = if options.test_only { 0 } else { TRAIN };
-    let progress = ImageProgress::new(options, "drawing", train + TEST);
+    let progress = ImageProgress::new(options.watch, "drawing", train + TEST);
     drawn(train, TEST, size, options.shapes_seed, &progress)
 }
 
@@ -40,7 +40,7 @@ pub fn dataset(size: usize, options: &Options) -> Result<Dataset> {
 /// # Errors
 /// If the images do not fit into memory.
 pub fn sized(train_n: usize, test_n: usize, size: usize, seed: u32) -> Result<Dataset> {
-    drawn(train_n, test_n, size, seed, &ImageProgress::silent("drawing", train_n + test_n))
+    drawn(train_n, test_n, size, seed, &ImageProgress::new(&Unwatched, "drawing", train_n + test_n))
 }
 
 fn drawn(train_n: usize, test_n: usize, size: usize, seed: u32, progress: &ImageProgress) -> Result<Dataset> {

@@ -105,7 +105,7 @@ fn the_warning_is_boxed_and_says_why_and_what_to_do() {
     let options = Options { cache: Some("some/cache".into()), ..Options::default() };
     let text = fallback_warning(&Error::Failed("no route".into()), &options);
     assert!(text.lines().filter(|line| line.starts_with("**")).count() >= 10);
-    for part in ["WARNING: THIS IS NOT CIFAR-10", "no route", "some/cache", "--data PATH", "--data shapes"] {
+    for part in ["WARNING: THIS IS NOT CIFAR-10", "no route", "some/cache", "`data` PATH", "`data` shapes"] {
         assert!(text.contains(part), "{part}");
     }
 }

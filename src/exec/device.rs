@@ -3,7 +3,9 @@
 
 use super::Device;
 use super::cpu::Cpu;
+#[cfg(feature = "gpu")]
 use super::gpu::Gpu;
+#[cfg(feature = "gpu")]
 use super::gpu::adapter::{Adapter, Choice};
 use crate::error::{Error, Result};
 use crate::kernels::simd::Isa;
@@ -20,18 +22,30 @@ pub fn cpu() -> Result<Box<dyn Device>> {
 ///
 /// # Errors
 /// If there is none, or it cannot be opened.
+#[cfg(feature = "gpu")]
 pub fn gpu() -> Result<Box<dyn Device>> {
     Ok(Box::new(Gpu::open(&Adapter::choose(&Choice::Any)?)?))
 }
 
-/// The fastest real GPU, where there is one, else the CPU.
+/// No GPU: this build has not the feature `gpu`.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "gpu"))]
+pub fn gpu() -> Result<Box<dyn Device>> {
+    Err(Error::Failed("this build has not the feature `gpu`".into()))
+}
+
+/// The fastest real GPU, where there is one and the build has the feature `gpu`, else the CPU.
 ///
 /// # Errors
 /// If there is a GPU that cannot be opened, or `WGPU_BACKEND` names no interface.
 pub fn auto() -> Result<Box<dyn Device>> {
+    #[cfg(feature = "gpu")]
     match Adapter::choose(&Choice::Real) {
-        Ok(adapter) => Ok(Box::new(Gpu::open(&adapter)?)),
-        Err(Error::Failed(_)) => cpu(),
-        Err(error) => Err(error),
+        Ok(adapter) => return Ok(Box::new(Gpu::open(&adapter)?)),
+        Err(Error::Failed(_)) => {}
+        Err(error) => return Err(error),
     }
+    cpu()
 }

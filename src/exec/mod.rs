@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod device;
 pub mod epilogue_rules;
 mod fit;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plan;
 mod plans;

@@ -10,7 +10,7 @@ use super::pretrained::Attributes;
 use super::{Architecture, PaddingStyle};
 use crate::data;
 use crate::data::cache;
-use crate::data::download::{self, Remote, Watch};
+use crate::data::download::{self, Remote};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -65,7 +65,7 @@ pub fn find(model: &Architecture, options: &data::Options) -> Result<(PathBuf, A
     }
     let Some(entry) = entries().into_iter().find(|entry| entry.model == model) else {
         let problem =
-            format!("no pretrained weights of a {model} are known; name a file by --pretrained FILE");
+            format!("no pretrained weights of a {model} are known; name a file by `pretrained` FILE");
         return Err(Error::Usage(problem));
     };
     let path = cache.join(&entry.file);
@@ -107,11 +107,8 @@ fn fetch(entry: &ManifestEntry, cache: &Path, options: &data::Options) -> Result
         }
     }
     let note = format!("{} weights in {}'s names, licence {}", entry.model, entry.names, entry.licence);
-    if !options.quiet {
-        crate::console::note(note);
-    }
-    let watch = Watch { quiet: options.quiet, stop: options.stop };
-    let path = download::fetch(&remote, cache, &watch)?;
+    options.watch.note(&note);
+    let path = download::fetch(&remote, cache, options.watch)?;
     let hash = download::sha256(&path)?;
     write_atomic(pin, |file| std::io::Write::write_all(file, hash.as_bytes()))
 }
@@ -121,7 +118,7 @@ fn unavailable(entry: &ManifestEntry, cache: &Path, error: &Error) -> String {
     let cache = cache.display();
     format!(
         "there are no pretrained weights of {model} in {cache}, and they could not be downloaded: {error}; save {} as {file} there, \
-         or {otherwise}, or name a file by --pretrained FILE",
+         or {otherwise}, or name a file by `pretrained` FILE",
         urls[0]
     )
 }
@@ -153,7 +150,7 @@ mod tests {
         let cache = folder.path().to_path_buf();
         let options = data::Options { cache: Some(cache.clone()), offline: true, ..data::Options::default() };
         let message = find(&MOBILENET_V2, &options).unwrap_err().to_string();
-        for part in ["huggingface.co", "tools/pretrained.py mobilenet-v2", "--pretrained FILE", "OFFLINE"] {
+        for part in ["huggingface.co", "tools/pretrained.py mobilenet-v2", "`pretrained` FILE", "OFFLINE"] {
             assert!(message.contains(part) && !message.contains('\n'), "{message}");
         }
         fs::write(cache.join("mobilenetv2_100.ra_in1k.safetensors"), "x").unwrap();

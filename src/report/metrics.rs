@@ -12,6 +12,17 @@ use crate::files::{read_text, write_atomic};
 const HEADER: &str = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,\
                       seconds,validation_images";
 
+/// A step of a search for a learning rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// The learning rate.
+    pub rate: f32,
+    /// Loss of the step's batch, before the step.
+    pub loss: f64,
+    /// The mean loss of the steps around it.
+    pub smooth: f64,
+}
+
 /// Header as it was before the last column.
 const OLD_HEADER: &str =
     "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,seconds";

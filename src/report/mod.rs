@@ -6,25 +6,39 @@
 //! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
 //!   and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything.
+//!
+//! Without the feature `plots` there are the tables only.
 
 pub mod analysis;
+#[cfg(feature = "plots")]
 mod axis;
+#[cfg(feature = "plots")]
 mod canvas;
+#[cfg(feature = "plots")]
 mod chart;
+#[cfg(feature = "plots")]
 pub mod comparison;
+#[cfg(feature = "plots")]
 pub mod confusion;
 pub mod csv;
+#[cfg(feature = "plots")]
 pub mod curves;
+#[cfg(feature = "plots")]
 mod font;
 pub mod metrics;
+#[cfg(feature = "plots")]
 pub mod page;
+#[cfg(feature = "plots")]
 mod panel;
+#[cfg(feature = "plots")]
 pub mod rates;
 pub mod reading;
 pub mod run;
+#[cfg(feature = "plots")]
 pub mod samples;
 
-pub use metrics::EpochMetrics;
+pub use metrics::{EpochMetrics, Trial};
 pub use reading::Reading;
 pub use run::RunReport;
+#[cfg(feature = "plots")]
 pub use samples::Sample;

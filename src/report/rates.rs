@@ -7,6 +7,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, LARGEST};
 use super::canvas::{self, Face, INK};
+use super::metrics::Trial;
 use super::panel::{COLORS, LABEL, LineStyle, Panel, Series};
 use crate::error::{Error, Result};
 
@@ -16,17 +17,6 @@ const FAINT: RGBColor = RGBColor(176, 176, 176);
 
 const TITLE: Face = Face::bold(30.0);
 const MARGIN: f64 = 40.0;
-
-/// A step of the search.
-#[derive(Clone, Copy, Debug)]
-pub struct Trial {
-    /// The learning rate.
-    pub rate: f32,
-    /// Loss of the step's batch, before the step.
-    pub loss: f64,
-    /// The mean loss of the steps around it.
-    pub smooth: f64,
-}
 
 /// Draws the loss of each trial, and smoothed, and marks the suggested rate.
 ///

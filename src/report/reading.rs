@@ -31,6 +31,7 @@ impl Reading {
     }
 }
 
+#[cfg(feature = "plots")]
 /// A sentence that begins with a capital letter.
 pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();

@@ -7,9 +7,12 @@ use ndarray::ArrayView2;
 use serde_json::json;
 
 use super::analysis::{Analysis, Prediction};
+#[cfg(feature = "plots")]
 use super::confusion::{self, Cells};
 use super::csv::{self, cell};
-use super::{EpochMetrics, Reading, Sample, page, samples};
+use super::{EpochMetrics, Reading};
+#[cfg(feature = "plots")]
+use super::{Sample, page, samples};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -57,11 +60,14 @@ pub const FILES: [&str; 9] = [
     "predictions.csv",
 ];
 
+#[cfg(feature = "plots")]
 /// How the worst mistakes are chosen.
 pub(super) const HIGHEST_LOSS: &str = "highest loss: the label got the least probability";
 
 /// Images on a sheet.
+#[cfg(feature = "plots")]
 const SHOWN: usize = 24;
+#[cfg(feature = "plots")]
 const COLUMNS: usize = 6;
 /// A matrix of more classes than this is no image any more.
 const MOST_IN_MATRIX: usize = 1000;
@@ -74,6 +80,16 @@ impl RunReport<'_> {
     /// The first, if some cannot be written; the others are written all the same.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let analysis = Analysis::of(self.logits, &self.images.labels);
+        self.write_tables(folder, &analysis).and(self.write_pictures(folder, &analysis))
+    }
+
+    #[cfg(not(feature = "plots"))]
+    fn write_pictures(&self, _folder: &Path, _analysis: &Analysis) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg(feature = "plots")]
+    fn write_pictures(&self, folder: &Path, analysis: &Analysis) -> Result<()> {
         let matrix = |name: &str, cells: Cells| match self.classes.len() <= MOST_IN_MATRIX {
             true => {
                 confusion::draw(folder.join(name), self.title, self.classes, &analysis.confusion(), cells)
@@ -86,12 +102,11 @@ impl RunReport<'_> {
         let title = format!("{}: {HIGHEST_LOSS}", self.title);
         let shown = &mistakes[..mistakes.len().min(SHOWN)];
         let results = [
-            self.write_tables(folder, &analysis),
             matrix("confusion.png", Cells::Counts),
             matrix("confusion-normalised.png", Cells::Shares),
             samples,
             self.draw_sheet(&folder.join("mistakes.png"), &title, shown),
-            page::write(folder.join("report.html"), self, &analysis),
+            page::write(folder.join("report.html"), self, analysis),
         ];
         results.into_iter().collect()
     }
@@ -127,6 +142,7 @@ impl RunReport<'_> {
         csv::write(&folder.join("confusion.csv"), &format!("label{header}"), rows)
     }
 
+    #[cfg(feature = "plots")]
     fn draw_sheet(&self, path: &Path, title: &str, predictions: &[Prediction]) -> Result<()> {
         let sample = |p: &Prediction| Sample {
             label_probability: (!p.is_right()).then_some(p.label_probability),

@@ -45,7 +45,7 @@ impl TrainingSample {
         (last.train_accuracy <= share + noise).then(|| {
             format!(
                 "the training ended at chance: {:.1} % of the training images were right in its last epoch, and {:.1} % \
-                 are of the most frequent class; try a lower --lr, more --epochs or another --batch-size",
+                 are of the most frequent class; try a lower `rate`, more `epochs` or another `batch_size`",
                 100.0 * last.train_accuracy,
                 100.0 * share
             )
@@ -60,8 +60,8 @@ impl TrainingSample {
         (accuracy < trained - noise.max(0.2)).then(|| {
             format!(
                 "in training {:.1} % of the images were right, but of the same images the finished model knows only \
-                 {:.1} %: the running statistics of batch normalisation lag behind; train for more steps (--epochs, a \
-                 smaller --batch-size)",
+                 {:.1} %: the running statistics of batch normalisation lag behind; train for more steps (`epochs`, a \
+                 smaller `batch_size`)",
                 100.0 * trained,
                 100.0 * accuracy
             )
@@ -99,7 +99,7 @@ pub fn mirrored(settings: &Settings, classes: &[String], test: &Evaluation, labe
     let text = |(a, b): (usize, usize)| {
         format!(
             "{} and {} are told apart no better than by chance, and the training flips images: if one is the mirror \
-             image of the other, train with --augment {augment}",
+             image of the other, train with `augment` {augment}",
             classes[a], classes[b]
         )
     };
@@ -170,7 +170,7 @@ mod tests {
         let by_chance = |i: usize| if i % 3 == 2 { 2 } else { i / 6 % 2 };
         let found = pairs(by_chance, &flips);
         assert!(found.len() == 1 && found[0].starts_with("left and right are"), "{found:?}");
-        assert!(found[0].ends_with("--augment shift=4"), "{found:?}");
+        assert!(found[0].ends_with("`augment` shift=4"), "{found:?}");
         assert_eq!(pairs(|i| if i % 3 == 2 { 2 } else { 0 }, &flips).len(), 1, "all taken for one");
         assert_eq!(pairs(|i| i % 3, &flips).len(), 0, "all right");
         assert_eq!(pairs(|i| i / 3 % 3, &flips).len(), 0, "nothing is known");

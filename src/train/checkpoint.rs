@@ -75,7 +75,7 @@ const FORMAT: &str = "cifar-engine checkpoint 2";
 /// Had no digests but that of the training images, which are then all that is compared.
 const OLD_FORMAT: &str = "cifar-engine checkpoint 1";
 const DAMAGED: &str = "is no checkpoint of this version, or damaged; the weights in last.safetensors beside it may be \
-                       whole, and without the checkpoint --resume begins the run again";
+                       whole, and without the checkpoint `resume` begins the run again";
 
 impl Checkpoint {
     /// Writes the file, whole or not at all.
@@ -157,14 +157,14 @@ impl RunFingerprint {
         check_same(&saved.settings, &self.settings)?;
         if saved.pretrained.is_some() && self.pretrained != saved.pretrained {
             let file = flat(&self.settings).remove("finetune.pretrained").unwrap_or_default();
-            let advice = "put those back, give their place with --pretrained, or start another run";
+            let advice = "put those back, give their place with `pretrained`, or start another run";
             let problem = "are not the weights that this run was begun with";
             return Err(Error::Usage(format!("{file}: these {problem}; {advice}")));
         }
         if self.images != saved.images {
             let problem = "the training images are not those that this run was begun with";
             return Err(Error::Usage(format!(
-                "{problem}; give their place with --data, or start another run"
+                "{problem}; give their place with `data`, or start another run"
             )));
         }
         if saved.classes.is_some() && self.classes != saved.classes {

@@ -9,7 +9,7 @@ use super::stage::{Stage, StepContext};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::report::rates::Trial;
+use crate::report::Trial;
 
 /// The test ends where a loss is so many times the first.
 const EXPLODED: f64 = 4.0;

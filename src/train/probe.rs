@@ -64,5 +64,5 @@ impl Stage {
 
 fn not_finite(parameter: &Parameter) -> Error {
     let name = &parameter.name;
-    Error::Failed(format!("the gradient of {name} is not finite after {AFTER} steps; try a lower --lr"))
+    Error::Failed(format!("the gradient of {name} is not finite after {AFTER} steps; try a lower `rate`"))
 }

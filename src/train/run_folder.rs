@@ -10,8 +10,10 @@ use super::split_table;
 use crate::data::listing::Lister;
 use crate::error::{Error, Result, path_text};
 use crate::files::{advice, is_file, is_still, open_plain, read_toml, write_atomic};
+#[cfg(feature = "plots")]
+use crate::report::curves;
 use crate::report::run::FILES;
-use crate::report::{EpochMetrics, Reading, RunReport, curves, metrics};
+use crate::report::{EpochMetrics, Reading, RunReport, metrics};
 
 /// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked
 /// as long as this value lives; the lock ends with the process, however that ends. A new run that
@@ -63,7 +65,7 @@ impl RunFolder {
             Some(path) => {
                 let begun = if path.exists() { Begun::Here } else { Begun::WithFolder };
                 if fs::symlink_metadata(&path).is_ok() && !path.is_dir() {
-                    let problem = "is not a folder, nor a link to one; choose another with --out";
+                    let problem = "is not a folder, nor a link to one; choose another with `out`";
                     return Err(Error::file(&path, problem));
                 }
                 fs::create_dir_all(&path)
@@ -199,8 +201,18 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the picture cannot be written.
+    #[cfg(feature = "plots")]
     pub fn draw_curves(&self, title: &str, reading: &Reading, history: &[EpochMetrics]) -> Result<()> {
         curves::draw(self.path.join(SHOWN), title, reading, history)
+    }
+
+    /// Nothing: this build draws no pictures.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(feature = "plots"))]
+    pub fn draw_curves(&self, _title: &str, _reading: &Reading, _history: &[EpochMetrics]) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -225,7 +237,7 @@ fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
     let first = [SETTINGS, split_table::FILE].into_iter().filter(|_| !was_a_run);
     if let Some(file) = NEEDED.into_iter().chain(first).find(|file| found(file)) {
-        let advice = "go on with it by --resume, or choose another folder with --out";
+        let advice = "go on with it by `resume`, or choose another folder with `out`";
         return Err(Error::file(folder, format!("holds a run already ({file}); {advice}")));
     }
     let mut pictures = FILES.into_iter().chain([SHOWN]);
@@ -233,7 +245,7 @@ fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
         None => Ok(()),
         Some(file) => {
             let problem = format!("holds a file {file}, which the run would overwrite");
-            Err(Error::file(folder, format!("{problem}; choose another folder with --out")))
+            Err(Error::file(folder, format!("{problem}; choose another folder with `out`")))
         }
     }
 }
@@ -248,7 +260,7 @@ fn check_apart(folder: &Path, data: &str) -> Result<()> {
         None => Ok(()),
         Some(image) => {
             let problem = format!("holds images of the data ({})", path_text(image));
-            Err(Error::file(folder, format!("{problem}; choose another folder with --out")))
+            Err(Error::file(folder, format!("{problem}; choose another folder with `out`")))
         }
     }
 }

@@ -281,8 +281,8 @@ impl<'a> Session<'a> {
         if !without.is_empty() {
             let names = without.join(", ");
             observer.warn(&format!(
-                "after {} steps no gradient reaches {names}: they do not learn; try a lower --lr or \
-                 another --seed",
+                "after {} steps no gradient reaches {names}: they do not learn; try a lower `rate` or \
+                 another `seed`",
                 self.progress.step
             ));
         }
@@ -415,7 +415,7 @@ impl<'a> Session<'a> {
             _ => format!("the weights of epoch {} are in {}", number - 1, self.run.last().display()),
         };
         Error::Failed(format!(
-            "the loss is not a finite number at epoch {number}, step {step} (rate {rate}); {kept}; try a lower --lr"
+            "the loss is not a finite number at epoch {number}, step {step} (rate {rate}); {kept}; try a lower `rate`"
         ))
     }
 }

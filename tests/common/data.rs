@@ -11,7 +11,7 @@ pub fn load(path: &Path) -> cifar_engine::error::Result<Dataset> {
 
 /// Those without a network and without a word.
 pub fn options(cache: &Path, image_size: Option<usize>) -> Options<'static> {
-    Options { image_size, cache: Some(cache.to_path_buf()), offline: true, quiet: true, ..Options::default() }
+    Options { image_size, cache: Some(cache.to_path_buf()), offline: true, ..Options::default() }
 }
 
 /// The message, which must be one line.

@@ -1,16 +1,4 @@
-//! Addresses, and what of them may be shown.
-
-use std::net::IpAddr;
-
-use ureq::http::Uri;
-
-/// Whether an address is this machine's own, which no proxy can reach.
-pub(super) fn is_local(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else { return false };
-    let host = uri.host().unwrap_or_default();
-    let ip: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback())
-}
+//! What may be shown of addresses.
 
 /// A text in which every address is without user, password and query: those are secrets, and logs
 /// are shared.
@@ -51,24 +39,6 @@ mod tests {
             ("me@home, no address", "me@home, no address"),
         ] {
             assert_eq!(without_secrets(text), expected);
-        }
-    }
-
-    #[test]
-    fn only_this_machine_is_this_machine() {
-        for local in [
-            "http://localhost/x",
-            "http://127.0.0.1:80/x",
-            "http://127.1.2.3",
-            "https://[::1]:1/",
-            "http://LOCALHOST:8",
-        ] {
-            assert!(is_local(local), "{local}");
-        }
-        for other in
-            ["http://localhost.example.org/x", "http://127.0.0.1.example.org", "http://a.org/localhost", "x"]
-        {
-            assert!(!is_local(other), "{other}");
         }
     }
 }

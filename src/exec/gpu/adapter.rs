@@ -88,7 +88,7 @@ impl Adapter {
             let wanted = name.map_or("no GPU".into(), |name| format!("no GPU whose name contains '{name}'"));
             let names: Vec<String> = adapters.iter().map(Adapter::name).collect();
             let found = if names.is_empty() { "none at all".into() } else { names.join(", ") };
-            Error::Failed(format!("there is {wanted} (found: {found}); choose another --device"))
+            Error::Failed(format!("there is {wanted} (found: {found}); choose another `device`"))
         })
     }
 

@@ -48,7 +48,7 @@ impl Context {
         let reported = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
             let message = if message.is_empty() { format!("{reason:?}") } else { one_line(&message) };
-            reported.report(format!("the GPU was lost ({message}); try again, or choose --device cpu"));
+            reported.report(format!("the GPU was lost ({message}); try again, or choose `device` cpu"));
         });
         Ok(Context { device, queue, faults })
     }

@@ -27,7 +27,7 @@ pub fn check_device(name: &str, limits: &Limits) -> Result<()> {
         None => Ok(()),
         Some((what, has, needs)) => Err(Error::op(
             name,
-            format!("allows {has} {what}, but {needs} are needed; choose another --device"),
+            format!("allows {has} {what}, but {needs} are needed; choose another `device`"),
         )),
     }
 }

@@ -55,7 +55,7 @@ impl Augmentations {
             augmentation.value == ValueForm::Pixels && value >= image_size as f32
         };
         if self.iter().any(too_large) {
-            let problem = format!("--augment {self} leaves nothing of images of {image_size} pixels");
+            let problem = format!("`augment` {self} leaves nothing of images of {image_size} pixels");
             return Err(Error::Usage(problem));
         }
         let conflict = self.iter().find_map(|(augmentation, _)| {
@@ -64,7 +64,7 @@ impl Augmentations {
             (augmentation.conflict)(self).or(joins).map(|problem| (augmentation.name, problem))
         });
         conflict.map_or(Ok(()), |(name, problem)| {
-            Err(Error::Usage(format!("--augment {self}: {name} {problem}")))
+            Err(Error::Usage(format!("`augment` {self}: {name} {problem}")))
         })
     }
 }

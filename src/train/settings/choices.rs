@@ -79,7 +79,7 @@ impl Choices {
         let (chosen, held) = (self.validation.unwrap_or(settings.validation), settings.validation);
         if held != chosen {
             notes.push(format!(
-                "--validation {held} instead of {chosen}: each class keeps an image to train on"
+                "`validation` {held} instead of {chosen}: each class keeps an image to train on"
             ));
         }
         Ok(notes)
@@ -98,7 +98,7 @@ impl Choices {
             (own, Some(chosen)) if chosen == 0 || chosen == own => Ok(chosen),
             (own, Some(chosen)) => {
                 let problem =
-                    format!("--validation {chosen}: {} has {own} validation images of its own", data.name);
+                    format!("`validation` {chosen}: {} has {own} validation images of its own", data.name);
                 Err(Error::Usage(format!("{problem}; leave the option out, or choose 0 for none")))
             }
         }
@@ -130,9 +130,9 @@ impl Choices {
         let made_for = if self.keeps_rates(&recipe) { recipe.batch_size } else { USUAL_BATCH };
         let (optimizer, batch, mut notes) = (settings.optimizer, settings.batch_size, Vec::new());
         let rates = [
-            ("--lr", self.rate, &mut settings.rate),
-            ("--bias-lr", self.bias_rate, &mut settings.bias_rate),
-            ("--classifier-lr", self.classifier_rate, &mut settings.classifier_rate),
+            ("`rate`", self.rate, &mut settings.rate),
+            ("`bias_rate`", self.bias_rate, &mut settings.bias_rate),
+            ("`classifier_rate`", self.classifier_rate, &mut settings.classifier_rate),
         ];
         for (option, chosen, rate) in rates {
             let usual = *rate;

@@ -86,7 +86,7 @@ settings! {
     input_size: usize = MOBILENET_V1.usual_size, {
         check: |s| of(s, |own| {
             let size = own.input_size;
-            usage((32..=512).contains(&size), format!("--image-size must lie in 32 to 512, not {size}"))
+            usage((32..=512).contains(&size), format!("`image_size` must lie in 32 to 512, not {size}"))
         }),
     }
 
@@ -97,7 +97,7 @@ settings! {
         value_name: "N|all",
         check: |s| of(s, |own| {
             let idle = own.unfreeze == Blocks(0) && own.head_epochs < s.epochs;
-            usage(!idle, "with --unfreeze 0 all epochs are --head-epochs".into())
+            usage(!idle, "with `unfreeze` 0 all epochs are `head_epochs`".into())
         }),
     }
 
@@ -106,11 +106,11 @@ settings! {
         kind: ValueKind::Count,
         value_name: "N",
         usual: Usual::Told(
-            "a quarter, at most 3, or 5 for up to 10,000 training images; all with --unfreeze 0",
+            "a quarter, at most 3, or 5 for up to 10,000 training images; all for the classifier alone",
         ),
         check: |s| of(s, |own| {
             let (head, epochs) = (own.head_epochs, s.epochs);
-            usage(head <= epochs, format!("--head-epochs {head} are more than --epochs {epochs}"))
+            usage(head <= epochs, format!("`head_epochs` {head} are more than `epochs` {epochs}"))
         }),
     }
 
@@ -121,7 +121,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "RATE",
         usual: Usual::OfRecipe("; 1e-4 for up to 10,000 training images"),
-        check: |s| of(s, |own| positive("--head-lr", own.head_rate)),
+        check: |s| of(s, |own| positive("`head_rate`", own.head_rate)),
     }
 
     /// Rate of the blocks, as a share of the classifier's.
@@ -133,7 +133,7 @@ settings! {
         usual: Usual::OfRecipe("; 1 for up to 2,000 training images"),
         check: |s| of(s, |own| {
             let share = own.backbone;
-            usage((0.0..=1.0).contains(&share), format!("--backbone-lr must lie in [0, 1], not {share}"))
+            usage((0.0..=1.0).contains(&share), format!("`backbone` must lie in [0, 1], not {share}"))
         }),
     }
 

@@ -48,7 +48,7 @@ impl FinetuneChoices {
         let usual = if model.one_size { own } else { model.usual_size };
         let size = self.input_size.unwrap_or(usual);
         if model.one_size && size != own {
-            let problem = format!("its {model} is for images of {own} pixels, not --image-size {size}");
+            let problem = format!("its {model} is for images of {own} pixels, not `image_size` {size}");
             return Err(Error::file(path, problem));
         }
         Ok(FinetuneChoices { input_size: Some(size), ..self })

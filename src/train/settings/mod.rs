@@ -87,7 +87,7 @@ settings! {
         )),
         check: |s| {
             let (low, high, size) = (SIZES.start(), SIZES.end(), s.image_size);
-            let problem = format!("--image-size must lie in {low} to {high}, not {size}");
+            let problem = format!("`image_size` must lie in {low} to {high}, not {size}");
             usage(SIZES.contains(&size), problem)
         },
     }
@@ -102,8 +102,8 @@ settings! {
         )),
         check: |s| {
             let epochs = s.epochs;
-            usage(epochs > 0, "--epochs must be at least 1".into())?;
-            usage(epochs <= MOST_EPOCHS, format!("--epochs {epochs} are too many; the most is {MOST_EPOCHS}"))
+            usage(epochs > 0, "`epochs` must be at least 1".into())?;
+            usage(epochs <= MOST_EPOCHS, format!("`epochs` {epochs} are too many; the most is {MOST_EPOCHS}"))
         },
     }
 
@@ -112,7 +112,7 @@ settings! {
         kind: ValueKind::Count,
         value_name: "N",
         in_finetune: Some(("Images a step", Usual::Told("16 for up to 2,000 training images, else 64"))),
-        check: |s| usage(s.batch_size > 0, "--batch-size must be at least 1".into()),
+        check: |s| usage(s.batch_size > 0, "`batch_size` must be at least 1".into()),
     }
 
     /// Highest learning rate.
@@ -126,7 +126,7 @@ settings! {
             "Highest learning rate of the last stage",
             Usual::Told("by the number of images, 2e-4 to 0.02"),
         )),
-        check: |s| positive("--lr", s.rate),
+        check: |s| positive("`rate`", s.rate),
     }
 
     /// Highest learning rate of biases and normalisations; 0 for that of the rest.
@@ -136,7 +136,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "RATE",
         in_finetune: NO_GROUPS,
-        check: |s| rate_of_group(s, "--bias-lr", s.bias_rate),
+        check: |s| rate_of_group(s, "`bias_rate`", s.bias_rate),
     }
 
     /// Highest learning rate of the classifier's weights; 0 for that of the rest.
@@ -146,7 +146,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "RATE",
         in_finetune: NO_GROUPS,
-        check: |s| rate_of_group(s, "--classifier-lr", s.classifier_rate),
+        check: |s| rate_of_group(s, "`classifier_rate`", s.classifier_rate),
     }
 
     /// How the rate moves.
@@ -162,7 +162,7 @@ settings! {
         check: |s| {
             let optimizer = s.optimizer;
             let problem = "sets the norms of weights, which pretrained layers do not survive; choose another";
-            usage(s.finetune.is_none() || !optimizer.sets_norms, format!("--optimizer {optimizer} {problem}"))
+            usage(s.finetune.is_none() || !optimizer.sets_norms, format!("`optimizer` {optimizer} {problem}"))
         },
     }
 
@@ -172,10 +172,10 @@ settings! {
         kind: ValueKind::Number,
         value_name: "X",
         check: |s| {
-            share("--momentum", s.momentum)?;
+            share("`momentum`", s.momentum)?;
             let (momentum, optimizer) = (s.momentum, s.optimizer);
             let fits = optimizer.takes_momentum || momentum == SGD_MOMENTUM;
-            usage(fits, format!("--momentum {momentum} is for sgd and muon; {optimizer} has its own"))
+            usage(fits, format!("`momentum` {momentum} is for sgd and muon; {optimizer} has its own"))
         },
     }
 
@@ -184,7 +184,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "X",
         usual: Usual::OfOptimizer(|optimizer| optimizer.usual_decay),
-        check: |s| positive_or_zero("--weight-decay", s.weight_decay),
+        check: |s| positive_or_zero("`weight_decay`", s.weight_decay),
     }
 
     /// Weight decay of biases and normalisations.
@@ -192,14 +192,14 @@ settings! {
     bias_decay: f32 = 0.0, {
         kind: ValueKind::Number,
         value_name: "X",
-        check: |s| positive_or_zero("--bias-decay", s.bias_decay),
+        check: |s| positive_or_zero("`bias_decay`", s.bias_decay),
     }
 
     /// Share of the target spread over all classes.
     label_smoothing: f32 = 0.1, {
         kind: ValueKind::Number,
         value_name: "X",
-        check: |s| share("--label-smoothing", s.label_smoothing),
+        check: |s| share("`label_smoothing`", s.label_smoothing),
     }
 
     /// Dropout before the classifier.
@@ -207,7 +207,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "X",
         heading: "Model",
-        check: |s| share("--dropout", s.dropout),
+        check: |s| share("`dropout`", s.dropout),
     }
 
     /// Whether the classifier begins at zero.
@@ -251,7 +251,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "X",
         usual: Usual::OfRecipe(", off"),
-        check: |s| share("--ema", s.ema),
+        check: |s| share("`ema`", s.ema),
     }
 
     /// Largest norm of all gradients together.
@@ -259,7 +259,7 @@ settings! {
         kind: ValueKind::Number,
         value_name: "NORM",
         usual: Usual::OfRecipe(", any"),
-        check: |s| positive_or_zero("--clip", s.clip),
+        check: |s| positive_or_zero("`clip`", s.clip),
     }
 
     /// Stop after N epochs without a better validation accuracy.
@@ -275,7 +275,7 @@ settings! {
         value_name: "N",
         usual: Usual::OfRecipe(", never"),
         check: |s| {
-            let problem = "--plateau lowers the rate itself; use it with --schedule constant";
+            let problem = "`plateau` lowers the rate itself; use it with `schedule` constant";
             usage(s.plateau == 0 || s.schedule.is_constant(), problem.into())
         },
     }
@@ -288,7 +288,7 @@ settings! {
         check: |s| {
             let target = s.target;
             let fits = target == 0.0 || target > 1.0 && target <= 100.0;
-            usage(fits, format!("--target is in per cent, such as 87, not {target}"))
+            usage(fits, format!("`target` is in per cent, such as 87, not {target}"))
         },
     }
 
@@ -395,8 +395,8 @@ impl Settings {
         let (old, new) = (begun.epochs, self.epochs);
         let longer = old == new || self.schedule.is_constant() && new > old;
         let problem =
-            "only a run with --schedule constant can be made longer, and none shorter; start another run";
-        usage(longer, format!("this run was begun with --epochs {old}, not {new}; {problem}"))
+            "only a run with `schedule` constant can be made longer, and none shorter; start another run";
+        usage(longer, format!("this run was begun with `epochs` {old}, not {new}; {problem}"))
     }
 
     /// Checks the settings against a training set of `images` images.
@@ -407,16 +407,16 @@ impl Settings {
         let Settings { validation, batch_size, epochs, .. } = *self;
         let waits = self.early_stop > 0 || self.plateau > 0 || self.target > 0.0;
         let problem =
-            "--early-stop, --plateau and --target need a validation set: choose a --validation over 0";
+            "`early_stop`, `plateau` and `target` need a validation set: choose a `validation` over 0";
         usage(!waits || validation > 0, problem.into())?;
-        let too_many = format!("--validation {validation} leaves nothing of the {images} training images");
+        let too_many = format!("`validation` {validation} leaves nothing of the {images} training images");
         usage(validation < images, too_many)?;
         let left = images - validation;
         let too_large = format!("a batch of {batch_size} is larger than the {left} training images");
-        usage(batch_size <= left, format!("{too_large}; choose a smaller --batch-size"))?;
+        usage(batch_size <= left, format!("{too_large}; choose a smaller `batch_size`"))?;
         // Beyond this the step would lose precision on its way through f32.
         let steps = epochs.saturating_mul(self.config(left).steps());
-        usage(steps <= 1 << 24, format!("--epochs {epochs} are {steps} steps; the most is {}", 1 << 24))
+        usage(steps <= 1 << 24, format!("`epochs` {epochs} are {steps} steps; the most is {}", 1 << 24))
     }
 }
 
@@ -436,7 +436,7 @@ fn positive_or_zero(option: &str, value: f32) -> Result<()> {
 /// The rate of a group of parameters; 0 for that of the rest.
 fn rate_of_group(settings: &Settings, option: &str, rate: f32) -> Result<()> {
     positive_or_zero(option, rate)?;
-    let problem = "is for train; finetune has --head-lr, --lr and --backbone-lr";
+    let problem = "is for train; finetune has `head_rate`, `rate` and `backbone`";
     usage(settings.finetune.is_none() || rate == 0.0, format!("{option} {rate} {problem}"))
 }
 

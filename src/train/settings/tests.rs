@@ -13,11 +13,11 @@ fn what_comes_from_a_file_is_checked_as_options_are() {
         (norm(f32::NAN, 0.1), "norm.epsilon"),
         (norm(1e-5, -0.1), "norm.momentum"),
         (norm(1e-5, f32::NAN), "norm.momentum"),
-        (Settings { rate: f32::NAN, ..good.clone() }, "--lr"),
-        (Settings { weight_decay: f32::INFINITY, ..good.clone() }, "--weight-decay"),
-        (Settings { ema: f32::NAN, ..good.clone() }, "--ema"),
-        (Settings { target: f64::NAN, ..good.clone() }, "--target"),
-        (Settings { epochs: MOST_EPOCHS + 1, ..good.clone() }, "--epochs"),
+        (Settings { rate: f32::NAN, ..good.clone() }, "`rate`"),
+        (Settings { weight_decay: f32::INFINITY, ..good.clone() }, "`weight_decay`"),
+        (Settings { ema: f32::NAN, ..good.clone() }, "`ema`"),
+        (Settings { target: f64::NAN, ..good.clone() }, "`target`"),
+        (Settings { epochs: MOST_EPOCHS + 1, ..good.clone() }, "`epochs`"),
     ] {
         assert!(wrong.check().unwrap_err().to_string().contains(part), "{part}");
     }
@@ -63,10 +63,10 @@ fn rates_and_momentum_are_refused_where_they_do_nothing() {
     own.check().unwrap();
     let adam = Settings { optimizer: &ADAM, ..own.clone() };
     let message = adam.check().unwrap_err().to_string();
-    assert!(message.contains("--momentum 0.5 is for sgd and muon; adam"), "{message}");
+    assert!(message.contains("`momentum` 0.5 is for sgd and muon; adam"), "{message}");
     let finetune = Settings { finetune: Some(Finetune::default()), ..own };
     let message = finetune.check().unwrap_err().to_string();
-    assert!(message.contains("--bias-lr 0.1 is for train"), "{message}");
+    assert!(message.contains("`bias_rate` 0.1 is for train"), "{message}");
 }
 
 /// As runs have it whose version knew one rate.
@@ -80,7 +80,7 @@ fn settings_of_runs_without_groups_are_read() {
 }
 
 #[test]
-fn every_number_is_checked_under_the_name_of_its_option() {
+fn every_number_is_checked_under_its_name() {
     let begin = Settings { finetune: Some(Finetune::default()), ..Settings::default() };
     begin.check().unwrap();
     let numbers =
@@ -96,10 +96,10 @@ fn every_number_is_checked_under_the_name_of_its_option() {
     };
     for (inner, table) in [(false, SETTINGS), (true, FINETUNE_SETTINGS)] {
         for row in numbers(table) {
-            let option = format!("--{} ", row.option().unwrap());
+            let name = format!("`{}` ", row.name);
             for value in [f64::NAN, f64::INFINITY, -1.0] {
                 let message = with(inner, row.name, value).check().unwrap_err().to_string();
-                assert!(message.contains(&option), "{option} {value}: {message}");
+                assert!(message.contains(&name), "{name} {value}: {message}");
             }
         }
     }
