@@ -1,6 +1,8 @@
 //! Standard output and standard error, neither of which may end a training: a reader that goes away
-//! or a full disk behind a log is no reason to panic. What is printed may hold names and paths from
-//! elsewhere, so every line is [`escaped`] here, once for all.
+//! or a full disk behind a log is no reason to panic.
+//!
+//! What is printed may hold names and paths from elsewhere, so every line is [`escaped`] here, once
+//! for all.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};

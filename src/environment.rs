@@ -1,5 +1,7 @@
-//! Environment variables. One that is empty or blank counts as unset, whoever reads it: compose
-//! files and CI set variables to nothing when they mean that nothing is chosen.
+//! Environment variables.
+//!
+//! One that is empty or blank counts as unset, whoever reads it: compose files and CI set variables
+//! to nothing when they mean that nothing is chosen.
 
 use std::ffi::{OsStr, OsString};
 

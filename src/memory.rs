@@ -1,5 +1,7 @@
-//! How much memory is free for this process: what the machine has, what its control group leaves (a
-//! container's limit), and what its own limits leave (`ulimit -v`, `ulimit -d`).
+//! How much memory is free for this process.
+//!
+//! It is the least of what the machine has, what its control group leaves (a container's limit),
+//! and what its own limits leave (`ulimit -v`, `ulimit -d`).
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,7 @@
-//! Lists of what the program knows by name: models, optimizers, schedules, recipes. Options and
-//! files hold a name, the program a reference into the list. A program that uses this library adds
-//! its own to them, and files find those then, too.
+//! Lists of what the program knows by name: models, optimizers, schedules, recipes.
+//!
+//! Options and files hold a name, the program a reference into the list. A program that uses this
+//! library adds its own to them, and files find those then, too.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! `cifar-engine compare`.
+//! `cifar-engine compare`: puts runs side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `cifar-engine completions`.
+//! `cifar-engine completions`: prints the completions of a shell.
 
 use clap::Args;
 use clap_complete::{Shell, generate};

@@ -1,4 +1,4 @@
-//! `cifar-engine evaluate`.
+//! `cifar-engine evaluate`: measures the accuracy of trained weights.
 
 use std::fs;
 use std::path::PathBuf;

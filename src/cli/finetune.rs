@@ -1,4 +1,4 @@
-//! `cifar-engine finetune`.
+//! `cifar-engine finetune`: trains a model that knows other images on these.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `cifar-engine lr-find`.
+//! `cifar-engine lr-find`: searches for a learning rate.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `cifar-engine predict`.
+//! `cifar-engine predict`: names what is on images.
 
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, stdin, stdout};

@@ -1,5 +1,6 @@
-//! Signals that end the work. What is under way stops at the next safe point, where a training
-//! saves; the exit code is 130.
+//! Signals that end the work.
+//!
+//! What is under way stops at the next safe point, where a training saves; the exit code is 130.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! `cifar-engine summary`.
+//! `cifar-engine summary`: prints a model's layers, parameters and memory.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `cifar-engine train`.
+//! `cifar-engine train`: trains a model from scratch.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! Rewriting rules by which what follows a convolution or a normalisation joins it: an activation,
-//! a residual, the slope of an activation. All are worth it on every device: each saves a pass over
-//! a tensor, and on a GPU a launch.
+//! a residual, the slope of an activation.
+//!
+//! All are worth it on every device: each saves a pass over a tensor, and on a GPU a launch.
 
 use std::sync::Arc;
 

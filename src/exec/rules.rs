@@ -1,5 +1,6 @@
-//! Rewriting rules that are worth it on every device. Those of a CPU alone are in [`super::cpu`]'s
-//! `rules`; each device lists what it uses.
+//! Rewriting rules that are worth it on every device.
+//!
+//! Those of a CPU alone are in [`super::cpu`]'s `rules`; each device lists what it uses.
 
 use std::sync::Arc;
 

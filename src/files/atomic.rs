@@ -1,5 +1,7 @@
-//! Files that are written whole or not at all: a run that is killed, or a disk that fills up,
-//! leaves the previous checkpoint or curve as it was; a reader never sees half a file.
+//! Files that are written whole or not at all.
+//!
+//! A run that is killed, or a disk that fills up, leaves the previous checkpoint or curve as it
+//! was; a reader never sees half a file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

@@ -55,6 +55,24 @@ pub struct Node {
 }
 
 /// A static graph. Nodes are stored in an order in which they can run.
+///
+/// [`Graph::input`] and [`Graph::state`] add what is given, [`Graph::apply`] and the methods of
+/// [`crate::ops::methods`] what is computed; [`Graph::output`] and [`Graph::update`] say what is
+/// wanted of it. [`crate::program::Program`] runs it.
+///
+/// ```
+/// use cifar_engine::prelude::*;
+///
+/// let mut graph = Graph::new();
+/// let x = graph.input("x", TensorType::f32([2, 3]));
+/// let w = graph.state("w", TensorType::f32([3, 4]))?;
+/// let product = graph.matmul(x, w)?;
+/// let y = graph.map(Function::Relu, product)?;
+/// graph.output("y", y);
+/// assert_eq!(graph.dims(y), [2, 4]);
+/// assert!(graph.to_string().contains("%3: f32[2, 4] = Unary { function: Relu }(%2)"));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// The same for all clones, and for no other graph of the process.

@@ -1,6 +1,7 @@
-//! Rewriting a graph by rules. A rule replaces a few nodes by fewer, or by cheaper ones; what the
-//! graph computes stays the same. Every device has a table of rules of its own
-//! ([`crate::exec::Device::rules`]), which
+//! Rewriting a graph by rules.
+//!
+//! A rule replaces a few nodes by fewer, or by cheaper ones; what the graph computes stays the
+//! same. Every device has a table of rules of its own ([`crate::exec::Device::rules`]), which
 //! [`rewrite`] applies wherever they fit, until none fits any more: their order does not matter.
 
 use std::any::Any;

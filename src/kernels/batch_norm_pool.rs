@@ -1,5 +1,6 @@
-//! Batch normalisation, activation and max pooling over windows of 2x2 in one pass each way: the
-//! normalised values are never stored, and the gradient finds each window's largest again.
+//! Batch normalisation, activation and max pooling over windows of 2x2 in one pass each way.
+//!
+//! The normalised values are never stored, and the gradient finds each window's largest again.
 //!
 //! A work item is some rows of windows of one image. The vectors are explicit, because compilers
 //! leave half of such a loop to scalar instructions, or all of it.

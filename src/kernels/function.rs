@@ -1,7 +1,8 @@
-//! The table of elementwise functions: a row has a name, the formula and the derivative. The CPU
-//! kernels, the reference and the gradient follow from it, and so does what joins a convolution or
-//! a normalisation as its activation; `shaders/include/function.wgsl` has the same table for a GPU,
-//! by the rows' numbers.
+//! The table of elementwise functions: a row has a name, the formula and the derivative.
+//!
+//! The CPU kernels, the reference and the gradient follow from it, and so does what joins a
+//! convolution or a normalisation as its activation; `shaders/include/function.wgsl` has the same
+//! table for a GPU, by the rows' numbers.
 
 use crate::elementwise::ITEM;
 use crate::parallel;

@@ -1,6 +1,7 @@
-//! The input of a convolution, as it lies in memory or to be normalised as it is read: a worker
-//! then normalises the part that it needs into its own scratch, in the cache, and what is
-//! normalised neither goes to memory nor comes back.
+//! The input of a convolution, as it lies in memory or to be normalised as it is read.
+//!
+//! In the second case a worker normalises the part that it needs into its own scratch, in the
+//! cache, and what is normalised neither goes to memory nor comes back.
 
 use std::ops::Range;
 

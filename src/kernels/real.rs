@@ -1,6 +1,8 @@
-//! Elementary functions of `f32`, written so that the compiler turns them into vector instructions,
-//! and the same of `f64` as the standard library and `libm` have them, for references. Both through
-//! [`Real`], so that a formula is written once.
+//! Elementary functions, of `f32` for kernels and of `f64` for references.
+//!
+//! Those of `f32` are written so that the compiler turns them into vector instructions; those of
+//! `f64` are the ones that the standard library and `libm` have. Both through [`Real`], so that a
+//! formula is written once.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 

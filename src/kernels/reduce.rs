@@ -1,5 +1,7 @@
-//! Sums, means and maxima over the middle axis of `[before, along, after]`, in `f64`: an element
-//! of the result does not lose digits, however many it is made of.
+//! Sums, means and maxima over the middle axis of `[before, along, after]`.
+//!
+//! They are computed in `f64`: an element of the result does not lose digits, however many it is
+//! made of.
 
 use super::elementwise::ITEM;
 use super::parallel;

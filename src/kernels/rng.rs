@@ -1,5 +1,7 @@
-//! Counter-based random numbers: a value depends only on what it is for, never on what was drawn
-//! before it, so any thread, device or resumed run draws the same.
+//! Counter-based random numbers.
+//!
+//! A value depends only on what it is for, never on what was drawn before it, so any thread, device
+//! or resumed run draws the same.
 //!
 //! The generator is `pcg4d` of Jarzynski and Olano, "Hash Functions for GPU Rendering" (JCGT 9(3),
 //! 2020): 32-bit integer arithmetic only, so that a shader can hold an identical twin.

@@ -1,5 +1,7 @@
-//! Reductions and maps over the rows of a `[rows, columns]` matrix, cut into blocks of fixed height
-//! so that neither the result nor its rounding depends on the number of threads.
+//! Reductions and maps over the rows of a `[rows, columns]` matrix.
+//!
+//! It is cut into blocks of fixed height so that neither the result nor its rounding depends on the
+//! number of threads.
 
 use super::parallel;
 use super::simd::{Isa, Kernel, Simd};

@@ -1,7 +1,8 @@
-//! A depthwise convolution and the pointwise one that follows it, in one pass: a worker computes a
-//! few rows of the depthwise output into its own scratch, small enough for the L2 cache, and
-//! multiplies them with the pointwise weights from there. What lies between the two is neither
-//! written to memory nor read from it.
+//! A depthwise convolution and the pointwise one that follows it, in one pass.
+//!
+//! A worker computes a few rows of the depthwise output into its own scratch, small enough for the
+//! L2 cache, and multiplies them with the pointwise weights from there. What lies between the two
+//! is neither written to memory nor read from it.
 
 use super::brgemm::Start;
 use super::conv::ConvGeometry;

@@ -1,6 +1,8 @@
-//! MobileNet (Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
-//! Applications", 2017): depthwise-separable convolutions, each half followed by batch
-//! normalisation and ReLU6. Layers are called as timm calls them.
+//! MobileNet: depthwise-separable convolutions, each half followed by batch normalisation and
+//! ReLU6.
+//!
+//! From Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
+//! Applications" (2017). Layers are called as timm calls them.
 
 use super::pretrained::{CENTRED, Names, Published};
 use super::{Architecture, Config, Variant, scaled};

@@ -1,6 +1,9 @@
-//! MobileNet v2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018):
-//! blocks that widen, convolve depthwise and narrow again without an activation, with a shortcut
-//! between narrow ends of one shape. Layers are called as timm calls them.
+//! MobileNet v2: blocks that widen, convolve depthwise and narrow again, with shortcuts between the
+//! narrow ends.
+//!
+//! From Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (2018). The narrow
+//! ends have no activation, and a shortcut where they are of one shape. Layers are called as timm
+//! calls them.
 
 use super::mobilenet_v1::{separable, stem};
 use super::pretrained::{IMAGENET, Names, Published};

@@ -1,5 +1,6 @@
-//! Names that others give the layers of MobileNet v2. The engine's own names, of both generations,
-//! are timm's.
+//! Names that others give the layers of MobileNet v2.
+//!
+//! The engine's own names, of both generations, are timm's.
 
 use super::mobilenet_v2::STAGES;
 use super::pretrained::Names;

@@ -1,6 +1,7 @@
-//! ResNet-18 (He et al., "Deep Residual Learning for Image Recognition", 2015): the smallest of the
-//! networks for ImageNet, four stages of two basic blocks. Layers are called as torchvision and
-//! timm call them.
+//! ResNet-18, the smallest of the networks for ImageNet: four stages of two basic blocks.
+//!
+//! From He et al., "Deep Residual Learning for Image Recognition" (2015). Layers are called as
+//! torchvision and timm call them.
 
 use super::pretrained::{IMAGENET, Names, Published};
 use super::resnet20::stages;

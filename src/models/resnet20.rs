@@ -1,6 +1,7 @@
-//! ResNet-20 (He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2): the
-//! network for 32 x 32 images, three stages of three basic blocks. Layers are called as
-//! torchvision calls a ResNet's.
+//! ResNet-20, the network for 32 x 32 images: three stages of three basic blocks.
+//!
+//! From He et al., "Deep Residual Learning for Image Recognition" (2015), section 4.2. Layers are
+//! called as torchvision calls a ResNet's.
 //!
 //! Where a block halves the image, its shortcut is a convolution of 1x1 (the paper's option B);
 //! the paper's own results are with option A, which leaves out every other pixel and adds channels

@@ -1,5 +1,6 @@
-//! Layers: each adds its nodes to a graph and its parameters to a list. A model is a function that
-//! calls these in order ([`crate::models`]).
+//! Layers: each adds its nodes to a graph and its parameters to a list.
+//!
+//! A model is a function that calls these in order ([`crate::models`]).
 
 pub mod compose;
 pub mod init;

@@ -1,5 +1,6 @@
-//! Methods of a graph that add one node: what layers, losses and optimizers are composed of. Each
-//! fails where its op refuses the operands.
+//! Methods of a graph that add one node: what layers, losses and optimizers are composed of.
+//!
+//! Each fails where its op refuses the operands.
 
 #![allow(clippy::missing_errors_doc)] // said once, above
 

@@ -1,7 +1,7 @@
-//! The operations, in folders by family: a file each, or a folder for a large one, which holds
-//! everything about the op, in this order: its mathematics, its attributes, the shape rule, the
-//! gradient rule, its work on a CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), and the naive `f64`
-//! reference that is its specification. The cases it is tested with are in
+//! The operations, in folders by family: a file each, or a folder for a large one.
+//!
+//! Each holds everything about its op, in this order: mathematics, attributes, the shape rule, the gradient rule, its work on a CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), and the
+//! naive `f64` reference that is its specification. The cases it is tested with are in
 //! [`crate::selftest::cases`].
 //!
 //! To add an elementwise function: a row of [`crate::kernels::function`] and a case of

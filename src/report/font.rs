@@ -1,5 +1,7 @@
-//! The one font of every picture, built into the program: machines without a screen often have
-//! none installed, and the same run should give the same picture everywhere.
+//! The one font of every picture, built into the program.
+//!
+//! Machines without a screen often have none installed, and the same run should give the same
+//! picture everywhere.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;

@@ -1,5 +1,7 @@
-//! `report.html`: one page with everything a run leaves, its pictures embedded. It loads nothing,
-//! runs no script, and reads on a phone as well as on a desk, in the light or in the dark.
+//! `report.html`: one page with everything a run leaves, its pictures embedded.
+//!
+//! It loads nothing, runs no script, and reads on a phone as well as on a desk, in the light or in
+//! the dark.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,6 +1,7 @@
-//! Test cases of ops: an op, and how its inputs are filled. The same cases hold the reference
-//! against itself (numerical gradients), the CPU against the reference, and every other device
-//! against the CPU.
+//! Test cases of ops: an op, and how its inputs are filled.
+//!
+//! The same cases hold the reference against itself (numerical gradients), the CPU against the
+//! reference, and every other device against the CPU.
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! Checks of an op by its cases: what a device computes against the reference, and the gradient
-//! rule against finite differences. The tests hold the crate's own ops to it, and a program that
-//! adds an op can hold that to the same.
+//! rule against finite differences.
+//!
+//! The tests hold the crate's own ops to it, and a program that adds an op can hold that to the
+//! same.
 
 use std::collections::HashMap;
 use std::fmt;

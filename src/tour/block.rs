@@ -7,6 +7,13 @@ use cifar_engine::ops::pool::max_pool::MaxPool;
 use cifar_engine::prelude::*;
 use ndarray::{Array4, array};
 
+/// The image, row by row.
+const IMAGE: [[f32; 4]; 4] =
+    [[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0]];
+
+/// Each row of w.
+const COLUMNS: [f32; 3] = [-1.0, 0.0, 1.0];
+
 /// A graph of the block, and its values by the names that they have on paper.
 pub struct Block {
     /// The graph.
@@ -31,14 +38,16 @@ impl Block {
         let x = graph.input("x", TensorType::f32([1, 4, 4, 1]));
         let label = graph.input("label", TensorType::u32([1]));
         let w = graph.state("w", TensorType::f32([3, 3, 1, 1]))?;
-        let [gamma, beta] =
-            [graph.state("gamma", TensorType::f32([1]))?, graph.state("beta", TensorType::f32([1]))?];
-        let [v, b] = [graph.state("v", TensorType::f32([1, 2]))?, graph.state("b", TensorType::f32([2]))?];
+        let gamma = graph.state("gamma", TensorType::f32([1]))?;
+        let beta = graph.state("beta", TensorType::f32([1]))?;
+        let v = graph.state("v", TensorType::f32([1, 2]))?;
+        let b = graph.state("b", TensorType::f32([2]))?;
 
         graph.set_layer("conv");
         let c = graph.apply1(Conv::new(1, Padding::Symmetric(0), 1), &[x, w])?;
         graph.set_layer("norm");
-        let n = graph.apply(BatchNorm { epsilon: 0.5, activation: None }, &[c, gamma, beta])?[0];
+        let norm = BatchNorm { epsilon: 0.5, activation: None };
+        let n = graph.apply(norm, &[c, gamma, beta])?[0];
         graph.set_layer("relu");
         let a = graph.map(Function::Relu, n)?;
         graph.set_layer("pool");
@@ -50,7 +59,8 @@ impl Block {
         graph.set_layer("loss");
         let loss = graph.cross_entropy(z, label)?;
         graph.output("loss", loss);
-        Ok(Block { graph, x, layers: [c, n, a, h, z], loss, parameters: [w, gamma, beta, v, b] })
+        let (layers, parameters) = ([c, n, a, h, z], [w, gamma, beta, v, b]);
+        Ok(Block { graph, x, layers, loss, parameters })
     }
 
     /// Adds the backward pass, and a step of gradient descent of every parameter; returns the
@@ -61,7 +71,8 @@ impl Block {
     pub fn learn(&mut self, rate: f32) -> Result<Vec<Value>> {
         self.graph.set_layer("loss");
         let one = self.graph.constant(1.0, [1])?;
-        let gradients = differentiate(&mut self.graph, &[(self.loss, one)], &self.parameters)?;
+        let seed = (self.loss, one);
+        let gradients = differentiate(&mut self.graph, &[seed], &self.parameters)?;
         self.graph.set_layer("update");
         for (parameter, &gradient) in self.parameters.into_iter().zip(&gradients) {
             let step = self.graph.scale(gradient, rate)?;
@@ -76,12 +87,10 @@ impl Block {
     /// # Errors
     /// Those of [`Program::new`].
     pub fn program(&self, device: Box<dyn Device>) -> Result<Program> {
-        let image = [[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0]];
-        let columns = [-1.0, 0.0, 1.0];
         let mut program = Program::new(&self.graph, device)?;
-        program.write("x", &Array4::from_shape_fn([1, 4, 4, 1], |(_, i, j, _)| image[i][j]))?;
+        program.write("x", &Array4::from_shape_fn([1, 4, 4, 1], |(_, i, j, _)| IMAGE[i][j]))?;
         program.write("label", &array![0u32])?;
-        program.write("w", &Array4::from_shape_fn([3, 3, 1, 1], |(_, s, _, _)| columns[s]))?;
+        program.write("w", &Array4::from_shape_fn([3, 3, 1, 1], |(_, s, _, _)| COLUMNS[s]))?;
         program.write("gamma", &array![4.0])?;
         program.write("beta", &array![1.0])?;
         program.write("v", &array![[1.0, -1.0]])?;

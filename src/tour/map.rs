@@ -43,7 +43,7 @@
 //!
 //! # Every file
 //!
-//! In the order of the rooms of the [front page](crate), each with the first sentence of its
+//! In the order of the rooms of the [front page](crate), each with the first paragraph of its
 //! documentation. What has a page here is a link; the rest is private.
 //!
 #![doc = include_str!("map.md")]

@@ -3,8 +3,8 @@
 //!
 //! The block has every kind of layer that the [`cnn`](crate::models::cnn) has, and numbers so small
 //! that all of them can be worked out by hand. It is the [`Block`] that the pages below calculate.
-//! Every number and every printed text on them is checked by `cargo test --doc`, and every line of
-//! code that they quote by `tests/tour`.
+//! Their numbers are doctests; what they print, draw and quote is compared with the source by
+//! `tests/tour`.
 //!
 //! 1. [`step_1_paper`]: the forward pass by hand.
 //! 2. [`step_2_graph`]: the same as a [`Graph`](crate::graph::Graph), printed and run.

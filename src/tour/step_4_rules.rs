@@ -43,17 +43,25 @@
 //! 5. *gathered moments*: mean and variance are gathered from each block of c as the convolution
 //!    writes it, while it is in the cache: `output: Moments`.
 //!
-//! The names of the values have stayed. What each rule replaces, and when, is written in it:
-//! [`exec::rules`](crate::exec::rules) and [`exec::epilogue_rules`](crate::exec::epilogue_rules)
-//! for all devices, [`exec::cpu::rules`](crate::exec::cpu::rules) for those that a CPU adds. A GPU
-//! has no use for the fifth.
+//! The names of the values have stayed. Each rule says in a line what it replaces, and when. These
+//! are all of a CPU's, with `op[..]` for an op that has taken something in:
 //!
 //! ```
 //! use cifar_engine::prelude::*;
 //!
-//! let names = device::cpu()?.rules().iter().map(|rule| rule.name).collect::<Vec<_>>();
-//! assert!(names.contains(&"gathered moments") && names.contains(&"fold"));
+//! for rule in device::cpu()?.rules() {
+//!     println!("{}: {}", rule.name, rule.replaces);
+//! }
 //! # Ok::<(), Error>(())
 //! ```
+//!
+//! ```text
+#![doc = include_str!("printed/rules.txt")]
+//! ```
+//!
+//! Those of [`exec::rules`](crate::exec::rules) and
+//! [`exec::epilogue_rules`](crate::exec::epilogue_rules) serve every device,
+//! [`exec::cpu::rules`](crate::exec::cpu::rules) has those that a CPU adds: its cache makes them
+//! worthwhile.
 //!
 //! Next: [step 5](super::step_5_plan), where the values get their memory.

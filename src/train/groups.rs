@@ -1,5 +1,7 @@
-//! Groups of parameters that are trained alike. Each has a rate of its own, which the host gives to
-//! every step; all of them follow the rate of the training, as a share of it.
+//! Groups of parameters that are trained alike.
+//!
+//! Each has a rate of its own, which the host gives to every step; all of them follow the rate of
+//! the training, as a share of it.
 
 use super::settings::Settings;
 use super::stage::{StageConfig, StepContext};

@@ -1,5 +1,6 @@
-//! The two programs of a training: one step, and one batch of an evaluation. Each is a single plan,
-//! from the image's bytes to the updated weights.
+//! The two programs of a training: one step, and one batch of an evaluation.
+//!
+//! Each is a single plan, from the image's bytes to the updated weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

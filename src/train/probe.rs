@@ -1,5 +1,6 @@
-//! Whether every trained tensor receives a gradient. A layer that is cut off, or whose units are
-//! all switched off, learns nothing, and no loss tells.
+//! Whether every trained tensor receives a gradient.
+//!
+//! A layer that is cut off, or whose units are all switched off, learns nothing, and no loss tells.
 
 use super::stage::{Stage, StepContext};
 use crate::error::{Error, Result};

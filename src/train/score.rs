@@ -1,5 +1,7 @@
 //! Decisions by the history of the epochs' figures: which weights are best, when to stop, when to
-//! lower the rate. Nothing of it is saved in a checkpoint, for it follows from the history that is.
+//! lower the rate.
+//!
+//! Nothing of it is saved in a checkpoint, for it follows from the history that is.
 
 use crate::report::{EpochMetrics, metrics};
 

@@ -1,5 +1,7 @@
-//! The loop around the steps: epochs, validation, files, interruption. It does not care what a step
-//! is ([`super::stage`]) and can go on from what it saved ([`super::checkpoint`]).
+//! The loop around the steps: epochs, validation, files, interruption.
+//!
+//! It does not care what a step is ([`super::stage`]) and can go on from what it saved
+//! ([`super::checkpoint`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! `split.csv`: which file of a run's data was trained on, validated with and tested on. It is what
-//! a run is measured on again later, whatever has come to the data's folder since.
+//! `split.csv`: which file of a run's data was trained on, validated with and tested on.
+//!
+//! It is what a run is measured on again later, whatever has come to the data's folder since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

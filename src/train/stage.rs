@@ -1,5 +1,6 @@
-//! Stages of a training: a plan on a device, and how often it runs. [`super::session`] runs it, and
-//! knows nothing of what is in the plan.
+//! Stages of a training: a plan on a device, and how often it runs.
+//!
+//! [`super::session`] runs it, and knows nothing of what is in the plan.
 
 use super::checkpoint::Progress;
 use super::evaluate::{BATCH_SIZE, Evaluator};

@@ -1,5 +1,6 @@
-//! Little-endian bytes of a file to `f32`. Every F16 and BF16 value has an exact `f32`; one of F64
-//! is rounded to the nearest.
+//! Little-endian bytes of a file to `f32`.
+//!
+//! Every F16 and BF16 value has an exact `f32`; one of F64 is rounded to the nearest.
 
 use safetensors::Dtype;
 

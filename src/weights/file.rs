@@ -1,5 +1,7 @@
-//! Reading and writing the safetensors format: eight bytes of header length (little-endian), a
-//! JSON header that gives each tensor's type, shape and byte range, then the values.
+//! Reading and writing the safetensors format.
+//!
+//! Its parts are eight bytes of header length (little-endian), a JSON header that gives each
+//! tensor's type, shape and byte range, then the values.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,6 @@
-//! The order of dimensions: the engine's against PyTorch's. The conversion happens at the file
-//! boundary and nowhere else.
+//! The order of dimensions: the engine's against PyTorch's.
+//!
+//! The conversion happens at the file boundary and nowhere else.
 //!
 //! | Layout             | Engine                            | Disk (PyTorch)                    |
 //! |--------------------|-----------------------------------|-----------------------------------|

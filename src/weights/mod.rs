@@ -1,5 +1,7 @@
 //! Weights on disk: safetensors files in PyTorch's names and layout, so that torch and timm read
-//! what is written here and the other way round. Nothing in this module knows a model.
+//! what is written here and the other way round.
+//!
+//! Nothing in this module knows a model.
 //!
 //! - `file`: [`load`], [`outline`] and [`save`], safe against damaged and hostile files; `foreign`
 //!   tells what is none.

@@ -57,10 +57,12 @@ fn what_the_tour_prints_is_what_is_printed() {
     let (rewritten, rewrites) = device.rewrite(&block.graph).unwrap();
     let plan = device.plan(&block.graph).unwrap();
     let rewrites: String = rewrites.iter().map(|rewrite| format!("{rewrite}\n")).collect();
+    let rules = device.rules().iter().map(|rule| format!("{}: {}\n", rule.name, rule.replaces));
     let printed = block.graph.to_string();
     let added = printed.split_inclusive('\n').skip(forward.nodes().len());
     assert_derived("printed/forward.txt", &forward.to_string());
     assert_derived("printed/backward.txt", &added.collect::<String>());
+    assert_derived("printed/rules.txt", &rules.collect::<String>());
     assert_derived("printed/rewrites.txt", &rewrites);
     assert_derived("printed/rewritten.txt", &rewritten.to_string());
     assert_derived("printed/plan.txt", &plan.to_string());

@@ -4,6 +4,9 @@ use std::fs;
 
 use crate::{assert_derived, path, read};
 
+/// Characters that a file may be described with: two lines of a list.
+const LONGEST: usize = 170;
+
 /// The Rust files below `src`, sorted, but for the two that begin the program and the library.
 pub fn files() -> Vec<String> {
     fn below(folder: &str, found: &mut Vec<String>) {
@@ -23,23 +26,17 @@ pub fn files() -> Vec<String> {
     found
 }
 
-/// The first sentence of a file's documentation, without links: they may not lead anywhere from
-/// here.
-fn first_sentence(text: &str) -> String {
+/// The first paragraph of a file's documentation, which is what lists of modules show. Without
+/// links: they may not lead anywhere from here.
+fn first_paragraph(text: &str) -> String {
     let lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
     let paragraph = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    let ends = paragraph.match_indices(". ").map(|(at, _)| at + 1);
-    let is_end = |at: &usize| {
-        let abbreviated = paragraph[..*at].ends_with("et al.");
-        !abbreviated && !paragraph[*at + 1..].starts_with(|next: char| next.is_ascii_digit())
-    };
-    let end = ends.into_iter().find(is_end).unwrap_or(paragraph.len());
-    let mut sentence = paragraph[..end].replace("[`", "`");
-    while let Some(at) = sentence.find("`]") {
-        let target = sentence[at + 2..].starts_with('(').then(|| sentence[at..].find(')')).flatten();
-        sentence.replace_range(at + 1..at + target.map_or(2, |end| end + 1), "");
+    let mut text = paragraph.replace("[`", "`");
+    while let Some(at) = text.find("`]") {
+        let target = text[at + 2..].starts_with('(').then(|| text[at..].find(')')).flatten();
+        text.replace_range(at + 1..at + target.map_or(2, |end| end + 1), "");
     }
-    sentence
+    text
 }
 
 /// The path of a file's module in the library, if all of it is public.
@@ -82,9 +79,11 @@ fn the_map_is_that_of_the_source() {
                 Some(module) => format!("[`{file}`]({module})"),
                 None => format!("`{file}`"),
             };
-            let sentence = first_sentence(&read(file));
-            assert!(!sentence.is_empty(), "{file} has no documentation");
-            map += &format!("- {shown}: {sentence}\n");
+            let about = first_paragraph(&read(file));
+            let length = about.chars().count();
+            assert!(length > 0, "{file} has no documentation");
+            assert!(length <= LONGEST, "{file}: end its first paragraph after a sentence: {about}");
+            map += &format!("- {shown}: {about}\n");
             listed += 1;
         }
     }
@@ -115,12 +114,8 @@ fn the_call_can_be_followed() {
 }
 
 #[test]
-fn the_first_sentence_is_found() {
-    let sentence = |text: &str| first_sentence(text);
-    assert_eq!(sentence("//! One\n//! line. Two.\n//!\n//! Three.\n"), "One line.");
-    assert_eq!(sentence("//! By them (Ioffe et al. 2015). Two."), "By them (Ioffe et al. 2015).");
-    assert_eq!(
-        sentence("//! See [`super::x`] and [`y`](crate::y), `[N]`:\nmod x;"),
-        "See `super::x` and `y`, `[N]`:"
-    );
+fn the_first_paragraph_is_found() {
+    assert_eq!(first_paragraph("//! One\n//! line.\n//!\n//! Two.\n"), "One line.");
+    let links = "//! See [`super::x`] and [`y`](crate::y), `[N]`:\nmod x;";
+    assert_eq!(first_paragraph(links), "See `super::x` and `y`, `[N]`:");
 }

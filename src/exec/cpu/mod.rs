@@ -1,6 +1,7 @@
-//! Runs plans on the CPU with rayon. When a plan is loaded, each of its steps is lowered to a
-//! [`CpuStep`], and all memory is allocated; a run moves buffers in and out of the steps' arguments
-//! and allocates nothing.
+//! Runs plans on the CPU with rayon.
+//!
+//! When a plan is loaded, each of its steps is lowered to a [`CpuStep`], and all memory is
+//! allocated; a run moves buffers in and out of the steps' arguments and allocates nothing.
 //!
 //! - `pool`: the threads.
 //! - `rules`: how it rewrites a graph.

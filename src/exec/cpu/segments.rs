@@ -1,7 +1,8 @@
-//! Steps of a plan that are worth running tile by tile (fused-layer tiling): instead of all workers
-//! on one step after the other, each takes a part of the data through all of them, so that what
-//! lies between stays in its own cache and nobody waits for anybody. It changes no bit of the
-//! results. There are two kinds:
+//! Steps of a plan that are worth running tile by tile (fused-layer tiling).
+//!
+//! Instead of all workers on one step after the other, each takes a part of the data through all of
+//! them, so that what lies between stays in its own cache and nobody waits for anybody. It changes
+//! no bit of the results. There are two kinds:
 //!
 //! - Of a batch, each worker takes a few images ([`Axis::Batch`]) through the longest run of steps
 //!   that treat every image by itself: inference.

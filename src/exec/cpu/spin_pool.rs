@@ -1,6 +1,7 @@
-//! The threads of a CPU device: a rayon pool whose workers stay awake while there is work. Between
-//! two steps of a plan rayon's workers would soon fall asleep, and to wake one takes tens of
-//! microseconds, hundreds of times in a training step.
+//! The threads of a CPU device: a rayon pool whose workers stay awake while there is work.
+//!
+//! Between two steps of a plan rayon's workers would soon fall asleep, and to wake one takes tens
+//! of microseconds, hundreds of times in a training step.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

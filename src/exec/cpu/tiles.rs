@@ -1,6 +1,8 @@
-//! A segment of a plan, run tile by tile: see [`super::segments`]. A worker has memory of its own
-//! for what lies between the steps; what a tile reads from before the segment it reads where it
-//! lies, and what it leaves behind it writes into a buffer that then takes the place of the plan's.
+//! A segment of a plan, run tile by tile: see [`super::segments`].
+//!
+//! A worker has memory of its own for what lies between the steps; what a tile reads from before
+//! the segment it reads where it lies, and what it leaves behind it writes into a buffer that then
+//! takes the place of the plan's.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};

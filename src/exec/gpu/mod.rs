@@ -1,4 +1,6 @@
-//! Runs plans on a GPU. The only module that knows wgpu.
+//! Runs plans on a GPU.
+//!
+//! The only module that knows wgpu.
 //!
 //! - [`adapter`]: which GPU.
 //! - `context`: an open GPU, its memory, its faults.

@@ -1,5 +1,7 @@
-//! Compiled shaders. Each combination of shader, entry point and constants is compiled once,
-//! whichever plans and steps use it; what is new in a plan is compiled in parallel.
+//! Compiled shaders.
+//!
+//! Each combination of shader, entry point and constants is compiled once, whichever plans and
+//! steps use it; what is new in a plan is compiled in parallel.
 
 use std::collections::HashMap;
 

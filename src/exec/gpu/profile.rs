@@ -1,5 +1,7 @@
-//! How long each step of a plan takes, by the GPU's own clock where it has one that shaders' passes
-//! can be timed with, else by the host's, one step at a time.
+//! Times of the steps of a plan on a GPU.
+//!
+//! They are taken by the GPU's own clock where it has one that shaders' passes can be timed with,
+//! else by the host's, one step at a time.
 
 use std::time::Instant;
 

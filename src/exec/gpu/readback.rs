@@ -1,6 +1,7 @@
-//! Small outputs of every run, on their way to the host. Each run copies them into a staging buffer
-//! of its own, which the driver maps when the run has ended; so nobody waits, and no run's values
-//! are lost.
+//! Small outputs of every run, on their way to the host.
+//!
+//! Each run copies them into a staging buffer of its own, which the driver maps when the run has
+//! ended; so nobody waits, and no run's values are lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

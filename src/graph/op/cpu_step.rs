@@ -1,6 +1,7 @@
-//! The work of an op on a CPU: a closure that has settled everything that depends on shapes and on
-//! the machine (geometry, kernel, scratch), so that a run only calls it. [`crate::exec::cpu`] makes
-//! a step of each op when a plan is loaded.
+//! The work of an op on a CPU, as a closure.
+//!
+//! It has settled everything that depends on shapes and on the machine (geometry, kernel, scratch),
+//! so that a run only calls it. [`crate::exec::cpu`] makes a step of each op when a plan is loaded.
 
 use std::fmt;
 

@@ -1,6 +1,8 @@
 //! The work of an op on a GPU, as plain data: which shaders run one after the other, with which
-//! constants, on which operands, in how many workgroups. This module knows no GPU library;
-//! [`crate::exec`] turns the data into pipelines, and any other host of WebGPU could.
+//! constants, on which operands, in how many workgroups.
+//!
+//! This module knows no GPU library; [`crate::exec`] turns the data into pipelines, and any other
+//! host of WebGPU could.
 //!
 //! Conventions that every shader keeps, and that a test reflects it against:
 //!

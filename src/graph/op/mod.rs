@@ -1,4 +1,6 @@
-//! The interface of an op to a graph and to the devices. The ops themselves are in [`crate::ops`].
+//! The interface of an op to a graph and to the devices.
+//!
+//! The ops themselves are in [`crate::ops`].
 //!
 //! [`cpu_step`] and [`dispatch`] are what an op gives a CPU and a GPU; [mod@reference] is what its
 //! specification is written with.

@@ -1,5 +1,7 @@
-//! AVX-512: 32 registers of 16 lanes. The 12 x 2 tile leaves room for two columns and a broadcast,
-//! and its 24 independent sums hide the latency of two multiply-adds a cycle.
+//! AVX-512: 32 registers of 16 lanes.
+//!
+//! The 12 x 2 tile leaves room for two columns and a broadcast, and its 24 independent sums hide
+//! the latency of two multiply-adds a cycle.
 
 use std::arch::x86_64::*;
 

@@ -1,6 +1,7 @@
-//! 3x3 convolutions of stride 1 with a quarter of the multiplications: the minimal filtering of
-//! Winograd, "Arithmetic Complexity of Computations" (1980), as Lavin and Gray apply it, "Fast
-//! Algorithms for Convolutional Neural Networks" (2016).
+//! 3x3 convolutions of stride 1 with a quarter of the multiplications, by Winograd's filtering.
+//!
+//! That is the minimal filtering of Winograd, "Arithmetic Complexity of Computations" (1980), as
+//! Lavin and Gray apply it, "Fast Algorithms for Convolutional Neural Networks" (2016).
 //!
 //! A tile of 4x4 outputs y reads 6x6 inputs d. With the 3x3 weights w, channel by channel,
 //!

@@ -1,5 +1,6 @@
-//! The transforms of one tile, vectorised over channels. Each is the same one-dimensional
-//! transform, first of the columns, then of the rows.
+//! The transforms of one tile, vectorised over channels.
+//!
+//! Each is the same one-dimensional transform, first of the columns, then of the rows.
 
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
-//! The gradient of the weights. Every work item sums, over its share of the tiles, the products of
-//! one block of input channels and one of output channels, so that its 36 matrices stay in the L2
-//! cache; then it transforms them back to 3x3. The shares are added in order: nothing depends on
-//! which worker took which.
+//! The gradient of the weights.
+//!
+//! Every work item sums, over its share of the tiles, the products of one block of input channels
+//! and one of output channels, so that its 36 matrices stay in the L2 cache; then it transforms
+//! them back to 3x3. The shares are added in order: nothing depends on which worker took which.
 
 use std::ops::Range;
 

@@ -1,5 +1,7 @@
-//! Brightness, contrast and saturation, as torchvision's `ColorJitter` changes them: in a random
-//! order, each by a factor within the chosen distance of 1, and clamped to the range of a byte.
+//! Brightness, contrast and saturation, as torchvision's `ColorJitter` changes them.
+//!
+//! They change in a random order, each by a factor within the chosen distance of 1, and clamped to
+//! the range of a byte.
 //!
 //! `v = clamp(from + factor (v - from))`, where `from` is black for brightness, the mean grey of
 //! the image for contrast, and the grey of the pixel for saturation. What a shift let in is changed

@@ -1,5 +1,7 @@
-//! Squares that are cut out (DeVries and Taylor 2017): a square around a random pixel, which may
-//! lie partly outside of the image, becomes the mean colour.
+//! Squares that are cut out (DeVries and Taylor 2017).
+//!
+//! A square around a random pixel, which may lie partly outside of the image, becomes the mean
+//! colour.
 
 use std::ops::Range;
 use std::sync::Arc;

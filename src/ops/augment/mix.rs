@@ -1,6 +1,8 @@
-//! Two images for one: each image of a batch is joined with another one of it, and the labels of
-//! both count by their shares, which are drawn from a Beta distribution. There are two ways to join
-//! them, which one op knows.
+//! Two images for one (mixup and CutMix).
+//!
+//! Each image of a batch is joined with another one of it, and the labels of both count by their
+//! shares, which are drawn from a Beta distribution. There are two ways to join them, which one op
+//! knows.
 
 use std::sync::Arc;
 

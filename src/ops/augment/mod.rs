@@ -1,6 +1,8 @@
-//! Random changes of training images. An [`Augmentation`] is a file in this folder and a line of
-//! [`AUGMENTATIONS`], which `--augment`, its help and its errors, the checks of settings, the table
-//! in README and the tests read. It says of itself how it is written, what it does, and how.
+//! Random changes of training images.
+//!
+//! An [`Augmentation`] is a file in this folder and a line of [`AUGMENTATIONS`], which `--augment`,
+//! its help and its errors, the checks of settings, the table in README and the tests read. It says
+//! of itself how it is written, what it does, and how.
 //!
 //! There are three ways to do it. What moves pixels says where the rows and columns of an image
 //! come from, here and by a function in `shaders/augment.wgsl`: the op that picks a batch,

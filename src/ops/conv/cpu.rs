@@ -1,5 +1,7 @@
-//! Convolutions on a CPU: which kernel, how its input is normalised on the way in, and what is done
-//! with each block of its output while it is in the cache.
+//! Convolutions on a CPU.
+//!
+//! Which kernel, how its input is normalised on the way in, and what is done with each block of its
+//! output while it is in the cache.
 
 use super::{Conv, ConvGeometry, OperandIndices, Output, Pass};
 use crate::kernels::batch_norm::{

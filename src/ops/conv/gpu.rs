@@ -1,6 +1,7 @@
-//! Convolutions on a GPU. What only a CPU's cache makes worthwhile (an input that is normalised as
-//! it is read, what is gathered from the output's blocks) has no shader, and no rule of the GPU
-//! asks for it.
+//! Convolutions on a GPU.
+//!
+//! What only a CPU's cache makes worthwhile (an input that is normalised as it is read, what is
+//! gathered from the output's blocks) has no shader, and no rule of the GPU asks for it.
 
 use super::{Conv, ConvGeometry, OperandIndices, Output, Pass};
 use crate::kernels::matmul::Product;

@@ -1,6 +1,8 @@
 //! `y [m, n] = op(a) op(b) + bias`, where op transposes or does not: dense layers and both their
-//! gradients. With more axes in front, the same in all three, it is one such product for each place
-//! along them: the heads of an attention.
+//! gradients.
+//!
+//! With more axes in front, the same in all three, it is one such product for each place along
+//! them: the heads of an attention.
 
 use super::sum_rows::SumRows;
 use super::tile::Epilogue;

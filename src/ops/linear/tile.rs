@@ -1,6 +1,7 @@
 //! Matrix products on a GPU: the constants of `shaders/include/tile.wgsl`, on which matmul and the
-//! convolutions are built. Nothing here depends on the GPU: the same shapes give the same sums,
-//! whichever it is.
+//! convolutions are built.
+//!
+//! Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
 use crate::ops::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
 use crate::ops::{Activation, Function, function_constants};

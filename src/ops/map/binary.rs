@@ -1,5 +1,7 @@
-//! `c = f(a, b)`, elementwise. The operands have one shape; or one of them is a vector along the
-//! other's last axis, or a single value, and counts for every row, or every element.
+//! `c = f(a, b)`, elementwise.
+//!
+//! The operands have one shape; or one of them is a vector along the other's last axis, or a single
+//! value, and counts for every row, or every element.
 
 use ndarray::Zip;
 

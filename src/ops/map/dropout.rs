@@ -1,6 +1,8 @@
 //! Inverted dropout (Srivastava et al. 2014): an element is zeroed with probability `rate`, else
-//! divided by `1 - rate`. Element i draws from the counter `(i / 4, step)`, so the backward pass,
-//! another thread count or another device sees the same mask without storing it.
+//! divided by `1 - rate`.
+//!
+//! Element i draws from the counter `(i / 4, step)`, so the backward pass, another thread count or
+//! another device sees the same mask without storing it.
 
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};

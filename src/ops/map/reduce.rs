@@ -1,5 +1,7 @@
-//! Sum, mean or maximum over neighbouring axes, which the output does not have: `y[o, i] = sum over
-//! r of x[o, r, i]`, where o stands for the axes before them and i for those after.
+//! Sum, mean or maximum over neighbouring axes, which the output does not have.
+//!
+//! `y[o, i] = sum over r of x[o, r, i]`, where o stands for the axes before them and i for those
+//! after.
 
 use super::binary::{Binary, Function2};
 use super::expand::Expand;

@@ -1,6 +1,7 @@
-//! Cutting along an axis and putting together: [`Slice`], `y[o, r, i] = x[o, start + r, i]`, and
-//! its opposite [`Concat`], where r counts along the axis and o and i everything before and after
-//! it.
+//! Cutting along an axis and putting together.
+//!
+//! [`Slice`] is `y[o, r, i] = x[o, start + r, i]`, and [`Concat`] its opposite, where r counts
+//! along the axis and o and i everything before and after it.
 
 use super::constant::Constant;
 use crate::kernels::parallel;

@@ -1,4 +1,6 @@
-//! The same elements under another shape. Costs nothing: the planner lets both values share memory.
+//! The same elements under another shape.
+//!
+//! Costs nothing: the planner lets both values share memory.
 
 use crate::ops::*;
 use crate::tensor::Shape;

@@ -1,5 +1,7 @@
-//! The gradient of [`super::batch_norm`]. With `x_hat = (x - mean) / sqrt(variance + epsilon)`, N
-//! rows and g the part of dy that passes the activation:
+//! The gradient of [`super::batch_norm`].
+//!
+//! With `x_hat = (x - mean) / sqrt(variance + epsilon)`, N rows and g the part of dy that passes
+//! the activation:
 //!
 //! `dbeta = sum g`, `dgamma = sum g x_hat`,
 //! `dx = gamma / sqrt(variance + epsilon) (g - dbeta / N - x_hat dgamma / N)`

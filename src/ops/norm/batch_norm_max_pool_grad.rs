@@ -1,6 +1,7 @@
-//! The gradient of [`super::batch_norm_max_pool`]: that of [`super::batch_norm_grad`], where the
-//! gradient of the normalised values is each window's dy at its first largest element, and 0
-//! elsewhere.
+//! The gradient of [`super::batch_norm_max_pool`].
+//!
+//! It is that of [`super::batch_norm_grad`], where the gradient of the normalised values is each
+//! window's dy at its first largest element, and 0 elsewhere.
 
 use super::batch_norm::per_channel;
 use super::batch_norm_grad::{BatchNormGrad, NormGradCoefficients, gradient_shader};

@@ -1,6 +1,7 @@
-//! `average += momentum (scale x - average)`: the running statistics of batch normalisation. The
-//! scale turns a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras store
-//! it.
+//! `average += momentum (scale x - average)`: the running statistics of batch normalisation.
+//!
+//! The scale turns a biased variance into an unbiased one (`N / (N - 1)`), as PyTorch and Keras
+//! store it.
 
 use crate::ops::*;
 

@@ -1,3 +1,5 @@
+//! Max pooling: the largest value of each window.
+//!
 //! `y[n, p, q, c] = max over i, j < window  x[n, p stride + i - padding, q stride + j - padding,
 //! c]`, of the pixels inside the borders only: padding never is the largest. Pixels that fill no
 //! whole window are left out.

@@ -1,5 +1,7 @@
-//! Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", arXiv 2302.06675,
-//! algorithm 2): every element moves by the rate, whatever the size of its gradient:
+//! Lion: every element moves by the rate, whatever the size of its gradient.
+//!
+//! From Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023), arXiv 2302.06675,
+//! algorithm 2:
 //!
 //! `c = b1 m + (1 - b1) g`, `p -= rate (sign(c) + decay p)`, `m = b2 m + (1 - b2) g`
 //!

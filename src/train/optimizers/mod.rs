@@ -1,5 +1,7 @@
-//! Optimizers: what is added to the graph for each parameter and its gradient. Each is a file of an
-//! [`Optimizer`], and a line of [`OPTIMIZERS`], where options, help, settings and tests find it.
+//! Optimizers: what is added to the graph for each parameter and its gradient.
+//!
+//! Each is a file of an [`Optimizer`], and a line of [`OPTIMIZERS`], where options, help, settings
+//! and tests find it.
 
 pub mod adam;
 pub mod keras_adam;

@@ -1,6 +1,8 @@
-//! Muon (Jordan 2024, "Muon: An optimizer for hidden layers in neural networks"): filters move by
-//! the orthogonal matrix that is nearest to their momentum, so that no direction of it is left
-//! behind; everything else is left to [`SGD`].
+//! Muon: filters move by the orthogonal matrix that is nearest to their momentum, so that no
+//! direction is left behind.
+//!
+//! From Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024). Everything but
+//! filters is left to [`SGD`].
 //!
 //! A convolution's weights `[KH, KW, C, K]` are taken as a matrix of K columns. With its momentum,
 //! Nesterov's look-ahead, and Newton and Schulz's iteration, which is for the shorter side's

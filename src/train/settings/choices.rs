@@ -1,6 +1,7 @@
 //! The settings of a training as a user chooses them: by option, by environment variable, in a
-//! file, or not at all. An option wins over a variable, that over the file, and that over the
-//! recipe.
+//! file, or not at all.
+//!
+//! An option wins over a variable, that over the file, and that over the recipe.
 
 use std::fs;
 use std::path::Path;

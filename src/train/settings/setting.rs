@@ -1,5 +1,7 @@
-//! Facts about a setting in addition to its type: plain data, from which the command line
-//! makes options, help and variables, and [`super::Settings::check`] its checks.
+//! Facts about a setting in addition to its type.
+//!
+//! They are plain data, from which the command line makes options, help and variables, and
+//! [`super::Settings::check`] its checks.
 
 use super::Settings;
 use crate::error::Result;
