@@ -49,23 +49,41 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+#[doc(inline)]
 pub use crate::data::{Dataset, Images};
+#[doc(inline)]
 pub use crate::error::{Error, Result};
+#[doc(inline)]
 pub use crate::exec::{Device, device};
+#[doc(inline)]
 pub use crate::grad::differentiate;
+#[doc(inline)]
 pub use crate::graph::{Graph, Value};
+#[doc(inline)]
 pub use crate::model::{Model, Network, Prediction};
+#[doc(inline)]
 pub use crate::models::{Architecture, Config};
+#[doc(inline)]
 pub use crate::nn::{Builder, Init, Mode, Norm, Parameter};
+#[doc(inline)]
 pub use crate::ops::Function;
+#[doc(inline)]
 pub use crate::ops::conv::Padding;
+#[doc(inline)]
 pub use crate::program::Program;
+#[doc(inline)]
 pub use crate::tensor::TensorType;
+#[doc(inline)]
 pub use crate::train::optimizers::adam::ADAM;
+#[doc(inline)]
 pub use crate::train::optimizers::sgd::SGD;
+#[doc(inline)]
 pub use crate::train::optimizers::{Optimizer, ParameterStep};
+#[doc(inline)]
 pub use crate::train::settings::Choices;
+#[doc(inline)]
 pub use crate::train::updates::minimise;
+#[doc(inline)]
 pub use crate::weights::Layout;
 
 /// What a program with ops of its own begins with, besides: the interface of an op, its work on a

@@ -29,7 +29,7 @@ pub struct Architecture {
     pub published: Option<Published>,
 }
 
-/// Purpose that a model is built for.
+/// Settings that a model is built by: classes, variant, and what its training needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Number of classes.
