@@ -1,14 +1,15 @@
 //! The operations, in folders by family: a file each, or a folder for a large one.
 //!
-//! Each holds everything about its op, in this order: mathematics, attributes, the shape rule, the gradient rule, its work on a CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), and the
-//! naive `f64` reference that is its specification. The cases it is tested with are in
+//! Each holds everything about its op, in this order: mathematics, attributes, the shape rule, the
+//! gradient rule, its work on a CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), and the naive `f64`
+//! reference that is its specification. The cases it is tested with are in
 //! [`crate::selftest::cases`].
 //!
 //! To add an elementwise function: a row of [`crate::kernels::function`] and a case of
 //! `shaders/include/function.wgsl`. To add another op: `ops/FAMILY/foo.rs` and `shaders/foo.wgsl`,
 //! a line in the family's list of files, cases and their line in [`crate::selftest::cases`], a
-//! chapter of the kernel book and an error to be planted into the shader, in the shader (`//~ foo:
-//! TEXT => OTHER TEXT` above a line): tests ask for all of them.
+//! chapter of the kernel book and an error to be planted into the shader, in the shader
+//! (`//~ foo: TEXT => OTHER TEXT` above a line): tests ask for all of them.
 
 use std::fmt::{Debug, Display};
 use std::ops::Range;
