@@ -2,6 +2,7 @@
 //! ladder takes from that op: its cost and its f64 reference.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cifar_engine::exec::{Data, Device, PlanId, device};
 use cifar_engine::graph::Graph;
@@ -72,10 +73,15 @@ impl Chain {
 
     /// The chain as a rung on the CPU, with a thread for each core.
     pub fn on_cpu(&self, name: &'static str) -> Rung {
-        self.on(name, device::cpu().unwrap())
+        self.on(name, device::cpu().unwrap(), Clock::Host)
     }
 
-    fn on(&self, name: &'static str, mut device: Box<dyn Device>) -> Rung {
+    /// The chain as a rung on the GPU.
+    pub fn on_gpu(&self, name: &'static str) -> Rung {
+        self.on(name, device::gpu().unwrap(), Clock::Device)
+    }
+
+    fn on(&self, name: &'static str, mut device: Box<dyn Device>, clock: Clock) -> Rung {
         let mut graph = Graph::new();
         let names: Vec<String> = (0..self.inputs.len()).map(|i| format!("input {i}")).collect();
         let inputs = names.iter().zip(&self.inputs);
@@ -90,15 +96,25 @@ impl Chain {
             let data = if ty.dtype == DType::F32 { Data::F32(&floats) } else { Data::U32(words) };
             device.write(plan, name, data).unwrap();
         }
-        Rung { name, program: Box::new(OnDevice { device, plan }) }
+        Rung { name, program: Box::new(OnDevice { device, plan, clock }) }
     }
 }
 
 const RESULT: &str = "result";
 
+/// Where the time of a run is taken.
+#[derive(Clone, Copy)]
+enum Clock {
+    /// Around the call.
+    Host,
+    /// On the device, around each step: without the way there and back.
+    Device,
+}
+
 struct OnDevice {
     device: Box<dyn Device>,
     plan: PlanId,
+    clock: Clock,
 }
 
 impl Program for OnDevice {
@@ -109,5 +125,20 @@ impl Program for OnDevice {
 
     fn result(&self) -> Vec<f32> {
         self.device.read(self.plan, RESULT).unwrap()
+    }
+
+    fn time(&mut self) -> f64 {
+        match self.clock {
+            Clock::Host => {
+                let begin = Instant::now();
+                self.run();
+                begin.elapsed().as_secs_f64()
+            }
+            Clock::Device => {
+                let mut seconds = 0.0;
+                self.device.profile(self.plan, &mut |_, _, step| seconds += step).unwrap();
+                seconds
+            }
+        }
     }
 }

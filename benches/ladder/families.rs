@@ -2,11 +2,15 @@
 //!
 //! A rung is a whole program for one operation; all rungs of a ladder compute the same.
 
+#[path = "../../tests/common/gpu.rs"]
+#[allow(dead_code)] // the tests use more of it
+mod altered;
 mod batch_norm;
 mod conv;
 mod cross_entropy;
 mod dense;
 mod engine;
+pub mod gpu;
 mod max_pool;
 mod tile;
 mod winograd;
@@ -67,6 +71,15 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "batch_norm", timed: batch_norm::timed, odd: batch_norm::odd },
     Family { name: "max_pool", timed: max_pool::timed, odd: max_pool::odd },
     Family { name: "cross_entropy", timed: cross_entropy::timed, odd: cross_entropy::odd },
+];
+
+/// Those that need a GPU, or a program that plays one.
+pub const GPU_FAMILIES: &[Family] = &[
+    Family { name: "gpu-conv", timed: gpu::products::conv_timed, odd: gpu::products::conv_odd },
+    Family { name: "gpu-dense", timed: gpu::products::dense_timed, odd: gpu::products::dense_odd },
+    Family { name: "gpu-batch_norm", timed: gpu::batch_norm::timed, odd: gpu::batch_norm::odd },
+    Family { name: "gpu-max_pool", timed: gpu::max_pool::timed, odd: gpu::max_pool::odd },
+    Family { name: "gpu-cross_entropy", timed: gpu::cross_entropy::timed, odd: gpu::cross_entropy::odd },
 ];
 
 /// A rung that is a function of its operands: it writes y. What else it writes lies in scratch

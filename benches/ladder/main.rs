@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use cifar_engine::kernels::peak::Peak;
 use cifar_engine::kernels::simd::Isa;
-use families::{FAMILIES, Family, Ladder, Rung, error};
+use families::{FAMILIES, Family, GPU_FAMILIES, Ladder, Rung, error, gpu};
 
 /// A rung runs at least so many times, and then until it has taken so many seconds.
 const RUNS: usize = 3;
@@ -73,23 +73,44 @@ fn check(family: &Family) {
     }
 }
 
-fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` says so; others want to see that it runs (the convention is criterion's).
-    let only_check = words.iter().any(|word| word == "--test") || !words.iter().any(|word| word == "--bench");
-    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
-    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(*filter));
-    let begin = Instant::now();
-    for family in FAMILIES.iter().filter(|family| wanted(family.name)) {
+/// What the machine does at most, on all its cores.
+fn cpu_peak() -> Peak {
+    Peak::measure(Isa::detect())
+}
+
+/// Checks the ladders of these families and, unless that is all, times them.
+fn climb<'a>(families: impl Iterator<Item = &'a Family>, only_check: bool, peak: fn() -> Peak) {
+    for family in families {
         check(family);
         println!("{}: every rung is right", family.name);
         if !only_check {
-            let peak = Peak::measure(Isa::detect());
-            let mut ladder = (family.timed)();
+            let (peak, mut ladder) = (peak(), (family.timed)());
             let times = times(&mut ladder);
             compare(&ladder);
             table(&ladder, &times, peak);
         }
     }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` says so; others want to see that it runs (the convention is criterion's).
+    let only_check = words.iter().any(|word| word == "--test") || !words.iter().any(|word| word == "--bench");
+    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    let wanted = |family: &&Family| {
+        filters.is_empty() || filters.iter().any(|filter| family.name.contains(filter.as_str()))
+    };
+    let begin = Instant::now();
+    climb(FAMILIES.iter().filter(wanted), only_check, cpu_peak);
+    match gpu::adapter() {
+        Err(error) => println!("nothing is done on a GPU: {error}"),
+        Ok(adapter) => {
+            println!("{}{}", adapter.name(), if adapter.is_software() { SOFTWARE } else { "" });
+            climb(GPU_FAMILIES.iter().filter(wanted), only_check, gpu::peak);
+        }
+    }
     println!("{:.0} s", begin.elapsed().as_secs_f64());
 }
+
+/// What stands behind the name of an adapter that is none.
+const SOFTWARE: &str = ": a program that plays a GPU; its times say nothing about one";
