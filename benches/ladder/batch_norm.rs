@@ -15,7 +15,7 @@ use cifar_engine::ops::norm::batch_norm::BatchNorm;
 use cifar_engine::ops::pool::max_pool::MaxPool;
 
 use super::engine::{Chain, Input};
-use super::{Ladder, Scratch, Work, compiled, functions, larger, noise};
+use super::{Floats, Ladder, Scratch, Work, compiled, functions, larger, noise};
 
 struct Norm {
     images: usize,
@@ -23,9 +23,9 @@ struct Norm {
     width: usize,
     channels: usize,
     /// `[N, H, W, C]`.
-    x: Vec<f32>,
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
+    x: Floats,
+    gamma: Floats,
+    beta: Floats,
 }
 
 const EPSILON: f32 = 1e-3;
@@ -77,7 +77,7 @@ const RUNGS: &[(&str, Work<Norm>)] = &[
 /// The formula, a channel at a time, in three passes; then ReLU, then the pooling. Of each cache
 /// line, 16 channels, a pass uses one.
 fn naive(b: &Norm, y: &mut [f32], [normal, _]: &mut Scratch) {
-    normal.resize(b.x.len(), 0.0);
+    let normal = normal.room(b.x.len());
     let count = (b.x.len() / b.channels) as f32;
     for c in 0..b.channels {
         let values = || b.x[c..].iter().step_by(b.channels);
@@ -128,8 +128,8 @@ fn loop_order(b: &Norm, y: &mut [f32], scratch: &mut Scratch) {
 
 #[inline(always)]
 fn five_passes(b: &Norm, y: &mut [f32], [normal, vectors]: &mut Scratch) {
-    normal.resize(b.x.len(), 0.0);
-    vectors.resize(2 * b.channels, 0.0);
+    let normal = normal.room(b.x.len());
+    let vectors = vectors.room(2 * b.channels);
     let (scale, shift) = vectors.split_at_mut(b.channels);
     moments(&b.x, [scale, shift]);
     to_affine(b, [scale, shift]);
@@ -182,8 +182,8 @@ fn relu_fused(b: &Norm, y: &mut [f32], [normal, vectors]: &mut Scratch) {
     compiled(
         #[inline(always)]
         || {
-            normal.resize(b.x.len(), 0.0);
-            vectors.resize(2 * b.channels, 0.0);
+            let normal = normal.room(b.x.len());
+            let vectors = vectors.room(2 * b.channels);
             let (scale, shift) = vectors.split_at_mut(b.channels);
             moments(&b.x, [scale, shift]);
             to_affine(b, [scale, shift]);
@@ -212,8 +212,8 @@ fn moments_by_blocks(b: &Norm, y: &mut [f32], [normal, vectors]: &mut Scratch) {
     compiled(
         #[inline(always)]
         || {
-            normal.resize(b.x.len(), 0.0);
-            vectors.resize(4 * b.channels, 0.0);
+            let normal = normal.room(b.x.len());
+            let vectors = vectors.room(4 * b.channels);
             let (all, part) = vectors.split_at_mut(2 * b.channels);
             let (mean, variance) = all.split_at_mut(b.channels);
             merged_moments(b, [mean, variance], part);
@@ -253,7 +253,7 @@ fn pooling_fused(b: &Norm, y: &mut [f32], [_, vectors]: &mut Scratch) {
     compiled(
         #[inline(always)]
         || {
-            vectors.resize(4 * b.channels, 0.0);
+            let vectors = vectors.room(4 * b.channels);
             let (all, part) = vectors.split_at_mut(2 * b.channels);
             let (mean, variance) = all.split_at_mut(b.channels);
             merged_moments(b, [mean, variance], part);
@@ -283,8 +283,8 @@ fn normalise_and_pool(b: &Norm, x: &[f32], [scale, shift]: [&[f32]; 2], y: &mut 
 /// Blocks of rows, then images, by whichever core is free; the blocks' moments are merged in order.
 fn threads(b: &Norm, y: &mut [f32], [parts, vectors]: &mut Scratch) {
     let (channels, count) = (b.channels, b.x.len() / b.channels);
-    parts.resize(count.div_ceil(BLOCK) * 2 * channels, 0.0);
-    vectors.resize(2 * channels, 0.0);
+    let parts = parts.room(count.div_ceil(BLOCK) * 2 * channels);
+    let vectors = vectors.room(2 * channels);
     let blocks = parts.chunks_exact_mut(2 * channels).zip(b.x.chunks(BLOCK * channels));
     parallel::for_each(blocks, &mut [], 0, |(part, x), _| {
         compiled(

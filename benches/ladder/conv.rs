@@ -13,7 +13,7 @@ use cifar_engine::ops::conv::{Conv, Padding};
 use super::engine::{Chain, Input};
 use super::tile::{self, Right};
 use super::winograd::winograd;
-use super::{Ladder, Scratch, Work, compiled, functions, noise, rung};
+use super::{Floats, Ladder, Scratch, Work, compiled, functions, noise, rung};
 
 /// The operands, pixels and weights with their channels last, and for the first rung first.
 pub struct Convolution {
@@ -24,14 +24,14 @@ pub struct Convolution {
     pub inputs: usize,
     pub outputs: usize,
     /// `[N, H, W, C]`.
-    pub x: Vec<f32>,
+    pub x: Floats,
     /// `[3, 3, C, O]`.
-    pub w: Vec<f32>,
-    pub bias: Vec<f32>,
+    pub w: Floats,
+    pub bias: Floats,
     /// `[N, C, H, W]`.
-    x_planes: Vec<f32>,
+    x_planes: Floats,
     /// `[O, C, 3, 3]`.
-    w_planes: Vec<f32>,
+    w_planes: Floats,
 }
 
 /// A layer in the middle of a small net for CIFAR-10.
@@ -85,14 +85,14 @@ const RUNGS: &[(&str, Work<Convolution>)] = &[
 ];
 
 /// Images `[pixels, channels]`, one after the other, as `[channels, pixels]`.
-fn channels_first(x: &[f32], pixels: usize, channels: usize) -> Vec<f32> {
+fn channels_first(x: &[f32], pixels: usize, channels: usize) -> Floats {
     let image = |x: &[f32]| (0..pixels * channels).map(|i| x[i % pixels * channels + i / pixels]).collect();
     x.chunks_exact(pixels * channels).flat_map(|x| -> Vec<f32> { image(x) }).collect()
 }
 
 /// The result of the first rung in the order of the others.
 fn channels_last(c: &Convolution, y: &[f32]) -> Vec<f32> {
-    channels_first(y, c.outputs, c.height * c.width)
+    channels_first(y, c.outputs, c.height * c.width).to_vec()
 }
 
 /// The weights that meet row p of pixels inside the image, by their row: `(r, p + r - 1)`.
@@ -102,6 +102,7 @@ fn inside(p: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// The formula, on images and weights that have their channels first, as books and PyTorch do.
 fn naive(c: &Convolution, y: &mut [f32], _: &mut Scratch) {
+    let (x, w) = (&*c.x_planes, &*c.w_planes);
     let Convolution { images, height, width, inputs, outputs, .. } = *c;
     for n in 0..images {
         for o in 0..outputs {
@@ -111,8 +112,8 @@ fn naive(c: &Convolution, y: &mut [f32], _: &mut Scratch) {
                     for k in 0..inputs {
                         for (r, i) in inside(p, height) {
                             for (s, j) in inside(q, width) {
-                                sum += c.x_planes[((n * inputs + k) * height + i) * width + j]
-                                    * c.w_planes[((o * inputs + k) * 3 + r) * 3 + s];
+                                sum += x[((n * inputs + k) * height + i) * width + j]
+                                    * w[((o * inputs + k) * 3 + r) * 3 + s];
                             }
                         }
                     }
@@ -134,7 +135,7 @@ fn relu(y: &mut [f32]) {
 /// Adds the bias in one pass over y, and cuts it in another.
 fn add_bias_then_relu(c: &Convolution, y: &mut [f32]) {
     for y in y.chunks_exact_mut(c.outputs) {
-        y.iter_mut().zip(&c.bias).for_each(|(y, bias)| *y += bias);
+        y.iter_mut().zip(&*c.bias).for_each(|(y, bias)| *y += bias);
     }
     relu(y);
 }
@@ -213,7 +214,7 @@ fn pad(c: &Convolution, image: usize, padded: &mut [f32]) {
 /// Each image in a copy with its border: nothing asks for borders any more, and the three weights
 /// of a row meet pixels that lie side by side, so that the sum over them and their channels is one.
 fn padding(c: &Convolution, y: &mut [f32], [padded, _]: &mut Scratch) {
-    padded.resize(padded_len(c), 0.0);
+    let padded = padded.room(padded_len(c));
     for (image, y) in y.chunks_exact_mut(c.height * c.width * c.outputs).enumerate() {
         pad(c, image, padded);
         compiled(
@@ -242,7 +243,7 @@ fn each_padded_pixel(c: &Convolution, padded: &[f32], y: &mut [f32]) {
 /// multiplication and addition no longer loads and stores its sum, and eight pixels share what is
 /// loaded of the weights.
 fn register_tile(c: &Convolution, y: &mut [f32], [padded, _]: &mut Scratch) {
-    padded.resize(padded_len(c), 0.0);
+    let padded = padded.room(padded_len(c));
     for (image, y) in y.chunks_exact_mut(c.height * c.width * c.outputs).enumerate() {
         pad(c, image, padded);
         let w = Weights { values: &c.w, step: c.outputs };
@@ -316,10 +317,10 @@ fn epilogue(c: &Convolution, y: &mut [f32], [padded, packed]: &mut Scratch) {
     with_packed_weights(c, y, [padded, packed], true);
 }
 
-fn with_packed_weights(c: &Convolution, y: &mut [f32], [padded, packed]: [&mut Vec<f32>; 2], fused: bool) {
+fn with_packed_weights(c: &Convolution, y: &mut [f32], [padded, packed]: [&mut Floats; 2], fused: bool) {
     let isa = Isa::detect();
-    padded.resize(padded_len(c), 0.0);
-    packed.resize(tile::packed_len(isa, 9 * c.inputs, c.outputs), 0.0);
+    let padded = padded.room(padded_len(c));
+    let packed = packed.room(tile::packed_len(isa, 9 * c.inputs, c.outputs));
     tile::pack(isa, &c.w, c.outputs, packed);
     let w = Weights { values: packed, step: isa.tile_columns() };
     for (image, y) in y.chunks_exact_mut(c.height * c.width * c.outputs).enumerate() {
@@ -331,8 +332,8 @@ fn with_packed_weights(c: &Convolution, y: &mut [f32], [padded, packed]: [&mut V
 /// Each image by whichever core is free.
 fn threads(c: &Convolution, y: &mut [f32], [padded, packed]: &mut Scratch) {
     let (isa, each) = (Isa::detect(), padded_len(c));
-    padded.resize(parallel::workers() * each, 0.0);
-    packed.resize(tile::packed_len(isa, 9 * c.inputs, c.outputs), 0.0);
+    let padded = padded.room(parallel::workers() * each);
+    let packed = packed.room(tile::packed_len(isa, 9 * c.inputs, c.outputs));
     tile::pack(isa, &c.w, c.outputs, packed);
     let w = Weights { values: packed, step: isa.tile_columns() };
     let images = y.chunks_exact_mut(c.height * c.width * c.outputs).enumerate();

@@ -8,12 +8,12 @@ use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 
 use super::engine::{Chain, Input};
-use super::{Ladder, Scratch, Work, compiled, functions, larger, noise};
+use super::{Floats, Ladder, Scratch, Work, compiled, functions, larger, noise};
 
 struct Loss {
     classes: usize,
     /// `[N, C]`.
-    logits: Vec<f32>,
+    logits: Floats,
     labels: Vec<u32>,
 }
 
@@ -50,7 +50,7 @@ const RUNGS: &[(&str, Work<Loss>)] =
 /// The formula: the softmax of every row in memory, then the logarithm of what stands at the label.
 /// The largest logit is taken out, so that no power is infinite.
 fn naive(l: &Loss, y: &mut [f32], [softmax, _]: &mut Scratch) {
-    softmax.resize(l.logits.len(), 0.0);
+    let softmax = softmax.room(l.logits.len());
     for (p, z) in softmax.chunks_exact_mut(l.classes).zip(l.logits.chunks_exact(l.classes)) {
         let largest = z.iter().copied().fold(f32::NEG_INFINITY, larger);
         for (p, z) in p.iter_mut().zip(z) {
@@ -82,8 +82,8 @@ fn log_sum_exp(l: &Loss, y: &mut [f32], _: &mut Scratch) {
 /// An exponential function that is a polynomial instead of a call, and a sum and a largest that do
 /// not wait for each element before: all three become vectors.
 fn vectors(l: &Loss, y: &mut [f32], [losses, powers]: &mut Scratch) {
-    losses.resize(l.labels.len(), 0.0);
-    powers.resize(l.classes, 0.0);
+    let losses = losses.room(l.labels.len());
+    let powers = powers.room(l.classes);
     row_losses(&l.logits, &l.labels, powers, losses);
     y[0] = mean(losses.iter().copied());
 }
@@ -130,8 +130,8 @@ const SHARE: usize = 32;
 
 /// Rows are shared out between the cores; their losses are added in order.
 fn threads(l: &Loss, y: &mut [f32], [losses, powers]: &mut Scratch) {
-    losses.resize(l.labels.len(), 0.0);
-    powers.resize(parallel::workers() * l.classes, 0.0);
+    let losses = losses.room(l.labels.len());
+    let powers = powers.room(parallel::workers() * l.classes);
     let shares = losses.chunks_mut(SHARE).zip(l.logits.chunks(SHARE * l.classes)).zip(l.labels.chunks(SHARE));
     parallel::for_each(shares, powers, l.classes, |((losses, z), labels), powers| {
         row_losses(z, labels, powers, losses);

@@ -8,14 +8,14 @@ use cifar_engine::ops::linear::matmul::Matmul;
 
 use super::engine::{Chain, Input};
 use super::tile::{self, Right, Sums};
-use super::{Ladder, Scratch, compiled, functions, noise};
+use super::{Floats, Ladder, Scratch, compiled, functions, noise};
 
 struct Dense {
     m: usize,
     n: usize,
     k: usize,
-    a: Vec<f32>,
-    b: Vec<f32>,
+    a: Floats,
+    b: Floats,
 }
 
 /// The classifier of MobileNet on a batch of 512; b, 4 MB, does not fit the L2 cache.
@@ -58,11 +58,12 @@ fn ladder(m: usize, n: usize, k: usize) -> Ladder {
 /// The formula. Each sum is one chain of additions, of which each waits for the one before, and
 /// walks down a column of b: a cache line for each element.
 fn naive(d: &Dense, c: &mut [f32], _: &mut Scratch) {
+    let (a, b) = (&*d.a, &*d.b);
     for i in 0..d.m {
         for j in 0..d.n {
             let mut sum = 0.0;
             for k in 0..d.k {
-                sum += d.a[i * d.k + k] * d.b[k * d.n + j];
+                sum += a[i * d.k + k] * b[k * d.n + j];
             }
             c[i * d.n + j] = sum;
         }
@@ -196,7 +197,7 @@ fn packing(d: &Dense, c: &mut [f32], [packed, _]: &mut Scratch) {
         }
     }
     let isa = Isa::detect();
-    packed.resize(tile::packed_len(isa, d.k, d.n), 0.0);
+    let packed = packed.room(tile::packed_len(isa, d.k, d.n));
     tile::pack(isa, &d.b, d.n, packed);
     c.fill(0.0);
     isa.run(Strips(d, c, packed));
@@ -207,9 +208,9 @@ fn packing(d: &Dense, c: &mut [f32], [packed, _]: &mut Scratch) {
 /// all over it.
 fn panels(d: &Dense, c: &mut [f32], [packed, panels]: &mut Scratch) {
     let isa = Isa::detect();
-    packed.resize(tile::packed_len(isa, d.k, d.n), 0.0);
+    let packed = packed.room(tile::packed_len(isa, d.k, d.n));
     tile::pack(isa, &d.b, d.n, packed);
-    panels.resize(d.m.next_multiple_of(ROWS) * d.k, 0.0);
+    let panels = panels.room(d.m.next_multiple_of(ROWS) * d.k);
     pack_panels(&d.a, d.k, panels);
     c.fill(0.0);
     isa.run(Panels { d, panels, packed, c });
@@ -258,11 +259,11 @@ const SHARE: usize = 64;
 /// that it needs.
 fn threads(d: &Dense, c: &mut [f32], [packed, panels]: &mut Scratch) {
     let isa = Isa::detect();
-    packed.resize(tile::packed_len(isa, d.k, d.n), 0.0);
+    let packed = packed.room(tile::packed_len(isa, d.k, d.n));
     let strips = packed.chunks_exact_mut(d.k * isa.tile_columns()).enumerate();
     parallel::for_each(strips, &mut [], 0, |(strip, to), _| tile::pack_strip(isa, &d.b, d.n, strip, to));
     let each = SHARE * d.k;
-    panels.resize(parallel::workers() * each, 0.0);
+    let panels = panels.room(parallel::workers() * each);
     let shares = c.chunks_mut(SHARE * d.n).zip(d.a.chunks(each));
     parallel::for_each(shares, panels, each, |(c, a), panels| {
         pack_panels(a, d.k, panels);

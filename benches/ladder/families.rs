@@ -15,11 +15,13 @@ mod max_pool;
 mod tile;
 mod winograd;
 
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Instant;
 
 use cifar_engine::kernels::simd::{Isa, Kernel, Simd};
 use cifar_engine::ops::Cost;
+use cifar_engine::tensor::Buffer;
 
 /// A program that computes a ladder's result.
 pub trait Program {
@@ -85,13 +87,46 @@ pub const GPU_FAMILIES: &[Family] = &[
 /// A rung that is a function of its operands: it writes y. What else it writes lies in scratch
 /// memory, which it lengthens in its first run, so that no later one waits for an allocation.
 pub type Work<Operands> = fn(&Operands, &mut [f32], &mut Scratch);
-pub type Scratch = [Vec<f32>; 2];
+pub type Scratch = [Floats; 2];
+
+/// Numbers that begin where a cache line does: a vector of them lies in one line, not in two.
+#[derive(Clone, Default)]
+pub struct Floats(Buffer);
+
+impl Floats {
+    /// Memory for `len` numbers, the same in every call for as many: what it holds stays.
+    pub fn room(&mut self, len: usize) -> &mut [f32] {
+        if self.len() != len {
+            self.0 = Buffer::zeroed(len);
+        }
+        self
+    }
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        self.0.f32()
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.0.f32_mut()
+    }
+}
+
+impl FromIterator<f32> for Floats {
+    fn from_iter<I: IntoIterator<Item = f32>>(numbers: I) -> Floats {
+        Floats(numbers.into_iter().collect::<Vec<f32>>().as_slice().into())
+    }
+}
 
 /// A function with its operands.
 struct Function<Operands> {
     operands: Rc<Operands>,
     work: Work<Operands>,
-    y: Vec<f32>,
+    y: Floats,
     scratch: Scratch,
     /// The result in the engine's order of elements.
     in_order: fn(&Operands, &[f32]) -> Vec<f32>,
@@ -125,12 +160,12 @@ fn rung<Operands: 'static>(
     work: Work<Operands>,
     in_order: fn(&Operands, &[f32]) -> Vec<f32>,
 ) -> Rung {
-    let (operands, y) = (operands.clone(), vec![f32::NAN; len]);
+    let (operands, y) = (operands.clone(), (0..len).map(|_| f32::NAN).collect());
     Rung { name, program: Box::new(Function { operands, work, y, scratch: Scratch::default(), in_order }) }
 }
 
 /// `count` numbers in [-1, 1) that look like noise, others for every seed.
-fn noise(count: usize, seed: u32) -> Vec<f32> {
+fn noise(count: usize, seed: u32) -> Floats {
     let word = |i: usize| (i as u32).wrapping_add(seed << 20).wrapping_add(1).wrapping_mul(2_654_435_761);
     (0..count)
         .map(|i| (word(i) ^ word(i) >> 15).wrapping_mul(0x85EB_CA6B) as i32 as f32 / 2f32.powi(31))

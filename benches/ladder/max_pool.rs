@@ -8,7 +8,7 @@ use cifar_engine::kernels::simd::{Isa, Kernel, Simd};
 use cifar_engine::ops::pool::max_pool::MaxPool;
 
 use super::engine::{Chain, Input};
-use super::{Ladder, Scratch, Work, compiled, functions, larger, noise};
+use super::{Floats, Ladder, Scratch, Work, compiled, functions, larger, noise};
 
 struct Pool {
     images: usize,
@@ -16,7 +16,7 @@ struct Pool {
     width: usize,
     channels: usize,
     /// `[N, H, W, C]`.
-    x: Vec<f32>,
+    x: Floats,
 }
 
 const WINDOW: MaxPool = MaxPool { window: 3, stride: 2, padding: 1 };
@@ -62,14 +62,14 @@ fn inside(number: usize, size: usize) -> std::ops::Range<usize> {
 /// The formula: for each element of y the elements of its window.
 fn naive(g: &Pool, y: &mut [f32], _: &mut Scratch) {
     let Pool { height, width, channels, .. } = *g;
-    let (down, across) = (height.div_ceil(2), width.div_ceil(2));
+    let (x, down, across) = (&*g.x, height.div_ceil(2), width.div_ceil(2));
     for (at, y) in y.iter_mut().enumerate() {
         let (pixel, c) = (at / channels, at % channels);
         let (image, p, q) = (pixel / (down * across), pixel / across % down, pixel % across);
         *y = f32::NEG_INFINITY;
         for i in inside(p, height) {
             for j in inside(q, width) {
-                *y = larger(*y, g.x[((image * height + i) * width + j) * channels + c]);
+                *y = larger(*y, x[((image * height + i) * width + j) * channels + c]);
             }
         }
     }

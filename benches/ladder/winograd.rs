@@ -53,14 +53,14 @@ impl Sizes {
 pub fn winograd(c: &Convolution, y: &mut [f32], [scratch, transformed]: &mut Scratch) {
     let isa = Isa::detect();
     let sizes = Sizes::new(isa, c);
-    transformed.resize(POINTS * (sizes.u + c.inputs * c.outputs), 0.0);
+    let transformed = transformed.room(POINTS * (sizes.u + c.inputs * c.outputs));
     let (u, plain) = transformed.split_at_mut(POINTS * sizes.u);
     isa.run(Weights { c, u: plain });
     for (u, plain) in u.chunks_exact_mut(sizes.u).zip(plain.chunks_exact(c.inputs * c.outputs)) {
         tile::pack(isa, plain, c.outputs, u);
     }
     let each = sizes.padded + sizes.v + sizes.m;
-    scratch.resize(parallel::workers() * each, 0.0);
+    let scratch = scratch.room(parallel::workers() * each);
     let images = y.chunks_exact_mut(c.height * c.width * c.outputs).enumerate();
     parallel::for_each(images, scratch, each, |(image, y), scratch| {
         let (padded, rest) = scratch.split_at_mut(sizes.padded);

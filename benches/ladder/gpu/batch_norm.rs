@@ -6,7 +6,7 @@ use cifar_engine::ops::dispatch::{Dispatch, Dispatches};
 use cifar_engine::ops::norm::batch_norm::BatchNorm;
 
 use super::super::engine::{Chain, Input};
-use super::super::{Ladder, noise};
+use super::super::{Floats, Ladder, noise};
 use super::{launch, rung, size};
 
 const EPSILON: f32 = 1e-3;
@@ -21,7 +21,7 @@ pub fn odd() -> Vec<Ladder> {
 }
 
 fn ladder(rows: usize, channels: usize) -> Ladder {
-    let x = noise(rows * channels, 1).iter().map(|x| x + 0.25).collect::<Vec<f32>>();
+    let x = noise(rows * channels, 1).iter().map(|x| x + 0.25).collect::<Floats>();
     let vector = |seed| Input::floats(&[channels], &noise(channels, seed));
     let op = BatchNorm { epsilon: EPSILON, activation: Some(Function::Relu) };
     let engine = Chain::of(op, vec![Input::floats(&[rows, channels], &x), vector(2), vector(3)]);

@@ -6,7 +6,7 @@ use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
 
 use super::super::engine::{Chain, Input};
-use super::super::{Ladder, noise};
+use super::super::{Floats, Ladder, noise};
 use super::{launch, rung, size};
 
 const SHADER: &str = include_str!("cross_entropy.wgsl");
@@ -21,7 +21,7 @@ pub fn odd() -> Vec<Ladder> {
 }
 
 fn ladder(rows: usize, classes: usize) -> Ladder {
-    let logits: Vec<f32> = noise(rows * classes, 1).iter().map(|z| 8.0 * z).collect();
+    let logits: Floats = noise(rows * classes, 1).iter().map(|z| 8.0 * z).collect();
     let words = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
     let labels = Input { ty: TensorType::u32([rows]), words };
     let op = SoftmaxCrossEntropy { smoothing: 0.0 };
