@@ -1,4 +1,4 @@
-//! Environment variables.
+//! Environment variables, read in one way.
 //!
 //! One that is empty or blank counts as unset, whoever reads it: compose files and CI set variables
 //! to nothing when they mean that nothing is chosen.

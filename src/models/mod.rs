@@ -1,8 +1,7 @@
-//! The models.
+//! The models: each is one function that calls layers in order.
 //!
-//! Each is one function that calls layers in order, and an [`Architecture`] that says what else is
-//! to be known about it. To add another, write it beside [`cnn`] and add it to [`MODELS`]: options,
-//! files and fine-tuning find it there.
+//! An [`Architecture`] says what else is to be known about it. To add another, write it beside
+//! [`cnn`] and add it to [`MODELS`]: options, files and fine-tuning find it there.
 //!
 //! - [`Spec`]: everything needed to build a model and to feed it; travels in the weights file.
 //! - [`pretrained`]: weights from elsewhere, which say less about themselves; [`manifest`] finds

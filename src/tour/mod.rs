@@ -1,10 +1,10 @@
 //! A tour of the engine: one block of a network, from pixels to an updated weight, first on paper
 //! and then in the program.
 //!
-//! The block has every kind of layer that the [`cnn`](crate::models::cnn) has, and numbers so small
-//! that all of them can be worked out by hand. It is the [`Block`] that the pages below calculate.
-//! Their numbers are doctests; what they print, draw and quote is compared with the source by
-//! `tests/tour`.
+//! The block has every kind of layer that the [`cnn`](crate::models::cnn) has, but for dropout, and
+//! numbers so small that all of them can be worked out by hand. It is the [`Block`] that the pages
+//! below calculate. Their numbers are doctests; what they print, draw and quote is compared with
+//! the source by `tests/tour`.
 //!
 //! 1. [`step_1_paper`]: the forward pass by hand.
 //! 2. [`step_2_graph`]: the same as a [`Graph`](crate::graph::Graph), printed and run.

@@ -2,8 +2,8 @@
 //!
 //! An image x of 4 x 4 pixels with one channel goes through a convolution, a batch normalisation, a
 //! ReLU, a max pooling and a dense layer; a softmax makes probabilities of two classes of what
-//! comes out. The image is of class 0. Take a sheet and work along: every result is a fraction that
-//! a computer holds exactly.
+//! comes out. The image is of class 0. Take a sheet and work along: every result but the loss is a
+//! fraction that a computer holds exactly.
 //!
 //! ```text
 //!       1 0 1 0            -1 0 1

@@ -31,7 +31,7 @@
 //! ```
 //!
 //! A training is no more than this, with more layers, many images, and a loop around it
-//! ([`train::session`](crate::train)).
+//! ([`train::session`](crate::train::session)).
 //!
 //! # Is it the same everywhere?
 //!

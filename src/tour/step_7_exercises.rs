@@ -1,8 +1,7 @@
 //! Step 7: exercises, on paper and in the program.
 //!
-//! Each takes a quarter of an hour or less; the [solutions](super::step_8_solutions) are programs
-//! that the tests run. A file of your own under `tools/examples`, with a line in `Cargo.toml` as
-//! that of `two_moons`, is a place to try.
+//! The [solutions](super::step_8_solutions) are programs that the tests run. A file of your own
+//! under `tools/examples`, with lines in `Cargo.toml` as those of `two_moons`, is a place to try.
 //!
 //! ## 1. The gradient of a pixel
 //!

@@ -69,7 +69,7 @@ pub fn picture(plan: &Plan) -> String {
                 last + 1
             )
             .unwrap();
-            if 7 * name.len() < wide {
+            if 8 * name.len() < wide {
                 writeln!(svg, "<text x=\"{}\" y=\"{}\">{name}</text>", x + 4, y + 12).unwrap();
             }
         }

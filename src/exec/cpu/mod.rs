@@ -1,4 +1,4 @@
-//! Runs plans on the CPU with rayon.
+//! The CPU as a device: runs plans, with rayon.
 //!
 //! When a plan is loaded, each of its steps is lowered to a [`CpuStep`], and all memory is
 //! allocated; a run moves buffers in and out of the steps' arguments and allocates nothing.

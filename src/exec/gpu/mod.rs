@@ -1,6 +1,6 @@
-//! Runs plans on a GPU.
+//! A GPU as a device: runs plans, by shaders.
 //!
-//! The only module that knows wgpu.
+//! This is the only module that knows wgpu.
 //!
 //! - [`adapter`]: which GPU.
 //! - `context`: an open GPU, its memory, its faults.

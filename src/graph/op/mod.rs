@@ -150,9 +150,9 @@ impl Tile {
     }
 }
 
-/// An operation on tensors: a pure function of its inputs. The first six methods are its
-/// mathematics; of the last two, each says how a kind of device computes it, once, when a plan is
-/// loaded.
+/// An operation on tensors: a pure function of its inputs. [`Op::cpu`] and [`Op::gpu`] each say how
+/// a kind of device computes it, once, when a plan is loaded; the other methods are its
+/// mathematics.
 pub trait Op: Any + Debug + Send + Sync {
     /// The name that messages, profiles and tables use.
     fn name(&self) -> &'static str;
@@ -168,12 +168,13 @@ pub trait Op: Any + Debug + Send + Sync {
     ///
     /// # Errors
     /// If the op has no gradient, or its nodes cannot be added.
+    #[allow(unused_variables)] // their names are read in the documentation
     fn gradient(
         &self,
-        _graph: &mut Graph,
+        graph: &mut Graph,
         node: &Node,
-        _grads: &[Option<Value>],
-        _needed: &[bool],
+        grads: &[Option<Value>],
+        needed: &[bool],
     ) -> Gradients {
         Err(Error::op(format!("{} '{}'", self.name(), node.layer), "has no gradient"))
     }
@@ -190,7 +191,8 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// The op that computes `part` of the outputs along `axis` from a part of the inputs; `None`
     /// where the outputs depend on each other along it.
-    fn tile(&self, _types: &Types, _axis: Axis, _part: Range<usize>) -> Option<Tile> {
+    #[allow(unused_variables)] // their names are read in the documentation
+    fn tile(&self, types: &Types, axis: Axis, part: Range<usize>) -> Option<Tile> {
         None
     }
 
