@@ -137,15 +137,20 @@
 #![forbid(unsafe_code)] // only the kernels have some
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod console;
 pub mod data;
+#[doc(hidden)]
 pub mod environment;
 pub mod error;
 pub mod exec;
+#[doc(hidden)]
 pub mod files;
 pub mod grad;
 pub mod graph;
+#[doc(hidden)]
 pub mod memory;
 pub mod model;
 pub mod models;
@@ -157,6 +162,7 @@ pub mod registry;
 pub mod report;
 pub mod selftest;
 pub mod tensor;
+#[doc(hidden)]
 pub mod text;
 pub mod tour;
 pub mod train;

@@ -1,6 +1,6 @@
 //! A graph on a device of its own, with arrays of `ndarray` for what goes in and what comes out.
 
-use ndarray::{ArrayBase, ArrayD, Data as Stored, Dimension, IxDyn};
+use ndarray::{ArrayBase, ArrayD, ArrayView, Data as Stored, DataMut, Dimension, IxDyn};
 
 use crate::error::{Error, Result};
 use crate::exec::plan::IoBinding;
@@ -130,6 +130,32 @@ impl Program {
             false => self.device.read_state(self.plan, name)?,
         };
         ArrayD::from_shape_vec(IxDyn(ty.dims()), values).map_err(|error| Error::op(name, error.to_string()))
+    }
+
+    /// [`Program::read`] of an output into an array of the caller's.
+    ///
+    /// # Errors
+    /// If there is no output of this name, or it has another shape.
+    pub fn read_into<S, D>(&self, name: &str, to: &mut ArrayBase<S, D>) -> Result<()>
+    where
+        S: DataMut<Elem = f32>,
+        D: Dimension,
+    {
+        let Some((_, ty)) = self.outputs.iter().find(|(output, _)| output == name) else {
+            let known = self.outputs.iter().map(|(name, _)| name.as_str());
+            return Err(unknown(name, "output", known));
+        };
+        if ty.dims() != to.shape() {
+            return Err(Error::op(name, format!("is {ty}, not an array of {:?}", to.shape())));
+        }
+        match to.as_slice_mut() {
+            Some(to) => self.device.read_into(self.plan, name, to),
+            None => {
+                let values = ArrayView::from_shape(to.raw_dim(), &self.device.read(self.plan, name)?)
+                    .map(|values| to.assign(&values));
+                values.map_err(|error| Error::op(name, error.to_string()))
+            }
+        }
     }
 
     /// The device, for what a program has no method for.

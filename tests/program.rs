@@ -37,6 +37,27 @@ fn arrays_go_in_and_come_out_in_their_shapes_and_any_order_in_memory() {
 }
 
 #[test]
+fn an_output_is_read_into_an_array_of_any_order() {
+    let mut program = product();
+    let (x, w) = (array![[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]], array![[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    program.write("x", &x).unwrap();
+    program.write("w", &w).unwrap();
+    program.run().unwrap();
+    let expected = x.dot(&w);
+    let mut all = Array2::<f32>::zeros([4, 2]);
+    program.read_into("y", &mut all.slice_mut(ndarray::s![1..3, ..])).unwrap();
+    assert_eq!(all.slice(ndarray::s![1..3, ..]), expected);
+    assert!(all.row(0).iter().chain(all.row(3)).all(|value| *value == 0.0));
+    let mut columns = Array2::<f32>::zeros([2, 2]).reversed_axes();
+    program.read_into("y", &mut columns).unwrap();
+    assert_eq!(columns, expected);
+    let message = program.read_into("y", &mut Array2::zeros([2, 3])).unwrap_err().to_string();
+    assert_eq!(message, "y: is f32[2, 2], not an array of [2, 3]");
+    let message = program.read_into("w", &mut columns).unwrap_err().to_string();
+    assert_eq!(message, "w: is no output of the program; there are: y");
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let mut program = product();
     let zeros = Array2::<f32>::zeros([2, 3]);

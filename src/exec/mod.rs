@@ -155,6 +155,12 @@ pub trait Device: Send {
     /// If there is no such output.
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>>;
 
+    /// [`Device::read`] into memory of the caller's.
+    ///
+    /// # Errors
+    /// As for [`Device::read`]; if the output has another length.
+    fn read_into(&self, plan: PlanId, output: &str, to: &mut [f32]) -> Result<()>;
+
     /// Writes a state of a plan, and so of those that share its states.
     ///
     /// # Errors
@@ -172,6 +178,16 @@ pub trait Device: Send {
     /// # Errors
     /// If these plans have no such state, or it is none of `u32`.
     fn read_state_u32(&self, plan: PlanId, name: &str) -> Result<Vec<u32>>;
+}
+
+/// Copies an output to where the caller wants it.
+fn copy_out(name: &str, values: &[f32], to: &mut [f32]) -> Result<()> {
+    let (len, wanted) = (values.len(), to.len());
+    if len != wanted {
+        return Err(Error::op(name, format!("has {len} values, not {wanted}")));
+    }
+    to.copy_from_slice(values);
+    Ok(())
 }
 
 /// Checks that `data` is what a tensor of this type takes.

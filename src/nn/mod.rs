@@ -4,6 +4,8 @@
 
 pub mod compose;
 pub mod init;
+mod layer;
+mod parameter;
 pub mod whitening;
 
 use std::ops::Range;
@@ -23,76 +25,8 @@ use crate::ops::pool::max_pool::MaxPool;
 use crate::tensor::{Shape, TensorType};
 use crate::weights::Layout;
 pub use init::Init;
-
-/// A tensor of a model that lives on the device and in the weights file.
-#[derive(Clone, Debug)]
-pub struct Parameter {
-    /// Name of the state on the device and of the tensor in a file.
-    pub name: String,
-    /// The state in the graph.
-    pub value: Value,
-    /// Shape in the engine.
-    pub shape: Shape,
-    /// Order of its dimensions in a file.
-    pub layout: Layout,
-    /// Values that it begins with.
-    pub init: Init,
-    /// Its part in the model.
-    pub role: Role,
-    /// Whether it belongs to the layer that tells the classes ([`Builder::classifier`]).
-    pub classifier: bool,
-}
-
-/// Role of a parameter in its model; trainings treat parameters by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Weights of a convolution or a dense layer.
-    Weight,
-    /// A number for each channel: a bias, or the scale or shift of a normalisation.
-    Bias,
-    /// The bias of a stem whose weights are fixed: it learns while a training begins, and then no
-    /// more.
-    StemBias,
-    /// A parameter that no gradient moves: running statistics, and weights that stay as they begin.
-    Fixed,
-}
-
-impl Parameter {
-    /// Whether optimizers move it.
-    pub fn trainable(&self) -> bool {
-        self.role != Role::Fixed
-    }
-}
-
-/// A line of the model's table.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// Name, with those of the units around it: `blocks.2.1.conv1`.
-    pub name: String,
-    /// Kind of layer, as tables name it: `conv`, `relu`.
-    pub kind: &'static str,
-    /// Side and stride of its window in pixels, where it has one.
-    pub window: Option<(usize, usize)>,
-    /// With the batch as first dimension.
-    pub output: Shape,
-    /// Output of the layer, in the graph that it was built in.
-    pub value: Value,
-    /// How many numbers it has, running statistics included.
-    pub parameters: usize,
-}
-
-/// Output of the layer of this name: to be read by the host ([`Graph::output`]), or to be
-/// differentiated by.
-///
-/// # Errors
-/// If there is no such layer; names all.
-pub fn value_of(layers: &[Layer], name: &str) -> Result<Value> {
-    let layer = layers.iter().find(|layer| layer.name == name);
-    layer.map(|layer| layer.value).ok_or_else(|| {
-        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-        Error::op(name, format!("is no layer of the model; there are: {}", names.join(", ")))
-    })
-}
+pub use layer::{Layer, value_of};
+pub use parameter::{Parameter, Role};
 
 /// Batch normalisation's constants.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

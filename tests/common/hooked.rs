@@ -75,6 +75,10 @@ impl<D: Device, H: Hook<D> + Send> Device for Hooked<D, H> {
         self.device.read(plan, output)
     }
 
+    fn read_into(&self, plan: PlanId, output: &str, to: &mut [f32]) -> Result<()> {
+        self.device.read_into(plan, output, to)
+    }
+
     fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {
         self.device.write_state(plan, name, data)
     }

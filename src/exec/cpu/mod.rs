@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use super::fit::check_memory;
 use super::plans::{Loaded, Plans, binding};
-use super::{Data, Device, PlanId, check};
+use super::{Data, Device, PlanId, check, copy_out};
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::rewrite::Rule;
@@ -268,6 +268,19 @@ impl Buffers<'_> {
     }
 }
 
+impl Cpu {
+    /// The values of an output, where they lie.
+    fn output(&self, plan: PlanId, output: &str) -> Result<&[f32]> {
+        let (loaded, states) = self.plans.get(plan)?;
+        let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
+        let buffer = match *location {
+            Location::Slot(slot) => &loaded.own.slots[slot],
+            Location::State(state) => &states.buffers[loaded.states[state]],
+        };
+        Ok(&buffer.f32()[..ty.len()])
+    }
+}
+
 impl Device for Cpu {
     fn name(&self) -> String {
         format!("cpu, {}, {}", counted(self.threads(), "thread"), self.isa)
@@ -357,13 +370,11 @@ impl Device for Cpu {
     }
 
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
-        let (loaded, states) = self.plans.get(plan)?;
-        let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
-        let buffer = match *location {
-            Location::Slot(slot) => &loaded.own.slots[slot],
-            Location::State(state) => &states.buffers[loaded.states[state]],
-        };
-        Ok(buffer.f32()[..ty.len()].to_vec())
+        Ok(self.output(plan, output)?.to_vec())
+    }
+
+    fn read_into(&self, plan: PlanId, output: &str, to: &mut [f32]) -> Result<()> {
+        copy_out(output, self.output(plan, output)?, to)
     }
 
     fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {

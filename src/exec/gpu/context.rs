@@ -102,8 +102,18 @@ impl Context {
 
     /// Reads the beginning of a buffer, after everything that was submitted.
     pub fn read<T: Pod>(&self, buffer: &wgpu::Buffer, bytes: usize) -> Result<Vec<T>> {
+        self.read_with(buffer, bytes, <[T]>::to_vec)
+    }
+
+    /// Shows the first bytes of a buffer to somebody.
+    pub fn read_with<T: Pod, R>(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: usize,
+        see: impl FnOnce(&[T]) -> R,
+    ) -> Result<R> {
         if bytes == 0 {
-            return Ok(Vec::new());
+            return Ok(see(&[]));
         }
         let staging = self.staging(bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -111,17 +121,17 @@ impl Context {
         self.queue.submit([encoder.finish()]);
         staging.slice(..).map_async(MapMode::Read, |_| ());
         self.poll(PollType::wait_indefinitely())?;
-        self.mapped(&staging)
+        self.mapped(&staging, see)
     }
 
-    /// The contents of a staging buffer that is mapped; unmaps it.
-    pub fn mapped<T: Pod>(&self, staging: &wgpu::Buffer) -> Result<Vec<T>> {
+    /// Shows the contents of a staging buffer that is mapped; unmaps it.
+    pub fn mapped<T: Pod, R>(&self, staging: &wgpu::Buffer, see: impl FnOnce(&[T]) -> R) -> Result<R> {
         let view = staging.slice(..).get_mapped_range();
         let view = view.map_err(|error| Error::Failed(format!("the GPU gave no result: {error}")))?;
-        let values = bytemuck::pod_collect_to_vec(&view);
+        let seen = see(bytemuck::cast_slice(&view)); // mapped memory lies at multiples of 8 bytes
         drop(view);
         staging.unmap();
-        Ok(values)
+        Ok(seen)
     }
 
     /// Lets the driver report what has ended, and waits where it is told to.

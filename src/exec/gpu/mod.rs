@@ -27,7 +27,7 @@ use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
 use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
-use super::{Data, Device, PlanId, check};
+use super::{Data, Device, PlanId, check, copy_out};
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::rewrite::Rule;
@@ -213,6 +213,13 @@ impl Device for Gpu {
         let (loaded, states) = self.plans.get(plan)?;
         let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
         self.context.read(buffer(loaded, states, *location), ty.bytes())
+    }
+
+    fn read_into(&self, plan: PlanId, output: &str, to: &mut [f32]) -> Result<()> {
+        let (loaded, states) = self.plans.get(plan)?;
+        let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
+        let copy = |values: &[f32]| copy_out(output, values, to);
+        self.context.read_with(buffer(loaded, states, *location), ty.bytes(), copy)?
     }
 
     fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {

@@ -91,7 +91,8 @@ impl Readback {
             if !mapped.load(Ordering::Acquire) {
                 context.poll(PollType::Wait { submission_index: Some(run), timeout: None })?;
             }
-            self.records.extend(context.mapped::<f32>(&staging)?);
+            let records = &mut self.records;
+            context.mapped(&staging, |values: &[f32]| records.extend_from_slice(values))?;
             self.idle.push(staging);
         }
         Ok(())
