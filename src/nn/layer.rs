@@ -21,8 +21,8 @@ pub struct Layer {
     pub parameters: usize,
 }
 
-/// Output of the layer of this name: to be read by the host ([`crate::graph::Graph::output`]), or to be
-/// differentiated by.
+/// Output of the layer of this name: to be read by the host ([`crate::graph::Graph::output`]), or
+/// to be differentiated by.
 ///
 /// # Errors
 /// If there is no such layer; names all.
