@@ -89,6 +89,29 @@ fn the_code_that_the_tour_quotes_is_there() {
     assert!(count > 9, "{count} quotes are found only");
 }
 
+/// The anchor that rustdoc gives a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+/// Rustdoc checks the pages that links name, but not the places in them.
+#[test]
+fn links_into_pages_lead_to_headings() {
+    let mut count = 0;
+    for (page, text) in pages() {
+        for link in text.split("(super::").skip(1) {
+            let Some((target, place)) = link.split(')').next().unwrap().split_once('#') else { continue };
+            let target = read(&format!("src/tour/{target}.rs"));
+            let mut headings = target.lines().filter_map(|line| line.strip_prefix("//! #"));
+            let found = headings.any(|heading| anchor(heading.trim_start_matches('#')) == place);
+            assert!(found, "{page}: there is no heading {place}");
+            count += 1;
+        }
+    }
+    assert!(count > 9, "{count} links are found only");
+}
+
 #[test]
 fn pictures_have_the_colours_of_the_page() {
     for name in ["window", "backward", "slots"] {
