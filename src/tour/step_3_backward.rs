@@ -103,6 +103,7 @@
 //! `std = sqrt(variance + epsilon)`. Their derivatives with respect to `c[j]` are:
 //!
 //! ```text
+//!                                             derivative with respect to c[j]
 //! c[i]                                        1[i = j]
 //! mean      = sum of c[i] / N                 1 / N
 //! variance  = sum of (c[i] - mean)^2 / N      2 (c[j] - mean) / N        (1)

@@ -2,10 +2,14 @@
 //!
 //! ## 1. The gradient of a pixel
 //!
-//! `x[1, 1]` lies in all four windows, each time under another weight: `dx[1, 1]` is
-//! `dc[0, 0] w[1, 1] + dc[0, 1] w[1, 0] + dc[1, 0] w[0, 1] + dc[1, 1] w[0, 0]`
-//! `= -1/4 * 0 + 1/2 * -1 + 1/8 * 0 - 3/8 * -1 = -1/8`. The new node is a convolution of the pass
-//! [`InputGrad`](crate::ops::conv::Pass::InputGrad).
+//! `x[1, 1]` lies in all four windows, each time under another weight:
+//!
+//! ```text
+//! dx[1, 1] = dc[0, 0] w[1, 1] + dc[0, 1] w[1, 0] + dc[1, 0] w[0, 1] + dc[1, 1] w[0, 0]
+//!          =   -1/4   *  0    +   1/2    * -1    +   1/8    *  0    +   -3/8   * -1    = -1/8
+//! ```
+//!
+//! The new node is a convolution of the pass [`InputGrad`](crate::ops::conv::Pass::InputGrad).
 //!
 //! ```
 //! use cifar_engine::prelude::*;
