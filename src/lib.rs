@@ -42,8 +42,10 @@
 //! 3. [`kernels`]: the CPU loops behind the ops, which know no graph. [`kernels::brgemm`] is the
 //!    one matrix kernel; [`kernels::conv`], [`kernels::winograd`], [`kernels::matmul`] and
 //!    [`kernels::separable`] are loops around it; [`kernels::simd`] compiles each for every
-//!    instruction set. The shaders are explained in `shaders/README.md`; [`graph::op::dispatch`] is
-//!    how an op describes its launches, [`graph::op::cpu_step`] what it gives a CPU.
+//!    instruction set. How such loops come about, from the formula on and a step at a time, with
+//!    the time of each, is in `benches/ladder/README.md`. The shaders are explained in
+//!    `shaders/README.md`; [`graph::op::dispatch`] is how an op describes its launches,
+//!    [`graph::op::cpu_step`] what it gives a CPU.
 //! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that
 //!    knows wgpu. [`exec::rules`] and [`exec::epilogue_rules`] are rules for both,
 //!    [`exec::cpu::rules`] those that a CPU adds.
