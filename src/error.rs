@@ -1,6 +1,7 @@
 //! The one error type: every message is one line that says what is wrong, where, and what to do.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::kernels::parallel::PoolError;
@@ -9,7 +10,7 @@ use crate::kernels::parallel::PoolError;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why the work ended. What it displays is [`printable`], wherever its parts came from.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// An operation was given inputs it cannot take: names the op, the layer and the shapes.
     #[error("{}: {}", printable(op), printable(problem))]
@@ -44,6 +45,13 @@ pub enum Error {
     /// Anything else that ended the work.
     #[error("{}", printable(_0))]
     Failed(String),
+}
+
+/// The message, which is what `fn main() -> Result<()>` shows.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -42,6 +42,11 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(Value, Value)], wanted: &[Valu
         let found = node.op.gradient(graph, &node, &grads, &needed)?;
         for ((&x, dx), needed) in node.inputs.iter().zip(found).zip(needed) {
             if let (Some(dx), true) = (dx, needed) {
+                graph.check_own(dx, "a gradient")?;
+                if graph.ty(dx) != graph.ty(x) {
+                    let problem = format!("has a gradient {} of its input {}", graph.ty(dx), graph.ty(x));
+                    return Err(Error::op(format!("{} '{}'", node.op.name(), node.layer), problem));
+                }
                 accumulate(graph, &mut gradients, x, dx)?;
             }
         }

@@ -233,6 +233,15 @@ impl Model {
     /// If `images` have another shape.
     pub fn build(&self, graph: &mut Graph, images: Value) -> Result<Network> {
         let spec = &self.trained.spec;
+        graph.check_own(images, "the images of a model")?;
+        let size = spec.image_size;
+        match *graph.dims(images) {
+            [_, height, width, CHANNELS] if [height, width] == [size; 2] => {}
+            _ => {
+                let problem = format!("takes images f32[N, {size}, {size}, 3], not {}", graph.ty(images));
+                return Err(Error::op(format!("model '{}'", spec.architecture), problem));
+            }
+        }
         let images = plans::resized(graph, spec, images)?;
         let mut builder = Builder::new(graph, Mode::Infer, spec.norm);
         let logits = spec.build(&mut builder, images, Training::default())?;
@@ -260,6 +269,9 @@ fn run_of(
     folder: PathBuf,
     observer: &mut dyn Observer,
 ) -> Result<(RunFolder, Settings)> {
+    if folder.as_os_str().is_empty() {
+        return Err(Error::Usage("the folder of the run has no name".into()));
+    }
     // A run that goes on is read from its files, which hold these names.
     choices.model.map_or(Ok(()), Architecture::register)?;
     choices.optimizer.map_or(Ok(()), Optimizer::register)?;
@@ -270,6 +282,9 @@ fn run_of(
         settings.check()?;
         settings.check_resumes(&begun)?;
         return Ok((run, settings));
+    }
+    if data.train.is_empty() {
+        return Err(Error::Failed("the data has no training images".into()));
     }
     let (size, mut settings) = (data.train.size, choices.settings());
     if choices.image_size.is_some_and(|chosen| chosen != size) {

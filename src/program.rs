@@ -7,7 +7,7 @@ use crate::exec::plan::IoBinding;
 use crate::exec::{Data, Device, PlanId};
 use crate::graph::Graph;
 use crate::nn::Parameter;
-use crate::tensor::TensorType;
+use crate::tensor::{DType, TensorType};
 
 /// A graph that is loaded on a device. Inputs, states and outputs go by their names.
 ///
@@ -31,6 +31,8 @@ pub struct Program {
     inputs: Vec<(String, TensorType)>,
     states: Vec<(String, TensorType)>,
     outputs: Vec<(String, TensorType)>,
+    /// Whether there are outputs to read.
+    has_run: bool,
 }
 
 /// A number of a tensor: `f32`, or `u32` for labels, indices and seeds.
@@ -63,7 +65,7 @@ impl Program {
         };
         let (inputs, outputs, states) = (named(&plan.inputs), named(&plan.outputs), plan.states.clone());
         let plan = device.load_plan(plan, None)?;
-        Ok(Program { device, plan, inputs, states, outputs })
+        Ok(Program { device, plan, inputs, states, outputs, has_run: false })
     }
 
     /// Writes an input or a state: an array of its shape, whatever its order in memory. What is
@@ -111,13 +113,15 @@ impl Program {
     /// # Errors
     /// If an input, or a state that it only reads, was never written, or the device fails.
     pub fn run(&mut self) -> Result<()> {
-        self.device.run(self.plan)
+        self.device.run(self.plan)?;
+        self.has_run = true;
+        Ok(())
     }
 
     /// An output as of the last run, or a state as it is, in its shape.
     ///
     /// # Errors
-    /// If there is none of this name that holds `f32`.
+    /// If there is none of this name that holds `f32`, or nothing has run yet.
     pub fn read(&self, name: &str) -> Result<ArrayD<f32>> {
         let is_output = self.outputs.iter().any(|(output, _)| output == name);
         let of_this_name = if is_output { &self.outputs } else { &self.states };
@@ -125,6 +129,12 @@ impl Program {
             let known = self.outputs.iter().chain(&self.states).map(|(name, _)| name.as_str());
             return Err(unknown(name, "output or state", known));
         };
+        if ty.dtype != DType::F32 {
+            return Err(Error::op(name, format!("is {ty}; only f32 is read")));
+        }
+        if is_output {
+            self.check_has_run(name)?;
+        }
         let values = match is_output {
             true => self.device.read(self.plan, name)?,
             false => self.device.read_state(self.plan, name)?,
@@ -145,9 +155,10 @@ impl Program {
             let known = self.outputs.iter().map(|(name, _)| name.as_str());
             return Err(unknown(name, "output", known));
         };
-        if ty.dims() != to.shape() {
+        if ty.dtype != DType::F32 || ty.dims() != to.shape() {
             return Err(Error::op(name, format!("is {ty}, not an array of {:?}", to.shape())));
         }
+        self.check_has_run(name)?;
         match to.as_slice_mut() {
             Some(to) => self.device.read_into(self.plan, name, to),
             None => {
@@ -156,6 +167,10 @@ impl Program {
                 values.map_err(|error| Error::op(name, error.to_string()))
             }
         }
+    }
+
+    fn check_has_run(&self, name: &str) -> Result<()> {
+        if self.has_run { Ok(()) } else { Err(Error::op(name, "has no value before the first run")) }
     }
 
     /// The device, for what a program has no method for.

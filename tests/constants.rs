@@ -46,7 +46,7 @@ fn numbers(len: usize, seed: usize) -> Vec<f32> {
 /// Runs the convolution and compares it with the definition.
 fn check(device: &mut dyn Device, plan: PlanId, graph: &Graph, given: &Values, when: &str) {
     device.run(plan).unwrap();
-    let expected = interpret(graph, given.clone());
+    let expected = interpret(graph, given.clone()).unwrap();
     let found = device.read(plan, "y").unwrap();
     for (found, expected) in found.iter().zip(&expected[&graph.outputs()[0].1]) {
         assert!((f64::from(*found) - expected).abs() < 1e-4, "{when}: {found}, not {expected}");

@@ -286,6 +286,7 @@ fn checkpoints() {
             test: Some("def".into()),
             classes: Some("cat\ndog".into()),
             pretrained: None,
+            graph: None,
         },
         progress: Progress { stage_epochs: 1, history: vec![row], ..Progress::default() },
         states: [("conv1.weight".to_string(), vec![0.5; 30])].into(),

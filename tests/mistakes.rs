@@ -366,3 +366,40 @@ fn sizes_that_would_wrap_are_refused_and_the_layer_is_named() {
     let x = graph.input("x", TensorType::f32([1 << 40]));
     graph.add(x, x).unwrap();
 }
+
+#[test]
+fn layers_refuse_what_they_cannot_take() {
+    use cifar_engine::nn::{Builder, Mode, Norm};
+    use cifar_engine::weights::Layout;
+
+    let mut large = Graph::new();
+    let mut foreign = large.input("a", TensorType::f32([1, 4, 4, 3]));
+    for i in 0..9 {
+        foreign = large.input(&format!("b{i}"), TensorType::f32([1, 4, 4, 3]));
+    }
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([1, 4, 4, 3]));
+    let (scalar, empty) = (graph.input("s", TensorType::f32([])), graph.input("e", TensorType::f32([0, 3])));
+    let mut b = Builder::new(&mut graph, Mode::Infer, Norm::default());
+    let message = |result: cifar_engine::error::Result<Value>| result.unwrap_err().to_string();
+    let another = "is a value of another graph";
+    assert!(message(b.conv2d("c", foreign, 2, 3, 1, Padding::Same)).contains(another));
+    assert!(message(b.dense("d", foreign, 2, Layout::Dense)).contains(another));
+    assert!(message(b.batch_norm("n", foreign)).contains(another));
+    assert!(message(b.flatten("f", foreign)).contains(another));
+    assert!(message(b.flatten("s", scalar)).contains("takes no f32[]"));
+    assert!(message(b.flatten("e", empty)).contains("takes no f32[0, 3]"));
+    b.relu("twice", x).unwrap();
+    assert_eq!(message(b.relu("twice", x)), "twice: is the name of two layers of the model");
+}
+
+#[test]
+fn a_name_is_an_input_or_a_state() {
+    let mut graph = Graph::new();
+    let w = graph.state("w", TensorType::f32([2])).unwrap();
+    let x = graph.input("w", TensorType::f32([2]));
+    let y = graph.add(w, x).unwrap();
+    graph.output("y", y);
+    let message = Plan::compile(&graph).unwrap_err().to_string();
+    assert_eq!(message, "w: is the name of an input and of a state of the graph");
+}

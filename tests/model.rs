@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
@@ -100,6 +101,70 @@ fn own_models_and_optimizers_are_as_good_as_built_in_ones() {
     let message = Bench::new().run(&format!("evaluate {} --data shapes", whole.display()));
     let message = String::from_utf8(message.stderr).unwrap();
     assert!(message.contains("a model 'small', which only the program that trained it knows"), "{message}");
+}
+
+/// `small`, without its activation.
+fn straight(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
+    let x = b.unit("stem", x, |b, x| b.conv2d_unbiased("conv", x, 8, 3, 4, Padding::Same))?;
+    let x = b.unit("average", x, |b, x| b.global_average_pool("average", x))?;
+    b.classifier("fc", x, config.classes, config.training)
+}
+
+/// A run that is gone on with by other code under the same name would be a mixture of two.
+#[test]
+fn a_run_goes_on_with_its_own_code_only() {
+    static OTHER_CODE: AtomicBool = AtomicBool::new(false);
+    static ONE: Architecture = Architecture::new("one of two", |b, x, config| {
+        if OTHER_CODE.load(Ordering::Relaxed) {
+            return straight(b, x, config);
+        }
+        let x = b.unit("stem", x, |b, x| {
+            let x = b.conv2d_unbiased("conv", x, 8, 3, 4, Padding::Same)?;
+            b.relu("relu", x)
+        })?;
+        let x = b.unit("average", x, |b, x| b.global_average_pool("average", x))?;
+        b.classifier("fc", x, config.classes, config.training)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let choices = choices().model(&ONE);
+    let stopped = Model::train_on(cpu(), data(), &choices, folder.path(), &mut Stopped(7));
+    assert!(matches!(stopped.err(), Some(Error::Interrupted)));
+    OTHER_CODE.store(true, Ordering::Relaxed);
+    let message = Model::train(data(), &choices, folder.path()).err().unwrap().to_string();
+    OTHER_CODE.store(false, Ordering::Relaxed);
+    assert!(message.contains("the code of the model or the optimizer is not"), "{message}");
+    Model::train(data(), &choices, folder.path()).unwrap();
+}
+
+#[test]
+fn what_would_be_noticed_late_or_never_is_told_at_once() {
+    static MORE: Architecture = Architecture::new("more", |b, x, config| {
+        let x = b.unit("average", x, |b, x| b.global_average_pool("average", x))?;
+        b.classifier("fc", x, config.classes + 3, config.training)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |data: Dataset, choices: &Choices, folder: &Path| {
+        Model::train(data, choices, folder).err().unwrap().to_string()
+    };
+    let run = folder.path().join("run");
+    let message = refused(data(), &choices().model(&MORE), &run);
+    assert!(message.contains("ends in f32[50, 13], but [50, 10] are a logit for each"), "{message}");
+    let other = Dataset { test: Images::black(5, 16), ..data() };
+    let message = refused(other, &choices(), &run);
+    assert_eq!(message, "the test images have 16 pixels a side, the training images 32");
+    let mut lies = data();
+    lies.train.size = 31;
+    assert!(refused(lies, &choices(), &run).contains("31 pixels a side have"), "size");
+    let mut lies = data();
+    lies.train.labels.pop();
+    assert!(refused(lies, &choices(), &run).contains("have 918528 bytes, not 921600"), "labels");
+    assert_eq!(refused(Dataset::default(), &choices(), &run), "the data has no training images");
+    assert_eq!(refused(data(), &choices(), Path::new("")), "the folder of the run has no name");
+    assert!(!run.exists());
+    // Some of each class, though they lie one after the other.
+    let mut sorted = data().train.subset(&[0; 90]);
+    sorted.labels = (0..90).map(|i| i / 30).collect();
+    assert_eq!(sorted.part(9).labels, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
 }
 
 #[test]

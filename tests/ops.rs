@@ -378,6 +378,66 @@ fn the_checks_notice_a_wrong_kernel_a_wrong_gradient_and_a_dependence_on_threads
     assert!(check_gradient(&case(true, false, false)).unwrap_err().contains("gradient"));
 }
 
+/// What an op of a program's own may get wrong, each an error of its check.
+#[test]
+fn the_check_of_an_own_op_says_what_is_wrong() {
+    #[derive(Debug)]
+    enum Wrong {
+        Shape,
+        Count,
+        Gradient,
+        NoNumber,
+    }
+
+    impl Op for Wrong {
+        fn name(&self) -> &'static str {
+            "wrong"
+        }
+
+        fn output_types(&self, inputs: &[&TensorType]) -> std::result::Result<Vec<TensorType>, String> {
+            Ok(vec![inputs[0].clone()])
+        }
+
+        fn gradient(&self, graph: &mut Graph, _: &Node, _: &[Option<Value>], _: &[bool]) -> Gradients {
+            Ok(vec![Some(graph.constant(1.0, [7])?)])
+        }
+
+        fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+            match self {
+                Wrong::Shape => vec![ArrayD::zeros(vec![1])],
+                Wrong::Count => Vec::new(),
+                Wrong::Gradient | Wrong::NoNumber => vec![inputs[0].to_owned()],
+            }
+        }
+
+        fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+            let no_number = matches!(self, Wrong::NoNumber);
+            CpuStep::new(move |args| {
+                let x = args.inputs[0];
+                args.output().0.copy_from_slice(x);
+                args.output().0[0] = if no_number { f32::NAN } else { x[0] };
+            })
+        }
+
+        fn gpu(&self, _: &Types) -> Dispatches {
+            Dispatches::default()
+        }
+    }
+
+    let mut cpu = Cpu::new(1, Isa::Portable).unwrap();
+    for (op, part, asked) in [
+        (Wrong::Shape, "reference of other outputs", 0),
+        (Wrong::Count, "reference of other outputs", 0),
+        (Wrong::Gradient, "has a gradient f32[7] of its input f32[3, 7]", 0),
+        (Wrong::NoNumber, "off by inf", 0),
+        (Wrong::Gradient, "has not the inputs", 5),
+    ] {
+        let case = Case::new(op, vec![(TensorType::f32([3, 7]), Fill::AwayFromZero)]);
+        let message = check::check(&mut cpu, &case.differentiable(&[asked])).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
 /// What has no gradient says so, and what does not matter to the loss is not silently zero.
 #[test]
 fn differentiate_refuses_what_it_cannot_do() {

@@ -110,7 +110,7 @@ impl Training {
             values.extend(self.rates.iter().zip(rates).map(|(&input, rate)| wide(input, vec![rate])));
             values.extend([wide(self.number, vec![step as f32])]);
             values.extend(self.gradients.iter().enumerate().map(|(i, &g)| wide(g, self.gradient(i, step))));
-            let values = interpret(&self.graph, values);
+            let values = interpret(&self.graph, values).unwrap();
             self.graph
                 .updates()
                 .iter()
@@ -165,7 +165,9 @@ fn every_optimizer_gives_the_numbers_of_pytorch() {
         let on_gpu = gpu.as_mut().map(|gpu| training.run(gpu));
         for (i, parameter) in training.parameters.iter().enumerate() {
             let name = format!("{optimizer}.{}", parameter.name);
-            let golden: Vec<f64> = goldens.tensors[&name].data.iter().map(|x| f64::from(*x)).collect();
+            let golden = goldens.tensors.get(&name);
+            let golden = golden.unwrap_or_else(|| panic!("no {name}: add it to tools/optimizer_goldens.py"));
+            let golden: Vec<f64> = golden.data.iter().map(|x| f64::from(*x)).collect();
             compare(&format!("{name}, reference"), exact[i].iter().copied(), &golden, 1e-6);
             for (device, found) in [("CPU", Some(&on_cpu)), ("GPU", on_gpu.as_ref())] {
                 let Some(found) = found else { continue };

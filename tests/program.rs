@@ -72,6 +72,14 @@ fn what_does_not_fit_is_named() {
     let read = program.read("x").unwrap_err().to_string();
     assert_eq!(read, "x: is no output or state of the program; there are: y, w");
     assert!(message(program.run()).contains("x"), "nobody wrote it");
+    assert_eq!(program.read("y").unwrap_err().to_string(), "y: has no value before the first run");
+    let mut graph = Graph::new();
+    let labels = graph.input("labels", TensorType::u32([2]));
+    graph.output("again", labels);
+    let mut program = Program::new(&graph, device::cpu().unwrap()).unwrap();
+    program.write("labels", &array![1u32, 2]).unwrap();
+    program.run().unwrap();
+    assert_eq!(program.read("again").unwrap_err().to_string(), "again: is u32[2]; only f32 is read");
 }
 
 #[test]

@@ -56,12 +56,15 @@ impl Images {
         array.map_err(|error| Error::op("images", error.to_string()))
     }
 
-    /// The first images, so many at most.
-    pub fn first(mut self, most: usize) -> Images {
-        self.pixels.truncate(most.saturating_mul(self.stride()));
-        self.labels.truncate(most);
-        self.files.truncate(most);
-        self
+    /// So many of the images at most, at equal distances: where they are in the order of their
+    /// classes, some of each.
+    pub fn part(self, most: usize) -> Images {
+        let all = self.len();
+        if all <= most {
+            return self;
+        }
+        let places: Vec<u32> = (0..most).map(|i| (i * all / most) as u32).collect();
+        self.subset(&places)
     }
 
     /// Number of images.
@@ -92,11 +95,19 @@ impl Images {
         self.files.get(i).map(String::as_str)
     }
 
-    /// Checks that every label is one of so many classes.
+    /// Checks that every label is one of so many classes, and that there are as many pixels as the
+    /// images have.
     ///
     /// # Errors
-    /// Names the first image whose label is not.
+    /// Names the first image whose label is not, or the two numbers of bytes.
     pub fn check_labels(&self, classes: usize) -> Result<()> {
+        let (bytes, wanted) = (self.pixels.len(), self.len().saturating_mul(self.stride()));
+        if bytes != wanted {
+            let size = self.size;
+            let problem =
+                format!("{} images of {size} pixels a side have {wanted} bytes, not {bytes}", self.len());
+            return Err(Error::Failed(problem));
+        }
         match self.labels.iter().position(|&label| label as usize >= classes) {
             None => Ok(()),
             Some(i) => {
@@ -221,7 +232,7 @@ impl Images {
 }
 
 /// A digest in hexadecimal.
-pub(super) fn hex(hash: Sha256) -> String {
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -84,19 +84,28 @@ impl Dataset {
         load(&source.parse()?, &Options::default())
     }
 
-    /// The first images of each set, so many at most: to try something out.
+    /// Some of the images of each set, so many at most: to try something out.
     pub fn part(self, most: usize) -> Dataset {
-        let (train, validation) = (self.train.first(most), self.validation.first(most));
-        Dataset { train, validation, test: self.test.first(most), ..self }
+        let (train, validation) = (self.train.part(most), self.validation.part(most));
+        Dataset { train, validation, test: self.test.part(most), ..self }
     }
 
-    /// Checks that every label is one of the classes.
+    /// Checks that every label is one of the classes, and that all images are of one size.
     ///
     /// # Errors
-    /// As for [`Images::check_labels`].
+    /// As for [`Images::check_labels`]; or names the two sizes.
     pub fn check_labels(&self) -> Result<()> {
-        let sets = [&self.train, &self.validation, &self.test];
-        sets.iter().try_for_each(|images| images.check_labels(self.classes.len()))
+        let sets = [("training", &self.train), ("validation", &self.validation), ("test", &self.test)];
+        for (name, images) in sets {
+            images.check_labels(self.classes.len())?;
+            let (size, other) = (self.train.size, images.size);
+            if !images.is_empty() && other != size {
+                let problem =
+                    format!("the {name} images have {other} pixels a side, the training images {size}");
+                return Err(Error::Failed(problem));
+            }
+        }
+        Ok(())
     }
 
     /// Images to train on and to validate with, if `validation` images are for that; with 0 the

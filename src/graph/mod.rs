@@ -166,7 +166,9 @@ impl Graph {
     /// # Errors
     /// As for [`Graph::apply`].
     pub fn apply1(&mut self, op: impl Op, inputs: &[Value]) -> Result<Value> {
-        Ok(self.apply(op, inputs)?[0])
+        let name = op.name();
+        let first = self.apply(op, inputs)?.first().copied();
+        first.ok_or_else(|| Error::op(format!("{name} '{}'", self.layer), "has no output"))
     }
 
     /// [`Graph::apply`] for an op that is shared already.
@@ -223,8 +225,9 @@ impl Graph {
     /// Shape and element type of a value.
     ///
     /// # Panics
-    /// If it is one of a larger graph; [`Graph::apply`] refuses those of any other.
+    /// If it is one of another graph, which [`Graph::apply`] refuses.
     pub fn ty(&self, value: Value) -> &TensorType {
+        assert_eq!(value.graph, self.id, "a value of another graph");
         &self.values[value.number].ty
     }
 
@@ -273,6 +276,9 @@ impl Graph {
         let inputs = self.values().filter(|&v| self.source(v) == Source::Input);
         let inputs: Vec<&str> = inputs.map(|v| self.name(v)).collect();
         let outputs: Vec<&str> = self.outputs.iter().map(|(name, _)| name.as_str()).collect();
+        if let Some(name) = inputs.iter().find(|name| self.states.contains_key(**name)) {
+            return Err(Error::op(*name, "is the name of an input and of a state of the graph"));
+        }
         for (kind, mut names) in [("inputs", inputs), ("outputs", outputs)] {
             names.sort_unstable();
             if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {

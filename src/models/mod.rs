@@ -1,7 +1,8 @@
 //! The models: each is one function that calls layers in order.
 //!
 //! An [`Architecture`] says what else is to be known about it. To add another, write it beside
-//! [`cnn`] and add it to [`MODELS`]: options, files and fine-tuning find it there.
+//! [`cnn`] and add it to [`MODELS`]: options, files and fine-tuning find it there. README
+//! names it, in a row.
 //!
 //! - [`Spec`]: everything needed to build a model and to feed it; travels in the weights file.
 //! - [`pretrained`]: weights from elsewhere, which say less about themselves; [`manifest`] finds

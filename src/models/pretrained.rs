@@ -246,7 +246,10 @@ fn foreign_architecture(file: &WeightsFile, path: &Path) -> Result<()> {
         None => Ok(()),
         Some(name) => {
             let problem = format!("is of a model '{name}', which only the program that trained it knows");
-            Err(Error::file(path, format!("{problem}; in a program of yours, register it first")))
+            Err(Error::file(
+                path,
+                format!("{problem}; in a program of yours, `Architecture::register` makes it known"),
+            ))
         }
     }
 }

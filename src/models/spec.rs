@@ -48,7 +48,14 @@ impl Spec {
     /// If the image size does not suit the model.
     pub fn build(&self, builder: &mut Builder, x: Value, training: Training) -> Result<Value> {
         let config = Config { classes: self.classes.len(), variant: self.variant, training };
-        (self.architecture.build)(builder, x, &config)
+        let y = (self.architecture.build)(builder, x, &config)?;
+        let wanted = &[builder.graph.dims(x)[0], config.classes];
+        if builder.builds_last() && builder.graph.dims(y) != wanted {
+            let found = builder.graph.ty(y);
+            let problem = format!("ends in {found}, but {wanted:?} are a logit for each of its classes");
+            return Err(Error::op(format!("model '{}'", self.architecture), problem));
+        }
+        Ok(y)
     }
 
     /// The model's parameters, as a file must have them.

@@ -7,7 +7,7 @@ use crate::tensor::Shape;
 /// A line of the model's table.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Name, with those of the units around it: `blocks.2.1.conv1`.
+    /// Name that the model gives it, such as `blocks.2.1.conv1`; no other layer has it.
     pub name: String,
     /// Kind of layer, as tables name it: `conv`, `relu`.
     pub kind: &'static str,

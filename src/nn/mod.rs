@@ -148,6 +148,11 @@ impl<'g> Builder<'g> {
         y
     }
 
+    /// Whether the last of the units declared is one of those that are built.
+    pub(crate) fn builds_last(&self) -> bool {
+        self.part.contains(&self.units.len().saturating_sub(1))
+    }
+
     fn parameter(
         &mut self,
         name: String,
@@ -197,6 +202,9 @@ impl<'g> Builder<'g> {
             let problem = format!("layer '{name}' lies in no unit of its model, which cannot be cut then");
             return Err(Error::Failed(problem));
         }
+        if self.layers.iter().any(|layer| layer.name == name) {
+            return Err(Error::op(name, "is the name of two layers of the model"));
+        }
         let before = self.parameters.len();
         self.graph.set_layer(name);
         let y = build(self)?;
@@ -240,8 +248,14 @@ impl<'g> Builder<'g> {
         })
     }
 
+    /// Size of the last dimension of an operand.
+    fn channels(&self, x: Value) -> Result<usize> {
+        self.graph.check_own(x, "the input of a layer")?;
+        Ok(self.graph.ty(x).shape.last())
+    }
+
     fn conv2d_weight(&mut self, name: &str, x: Value, channels: usize, kernel: usize) -> Result<Value> {
-        let depth = self.graph.ty(x).shape.last();
+        let depth = self.channels(x)?;
         let init = (self.convolution_init)(kernel, depth, channels);
         self.parameter(format!("{name}.weight"), [kernel, kernel, depth, channels], Layout::Convolution, init)
     }
@@ -251,7 +265,7 @@ impl<'g> Builder<'g> {
     /// 3]` to `[N, H - kernel + 1, W - kernel + 1, channels]`.
     pub fn whitening(&mut self, name: &str, x: Value, kernel: usize) -> Result<Value> {
         self.layer_of_window(name, "whitening", Some((kernel, 1)), |b| {
-            let (depth, channels) = (b.graph.ty(x).shape.last(), whitening::filter_count(kernel));
+            let (depth, channels) = (b.channels(x)?, whitening::filter_count(kernel));
             let (shape, init) = ([kernel, kernel, depth, channels], Init::Whitening { kernel });
             let w = b.fixed(format!("{name}.weight"), shape, Layout::Convolution, init)?;
             let init = Init::of_fan_in(kernel * kernel * depth);
@@ -271,7 +285,7 @@ impl<'g> Builder<'g> {
         padding: Padding,
     ) -> Result<Value> {
         self.layer_of_window(name, "depthwise", Some((kernel, stride)), |b| {
-            let channels = b.graph.ty(x).shape.last();
+            let channels = b.channels(x)?;
             let init = Init::GlorotUniform { fan_in: kernel * kernel, fan_out: kernel * kernel };
             let shape = [kernel, kernel, 1, channels];
             let w = b.parameter(format!("{name}.weight"), shape, Layout::Convolution, init)?;
@@ -292,7 +306,7 @@ impl<'g> Builder<'g> {
     /// Batch normalisation whose scale is of this role.
     fn batch_norm_of(&mut self, name: &str, x: Value, scale: Role) -> Result<Value> {
         self.layer(name, "batch_norm", |b| {
-            let channels = b.graph.ty(x).shape.last();
+            let channels = b.channels(x)?;
             let Norm { epsilon, momentum } = b.norm;
             let activation = None;
             let gamma =
@@ -361,16 +375,21 @@ impl<'g> Builder<'g> {
     /// `[N, ...]` to `[N, features]`.
     pub fn flatten(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "flatten", |b| {
-            let batch = b.graph.dims(x)[0];
-            let shape = [batch, b.graph.ty(x).len() / batch].into();
-            b.graph.apply1(Reshape { shape }, &[x])
+            b.graph.check_own(x, "the input of a layer")?;
+            match *b.graph.dims(x) {
+                [batch, ref rest @ ..] if batch > 0 => {
+                    let shape = [batch, rest.iter().product()].into();
+                    b.graph.apply1(Reshape { shape }, &[x])
+                }
+                _ => Err(Error::op(format!("flatten '{name}'"), format!("takes no {}", b.graph.ty(x)))),
+            }
         })
     }
 
     /// A dense layer: `[N, features]` to `[N, outputs]`. `layout` says how its weights are laid out
     /// on disk.
     pub fn dense(&mut self, name: &str, x: Value, outputs: usize, layout: Layout) -> Result<Value> {
-        let fan_in = self.graph.ty(x).shape.last();
+        let fan_in = self.channels(x)?;
         self.dense_from(name, x, outputs, layout, Init::GlorotUniform { fan_in, fan_out: outputs })
     }
 
@@ -402,7 +421,7 @@ impl<'g> Builder<'g> {
             let x = b.dropout("dropout", x, training.dropout)?;
             let init = if training.zero_classifier { Init::Constant(0.0) } else { init };
             b.layer(name, "dense", |b| {
-                let shape = [b.graph.ty(x).shape.last(), classes];
+                let shape = [b.channels(x)?, classes];
                 let w = b.parameter(format!("{name}.weight"), shape, Layout::Dense, init)?;
                 b.parameters.last_mut().into_iter().for_each(|weight| weight.classifier = true);
                 b.graph.apply1(Matmul::default(), &[x, w])
@@ -419,7 +438,7 @@ impl<'g> Builder<'g> {
         init: Init,
     ) -> Result<Value> {
         self.layer(name, "dense", |b| {
-            let inputs = b.graph.ty(x).shape.last();
+            let inputs = b.channels(x)?;
             let w = b.parameter(format!("{name}.weight"), [inputs, outputs], layout, init)?;
             let bias = b.parameter(format!("{name}.bias"), [outputs], Layout::AsIs, Init::Constant(0.0))?;
             b.graph.apply1(Matmul::default(), &[x, w, bias])

@@ -5,11 +5,12 @@
 //! reference that is its specification. The cases it is tested with are in
 //! [`crate::selftest::cases`].
 //!
-//! To add an elementwise function: a row of [`crate::kernels::function`] and a case of
-//! `shaders/include/function.wgsl`. To add another op: `ops/FAMILY/foo.rs` and `shaders/foo.wgsl`,
-//! a line in the family's list of files, cases and their line in [`crate::selftest::cases`], a
-//! chapter of the kernel book and an error to be planted into the shader, in the shader
-//! (`//~ foo: TEXT => OTHER TEXT` above a line): tests ask for all of them.
+//! To add an elementwise function: a row of [`crate::kernels::function`], a case of
+//! `shaders/include/function.wgsl`, and PyTorch's values of it (`tools/compose_goldens.py`). To add
+//! another op: `ops/FAMILY/foo.rs` and `shaders/foo.wgsl`, a line in the family's list of files,
+//! cases and their line in [`crate::selftest::cases`], a chapter of the kernel book and an error to
+//! be planted into the shader, in the shader (`//~ foo: TEXT => OTHER TEXT` above a line): tests
+//! ask for all of them.
 
 use std::fmt::{Debug, Display};
 use std::ops::Range;

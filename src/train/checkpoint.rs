@@ -9,11 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::optimizers::OPTIMIZERS;
 use super::plans::Totals;
 use super::settings::Settings;
 use crate::data::Dataset;
+use crate::data::images::hex;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::models::MODELS;
 use crate::report::EpochMetrics;
 use crate::weights::{self, Tensor, WeightsFile};
 
@@ -58,6 +63,9 @@ pub struct RunFingerprint {
     pub classes: Option<String>,
     /// In fine-tuning, digest of the weights to begin with.
     pub pretrained: Option<String>,
+    /// Of a model or an optimizer that the program has not: digest of the graph of a step. A name
+    /// alone does not tell that its code is still the same.
+    pub graph: Option<String>,
 }
 
 /// A state of a training.
@@ -85,7 +93,7 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let progress = serde_json::to_string(&self.progress);
         let progress = progress.map_err(|error| Error::file(path, format!("cannot be written: {error}")))?;
-        let RunFingerprint { settings, images, test, classes, pretrained } = self.fingerprint.clone();
+        let RunFingerprint { settings, images, test, classes, pretrained, graph } = self.fingerprint.clone();
         let entries = [
             ("format", Some(FORMAT.to_string())),
             ("settings", Some(settings)),
@@ -93,6 +101,7 @@ impl Checkpoint {
             ("test", test),
             ("classes", classes),
             ("pretrained", pretrained),
+            ("graph", graph),
             ("progress", Some(progress)),
         ];
         let tensor = |(name, data): (&String, &Vec<f32>)| {
@@ -124,8 +133,9 @@ impl Checkpoint {
             return Err(damaged());
         }
         let (settings, images) = (entry("settings")?, entry("pictures")?);
-        let (test, classes, pretrained) = (optional("test"), optional("classes"), optional("pretrained"));
-        let fingerprint = RunFingerprint { settings, images, test, classes, pretrained };
+        let (test, classes) = (optional("test"), optional("classes"));
+        let (pretrained, graph) = (optional("pretrained"), optional("graph"));
+        let fingerprint = RunFingerprint { settings, images, test, classes, pretrained, graph };
         let progress: Progress = serde_json::from_str(&entry("progress")?).map_err(|_| damaged())?;
         let counted = progress.history.iter().enumerate().all(|(i, row)| row.epoch == i + 1);
         if !counted || progress.stage_epochs > progress.history.len() {
@@ -146,7 +156,16 @@ impl RunFingerprint {
             test: Some(data.test.digest()),
             classes: Some(data.classes.join("\n")), // no name holds one
             pretrained,
+            graph: None,
         }
+    }
+
+    /// Takes note of what a step computes, where the program has not this model or optimizer.
+    pub fn with_graph(mut self, settings: &Settings, graph: &Graph) -> RunFingerprint {
+        if !MODELS.contains(&settings.model) || !OPTIMIZERS.contains(&settings.optimizer) {
+            self.graph = Some(hex(Sha256::new_with_prefix(graph.to_string())));
+        }
+        self
     }
 
     /// Checks that a run with this identity may go on from a checkpoint with that of `saved`.
@@ -160,6 +179,10 @@ impl RunFingerprint {
             let advice = "put those back, give their place with `pretrained`, or start another run";
             let problem = "are not the weights that this run was begun with";
             return Err(Error::Usage(format!("{file}: these {problem}; {advice}")));
+        }
+        if saved.graph.is_some() && self.graph != saved.graph {
+            let problem = "the code of the model or the optimizer is not what this run was begun with";
+            return Err(Error::Usage(format!("{problem}; train it in another folder")));
         }
         if self.images != saved.images {
             let problem = "the training images are not those that this run was begun with";
@@ -249,7 +272,8 @@ mod tests {
 
     fn fingerprint(settings: &str, images: &str) -> RunFingerprint {
         let (test, classes, pretrained) = (Some("t".into()), Some("cat\ndog".into()), Some("w".into()));
-        RunFingerprint { settings: settings.into(), images: images.into(), test, classes, pretrained }
+        let (settings, images, graph) = (settings.into(), images.into(), Some("g".into()));
+        RunFingerprint { settings, images, test, classes, pretrained, graph }
     }
 
     fn checkpoint() -> Checkpoint {
@@ -333,6 +357,8 @@ mod tests {
         let other = RunFingerprint { classes: Some("cat\nfox".into()), ..same.clone() };
         let message = other.check(&old).unwrap_err().to_string();
         assert!(message.contains("the class dog of this run is called fox"), "{message}");
+        let other = RunFingerprint { graph: Some("h".into()), ..same.clone() };
+        assert!(other.check(&old).unwrap_err().to_string().contains("in another folder"));
         let other = RunFingerprint { test: Some("u".into()), ..same.clone() };
         assert!(other.has_other_test(&old) && !same.has_other_test(&old));
     }

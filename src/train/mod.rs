@@ -215,6 +215,7 @@ pub fn train(
     if let Some(loss) = &reading.loss {
         observer.note(&format!("note: {loss}"));
     }
+    let fingerprint = fingerprint.with_graph(settings, &program.graph);
     let mut session = Session::begin(run, &spec, parameters.clone(), fingerprint, reading, observer)?;
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;

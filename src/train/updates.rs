@@ -15,8 +15,8 @@ use crate::tensor::TensorType;
 
 /// Adds to a graph what makes each of its runs a step of an optimizer: the gradients of a loss
 /// `[1]` by the parameters, without weight decay, and their updates. Inputs: `rate` `f32 [1]`, the
-/// learning rate, and where the optimizer asks for it, `step` `u32 [1]`, the number of the step
-/// from 0.
+/// learning rate, and `step` `u32 [1]`, the number of the step from 0 (to be written, whether the
+/// optimizer reads it or not).
 ///
 /// # Errors
 /// If a parameter has no influence on the loss, or an op between them has no gradient.

@@ -52,7 +52,9 @@ fn main() -> Result<()> {
     let (_, outcome) = Model::train(data, &choices, &folder)?;
     let trained = outcome.test.accuracy;
 
-    let mut model = Model::load(&folder)?; // what anybody with the file and `TINY` can do
+    // In another program, which did not train it, its name has to be made known first.
+    TINY.register()?;
+    let mut model = Model::load(&folder)?;
     let loaded = model.evaluate(&test)?.accuracy;
     let first = model.predict_pixels(test.array()?.outer_iter().next().ok_or(Error::Interrupted)?)?;
     println!("{:.2} % when trained, {:.2} % when loaded", 100.0 * trained, 100.0 * loaded);

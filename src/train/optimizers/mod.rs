@@ -2,6 +2,7 @@
 //!
 //! Each is a file of an [`Optimizer`], and a line of [`OPTIMIZERS`], where options, help, settings
 //! and tests find it.
+//! Its numbers are held against PyTorch's, which `tools/optimizer_goldens.py` writes down.
 
 pub mod adam;
 pub mod keras_adam;
@@ -84,7 +85,7 @@ impl ParameterStep<'_> {
     /// zero.
     ///
     /// # Errors
-    /// If there is such a state already.
+    /// If there is a state of this name and another type.
     pub fn state(&self, graph: &mut Graph, prefix: &str) -> Result<Value> {
         graph.state(&named(prefix, self.parameter), TensorType::f32(self.parameter.shape.clone()))
     }
