@@ -53,8 +53,9 @@
 //!    with and those loaded beside it ([`exec::Device::load_beside`]): to a model.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the
-//!    table of its settings, [`train::optimizers`] and [`train::schedules`] are lists of what
-//!    there is; [`train::finetune`] has two stages of it; [`report`] draws what came out.
+//!    table of its settings, [`train::optimizers`] and [`train::schedules`] are lists of what there
+//!    is; [`train::finetune`] has two stages of it; [`report`] draws what came out; [`inspect`]
+//!    looks inside a model.
 //! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]:
 //!    everything that comes from or goes to a disk, a network or a terminal. [`registry`]: lists of
 //!    what goes by a name.
@@ -69,6 +70,7 @@
 //! cli          one file a subcommand
 //! prelude      what a program of a library user begins with
 //! model        a trained model on a device, for library users
+//! inspect      what the layers of a model make of images
 //! train        trainings, their plans and files; evaluation
 //! report       tables, curves, pages
 //! models       the models, and weights from elsewhere
@@ -152,6 +154,7 @@ pub mod exec;
 pub mod files;
 pub mod grad;
 pub mod graph;
+pub mod inspect;
 #[doc(hidden)]
 pub mod memory;
 pub mod model;

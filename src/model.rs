@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array4, ArrayView3};
+use ndarray::{Array3, Array4, ArrayBase, ArrayD, ArrayView3, Data as Stored, Ix4};
+use rayon::prelude::*;
 
 use crate::data::image_file::{load_image, square_image};
-use crate::data::{CHANNELS, Dataset, Images};
+use crate::data::{Dataset, Images, read_class_names};
 use crate::error::{Error, Result};
 use crate::exec::{Device, device};
 use crate::files::is_file;
 use crate::graph::{Graph, Value};
+use crate::inspect;
 use crate::models::pretrained::Attributes;
-use crate::models::{Architecture, Spec, Training};
-use crate::nn::{Builder, Layer, Mode, Parameter, value_of};
+use crate::models::{Architecture, Network, Spec};
 use crate::program::Program;
-use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel, Predictor};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel, Predictor, probabilities};
 use crate::train::optimizers::Optimizer;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedules::Schedule;
@@ -32,6 +33,9 @@ use crate::train::{self, Observer, Outcome, Unobserved, plans};
 /// let prediction = model.predict_pixels(grey.view())?;
 /// let top = prediction.top(2);
 /// assert!(top[0].1 >= top[1].1 && top[0].0 == prediction.class());
+/// let image = model.input_pixels(grey.view())?;
+/// let map = model.grad_cam(&image, "relu4", prediction.class())?;
+/// assert_eq!(map.shape(), [1, 16, 16]); // where in the image the class is seen
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Model {
@@ -62,26 +66,6 @@ impl Prediction {
     /// The most probable class.
     pub fn class(&self) -> &str {
         self.top(1).first().map_or("", |(class, _)| class)
-    }
-}
-
-/// A model inside a graph: for what is not its usual use, such as to differentiate by a layer.
-pub struct Network {
-    /// `[N, classes]`.
-    pub logits: Value,
-    /// Layers in order, each with its output.
-    pub layers: Vec<Layer>,
-    /// Parameters in the order of their layers.
-    pub parameters: Vec<Parameter>,
-}
-
-impl Network {
-    /// Output of the layer of this name.
-    ///
-    /// # Errors
-    /// If there is none; names all.
-    pub fn layer(&self, name: &str) -> Result<Value> {
-        value_of(&self.layers, name)
     }
 }
 
@@ -166,6 +150,26 @@ impl Model {
         Ok((Model::of(LoadedModel::open(&run.best())?, device)?, outcome))
     }
 
+    /// The model for images of another size, if it suits any ([`Architecture::one_size`]).
+    ///
+    /// # Errors
+    /// If it does not suit images of this size, or the device fails.
+    pub fn sized(self, image_size: usize) -> Result<Model> {
+        let Model { trained, mut device, predictor } = self;
+        predictor.unload(device.as_mut())?;
+        Model::of(trained.sized(image_size)?, device)
+    }
+
+    /// The model with names for its classes: the lines of a file, one for each.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or does not have as many lines as the model has classes.
+    pub fn named(mut self, file: impl AsRef<Path>) -> Result<Model> {
+        let classes = self.trained.spec.classes.len();
+        self.trained.spec.classes = read_class_names(file.as_ref(), classes)?;
+        Ok(self)
+    }
+
     /// The model's description: architecture, classes, size and scaling of its images.
     pub fn spec(&self) -> &Spec {
         &self.trained.spec
@@ -199,6 +203,25 @@ impl Model {
         Ok(Prediction { classes: classes.clone(), probabilities })
     }
 
+    /// The classes of many image files, in their order; faster than one by one.
+    ///
+    /// # Errors
+    /// As for [`Model::predict`]; of several files that cannot be read, the first is told.
+    pub fn predict_all(&mut self, images: &[impl AsRef<Path>]) -> Result<Vec<Prediction>> {
+        let Spec { image_size: size, classes, .. } = &self.trained.spec;
+        let (size, classes) = (*size, classes.clone());
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths: Vec<&Path> = images.iter().map(AsRef::as_ref).collect();
+        let pixels: Vec<Result<Vec<u8>>> = paths.par_iter().map(|path| load_image(path, size)).collect();
+        let pixels = pixels.into_iter().collect::<Result<Vec<_>>>()?.concat();
+        let images = Images { pixels, labels: vec![0; paths.len()], size, files: Vec::new() };
+        let logits = self.evaluate(&images)?.logits;
+        let rows = logits.outer_iter().map(probabilities);
+        Ok(rows.map(|probabilities| Prediction { classes: classes.clone(), probabilities }).collect())
+    }
+
     /// Accuracy, loss and logits on images of the model's size.
     ///
     /// # Errors
@@ -213,17 +236,53 @@ impl Model {
         self.trained.evaluate(self.device.as_mut(), "evaluated", images, options, |_, _| true)
     }
 
-    /// An image as the model's graph takes it: `[1, size, size, 3]`, each channel scaled as in its
-    /// training.
+    /// An image file as the model's graph takes it: `[1, size, size, 3]`, each channel scaled as in
+    /// its training.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn input(&self, image: impl AsRef<Path>) -> Result<Array4<f32>> {
-        let Spec { image_size: size, mean, std, .. } = self.trained.spec;
-        let pixels = load_image(image.as_ref(), size)?;
-        Ok(Array4::from_shape_fn([1, size, size, CHANNELS], |(_, row, column, c)| {
-            (f32::from(pixels[(row * size + column) * CHANNELS + c]) - mean[c]) / std[c]
-        }))
+        self.input_bytes(load_image(image.as_ref(), self.trained.spec.image_size)?)
+    }
+
+    /// [`Model::input`] of an image as [`Model::predict_pixels`] takes it.
+    ///
+    /// # Errors
+    /// If it has no pixels, or not three channels.
+    pub fn input_pixels(&self, pixels: ArrayView3<u8>) -> Result<Array4<f32>> {
+        self.input_bytes(square_image(pixels, self.trained.spec.image_size)?)
+    }
+
+    fn input_bytes(&self, pixels: Vec<u8>) -> Result<Array4<f32>> {
+        let spec = &self.trained.spec;
+        let image = Images { pixels, labels: vec![0], size: spec.image_size, files: Vec::new() };
+        Ok(spec.scaled(image.array()?))
+    }
+
+    /// Outputs of a layer, `[N, ..]`, for images `[N, size, size, 3]` as of [`Model::input`].
+    ///
+    /// # Errors
+    /// If there is no such layer; names all. If the images have another size.
+    pub fn activation<S>(&mut self, images: &ArrayBase<S, Ix4>, layer: &str) -> Result<ArrayD<f32>>
+    where
+        S: Stored<Elem = f32>,
+    {
+        inspect::activation(&self.trained, self.device.as_mut(), images.view(), layer)
+    }
+
+    /// Grad-CAM: how much each place of a layer's output speaks for a class, `[N, height, width]`
+    /// ([`inspect::grad_cam`]), for images as of [`Model::input`].
+    ///
+    /// # Errors
+    /// If there is no such layer, its outputs are no images, or there is no such class.
+    pub fn grad_cam<S>(&mut self, images: &ArrayBase<S, Ix4>, layer: &str, class: &str) -> Result<Array3<f32>>
+    where
+        S: Stored<Elem = f32>,
+    {
+        let classes = &self.trained.spec.classes;
+        let place = classes.iter().position(|known| known == class);
+        let class = place.ok_or_else(|| Error::op(class, "is no class of the model"))?;
+        inspect::grad_cam(&self.trained, self.device.as_mut(), images.view(), layer, class)
     }
 
     /// Adds the model, as it predicts, to a graph: `images` `[N, size, size, 3]` as of
@@ -232,21 +291,7 @@ impl Model {
     /// # Errors
     /// If `images` have another shape.
     pub fn build(&self, graph: &mut Graph, images: Value) -> Result<Network> {
-        let spec = &self.trained.spec;
-        graph.check_own(images, "the images of a model")?;
-        let size = spec.image_size;
-        match *graph.dims(images) {
-            [_, height, width, CHANNELS] if [height, width] == [size; 2] => {}
-            _ => {
-                let problem = format!("takes images f32[N, {size}, {size}, 3], not {}", graph.ty(images));
-                return Err(Error::op(format!("model '{}'", spec.architecture), problem));
-            }
-        }
-        let images = plans::resized(graph, spec, images)?;
-        let mut builder = Builder::new(graph, Mode::Infer, spec.norm);
-        let logits = spec.build(&mut builder, images, Training::default())?;
-        let Builder { layers, parameters, .. } = builder;
-        Ok(Network { logits, layers, parameters })
+        Network::of(&self.trained.spec, graph, images)
     }
 
     /// A graph with the model in it, on a device, with the model's weights.

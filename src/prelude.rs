@@ -31,23 +31,20 @@
 //! let hidden = layers.dense("fc1", x, 16, Layout::Dense)?;
 //! let hidden = layers.relu("relu1", hidden)?;
 //! let logits = layers.dense("fc2", hidden, 2, Layout::Dense)?;
-//! let parameters = layers.parameters;
-//! let loss = graph.cross_entropy(logits, labels)?;
-//! graph.output("loss", loss);
-//! minimise(&mut graph, loss, &parameters, &SGD)?;
+//! let loss = layers.graph.cross_entropy(logits, labels)?;
 //!
-//! let mut program = Program::new(&graph, device::cpu()?)?;
-//! program.initialise(&parameters, 1)?;
+//! let mut program = training(layers, loss, &SGD, 1, device::cpu()?)?;
 //! program.write("x", &array![[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])?;
 //! program.write("labels", &array![0u32, 1, 1, 0])?;
-//! program.write("rate", &array![0.1])?;
-//! for step in 0..200 {
-//!     program.write("step", &array![step])?;
-//!     program.run()?;
+//! for _ in 0..200 {
+//!     program.step(0.1)?;
 //! }
 //! assert!(program.read("loss")?[0] < 0.01);
 //! # Ok::<(), Error>(())
 //! ```
+//!
+//! [`training`] does what most programs want: its parts are [`minimise`], [`Program::new`] and
+//! [`Program::initialise`].
 
 #[doc(inline)]
 pub use crate::data::{Dataset, Images};
@@ -60,9 +57,9 @@ pub use crate::grad::differentiate;
 #[doc(inline)]
 pub use crate::graph::{Graph, Value};
 #[doc(inline)]
-pub use crate::model::{Model, Network, Prediction};
+pub use crate::model::{Model, Prediction};
 #[doc(inline)]
-pub use crate::models::{Architecture, Config};
+pub use crate::models::{Architecture, Config, Network};
 #[doc(inline)]
 pub use crate::nn::{Builder, Init, Mode, Norm, Parameter};
 #[doc(inline)]
@@ -82,7 +79,7 @@ pub use crate::train::optimizers::{Optimizer, ParameterStep};
 #[doc(inline)]
 pub use crate::train::settings::Choices;
 #[doc(inline)]
-pub use crate::train::updates::minimise;
+pub use crate::train::updates::{minimise, training};
 #[doc(inline)]
 pub use crate::weights::Layout;
 

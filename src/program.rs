@@ -1,6 +1,6 @@
 //! A graph on a device of its own, with arrays of `ndarray` for what goes in and what comes out.
 
-use ndarray::{ArrayBase, ArrayD, ArrayView, Data as Stored, DataMut, Dimension, IxDyn};
+use ndarray::{ArrayBase, ArrayD, ArrayView, Data as Stored, DataMut, Dimension, IxDyn, arr1};
 
 use crate::error::{Error, Result};
 use crate::exec::plan::IoBinding;
@@ -33,6 +33,8 @@ pub struct Program {
     outputs: Vec<(String, TensorType)>,
     /// Whether there are outputs to read.
     has_run: bool,
+    /// How often [`Program::step`] has run it.
+    steps: u32,
 }
 
 /// A number of a tensor: `f32`, or `u32` for labels, indices and seeds.
@@ -65,7 +67,7 @@ impl Program {
         };
         let (inputs, outputs, states) = (named(&plan.inputs), named(&plan.outputs), plan.states.clone());
         let plan = device.load_plan(plan, None)?;
-        Ok(Program { device, plan, inputs, states, outputs, has_run: false })
+        Ok(Program { device, plan, inputs, states, outputs, has_run: false, steps: 0 })
     }
 
     /// Writes an input or a state: an array of its shape, whatever its order in memory. What is
@@ -115,6 +117,19 @@ impl Program {
     pub fn run(&mut self) -> Result<()> {
         self.device.run(self.plan)?;
         self.has_run = true;
+        Ok(())
+    }
+
+    /// Runs a graph with an optimizer in it once, at this learning rate: writes its inputs `rate`
+    /// and `step`, which counts these runs from 0.
+    ///
+    /// # Errors
+    /// As for [`Program::run`]; if the graph has no such inputs.
+    pub fn step(&mut self, rate: f32) -> Result<()> {
+        self.write("rate", &arr1(&[rate]))?;
+        self.write("step", &arr1(&[self.steps]))?;
+        self.run()?;
+        self.steps += 1;
         Ok(())
     }
 

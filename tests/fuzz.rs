@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use cifar_engine::cli::compare::{self, Run};
-use cifar_engine::cli::predict::read_labels;
 use cifar_engine::data::image_file::read_image;
+use cifar_engine::data::read_class_names;
 use cifar_engine::data::{self, DataSource, Images, Options, shapes};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
@@ -397,7 +397,7 @@ fn runs_to_compare() {
 fn names_of_classes() {
     let corpus = vec![b"background\ncat\ndog\nbird\n".to_vec(), "kočka\r\npes\r\npták".into()];
     fuzz("labels", corpus, 64 * MIB, |bytes| {
-        in_folder(&[("labels.txt", bytes)], |folder| read_labels(&folder.join("labels.txt"), 3).is_ok())
+        in_folder(&[("labels.txt", bytes)], |folder| read_class_names(&folder.join("labels.txt"), 3).is_ok())
     });
 }
 

@@ -12,7 +12,7 @@ use cifar_engine::prelude::*;
 use cifar_engine::train::{Observer, StepProgress};
 use common::program::{Bench, json};
 use image::{Rgb, RgbImage};
-use ndarray::{Array3, Array4, ArrayView3, Ix4, s};
+use ndarray::{Array3, Array4, ArrayView3, Axis, Ix4, arr1, arr2, concatenate, s};
 
 /// Two layers, so small that an epoch is over at once.
 fn small(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
@@ -263,4 +263,132 @@ fn a_model_can_be_taken_apart() {
     assert!((change / told - 1.0).abs() < 0.2, "{change} for {told}");
     let message = network.layer("relu99").unwrap_err().to_string();
     assert!(message.contains("is no layer of the model; there are: conv1"), "{message}");
+}
+
+/// Where the mean over all pixels is all that follows a layer, but for the classifier, the gradient
+/// of a class by a channel is the classifier's weight over the number of pixels (Zhou et al. 2016).
+#[test]
+fn grad_cam_of_the_last_feature_map_is_the_class_activation_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, _) = Model::train(data(), &choices(), folder.path()).unwrap();
+    let images = [picture(), picture().slice_move(s![.., ..;-1, ..])];
+    let images = images.map(|pixels| model.input_pixels(pixels.view()).unwrap());
+    let images = concatenate(Axis(0), &[images[0].view(), images[1].view()]).unwrap();
+    let features = model.activation(&images, "relu").unwrap();
+    assert_eq!(features.shape(), [2, 8, 8, 8]);
+    let weights = cifar_engine::weights::load(&folder.path().join("best.safetensors")).unwrap();
+    let fc = &weights.tensors["fc.weight"]; // [classes, channels] on disk
+    let classes = model.spec().classes.clone();
+    let mut above_zero = Vec::new();
+    for (number, class) in classes.iter().enumerate() {
+        let map = model.grad_cam(&images, "relu", class).unwrap();
+        for ((image, row, column), &found) in map.indexed_iter() {
+            let term = |c| fc.data[number * 8 + c] / 64.0 * features[[image, row, column, c]];
+            let sum = (0..8).map(term).sum::<f32>();
+            assert!((found - sum.max(0.0)).abs() < 1e-6, "{class}: {found} for {sum}");
+            above_zero.push(found > 0.0);
+        }
+    }
+    assert!(above_zero.contains(&true) && above_zero.contains(&false));
+
+    // What another layer is asked for leaves the predictions as they were.
+    let before = model.predict_pixels(picture().view()).unwrap();
+    assert!(model.grad_cam(&images, "fc", &classes[0]).unwrap_err().to_string().contains("no places"));
+    let message = model.grad_cam(&images, "relu", "no class").unwrap_err().to_string();
+    assert_eq!(message, "no class: is no class of the model");
+    let message = model.activation(&images, "relu9").unwrap_err().to_string();
+    assert!(message.contains("there are: conv, norm, relu, average"), "{message}");
+    let message = model.activation(&images.slice(s![.., 1.., .., ..]), "relu").unwrap_err().to_string();
+    assert!(message.contains("takes images f32[N, 32, 32, 3], not f32[2, 31, 32, 3]"), "{message}");
+    assert_eq!(model.predict_pixels(picture().view()).unwrap(), before);
+}
+
+#[test]
+fn many_images_are_told_as_one_by_one() {
+    let bench = Bench::new();
+    let mut model = Model::builtin().unwrap();
+    let names: Vec<_> = (0..131).map(|i| bench.path(&format!("image {i}.png"))).collect();
+    for (i, name) in names.iter().enumerate() {
+        let pixel = |x, y| Rgb([0, 1, 2].map(|c| (x * (i as u32 % 7) + y * c) as u8));
+        RgbImage::from_fn(30 + i as u32, 40, pixel).save(name).unwrap();
+    }
+    let together = model.predict_all(&names).unwrap();
+    assert_eq!(together.len(), names.len());
+    for (name, together) in names.iter().zip(&together) {
+        let alone = model.predict(name).unwrap();
+        assert_eq!(alone.class(), together.class());
+        let apart = alone.probabilities.iter().zip(&together.probabilities).map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f32::max) < 1e-5);
+    }
+    let none: [&str; 0] = [];
+    assert_eq!(model.predict_all(&none).unwrap(), []);
+    let bad = [names[0].clone(), bench.path("missing.png"), bench.path("missing too.png")];
+    assert!(model.predict_all(&bad).unwrap_err().to_string().contains("missing.png"));
+}
+
+#[test]
+fn a_model_takes_another_size_and_other_names() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (model, _) = Model::train(data(), &choices(), folder.path()).unwrap();
+    let names = bench.path("names.txt");
+    std::fs::write(&names, "background\n猫\nb\nc\nd\ne\nf\ng\nh\ni\nj\n").unwrap();
+    let mut larger = model.named(&names).unwrap().sized(64).unwrap();
+    let input = larger.input_pixels(picture().view()).unwrap();
+    assert_eq!(input.shape(), [1, 64, 64, 3]);
+    assert_eq!(larger.activation(&input, "relu").unwrap().shape(), [1, 16, 16, 8]);
+    assert_eq!(larger.predict_pixels(picture().view()).unwrap().classes[0], "猫");
+    assert!(larger.sized(7).err().unwrap().to_string().contains("8 to 1024 pixels a side, not 7"));
+    let problem = Model::builtin().unwrap().sized(64).err().unwrap().to_string();
+    assert!(problem.contains("fc"), "{problem}");
+    std::fs::write(&names, "one\ntwo\n").unwrap();
+    let problem = Model::builtin().unwrap().named(&names).err().unwrap().to_string();
+    assert!(problem.contains("has 2 names, but the model has 10 classes"), "{problem}");
+}
+
+/// The parts of [`training`] by hand give the same bits.
+#[test]
+fn a_training_is_its_parts() {
+    let build = |graph: &mut Graph| {
+        let x = graph.input("x", TensorType::f32([4, 2]));
+        let labels = graph.input("labels", TensorType::u32([4]));
+        (x, labels)
+    };
+    let write = |program: &mut Program| {
+        program.write("x", &arr2(&[[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])).unwrap();
+        program.write("labels", &arr1(&[0u32, 1, 1, 0])).unwrap();
+    };
+    let layers = |layers: &mut Builder, x, labels| {
+        let x = layers.dense("fc1", x, 8, Layout::Dense).unwrap();
+        let x = layers.map("tanh", Function::Tanh, x).unwrap();
+        let x = layers.dense("fc2", x, 2, Layout::Dense).unwrap();
+        layers.graph.cross_entropy(x, labels).unwrap()
+    };
+    let mut graph = Graph::new();
+    let (x, labels) = build(&mut graph);
+    let mut builder = Builder::new(&mut graph, Mode::Infer, Norm::default());
+    let loss = layers(&mut builder, x, labels);
+    assert_eq!(builder.layers[1].kind, "tanh");
+    let mut whole = training(builder, loss, &ADAM, 5, cpu()).unwrap();
+    write(&mut whole);
+    (0..20).for_each(|_| whole.step(0.01).unwrap());
+
+    let mut graph = Graph::new();
+    let (x, labels) = build(&mut graph);
+    let mut builder = Builder::new(&mut graph, Mode::Infer, Norm::default());
+    let loss = layers(&mut builder, x, labels);
+    let parameters = builder.parameters;
+    graph.output("loss", loss);
+    minimise(&mut graph, loss, &parameters, &ADAM).unwrap();
+    let mut parts = Program::new(&graph, cpu()).unwrap();
+    parts.initialise(&parameters, 5).unwrap();
+    write(&mut parts);
+    parts.write("rate", &arr1(&[0.01])).unwrap();
+    for step in 0..20 {
+        parts.write("step", &arr1(&[step])).unwrap();
+        parts.run().unwrap();
+    }
+    assert_eq!(whole.read("fc1.weight").unwrap(), parts.read("fc1.weight").unwrap());
+    let message = Program::new(&Graph::new(), cpu()).unwrap().step(0.1).unwrap_err().to_string();
+    assert!(message.contains("rate"), "{message}");
 }

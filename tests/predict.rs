@@ -112,7 +112,7 @@ fn label_files_are_read_as_people_write_them() {
     let path = folder.path().join("labels.txt");
     let read = |text: &str| {
         fs::write(&path, text).unwrap();
-        cifar_engine::cli::predict::read_labels(&path, 3).map_err(|error| error.to_string())
+        cifar_engine::data::read_class_names(&path, 3).map_err(|error| error.to_string())
     };
     for text in [
         "a\nb\nc",

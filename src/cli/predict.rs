@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, stdin, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
@@ -15,13 +15,12 @@ use super::loading::{DataOptions, Tried, tell_left_out};
 use super::options::{ViewOptions, WeightsOptions, image_size};
 use super::watching::DATA_WATCH;
 use crate::console;
-use crate::data::Images;
 use crate::data::image_file::{SKIP, load_image, read_image};
 use crate::data::listing::{Lister, WANTED};
 use crate::data::watch::{ImageProgress, Watch};
+use crate::data::{Images, read_class_names};
 use crate::environment;
-use crate::error::{Error, Result, path_text, printable};
-use crate::files::read_text;
+use crate::error::{Error, Result, path_text};
 use crate::kernels::parallel;
 use crate::models::Spec;
 use crate::report::csv::cell;
@@ -127,7 +126,7 @@ impl Predict {
             _ => LoadedModel::built_in(&attributes, self.image_size)?,
         };
         if let Some(labels) = &self.labels {
-            trained.spec.classes = read_labels(labels, trained.spec.classes.len())?;
+            trained.spec.classes = read_class_names(labels, trained.spec.classes.len())?;
         } else if trained
             .spec
             .classes
@@ -299,33 +298,6 @@ fn load(
         }
     }
     Ok((names, images))
-}
-
-/// The lines of a file, as many as there are classes, but for empty ones before and after them.
-/// Lists made for TensorFlow begin with one for the background, which other models do not have.
-///
-/// # Errors
-/// If it cannot be read, has more or fewer lines, or an empty one between others.
-pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<String>> {
-    const MOST: u64 = 4 << 20;
-    const BACKGROUND: [&str; 4] = ["background", "__background__", "dummy", "none"];
-    let text = read_text(path, MOST)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
-    let lines = text.lines().map(|line| printable(line.trim()).into_owned());
-    let lines: Vec<String> = lines.skip_while(String::is_empty).collect();
-    let wrong = |problem: String| Err(Error::file(path, problem));
-    if let Some(empty) = lines.iter().position(String::is_empty) {
-        return wrong(format!("there is an empty line after name {empty}; each line names a class"));
-    }
-    let extra = lines.first().is_some_and(|first| BACKGROUND.contains(&first.to_lowercase().as_str()));
-    match lines.len().checked_sub(classes) {
-        Some(0) => Ok(lines),
-        Some(1) if extra => Ok(lines[1..].to_vec()),
-        _ => wrong(format!(
-            "has {} names, but the model has {classes} classes; only a first line 'background' may be too many",
-            lines.len()
-        )),
-    }
 }
 
 /// So many of the most probable classes, most probable first.

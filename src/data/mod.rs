@@ -36,7 +36,7 @@ pub mod watch;
 
 pub use folder::Measured;
 pub use images::Images;
-pub use names::{check_class_name, composed};
+pub use names::{check_class_name, composed, read_class_names};
 
 use left_out::LeftOut;
 use watch::{ImageProgress, Unwatched, Watch};

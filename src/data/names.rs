@@ -4,7 +4,8 @@ use std::path::{Component, Path};
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::error::{path_text, printable};
+use crate::error::{Error, Result, path_text, printable};
+use crate::files::read_text;
 
 /// Letters that a name may have.
 const MOST: usize = 100;
@@ -27,6 +28,33 @@ pub fn check_class_name(name: &str) -> std::result::Result<(), String> {
 /// The name as every system spells it: some write an accent as a letter of its own.
 pub fn composed(name: &str) -> String {
     name.nfc().collect()
+}
+
+/// The lines of a file, as many as there are classes, but for empty ones before and after them.
+/// Lists made for TensorFlow begin with one for the background, which other models do not have.
+///
+/// # Errors
+/// If it cannot be read, has more or fewer lines, or an empty one between others.
+pub fn read_class_names(path: &Path, classes: usize) -> Result<Vec<String>> {
+    const MOST: u64 = 4 << 20;
+    const BACKGROUND: [&str; 4] = ["background", "__background__", "dummy", "none"];
+    let text = read_text(path, MOST)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
+    let lines = text.lines().map(|line| printable(line.trim()).into_owned());
+    let lines: Vec<String> = lines.skip_while(String::is_empty).collect();
+    let wrong = |problem: String| Err(Error::file(path, problem));
+    if let Some(empty) = lines.iter().position(String::is_empty) {
+        return wrong(format!("there is an empty line after name {empty}; each line names a class"));
+    }
+    let extra = lines.first().is_some_and(|first| BACKGROUND.contains(&first.to_lowercase().as_str()));
+    match lines.len().checked_sub(classes) {
+        Some(0) => Ok(lines),
+        Some(1) if extra => Ok(lines[1..].to_vec()),
+        _ => wrong(format!(
+            "has {} names, but the model has {classes} classes; only a first line 'background' may be too many",
+            lines.len()
+        )),
+    }
 }
 
 /// The own name of a folder or archive, also where the path ends in `.` or `..`. One that is called

@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod mobilenet_v1;
 pub mod mobilenet_v2;
 mod mobilenet_v2_names;
+mod network;
 pub mod pretrained;
 pub mod resnet18;
 pub mod resnet20;
@@ -32,6 +33,7 @@ pub use crate::nn::Training;
 use crate::ops::conv::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
 pub use architecture::{Architecture, Config};
+pub use network::Network;
 pub use spec::Spec;
 pub use views::{View, Views};
 

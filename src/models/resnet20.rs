@@ -1,4 +1,5 @@
-//! ResNet-20, the network for 32 x 32 images: three stages of three basic blocks.
+//! ResNet-20, the network for 32 x 32 images: three stages of three basic blocks. Its deeper and
+//! shallower relatives differ in the number of blocks ([`cifar_resnet`]).
 //!
 //! From He et al., "Deep Residual Learning for Image Recognition" (2015), section 4.2. Layers are
 //! called as torchvision calls a ResNet's.
@@ -27,13 +28,18 @@ pub static RESNET20: Architecture = Architecture {
 };
 
 fn resnet20(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
+    cifar_resnet(b, x, config, 3)
+}
+
+/// The network of 6 n + 2 layers for 32 x 32 images, whose three stages have n blocks each.
+pub fn cifar_resnet(b: &mut Builder, x: Value, config: &Config, blocks: usize) -> Result<Value> {
     b.convolution_init = Init::he_normal;
     let x = b.unit("conv1", x, |b, x| {
         let x = b.conv2d_unbiased("conv1", x, 16, 3, 1, Padding::Symmetric(1))?;
         let x = b.batch_norm("bn1", x)?;
         b.relu("relu", x)
     })?;
-    let x = stages(b, x, 3, &[16, 32, 64])?;
+    let x = stages(b, x, blocks, &[16, 32, 64])?;
     b.classifier("fc", x, config.classes, config.training)
 }
 

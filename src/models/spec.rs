@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use ndarray::{Array4, ArrayView4, Axis};
 use serde::Serialize;
 
 use super::{Architecture, Config, PaddingStyle, Training, Variant, Views};
 use crate::data::{CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result};
-use crate::graph::Value;
+use crate::graph::{Graph, Value};
 use crate::nn::{Builder, Norm, Parameter};
+use crate::ops::pool::resize::Resize;
 
 /// Width multipliers a model may have; what lies outside is damage or a typing error.
 pub(super) const WIDTHS: RangeInclusive<f32> = 0.05..=4.0;
@@ -56,6 +58,29 @@ impl Spec {
             return Err(Error::op(format!("model '{}'", self.architecture), problem));
         }
         Ok(y)
+    }
+
+    /// Images `[N, H, W, 3]` of the size that the model sees.
+    ///
+    /// # Errors
+    /// None but those of [`Graph::apply`].
+    pub fn resized(&self, graph: &mut Graph, images: Value) -> Result<Value> {
+        let size = self.variant.input_size;
+        if size == self.image_size {
+            return Ok(images);
+        }
+        graph.set_layer("resize");
+        graph.apply1(Resize { height: size, width: size }, &[images])
+    }
+
+    /// Images `[N, size, size, 3]` of 8-bit red, green and blue, as the model takes them: each
+    /// channel scaled as in its training.
+    pub fn scaled(&self, images: ArrayView4<u8>) -> Array4<f32> {
+        let mut scaled = images.mapv(f32::from);
+        for (c, mut channel) in scaled.axis_iter_mut(Axis(3)).enumerate() {
+            channel.mapv_inplace(|value| (value - self.mean[c]) / self.std[c]);
+        }
+        scaled
     }
 
     /// The model's parameters, as a file must have them.

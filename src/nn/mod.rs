@@ -351,6 +351,14 @@ impl<'g> Builder<'g> {
         self.layer(name, "gelu", |b| b.graph.apply1(Unary { function: Function::Gelu }, &[x]))
     }
 
+    /// A function of every element.
+    ///
+    /// # Errors
+    /// None but those of [`Graph::apply`].
+    pub fn map(&mut self, name: &str, function: Function, x: Value) -> Result<Value> {
+        self.layer(name, function.name(), |b| b.graph.map(function, x))
+    }
+
     /// `x + y`, of one shape.
     pub fn add(&mut self, name: &str, x: Value, y: Value) -> Result<Value> {
         self.layer(name, "add", |b| b.graph.add(x, y))

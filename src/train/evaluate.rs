@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 
 use super::features::{BatchSource, Features};
 use super::plans::{self, ModelGraph};
-use crate::data::Images;
+use crate::data::{Images, SIZES};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::pretrained::{Attributes, Pretrained};
@@ -81,15 +81,35 @@ impl LoadedModel {
     }
 
     fn checked(pretrained: Pretrained, path: &Path, image_size: Option<usize>) -> Result<LoadedModel> {
-        let Pretrained { mut spec, file, .. } = pretrained;
-        if let Some(size) = image_size {
-            (spec.image_size, spec.variant.input_size) = (size, size);
+        let Pretrained { spec, file, .. } = pretrained;
+        let model = LoadedModel { path: path.to_path_buf(), spec, file, trained_parameters: 0 };
+        match image_size {
+            Some(size) => model.sized(size),
+            None => model.with_its_tensors(),
         }
-        let ModelGraph { parameters, .. } = plans::evaluation(&spec, "check", 1, 1)?;
-        models::values(&file, &parameters, path)?;
+    }
+
+    /// The model for images of this size, which it then sees as they are.
+    ///
+    /// # Errors
+    /// If it does not suit images of this size.
+    pub fn sized(mut self, image_size: usize) -> Result<LoadedModel> {
+        if !SIZES.contains(&image_size) {
+            let (least, most) = (SIZES.start(), SIZES.end());
+            let problem = format!("images have {least} to {most} pixels a side, not {image_size}");
+            return Err(Error::Usage(problem));
+        }
+        (self.spec.image_size, self.spec.variant.input_size) = (image_size, image_size);
+        self.with_its_tensors()
+    }
+
+    /// Checks that the file's tensors are the model's, and counts their numbers.
+    fn with_its_tensors(self) -> Result<LoadedModel> {
+        let ModelGraph { parameters, .. } = plans::evaluation(&self.spec, "check", 1, 1)?;
+        self.values(&parameters)?;
         let trained = parameters.iter().filter(|parameter| parameter.trainable());
         let trained_parameters = trained.map(|parameter| parameter.shape.len()).sum();
-        Ok(LoadedModel { path: path.to_path_buf(), spec, file, trained_parameters })
+        Ok(LoadedModel { trained_parameters, ..self })
     }
 
     /// Evaluates the model on images; `name` is the device's name for them. `goes_on` is asked

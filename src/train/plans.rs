@@ -22,7 +22,6 @@ use crate::nn::{Builder, Layer, Mode, Parameter, WHOLE};
 use crate::ops::augment::{Augment, Augmentations, Batch};
 use crate::ops::linear::matmul::Matmul;
 use crate::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
-use crate::ops::pool::resize::Resize;
 use crate::tensor::{Shape, TensorType};
 
 /// A graph for a device to run, with what belongs to its model.
@@ -226,21 +225,8 @@ fn batch(
     let labels = graph.state(&format!("{name}.labels"), TensorType::u32([images]))?;
     let indices = graph.input("indices", TensorType::u32([batch_size]));
     let mut batch = augment.add(graph, [data, labels, indices, step])?;
-    batch.x = resized(graph, spec, batch.x)?;
+    batch.x = spec.resized(graph, batch.x)?;
     Ok(batch)
-}
-
-/// Images `[N, H, W, 3]` of the size that the model sees.
-///
-/// # Errors
-/// None but those of [`Graph::apply`].
-pub fn resized(graph: &mut Graph, spec: &Spec, images: Value) -> Result<Value> {
-    let size = spec.variant.input_size;
-    if size == spec.image_size {
-        return Ok(images);
-    }
-    graph.set_layer("resize");
-    graph.apply1(Resize { height: size, width: size }, &[images])
 }
 
 /// A batch of the outputs of a model's first units, and its labels.

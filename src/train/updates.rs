@@ -3,14 +3,16 @@
 
 use super::optimizers::{Optimizer, ParameterStep};
 use crate::error::Result;
+use crate::exec::Device;
 use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
-use crate::nn::Parameter;
+use crate::nn::{Builder, Parameter};
 use crate::ops::Function;
 use crate::ops::map::binary::Function2;
 use crate::ops::movement::constant::Constant;
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sum_squares::SumSquares;
+use crate::program::Program;
 use crate::tensor::TensorType;
 
 /// Adds to a graph what makes each of its runs a step of an optimizer: the gradients of a loss
@@ -37,6 +39,27 @@ pub fn minimise(
         let step = ParameterStep { parameter, gradient, decay: 0.0, momentum, rate, number };
         optimizer.add_update(graph, &step)
     })
+}
+
+/// A program whose every step ([`Program::step`]) is one of an optimizer, for a loss `[1]` of the
+/// layers that were built: `loss` is an output, [`minimise`] adds the rest, and the parameters
+/// begin with numbers drawn from the seed.
+///
+/// # Errors
+/// As for [`minimise`] and [`Program::new`].
+pub fn training(
+    layers: Builder,
+    loss: Value,
+    optimizer: &Optimizer,
+    seed: u32,
+    device: Box<dyn Device>,
+) -> Result<Program> {
+    let Builder { graph, parameters, .. } = layers;
+    graph.output("loss", loss);
+    minimise(graph, loss, &parameters, optimizer)?;
+    let mut program = Program::new(graph, device)?;
+    program.initialise(&parameters, seed)?;
+    Ok(program)
 }
 
 /// Gradient clipping by the global norm (Pascanu et al. 2013): `g *= min(1, limit / |g|)`. Scales

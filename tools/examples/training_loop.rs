@@ -5,7 +5,7 @@
 //!     cargo run --release --example training_loop
 
 use cifar_engine::prelude::*;
-use ndarray::{Array2, Array4, ArrayView4, Axis, array};
+use ndarray::{Array2, Array4, ArrayView4, Axis};
 
 const BATCH: usize = 50;
 const CLASSES: usize = 10;
@@ -55,13 +55,9 @@ fn main() -> Result<()> {
     let chosen = graph.input("chosen", TensorType::f32([BATCH, CLASSES]));
     let mut layers = Builder::new(&mut graph, Mode::Infer, Norm::default());
     let logits = network(&mut layers, x)?;
-    let parameters = layers.parameters;
-    let loss = focal_loss(&mut graph, logits, chosen)?;
-    graph.output("loss", loss);
-    graph.output("logits", logits);
-    minimise(&mut graph, loss, &parameters, &ADAM)?;
-    let mut program = Program::new(&graph, device::auto()?)?;
-    program.initialise(&parameters, 0)?;
+    let loss = focal_loss(layers.graph, logits, chosen)?;
+    layers.graph.output("logits", logits);
+    let mut program = training(layers, loss, &ADAM, 0, device::auto()?)?;
 
     let steps = labels.len() / BATCH;
     for epoch in 0..EPOCHS {
@@ -73,9 +69,7 @@ fn main() -> Result<()> {
             let is_own = |(i, class): (usize, usize)| f32::from(labels[places[i]] as usize == class);
             program.write("x", &batch(&images, &places))?;
             program.write("chosen", &Array2::from_shape_fn([BATCH, CLASSES], is_own))?;
-            program.write("rate", &array![3e-3 * (1.0 - done)])?;
-            program.write("step", &array![(epoch * steps + step) as u32])?;
-            program.run()?;
+            program.step(3e-3 * (1.0 - done))?;
             sum += program.read("loss")?.sum() / steps as f32;
             let logits = program.read("logits")?;
             let first =
