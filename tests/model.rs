@@ -276,7 +276,7 @@ fn grad_cam_of_the_last_feature_map_is_the_class_activation_map() {
     let images = concatenate(Axis(0), &[images[0].view(), images[1].view()]).unwrap();
     let features = model.activation(&images, "relu").unwrap();
     assert_eq!(features.shape(), [2, 8, 8, 8]);
-    let weights = cifar_engine::weights::load(&folder.path().join("best.safetensors")).unwrap();
+    let weights = cifar_engine::weights::load(folder.path().join("best.safetensors")).unwrap();
     let fc = &weights.tensors["fc.weight"]; // [classes, channels] on disk
     let classes = model.spec().classes.clone();
     let mut above_zero = Vec::new();
