@@ -84,8 +84,9 @@ fn compare(
     found: &[ArrayD<f64>],
     tolerance: f64,
 ) -> std::result::Result<(), String> {
+    let types = case.types().outputs;
     for (i, (found, expected)) in found.iter().zip(&reference(case).unwrap()).enumerate() {
-        let distance = distance(found, expected);
+        let distance = distance(types[i].dtype, found, expected);
         if distance > tolerance {
             return Err(format!("{device}: output {i} of {case:?} is off by {distance:e}"));
         }

@@ -12,6 +12,7 @@ use cifar_engine::ops::reference::{array, operands, view, views};
 use cifar_engine::selftest::case::Case;
 use cifar_engine::selftest::cases;
 use cifar_engine::selftest::probe::distance;
+use cifar_engine::tensor::DType;
 use ndarray::{Array2, Array4, ArrayD, ArrayViewD, Ix1, Ix4, s};
 
 /// Both are sums of products in `f64`, in another order.
@@ -79,7 +80,7 @@ fn apart(case: &Case, change: impl Fn(&mut [ArrayD<f64>])) -> Option<f64> {
     let expected = case.op.reference(&views(&inputs)).remove(0);
     change(&mut inputs);
     let found = witness(&case.op, &views(&inputs))?;
-    Some(distance(&array(expected.shape(), found), &expected))
+    Some(distance(DType::F32, &array(expected.shape(), found), &expected))
 }
 
 #[test]

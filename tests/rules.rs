@@ -306,6 +306,37 @@ fn pooling_of_stored_statistics_waits_for_the_fold() {
 }
 
 #[test]
+fn places_and_their_gradient() {
+    let mut s = Sketch::new();
+    let (x, dy) = (s.input("x", &X), s.input("dy", &[2, 3, 3, CHANNELS]));
+    let w = s.input("w", &[3, 3, CHANNELS, CHANNELS]);
+    let c = s.apply1("c", Conv::new(1, Padding::Same, 1), &[x, w]);
+    let y = s.apply1("y", POOL, &[c]);
+    let dc = s.apply1("dc", MaxPoolGrad { pool: POOL }, &[c, y, dy]);
+    let conv = "Conv { stride: 1, padding: Same }";
+    let pool = "pool: MaxPool { window: 2, stride: 2, padding: 0 }";
+    let expected = format!(
+        "c = {conv}(x, w)\n\
+         y, new = MaxPoolPlaces {{ {pool} }}(c)\n\
+         dc = MaxPoolPlacesGrad {{ {pool}, height: 6, width: 6 }}(new, dy)\n"
+    );
+    check("places", s, &[y, dc], &expected);
+}
+
+/// The convolution's output is kept anyway: places would be more memory, not less.
+#[test]
+fn places_wait_for_nobody_else_to_read() {
+    let mut s = Sketch::new();
+    let (x, dy) = (s.input("x", &X), s.input("dy", &[2, 3, 3, CHANNELS]));
+    let w = s.input("w", &[3, 3, CHANNELS, CHANNELS]);
+    let c = s.apply1("c", Conv::new(1, Padding::Same, 1), &[x, w]);
+    let y = s.apply1("y", POOL, &[c]);
+    let dc = s.apply1("dc", MaxPoolGrad { pool: POOL }, &[c, y, dy]);
+    let kept = s.print();
+    check("places", s, &[y, dc, c], &kept);
+}
+
+#[test]
 fn fold() {
     let mut s = Sketch::new();
     let (x, w, b) = (s.input("x", &X), s.input("w", &[3, 3, 8, 8]), s.input("b", &[8]));

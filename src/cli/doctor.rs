@@ -16,7 +16,7 @@ use crate::memory;
 use crate::ops::reference::views;
 use crate::selftest::case::Case;
 use crate::selftest::cases;
-use crate::selftest::probe::{distance, run_case};
+use crate::selftest::probe::{farthest, run_case};
 use crate::text::{bytes, counted};
 
 #[derive(Args)]
@@ -119,10 +119,7 @@ fn reference(case: &Case) -> Vec<ArrayD<f64>> {
 impl Finding {
     fn examine(&mut self, device: &mut dyn Device, case: &Case, expected: &[ArrayD<f64>]) {
         match run_case(device, case, 1) {
-            Ok(found) => {
-                let errors = found.iter().zip(expected).map(|(found, expected)| distance(found, expected));
-                self.largest = errors.fold(self.largest, f64::max);
-            }
+            Ok(found) => self.largest = self.largest.max(farthest(case, &found, expected)),
             Err(error) => self.problem = Some(error.to_string()),
         }
     }

@@ -20,7 +20,10 @@ use crate::ops::norm::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::norm::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
 use crate::ops::norm::fold_batch_norm::FoldBatchNorm;
 use crate::ops::norm::moments::Moments;
+use crate::ops::pool::max_pool::MaxPool;
 use crate::ops::pool::max_pool_grad::MaxPoolGrad;
+use crate::ops::pool::max_pool_places::MaxPoolPlaces;
+use crate::ops::pool::max_pool_places_grad::MaxPoolPlacesGrad;
 
 /// A bias that a normalisation takes away again has no gradient: `dy` adds the same to all rows of
 /// x, of which the mean goes. Computed, the sum is what rounding leaves of a pass over all of dx.
@@ -54,6 +57,14 @@ pub const POOLING: Rule = Rule {
     replaces: "max_pool(batch_norm_infer(x, ..)) => batch_norm_max_pool(x, ..), and so their gradients",
     when: "the windows are 2x2, the statistics computed, the activation a cut; nothing else reads what is between",
     apply: pooling,
+};
+
+/// Places of the maxima are kept in place of what was pooled, which they tell the gradient.
+pub const PLACES: Rule = Rule {
+    name: "places",
+    replaces: "max_pool(conv(x, w)) => max_pool_places(conv(x, w)), and max_pool_grad => max_pool_places_grad",
+    when: "nothing else reads the convolution's output; a place fits a byte",
+    apply: places,
 };
 
 /// In inference a normalisation is a change of the weights before it.
@@ -195,6 +206,28 @@ fn gradient_through(graph: &Graph, norm: usize, spread: usize, [x, y]: [Value; 2
         && graph.nodes()[gradient].inputs[1..] == graph.nodes()[norm].inputs[..]
         && graph.nodes()[gradient].inputs[0] == spread_values;
     (matches && graph.only_reader(spread_values, gradient)).then_some(gradient)
+}
+
+fn places(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = graph.nodes()[index].clone();
+    let Some(&pool) = downcast::<MaxPool>(&node) else { return Ok(false) };
+    let (x, y) = (node.inputs[0], node.outputs[0]);
+    let of_conv = graph.producer_of::<Conv>(x).is_some() && !graph.is_result(x);
+    let others: Vec<usize> = graph.readers(x).filter(|&reader| reader != index).collect();
+    let &[gradient] = &others[..] else { return Ok(false) };
+    let spreads = downcast::<MaxPoolGrad>(&graph.nodes()[gradient]).is_some_and(|op| op.pool == pool);
+    let matches = spreads && graph.nodes()[gradient].inputs[..2] == [x, y];
+    let &[_, height, width, channels] = graph.dims(x) else { return Ok(false) };
+    if !of_conv || !matches || !MaxPoolPlaces::suits(pool, channels) {
+        return Ok(false);
+    }
+    let places = graph.insert(index, MaxPoolPlaces { pool }, &[x])?[1];
+    graph.node_mut(index).outputs[0] = y;
+    graph.node_mut(index + 1).outputs.clear();
+    let node = graph.node_mut(gradient + 1);
+    node.op = Arc::new(MaxPoolPlacesGrad { pool, height, width });
+    node.inputs = vec![places, node.inputs[2]];
+    Ok(true)
 }
 
 /// The convolution that node `norm`, a normalisation, can be folded into.

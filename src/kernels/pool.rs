@@ -43,6 +43,31 @@ impl PoolGeometry {
             .flat_map(move |row| columns.clone().map(move |column| (row * width + column) * channels))
     }
 
+    /// The pixels of [`PoolGeometry::pixels`], each with its place in the window.
+    #[inline(always)]
+    fn places(&self, p: usize, q: usize) -> impl Iterator<Item = (u32, usize)> {
+        let &PoolGeometry { width, channels, window, stride, padding, .. } = self;
+        let columns = self.inside(q, width);
+        self.inside(p, self.height).flat_map(move |row| {
+            let first = (row + padding - p * stride) * window;
+            columns.clone().map(move |column| {
+                let place = first + column + padding - q * stride;
+                (place as u32, (row * width + column) * channels)
+            })
+        })
+    }
+
+    /// Windows (p, q) and their channels, so many at a time: the first, and how many there are.
+    #[inline(always)]
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+        let &PoolGeometry { out_height, out_width, channels, .. } = self;
+        let windows = (0..out_height).flat_map(move |p| (0..out_width).map(move |q| (p, q)));
+        windows.flat_map(move |(p, q)| {
+            let first = (0..channels).step_by(CHANNELS);
+            first.map(move |channel| (p, q, channel, CHANNELS.min(channels - channel)))
+        })
+    }
+
     /// Pixels of window `number` along a dimension that lie inside the borders.
     #[inline(always)]
     fn inside(&self, number: usize, size: usize) -> Range<usize> {
@@ -135,5 +160,79 @@ fn give(x: &[f32], y: &[f32], left: &mut [f32], dx: &mut [f32]) {
         let here = if x == y { *left } else { 0.0 };
         *dx += here;
         *left -= here;
+    }
+}
+
+/// [`forward`], and the place in its window of each largest element, the first of equal ones: a
+/// byte each, in y's order.
+pub fn forward_places(isa: Isa, g: PoolGeometry, x: &[f32], y: &mut [f32], places: &mut [u8]) {
+    let outputs = y.chunks_exact_mut(g.out_image()).zip(places.chunks_exact_mut(g.out_image()));
+    let images = x.chunks_exact(g.image()).zip(outputs);
+    parallel::for_each(images, &mut [], 0, |(x, (y, places)), _| isa.run(ForwardPlaces { g, x, y, places }));
+}
+
+struct ForwardPlaces<'a> {
+    g: PoolGeometry,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    places: &'a mut [u8],
+}
+
+impl Kernel for ForwardPlaces<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let g = self.g;
+        for (p, q, channel, count) in g.blocks() {
+            let (mut largest, mut places) = ([f32::NEG_INFINITY; CHANNELS], [0u32; CHANNELS]);
+            for (first, (place, at)) in g.places(p, q).enumerate() {
+                let x = &self.x[at + channel..][..count];
+                for ((largest, found), &x) in largest.iter_mut().zip(&mut places).zip(x) {
+                    // NaN wins, so that a broken activation shows in the loss.
+                    let larger = x > *largest || x.is_nan() || first == 0;
+                    *largest = if larger { x } else { *largest };
+                    *found = if larger { place } else { *found };
+                }
+            }
+            let out = (p * g.out_width + q) * g.channels + channel;
+            self.y[out..][..count].copy_from_slice(&largest[..count]);
+            let bytes = self.places[out..][..count].iter_mut();
+            bytes.zip(places).for_each(|(byte, place)| *byte = place as u8);
+        }
+    }
+}
+
+/// `dx` = `dy` at the place of every window, 0 elsewhere; where windows overlap, the sum.
+pub fn gradient_of_places(isa: Isa, g: PoolGeometry, places: &[u8], dy: &[f32], dx: &mut [f32]) {
+    let windows = places.chunks_exact(g.out_image()).zip(dy.chunks_exact(g.out_image()));
+    let images = windows.zip(dx.chunks_exact_mut(g.image()));
+    parallel::for_each(images, &mut [], 0, |((places, dy), dx), _| {
+        isa.run(GradientOfPlaces { g, places, dy, dx });
+    });
+}
+
+struct GradientOfPlaces<'a> {
+    g: PoolGeometry,
+    places: &'a [u8],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for GradientOfPlaces<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let g = self.g;
+        self.dx.fill(0.0);
+        for (p, q, channel, count) in g.blocks() {
+            let out = (p * g.out_width + q) * g.channels + channel;
+            let (places, dy) = (&self.places[out..][..count], &self.dy[out..][..count]);
+            for (place, at) in g.places(p, q) {
+                let dx = self.dx[at + channel..][..count].iter_mut();
+                for ((dx, &own), &dy) in dx.zip(places).zip(dy) {
+                    *dx += if u32::from(own) == place { dy } else { 0.0 };
+                }
+            }
+        }
     }
 }

@@ -27,6 +27,8 @@ pub enum Fill {
     Labels(u32),
     /// Random bits.
     Bits,
+    /// Words of four bytes, each one of these.
+    Bytes(&'static [u8]),
     /// A single value, everywhere.
     Constant(f32),
 }
@@ -93,6 +95,10 @@ impl Case {
                 Fill::Labels(_) if i % 4 == 2 => f64::from(u32::MAX),
                 Fill::Below(bound) | Fill::Labels(bound) => f64::from(rng::below(bits, bound)),
                 Fill::Bits => f64::from(bits),
+                Fill::Bytes(bytes) => {
+                    let byte = |place: u32| u32::from(bytes[(bits >> place) as usize % 256 % bytes.len()]);
+                    f64::from([0, 8, 16, 24].iter().map(|place| byte(*place) << place).sum::<u32>())
+                }
                 Fill::Constant(value) => f64::from(value),
             }
         };

@@ -10,12 +10,13 @@ use std::fmt;
 use ndarray::{Array1, ArrayD, ArrayViewD, IxDyn, indices};
 
 use super::case::Case;
-use super::probe::{distance, graph_of, run_case};
+use super::probe::{distance, farthest, graph_of, run_case};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::ops::reference::array;
+use crate::tensor::DType;
 
 /// The values of a graph's tensors; integers as their values.
 pub type Values = HashMap<Value, ArrayD<f64>>;
@@ -68,8 +69,7 @@ fn wrong(case: &Case, problem: String) -> Error {
 fn outputs(device: &mut dyn Device, case: &Case) -> Result<f64> {
     let expected = reference(case)?;
     let found = run_case(device, case, 1)?;
-    let apart = found.iter().zip(&expected).map(|(found, expected)| distance(found, expected));
-    let apart = apart.fold(0.0, f64::max);
+    let apart = farthest(case, &found, &expected);
     // The second of two runs finds other values in its scratch and outputs than the first.
     if apart.is_finite() && run_case(device, case, 2)? != found {
         return Err(wrong(case, "depends on what the memory held before".into()));
@@ -159,7 +159,7 @@ pub fn gradient(case: &Case) -> Result<f64> {
         let some: Vec<IxDyn> = some.collect();
         let found = some.iter().map(|at| analytic[at]).collect::<Array1<f64>>().into_dyn();
         let expected = some.iter().map(numeric).collect::<Result<Vec<f64>>>()?;
-        Ok::<f64, Error>(distance(&found, &Array1::from(expected).into_dyn()))
+        Ok::<f64, Error>(distance(DType::F32, &found, &Array1::from(expected).into_dyn()))
     };
     let distances = wanted.iter().zip(gradients).map(of).collect::<Result<Vec<f64>>>()?;
     Ok(distances.into_iter().fold(0.0, f64::max))

@@ -56,13 +56,28 @@ pub fn run_case(device: &mut dyn Device, case: &Case, runs: usize) -> Result<Vec
 }
 
 /// The largest distance between two tensors, relative to the largest magnitude (at least 1);
-/// infinite where a value is no number.
+/// infinite where a value is no number, or, of integers, which may be bits, another one.
 ///
 /// # Panics
 /// If they have different shapes.
-pub fn distance(found: &ArrayD<f64>, expected: &ArrayD<f64>) -> f64 {
+pub fn distance(dtype: DType, found: &ArrayD<f64>, expected: &ArrayD<f64>) -> f64 {
     assert_eq!(found.shape(), expected.shape());
     let scale = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
-    let largest = found.iter().zip(expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
+    let apart = |(a, b): (&f64, &f64)| match dtype {
+        _ if a == b => 0.0,
+        DType::F32 => (a - b).abs(),
+        DType::U32 => f64::INFINITY,
+    };
+    let largest = found.iter().zip(expected).map(apart);
     largest.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) }) / scale
+}
+
+/// The largest distance of the outputs of a case from what they should be.
+///
+/// # Panics
+/// If they have different shapes.
+pub fn farthest(case: &Case, found: &[ArrayD<f64>], expected: &[ArrayD<f64>]) -> f64 {
+    let types = case.types().outputs;
+    let pairs = types.iter().zip(found).zip(expected);
+    pairs.map(|((ty, found), expected)| distance(ty.dtype, found, expected)).fold(0.0, f64::max)
 }

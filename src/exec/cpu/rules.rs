@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::exec::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE, can_activate, summands};
-use crate::exec::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM, foldable};
+use crate::exec::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM, foldable};
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
 use crate::kernels::function::beyond_clamp;
@@ -27,6 +27,7 @@ pub const RULES: &[&Rule] = &[
     &ACTIVATION_GRAD,
     &STATISTICS,
     &POOLING,
+    &PLACES,
     &FOLD,
     &GATHERED_MOMENTS,
     &NORMALISED_INPUT,

@@ -26,7 +26,7 @@ mod readback;
 use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
 use super::plans::{Loaded, Plans, States, binding};
-use super::rules::{ACTIVATION_GRAD, FOLD, POOLING, STATISTICS, ZERO_SUM};
+use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check, copy_out};
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
@@ -53,6 +53,7 @@ pub const RULES: &[&Rule] = &[
     &ACTIVATION_GRAD,
     &STATISTICS,
     &POOLING,
+    &PLACES,
     &FOLD,
 ];
 

@@ -2,4 +2,6 @@
 
 pub mod max_pool;
 pub mod max_pool_grad;
+pub mod max_pool_places;
+pub mod max_pool_places_grad;
 pub mod resize;

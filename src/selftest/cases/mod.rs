@@ -28,6 +28,8 @@ pub fn all() -> Vec<Case> {
         norm::fold_batch_norm,
         pool::max_pool,
         pool::max_pool_grad,
+        pool::max_pool_places,
+        pool::max_pool_places_grad,
         pool::resize,
         map::unary,
         map::binary,

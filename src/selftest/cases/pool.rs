@@ -3,6 +3,8 @@
 use crate::ops::Op;
 use crate::ops::pool::max_pool::MaxPool;
 use crate::ops::pool::max_pool_grad::MaxPoolGrad;
+use crate::ops::pool::max_pool_places::MaxPoolPlaces;
+use crate::ops::pool::max_pool_places_grad::MaxPoolPlacesGrad;
 use crate::ops::pool::resize::Resize;
 use crate::selftest::case::{Case, Fill};
 use crate::tensor::TensorType;
@@ -44,6 +46,39 @@ pub fn max_pool_grad() -> Vec<Case> {
     // Zeros and ones: the first of the ones, wherever it lies, and nobody where there is none.
     let first = geometries().into_iter().map(|g| case(g, Fill::Below(2)));
     ties.chain(first).collect()
+}
+
+/// Geometries whose places fit their bytes.
+fn with_places() -> impl Iterator<Item = (MaxPool, [usize; 4])> {
+    geometries().into_iter().filter(|(pool, [.., channels])| MaxPoolPlaces::suits(*pool, *channels))
+}
+
+/// Cases of [`MaxPoolPlaces`]: all elements different, and many equal ones.
+pub fn max_pool_places() -> Vec<Case> {
+    let case = |(pool, x): (MaxPool, [usize; 4]), fill| {
+        Case::new(MaxPoolPlaces { pool }, vec![(TensorType::f32(x), fill)])
+    };
+    let fills = [Fill::Distinct, Fill::Below(3), Fill::Uniform(-9.0, -8.0)];
+    with_places().flat_map(|geometry| fills.map(|fill| case(geometry, fill))).collect()
+}
+
+/// Cases of [`MaxPoolPlacesGrad`], with places that lie inside the borders in every window.
+pub fn max_pool_places_grad() -> Vec<Case> {
+    let overlapping = |stride, padding| MaxPool { window: 3, stride, padding };
+    let geometries: [(MaxPool, [usize; 4], &[u8]); 4] = [
+        (MaxPool::side_by_side(2), [3, 8, 8, 20], &[0, 1, 2, 3]),
+        (MaxPool::side_by_side(2), [2, 5, 7, 4], &[0, 1, 2, 3]),
+        (overlapping(1, 0), [1, 5, 4, 8], &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (overlapping(2, 1), [2, 8, 8, 20], &[4, 5, 7, 8]),
+    ];
+    let case = |(pool, [images, height, width, channels], places): (MaxPool, [usize; 4], &'static [u8])| {
+        let x = TensorType::f32([images, height, width, channels]);
+        let mut pooled = MaxPoolPlaces { pool }.output_types(&[&x]).unwrap_or_default();
+        let (words, dy) = (pooled.remove(1), pooled.remove(0));
+        let op = MaxPoolPlacesGrad { pool, height, width };
+        Case::new(op, vec![(words, Fill::Bytes(places)), (dy, Fill::Uniform(-1.0, 1.0))])
+    };
+    geometries.into_iter().map(case).collect()
 }
 
 /// Cases of [`Resize`].
