@@ -40,6 +40,11 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(Value, Value)], wanted: &[Valu
         }
         graph.set_layer(&node.layer);
         let found = node.op.gradient(graph, &node, &grads, &needed)?;
+        if found.len() != node.inputs.len() {
+            let (given, inputs) = (found.len(), node.inputs.len());
+            let problem = format!("has {inputs} inputs, but its gradient rule gives {given} gradients");
+            return Err(Error::op(format!("{} '{}'", node.op.name(), node.layer), problem));
+        }
         for ((&x, dx), needed) in node.inputs.iter().zip(found).zip(needed) {
             if let (Some(dx), true) = (dx, needed) {
                 graph.check_own(dx, "a gradient")?;
@@ -52,7 +57,8 @@ pub fn differentiate(graph: &mut Graph, seeds: &[(Value, Value)], wanted: &[Valu
         }
     }
     let gradient = |value: &Value| {
-        let missing = || Error::op(graph.name(*value), "does not influence the loss, so it has no gradient");
+        let missing =
+            || Error::op(graph.description(*value), "does not influence the loss, so it has no gradient");
         gradients.get(value).copied().ok_or_else(missing)
     };
     wanted.iter().map(gradient).collect()

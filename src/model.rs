@@ -85,6 +85,9 @@ impl Model {
     /// As for [`Model::load`].
     pub fn load_on(device: Box<dyn Device>, path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
+        if path.as_os_str().is_empty() {
+            return Err(Error::Usage("the path of the weights is empty".into()));
+        }
         let weights = if path.is_dir() { path.join("best.safetensors") } else { path.to_path_buf() };
         if path.is_dir() && !is_file(&weights)? {
             return Err(Error::file(path, "is a folder without best.safetensors, not that of a run"));
@@ -163,7 +166,8 @@ impl Model {
     /// The model with names for its classes: the lines of a file, one for each.
     ///
     /// # Errors
-    /// If the file cannot be read, or does not have as many lines as the model has classes.
+    /// If the file cannot be read, or does not have as many lines as the model has classes; a
+    /// first line 'background' may be too many.
     pub fn named(mut self, file: impl AsRef<Path>) -> Result<Model> {
         let classes = self.trained.spec.classes.len();
         self.trained.spec.classes = read_class_names(file.as_ref(), classes)?;
@@ -274,19 +278,23 @@ impl Model {
     /// ([`inspect::grad_cam`]), for images as of [`Model::input`].
     ///
     /// # Errors
-    /// If there is no such layer, its outputs are no images, or there is no such class.
+    /// If there is no such layer, its outputs are no images, or not one class is called so.
     pub fn grad_cam<S>(&mut self, images: &ArrayBase<S, Ix4>, layer: &str, class: &str) -> Result<Array3<f32>>
     where
         S: Stored<Elem = f32>,
     {
         let classes = &self.trained.spec.classes;
-        let place = classes.iter().position(|known| known == class);
-        let class = place.ok_or_else(|| Error::op(class, "is no class of the model"))?;
+        let places: Vec<usize> = (0..classes.len()).filter(|place| classes[*place] == class).collect();
+        let class = match places[..] {
+            [place] => place,
+            [] => return Err(Error::op(class, "is no class of the model")),
+            _ => return Err(Error::op(class, "is what several classes of the model are called")),
+        };
         inspect::grad_cam(&self.trained, self.device.as_mut(), images.view(), layer, class)
     }
 
-    /// Adds the model, as it predicts, to a graph: `images` `[N, size, size, 3]` as of
-    /// [`Model::input`].
+    /// Adds the model, as it predicts by a single view, to a graph: `images` `[N, size, size, 3]`
+    /// as of [`Model::input`].
     ///
     /// # Errors
     /// If `images` have another shape.

@@ -77,9 +77,13 @@ pub use crate::train::optimizers::sgd::SGD;
 #[doc(inline)]
 pub use crate::train::optimizers::{Optimizer, ParameterStep};
 #[doc(inline)]
+pub use crate::train::schedules::Schedule;
+#[doc(inline)]
 pub use crate::train::settings::Choices;
 #[doc(inline)]
 pub use crate::train::updates::{minimise, training};
+#[doc(inline)]
+pub use crate::train::{Observer, Unobserved};
 #[doc(inline)]
 pub use crate::weights::Layout;
 

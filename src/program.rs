@@ -70,8 +70,8 @@ impl Program {
         Ok(Program { device, plan, inputs, states, outputs, has_run: false, steps: 0 })
     }
 
-    /// Writes an input or a state: an array of its shape, whatever its order in memory. What is
-    /// written stays until it is written again.
+    /// Writes an input or a state: an array of its shape, whatever its order in memory. An input
+    /// stays until it is written again; a state until then, or until a run updates it.
     ///
     /// # Errors
     /// If there is none of this name, or its type or shape is another.
@@ -124,8 +124,11 @@ impl Program {
     /// and `step`, which counts these runs from 0.
     ///
     /// # Errors
-    /// As for [`Program::run`]; if the graph has no such inputs.
+    /// As for [`Program::run`]; if the graph has no such inputs, or the rate is no number.
     pub fn step(&mut self, rate: f32) -> Result<()> {
+        if !rate.is_finite() {
+            return Err(Error::op("rate", format!("is {rate}, not a number")));
+        }
         self.write("rate", &arr1(&[rate]))?;
         self.write("step", &arr1(&[self.steps]))?;
         self.run()?;
@@ -133,7 +136,13 @@ impl Program {
         Ok(())
     }
 
-    /// An output as of the last run, or a state as it is, in its shape.
+    /// Lets [`Program::step`] go on with this number, for a training that goes on from states which
+    /// were written.
+    pub fn go_on_with_step(&mut self, number: u32) {
+        self.steps = number;
+    }
+
+    /// An output as of the last run, or a state or an input as it is, in its shape.
     ///
     /// # Errors
     /// If there is none of this name that holds `f32`, or nothing has run yet.

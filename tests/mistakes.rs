@@ -7,25 +7,28 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Data, Device};
 use cifar_engine::grad::differentiate;
-use cifar_engine::graph::{Graph, Value};
+use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{self, Spec, Views};
 use cifar_engine::nn::compose::average_pool;
 use cifar_engine::ops::conv::{Conv, Padding};
+use cifar_engine::ops::cpu_step::{CpuStep, CpuTarget};
+use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::movement::join::{Concat, Slice};
 use cifar_engine::ops::optim::moving_average::MovingAverage;
 use cifar_engine::ops::pool::max_pool::MaxPool;
-use cifar_engine::ops::{Function, Op};
+use cifar_engine::ops::{Function, Gradients, Inferred, Op, Types};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::bare_spec;
 use cifar_engine::train::evaluate::{EvalOptions, Evaluator, LoadedModel};
 use cifar_engine::train::plans;
 use cifar_engine::weights;
+use ndarray::{ArrayD, ArrayViewD};
 
 const RELU: Unary = Unary { function: Function::Relu };
 
@@ -402,4 +405,88 @@ fn a_name_is_an_input_or_a_state() {
     graph.output("y", y);
     let message = Plan::compile(&graph).unwrap_err().to_string();
     assert_eq!(message, "w: is the name of an input and of a state of the graph");
+}
+
+/// y = all inputs and outputs that a CPU's steps have no room for; its gradient rule says nothing
+/// of its second input.
+#[derive(Clone, Debug)]
+struct Wide {
+    outputs: usize,
+}
+
+impl Op for Wide {
+    fn name(&self) -> &'static str {
+        "wide"
+    }
+
+    fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
+        Ok(vec![inputs[0].clone(); self.outputs])
+    }
+
+    fn gradient(&self, _: &mut Graph, _: &Node, grads: &[Option<Value>], _: &[bool]) -> Gradients {
+        Ok(vec![grads[0]])
+    }
+
+    fn cpu(&self, _: &Types, _: CpuTarget) -> CpuStep {
+        CpuStep::new(|_| ())
+    }
+
+    fn gpu(&self, _: &Types) -> Dispatches {
+        unreachable!("no GPU is asked")
+    }
+
+    fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
+        vec![inputs[0].to_owned(); self.outputs]
+    }
+}
+
+#[test]
+fn an_op_with_too_many_operands_or_too_few_gradients_is_told() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32([1]));
+    let problem = message(graph.apply(Wide { outputs: 1 }, &[x; 13]));
+    assert!(problem.starts_with("wide: has more than 12 inputs"), "{problem}");
+    let problem = message(graph.apply(Wide { outputs: 5 }, &[x]));
+    assert!(problem.contains("or 4 outputs"), "{problem}");
+    graph.set_layer("here");
+    let y = graph.apply1(Wide { outputs: 1 }, &[x, x]).unwrap();
+    let problem = message(differentiate(&mut graph, &[(y, x)], &[x]));
+    assert_eq!(problem, "wide 'here': has 2 inputs, but its gradient rule gives 1 gradients");
+}
+
+#[test]
+fn a_value_without_a_name_is_told_by_its_op_and_layer() {
+    let (mut graph, x, y) = small();
+    graph.set_layer("aside");
+    let aside = graph.apply1(RELU, &[x]).unwrap();
+    let problem = message(differentiate(&mut graph, &[(y, x)], &[aside]));
+    assert_eq!(problem, "relu 'aside': does not influence the loss, so it has no gradient");
+}
+
+#[test]
+fn an_output_of_another_graph_is_printed_as_such_and_told() {
+    let (mut graph, ..) = small();
+    let (_, _, foreign) = small();
+    graph.output("foreign", foreign);
+    assert!(graph.to_string().contains("output foreign = a value of another graph"), "{graph}");
+    assert!(message(Plan::compile(&graph)).contains("is a value of another graph"));
+    graph.remove_dead_nodes();
+    assert_eq!(graph.nodes().len(), 1);
+    let absurd = graph.input("absurd", TensorType::f32([usize::MAX, usize::MAX]));
+    let mut other = Graph::new();
+    let x = other.input("absurd", TensorType::f32([usize::MAX, usize::MAX]));
+    other.output("y", x);
+    assert!(message(cpu().plan(&other)).contains("absurd"), "{absurd:?}");
+    let problem = message(average_pool(&mut graph, foreign, 2, 2, Padding::Same));
+    assert!(problem.contains("another graph"), "{problem}");
+}
+
+#[test]
+fn a_part_of_the_images_has_every_class() {
+    for most in [10, 30, 999, 1000] {
+        let part = shapes::sized(2000, 10, 16, 0).unwrap().train.part(most);
+        let counts = part.counts(10);
+        let (least, largest) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(part.len() == most && largest - least <= 1, "{most}: {counts:?}");
+    }
 }

@@ -291,6 +291,11 @@ fn grad_cam_of_the_last_feature_map_is_the_class_activation_map() {
     }
     assert!(above_zero.contains(&true) && above_zero.contains(&false));
 
+    let mut broken = images.clone();
+    broken[[1, 5, 5, 0]] = f32::NAN;
+    let message = model.grad_cam(&broken, "relu", &classes[0]).unwrap_err().to_string();
+    assert_eq!(message, "images: has values that are not finite numbers");
+
     // What another layer is asked for leaves the predictions as they were.
     let before = model.predict_pixels(picture().view()).unwrap();
     assert!(model.grad_cam(&images, "fc", &classes[0]).unwrap_err().to_string().contains("no places"));
@@ -341,6 +346,11 @@ fn a_model_takes_another_size_and_other_names() {
     assert!(larger.sized(7).err().unwrap().to_string().contains("8 to 1024 pixels a side, not 7"));
     let problem = Model::builtin().unwrap().sized(64).err().unwrap().to_string();
     assert!(problem.contains("fc"), "{problem}");
+    std::fs::write(&names, "crane\nb\nc\nd\ne\nf\ng\nh\ni\ncrane\n").unwrap();
+    let mut cranes = Model::builtin().unwrap().named(&names).unwrap();
+    let input = cranes.input_pixels(picture().view()).unwrap();
+    let problem = cranes.grad_cam(&input, "relu4", "crane").unwrap_err().to_string();
+    assert_eq!(problem, "crane: is what several classes of the model are called");
     std::fs::write(&names, "one\ntwo\n").unwrap();
     let problem = Model::builtin().unwrap().named(&names).err().unwrap().to_string();
     assert!(problem.contains("has 2 names, but the model has 10 classes"), "{problem}");
@@ -389,6 +399,33 @@ fn a_training_is_its_parts() {
         parts.run().unwrap();
     }
     assert_eq!(whole.read("fc1.weight").unwrap(), parts.read("fc1.weight").unwrap());
+    let again = minimise(&mut graph, loss, &parameters, &ADAM).unwrap_err().to_string();
+    assert!(again.contains("is updated already"), "{again}");
+
+    let mut graph = Graph::new();
+    let (x, labels) = build(&mut graph);
+    let mut builder = Builder::new(&mut graph, Mode::Infer, Norm::default());
+    let x = builder.batch_norm("norm", x).unwrap();
+    let loss = layers(&mut builder, x, labels);
+    let message = training(builder, loss, &ADAM, 5, cpu()).err().unwrap().to_string();
+    assert!(message.contains("batch_norm 'norm'") && message.contains("Mode::Train"), "{message}");
+
+    // A model that draws masks by the step shares it with the optimizer.
+    let mut graph = Graph::new();
+    let (x, labels) = build(&mut graph);
+    let step = graph.input("step", TensorType::u32([1]));
+    let mode = Mode::Train { step, seed: 3 };
+    let mut builder = Builder::new(&mut graph, mode, Norm::default());
+    let x = builder.dropout("dropout", x, 0.5).unwrap();
+    let loss = layers(&mut builder, x, labels);
+    let mut masked = training(builder, loss, &ADAM, 5, cpu()).unwrap();
+    write(&mut masked);
+    let mut losses = [0.0; 3];
+    for loss in &mut losses {
+        masked.step(0.0).unwrap();
+        *loss = masked.read("loss").unwrap()[0];
+    }
+    assert!(losses[0] != losses[1] || losses[1] != losses[2], "{losses:?}");
     let message = Program::new(&Graph::new(), cpu()).unwrap().step(0.1).unwrap_err().to_string();
     assert!(message.contains("rate"), "{message}");
 }

@@ -52,18 +52,24 @@ impl Images {
     /// # Errors
     /// If the pixels are not as many as `len` images have.
     pub fn array(&self) -> Result<ArrayView4<'_, u8>> {
-        let array = ArrayView4::from_shape([self.len(), self.size, self.size, CHANNELS], &self.pixels);
-        array.map_err(|error| Error::op("images", error.to_string()))
+        let (images, bytes) = (self.len(), self.pixels.len());
+        let array = ArrayView4::from_shape([images, self.size, self.size, CHANNELS], &self.pixels);
+        let problem = || format!("{images} of {0} x {0} pixels do not have {bytes} bytes", self.size);
+        array.map_err(|_| Error::op("images", problem()))
     }
 
-    /// So many of the images at most, at equal distances: where they are in the order of their
-    /// classes, some of each.
+    /// So many of the images at most, in their order: of every class as large a share as of all, at
+    /// equal distances.
     pub fn part(self, most: usize) -> Images {
         let all = self.len();
         if all <= most {
             return self;
         }
-        let places: Vec<u32> = (0..most).map(|i| (i * all / most) as u32).collect();
+        // Class by class, then at equal distances through that row.
+        let mut row: Vec<u32> = (0..all as u32).collect();
+        row.sort_by_key(|&place| self.labels[place as usize]);
+        let mut places: Vec<u32> = (0..most).map(|i| row[i * all / most]).collect();
+        places.sort_unstable();
         self.subset(&places)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`load`] turns a [`DataSource`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`],
 //! fetched by [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of
-//! images ([`folder`], listed by [`listing`] and decoded by [`image`]). Whatever the source,
+//! images ([`folder`], listed by [`listing`] and decoded by [`image_file`]). Whatever the source,
 //! images end up as bytes in one flat block ([`images`]), so that the rest of the program never
 //! learns where they came from. What is held back for validation or the test is chosen in
 //! [`split`]; what is left out is collected in [`left_out`].

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{Error, Result};
 use crate::tensor::TensorType;
 use op::Op;
+use op::cpu_step::{MAX_INPUTS, MAX_OUTPUTS};
 
 /// A value of a graph, which knows the graph and may be used in that one and its clones alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,7 +124,7 @@ impl Graph {
     }
 
     /// A value that the host writes before a run. One that is absurdly large is refused by the
-    /// first op that it is given to.
+    /// first op that it is given to, or when the graph is planned.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
         self.add_value(name.to_string(), ty, Source::Input)
     }
@@ -176,21 +177,26 @@ impl Graph {
     /// # Errors
     /// As for [`Graph::apply`].
     pub fn apply_shared(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
+        let place = match self.layer.as_str() {
+            "" => op.name().to_string(),
+            layer => format!("{} '{layer}'", op.name()),
+        };
         for (i, &input) in inputs.iter().enumerate() {
-            self.check_own(input, &format!("{} '{}': input {i}", op.name(), self.layer))?;
+            self.check_own(input, &format!("{place}: input {i}"))?;
         }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         // The inputs first: shape rules calculate with their sizes.
         let checked = types.iter().try_for_each(|ty| check_size(ty)).and_then(|()| {
             let outputs = op.output_types(&types)?;
-            outputs.iter().try_for_each(check_size).map(|()| outputs)
+            outputs.iter().try_for_each(check_size)?;
+            match inputs.len() <= MAX_INPUTS && outputs.len() <= MAX_OUTPUTS {
+                true => Ok(outputs),
+                false => Err(format!("has more than {MAX_INPUTS} inputs or {MAX_OUTPUTS} outputs")),
+            }
         });
         let outputs = checked.map_err(|problem| {
             let types: Vec<String> = types.iter().map(ToString::to_string).collect();
-            Error::op(
-                format!("{} '{}'", op.name(), self.layer),
-                format!("{problem} (inputs {})", types.join(", ")),
-            )
+            Error::op(place, format!("{problem} (inputs {})", types.join(", ")))
         })?;
         let outputs: Vec<Value> =
             outputs.into_iter().map(|ty| self.add_value(String::new(), ty, Source::Node)).collect();
@@ -210,7 +216,10 @@ impl Graph {
         let Info { name, ty, source } = &self.values[state.number];
         let computed = self.source(value) == Source::Node;
         let twice = self.updates.iter().any(|u| u.0 == state);
-        if *source != Source::State || ty != self.ty(value) || !computed || twice {
+        if twice {
+            return Err(Error::op(name, "is updated already, and can be once in a graph"));
+        }
+        if *source != Source::State || ty != self.ty(value) || !computed {
             return Err(Error::op(name, format!("cannot be updated from a {}", self.ty(value))));
         }
         self.updates.push((state, value));
@@ -227,8 +236,12 @@ impl Graph {
     /// # Panics
     /// If it is one of another graph, which [`Graph::apply`] refuses.
     pub fn ty(&self, value: Value) -> &TensorType {
+        &self.info(value).ty
+    }
+
+    fn info(&self, value: Value) -> &Info {
         assert_eq!(value.graph, self.id, "a value of another graph");
-        &self.values[value.number].ty
+        &self.values[value.number]
     }
 
     /// Dimensions of a value, outermost first.
@@ -242,13 +255,33 @@ impl Graph {
     }
 
     /// Where a value comes from.
+    ///
+    /// # Panics
+    /// As for [`Graph::ty`].
     pub fn source(&self, value: Value) -> Source {
-        self.values[value.number].source
+        self.info(value).source
     }
 
     /// The name of an input or state; empty for a node's output.
+    ///
+    /// # Panics
+    /// As for [`Graph::ty`].
     pub fn name(&self, value: Value) -> &str {
-        &self.values[value.number].name
+        &self.info(value).name
+    }
+
+    /// The name of an input or state, or the op and the layer that compute a value, for messages.
+    pub(crate) fn description(&self, value: Value) -> String {
+        match self.producer(value).map(|index| &self.nodes[index]) {
+            Some(node) => format!("{} '{}'", node.op.name(), node.layer),
+            None => self.label(value),
+        }
+    }
+
+    /// The input of this name.
+    pub fn input_named(&self, name: &str) -> Option<Value> {
+        let is_it = |info: &Info| info.source == Source::Input && info.name == name;
+        self.values.iter().position(is_it).map(|number| Value { graph: self.id, number })
     }
 
     /// Names and values of what the host can read after a run.
@@ -273,8 +306,11 @@ impl Graph {
     /// # Errors
     /// If that is not so.
     pub(crate) fn check_names(&self) -> Result<()> {
-        let inputs = self.values().filter(|&v| self.source(v) == Source::Input);
-        let inputs: Vec<&str> = inputs.map(|v| self.name(v)).collect();
+        let inputs: Vec<Value> = self.values().filter(|&v| self.source(v) == Source::Input).collect();
+        for &input in &inputs {
+            check_size(self.ty(input)).map_err(|problem| Error::op(self.name(input), problem))?;
+        }
+        let inputs: Vec<&str> = inputs.into_iter().map(|v| self.name(v)).collect();
         let outputs: Vec<&str> = self.outputs.iter().map(|(name, _)| name.as_str()).collect();
         if let Some(name) = inputs.iter().find(|name| self.states.contains_key(**name)) {
             return Err(Error::op(*name, "is the name of an input and of a state of the graph"));
@@ -292,7 +328,8 @@ impl Graph {
     pub fn remove_dead_nodes(&mut self) {
         let mut needed = vec![false; self.values.len()];
         let roots = self.outputs.iter().map(|o| o.1).chain(self.updates.iter().map(|u| u.1));
-        roots.for_each(|v| needed[v.number] = true);
+        let own = roots.filter(|value| value.graph == self.id);
+        own.for_each(|v| needed[v.number] = true);
         let mut keep = vec![false; self.nodes.len()];
         for (node, keep) in self.nodes.iter().zip(&mut keep).rev() {
             if node.outputs.iter().any(|v| needed[v.number]) {
@@ -305,8 +342,11 @@ impl Graph {
     }
 
     pub(crate) fn label(&self, value: Value) -> String {
-        let name = self.name(value);
-        if name.is_empty() { format!("%{}", value.number) } else { name.to_string() }
+        match self.values.get(value.number).filter(|_| value.graph == self.id) {
+            None => "a value of another graph".into(),
+            Some(Info { name, .. }) if name.is_empty() => format!("%{}", value.number),
+            Some(Info { name, .. }) => name.clone(),
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::train::plans;
 /// Outputs of a layer for images `[N, size, size, 3]`, scaled as the model takes them: `[N, ..]`.
 ///
 /// # Errors
-/// If there is no such layer; names all. If the images have another size; if the device fails.
+/// If there is no such layer; names all. If the images have another size, or values that are not
+/// finite; if the device fails.
 pub fn activation(
     model: &LoadedModel,
     device: &mut dyn Device,
@@ -24,11 +25,11 @@ pub fn activation(
     layer: &str,
 ) -> Result<ArrayD<f32>> {
     let mut graph = Graph::new();
-    let x = graph.input("x", TensorType::f32(images.shape()));
+    let x = graph.input("images", TensorType::f32(images.shape()));
     let network = Network::of(&model.spec, &mut graph, x)?;
     let output = network.layer(layer)?;
     graph.output("activation", output);
-    let mut read = outputs(model, device, (&graph, &network), &[("x", images.into_dyn())])?;
+    let mut read = outputs(model, device, (&graph, &network), &[("images", images.into_dyn())])?;
     Ok(read.swap_remove(0))
 }
 
@@ -51,7 +52,7 @@ pub fn grad_cam(
         return Err(Error::Usage(format!("the model has {classes} classes, there is no class {class}")));
     }
     let mut graph = Graph::new();
-    let x = graph.input("x", TensorType::f32(images.shape()));
+    let x = graph.input("images", TensorType::f32(images.shape()));
     let network = Network::of(&model.spec, &mut graph, x)?;
     let features = network.layer(layer)?;
     let &[_, height, width, _] = graph.dims(features) else {
@@ -63,7 +64,7 @@ pub fn grad_cam(
     graph.output("features", features);
     graph.output("gradient", gradient);
     let chosen = ArrayD::from_shape_fn(IxDyn(&[count, classes]), |place| f32::from(place[1] == class));
-    let inputs = [("x", images.into_dyn()), ("chosen", chosen.view())];
+    let inputs = [("images", images.into_dyn()), ("chosen", chosen.view())];
     let read = outputs(model, device, (&graph, &network), &inputs)?;
     let (features, gradient) = (&read[0], &read[1]);
     let weights = gradient.sum_axis(Axis(2)).sum_axis(Axis(1)) / (height * width) as f32;
@@ -79,6 +80,10 @@ fn outputs(
     (graph, network): (&Graph, &Network),
     inputs: &[(&str, ArrayViewD<f32>)],
 ) -> Result<Vec<ArrayD<f32>>> {
+    let finite = |(_, values): &(&str, ArrayViewD<f32>)| values.iter().all(|value| value.is_finite());
+    if let Some((name, _)) = inputs.iter().find(|input| !finite(input)) {
+        return Err(Error::op(*name, "has values that are not finite numbers"));
+    }
     let values = model.values(&network.parameters)?;
     let plan = device.plan(graph)?;
     let outputs: Vec<IoBinding> = plan.outputs.clone();

@@ -23,7 +23,8 @@ pub fn reduce<F>(isa: Isa, [along, after]: [usize; 2], reduction: Reduction<F>, 
 where
     F: Fn(f64, f64) -> f64 + Copy + Sync,
 {
-    let share = parallel::share(y.len(), COLUMNS).min((ITEM / along).next_multiple_of(COLUMNS));
+    let item = (ITEM / along.max(1)).max(1).next_multiple_of(COLUMNS);
+    let share = parallel::share(y.len(), COLUMNS).min(item);
     parallel::for_each(y.chunks_mut(share).enumerate(), &mut [], 0, |(i, y), _| {
         isa.run(Columns { along, after, reduction, x, y, first: i * share });
     });

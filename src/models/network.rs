@@ -17,8 +17,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Adds a model, as it predicts, to a graph: `images` `[N, size, size, 3]`, of the size that it
-    /// is given and scaled as [`Spec::scaled`] does.
+    /// Adds a model, as it predicts by a single view, to a graph: `images` `[N, size, size, 3]`, of
+    /// the size that it is given and scaled as [`Spec::scaled`] does.
     ///
     /// # Errors
     /// If `images` have another shape.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Architecture, Config, PaddingStyle, Training, Variant, Views};
 use crate::data::{CLASSES, SIZES, check_class_name};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::graph::{Graph, Value};
 use crate::nn::{Builder, Norm, Parameter};
 use crate::ops::pool::resize::Resize;
@@ -176,10 +176,24 @@ impl Spec {
     pub fn check(&self) -> Result<()> {
         match self.invalid_entry() {
             None => Ok(()),
+            Some("classes") => Err(Error::Usage(self.class_problem())),
             Some(key) => Err(Error::Usage(format!(
                 "the model's {key} make no sense: weights that say so would be refused when they are read"
             ))),
         }
+    }
+
+    /// What is wrong with the names of the classes, where something is.
+    fn class_problem(&self) -> String {
+        let (count, least, most) = (self.classes.len(), CLASSES.start(), CLASSES.end());
+        if !CLASSES.contains(&count) {
+            return format!("a model has {least} to {most} classes, not {count}");
+        }
+        let mut seen = HashSet::new();
+        let twice = self.classes.iter().find(|name| !seen.insert(*name));
+        let unfit = self.classes.iter().find_map(|name| check_class_name(name).err());
+        let twice = twice.map(|name| format!("two classes are called {}", printable(name)));
+        twice.or(unfit).unwrap_or_default()
     }
 
     /// The metadata entry that makes no sense, if any: the file may come from anywhere.

@@ -19,6 +19,7 @@ pub fn average_pool(
     stride: usize,
     padding: Padding,
 ) -> Result<Value> {
+    graph.check_own(x, "the images to pool")?;
     let channels = graph.ty(x).shape.last();
     let shape = [window, window, 1, channels].into();
     let weights = graph.apply1(Constant { shape, value: 1.0 / (window * window) as f32 }, &[])?;
@@ -40,6 +41,7 @@ pub fn grouped_conv2d(
     padding: Padding,
     groups: usize,
 ) -> Result<Value> {
+    [x, w].into_iter().try_for_each(|value| graph.check_own(value, "an operand of a convolution"))?;
     let (inputs, outputs) = (graph.ty(x).shape.last(), graph.ty(w).shape.last());
     let divides = groups > 1 && inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups);
     if !divides || groups == inputs && groups == outputs {

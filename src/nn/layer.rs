@@ -9,7 +9,7 @@ use crate::tensor::Shape;
 pub struct Layer {
     /// Name that the model gives it, such as `blocks.2.1.conv1`; no other layer has it.
     pub name: String,
-    /// Kind of layer, as tables name it: `conv`, `relu`.
+    /// Kind of layer, as tables name it: `conv2d`, `relu`.
     pub kind: &'static str,
     /// Side and stride of its window in pixels, where it has one.
     pub window: Option<(usize, usize)>,

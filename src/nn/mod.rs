@@ -148,6 +148,21 @@ impl<'g> Builder<'g> {
         y
     }
 
+    /// Checks that normalisations gather the statistics that they are to have after a training.
+    ///
+    /// # Errors
+    /// If they were built as for predictions.
+    pub(crate) fn check_learns(&self) -> Result<()> {
+        let norm = self.layers.iter().find(|layer| layer.kind == "batch_norm");
+        match (self.mode, norm) {
+            (Mode::Infer, Some(norm)) => {
+                let problem = "keeps the statistics it begins with in Mode::Infer; build it in Mode::Train";
+                Err(Error::op(format!("batch_norm '{}'", norm.name), problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the last of the units declared is one of those that are built.
     pub(crate) fn builds_last(&self) -> bool {
         self.part.contains(&self.units.len().saturating_sub(1))
@@ -180,8 +195,12 @@ impl<'g> Builder<'g> {
         self.fixed(name, [channels], Layout::AsIs, Init::Constant(start))
     }
 
-    /// Adds a layer's nodes, and its line of the table.
-    fn layer(
+    /// A layer of one's own: its nodes, and its line of the table, in which `kind` says what it is.
+    ///
+    /// # Errors
+    /// Those of `build`; if another layer has the name, or it lies in no unit of a model that is
+    /// built in parts.
+    pub fn layer(
         &mut self,
         name: &str,
         kind: &'static str,
@@ -207,7 +226,9 @@ impl<'g> Builder<'g> {
         }
         let before = self.parameters.len();
         self.graph.set_layer(name);
-        let y = build(self)?;
+        let y = build(self);
+        self.graph.set_layer("");
+        let y = y?;
         let parameters = self.parameters[before..].iter().map(|p| p.shape.len()).sum();
         let output = self.graph.ty(y).shape.clone();
         self.layers.push(Layer { name: name.to_string(), kind, window, output, value: y, parameters });
@@ -333,7 +354,7 @@ impl<'g> Builder<'g> {
     /// `max(x, 0)`, of any shape.
     ///
     /// # Errors
-    /// None but those of [`Graph::apply`].
+    /// As for [`Builder::layer`].
     pub fn relu(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "relu", |b| b.graph.apply1(Unary { function: Function::Relu }, &[x]))
     }
@@ -341,7 +362,7 @@ impl<'g> Builder<'g> {
     /// `min(max(x, 0), 6)`, of any shape.
     ///
     /// # Errors
-    /// None but those of [`Graph::apply`].
+    /// As for [`Builder::layer`].
     pub fn relu6(&mut self, name: &str, x: Value) -> Result<Value> {
         self.layer(name, "relu6", |b| b.graph.apply1(Unary { function: Function::Relu6 }, &[x]))
     }
@@ -354,7 +375,7 @@ impl<'g> Builder<'g> {
     /// A function of every element.
     ///
     /// # Errors
-    /// None but those of [`Graph::apply`].
+    /// As for [`Builder::layer`].
     pub fn map(&mut self, name: &str, function: Function, x: Value) -> Result<Value> {
         self.layer(name, function.name(), |b| b.graph.map(function, x))
     }
@@ -447,6 +468,12 @@ impl<'g> Builder<'g> {
     ) -> Result<Value> {
         self.layer(name, "dense", |b| {
             let inputs = b.channels(x)?;
+            if !matches!(layout, Layout::Dense | Layout::DenseAfterFlatten { .. }) {
+                return Err(Error::op(
+                    format!("dense '{name}'"),
+                    format!("has no layout {layout:?} on disk"),
+                ));
+            }
             let w = b.parameter(format!("{name}.weight"), [inputs, outputs], layout, init)?;
             let bias = b.parameter(format!("{name}.bias"), [outputs], Layout::AsIs, Init::Constant(0.0))?;
             b.graph.apply1(Matmul::default(), &[x, w, bias])

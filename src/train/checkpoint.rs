@@ -180,15 +180,16 @@ impl RunFingerprint {
             let problem = "are not the weights that this run was begun with";
             return Err(Error::Usage(format!("{file}: these {problem}; {advice}")));
         }
-        if saved.graph.is_some() && self.graph != saved.graph {
-            let problem = "the code of the model or the optimizer is not what this run was begun with";
-            return Err(Error::Usage(format!("{problem}; train it in another folder")));
-        }
+        // The graph depends on the number of images.
         if self.images != saved.images {
             let problem = "the training images are not those that this run was begun with";
             return Err(Error::Usage(format!(
                 "{problem}; give their place with `data`, or start another run"
             )));
+        }
+        if saved.graph.is_some() && self.graph != saved.graph {
+            let problem = "the code of the model or the optimizer is not what this run was begun with";
+            return Err(Error::Usage(format!("{problem}; train it in another folder")));
         }
         if saved.classes.is_some() && self.classes != saved.classes {
             return Err(Error::Usage(renamed(saved, self)));

@@ -2,7 +2,7 @@
 //! before, averages of the weights kept after.
 
 use super::optimizers::{Optimizer, ParameterStep};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
@@ -21,19 +21,25 @@ use crate::tensor::TensorType;
 /// optimizer reads it or not).
 ///
 /// # Errors
-/// If a parameter has no influence on the loss, or an op between them has no gradient.
+/// If the loss has another shape, a parameter has no influence on it, or an op between them has no
+/// gradient.
 pub fn minimise(
     graph: &mut Graph,
     loss: Value,
     parameters: &[Parameter],
     optimizer: &Optimizer,
 ) -> Result<()> {
+    graph.check_own(loss, "the loss")?;
+    if graph.ty(loss) != &TensorType::f32([1]) {
+        return Err(Error::op("the loss", format!("is {}, not f32[1]: a single number", graph.ty(loss))));
+    }
     let trained: Vec<&Parameter> = parameters.iter().filter(|parameter| parameter.trainable()).collect();
     let values: Vec<Value> = trained.iter().map(|parameter| parameter.value).collect();
     let one = graph.apply1(Constant { shape: [1].into(), value: 1.0 }, &[])?;
     let gradients = differentiate(graph, &[(loss, one)], &values)?;
     let rate = graph.input("rate", TensorType::f32([1]));
-    let number = graph.input("step", TensorType::u32([1]));
+    // A model that draws masks has it already.
+    let number = graph.input_named("step").unwrap_or_else(|| graph.input("step", TensorType::u32([1])));
     let momentum = super::optimizers::sgd::MOMENTUM;
     trained.into_iter().zip(gradients).try_for_each(|(parameter, gradient)| {
         let step = ParameterStep { parameter, gradient, decay: 0.0, momentum, rate, number };
@@ -46,7 +52,8 @@ pub fn minimise(
 /// begin with numbers drawn from the seed.
 ///
 /// # Errors
-/// As for [`minimise`] and [`Program::new`].
+/// As for [`minimise`] and [`Program::new`]; if there are normalisations, but not of
+/// [`Mode::Train`](crate::nn::Mode::Train).
 pub fn training(
     layers: Builder,
     loss: Value,
@@ -54,6 +61,7 @@ pub fn training(
     seed: u32,
     device: Box<dyn Device>,
 ) -> Result<Program> {
+    layers.check_learns()?;
     let Builder { graph, parameters, .. } = layers;
     graph.output("loss", loss);
     minimise(graph, loss, &parameters, optimizer)?;

@@ -89,7 +89,7 @@ pub fn scale() -> Vec<Case> {
 
 /// Cases of [`Reduce`].
 pub fn reduce() -> Vec<Case> {
-    let shapes: [(&[usize], Range<usize>); 9] = [
+    let shapes: [(&[usize], Range<usize>); 11] = [
         (&[3, 5, 7], 1..2),
         (&[4, 6, 5, 8], 1..3),
         (&[2, 3, 40], 2..3),
@@ -99,6 +99,8 @@ pub fn reduce() -> Vec<Case> {
         (&[3, 3, 2, 5], 1..3),
         (&[2, 9, 9, 132], 1..3),
         (&[3, 700, 1], 1..2),
+        (&[2, 65, 65, 3], 1..3),
+        (&[9001], 0..1),
     ];
     let case = |kind| {
         let case = |(dims, axes): (&[usize], Range<usize>)| {
