@@ -34,8 +34,8 @@ use crate::train::{self, Observer, Outcome, Unobserved, plans};
 /// let top = prediction.top(2);
 /// assert!(top[0].1 >= top[1].1 && top[0].0 == prediction.class());
 /// let image = model.input_pixels(grey.view())?;
-/// let map = model.grad_cam(&image, "relu4", prediction.class())?;
-/// assert_eq!(map.shape(), [1, 16, 16]); // where in the image the class is seen
+/// let map = model.grad_cam(&image, "block1.gelu2", prediction.class())?;
+/// assert_eq!(map.shape(), [1, 15, 15]); // where in the image the class is seen
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Model {
@@ -95,7 +95,7 @@ impl Model {
         Model::of(LoadedModel::open(&weights)?, device)
     }
 
-    /// The model that is built into the program: a `cnn` of CIFAR-10's classes.
+    /// The model that is built into the program: a `fast` of CIFAR-10's classes.
     ///
     /// # Errors
     /// If the device fails.

@@ -44,7 +44,7 @@
 //! ```
 //!
 //! [`training`] does what most programs want: its parts are [`minimise`], [`Program::new`] and
-//! [`Program::initialise`].
+//! [`Program::initialise`]. [`Program::plan`] shows what runs.
 
 #[doc(inline)]
 pub use crate::data::{Dataset, Images};

@@ -3,7 +3,7 @@
 use ndarray::{ArrayBase, ArrayD, ArrayView, Data as Stored, DataMut, Dimension, IxDyn, arr1};
 
 use crate::error::{Error, Result};
-use crate::exec::plan::IoBinding;
+use crate::exec::plan::{IoBinding, Plan};
 use crate::exec::{Data, Device, PlanId};
 use crate::graph::Graph;
 use crate::nn::Parameter;
@@ -28,6 +28,7 @@ use crate::tensor::{DType, TensorType};
 pub struct Program {
     device: Box<dyn Device>,
     plan: PlanId,
+    planned: Plan,
     inputs: Vec<(String, TensorType)>,
     states: Vec<(String, TensorType)>,
     outputs: Vec<(String, TensorType)>,
@@ -66,8 +67,9 @@ impl Program {
             bindings.iter().map(|io| (io.name.clone(), io.ty.clone())).collect::<Vec<_>>()
         };
         let (inputs, outputs, states) = (named(&plan.inputs), named(&plan.outputs), plan.states.clone());
+        let planned = plan.clone();
         let plan = device.load_plan(plan, None)?;
-        Ok(Program { device, plan, inputs, states, outputs, has_run: false, steps: 0 })
+        Ok(Program { device, plan, planned, inputs, states, outputs, has_run: false, steps: 0 })
     }
 
     /// Writes an input or a state: an array of its shape, whatever its order in memory. An input
@@ -195,6 +197,11 @@ impl Program {
 
     fn check_has_run(&self, name: &str) -> Result<()> {
         if self.has_run { Ok(()) } else { Err(Error::op(name, "has no value before the first run")) }
+    }
+
+    /// The plan that runs, to be printed: its steps, and the memory of each value.
+    pub fn plan(&self) -> &Plan {
+        &self.planned
     }
 
     /// The device, for what a program has no method for.

@@ -235,7 +235,7 @@ fn archives() {
 }
 
 fn small_weights() -> WeightsFile {
-    let mut file = weights::load("weights/cnn-cifar10.safetensors").unwrap();
+    let mut file = weights::load("weights/fast-cifar10.safetensors").unwrap();
     // Shapes that no longer fit, but a file of a size that can be changed often.
     for tensor in file.tensors.values_mut() {
         tensor.data.truncate(2);

@@ -10,6 +10,7 @@ use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
+use cifar_engine::models::fast::FAST;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::{self, Spec, Views};
 use cifar_engine::nn::compose::average_pool;
@@ -199,10 +200,10 @@ fn what_is_no_state_is_not_updated() {
 #[test]
 fn weights_of_another_model_are_told() {
     let path = std::path::Path::new("built-in weights");
-    let file = weights::parse(include_bytes!("../weights/cnn-cifar10.safetensors"), path).unwrap();
-    let parameters = plans::evaluation(&spec(), "test", 1, 1).unwrap().parameters;
+    let file = weights::parse(include_bytes!("../weights/fast-cifar10.safetensors"), path).unwrap();
+    let parameters = plans::evaluation(&bare_spec(&FAST, 32, 3), "test", 1, 1).unwrap().parameters;
     let told = message(models::values(&file, &parameters, path));
-    assert!(told.contains("built-in weights") && told.contains("fc2.weight"), "{told}");
+    assert!(told.contains("built-in weights") && told.contains("head.weight"), "{told}");
 }
 
 /// Of three classes, and images of 32 pixels.

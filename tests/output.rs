@@ -7,7 +7,7 @@ use std::process::Command;
 use cifar_engine::models::MODELS;
 use common::program::{Bench, json};
 
-const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/cnn-cifar10.safetensors");
+const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/fast-cifar10.safetensors");
 const COMMANDS: [&str; 12] = [
     "train",
     "resume",
@@ -41,18 +41,18 @@ fn the_columns_of_a_summary_hold_for_long_names() {
 #[test]
 fn a_summary_is_of_a_model_of_weights_or_of_a_run() {
     let bench = Bench::new();
-    let cnn = json(&bench.ok("summary cnn --json"));
+    let fast = json(&bench.ok("summary fast --json"));
     let of_weights = json(&bench.ok(&format!("summary {BUILT_IN} --json")));
-    assert_eq!(cnn, of_weights);
+    assert_eq!(fast, of_weights);
     let sum = |key: &str| {
-        cnn["layers"].as_array().unwrap().iter().map(|layer| layer[key].as_u64().unwrap()).sum::<u64>()
+        fast["layers"].as_array().unwrap().iter().map(|layer| layer[key].as_u64().unwrap()).sum::<u64>()
     };
-    let all = cnn["trained_parameters"].as_u64().unwrap() + cnn["running_statistics"].as_u64().unwrap();
+    let all = fast["trained_parameters"].as_u64().unwrap() + fast["running_statistics"].as_u64().unwrap();
     assert_eq!(sum("parameters"), all);
-    assert_eq!(cnn["layers"][0]["kernel"], 3);
+    assert_eq!(fast["layers"][0]["kernel"], 2);
     std::fs::create_dir(bench.path("run")).unwrap();
     std::fs::copy(BUILT_IN, bench.path("run/best.safetensors")).unwrap();
-    assert_eq!(json(&bench.ok("summary run --json")), cnn);
+    assert_eq!(json(&bench.ok("summary run --json")), fast);
     // Models have the size that they are trained at.
     assert_eq!(json(&bench.ok("summary mobilenet-v1 --json --batch-size 1"))["image_size"], 96);
     std::fs::remove_file(bench.path("run/best.safetensors")).unwrap();

@@ -20,7 +20,7 @@ use crate::weights::{self, WeightsFile};
 pub const BATCH_SIZE: usize = 128;
 
 /// The weights that are built into the program: see `weights/README.md`.
-const BUILT_IN: &[u8] = include_bytes!("../../weights/cnn-cifar10.safetensors");
+const BUILT_IN: &[u8] = include_bytes!("../../weights/fast-cifar10.safetensors");
 
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
@@ -445,5 +445,6 @@ mod tests {
     fn the_built_in_weights_are_whole() {
         let trained = LoadedModel::built_in(&Attributes::default(), None).unwrap();
         assert_eq!(trained.spec.classes, crate::data::cifar10::CLASSES);
+        assert_eq!((trained.spec.architecture.name, trained.spec.views.list().len()), ("fast", 6));
     }
 }

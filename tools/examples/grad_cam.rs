@@ -23,7 +23,7 @@ fn main() -> Result<()> {
             let pixels = Array3::from_shape_fn([32, 32, 3], pixel);
             let prediction = model.predict_pixels(pixels.view())?;
             let image = model.input_pixels(pixels.view())?;
-            (model, image, prediction, "relu6")
+            (model, image, prediction, "block2.gelu2")
         }
     };
 
