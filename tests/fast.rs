@@ -6,20 +6,23 @@ mod common;
 
 use std::path::Path;
 
-use cifar_engine::data::Images;
+use cifar_engine::data::{Dataset, Images};
+use cifar_engine::error::Error;
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::model::Model;
 use cifar_engine::models::Spec;
 use cifar_engine::models::fast::FAST as MODEL;
 use cifar_engine::nn::Parameter;
 use cifar_engine::ops::augment::Augmentations;
 use cifar_engine::train::plans::{self, ModelGraph, Totals};
-use cifar_engine::train::settings::{FAST, Settings};
-use cifar_engine::train::{self};
+use cifar_engine::train::settings::{Choices, FAST, Settings};
+use cifar_engine::train::{self, Unobserved};
 use cifar_engine::weights::{self, WeightsFile};
 use common::gpu;
 use common::program::{Bench, json};
+use common::stopped::Stopped;
 
 const STEPS: usize = 3;
 const BATCH: usize = 16;
@@ -153,9 +156,13 @@ fn check(device: &mut dyn Device) {
     assert_eq!(compared, 2 + 12 + 1);
 }
 
+fn cpu() -> Cpu {
+    Cpu::new(2, Isa::detect()).unwrap()
+}
+
 #[test]
 fn three_steps_are_those_of_pytorch() {
-    check(&mut Cpu::new(2, Isa::detect()).unwrap());
+    check(&mut cpu());
     if let Some(mut gpu) = gpu::open() {
         check(&mut gpu);
     }
@@ -176,6 +183,25 @@ fn weights_remember_the_views() {
     assert!(three.contains("averaged over three views"), "{three}");
     let one = bench.ok("evaluate run --test-flip=false --test-shift=false");
     assert!(!one.contains("averaged") && !one.contains("without"), "{one}");
+}
+
+/// The same bits on any number of threads, and after an interruption.
+#[test]
+fn the_recipe_is_repeatable() {
+    let bench = Bench::new();
+    let command = TRAIN.replace("--epochs 1", "--epochs 3 --seed 7");
+    let weights = |run: &str| std::fs::read(bench.path(run).join("last.safetensors")).unwrap();
+    bench.ok(&format!("{command} --threads 1 --out one"));
+    bench.ok(&format!("{command} --threads 3 --out three"));
+    assert!(weights("one") == weights("three"), "threads change bits");
+    let folder = bench.path("stopped");
+    let data = Dataset::open(&bench.path(".").to_string_lossy()).unwrap();
+    let choices = Choices { recipe: Some(&FAST), ..Choices::default() };
+    let choices = choices.epochs(3).seed(7).batch_size(40).validation(240);
+    let stopped = Model::train_on(Box::new(cpu()), data.clone(), &choices, &folder, &mut Stopped(3));
+    assert!(matches!(stopped.err(), Some(Error::Interrupted)));
+    Model::train_on(Box::new(cpu()), data, &choices, &folder, &mut Unobserved).unwrap();
+    assert!(weights("stopped") == weights("one"), "an interruption changes bits");
 }
 
 #[test]

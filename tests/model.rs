@@ -12,8 +12,8 @@ use cifar_engine::models::Views;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::prelude::*;
 use cifar_engine::train::evaluate::LoadedModel;
-use cifar_engine::train::{Observer, StepProgress};
 use common::program::{Bench, json};
+use common::stopped::Stopped;
 use image::{Rgb, RgbImage};
 use ndarray::{Array3, Array4, ArrayView3, Axis, Ix4, arr1, arr2, concatenate, s};
 
@@ -52,21 +52,6 @@ fn data() -> Dataset {
 
 fn choices() -> Choices {
     Choices::default().model(&SMALL).optimizer(&HEAVY).epochs(3).batch_size(50).validation(40)
-}
-
-/// Stops after so many steps.
-struct Stopped(usize);
-
-impl Observer for Stopped {
-    fn step(&mut self, _: &StepProgress) {
-        self.0 -= 1;
-    }
-
-    fn keep_going(&self) -> bool {
-        self.0 > 0
-    }
-
-    fn epoch(&mut self, _: &cifar_engine::report::EpochMetrics) {}
 }
 
 fn bytes(folder: &Path) -> Vec<u8> {

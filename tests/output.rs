@@ -8,7 +8,7 @@ use cifar_engine::models::MODELS;
 use common::program::{Bench, json};
 
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/fast-cifar10.safetensors");
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "train",
     "resume",
     "finetune",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 12] = [
     "lr-find",
     "compare",
     "summary",
+    "plan",
     "bench",
     "completions",
     "devices",

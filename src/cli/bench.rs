@@ -60,8 +60,9 @@ pub struct Bench {
     device: DeviceOptions,
 }
 
+/// Which of a model's plans.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BenchMode {
+pub enum BenchMode {
     Train,
     Infer,
 }

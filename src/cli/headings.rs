@@ -8,9 +8,9 @@ use super::settings::setting;
 const HEADINGS: [(&str, &[&str]); 5] = [
     ("Data", &["split", "sample"]),
     ("Model", &["weights", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
-    ("Training", &["config", "resume", "mode", "steps", "from", "to"]),
+    ("Training", &["config", "resume", "mode", "unfused", "steps", "from", "to"]),
     ("Device", &["device", "threads", "isa"]),
-    ("Output", &["out", "report", "format", "top", "sort", "profile", "json", "quiet", "verbose"]),
+    ("Output", &["out", "report", "format", "top", "sort", "diff", "profile", "json", "quiet", "verbose"]),
 ];
 
 /// Puts every option of a command and its subcommands under its heading.

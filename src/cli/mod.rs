@@ -14,6 +14,7 @@ mod headings;
 mod loading;
 mod lr_find;
 mod options;
+mod plan;
 pub mod predict;
 mod profile;
 mod progress;
@@ -27,6 +28,7 @@ mod train;
 mod values;
 mod variables;
 mod watching;
+mod which_model;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -77,6 +79,7 @@ impl Cli {
             Command::Compare(compare) => compare.run(),
             Command::Completions(completions) => completions.run(),
             Command::Summary(summary) => summary.run(),
+            Command::Plan(plan) => plan.run(),
             Command::Bench(bench) => bench.run(),
             Command::Devices(devices) => devices.run(),
             Command::Doctor(doctor) => doctor.run(),
@@ -101,6 +104,8 @@ enum Command {
     Compare(compare::Compare),
     /// Print a model's layers, parameters and memory.
     Summary(summary::Summary),
+    /// Show the steps of a training or a prediction, their memory, and what rules did.
+    Plan(plan::PlanCommand),
     /// Time training or inference.
     Bench(bench::Bench),
     /// Print the completions of a shell.

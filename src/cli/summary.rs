@@ -1,25 +1,17 @@
 //! `cifar-engine summary`: prints a model's layers, parameters and memory.
 
-use std::path::Path;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::device::DeviceOptions;
-use super::loading::Tried;
-use super::options::image_size;
 use super::table::{Side, Table};
-use super::values::{known, model_names, usual_sizes};
+use super::which_model::WhichModel;
 use crate::console;
-use crate::data::CLASSES;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Device;
-use crate::models::pretrained::Attributes;
-use crate::models::{Architecture, Spec};
+use crate::models::Spec;
 use crate::nn::Layer;
 use crate::text::{bytes, grouped};
-use crate::train::bare_spec;
-use crate::train::evaluate::LoadedModel;
 use crate::train::plans::{self, ModelGraph};
 use crate::train::settings::Settings;
 
@@ -30,18 +22,8 @@ use crate::train::settings::Settings;
   cifar-engine summary runs/cnn-cifar10-1
   cifar-engine summary best.safetensors --json")]
 pub struct Summary {
-    #[arg(value_name = "MODEL|WEIGHTS|RUN", hide_possible_values = true,
-        help = format!("Which model: {}; or that of a file of weights or of a run folder", model_names()),
-        value_parser = known(Architecture::names(), |text| Ok(text.to_string())))]
-    model: String,
-
-    #[arg(long, value_name = "PIXELS", value_parser = image_size, help = format!(
-        "Side of the images in pixels [default: what the weights were trained with; without weights {}]", usual_sizes()))]
-    image_size: Option<usize>,
-
-    /// Number of classes [default: that of the weights, else 10].
-    #[arg(long, value_name = "N", value_parser = classes)]
-    classes: Option<usize>,
+    #[command(flatten)]
+    model: WhichModel,
 
     /// Images a step, for the memory of a step.
     #[arg(long, default_value_t = 128, value_name = "N",
@@ -56,14 +38,9 @@ pub struct Summary {
     device: DeviceOptions,
 }
 
-fn classes(text: &str) -> std::result::Result<usize, String> {
-    let number = text.parse().ok().filter(|number| CLASSES.contains(number));
-    number.ok_or_else(|| format!("must lie between {} and {}", CLASSES.start(), CLASSES.end()))
-}
-
 impl Summary {
     pub fn run(self) -> Result<()> {
-        let spec = self.spec()?;
+        let spec = self.model.spec()?;
         let batch_size = self.batch_size as usize;
         let settings = Settings { batch_size, model: spec.architecture, ..Settings::default() };
         let training = plans::training(&spec, &settings, batch_size)?;
@@ -82,27 +59,6 @@ impl Summary {
         console::print("")?;
         console::print(format_args!("At batch {batch_size}:"))?;
         memory.iter().zip(["training", "inference"]).try_for_each(|(memory, name)| memory.print(name))
-    }
-
-    /// The model that is meant.
-    fn spec(&self) -> Result<Spec> {
-        if let Ok(model) = self.model.parse::<&Architecture>() {
-            let size = self.image_size.unwrap_or(model.usual_size);
-            return Ok(bare_spec(model, size, self.classes.unwrap_or(10)));
-        }
-        let path = Path::new(&self.model);
-        if !path.exists() {
-            let problem = format!(
-                "there is no model, file or folder '{}'; the models are: {}",
-                self.model,
-                model_names()
-            );
-            return Err(Error::Usage(problem));
-        }
-        if self.classes.is_some() {
-            return Err(Error::Usage("--classes is for models by name; weights have theirs".into()));
-        }
-        Ok(LoadedModel::open_as(&Tried::at(path)?.weights, &Attributes::default(), self.image_size)?.spec)
     }
 }
 

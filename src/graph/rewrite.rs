@@ -76,7 +76,7 @@ pub fn rewrite(graph: &mut Graph, rules: &[&Rule]) -> Result<Vec<Rewrite>> {
 }
 
 /// Bytes that the nodes read and write.
-fn traffic(graph: &Graph) -> i64 {
+pub(crate) fn traffic(graph: &Graph) -> i64 {
     graph.nodes.iter().map(|node| node.op.cost(&graph.types(node)).bytes as i64).sum()
 }
 

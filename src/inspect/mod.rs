@@ -1,5 +1,14 @@
 //! The inside of a trained model: what its layers make of images, and what in them speaks for a
 //! class.
+//!
+//! [`plan`] is the inside of a program: its steps, and the lives of values in its memory, which
+//! `memory` draws; `forms` has it for other programs and for browsers.
+
+#[cfg(feature = "plots")]
+pub mod forms;
+#[cfg(feature = "plots")]
+pub mod memory;
+pub mod plan;
 
 use ndarray::{Array3, ArrayD, ArrayView4, ArrayViewD, Axis, IxDyn};
 

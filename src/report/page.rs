@@ -59,13 +59,18 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
         let _ = write!(body, "<h2>Highest loss</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
     }
     settings(&mut body, report.settings);
-    let title = escape(report.title);
-    let page = format!(
+    let page = shell(report.title, &body);
+    write_atomic(path, |file| std::io::Write::write_all(file, page.as_bytes()))
+}
+
+/// A page of its own: one file, which loads nothing.
+pub(crate) fn shell(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    );
-    write_atomic(path, |file| std::io::Write::write_all(file, page.as_bytes()))
+    )
 }
 
 fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
@@ -271,7 +276,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Text as HTML shows it: names of classes come from folders and files.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

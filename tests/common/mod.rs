@@ -7,6 +7,7 @@ pub mod gpu;
 pub mod hooked;
 pub mod mobilenet;
 pub mod program;
+pub mod stopped;
 
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::reference::array;
