@@ -57,15 +57,17 @@ impl PoolGeometry {
         })
     }
 
-    /// Windows (p, q) and their channels, so many at a time: the first, and how many there are.
+    /// Does the work of every window (p, q), sixteen channels at a time, then four: channels are a
+    /// multiple of 4.
     #[inline(always)]
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-        let &PoolGeometry { out_height, out_width, channels, .. } = self;
-        let windows = (0..out_height).flat_map(move |p| (0..out_width).map(move |q| (p, q)));
-        windows.flat_map(move |(p, q)| {
-            let first = (0..channels).step_by(CHANNELS);
-            first.map(move |channel| (p, q, channel, CHANNELS.min(channels - channel)))
-        })
+    fn blocks(&self, mut work: impl BlockWork) {
+        for p in 0..self.out_height {
+            for q in 0..self.out_width {
+                let wide = self.channels / CHANNELS * CHANNELS;
+                (0..wide).step_by(CHANNELS).for_each(|channel| work.block::<CHANNELS>(p, q, channel));
+                (wide..self.channels).step_by(4).for_each(|channel| work.block::<4>(p, q, channel));
+            }
+        }
     }
 
     /// Pixels of window `number` along a dimension that lie inside the borders.
@@ -178,27 +180,44 @@ struct ForwardPlaces<'a> {
     places: &'a mut [u8],
 }
 
+/// The work on neighbouring channels of a window, as many as vectors are sure to hold.
+trait BlockWork {
+    /// Works on channels `channel .. channel + N` of window (p, q).
+    fn block<const N: usize>(&mut self, p: usize, q: usize, channel: usize);
+}
+
 impl Kernel for ForwardPlaces<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let g = self.g;
-        for (p, q, channel, count) in g.blocks() {
-            let (mut largest, mut places) = ([f32::NEG_INFINITY; CHANNELS], [0u32; CHANNELS]);
-            for (first, (place, at)) in g.places(p, q).enumerate() {
-                let x = &self.x[at + channel..][..count];
-                for ((largest, found), &x) in largest.iter_mut().zip(&mut places).zip(x) {
-                    // NaN wins, so that a broken activation shows in the loss.
-                    let larger = x > *largest || x.is_nan() || first == 0;
-                    *largest = if larger { x } else { *largest };
-                    *found = if larger { place } else { *found };
-                }
-            }
-            let out = (p * g.out_width + q) * g.channels + channel;
-            self.y[out..][..count].copy_from_slice(&largest[..count]);
-            let bytes = self.places[out..][..count].iter_mut();
-            bytes.zip(places).for_each(|(byte, place)| *byte = place as u8);
+        g.blocks(self);
+    }
+}
+
+impl BlockWork for ForwardPlaces<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, p: usize, q: usize, channel: usize) {
+        let g = self.g;
+        let mut places = g.places(p, q);
+        let (mut largest, mut found) = ([f32::NEG_INFINITY; N], [0u32; N]);
+        // The first of all, so that windows of nothing but -infinity have a place inside.
+        if let Some((place, at)) = places.next() {
+            largest.copy_from_slice(&self.x[at + channel..][..N]);
+            found.fill(place);
         }
+        for (place, at) in places {
+            let x = &self.x[at + channel..][..N];
+            for i in 0..N {
+                // NaN wins, so that a broken activation shows in the loss.
+                let larger = (x[i] > largest[i]) | x[i].is_nan();
+                largest[i] = if larger { x[i] } else { largest[i] };
+                found[i] = if larger { place } else { found[i] };
+            }
+        }
+        let out = (p * g.out_width + q) * g.channels + channel;
+        self.y[out..][..N].copy_from_slice(&largest);
+        self.places[out..][..N].copy_from_slice(&found.map(|place| place as u8));
     }
 }
 
@@ -222,17 +241,24 @@ impl Kernel for GradientOfPlaces<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let g = self.g;
         self.dx.fill(0.0);
-        for (p, q, channel, count) in g.blocks() {
-            let out = (p * g.out_width + q) * g.channels + channel;
-            let (places, dy) = (&self.places[out..][..count], &self.dy[out..][..count]);
-            for (place, at) in g.places(p, q) {
-                let dx = self.dx[at + channel..][..count].iter_mut();
-                for ((dx, &own), &dy) in dx.zip(places).zip(dy) {
-                    *dx += if u32::from(own) == place { dy } else { 0.0 };
-                }
-            }
+        let g = self.g;
+        g.blocks(self);
+    }
+}
+
+impl BlockWork for GradientOfPlaces<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, p: usize, q: usize, channel: usize) {
+        let g = self.g;
+        let out = (p * g.out_width + q) * g.channels + channel;
+        let (bytes, dy) = (&self.places[out..][..N], &self.dy[out..][..N]);
+        let own: [u32; N] = std::array::from_fn(|i| u32::from(bytes[i]));
+        let dy: [f32; N] = std::array::from_fn(|i| dy[i]);
+        for (place, at) in g.places(p, q) {
+            let dx = &mut self.dx[at + channel..][..N];
+            let sums: [f32; N] = std::array::from_fn(|i| dx[i] + if own[i] == place { dy[i] } else { 0.0 });
+            dx.copy_from_slice(&sums);
         }
     }
 }
