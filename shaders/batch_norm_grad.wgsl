@@ -3,6 +3,7 @@
 //!include nan
 //!include function
 //!include batch_norm
+//!include place
 //!include rows
 //!include tree
 //!include whole_gradient | pooled_gradient

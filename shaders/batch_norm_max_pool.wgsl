@@ -1,5 +1,6 @@
 //!include vec4 | vec1
 //!include index
+//!include place
 //!include nan
 //!include function
 //!include batch_norm
@@ -25,13 +26,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if at >= LENGTH {
         return;
     }
-    let column = at % COLUMNS;
-    let q = at / COLUMNS % (WIDTH / 2u);
-    let p = at / COLUMNS / (WIDTH / 2u) % (HEIGHT / 2u);
-    let n = at / COLUMNS / (WIDTH / 2u) / (HEIGHT / 2u);
-    let first = ((n * HEIGHT + 2u * p) * WIDTH + 2u * q) * COLUMNS + column;
-    let scale = gamma[column] * inverse_deviation(variance[column]);
-    let shift = beta[column] - mean[column] * scale;
+    let out = place_of(at, HEIGHT / 2u, WIDTH / 2u);
+    let first = index_of(Place(out.n, 2u * out.row, 2u * out.pixel, out.column), HEIGHT, WIDTH);
+    let scale = gamma[out.column] * inverse_deviation(variance[out.column]);
+    let shift = beta[out.column] - mean[out.column] * scale;
     var largest = activate(normalise(x[first], scale, shift));
     for (var tap = 1u; tap < 4u; tap++) {
         //~ batch_norm_max_pool: tap / 2u * WIDTH => tap / 2u

@@ -1,21 +1,12 @@
 //!include vec4
 //!include index
+//!include place
+//!include windows
 //!include nan
 
 // y[n, p, q, c] = the largest of a window of x, and where in the window it lies: a byte each, those
 // of four channels in a word. One invocation four neighbouring values of y. A place in the padding
 // stands for no pixel.
-override LENGTH: u32;
-override HEIGHT: u32;
-override WIDTH: u32;
-// Values of a pixel.
-override COLUMNS: u32;
-override OUT_HEIGHT: u32;
-override OUT_WIDTH: u32;
-override WINDOW: u32;
-override STRIDE: u32;
-// Pixels by which windows may reach over every border.
-override PADDING: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read_write> y: array<Value>;
@@ -27,21 +18,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if at >= LENGTH {
         return;
     }
-    let column = at % COLUMNS;
-    let q = at / COLUMNS % OUT_WIDTH;
-    let p = at / COLUMNS / OUT_WIDTH % OUT_HEIGHT;
-    let n = at / COLUMNS / OUT_WIDTH / OUT_HEIGHT;
+    let out = place_of(at, OUT_HEIGHT, OUT_WIDTH);
     var largest = Value(0.0);
     var place = Bits(0u);
     var found = false;
     for (var i = 0u; i < WINDOW; i++) {
         for (var j = 0u; j < WINDOW; j++) {
             // Less than 0 is more than any size.
-            let row = p * STRIDE + i - PADDING;
-            let pixel = q * STRIDE + j - PADDING;
+            let row = out.row * STRIDE + i - PADDING;
+            let pixel = out.pixel * STRIDE + j - PADDING;
             //~ max_pool_places: row < HEIGHT && pixel < WIDTH => true
             if row < HEIGHT && pixel < WIDTH {
-                let value = x[((n * HEIGHT + row) * WIDTH + pixel) * COLUMNS + column];
+                let value = x[index_of(Place(out.n, row, pixel, out.column), HEIGHT, WIDTH)];
                 // NaN wins, so that a broken activation shows in the loss.
                 //~ max_pool_places: value > largest => value >= largest
                 let larger = (value > largest) | is_nan(value) | Bools(!found);

@@ -1,5 +1,6 @@
 //!include vec4 | vec1
 //!include index
+//!include place
 
 // Bilinear enlargement; one invocation a value of y.
 override LENGTH: u32;
@@ -29,10 +30,10 @@ fn neighbours(out: u32, out_size: u32, size: u32) -> Neighbours {
     return Neighbours(first, min(first + 1u, size - 1u), position - f32(first));
 }
 
-// Between two pixels of a row that begins at the given value.
-fn across(row: u32, columns: Neighbours, column: u32) -> Value {
-    let left = x[row + columns.first * COLUMNS + column];
-    let right = x[row + columns.second * COLUMNS + column];
+// Between two pixels of a row of x, in the image and the channel of `out`.
+fn across(out: Place, row: u32, columns: Neighbours) -> Value {
+    let left = x[index_of(Place(out.n, row, columns.first, out.column), HEIGHT, WIDTH)];
+    let right = x[index_of(Place(out.n, row, columns.second, out.column), HEIGHT, WIDTH)];
     return left + (right - left) * columns.share;
 }
 
@@ -42,14 +43,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if i >= LENGTH {
         return;
     }
-    let column = i % COLUMNS;
-    let q = i / COLUMNS % OUT_WIDTH;
-    let p = i / COLUMNS / OUT_WIDTH % OUT_HEIGHT;
-    let n = i / COLUMNS / OUT_WIDTH / OUT_HEIGHT;
-    let rows = neighbours(p, OUT_HEIGHT, HEIGHT);
-    let columns = neighbours(q, OUT_WIDTH, WIDTH);
-    let upper = across((n * HEIGHT + rows.first) * WIDTH * COLUMNS, columns, column);
-    let lower = across((n * HEIGHT + rows.second) * WIDTH * COLUMNS, columns, column);
+    let out = place_of(i, OUT_HEIGHT, OUT_WIDTH);
+    let rows = neighbours(out.row, OUT_HEIGHT, HEIGHT);
+    let columns = neighbours(out.pixel, OUT_WIDTH, WIDTH);
+    let upper = across(out, rows.first, columns);
+    let lower = across(out, rows.second, columns);
     //~ resize: rows.share => columns.share
     y[i] = upper + (lower - upper) * rows.share;
 }

@@ -1,4 +1,5 @@
-//! A training step allocates nothing, and what is unloaded gives its memory back. Alone in its
+//! A training step allocates nothing, what is unloaded gives its memory back, and images that are
+//! decoded at once keep to their budget. Alone in its
 //! binary, one test after the other: the allocator counts everything.
 
 mod common;
@@ -7,6 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use cifar_engine::data::image_file::load_image;
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::cpu::rules::RULES;
 use cifar_engine::exec::plan::Plan;
@@ -19,6 +21,8 @@ use common::cnn::{self, Size};
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static FREED: AtomicUsize = AtomicUsize::new(0);
+/// Most bytes that were held at a time.
+static MOST: AtomicUsize = AtomicUsize::new(0);
 /// Held by the test that is under way.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -30,7 +34,8 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        BYTES.fetch_add(layout.size(), Relaxed);
+        let taken = BYTES.fetch_add(layout.size(), Relaxed) + layout.size();
+        MOST.fetch_max(taken.wrapping_sub(FREED.load(Relaxed)), Relaxed);
         // SAFETY: the caller's promises are those of this method.
         unsafe { System.alloc(layout) }
     }
@@ -125,4 +130,21 @@ fn what_is_unloaded_gives_its_memory_back() {
     // What is left is none of a plan: maps that keep their room, and the threads' own queues.
     println!("bytes held after each: {after:?}");
     assert!(after[4] < after[0] + needed / 100, "{after:?}, of {needed} each");
+}
+
+/// A small file may hold a large image: four of 144 megapixels, of which each takes 576 MB.
+#[test]
+fn large_images_wait_for_each_other_until_they_are_scaled() {
+    let _turn = TURN.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("grey.png");
+    image::GrayImage::new(12_000, 12_000).save(&path).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let before = BYTES.load(Relaxed) - FREED.load(Relaxed);
+    MOST.store(before, Relaxed);
+    let images = pool.broadcast(|_| load_image(&path, 32).unwrap());
+    assert!(images.iter().all(|image| image.len() == 32 * 32 * 3));
+    let taken = MOST.load(Relaxed) - before;
+    println!("{} MiB at most", taken >> 20);
+    assert!(taken < 800 << 20, "{taken} bytes at a time");
 }

@@ -63,7 +63,7 @@ pub struct DecodedImage {
 /// A file that cannot be read, is of no format that is known, is damaged or cut short, or is
 /// absurdly large; the error names the file.
 pub fn load(path: &Path, size: usize) -> Result<DecodedImage> {
-    decode(path).map(|image| fit(image, size)).map_err(|problem| Error::file(path, problem))
+    decode(path, size).map_err(|problem| Error::file(path, problem))
 }
 
 /// The pixels of [`load`].
@@ -82,19 +82,18 @@ pub const SKIP: &str = "`skip_bad` leaves out what cannot be read";
 /// # Errors
 /// As [`load`].
 pub fn read_image(source: impl Read, name: &str, size: usize) -> Result<Vec<u8>> {
-    let image = decode_from(source).map_err(|problem| Error::file(name, problem))?;
-    Ok(fit(image, size).pixels)
+    decode_from(source, size).map(|image| image.pixels).map_err(|problem| Error::file(name, problem))
 }
 
-fn decode(path: &Path) -> std::result::Result<RgbImage, String> {
+fn decode(path: &Path, size: usize) -> std::result::Result<DecodedImage, String> {
     let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
         return Err("this is a folder; name the images in it, for example FOLDER/*.png".into());
     }
-    decode_from(file)
+    decode_from(file, size)
 }
 
-fn decode_from(mut file: impl Read) -> std::result::Result<RgbImage, String> {
+fn decode_from(mut file: impl Read, size: usize) -> std::result::Result<DecodedImage, String> {
     // The first bytes tell the format, so that nothing else is read any further.
     let mut bytes = Vec::new();
     file.by_ref().take(MAGIC).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -106,7 +105,7 @@ fn decode_from(mut file: impl Read) -> std::result::Result<RgbImage, String> {
         return Err(format!("unreadable image: {problem}"));
     }
     let reader = ImageReader::with_format(Cursor::new(&bytes), *format);
-    decode_limited(reader).map_err(|error| format!("unreadable image: {}", plain(&error, name)))
+    decode_limited(reader, size).map_err(|error| format!("unreadable image: {}", plain(&error, name)))
 }
 
 /// Kind of a file that is of none of [`FORMATS`], by its first bytes.
@@ -162,7 +161,10 @@ fn plain(error: &ImageError, format: &str) -> String {
     }
 }
 
-fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Result<RgbImage, ImageError> {
+fn decode_limited(
+    mut reader: ImageReader<Cursor<&Vec<u8>>>,
+    size: usize,
+) -> std::result::Result<DecodedImage, ImageError> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -177,10 +179,11 @@ fn decode_limited(mut reader: ImageReader<Cursor<&Vec<u8>>>) -> std::result::Res
     }
     // Broken metadata of an otherwise good image is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // Until the large image is scaled, not only decoded.
     let _share = BUDGET.take(memory(pixels, decoder.total_bytes(), decoder.color_type()));
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok(if image.color().has_alpha() { on_white(image) } else { image.into_rgb8() })
+    Ok(fit(if image.color().has_alpha() { on_white(image) } else { image.into_rgb8() }, size))
 }
 
 /// Bytes that an image takes while it is decoded: its pixels as the file has them, and as RGB where

@@ -62,6 +62,7 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "function",
     "index",
     "nan",
+    "place",
     "pooled_gradient",
     "rng",
     "rows",
@@ -71,7 +72,8 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "tree",
     "vec1",
     "vec4",
-    "whole_gradient"
+    "whole_gradient",
+    "windows"
 ];
 
 impl Shader {
