@@ -70,7 +70,7 @@
 //! cli          one file a subcommand
 //! prelude      what a program of a library user begins with
 //! model        a trained model on a device, for library users
-//! inspect      what the layers of a model make of images
+//! inspect      plans, times of steps, layers: what there is to look at inside a model
 //! train        trainings, their plans and files; evaluation
 //! report       tables, curves, pages
 //! models       the models, and weights from elsewhere

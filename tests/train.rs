@@ -412,7 +412,7 @@ fn bash_completes_commands_and_their_options() {
     let bench = Bench::new();
     let script = bench.ok("completions bash");
     for (words, expected) in [
-        ("cifar-engine tr", "train"),
+        ("cifar-engine trai", "train"),
         ("cifar-engine finetune --con", "--config"),
         ("cifar-engine lr-find --st", "--steps"),
     ] {

@@ -16,7 +16,6 @@ mod lr_find;
 mod options;
 mod plan;
 pub mod predict;
-mod profile;
 mod progress;
 mod resume;
 mod settings;
@@ -24,11 +23,13 @@ mod signals;
 mod summary;
 mod system;
 mod table;
+mod trace;
 mod train;
 mod values;
 mod variables;
 mod watching;
 mod which_model;
+mod workload;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ impl Cli {
             Command::Completions(completions) => completions.run(),
             Command::Summary(summary) => summary.run(),
             Command::Plan(plan) => plan.run(),
+            Command::Trace(trace) => trace.run(),
             Command::Bench(bench) => bench.run(),
             Command::Devices(devices) => devices.run(),
             Command::Doctor(doctor) => doctor.run(),
@@ -106,6 +108,8 @@ enum Command {
     Summary(summary::Summary),
     /// Show the steps of a training or a prediction, their memory, and what rules did.
     Plan(plan::PlanCommand),
+    /// Show how long each step of a training or a prediction takes, beside what the machine can do.
+    Trace(trace::TraceCommand),
     /// Time training or inference.
     Bench(bench::Bench),
     /// Print the completions of a shell.

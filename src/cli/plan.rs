@@ -4,17 +4,15 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::bench::BenchMode;
 use super::device::DeviceOptions;
 use super::table::{Side, Table};
 use super::which_model::WhichModel;
+use super::workload::{Mode, Workload};
 use crate::console;
 use crate::error::Result;
 use crate::inspect::forms::{self, NOT_SHOWN, signed_bytes};
 use crate::inspect::plan::{Operand, PlanView};
 use crate::text::bytes;
-use crate::train::plans;
-use crate::train::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -28,8 +26,8 @@ pub struct PlanCommand {
     model: WhichModel,
 
     /// The plan of a training step, or of a prediction.
-    #[arg(long, value_enum, default_value_t = BenchMode::Train)]
-    mode: BenchMode,
+    #[arg(long, value_enum, default_value_t = Mode::Train)]
+    mode: Mode,
 
     /// Images a step.
     #[arg(long, default_value_t = 128, value_name = "N",
@@ -67,22 +65,16 @@ enum Format {
 
 impl PlanCommand {
     pub fn run(self) -> Result<()> {
-        let spec = self.model.spec()?;
-        let batch_size = self.batch_size as usize;
-        let settings = Settings { batch_size, model: spec.architecture, ..Settings::default() };
-        let (what, program) = match self.mode {
-            BenchMode::Train => ("training step", plans::training(&spec, &settings, batch_size)?),
-            BenchMode::Infer => ("prediction", plans::evaluation(&spec, "test", batch_size, batch_size)?),
-        };
+        let workload = Workload { spec: self.model.spec()?, mode: self.mode, batch_size: self.batch_size };
         let device = self.device.planner()?;
-        let view = PlanView::of(&program.graph, device.as_ref(), self.unfused)?;
-        let (model, size, name) = (spec.architecture, spec.image_size, device.name());
+        let view = PlanView::of(&workload.program()?.graph, device.as_ref(), self.unfused)?;
+        let (spec, name) = (&workload.spec, device.name());
         let rules = if self.unfused { "without rules" } else { "by the rules of" };
-        let title = format!("{model}, a {what} of {batch_size} images of {size} x {size}, {rules} {name}");
+        let title = format!("{}, {rules} {name}", workload.title());
         if self.json || self.format == Format::Json {
-            let mode = if self.mode == BenchMode::Train { "train" } else { "infer" };
-            let about = json!({"model": model, "mode": mode, "batch_size": batch_size,
-                "image_size": size, "device": name, "unfused": self.unfused, "plan": view});
+            let about = json!({"model": spec.architecture, "mode": self.mode,
+                "batch_size": self.batch_size, "image_size": spec.image_size, "device": name,
+                "unfused": self.unfused, "plan": view});
             return console::print_json(&about);
         }
         match self.format {

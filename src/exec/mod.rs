@@ -118,8 +118,11 @@ pub trait Device: Send {
 
     /// The limits of the machine that a step's time can be compared with, measured, where that is
     /// known how to do: half a second.
-    fn peak(&mut self) -> Option<Peak> {
-        None
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn peak(&mut self) -> Result<Option<Peak>> {
+        Ok(None)
     }
 
     /// Asks that from now on every run of a plan keeps these `f32` outputs for [`Device::collect`].

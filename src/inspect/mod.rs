@@ -2,13 +2,19 @@
 //! class.
 //!
 //! [`plan`] is the inside of a program: its steps, and the lives of values in its memory, which
-//! `memory` draws; `forms` has it for other programs and for browsers.
+//! `memory` draws; `forms` has it for other programs and for browsers. [`trace`] is the time of
+//! each of its steps beside what the machine could do, which `time_line` and `roofline` draw.
 
 #[cfg(feature = "plots")]
 pub mod forms;
 #[cfg(feature = "plots")]
 pub mod memory;
 pub mod plan;
+#[cfg(feature = "plots")]
+pub mod roofline;
+#[cfg(feature = "plots")]
+pub mod time_line;
+pub mod trace;
 
 use ndarray::{Array3, ArrayD, ArrayView4, ArrayViewD, Axis, IxDyn};
 

@@ -37,7 +37,7 @@ pub fn copy(from: &[f32], to: &mut [f32]) {
     chunks.for_each(|(to, from)| to.copy_from_slice(from));
 }
 
-/// The two limits of a pool of threads.
+/// The two limits of a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Peak {
     /// Multiplications and additions a second.

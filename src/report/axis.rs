@@ -2,10 +2,10 @@
 //! are written.
 
 /// Values larger than this are not drawn: the run has diverged, and the rest would be a flat line.
-pub(super) const LARGEST: f64 = 1e9;
+pub(crate) const LARGEST: f64 = 1e9;
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     pub low: f64,
     pub high: f64,
     step: f64,
@@ -18,7 +18,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// Whole epochs; half an epoch of room at both ends, so that a single epoch has an axis too.
-    pub(super) fn of_epochs(first: usize, last: usize) -> Axis {
+    pub(crate) fn of_epochs(first: usize, last: usize) -> Axis {
         let (first, last) = (first as f64, last as f64);
         let step = round_step((last - first) / 10.0).max(1.0);
         let room = 0.5f64.max((last - first) * 0.02);
@@ -28,7 +28,7 @@ impl Axis {
 
     /// Round ends that take in all of `values`, and stay within `limits` where values do.
     /// `values` are finite and of size [`LARGEST`] at most; there may be none.
-    pub(super) fn of_values(values: impl Iterator<Item = f64> + Clone, limits: (f64, f64)) -> Axis {
+    pub(crate) fn of_values(values: impl Iterator<Item = f64> + Clone, limits: (f64, f64)) -> Axis {
         let mut low = values.clone().fold(f64::INFINITY, f64::min);
         let mut high = values.fold(f64::NEG_INFINITY, f64::max);
         if low > high {
@@ -50,23 +50,23 @@ impl Axis {
     }
 
     /// Exponents from `low` to `high`, with a tick at each whole one.
-    pub(super) fn of_decades(low: f64, high: f64) -> Axis {
+    pub(crate) fn of_decades(low: f64, high: f64) -> Axis {
         let (low, high) = (low.min(high - 0.1), high);
         Axis { low, high, step: 1.0, first_tick: low.ceil(), last_tick: high.floor(), decades: true }
     }
 
-    pub(super) fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self) -> Vec<f64> {
         let most = ((self.last_tick - self.first_tick) / self.step + 1e-6).floor();
         (0..=most.clamp(0.0, 40.0) as usize).map(|i| self.first_tick + i as f64 * self.step).collect()
     }
 
     /// `value` as a share of the axis: 0 at its low end, 1 at its high end.
-    pub(super) fn share(&self, value: f64) -> f64 {
+    pub(crate) fn share(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
     /// A tick's label, with as many decimals as the ticks need to differ.
-    pub(super) fn label(&self, tick: f64) -> String {
+    pub(crate) fn label(&self, tick: f64) -> String {
         if self.decades {
             return format!("1e{tick:.0}");
         }

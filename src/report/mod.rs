@@ -11,7 +11,7 @@
 
 pub mod analysis;
 #[cfg(feature = "plots")]
-mod axis;
+pub(crate) mod axis;
 #[cfg(feature = "plots")]
 mod canvas;
 #[cfg(feature = "plots")]

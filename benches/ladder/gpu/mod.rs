@@ -8,16 +8,16 @@ pub mod products;
 
 use std::sync::Arc;
 
+use cifar_engine::exec::Device;
+use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::kernels::peak::Peak;
 use cifar_engine::ops::Types;
 use cifar_engine::ops::dispatch::{Dispatch, Dispatches, Operand, Shader};
-use cifar_engine::ops::linear::matmul::Matmul;
-use cifar_engine::ops::movement::copy::Copy;
 
+use super::Rung;
 use super::altered::Altered;
-use super::engine::{Chain, Input};
-use super::{Rung, noise};
+use super::engine::Chain;
 
 /// The GPU that the ladders run on; a program that plays one where there is no other.
 ///
@@ -35,18 +35,12 @@ fn size<T>(real: T, software: T) -> T {
     }
 }
 
-/// What the GPU does at most: the engine's own product of large matrices, and a copy of memory.
+/// What the GPU does at most, as the engine measures it.
 pub fn peak() -> Peak {
-    let (side, copied) = size((4096, 32 << 20), (512, 4 << 20));
-    let rate = |chain: Chain, work: u64| {
-        let mut program = chain.on_gpu("peak").program;
-        work as f64 / (0..3).map(|_| program.time()).fold(f64::INFINITY, f64::min)
-    };
-    let matrix = |seed| Input::floats(&[side, side], &noise(side * side, seed));
-    let product = Chain::of(Matmul { a_transposed: false, b_transposed: false }, vec![matrix(1), matrix(2)]);
-    let copy = Chain::of(Copy, vec![Input::floats(&[copied], &noise(copied, 3))]);
-    let (flops, bytes) = (product.cost().flops, copy.cost().bytes);
-    Peak { flops: rate(product, flops), bytes: rate(copy, bytes) }
+    let measured = adapter().and_then(|adapter| {
+        Gpu::open(&adapter).and_then(|mut gpu| gpu.peak()).map_err(|error| error.to_string())
+    });
+    measured.ok().flatten().expect("a GPU that ran the shaders before")
 }
 
 /// A rung of a ladder whose last is this chain of one op: the same op with other launches.

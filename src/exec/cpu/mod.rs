@@ -286,9 +286,9 @@ impl Device for Cpu {
         format!("cpu, {}, {}", counted(self.threads(), "thread"), self.isa)
     }
 
-    fn peak(&mut self) -> Option<Peak> {
+    fn peak(&mut self) -> Result<Option<Peak>> {
         let isa = self.isa;
-        Some(self.pool.run(|| Peak::measure(isa)))
+        Ok(Some(self.pool.run(|| Peak::measure(isa))))
     }
 
     fn rules(&self) -> &'static [&'static Rule] {

@@ -5,6 +5,7 @@
 //! - [`adapter`]: which GPU.
 //! - `context`: an open GPU, its memory, its faults.
 //! - `limits`: what does not fit, reported before it fails.
+//! - `peak`: what a step's time is compared with.
 //! - `pipelines`: compiled shaders.
 //! - `program`: a plan, ready to run: a list of launches.
 //! - `profile`: how long each step takes.
@@ -18,6 +19,7 @@
 pub mod adapter;
 mod context;
 mod limits;
+mod peak;
 mod pipelines;
 mod profile;
 mod program;
@@ -32,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
+use crate::kernels::peak::Peak;
 use crate::ops::dispatch::{Dispatch, Dispatches};
 use crate::tensor::{DType, TensorType};
 use adapter::Adapter;
@@ -174,6 +177,10 @@ impl Device for Gpu {
         let steps = plan.steps.iter().zip(seconds).enumerate();
         steps.for_each(|(index, (step, seconds))| visit(index, step, seconds));
         Ok(())
+    }
+
+    fn peak(&mut self) -> Result<Option<Peak>> {
+        peak::measure(self).map(Some)
     }
 
     fn run(&mut self, plan: PlanId) -> Result<()> {

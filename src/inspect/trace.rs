@@ -1,0 +1,198 @@
+//! The time of every step of a plan, beside what the machine could do at most.
+//!
+//! That is the roofline of Williams, Waterman and Patterson (2009): a step takes at least the time
+//! of its operations at the machine's rate of arithmetic, and of its bytes at that of its memory.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::exec::plan::Step;
+use crate::exec::{Device, PlanId};
+use crate::kernels::peak::Peak;
+
+/// Notes of what a trace leaves out.
+pub const NOT_SHOWN: &str = "not shown: what the host does between steps, steps that run once, and \
+    times below the grain of the clock; without a clock for shaders a GPU's times have their submission in them";
+
+/// A step and its time.
+pub struct TimedStep {
+    /// Number in the plan.
+    pub number: usize,
+    /// Name of its op.
+    pub op: &'static str,
+    /// Layer of the model that it belongs to.
+    pub layer: String,
+    /// Multiplications and additions.
+    pub flops: u64,
+    /// Bytes read and written.
+    pub bytes: u64,
+    /// Seconds that it takes.
+    pub seconds: f64,
+}
+
+/// Which of the machine's peaks the shortest time of a step follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The multiplications and additions.
+    Arithmetic,
+    /// The bytes.
+    Memory,
+}
+
+impl Bound {
+    /// Its name: `arithmetic` or `memory`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bound::Arithmetic => "arithmetic",
+            Bound::Memory => "memory",
+        }
+    }
+}
+
+impl TimedStep {
+    /// A step that took the middle one of `times`.
+    fn new(number: usize, step: &Step, mut times: Vec<f64>) -> TimedStep {
+        let cost = step.op.cost(&step.types);
+        TimedStep {
+            number,
+            op: step.op.name(),
+            layer: step.layer.clone(),
+            flops: cost.flops,
+            bytes: cost.bytes,
+            seconds: median(&mut times),
+        }
+    }
+
+    /// Op and layer, as messages name them.
+    pub fn name(&self) -> String {
+        format!("{} '{}'", self.op, self.layer)
+    }
+
+    /// An amount a second; none where the clock saw no time go by, or there is nothing.
+    pub fn rate(&self, amount: u64) -> Option<f64> {
+        (self.seconds > 0.0 && amount > 0).then(|| amount as f64 / self.seconds)
+    }
+
+    /// The shortest time in seconds that these peaks allow.
+    pub fn floor(&self, peak: Peak) -> f64 {
+        (self.flops as f64 / peak.flops).max(self.bytes as f64 / peak.bytes)
+    }
+
+    /// What that follows from.
+    pub fn bound(&self, peak: Peak) -> Bound {
+        match self.flops as f64 / peak.flops > self.bytes as f64 / peak.bytes {
+            true => Bound::Arithmetic,
+            false => Bound::Memory,
+        }
+    }
+}
+
+/// Times and costs of the steps of a plan, those left out that run once.
+pub struct Trace {
+    /// Steps in the order in which they run.
+    pub steps: Vec<TimedStep>,
+    /// Peak rates of the device, if it can measure them.
+    pub peak: Option<Peak>,
+    /// Seconds of a run as a whole, without a clock between its steps.
+    pub unprofiled: f64,
+}
+
+impl Trace {
+    /// Times every step of a plan by itself in `runs` runs, of which the medians count. The first
+    /// `constants` steps run once, and are left out. `stopped` is asked before each run.
+    ///
+    /// # Errors
+    /// If the device fails; [`Error::Interrupted`] where it is to stop.
+    pub fn measure(
+        device: &mut dyn Device,
+        (plan, constants): (PlanId, usize),
+        (runs, unprofiled): (u32, f64),
+        stopped: fn() -> bool,
+    ) -> Result<Trace> {
+        let mut timed: BTreeMap<usize, (Step, Vec<f64>)> = BTreeMap::new();
+        for _ in 0..runs {
+            if stopped() {
+                return Err(Error::Interrupted);
+            }
+            device.profile(plan, &mut |number, step, seconds| {
+                timed.entry(number).or_insert_with(|| (step.clone(), Vec::new())).1.push(seconds);
+            })?;
+        }
+        let timed = timed.into_iter().filter(|(number, _)| *number >= constants);
+        let steps = timed.map(|(number, (step, times))| TimedStep::new(number, &step, times)).collect();
+        Ok(Trace { steps, peak: device.peak()?, unprofiled })
+    }
+
+    /// Seconds of all steps.
+    pub fn sum(&self) -> f64 {
+        self.steps.iter().map(|step| step.seconds).sum()
+    }
+
+    /// The share of the peak that a step reaches: its shortest time by its time. Above 1 from a
+    /// cache, or where fewer products do.
+    pub fn share(&self, step: &TimedStep) -> Option<f64> {
+        share(step.floor(self.peak?), step.seconds)
+    }
+
+    /// The same of all steps together.
+    pub fn share_of_all(&self) -> Option<f64> {
+        let peak = self.peak?;
+        share(self.steps.iter().map(|step| step.floor(peak)).sum(), self.sum())
+    }
+
+    fn figures(&self, step: &TimedStep) -> Value {
+        json!({
+            "step": step.number,
+            "op": step.op,
+            "layer": step.layer,
+            "ms": step.seconds * 1e3,
+            "flops": step.flops,
+            "bytes": step.bytes,
+            "floor_ms": self.peak.map(|peak| step.floor(peak) * 1e3),
+            "share_of_peak": self.share(step),
+            "bound": self.peak.map(|peak| step.bound(peak).name()),
+        })
+    }
+
+    /// All figures, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "peak_flop_per_s": self.peak.map(|peak| peak.flops),
+            "peak_bytes_per_s": self.peak.map(|peak| peak.bytes),
+            "sum_ms": self.sum() * 1e3,
+            "unprofiled_step_ms": self.unprofiled * 1e3,
+            "steps": self.steps.iter().map(|step| self.figures(step)).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The steps end to end in Chrome's trace format, which `chrome://tracing` and
+    /// `ui.perfetto.dev` open. Times are in microseconds; `about` goes beside the peaks.
+    pub fn chrome(&self, about: &Value) -> Value {
+        let mut begin = 0.0;
+        let events = self.steps.iter().map(|step| {
+            let (ts, dur) = (begin, step.seconds * 1e6);
+            begin += dur;
+            json!({"ph": "X", "name": step.name(), "cat": step.op, "ts": ts, "dur": dur,
+                "pid": 1, "tid": 1, "args": self.figures(step)})
+        });
+        let events: Vec<Value> = events.collect();
+        let mut other = self.json();
+        if let Some(other) = other.as_object_mut() {
+            other.remove("steps");
+            other.extend(about.as_object().cloned().unwrap_or_default());
+        }
+        json!({"traceEvents": events, "displayTimeUnit": "ms", "otherData": other})
+    }
+}
+
+fn share(floor: f64, seconds: f64) -> Option<f64> {
+    (floor > 0.0 && seconds > 0.0).then(|| floor / seconds)
+}
+
+/// The middle one.
+pub fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
