@@ -29,6 +29,7 @@ mod values;
 mod variables;
 mod watching;
 mod which_model;
+mod why_nan;
 mod workload;
 
 use std::io::Write;
@@ -82,6 +83,7 @@ impl Cli {
             Command::Summary(summary) => summary.run(),
             Command::Plan(plan) => plan.run(),
             Command::Trace(trace) => trace.run(),
+            Command::WhyNan(why_nan) => why_nan.run(),
             Command::Bench(bench) => bench.run(),
             Command::Devices(devices) => devices.run(),
             Command::Doctor(doctor) => doctor.run(),
@@ -110,6 +112,8 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Show how long each step of a training or a prediction takes, beside what the machine can do.
     Trace(trace::TraceCommand),
+    /// Tell by which value a training diverged.
+    WhyNan(why_nan::WhyNan),
     /// Time training or inference.
     Bench(bench::Bench),
     /// Print the completions of a shell.

@@ -4,6 +4,7 @@
 //! [`plan`] is the inside of a program: its steps, and the lives of values in its memory, which
 //! `memory` draws; `forms` has it for other programs and for browsers. [`trace`] is the time of
 //! each of its steps beside what the machine could do, which `time_line` and `roofline` draw.
+//! [`stepwise`] runs a plan one step at a time.
 
 #[cfg(feature = "plots")]
 pub mod forms;
@@ -12,6 +13,7 @@ pub mod memory;
 pub mod plan;
 #[cfg(feature = "plots")]
 pub mod roofline;
+pub mod stepwise;
 #[cfg(feature = "plots")]
 pub mod time_line;
 pub mod trace;

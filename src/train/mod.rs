@@ -7,6 +7,7 @@
 
 pub mod advice;
 pub mod checkpoint;
+pub mod divergence;
 pub mod evaluate;
 pub mod features;
 pub mod finetune;
@@ -80,6 +81,8 @@ pub enum Phase {
     Validation,
     /// Measures the accuracy on the test set, at the end.
     Test,
+    /// Repeats steps to find the first value that is not finite.
+    Search,
 }
 
 /// Watches a training, and may stop it.

@@ -3,7 +3,7 @@
 //! A layer that is cut off, or whose units are all switched off, learns nothing, and no loss tells.
 
 use super::stage::{Stage, StepContext};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Device;
 use crate::nn::Parameter;
 
@@ -11,21 +11,29 @@ use crate::nn::Parameter;
 /// in its first.
 pub const AFTER: usize = 3;
 
+/// What the gradients are like.
+pub(super) struct Probed {
+    /// The trained tensors whose gradient is zero throughout.
+    pub without: Vec<String>,
+    /// The first tensor whose gradient is not finite.
+    pub not_finite: Option<String>,
+}
+
 impl Stage {
-    /// The names of the trained tensors whose gradient is zero throughout, over the given images.
+    /// Which trained tensors get no gradient, or none that is finite, over the given images.
     ///
     /// It is the training plan itself that is probed: it runs once with moments of zero and a rate
     /// of zero, which leaves the gradients in the moments; then everything gets back the values it
     /// had.
     ///
     /// # Errors
-    /// If a gradient is not finite, which is named; or the device fails.
-    pub(super) fn without_gradient(
+    /// If the device fails.
+    pub(super) fn probe(
         &self,
         device: &mut dyn Device,
         parameters: &[Parameter],
         images: &[u32],
-    ) -> Result<Vec<String>> {
+    ) -> Result<Probed> {
         let names: Vec<&String> = parameters.iter().map(|p| &p.name).chain(self.states()).collect();
         let kept = names.iter().map(|name| device.read_state(self.plan, name)).collect::<Result<Vec<_>>>()?;
         self.clear(device)?;
@@ -34,7 +42,7 @@ impl Stage {
         self.collect(device, true)?;
         let settings = &self.config.settings;
         let optimizer = settings.optimizer;
-        let mut without = Vec::new();
+        let (mut without, mut not_finite) = (Vec::new(), None);
         for (parameter, values) in parameters.iter().zip(&kept) {
             let moment = optimizer.moment_of(parameter);
             if !names.contains(&&moment) {
@@ -43,7 +51,10 @@ impl Stage {
             let mut zero = true;
             for (moment, &p) in device.read_state(self.plan, &moment)?.into_iter().zip(values) {
                 let was_zero = optimizer.was_zero(parameter, moment, p, settings.decay_of(parameter));
-                zero &= was_zero.ok_or_else(|| not_finite(parameter))?;
+                zero &= was_zero == Some(true);
+                if was_zero.is_none() {
+                    not_finite.get_or_insert_with(|| parameter.name.clone());
+                }
             }
             if zero {
                 without.push(parameter.name.clone());
@@ -59,11 +70,6 @@ impl Stage {
         for (name, values) in names.into_iter().zip(&kept) {
             device.write_state(self.plan, name, values.as_slice().into())?;
         }
-        Ok(without)
+        Ok(Probed { without, not_finite })
     }
-}
-
-fn not_finite(parameter: &Parameter) -> Error {
-    let name = &parameter.name;
-    Error::Failed(format!("the gradient of {name} is not finite after {AFTER} steps; try a lower `rate`"))
 }

@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
+use super::divergence::Divergence;
 use super::settings::Settings;
 use super::split_table;
 use crate::data::listing::Lister;
 use crate::error::{Error, Result, path_text};
-use crate::files::{advice, is_file, is_still, open_plain, read_toml, write_atomic};
+use crate::files::{advice, is_file, is_still, open_plain, read_text, read_toml, write_atomic};
 #[cfg(feature = "plots")]
 use crate::report::curves;
 use crate::report::run::FILES;
@@ -41,6 +42,7 @@ const LOCK: &str = ".lock";
 const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
+const DIVERGENCE: &str = "divergence.json";
 
 /// The files that a run cannot do without, besides its settings.
 pub const NEEDED: [&str; 6] = [BEST, LAST, CHECKPOINT, "metrics.csv", "metrics.jsonl", "result.json"];
@@ -86,6 +88,7 @@ impl RunFolder {
         run.begun = begun;
         // That of a killed start, which is none of this run.
         let _ = fs::remove_file(run.path.join(split_table::FILE));
+        let _ = fs::remove_file(run.path.join(DIVERGENCE));
         run.write_settings(settings)?;
         Ok(run)
     }
@@ -96,7 +99,10 @@ impl RunFolder {
     /// If it holds no run, its settings cannot be read, or another process is writing to it.
     pub fn open(path: PathBuf) -> Result<(RunFolder, Settings)> {
         let settings = RunFolder::settings(&path)?;
-        Ok((RunFolder { _lock: lock(&path)?, path, begun: Begun::Before }, settings))
+        let run = RunFolder { _lock: lock(&path)?, path, begun: Begun::Before };
+        // That of the attempt before.
+        let _ = fs::remove_file(run.path.join(DIVERGENCE));
+        Ok((run, settings))
     }
 
     /// The settings of the run in a folder.
@@ -172,6 +178,31 @@ impl RunFolder {
         checkpoint.save(&self.checkpoint_path())
     }
 
+    /// Writes why the training diverged.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_divergence(&self, divergence: &Divergence) -> Result<()> {
+        write_atomic(self.path.join(DIVERGENCE), |file| {
+            serde_json::to_writer_pretty(&mut *file, divergence)?;
+            writeln!(file)
+        })
+    }
+
+    /// Why the training in a folder diverged; none where it did not.
+    ///
+    /// # Errors
+    /// If it holds no run, or the file cannot be read.
+    pub fn divergence(path: &Path) -> Result<Option<Divergence>> {
+        RunFolder::settings(path)?;
+        let file = path.join(DIVERGENCE);
+        if !is_file(&file)? {
+            return Ok(None);
+        }
+        let read = serde_json::from_str(&read_text(&file, MOST_TEXT)?);
+        read.map(Some).map_err(|error| Error::file(&file, format!("is damaged: {error}; delete it")))
+    }
+
     /// Writes the figures that a finished run ends with.
     ///
     /// # Errors
@@ -218,7 +249,8 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if self.begun == Begun::Before || self.has_saved() {
+        // What a training diverged by is looked at, and is in the way of no other.
+        if self.begun == Begun::Before || self.has_saved() || self.path.join(DIVERGENCE).exists() {
             return;
         }
         // Whatever cannot be removed is in the way no more than it was.

@@ -3,13 +3,14 @@
 //! It does not care what a step is ([`super::stage`]) and can go on from what it saved
 //! ([`super::checkpoint`]).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Progress, RunFingerprint};
+use super::divergence::{Cause, Divergence, Search, States};
 use super::evaluate::{Evaluation, Evaluator};
 use super::plans::{self, Totals};
+use super::probe::Probed;
 use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
@@ -30,7 +31,10 @@ pub struct Session<'a> {
     reading: Reading,
     progress: Progress,
     /// States that the device is to hold again, until a stage has taken it over.
-    saved: Option<BTreeMap<String, Vec<f32>>>,
+    saved: Option<States>,
+    /// What the stage under way began with, until it has a checkpoint: states, and steps of the
+    /// epoch before.
+    start: Option<(States, usize)>,
     pace: Pace,
     /// Up to when `progress.elapsed` is counted.
     clock: Instant,
@@ -90,6 +94,7 @@ impl<'a> Session<'a> {
             reading,
             progress,
             saved: None,
+            start: None,
             pace,
             clock,
             curves,
@@ -136,6 +141,7 @@ impl<'a> Session<'a> {
         if let Some(saved) = self.saved.take() {
             self.restore(device, stage, &saved)?;
         }
+        self.start = Some((self.states(device, stage)?, self.progress.step));
         let ended = loop {
             match stage.config.ended(self.progress.of_stage()) {
                 Some(ended) => break ended,
@@ -149,12 +155,7 @@ impl<'a> Session<'a> {
     }
 
     /// Gives the device back what it held. A checkpoint without some of it is none of this stage.
-    fn restore(
-        &self,
-        device: &mut dyn Device,
-        stage: &Stage,
-        saved: &BTreeMap<String, Vec<f32>>,
-    ) -> Result<()> {
+    fn restore(&self, device: &mut dyn Device, stage: &Stage, saved: &States) -> Result<()> {
         if self.progress.step > stage.config.steps()
             || self.progress.stage_epochs > stage.config.settings.epochs
         {
@@ -172,6 +173,11 @@ impl<'a> Session<'a> {
         self.parameters.iter().map(|parameter| &parameter.name).chain(stage.states())
     }
 
+    /// Everything on the device that a checkpoint holds.
+    fn states(&self, device: &dyn Device, stage: &Stage) -> Result<States> {
+        self.names(stage).map(|name| Ok((name.clone(), device.read_state(stage.plan, name)?))).collect()
+    }
+
     /// Trains to the end of the epoch under way, and saves.
     fn epoch(&mut self, device: &mut dyn Device, stage: &Stage, observer: &mut dyn Observer) -> Result<()> {
         let epoch = stage.epoch(&self.progress);
@@ -187,7 +193,7 @@ impl<'a> Session<'a> {
             None => self.is_finite(device, stage)?,
         };
         if !finite {
-            return Err(self.diverged(&epoch, epoch.steps()));
+            return Err(self.diverged(device, (stage, &epoch), epoch.steps(), observer));
         }
         self.count_time();
         let Progress { totals, seconds, elapsed, .. } = self.progress;
@@ -219,7 +225,7 @@ impl<'a> Session<'a> {
         for step in self.progress.step..epoch.steps() {
             epoch.run(device, step)?;
             let known = self.progress.step;
-            self.collect(device, stage, epoch, step + 1 == epoch.steps())?;
+            self.collect(device, (stage, epoch), step + 1 == epoch.steps(), observer)?;
             self.pace.steps += self.progress.step - known;
             // No clock is so coarse that this is no time at all, but nothing here may be infinite.
             self.progress.seconds = (before + begin.elapsed().as_secs_f64()).max(1e-9);
@@ -227,11 +233,11 @@ impl<'a> Session<'a> {
                 observer.step(&self.step_progress(stage, epoch));
             }
             if epoch.is_probed(step + 1) {
-                self.collect(device, stage, epoch, true)?;
+                self.collect(device, (stage, epoch), true, observer)?;
                 self.probe(device, stage, epoch, observer)?;
             }
             if !observer.keep_going() {
-                self.collect(device, stage, epoch, true)?;
+                self.collect(device, (stage, epoch), true, observer)?;
                 self.save(device, stage)?;
                 return Err(Error::Interrupted);
             }
@@ -241,11 +247,17 @@ impl<'a> Session<'a> {
 
     /// Takes note of the steps that have ended, or of all that were started: on a GPU the last few
     /// may be under way.
-    fn collect(&mut self, device: &mut dyn Device, stage: &Stage, epoch: &Epoch, all: bool) -> Result<()> {
+    fn collect(
+        &mut self,
+        device: &mut dyn Device,
+        (stage, epoch): (&Stage, &Epoch),
+        all: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         for batch in stage.collect(device, all)? {
             self.progress.step += 1;
             if !batch.loss.is_finite() {
-                return Err(self.diverged(epoch, self.progress.step));
+                return Err(self.diverged(device, (stage, epoch), self.progress.step, observer));
             }
             self.progress.totals.add(batch);
         }
@@ -279,7 +291,10 @@ impl<'a> Session<'a> {
         epoch: &Epoch,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let without = stage.without_gradient(device, &self.parameters, epoch.images(0))?;
+        let Probed { without, not_finite } = stage.probe(device, &self.parameters, epoch.images(0))?;
+        if let Some(name) = not_finite {
+            return Err(self.without_finite_gradient(device, (stage, epoch), &name));
+        }
         if !without.is_empty() {
             let names = without.join(", ");
             observer.warn(&format!(
@@ -390,10 +405,11 @@ impl<'a> Session<'a> {
     fn save(&mut self, device: &dyn Device, stage: &Stage) -> Result<()> {
         self.count_time();
         self.save_weights(device, stage, &self.run.last())?;
-        let states = self.names(stage).map(|name| Ok((name.clone(), device.read_state(stage.plan, name)?)));
-        let states = states.collect::<Result<_>>()?;
+        let states = self.states(device, stage)?;
         let (fingerprint, progress) = (self.fingerprint.clone(), self.progress.clone());
-        self.run.write_checkpoint(&Checkpoint { fingerprint, progress, states })
+        self.run.write_checkpoint(&Checkpoint { fingerprint, progress, states })?;
+        self.start = None;
+        Ok(())
     }
 
     fn save_weights(&self, device: &dyn Device, stage: &Stage, path: &Path) -> Result<()> {
@@ -410,19 +426,82 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    fn diverged(&self, epoch: &Epoch, step: usize) -> Error {
+    /// The error of a loss that is not finite, noticed after so many steps of the epoch; with what
+    /// the search for the first such value found, which the run folder keeps.
+    fn diverged(
+        &self,
+        device: &mut dyn Device,
+        (stage, epoch): (&Stage, &Epoch),
+        step: usize,
+        observer: &mut dyn Observer,
+    ) -> Error {
         let (number, rate) = (epoch.number, shortest(epoch.rate(step - 1)));
         let kept = match number {
             1 => "no epoch was finished".to_string(),
             _ => format!("the weights of epoch {} are in {}", number - 1, self.run.last().display()),
         };
+        let found = self.search(device, (stage, epoch), step, observer);
+        let cause = match &found {
+            Ok(divergence) => format!(": {}", divergence.summary()),
+            Err(_) => String::new(),
+        };
+        let advice = match found.and_then(|divergence| self.run.write_divergence(&divergence)) {
+            Ok(()) => "try a lower `rate`; `why-nan` with this run tells more",
+            Err(_) => "try a lower `rate`",
+        };
         Error::Failed(format!(
-            "the loss is not a finite number at epoch {number}, step {step} (rate {rate}); {kept}; try a lower `rate`"
+            "the loss is not a finite number at epoch {number}, step {step} (rate {rate}){cause}; {kept}; {advice}"
         ))
+    }
+
+    /// The error of a gradient that the probe found not to be finite: the next step shows why, if
+    /// it is so there as well.
+    fn without_finite_gradient(
+        &self,
+        device: &mut dyn Device,
+        (stage, epoch): (&Stage, &Epoch),
+        name: &str,
+    ) -> Error {
+        let step = self.progress.step.min(epoch.steps() - 1);
+        let found = self.states(device, stage).and_then(|states| {
+            let (parameters, start, by_validation) = (&self.parameters, (states, step), false);
+            Search { stage, epoch, parameters, start, until: step, by_validation }.examine(device)
+        });
+        let found = found.ok().filter(|found| found.cause != Cause::NotRepeated);
+        let problem = format!("the gradient of {name} is not finite after {} steps", self.progress.step);
+        let told = found.and_then(|found| self.run.write_divergence(&found).ok().map(|()| found));
+        Error::Failed(match told {
+            Some(found) => {
+                format!(
+                    "{problem}: {}; try a lower `rate`; `why-nan` with this run tells more",
+                    found.summary()
+                )
+            }
+            None => format!("{problem}; try a lower `rate`"),
+        })
+    }
+
+    fn search(
+        &self,
+        device: &mut dyn Device,
+        (stage, epoch): (&Stage, &Epoch),
+        until: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Divergence> {
+        let start = match (&self.start, self.run.checkpoint()?) {
+            (Some(start), _) => start.clone(),
+            (None, Some(Checkpoint { states, progress, .. })) => (states, progress.step),
+            (None, None) => return Err(self.run.not_its_checkpoint()),
+        };
+        // All steps had finite losses.
+        let by_validation = self.progress.step == epoch.steps() && self.progress.totals.loss.is_finite();
+        let parameters = &self.parameters;
+        let search = Search { stage, epoch, parameters, start, until, by_validation };
+        search.run(device, &mut |done, of| observer.goes_on(Phase::Search, done, of))
     }
 }
 
 /// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.
-fn shortest(value: f32) -> f64 {
+pub(super) fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

@@ -12,6 +12,7 @@ use super::{probe, score};
 use crate::console;
 use crate::data::Images;
 use crate::error::Result;
+use crate::exec::plan::Plan;
 use crate::exec::{Device, PlanId};
 use crate::graph::Graph;
 use crate::kernels::rng::{self, Stream};
@@ -99,6 +100,8 @@ impl StageConfig {
 /// A training plan that is loaded on a device.
 pub struct Stage {
     pub(super) plan: PlanId,
+    /// What is loaded as `plan`.
+    pub(super) planned: Plan,
     batch_source: BatchSource,
     /// Those whose rates the plan takes.
     groups: Vec<Group>,
@@ -134,10 +137,11 @@ impl Stage {
         let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
         let groups = Group::in_plan(&plan);
+        let planned = plan.clone();
         let plan = device.load_plan(plan, beside)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
         device.record(plan, &["totals"])?;
-        Ok(Stage { plan, batch_source, groups, states, config, validation: None })
+        Ok(Stage { plan, planned, batch_source, groups, states, config, validation: None })
     }
 
     /// Validates on these images, if there are any, after every epoch.
@@ -197,13 +201,19 @@ impl Stage {
 
     /// Starts a step.
     pub(super) fn run(&self, device: &mut dyn Device, images: &[u32], at: StepContext) -> Result<()> {
-        self.batch_source.write(device, self.plan, images, at.epoch)?;
-        device.write(self.plan, "step", [at.step as u32].as_slice().into())?;
+        self.feed(device, self.plan, images, at)?;
+        device.run(self.plan)
+    }
+
+    /// Writes the inputs of a step to a plan that has them.
+    fn feed(&self, device: &mut dyn Device, plan: PlanId, images: &[u32], at: StepContext) -> Result<()> {
+        self.batch_source.write(device, plan, images, at.epoch)?;
+        device.write(plan, "step", [at.step as u32].as_slice().into())?;
         for group in &self.groups {
             let rate = group.rate(&self.config, &at);
-            device.write(self.plan, group.input(), [rate].as_slice().into())?;
+            device.write(plan, group.input(), [rate].as_slice().into())?;
         }
-        device.run(self.plan)
+        Ok(())
     }
 
     /// The sums of the steps that have ended since the last call, or of all that were started, in
@@ -264,10 +274,18 @@ impl Epoch<'_> {
 
     /// Starts a step, from 0.
     pub fn run(&self, device: &mut dyn Device, step: usize) -> Result<()> {
+        self.stage.run(device, self.images(step), self.context(step))
+    }
+
+    /// Writes the inputs of a step to a plan like the stage's.
+    pub fn feed(&self, device: &mut dyn Device, plan: PlanId, step: usize) -> Result<()> {
+        self.stage.feed(device, plan, self.images(step), self.context(step))
+    }
+
+    fn context(&self, step: usize) -> StepContext {
         let stem_rate = self.stage.config.stem_rate(self.first + step) * self.factor;
         let (epoch, rate) = (self.number, self.rate(step));
-        let at = StepContext { epoch, step: self.first + step, rate, stem_rate };
-        self.stage.run(device, self.images(step), at)
+        StepContext { epoch, step: self.first + step, rate, stem_rate }
     }
 
     /// Whether so many steps of the epoch are enough for the probe, and no more.

@@ -7,6 +7,7 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::plan::{Location, Plan, Step};
 use cifar_engine::exec::{Device, PlanId};
+use cifar_engine::inspect::stepwise::Stepwise;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::fast::FAST;
@@ -160,7 +161,7 @@ fn check_named(model: &'static Architecture, kind: &str, nth: usize, from: &'sta
 
 #[test]
 fn the_first_wrong_step_is_named() {
-    check_named(&CNN, "batch_norm_max_pool", 1, "- mean[column] * scale", "+ mean[column] * scale");
+    check_named(&CNN, "batch_norm_max_pool", 1, "- mean[out.column] * scale", "+ mean[out.column] * scale");
 }
 
 #[test]
@@ -181,30 +182,27 @@ fn a_wrong_depthwise_convolution_is_named() {
 fn bits_after(training: &Training, one_by_one: bool) -> Option<Vec<Vec<u32>>> {
     let mut gpu = gpu::open()?;
     let program = training.program();
-    let whole = steps::with_states(&gpu.plan(&program.graph).unwrap());
-    let id = gpu.load_plan(whole.clone(), None).unwrap();
-    let mut order = vec![id];
-    if one_by_one {
-        let single = |step: &Step| Plan { steps: vec![step.clone()], constants: 0, ..whole.clone() };
-        order = whole.steps.iter().map(|step| gpu.load_plan(single(step), Some(id)).unwrap()).collect();
-    }
+    let plan = gpu.plan(&program.graph).unwrap();
+    let stepwise = Stepwise::load(&mut gpu, &plan, None).unwrap();
+    let id = stepwise.id();
     training.prepare(&mut gpu, id, &program.parameters);
     gpu.write(id, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
-    for rate in whole.inputs.iter().filter(|input| is_rate(&input.name)) {
+    for rate in plan.inputs.iter().filter(|input| is_rate(&input.name)) {
         gpu.write(id, &rate.name, [0.01f32].as_slice().into()).unwrap();
     }
     for step in 0..3 {
         gpu.write(id, "indices", training.indices(step).as_slice().into()).unwrap();
         gpu.write(id, "step", [step as u32].as_slice().into()).unwrap();
-        for &plan in &order {
-            gpu.run(plan).unwrap();
-            if one_by_one {
-                gpu.wait().unwrap();
-            }
+        if !one_by_one {
+            gpu.run(id).unwrap();
+            continue;
+        }
+        for number in 0..stepwise.steps().len() {
+            stepwise.run(&mut gpu, number).unwrap();
+            gpu.wait().unwrap();
         }
     }
-    let state = |(name, _): &(String, _)| state_bits(&gpu, id, name).collect();
-    Some(whole.states.iter().map(state).collect())
+    Some(stepwise.states().iter().map(|(name, _)| state_bits(&gpu, id, name).collect()).collect())
 }
 
 /// A barrier that is missing between two dispatches would show.

@@ -2,7 +2,7 @@
 
 use cifar_engine::exec::plan::{IoBinding, Location, Plan, Step};
 use cifar_engine::exec::{Device, PlanId};
-use cifar_engine::tensor::{DType, TensorType};
+use cifar_engine::tensor::TensorType;
 
 use super::write;
 
@@ -52,33 +52,4 @@ pub fn run(device: &mut dyn Device, plan: PlanId, step: &Step, inputs: &[Vec<f32
     }
     device.run(plan).unwrap();
     (0..step.outputs.len()).map(|i| device.read(plan, &format!("out{i}")).unwrap()).collect()
-}
-
-/// The plan with all its memory as states, which plans share: so it can be run as a whole or one
-/// step at a time.
-pub fn with_states(plan: &Plan) -> Plan {
-    let first = plan.states.len();
-    let mut states = plan.states.clone();
-    let slots = plan.slots.iter().enumerate();
-    states.extend(
-        slots.map(|(i, &len)| (format!("slot {i}"), TensorType { shape: [len].into(), dtype: DType::U32 })),
-    );
-    let state = |location: &Location| match location {
-        Location::Slot(slot) => Location::State(first + slot),
-        Location::State(state) => Location::State(*state),
-    };
-    let binding = |binding: &IoBinding| IoBinding { location: state(&binding.location), ..binding.clone() };
-    let step = |step: &Step| Step {
-        inputs: step.inputs.iter().map(state).collect(),
-        outputs: step.outputs.iter().map(state).collect(),
-        ..step.clone()
-    };
-    Plan {
-        steps: plan.steps.iter().map(step).collect(),
-        constants: plan.constants,
-        slots: Vec::new(),
-        states,
-        inputs: plan.inputs.iter().map(binding).collect(),
-        outputs: plan.outputs.iter().map(binding).collect(),
-    }
 }
