@@ -80,11 +80,51 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// The candidate fewest edits away, the first of several; none where all are too far to be meant.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// The distance costs the product of both lengths, and names come from files.
+    const LONGEST: usize = 200;
+    let near_enough = 2.max(name.len() / 3);
+    candidates
+        .filter(|other| name.len() <= LONGEST && other.len() <= LONGEST)
+        .map(|other| (edit_distance(name, other), other))
+        .filter(|(distance, _)| *distance <= near_enough)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, other)| other)
+}
+
+/// Levenshtein's distance: how many letters to insert, delete or replace to get from `a` to `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    // `row[j]`: the distance from the letters of `a` seen so far to the first `j` of `b`.
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, distance) in
+            [("", "abc", 3), ("kitten", "sitting", 3), ("conv1", "conv1", 0), ("ab", "ba", 2)]
+        {
+            assert_eq!(edit_distance(a, b), distance);
+            assert_eq!(edit_distance(b, a), distance);
+        }
+    }
 
     #[test]
     fn things_are_counted() {

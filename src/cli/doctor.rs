@@ -1,9 +1,6 @@
 //! `cifar-engine doctor`: is what the device computes right, and what does it run on?
 
-use std::collections::BTreeMap;
-
 use clap::Args;
-use ndarray::ArrayD;
 
 use super::device::{DeviceOptions, OpenDevice};
 use super::{progress, stopped, system};
@@ -13,10 +10,8 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::files::free_space;
 use crate::memory;
-use crate::ops::reference::views;
 use crate::selftest::case::Case;
-use crate::selftest::cases;
-use crate::selftest::probe::{farthest, run_case};
+use crate::selftest::finding::{Finding, Yardstick, by_op};
 use crate::text::{bytes, counted};
 
 #[derive(Args)]
@@ -26,17 +21,6 @@ use crate::text::{bytes, counted};
 pub struct Doctor {
     #[command(flatten)]
     device: DeviceOptions,
-}
-
-/// Largest error, relative to the largest value of a tensor: f32 rounding through sums in another
-/// order, and elementary functions as the driver computes them.
-const TOLERANCE: f64 = 2e-5;
-
-/// Result for an op.
-#[derive(Default)]
-struct Finding {
-    largest: f64,
-    problem: Option<String>,
 }
 
 impl Doctor {
@@ -51,28 +35,16 @@ impl Doctor {
         if let Some(driver) = json["driver"].as_str() {
             console::print(format_args!("driver:   {driver}"))?;
         }
-        let mut ops: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
-        for case in cases::all().into_iter().filter(|case| !is_gpu || case.has_shaders()) {
-            ops.entry(case.op.name()).or_default().push(case);
-        }
+        let mut ops = by_op();
+        ops.values_mut().for_each(|cases| cases.retain(|case| !is_gpu || case.has_shaders()));
+        ops.retain(|_, cases| !cases.is_empty());
         console::print("")?;
         console::print(format_args!("{:<28} {:>5}  {:>13}", "op", "cases", "largest error"))?;
+        let mut yardstick = if is_gpu { Yardstick::Device(&mut cpu) } else { Yardstick::Definition };
         let mut wrong = 0;
         for (op, cases) in &ops {
-            // On a GPU some ops take minutes.
-            let bar = progress::bar(op, cases.len());
-            let mut finding = Finding::default();
-            for case in cases {
-                if stopped() {
-                    bar.finish_and_clear();
-                    return Err(Error::Interrupted);
-                }
-                let expected = if is_gpu { run_case(&mut cpu, case, 1)? } else { reference(case) };
-                finding.examine(device.as_mut(), case, &expected);
-                bar.inc(1);
-            }
-            bar.finish_and_clear();
-            finding.print(op, cases.len())?;
+            let finding = examine(op, cases, device.as_mut(), &mut yardstick)?;
+            print(&finding, op)?;
             wrong += usize::from(!finding.is_right());
         }
         match wrong {
@@ -80,6 +52,30 @@ impl Doctor {
             _ => Err(Error::Failed(format!("{wrong} of {} ops are wrong on: {name}", ops.len()))),
         }
     }
+}
+
+/// Runs the cases of an op on a device, with a bar of how far it is: on a GPU some take minutes.
+///
+/// # Errors
+/// If the user interrupts, or the yardstick cannot say what is right.
+pub fn examine(
+    op: &str,
+    cases: &[Case],
+    device: &mut dyn Device,
+    yardstick: &mut Yardstick,
+) -> Result<Finding> {
+    let bar = progress::bar(op, cases.len());
+    let mut finding = Finding::default();
+    for case in cases {
+        if stopped() {
+            bar.finish_and_clear();
+            return Err(Error::Interrupted);
+        }
+        finding.examine(device, case, yardstick)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(finding)
 }
 
 /// Facts about the machine that the program runs on, and where it keeps what it downloads.
@@ -111,28 +107,10 @@ fn print_machine() -> Result<()> {
     console::print(format_args!("network:  {network}"))
 }
 
-fn reference(case: &Case) -> Vec<ArrayD<f64>> {
-    let values: Vec<ArrayD<f64>> = (0..case.inputs.len()).map(|i| case.values(i)).collect();
-    case.op.reference(&views(&values))
-}
-
-impl Finding {
-    fn examine(&mut self, device: &mut dyn Device, case: &Case, expected: &[ArrayD<f64>]) {
-        match run_case(device, case, 1) {
-            Ok(found) => self.largest = self.largest.max(farthest(case, &found, expected)),
-            Err(error) => self.problem = Some(error.to_string()),
-        }
-    }
-
-    fn is_right(&self) -> bool {
-        self.problem.is_none() && self.largest <= TOLERANCE
-    }
-
-    fn print(&self, op: &str, cases: usize) -> Result<()> {
-        let verdict =
-            if self.is_right() { console::coloured("ok", 32) } else { console::coloured("WRONG", 31) };
-        let problem = self.problem.as_ref().map(|problem| format!(" {problem}")).unwrap_or_default();
-        let largest = self.largest;
-        console::print_own(format_args!("{op:<28} {cases:>5}  {largest:>13.1e}  {verdict}{problem}"))
-    }
+fn print(finding: &Finding, op: &str) -> Result<()> {
+    let verdict =
+        if finding.is_right() { console::coloured("ok", 32) } else { console::coloured("WRONG", 31) };
+    let problem = finding.problem.as_ref().map(|problem| format!(" {problem}")).unwrap_or_default();
+    let (cases, largest) = (finding.cases, finding.largest);
+    console::print_own(format_args!("{op:<28} {cases:>5}  {largest:>13.1e}  {verdict}{problem}"))
 }

@@ -10,7 +10,13 @@ const HEADINGS: [(&str, &[&str]); 5] = [
     ("Model", &["weights", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
     ("Training", &["config", "resume", "mode", "unfused", "steps", "from", "to"]),
     ("Device", &["device", "threads", "isa"]),
-    ("Output", &["out", "report", "format", "top", "sort", "diff", "profile", "json", "quiet", "verbose"]),
+    (
+        "Output",
+        &[
+            "out", "report", "format", "top", "sort", "diff", "profile", "measure", "html", "json", "quiet",
+            "verbose",
+        ],
+    ),
 ];
 
 /// Puts every option of a command and its subcommands under its heading.

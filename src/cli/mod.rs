@@ -9,6 +9,7 @@ mod device;
 mod devices;
 mod doctor;
 mod evaluate;
+mod explain;
 pub mod finetune;
 mod headings;
 mod loading;
@@ -84,6 +85,7 @@ impl Cli {
             Command::Plan(plan) => plan.run(),
             Command::Trace(trace) => trace.run(),
             Command::WhyNan(why_nan) => why_nan.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
             Command::Devices(devices) => devices.run(),
             Command::Doctor(doctor) => doctor.run(),
@@ -114,6 +116,8 @@ enum Command {
     Trace(trace::TraceCommand),
     /// Tell by which value a training diverged.
     WhyNan(why_nan::WhyNan),
+    /// Tell what an op is, from its formula to its kernels.
+    Explain(explain::Explain),
     /// Time training or inference.
     Bench(bench::Bench),
     /// Print the completions of a shell.

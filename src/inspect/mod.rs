@@ -5,7 +5,10 @@
 //! `memory` draws; `forms` has it for other programs and for browsers. [`trace`] is the time of
 //! each of its steps beside what the machine could do, which `time_line` and `roofline` draw.
 //! [`stepwise`] runs a plan one step at a time.
+//! `explain` tells what an op is, from its formula to its kernels.
 
+#[cfg(feature = "cli")]
+pub mod explain;
 #[cfg(feature = "plots")]
 pub mod forms;
 #[cfg(feature = "plots")]

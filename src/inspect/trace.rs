@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::exec::plan::Step;
 use crate::exec::{Device, PlanId};
-use crate::kernels::peak::Peak;
+use crate::kernels::peak::{Bound, Peak};
 
 /// Notes of what a trace leaves out.
 pub const NOT_SHOWN: &str = "not shown: what the host does between steps, steps that run once, and \
@@ -30,25 +30,6 @@ pub struct TimedStep {
     pub bytes: u64,
     /// Seconds that it takes.
     pub seconds: f64,
-}
-
-/// Which of the machine's peaks the shortest time of a step follows from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// The multiplications and additions.
-    Arithmetic,
-    /// The bytes.
-    Memory,
-}
-
-impl Bound {
-    /// Its name: `arithmetic` or `memory`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Bound::Arithmetic => "arithmetic",
-            Bound::Memory => "memory",
-        }
-    }
 }
 
 impl TimedStep {
@@ -77,15 +58,12 @@ impl TimedStep {
 
     /// The shortest time in seconds that these peaks allow.
     pub fn floor(&self, peak: Peak) -> f64 {
-        (self.flops as f64 / peak.flops).max(self.bytes as f64 / peak.bytes)
+        peak.floor(self.flops, self.bytes)
     }
 
     /// What that follows from.
     pub fn bound(&self, peak: Peak) -> Bound {
-        match self.flops as f64 / peak.flops > self.bytes as f64 / peak.bytes {
-            true => Bound::Arithmetic,
-            false => Bound::Memory,
-        }
+        peak.bound(self.flops, self.bytes)
     }
 }
 

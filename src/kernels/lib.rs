@@ -26,3 +26,7 @@ pub mod rows;
 pub mod separable;
 pub mod simd;
 pub mod winograd;
+
+/// The text of this crate's own files, for programs that show it.
+#[cfg(feature = "sources")]
+pub static SOURCES: include_dir::Dir<'static> = include_dir::include_dir!("$CARGO_MANIFEST_DIR");

@@ -51,7 +51,39 @@ const COPIED: usize = 32 << 20;
 /// Number of runs, of which the fastest counts.
 const RUNS: usize = 5;
 
+/// Which of the two limits a time follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// That of multiplications and additions.
+    Arithmetic,
+    /// That of bytes.
+    Memory,
+}
+
+impl Bound {
+    /// Its name: `arithmetic` or `memory`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bound::Arithmetic => "arithmetic",
+            Bound::Memory => "memory",
+        }
+    }
+}
+
 impl Peak {
+    /// The shortest time in seconds that the limits allow for so much work.
+    pub fn floor(&self, flops: u64, bytes: u64) -> f64 {
+        (flops as f64 / self.flops).max(bytes as f64 / self.bytes)
+    }
+
+    /// Which limit that time follows from.
+    pub fn bound(&self, flops: u64, bytes: u64) -> Bound {
+        match flops as f64 / self.flops > bytes as f64 / self.bytes {
+            true => Bound::Arithmetic,
+            false => Bound::Memory,
+        }
+    }
+
     /// Measures the pool it is called in: half a second.
     pub fn measure(isa: Isa) -> Peak {
         let fastest = |run: &mut dyn FnMut() -> f64| (0..RUNS).map(|_| run()).fold(0.0, f64::max);

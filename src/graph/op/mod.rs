@@ -157,6 +157,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// The name that messages, profiles and tables use.
     fn name(&self) -> &'static str;
 
+    /// The path of the type in the source, for who wants to read it there.
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// The shape rule.
     ///
     /// # Errors

@@ -15,7 +15,6 @@
 //! - `cpu`: the kernels of [`crate::kernels::conv`] and [`crate::kernels::depthwise`].
 //! - `gpu`: the shaders.
 //! - `reference`: the specification in `f64`.
-//! - `cases`: what all of them are tested with.
 
 mod cpu;
 mod gpu;
