@@ -278,6 +278,7 @@ fn checkpoints() {
         images_per_s: 1000.0,
         seconds: 2.0,
         validation_images: 100,
+        proof: None,
     };
     let checkpoint = Checkpoint {
         fingerprint: RunFingerprint {

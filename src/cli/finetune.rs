@@ -147,7 +147,7 @@ impl FinetuneCommand {
     }
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
-    fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+    pub(super) fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
         check_begun_by("finetune", &path)?;
         let (run, begun) = RunFolder::open(path)?;
         let (mut settings, finetune) = self.own()?.apply_to(&self.choices, &begun)?;

@@ -28,6 +28,7 @@ mod trace;
 mod train;
 mod values;
 mod variables;
+mod verify;
 mod watching;
 mod which_model;
 mod why_nan;
@@ -84,6 +85,7 @@ impl Cli {
             Command::Summary(summary) => summary.run(),
             Command::Plan(plan) => plan.run(),
             Command::Trace(trace) => trace.run(),
+            Command::Verify(verify) => verify.run(),
             Command::WhyNan(why_nan) => why_nan.run(),
             Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
@@ -114,6 +116,8 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Show how long each step of a training or a prediction takes, beside what the machine can do.
     Trace(trace::TraceCommand),
+    /// Compute a run again, and compare it bit for bit.
+    Verify(verify::Verify),
     /// Tell by which value a training diverged.
     WhyNan(why_nan::WhyNan),
     /// Tell what an op is, from its formula to its kernels.

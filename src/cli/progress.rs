@@ -202,6 +202,7 @@ mod tests {
             images_per_s: 1_234_567.8,
             seconds: 3599.0,
             validation_images: 5000,
+            proof: None,
         };
         let (wide, narrow) = (epoch_line(&m, 100, false), epoch_line(&m, 100, true));
         assert!(narrow.len() < 80, "{narrow}");

@@ -97,7 +97,7 @@ impl Train {
     }
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
-    fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset)> {
+    pub(super) fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset)> {
         check_begun_by("train", &path)?;
         let (run, settings) = RunFolder::open(path)?;
         let wanted = self.choices.apply_to(&settings);

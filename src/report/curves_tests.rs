@@ -20,6 +20,7 @@ fn run(count: usize) -> Vec<EpochMetrics> {
                 images_per_s: 5000.0,
                 seconds: 10.0,
                 validation_images: 1000,
+                proof: None,
             }
         })
         .collect()

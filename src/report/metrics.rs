@@ -5,7 +5,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::data::images::hex;
 use crate::error::{Error, Result};
 use crate::files::{read_text, write_atomic};
 
@@ -53,6 +55,31 @@ pub struct EpochMetrics {
     /// How many images it was validated on; 0 where there were none, or nobody wrote it down.
     #[serde(default)]
     pub validation_images: usize,
+    /// What another computation of the epoch can be compared by; none in a run of an older version,
+    /// and in the table.
+    #[serde(flatten)]
+    pub proof: Option<Proof>,
+}
+
+/// Proof of an epoch: what it left, and what computed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// SHA-256 of the weights' names and numbers ([`weights_digest`]).
+    pub weights_sha256: String,
+    /// The device in words. The number of its threads changes nothing, its instruction set does.
+    pub device: String,
+}
+
+/// SHA-256, in hexadecimal, of weights in the order of the model's layers: of each tensor its name,
+/// a zero byte, and its numbers as little-endian `f32`.
+pub fn weights_digest<'a>(weights: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> String {
+    let mut hash = Sha256::new();
+    for (name, values) in weights {
+        hash.update(name);
+        hash.update([0]);
+        values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    }
+    hex(hash)
 }
 
 impl EpochMetrics {
@@ -173,6 +200,7 @@ fn parse_row(line: &str) -> std::result::Result<EpochMetrics, String> {
         images_per_s: number(images_per_s, columns[6])?,
         seconds: number(seconds, columns[7])?,
         validation_images,
+        proof: None,
     })
 }
 
@@ -200,6 +228,7 @@ mod tests {
             images_per_s: f64::INFINITY,
             seconds: 12.75,
             validation_images: 10 * (epoch - 1),
+            proof: None,
         }
     }
 
@@ -230,8 +259,12 @@ mod tests {
     fn json_lines_say_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let rows =
-            [EpochMetrics { images_per_s: 1.5, ..row(1) }, EpochMetrics { images_per_s: 2.5, ..row(2) }];
+        let (weights_sha256, device) = ("0f".into(), "cpu, 2 threads".into());
+        let proof = Some(Proof { weights_sha256, device });
+        let rows = [
+            EpochMetrics { images_per_s: 1.5, ..row(1) },
+            EpochMetrics { images_per_s: 2.5, proof, ..row(2) },
+        ];
         write_jsonl(&path, &rows).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
         let read: Vec<EpochMetrics> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -314,6 +314,7 @@ mod tests {
             images_per_s: 12_345.6,
             seconds: 93.0,
             validation_images: 1000,
+            proof: None,
         }
     }
 

@@ -124,6 +124,7 @@ mod tests {
             images_per_s,
             seconds,
             validation_images: 0,
+            proof: None,
         }]
     }
 

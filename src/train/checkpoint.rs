@@ -270,6 +270,7 @@ fn flat(settings: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::metrics::Proof;
 
     fn fingerprint(settings: &str, images: &str) -> RunFingerprint {
         let (test, classes, pretrained) = (Some("t".into()), Some("cat\ndog".into()), Some("w".into()));
@@ -288,6 +289,7 @@ mod tests {
             images_per_s: 1e4 / 3.0,
             seconds: 2.5,
             validation_images: 30,
+            proof: Some(Proof { weights_sha256: "0f".into(), device: "cpu".into() }),
         };
         let totals = Totals { loss: 100.0 / 7.0, correct: 12.0, count: 64.0 };
         Checkpoint {

@@ -26,6 +26,7 @@ pub mod settings;
 pub mod split_table;
 pub mod stage;
 pub mod updates;
+pub mod verify;
 
 use crate::data::{Dataset, Images};
 use crate::error::Result;

@@ -18,7 +18,8 @@ use crate::report::{EpochMetrics, Reading, RunReport, metrics};
 
 /// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked
 /// as long as this value lives; the lock ends with the process, however that ends. A new run that
-/// ends before it has saved anything takes its files with it, so that they are in nobody's way.
+/// ends before it has saved anything takes its files with it, so that they are in nobody's way;
+/// what it diverged by stays, and the next run in the folder replaces it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -88,7 +89,6 @@ impl RunFolder {
         run.begun = begun;
         // That of a killed start, which is none of this run.
         let _ = fs::remove_file(run.path.join(split_table::FILE));
-        let _ = fs::remove_file(run.path.join(DIVERGENCE));
         run.write_settings(settings)?;
         Ok(run)
     }
@@ -99,10 +99,7 @@ impl RunFolder {
     /// If it holds no run, its settings cannot be read, or another process is writing to it.
     pub fn open(path: PathBuf) -> Result<(RunFolder, Settings)> {
         let settings = RunFolder::settings(&path)?;
-        let run = RunFolder { _lock: lock(&path)?, path, begun: Begun::Before };
-        // That of the attempt before.
-        let _ = fs::remove_file(run.path.join(DIVERGENCE));
-        Ok((run, settings))
+        Ok((RunFolder { _lock: lock(&path)?, path, begun: Begun::Before }, settings))
     }
 
     /// The settings of the run in a folder.
@@ -187,6 +184,11 @@ impl RunFolder {
             serde_json::to_writer_pretty(&mut *file, divergence)?;
             writeln!(file)
         })
+    }
+
+    /// Removes what an attempt before diverged by.
+    pub(super) fn forget_divergence(&self) {
+        let _ = fs::remove_file(self.path.join(DIVERGENCE));
     }
 
     /// Why the training in a folder diverged; none where it did not.

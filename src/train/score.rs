@@ -60,6 +60,7 @@ mod tests {
             images_per_s: 1.0,
             seconds: 1.0,
             validation_images: 1000,
+            proof: None,
         };
         accuracies.iter().enumerate().map(row).collect()
     }

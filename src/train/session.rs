@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
+use crate::report::metrics::{Proof, weights_digest};
 use crate::report::{EpochMetrics, Reading};
 
 /// A training under way.
@@ -99,6 +100,7 @@ impl<'a> Session<'a> {
             clock,
             curves,
         };
+        run.forget_divergence();
         if let Some(Checkpoint { fingerprint, progress, states }) = run.checkpoint()? {
             session.fingerprint.check(&fingerprint)?;
             if session.fingerprint.has_other_test(&fingerprint) {
@@ -207,6 +209,7 @@ impl<'a> Session<'a> {
             images_per_s: totals.count / seconds,
             seconds: elapsed,
             validation_images: validation.as_ref().map_or(0, Evaluation::images),
+            proof: Some(self.proof(device, stage)?),
         };
         self.finish_epoch(device, stage, metrics, observer)?;
         self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
@@ -355,6 +358,13 @@ impl<'a> Session<'a> {
             Ok(values.into_iter().map(|value| (f64::from(value) / kept) as f32).collect())
         };
         self.parameters.iter().map(values).collect()
+    }
+
+    fn proof(&self, device: &dyn Device, stage: &Stage) -> Result<Proof> {
+        let weights = self.weights(device, stage)?;
+        let named = self.parameters.iter().zip(&weights);
+        let named = named.map(|(parameter, values)| (parameter.name.as_str(), values.as_slice()));
+        Ok(Proof { weights_sha256: weights_digest(named), device: device.name() })
     }
 
     /// Enters the epoch into the history and writes every file: first what cannot be had again, the

@@ -1,0 +1,131 @@
+//! Verification of a run: what it left is what its settings and its images make of it, bit for bit.
+//!
+//! Every epoch of a run has a hash of its weights in `metrics.jsonl`. Here the training is repeated
+//! from its beginning, in a folder of its own, and the hashes are compared.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::evaluate::LoadedModel;
+use super::plans;
+use super::{Observer, Phase, StepProgress};
+use crate::error::{Error, Result};
+use crate::report::EpochMetrics;
+use crate::report::metrics::{Proof, weights_digest};
+
+/// An epoch that was computed again.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Repeated {
+    /// Its number, from 1.
+    pub epoch: usize,
+    /// SHA-256 of the weights that the run had after it.
+    pub expected: String,
+    /// That of the weights now.
+    pub found: String,
+    /// The device that the run computed it on.
+    pub by: String,
+}
+
+impl Repeated {
+    /// Whether the weights are the same, bit for bit.
+    pub fn is_equal(&self) -> bool {
+        self.expected == self.found
+    }
+
+    /// Reasons for a difference, for a message: `now` is the device of the repetition.
+    pub fn reason(&self, now: &str) -> String {
+        let [then, now] = [self.by.as_str(), now].map(without_threads);
+        match then == now {
+            true => "the same kind of device computed both, so that the run was changed afterwards, is of \
+                     another version of the program, or one of the two computations was faulty"
+                .into(),
+            false => format!("it was computed by {then}, and now by {now}, which round differently"),
+        }
+    }
+}
+
+/// A device's words without the number of its threads, which changes no bit.
+fn without_threads(device: &str) -> String {
+    let parts: Vec<&str> = device.split(", ").filter(|part| !part.contains(" thread")).collect();
+    parts.join(", ")
+}
+
+/// Compares a training under way with the history of a run; ends it after so many epochs, or at the
+/// first that differs. Everything is passed on to `shown`.
+pub struct Verifier<'a> {
+    /// The epochs to compute again.
+    pub expected: Vec<(usize, Proof)>,
+    /// Those that were.
+    pub repeated: Vec<Repeated>,
+    /// The one who is told of everything.
+    pub shown: &'a mut dyn Observer,
+}
+
+impl<'a> Verifier<'a> {
+    /// A verifier of the first so many epochs of a run.
+    ///
+    /// # Errors
+    /// If the run has fewer, or is of a version that wrote no hashes.
+    pub fn new(history: &[EpochMetrics], epochs: usize, shown: &'a mut dyn Observer) -> Result<Verifier<'a>> {
+        if history.len() < epochs {
+            let finished = history.len();
+            return Err(Error::Usage(format!("the run has finished {finished} epochs, not {epochs}")));
+        }
+        let proof = |row: &EpochMetrics| Some((row.epoch, row.proof.clone()?));
+        let expected: Option<Vec<_>> = history[..epochs].iter().map(proof).collect();
+        let expected = expected.ok_or_else(|| {
+            Error::Failed("the run's checkpoint holds no hashes: an older version trained it".into())
+        })?;
+        Ok(Verifier { expected, repeated: Vec::new(), shown })
+    }
+
+    /// Whether nothing more is to be compared.
+    pub fn is_done(&self) -> bool {
+        self.repeated.len() == self.expected.len() || !self.repeated.iter().all(Repeated::is_equal)
+    }
+}
+
+impl Observer for Verifier<'_> {
+    fn step(&mut self, progress: &StepProgress) {
+        self.shown.step(progress);
+    }
+
+    fn phase(&mut self, phase: Phase, done: usize, of: usize) {
+        self.shown.phase(phase, done, of);
+    }
+
+    fn keep_going(&self) -> bool {
+        !self.is_done() && self.shown.keep_going()
+    }
+
+    fn epoch(&mut self, metrics: &EpochMetrics) {
+        self.shown.epoch(metrics);
+        if let Some((epoch, proof)) = self.expected.get(self.repeated.len()).cloned()
+            && let Some(found) = &metrics.proof
+        {
+            let (expected, found) = (proof.weights_sha256, found.weights_sha256.clone());
+            self.repeated.push(Repeated { epoch, expected, found, by: proof.device });
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.shown.note(text);
+    }
+}
+
+/// The epoch of a run whose weights a file holds; none where they are those of no epoch.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn epoch_of(weights: &Path, history: &[EpochMetrics]) -> Result<Option<usize>> {
+    let model = LoadedModel::open(weights)?;
+    let parameters = plans::evaluation(&model.spec, "weights", 1, 1)?.parameters;
+    let values = model.values(&parameters)?;
+    let named = parameters.iter().zip(&values);
+    let digest =
+        weights_digest(named.map(|(parameter, values)| (parameter.name.as_str(), values.as_slice())));
+    let is_of = |row: &&EpochMetrics| row.proof.as_ref().is_some_and(|proof| proof.weights_sha256 == digest);
+    // The last of several.
+    Ok(history.iter().rev().find(is_of).map(|row| row.epoch))
+}

@@ -1,0 +1,74 @@
+//! `verify`: a run is what its settings make of its images, and what is not is found.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::mobilenet::write_weights;
+use common::program::{Bench, QUICK, json};
+
+/// Flips the lowest bit of the last number of a file of weights.
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.len() - 4;
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_run_is_itself_on_any_number_of_threads() {
+    let bench = Bench::new();
+    // Of two processes, and with averaged weights.
+    bench.ok(&format!("{QUICK} --ema 0.9 --schedule constant --epochs 1 --out run"));
+    bench.ok("resume run --epochs 2");
+    let text = fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap();
+    let hash = |line: &str| json(line)["weights_sha256"].as_str().unwrap().to_string();
+    let hashes: Vec<String> = text.lines().map(hash).collect();
+    assert!(hashes.len() == 2 && hashes[0] != hashes[1], "{text}");
+
+    let shown = bench.ok("verify run --all --threads 1");
+    assert!(shown.contains(&format!("epoch 2: equal, {}", hashes[1])), "{shown}");
+    assert!(
+        shown.contains("last.safetensors: of epoch 2") && shown.contains("2 epochs are the run's"),
+        "{shown}"
+    );
+    let certificate = json(&bench.ok("verify run --threads 3 --json"));
+    assert!(certificate["equal"] == true && certificate["weights_sha256"] == hashes[1], "{certificate}");
+    assert!(certificate["repeated"][0]["found"] == hashes[0], "{certificate}");
+    assert_eq!(certificate["training_images_sha256"].as_str().unwrap().len(), 64);
+
+    bench.fails(2, "verify run --epochs 3", &["has finished 2 epochs, not 3"]);
+    bench.fails(2, "verify run --pretrained x", &["begun by train"]);
+    bench.fails(2, "verify run --data shapes", &["images are not those"]);
+    bench.fails(1, "verify .", &["is not a run folder"]);
+
+    // Another instruction set rounds differently.
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.current_dir(bench.dir.path()).args(["verify", "run", "--device", "cpu", "-q"]);
+    let output = program.env("CIFAR_ENGINE_ISA", "portable").output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("now by cpu, portable, which round"), "{message}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("epoch 1: DIFFERENT"));
+
+    flip(&bench.path("run/last.safetensors"));
+    bench.fails(1, "verify run", &["last.safetensors", "no epoch of this run"]);
+    fs::copy(bench.path("run/best.safetensors"), bench.path("run/last.safetensors")).unwrap();
+    flip(&bench.path("run/best.safetensors"));
+    bench.fails(1, "verify run", &["best.safetensors", "no epoch of this run"]);
+    fs::remove_file(bench.path("run/checkpoint.safetensors")).unwrap();
+    bench.fails(1, "verify run", &["has no checkpoint"]);
+}
+
+#[test]
+fn a_fine_tuning_is_itself_too() {
+    let bench = Bench::new();
+    write_weights(&bench.path("known.safetensors"));
+    bench.ok("finetune --pretrained known.safetensors --data . --batch-size 32 --epochs 2 --head-epochs 1 \
+         --unfreeze 2 --out run");
+    let shown = bench.ok("verify run --all --threads 1");
+    assert!(shown.contains("epoch 1: equal") && shown.contains("epoch 2: equal"), "{shown}");
+    flip(&bench.path("known.safetensors"));
+    bench.fails(2, "verify run", &["are not the weights that this run was begun with"]);
+}
