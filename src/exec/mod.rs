@@ -1,4 +1,4 @@
-//! Devices that run plans.
+//! Devices that run plans; [`stepwise`] runs one step at a time.
 //!
 //! A plan that is loaded has states (parameters, moments, statistics, the data set) of its own. A
 //! plan that is loaded *beside* it has the same ones, by their names: the evaluation of a model
@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod plan;
 mod plans;
 pub mod rules;
+pub mod stepwise;
 
 pub use plans::PlanId;
 

@@ -4,7 +4,6 @@
 //! [`plan`] is the inside of a program: its steps, and the lives of values in its memory, which
 //! `memory` draws; `forms` has it for other programs and for browsers. [`trace`] is the time of
 //! each of its steps beside what the machine could do, which `time_line` and `roofline` draw.
-//! [`stepwise`] runs a plan one step at a time.
 //! `explain` tells what an op is, from its formula to its kernels.
 
 #[cfg(feature = "cli")]
@@ -16,7 +15,6 @@ pub mod memory;
 pub mod plan;
 #[cfg(feature = "plots")]
 pub mod roofline;
-pub mod stepwise;
 #[cfg(feature = "plots")]
 pub mod time_line;
 pub mod trace;

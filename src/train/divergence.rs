@@ -14,7 +14,7 @@ use super::stage::{Epoch, Stage};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::plan::{Location, Step};
-use crate::inspect::stepwise::{Stepwise, Values};
+use crate::exec::stepwise::{Stepwise, Values};
 use crate::nn::Parameter;
 use crate::tensor::TensorType;
 
