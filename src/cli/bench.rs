@@ -65,8 +65,7 @@ impl Bench {
         let loaded = workload.load(device)?;
         let step = workload.time(device, loaded.plan, is_gpu, self.steps)?;
         let rate = f64::from(self.batch_size) / step;
-        let mut profile =
-            || Trace::measure(device, (loaded.plan, loaded.constants), (self.steps, step), stopped);
+        let mut profile = || Trace::measure(device, &loaded.traced(self.steps, step), stopped);
         if self.json {
             let mut result = json!({
                 "model": self.model,

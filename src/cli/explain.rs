@@ -20,7 +20,7 @@ use crate::models::Architecture;
 use crate::registry::unknown;
 use crate::selftest::case::Case;
 use crate::selftest::finding::{Finding, Yardstick, by_op};
-use crate::text::{bytes, counted, figure, nearest};
+use crate::text::{counted, figure, nearest};
 use crate::train::bare_spec;
 
 #[derive(Args)]
@@ -116,7 +116,7 @@ impl Explain {
         let explain = |LayerOp { plan, op, types }: LayerOp| {
             let cases = ops.get(op.name()).map_or(&[][..], Vec::as_slice);
             let from = format!("layer '{layer}' of {model}, {plan}");
-            Explanation::of((op.as_ref(), &types), from, cases)
+            Explanation::of(op.as_ref(), &types, from, cases)
         };
         steps.into_iter().map(explain).collect()
     }
@@ -186,23 +186,12 @@ impl Machine {
     }
 
     fn cost(&self, example: &Example) -> String {
-        let Example { flops, bytes: moved, .. } = *example;
-        let size = bytes(moved);
-        if flops == 0 {
-            return format!("{size} read and written: bound by memory");
-        }
-        let ratio = figure(flops as f64 / moved as f64);
-        let work = format!("{} MFLOP, {size}, {ratio} FLOP a byte", figure(flops as f64 / 1e6));
-        match self.peak {
-            Some(peak) => format!(
-                "{work}: bound by {}, at least {} ms at {:.0} GFLOP/s and {:.1} GB/s",
-                peak.bound(flops, moved).name(),
-                figure(peak.floor(flops, moved) * 1e3),
-                peak.flops / 1e9,
-                peak.bytes / 1e9
-            ),
-            None => format!("{work}: bound by memory where a device does more in the time of a byte"),
-        }
+        let Example { flops, bytes, .. } = *example;
+        let Some(peak) = self.peak else { return example.cost() };
+        let (bound, ms) = (peak.bound(flops, bytes).name(), figure(peak.floor(flops, bytes) * 1e3));
+        let (gflops, gbs) = (peak.flops / 1e9, peak.bytes / 1e9);
+        let cost = example.cost();
+        format!("{cost}; here, at {gflops:.0} GFLOP/s and {gbs:.1} GB/s, bound by {bound}, {ms} ms at least")
     }
 
     fn found(&self, finding: &Finding) -> String {

@@ -16,7 +16,7 @@ use crate::console;
 use crate::error::{Result, escaped};
 use crate::files::write_atomic;
 use crate::inspect::time_line;
-use crate::inspect::trace::{NOT_SHOWN, TimedStep, Trace};
+use crate::inspect::trace::{Figures, NOT_SHOWN, Trace, milliseconds, percent};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -71,7 +71,7 @@ impl TraceCommand {
         let device = device.as_mut();
         let loaded = workload.load(device)?;
         let step = workload.time(device, loaded.plan, is_gpu, self.steps)?;
-        let trace = Trace::measure(device, (loaded.plan, loaded.constants), (self.steps, step), stopped)?;
+        let trace = Trace::measure(device, &loaded.traced(self.steps, step), stopped)?;
         let title = format!("{}, on {name}", workload.title());
         let about = json!({"model": workload.spec.architecture, "mode": self.mode,
             "batch_size": self.batch_size, "image_size": workload.spec.image_size,
@@ -111,34 +111,18 @@ pub fn table(trace: &Trace, room: Option<usize>) -> String {
         left("bound by"),
         left("layer"),
     ]);
-    trace.steps.iter().for_each(|step| table.push(cells(trace, step)));
-    let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
+    for step in &trace.steps {
+        let Figures { ms, gflops, gbs, share, bound } = trace.figures(step);
+        let (number, op, layer) = (step.number.to_string(), step.op.to_string(), step.layer.clone());
+        table.push([number, op, ms, gflops, gbs, share, bound.into(), layer]);
+    }
     let all = percent(trace.share_of_all());
-    for (name, seconds, share) in
-        [("sum", trace.sum(), all), ("unprofiled step", trace.unprofiled, String::new())]
-    {
+    let whole = [("sum", trace.sum(), all), ("unprofiled step", trace.unprofiled, String::new())];
+    for (name, seconds, share) in whole {
         let none = String::new;
-        table.push([none(), name.into(), ms(seconds), none(), none(), share, none(), none()]);
+        table.push([none(), name.into(), milliseconds(seconds), none(), none(), share, none(), none()]);
     }
     let blocks = table.blocks(room);
     lines.push(blocks.iter().map(|block| block.join("\n")).collect::<Vec<_>>().join("\n\n"));
     lines.join("\n")
-}
-
-fn cells(trace: &Trace, step: &TimedStep) -> [String; 8] {
-    let rate = |amount| step.rate(amount).map_or(String::new(), |rate| format!("{:.1}", rate / 1e9));
-    [
-        step.number.to_string(),
-        step.op.to_string(),
-        format!("{:.3}", step.seconds * 1e3),
-        rate(step.flops),
-        rate(step.bytes),
-        percent(trace.share(step)),
-        trace.peak.map_or(String::new(), |peak| step.bound(peak).name().into()),
-        step.layer.clone(),
-    ]
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share))
 }

@@ -9,7 +9,7 @@ use super::stopped;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
-use crate::inspect::trace::median;
+use crate::inspect::trace::{Traced, median};
 use crate::models::Spec;
 use crate::train::groups::Group;
 use crate::train::plans::{self, ModelGraph, initial_values, upload, write_parameters};
@@ -47,6 +47,13 @@ pub struct LoadedWorkload {
     pub planned_bytes: usize,
     /// Steps that run once: the first ones.
     pub constants: usize,
+}
+
+impl LoadedWorkload {
+    /// What a trace of so many runs is about; `unprofiled` is the time of one in seconds.
+    pub fn traced(&self, runs: u32, unprofiled: f64) -> Traced {
+        Traced { plan: self.plan, constants: self.constants, runs, unprofiled }
+    }
 }
 
 /// More than a device holds in flight, so that its first steps are not timed.

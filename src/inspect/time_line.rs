@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::roofline;
-use super::trace::{NOT_SHOWN, TimedStep, Trace};
+use super::trace::{Figures, NOT_SHOWN, TimedStep, Trace, milliseconds, percent};
 use crate::report::axis::Axis;
 use crate::report::page::{escape, shell};
 use crate::text::figure;
@@ -130,11 +130,8 @@ fn table(body: &mut String, trace: &Trace) {
          <th>ms<th>GFLOP/s<th>GB/s<th>of peak<th class=\"name\">bound by</thead><tbody>",
     );
     for step in &trace.steps {
-        let rate = |amount| step.rate(amount).map_or(String::new(), |rate| format!("{:.1}", rate / 1e9));
+        let Figures { ms, gflops, gbs, share, bound } = trace.figures(step);
         let (number, op, layer) = (step.number, escape(step.op), escape(&step.layer));
-        let ms = format!("{:.3}", step.seconds * 1e3);
-        let bound = trace.peak.map_or("", |peak| step.bound(peak).name());
-        let (gflops, gbs, share) = (rate(step.flops), rate(step.bytes), percent(trace.share(step)));
         let class = colour(trace, step);
         let _ = write!(
             body,
@@ -142,13 +139,9 @@ fn table(body: &mut String, trace: &Trace) {
              <td><span class=\"key {class}\">{share}</span><td class=\"name\">{bound}"
         );
     }
-    let (ms, share) = (trace.sum() * 1e3, percent(trace.share_of_all()));
+    let (ms, share) = (milliseconds(trace.sum()), percent(trace.share_of_all()));
     let _ = write!(
         body,
-        "<tr><th><th class=\"name\">sum<th><th>{ms:.3}<th><th><th>{share}<th></tbody></table></div>"
+        "<tr><th><th class=\"name\">sum<th><th>{ms}<th><th><th>{share}<th></tbody></table></div>"
     );
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share))
 }

@@ -77,18 +77,39 @@ pub struct Trace {
     pub unprofiled: f64,
 }
 
+/// A loaded plan that is to be traced.
+pub struct Traced {
+    /// The plan.
+    pub plan: PlanId,
+    /// Its first so many steps run once, and are left out.
+    pub constants: usize,
+    /// How often each step is timed: the medians count.
+    pub runs: u32,
+    /// Seconds of a run as a whole, measured before.
+    pub unprofiled: f64,
+}
+
+/// The figures of a step as text; empty where there is none.
+pub struct Figures {
+    /// Milliseconds.
+    pub ms: String,
+    /// Multiplications and additions a second, in 10⁹.
+    pub gflops: String,
+    /// Bytes a second, in 10⁹.
+    pub gbs: String,
+    /// Share of the peak.
+    pub share: String,
+    /// What binds it.
+    pub bound: &'static str,
+}
+
 impl Trace {
-    /// Times every step of a plan by itself in `runs` runs, of which the medians count. The first
-    /// `constants` steps run once, and are left out. `stopped` is asked before each run.
+    /// Times every step of a plan by itself. `stopped` is asked before each run.
     ///
     /// # Errors
     /// If the device fails; [`Error::Interrupted`] where it is to stop.
-    pub fn measure(
-        device: &mut dyn Device,
-        (plan, constants): (PlanId, usize),
-        (runs, unprofiled): (u32, f64),
-        stopped: fn() -> bool,
-    ) -> Result<Trace> {
+    pub fn measure(device: &mut dyn Device, traced: &Traced, stopped: fn() -> bool) -> Result<Trace> {
+        let Traced { plan, constants, runs, unprofiled } = *traced;
         let mut timed: BTreeMap<usize, (Step, Vec<f64>)> = BTreeMap::new();
         for _ in 0..runs {
             if stopped() {
@@ -120,7 +141,19 @@ impl Trace {
         share(self.steps.iter().map(|step| step.floor(peak)).sum(), self.sum())
     }
 
-    fn figures(&self, step: &TimedStep) -> Value {
+    /// The figures of a step for a table.
+    pub fn figures(&self, step: &TimedStep) -> Figures {
+        let rate = |amount| step.rate(amount).map_or(String::new(), |rate| format!("{:.1}", rate / 1e9));
+        Figures {
+            ms: milliseconds(step.seconds),
+            gflops: rate(step.flops),
+            gbs: rate(step.bytes),
+            share: percent(self.share(step)),
+            bound: self.peak.map_or("", |peak| step.bound(peak).name()),
+        }
+    }
+
+    fn arguments(&self, step: &TimedStep) -> Value {
         json!({
             "step": step.number,
             "op": step.op,
@@ -141,7 +174,7 @@ impl Trace {
             "peak_bytes_per_s": self.peak.map(|peak| peak.bytes),
             "sum_ms": self.sum() * 1e3,
             "unprofiled_step_ms": self.unprofiled * 1e3,
-            "steps": self.steps.iter().map(|step| self.figures(step)).collect::<Vec<_>>(),
+            "steps": self.steps.iter().map(|step| self.arguments(step)).collect::<Vec<_>>(),
         })
     }
 
@@ -153,7 +186,7 @@ impl Trace {
             let (ts, dur) = (begin, step.seconds * 1e6);
             begin += dur;
             json!({"ph": "X", "name": step.name(), "cat": step.op, "ts": ts, "dur": dur,
-                "pid": 1, "tid": 1, "args": self.figures(step)})
+                "pid": 1, "tid": 1, "args": self.arguments(step)})
         });
         let events: Vec<Value> = events.collect();
         let mut other = self.json();
@@ -167,6 +200,16 @@ impl Trace {
 
 fn share(floor: f64, seconds: f64) -> Option<f64> {
     (floor > 0.0 && seconds > 0.0).then(|| floor / seconds)
+}
+
+/// A time as tables have it.
+pub fn milliseconds(seconds: f64) -> String {
+    format!("{:.3}", seconds * 1e3)
+}
+
+/// A share of the peak, where there is one.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share))
 }
 
 /// The middle one.

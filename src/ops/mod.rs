@@ -3,7 +3,7 @@
 //! Each holds everything about its op, in this order: mathematics, attributes, the shape rule, the
 //! gradient rule, its work on a CPU ([`cpu_step`]) and on a GPU ([`dispatch`]), and the naive `f64`
 //! reference that is its specification. The cases it is tested with are in
-//! [`crate::selftest::cases`].
+//! [`crate::selftest::cases`]. `cifar-engine explain OP` shows all of it for one op.
 //!
 //! To add an elementwise function: a row of [`crate::kernels::function`], a case of
 //! `shaders/include/function.wgsl`, and PyTorch's values of it (`tools/compose_goldens.py`). To add

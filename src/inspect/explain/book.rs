@@ -10,7 +10,7 @@ use super::{Chapter, Example, Explanation};
 use crate::graph::op::dispatch::INCLUDES;
 use crate::report::page::{escape, shell};
 use crate::selftest::finding::by_op;
-use crate::text::{bytes, counted, figure};
+use crate::text::counted;
 
 /// The chapters of the shaders.
 const SHADERS: &str = include_str!("../../../shaders/README.md");
@@ -116,14 +116,7 @@ fn example(row: &mut impl FnMut(&str, String), example: &Example) {
         let with = if includes.is_empty() { String::new() } else { format!(" with {}", includes.join(", ")) };
         row("launch", format!("{from}{with}: {x} x {y} x {z} workgroups; {}", launch.settings()));
     }
-    let Example { flops, bytes: moved, .. } = *example;
-    let arithmetic = if flops == 0 {
-        "bound by memory".into()
-    } else {
-        let (work, ratio) = (figure(flops as f64 / 1e6), figure(flops as f64 / moved as f64));
-        format!("{work} MFLOP, {ratio} FLOP a byte")
-    };
-    row("cost", format!("{} read and written; {arithmetic}", bytes(moved)));
+    row("cost", example.cost());
 }
 
 /// The ops that launch each shader.

@@ -24,7 +24,7 @@ use crate::selftest::case::Case;
 use crate::selftest::finding::{Finding, by_op};
 use crate::selftest::probe::graph_of;
 use crate::tensor::{DType, TensorType};
-use crate::text::nearest;
+use crate::text::{bytes, figure, nearest};
 
 /// What there is to know about an op.
 #[derive(Clone, Debug, Serialize)]
@@ -93,7 +93,7 @@ pub struct Launch {
 
 impl Example {
     /// An op with operands of these types.
-    pub fn of((op, types): (&dyn Op, &Types), from: String) -> Example {
+    pub fn of(op: &dyn Op, types: &Types, from: String) -> Example {
         let cost = op.cost(types);
         let names = |types: &[TensorType]| types.iter().map(ToString::to_string).collect();
         Example {
@@ -105,6 +105,16 @@ impl Example {
             bytes: cost.bytes,
             launches: op.gpu(types).list.iter().map(Launch::of).collect(),
         }
+    }
+
+    /// What it costs, in words.
+    pub fn cost(&self) -> String {
+        let moved = bytes(self.bytes);
+        if self.flops == 0 {
+            return format!("{moved} read and written: bound by memory");
+        }
+        let (work, ratio) = (figure(self.flops as f64 / 1e6), figure(self.flops as f64 / self.bytes as f64));
+        format!("{work} MFLOP, {moved} read and written: {ratio} FLOP a byte")
     }
 }
 
@@ -134,7 +144,7 @@ impl Explanation {
     ///
     /// # Errors
     /// If the op is one of another program, whose source is not here.
-    pub fn of((op, types): (&dyn Op, &Types), from: String, cases: &[Case]) -> Result<Explanation> {
+    pub fn of(op: &dyn Op, types: &Types, from: String, cases: &[Case]) -> Result<Explanation> {
         let name = op.name();
         let missing = || Error::op(name, "its source is not a part of this program");
         let source = OpSource::of(op.type_name()).ok_or_else(missing)?;
@@ -154,7 +164,7 @@ impl Explanation {
             cpu: source.method_with_helpers("cpu"),
             kernels: source.kernels(),
             shaders: shaders(cases),
-            example: Example::of((op, types), from),
+            example: Example::of(op, types, from),
         })
     }
 
@@ -164,7 +174,7 @@ impl Explanation {
     /// As for [`Explanation::of`]; if there are none.
     pub fn of_first(cases: &[Case]) -> Result<Explanation> {
         let first = cases.first().ok_or_else(|| Error::op("an op", "has no case to explain it by"))?;
-        Explanation::of((first.op.as_ref(), &first.types()), "its first case".into(), cases)
+        Explanation::of(first.op.as_ref(), &first.types(), "its first case".into(), cases)
     }
 
     /// Those of all ops.
