@@ -143,6 +143,8 @@ fn the_program_explains_ops_and_layers() {
     let floor = (conv["example"]["flops"].as_f64().unwrap() / number("peak_flop_per_s"))
         .max(conv["example"]["bytes"].as_f64().unwrap() / number("peak_bytes_per_s"));
     assert!((floor * 1e3 - number("floor_ms")).abs() < 1e-9, "{conv}");
+    // The statistics that a convolution of a CPU's plan gathers are none of a GPU's.
+    assert!(bench.ok("explain conv2 --model cnn").contains("launch     none: only the rules of a CPU"));
     bench.fails(2, "explain con2d", &["there is no op 'con2d'; did you mean 'conv2d'?"]);
     bench.fails(2, "explain quite-something-else", &["there is no op", "the ops are: abs,"]);
     bench.fails(2, "explain conv9 --model cnn", &["cnn has no layer 'conv9'; did you mean 'conv"]);

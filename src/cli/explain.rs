@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::exec::cpu::Cpu;
 use crate::inspect::explain::source::Code;
 use crate::inspect::explain::uses::{self, LayerOp};
-use crate::inspect::explain::{Chapter, Example, Explanation, book, unknown_op};
+use crate::inspect::explain::{Chapter, Example, Explanation, NO_LAUNCH, book, unknown_op};
 use crate::kernels::peak::Peak;
 use crate::models::Architecture;
 use crate::registry::unknown;
@@ -214,6 +214,9 @@ fn gradient(told: &Explanation) -> String {
 fn example(line: &mut impl FnMut(&str, String), example: &Example) {
     line("example", format!("{}: {}", example.from, example.settings));
     line("", format!("{} -> {}", example.inputs.join(", "), example.outputs.join(", ")));
+    if example.launches.is_empty() {
+        line("launch", NO_LAUNCH.into());
+    }
     for launch in &example.launches {
         let entry = launch.entry.as_ref().map(ToString::to_string).unwrap_or_default();
         let includes = launch.includes.join(", ");

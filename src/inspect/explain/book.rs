@@ -6,7 +6,7 @@ use std::fmt::Write;
 use pulldown_cmark::{Event, Options, Parser, html};
 
 use super::source::{Code, Entry, Place};
-use super::{Chapter, Example, Explanation};
+use super::{Chapter, Example, Explanation, NO_LAUNCH};
 use crate::graph::op::dispatch::INCLUDES;
 use crate::report::page::{escape, shell};
 use crate::selftest::finding::by_op;
@@ -105,6 +105,9 @@ fn example(row: &mut impl FnMut(&str, String), example: &Example) {
         "example",
         format!("{}<br><code>{}</code><br>{}", example.from, escape(&example.settings), escape(&types)),
     );
+    if example.launches.is_empty() {
+        row("launch", NO_LAUNCH.into());
+    }
     for launch in &example.launches {
         let includes: Vec<String> = launch
             .includes

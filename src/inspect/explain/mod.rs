@@ -26,6 +26,9 @@ use crate::selftest::probe::graph_of;
 use crate::tensor::{DType, TensorType};
 use crate::text::{bytes, figure, nearest};
 
+/// What is said of an example without launches.
+pub const NO_LAUNCH: &str = "none: only the rules of a CPU make such a step";
+
 /// What there is to know about an op.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
