@@ -54,8 +54,8 @@
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.
 //! 6. [`train`]: the plans of a training, and the loop around them; [`train::settings`] is the
 //!    table of its settings, [`train::optimizers`] and [`train::schedules`] are lists of what there
-//!    is; [`train::finetune`] has two stages of it; [`report`] draws what came out; [`inspect`]
-//!    looks inside a model.
+//!    is; [`train::finetune`] has two stages of it; [`report`] draws what came out; [`inside`]
+//!    looks inside a trained model, [`inspect`] inside a program.
 //! 7. [`data`], [`weights`], [`files`], [`console`], [`environment`], [`memory`], [`text`]:
 //!    everything that comes from or goes to a disk, a network or a terminal. [`registry`]: lists of
 //!    what goes by a name.
@@ -70,8 +70,9 @@
 //! cli          one file a subcommand
 //! prelude      what a program of a library user begins with
 //! model        a trained model on a device, for library users
-//! inspect      plans, times of steps, layers: what there is to look at inside a model
+//! inspect      plans, times of steps, ops: what there is to look at inside a program
 //! train        trainings, their plans and files; evaluation
+//! inside       what there is to look at inside a trained model
 //! report       tables, curves, pages
 //! models       the models, and weights from elsewhere
 //! program      a graph on a device, with arrays in and out
@@ -154,6 +155,7 @@ pub mod exec;
 pub mod files;
 pub mod grad;
 pub mod graph;
+pub mod inside;
 pub mod inspect;
 #[doc(hidden)]
 pub mod memory;

@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, device};
 use crate::files::is_file;
 use crate::graph::{Graph, Value};
-use crate::inspect;
+use crate::inside;
+use crate::models::LoadedModel;
 use crate::models::pretrained::Attributes;
 use crate::models::{Architecture, Network, Spec};
 use crate::program::Program;
-use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel, Predictor, probabilities};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, Predictor, probabilities};
 use crate::train::optimizers::Optimizer;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedules::Schedule;
@@ -271,11 +272,11 @@ impl Model {
     where
         S: Stored<Elem = f32>,
     {
-        inspect::activation(&self.trained, self.device.as_mut(), images.view(), layer)
+        inside::activation(&self.trained, self.device.as_mut(), images.view(), layer)
     }
 
     /// Grad-CAM: how much each place of a layer's output speaks for a class, `[N, height, width]`
-    /// ([`inspect::grad_cam`]), for images as of [`Model::input`].
+    /// ([`inside::grad_cam`]), for images as of [`Model::input`].
     ///
     /// # Errors
     /// If there is no such layer, its outputs are no images, or not one class is called so.
@@ -290,7 +291,7 @@ impl Model {
             [] => return Err(Error::op(class, "is no class of the model")),
             _ => return Err(Error::op(class, "is what several classes of the model are called")),
         };
-        inspect::grad_cam(&self.trained, self.device.as_mut(), images.view(), layer, class)
+        inside::grad_cam(&self.trained, self.device.as_mut(), images.view(), layer, class)
     }
 
     /// Adds the model, as it predicts by a single view, to a graph: `images` `[N, size, size, 3]`

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
+use cifar_engine::models::LoadedModel;
 use cifar_engine::models::Views;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::prelude::*;
-use cifar_engine::train::evaluate::LoadedModel;
 use common::program::{Bench, json};
 use common::stopped::Stopped;
 use image::{Rgb, RgbImage};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cifar_engine::models::LoadedModel;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::{Attributes, Pretrained};
@@ -11,7 +12,6 @@ use cifar_engine::models::resnet18::RESNET18;
 use cifar_engine::models::{self, PaddingStyle, Spec, Variant};
 use cifar_engine::nn::Parameter;
 use cifar_engine::train;
-use cifar_engine::train::evaluate::LoadedModel;
 use cifar_engine::train::plans;
 use cifar_engine::weights::{self, Tensor, WeightsFile, layout};
 

@@ -12,8 +12,9 @@ use super::options::ViewOptions;
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
+use crate::models::LoadedModel;
 use crate::report::{Reading, RunReport};
-use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -85,6 +86,7 @@ impl Evaluate {
                 set,
                 parameters: trained.trained_parameters,
                 settings: "",
+                inside: "",
             }
             .write(folder)?;
             console::info(format_args!("report: {}", folder.join("report.html").display()));

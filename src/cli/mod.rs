@@ -12,6 +12,7 @@ mod evaluate;
 mod explain;
 pub mod finetune;
 mod headings;
+mod inspect;
 mod loading;
 mod lr_find;
 mod options;
@@ -85,6 +86,7 @@ impl Cli {
             Command::Summary(summary) => summary.run(),
             Command::Plan(plan) => plan.run(),
             Command::Trace(trace) => trace.run(),
+            Command::Inspect(inspect) => inspect.run(),
             Command::Verify(verify) => verify.run(),
             Command::WhyNan(why_nan) => why_nan.run(),
             Command::Explain(explain) => explain.run(),
@@ -116,6 +118,8 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Show how long each step of a training or a prediction takes, beside what the machine can do.
     Trace(trace::TraceCommand),
+    /// Look inside a trained model.
+    Inspect(inspect::Inspect),
     /// Compute a run again, and compare it bit for bit.
     Verify(verify::Verify),
     /// Tell by which value a training diverged.

@@ -22,10 +22,11 @@ use crate::data::{Images, read_class_names};
 use crate::environment;
 use crate::error::{Error, Result, path_text};
 use crate::kernels::parallel;
+use crate::models::LoadedModel;
 use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
-use crate::train::evaluate::{BATCH_SIZE, EvalOptions, LoadedModel};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions};
 use crate::train::run_folder;
 
 /// Arguments of `cifar-engine predict`.

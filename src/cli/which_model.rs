@@ -9,10 +9,10 @@ use super::options::image_size;
 use super::values::{known, model_names, usual_sizes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
+use crate::models::LoadedModel;
 use crate::models::pretrained::Attributes;
 use crate::models::{Architecture, Spec};
 use crate::train::bare_spec;
-use crate::train::evaluate::LoadedModel;
 
 /// The model, for what does not need its weights.
 #[derive(Args)]

@@ -11,6 +11,7 @@
 mod architecture;
 pub mod cnn;
 pub mod fast;
+mod loaded;
 pub mod manifest;
 pub mod mobilenet_v1;
 pub mod mobilenet_v2;
@@ -33,6 +34,7 @@ pub use crate::nn::Training;
 use crate::ops::conv::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
 pub use architecture::{Architecture, Config};
+pub use loaded::LoadedModel;
 pub use network::Network;
 pub use spec::Spec;
 pub use views::{View, Views};

@@ -126,6 +126,49 @@ impl Analysis {
     }
 }
 
+/// Predictions of which the model was about equally sure.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bin {
+    /// How many.
+    pub images: usize,
+    /// Mean probability of what was predicted.
+    pub confidence: f64,
+    /// Share that is right.
+    pub accuracy: f64,
+}
+
+/// Bins of a [`Analysis::calibration`].
+pub const BINS: usize = 15;
+
+impl Analysis {
+    /// Predictions by the model's probability for them, in bins of equal width.
+    pub fn calibration(&self) -> [Bin; BINS] {
+        let mut bins = [Bin::default(); BINS];
+        for prediction in &self.predictions {
+            let probability = f64::from(prediction.probability);
+            let bin = &mut bins[((probability * BINS as f64) as usize).min(BINS - 1)];
+            bin.images += 1;
+            bin.confidence += probability;
+            bin.accuracy += f64::from(u8::from(prediction.is_right()));
+        }
+        for bin in bins.iter_mut().filter(|bin| bin.images > 0) {
+            bin.confidence /= bin.images as f64;
+            bin.accuracy /= bin.images as f64;
+        }
+        bins
+    }
+
+    /// The expected calibration error (Naeini et al. 2015; Guo et al. 2017): by how much the
+    /// model's probability for its prediction and its accuracy differ, in the mean over the images,
+    /// from 0 to 1; none without images.
+    pub fn calibration_error(&self) -> Option<f64> {
+        let of = |bin: &Bin| bin.images as f64 * (bin.confidence - bin.accuracy).abs();
+        let sum: f64 = self.calibration().iter().map(of).sum();
+        let images = self.predictions.len();
+        (images > 0).then(|| sum / images as f64)
+    }
+}
+
 fn prediction(index: usize, logits: ArrayView1<f32>, label: usize) -> Prediction {
     let predicted = first_largest(logits);
     let total: f64 = logits.iter().map(|z| f64::from(z - logits[predicted]).exp()).sum();
@@ -174,6 +217,21 @@ mod tests {
         assert!((found.classes[0].f1().unwrap() - 4.0 / 7.0).abs() < 1e-12);
         assert_eq!((found.classes[1].f1(), found.classes[2].f1()), (Some(0.5), None));
         assert_eq!(class(1, Some(0.0), Some(0.0)).f1(), Some(0.0));
+    }
+
+    #[test]
+    fn calibration_is_worked_out_on_paper() {
+        // Sure to 0.5 (both logits equal: right and wrong), and to e / (e + 1) = 0.731 (right).
+        let found = Analysis::of(aview2(&[[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]), &[0, 1, 0]);
+        let bins = found.calibration();
+        assert_eq!((bins[7].images, bins[7].confidence, bins[7].accuracy), (2, 0.5, 0.5));
+        assert_eq!((bins[10].images, bins[10].accuracy), (1, 1.0));
+        assert_eq!(bins.iter().map(|bin| bin.images).sum::<usize>(), 3);
+        let error = (1.0 - 1.0f64.exp() / (1.0f64.exp() + 1.0)) / 3.0;
+        assert!((found.calibration_error().unwrap() - error).abs() < 1e-7);
+        assert_eq!(Analysis::of(Array2::zeros([0, 2]).view(), &[]).calibration_error(), None);
+        // A probability of 1 is in the last bin.
+        assert_eq!(Analysis::of(aview2(&[[99.0, 0.0]]), &[0]).calibration()[BINS - 1].images, 1);
     }
 
     #[test]

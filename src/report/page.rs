@@ -9,13 +9,14 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use image::RgbImage;
 use ndarray::Array2;
 
-use super::analysis::{Analysis, Prediction};
+use super::analysis::{Analysis, BINS, Prediction};
 use super::chart::{self, NamedSeries};
 use super::metrics::{self, EpochMetrics};
 use super::reading::capitalised;
-use super::{RunReport, samples};
+use super::{RunReport, canvas, samples};
 use crate::data::Images;
 use crate::error::Result;
 use crate::files::write_atomic;
@@ -58,6 +59,8 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
         let text = "The label got the least probability, which stands beside it.";
         let _ = write!(body, "<h2>Highest loss</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
     }
+    calibration(&mut body, analysis);
+    body.push_str(report.inside);
     settings(&mut body, report.settings);
     let page = shell(report.title, &body);
     write_atomic(path, |file| std::io::Write::write_all(file, page.as_bytes()))
@@ -258,6 +261,47 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
     ))
 }
 
+/// How sure the model is, and how often it is right then.
+fn calibration(body: &mut String, analysis: &Analysis) {
+    let Some(error) = analysis.calibration_error() else { return };
+    const SIDE: f64 = 300.0;
+    let _ = write!(
+        body,
+        "<h2>Calibration</h2><p class=\"muted\">Expected calibration error {}: a bar is the share of right \
+         predictions among those of which the model was so sure, as wide as its range; on the line it would be as \
+         right as it is sure. Darker bars have more images.</p>\
+         <svg class=\"calibration\" viewBox=\"-50 -8 {} {}\" role=\"img\" aria-label=\"calibration\">",
+        percent(error),
+        SIDE + 60.0,
+        SIDE + 40.0
+    );
+    let most = analysis.calibration().iter().map(|bin| bin.images).max().unwrap_or(1).max(1) as f64;
+    for (place, bin) in analysis.calibration().iter().enumerate().filter(|(_, bin)| bin.images > 0) {
+        let width = SIDE / BINS as f64;
+        let (x, height) = (place as f64 * width, SIDE * bin.accuracy);
+        let title = format!(
+            "{}, {} sure, {} right",
+            text::counted(bin.images, "image"),
+            percent(bin.confidence),
+            percent(bin.accuracy)
+        );
+        let _ = write!(
+            body,
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\" opacity=\"{:.2}\"><title>{title}</title></rect>",
+            SIDE - height,
+            width - 1.0,
+            0.3 + 0.7 * (bin.images as f64 / most).sqrt()
+        );
+    }
+    let _ = write!(
+        body,
+        "<path class=\"grid\" d=\"M0 0V{SIDE}H{SIDE}\"/><line class=\"stage\" x1=\"0\" y1=\"{SIDE}\" x2=\"{SIDE}\" y2=\"0\"/>\
+         <text x=\"-6\" y=\"10\" text-anchor=\"end\">100 %</text><text x=\"-6\" y=\"{SIDE}\" text-anchor=\"end\">0 %</text>\
+         <text x=\"{SIDE}\" y=\"{0}\" text-anchor=\"end\">100 % sure</text></svg>",
+        SIDE + 18.0
+    );
+}
+
 fn settings(body: &mut String, settings: &str) {
     if settings.is_empty() {
         return;
@@ -273,6 +317,14 @@ fn settings(body: &mut String, settings: &str) {
 
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
+}
+
+/// A picture as the address of an image in a page.
+///
+/// # Errors
+/// If it cannot be encoded.
+pub(crate) fn embedded(picture: &RgbImage) -> Result<String> {
+    Ok(format!("data:image/png;base64,{}", STANDARD.encode(canvas::png(picture)?)))
 }
 
 /// Text as HTML shows it: names of classes come from folders and files.
@@ -334,6 +386,7 @@ mod tests {
             parameters: 1_551_466,
             facts: &[("data".to_string(), "<pictures>".to_string())],
             reading: Reading::of(0.1, 0.0, false, 10),
+            inside: "<h2>Inside</h2>",
             settings,
         };
         let folder = tempfile::tempdir().unwrap();

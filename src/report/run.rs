@@ -45,6 +45,8 @@ pub struct RunReport<'a> {
     pub parameters: usize,
     /// The text of `settings.toml`.
     pub settings: &'a str,
+    /// What there is to see inside the model, as sections of a page.
+    pub inside: &'a str,
 }
 
 /// The files that [`RunReport::write`] writes.
@@ -172,6 +174,8 @@ impl RunReport<'_> {
         result[format!("{set}_accuracy")] = json!(self.accuracy);
         result[format!("{set}_accuracy_without_flip")] = json!(self.plain_accuracy.unwrap_or(self.accuracy));
         result[format!("{set}_loss")] = json!(self.loss);
+        let analysis = Analysis::of(self.logits, &self.images.labels);
+        result[format!("{set}_calibration_error")] = json!(analysis.calibration_error());
         let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
         write_atomic(path, |file| writeln!(file, "{text}"))
     }

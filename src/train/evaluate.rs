@@ -6,21 +6,16 @@ use ndarray::{Array2, ArrayView1, Axis};
 
 use super::features::{BatchSource, Features};
 use super::plans::{self, ModelGraph};
-use crate::data::{Images, SIZES};
+use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
-use crate::models::pretrained::{Attributes, Pretrained};
-use crate::models::{self, Spec, View, Views};
+use crate::models::{LoadedModel, Spec, View, Views};
 use crate::nn::Parameter;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::text::counted;
-use crate::weights::{self, WeightsFile};
 
 /// Images a step, where nothing else is asked for.
 pub const BATCH_SIZE: usize = 128;
-
-/// The weights that are built into the program: see `weights/README.md`.
-const BUILT_IN: &[u8] = include_bytes!("../../weights/fast-cifar10.safetensors");
 
 /// An evaluation plan on a device, with its images.
 pub struct Evaluator {
@@ -30,17 +25,6 @@ pub struct Evaluator {
     labels: Vec<u32>,
     classes: usize,
     batch_size: usize,
-}
-
-/// A weights file whose tensors are those of the model that its metadata describes.
-pub struct LoadedModel {
-    /// The file, for messages.
-    pub path: PathBuf,
-    /// The model that the file is of.
-    pub spec: Spec,
-    /// How many of its numbers were trained; running statistics were not.
-    pub trained_parameters: usize,
-    file: WeightsFile,
 }
 
 /// How a model is evaluated.
@@ -53,65 +37,6 @@ pub struct EvalOptions {
 }
 
 impl LoadedModel {
-    /// Reads a file and checks it, before anything of the size it claims is allocated.
-    ///
-    /// # Errors
-    /// If it cannot be read, is damaged, or its tensors do not fit its model.
-    pub fn open(path: &Path) -> Result<LoadedModel> {
-        LoadedModel::open_as(path, &Attributes::default(), None)
-    }
-
-    /// [`LoadedModel::open`], with what the user knows better than the file, and for images of
-    /// another size.
-    ///
-    /// # Errors
-    /// As for [`LoadedModel::open`].
-    pub fn open_as(path: &Path, attributes: &Attributes, image_size: Option<usize>) -> Result<LoadedModel> {
-        LoadedModel::checked(Pretrained::open(path, attributes)?, path, image_size)
-    }
-
-    /// The weights that are built into the program.
-    ///
-    /// # Errors
-    /// If the attributes do not suit them.
-    pub fn built_in(attributes: &Attributes, image_size: Option<usize>) -> Result<LoadedModel> {
-        let path = Path::new("built-in weights");
-        let pretrained = Pretrained::of(weights::parse(BUILT_IN, path)?, path, attributes)?;
-        LoadedModel::checked(pretrained, path, image_size)
-    }
-
-    fn checked(pretrained: Pretrained, path: &Path, image_size: Option<usize>) -> Result<LoadedModel> {
-        let Pretrained { spec, file, .. } = pretrained;
-        let model = LoadedModel { path: path.to_path_buf(), spec, file, trained_parameters: 0 };
-        match image_size {
-            Some(size) => model.sized(size),
-            None => model.with_its_tensors(),
-        }
-    }
-
-    /// The model for images of this size, which it then sees as they are.
-    ///
-    /// # Errors
-    /// If it does not suit images of this size.
-    pub fn sized(mut self, image_size: usize) -> Result<LoadedModel> {
-        if !SIZES.contains(&image_size) {
-            let (least, most) = (SIZES.start(), SIZES.end());
-            let problem = format!("images have {least} to {most} pixels a side, not {image_size}");
-            return Err(Error::Usage(problem));
-        }
-        (self.spec.image_size, self.spec.variant.input_size) = (image_size, image_size);
-        self.with_its_tensors()
-    }
-
-    /// Checks that the file's tensors are the model's, and counts their numbers.
-    fn with_its_tensors(self) -> Result<LoadedModel> {
-        let ModelGraph { parameters, .. } = plans::evaluation(&self.spec, "check", 1, 1)?;
-        self.values(&parameters)?;
-        let trained = parameters.iter().filter(|parameter| parameter.trainable());
-        let trained_parameters = trained.map(|parameter| parameter.shape.len()).sum();
-        Ok(LoadedModel { trained_parameters, ..self })
-    }
-
     /// Evaluates the model on images; `name` is the device's name for them. `goes_on` is asked
     /// before each batch, with how many are done, of how many.
     ///
@@ -143,14 +68,6 @@ impl LoadedModel {
         let values = self.values(&evaluator.parameters)?;
         plans::write_parameters(device, evaluator.plan, &evaluator.parameters, &values)?;
         Ok(evaluator)
-    }
-
-    /// The values of these parameters of the model.
-    ///
-    /// # Errors
-    /// If they are not the whole model's.
-    pub fn values(&self, parameters: &[Parameter]) -> Result<Vec<Vec<f32>>> {
-        models::values(&self.file, parameters, &self.path)
     }
 }
 
@@ -439,12 +356,5 @@ mod tests {
         assert!((result.loss - mean).abs() < 1e-12);
         assert!(Evaluation::of(arr2(&[[1.0, 2.0]]), &[7]).loss.is_nan());
         assert!(!Evaluation::of(arr2(&[[f32::NAN, 2.0]]), &[1]).is_finite());
-    }
-
-    #[test]
-    fn the_built_in_weights_are_whole() {
-        let trained = LoadedModel::built_in(&Attributes::default(), None).unwrap();
-        assert_eq!(trained.spec.classes, crate::data::cifar10::CLASSES);
-        assert_eq!((trained.spec.architecture.name, trained.spec.views.list().len()), ("fast", 6));
     }
 }

@@ -29,14 +29,21 @@ pub mod updates;
 pub mod verify;
 
 use crate::data::{Dataset, Images};
+#[cfg(feature = "plots")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::exec::Device;
+#[cfg(feature = "plots")]
+use crate::inside;
+use crate::models::LoadedModel;
 use crate::models::{Architecture, Spec, Variant, Views};
+#[cfg(feature = "plots")]
+use crate::report::analysis::Analysis;
 use crate::report::{EpochMetrics, RunReport};
 use crate::text::counted;
 use advice::TrainingSample;
 use checkpoint::RunFingerprint;
-use evaluate::{BATCH_SIZE, EvalOptions, Evaluation, LoadedModel};
+use evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
 use features::BatchSource;
 use run_folder::RunFolder;
 use session::Session;
@@ -271,6 +278,7 @@ fn finish(
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
     let result = trained
         .evaluate(device, "test", test, options, |done, of| observer.goes_on(Phase::Test, done, of))?;
+    let inside = look_inside(device, &trained, (test, &result), observer);
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
     let report = RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
@@ -292,6 +300,7 @@ fn finish(
         set,
         parameters: trained.trained_parameters,
         settings: &settings.to_toml(),
+        inside: &inside,
     };
     run.write_result(&report)?;
     if let Err(error) = run.write_report(&report) {
@@ -302,6 +311,36 @@ fn finish(
         .iter()
         .for_each(|warning| observer.warn(warning));
     Ok(Outcome { history, set, test: result })
+}
+
+/// The sections of the report that show the inside of the model.
+#[cfg(feature = "plots")]
+fn look_inside(
+    device: &mut dyn Device,
+    trained: &LoadedModel,
+    (images, result): (&Images, &Evaluation),
+    observer: &mut dyn Observer,
+) -> String {
+    let analysis = Analysis::of(result.logits.view(), &images.labels);
+    let goes_on = &mut || if observer.keep_going() { Ok(()) } else { Err(Error::Interrupted) };
+    match inside::page::measured(trained, device, (images, &analysis), &[], goes_on) {
+        Ok((_, sections)) => sections,
+        Err(error) => {
+            observer.warn(&format!("the report does not show the inside of the model: {error}"));
+            String::new()
+        }
+    }
+}
+
+/// Nothing: this build makes no pages.
+#[cfg(not(feature = "plots"))]
+fn look_inside(
+    _: &mut dyn Device,
+    _: &LoadedModel,
+    _: (&Images, &Evaluation),
+    _: &mut dyn Observer,
+) -> String {
+    String::new()
 }
 
 /// Warns of a training that learnt nothing, or whose model knows less than it did in training.

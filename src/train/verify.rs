@@ -7,10 +7,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::evaluate::LoadedModel;
-use super::plans;
 use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
+use crate::models::LoadedModel;
 use crate::report::EpochMetrics;
 use crate::report::metrics::{Proof, weights_digest};
 
@@ -120,7 +119,7 @@ impl Observer for Verifier<'_> {
 /// If the file cannot be read.
 pub fn epoch_of(weights: &Path, history: &[EpochMetrics]) -> Result<Option<usize>> {
     let model = LoadedModel::open(weights)?;
-    let parameters = plans::evaluation(&model.spec, "weights", 1, 1)?.parameters;
+    let parameters = model.parameters()?;
     let values = model.values(&parameters)?;
     let named = parameters.iter().zip(&values);
     let digest =
