@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use cifar_engine::models::LoadedModel;
+use cifar_engine::report::norms;
 use common::mobilenet::write_weights;
 use common::program::{Bench, QUICK, json};
 
@@ -71,4 +73,47 @@ fn a_fine_tuning_is_itself_too() {
     assert!(shown.contains("epoch 1: equal") && shown.contains("epoch 2: equal"), "{shown}");
     flip(&bench.path("known.safetensors"));
     bench.fails(2, "verify run", &["are not the weights that this run was begun with"]);
+}
+
+/// The norms are those of the weights, whether the run was interrupted between epochs or not.
+#[test]
+fn norms_follow_from_the_weights() {
+    let bench = Bench::new();
+    let options = "--schedule constant --weight-decay 0";
+    bench.ok(&format!("{QUICK} {options} --epochs 1 --out run"));
+    let first = LoadedModel::open(&bench.path("run/last.safetensors")).unwrap();
+    bench.ok("resume run --epochs 2");
+    let second = LoadedModel::open(&bench.path("run/last.safetensors")).unwrap();
+    let rows = norms::read(&bench.path("run/norms.csv")).unwrap();
+    let parameters = first.parameters().unwrap();
+    let trained = parameters.iter().filter(|parameter| parameter.trainable()).count();
+    assert_eq!(rows.len(), 2 * trained);
+    let values = [&first, &second].map(|model| model.values(&parameters).unwrap());
+    for row in &rows {
+        let index = parameters.iter().position(|parameter| parameter.name == row.parameter).unwrap();
+        let [before, after] = [&values[0][index], &values[1][index]];
+        // A bias before a normalisation has no gradient.
+        assert!(row.moment.unwrap() > 0.0 || row.parameter.ends_with(".bias"), "{row:?}");
+        if row.epoch == 2 {
+            assert_eq!(row.weight, norms::norm(after.iter().copied()));
+            let moved = norms::norm(before.iter().zip(after).map(|(before, after)| after - before));
+            assert_eq!(row.update, Some(moved), "{}", row.parameter);
+        } else {
+            assert_eq!(row.weight, norms::norm(before.iter().copied()));
+        }
+    }
+    bench.ok(&format!("{QUICK} {options} --out whole"));
+    let read = |run: &str| fs::read_to_string(bench.path(run).join("norms.csv")).unwrap();
+    assert_eq!(read("run"), read("whole"), "an interrupted run has other norms");
+    let report = fs::read_to_string(bench.path("whole/report.html")).unwrap();
+    assert!(report.contains("Weights by epoch") && report.contains("<td>conv1.weight"));
+
+    // What others have in the folder is left alone.
+    fs::create_dir(bench.path("mine")).unwrap();
+    fs::write(bench.path("mine/norms.csv"), "precious").unwrap();
+    bench.fails(1, &format!("{QUICK} --out mine"), &["mine: ", "norms.csv", "--out"]);
+    // What a killed start left is not.
+    fs::write(bench.path("mine/.lock"), "").unwrap();
+    bench.ok(&format!("{QUICK} --epochs 1 --out mine"));
+    assert_eq!(norms::read(&bench.path("mine/norms.csv")).unwrap().len(), trained);
 }

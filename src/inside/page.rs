@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::models::LoadedModel;
 use crate::report::analysis::Analysis;
+use crate::report::norms::ParameterNorms;
 use crate::report::page::{embedded, escape};
 use crate::text::counted;
 
@@ -204,4 +205,55 @@ fn silent(body: &mut String, look: &Look) {
         let _ = write!(body, "<tr><td>{}<td>{channels}<td>{}", escape(layer), silent.len());
     }
     body.push_str("</tbody></table></div>");
+}
+
+/// A section with the norms of a training's weights by epoch: a curve a tensor, of how far an epoch
+/// moved it as a share of itself. Biases are left out.
+pub fn norms(rows: &[ParameterNorms]) -> String {
+    let is_shown = |row: &&ParameterNorms| row.parameter.ends_with(".weight") && row.update.is_some();
+    let mut tensors: Vec<(&str, Vec<&ParameterNorms>)> = Vec::new();
+    for row in rows.iter().filter(is_shown) {
+        match tensors.iter_mut().find(|(name, _)| *name == row.parameter) {
+            Some((_, known)) => known.push(row),
+            None => tensors.push((&row.parameter, vec![row])),
+        }
+    }
+    if tensors.is_empty() {
+        return String::new();
+    }
+    let mut body = String::from(
+        "<h2>Weights by epoch</h2><p class=\"muted\">By how much of its own norm an epoch moved a tensor: the curve \
+         runs from one thousandth, at the bottom, to ten times. A healthy layer moves less and less; one that does \
+         not move does not learn. norms.csv has all parameters, and the norms of their moments.</p>\
+         <div class=\"wide\"><table><thead><tr><th>tensor<th>norm<th>moved, first epoch<th>last epoch\
+         <th class=\"text\">all epochs</thead><tbody>",
+    );
+    let share = |row: &ParameterNorms| row.update.unwrap_or(0.0) / row.weight.max(f64::MIN_POSITIVE);
+    for (name, rows) in &tensors {
+        let (first, last) = (rows[0], rows[rows.len() - 1]);
+        let _ = write!(
+            body,
+            "<tr><td>{}<td>{:.2}<td>{:.1} %<td>{:.1} %<td class=\"text\">{}",
+            escape(name),
+            last.weight,
+            100.0 * share(first),
+            100.0 * share(last),
+            spark(&rows.iter().map(|row| share(row)).collect::<Vec<_>>())
+        );
+    }
+    body + "</tbody></table></div>"
+}
+
+/// A small curve of shares, from 0.001 to 10 on a logarithmic scale.
+fn spark(shares: &[f64]) -> String {
+    let (width, height) = (140.0, 26.0);
+    let step = width / (shares.len().max(2) - 1) as f64;
+    let mut points = String::new();
+    for (place, share) in shares.iter().enumerate() {
+        let y = height * (1.0 - (share.max(1e-3).log10() + 3.0).min(4.0) / 4.0);
+        let _ = write!(points, "{:.1},{y:.1} ", place as f64 * step);
+    }
+    format!(
+        "<svg class=\"spark\" viewBox=\"-2 -2 144 30\"><polyline class=\"train\" points=\"{points}\"/></svg>"
+    )
 }

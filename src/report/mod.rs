@@ -1,6 +1,7 @@
 //! Charts, tables and pages: what a run leaves to look at.
 //!
-//! - [`metrics`]: one row an epoch, as CSV and as JSON lines.
+//! - [`metrics`]: one row an epoch, as CSV and as JSON lines; [`norms`]: one for each parameter
+//!   too.
 //! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs;
 //!   [`rates`]: the loss over the learning rate.
 //! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
@@ -26,6 +27,7 @@ pub mod curves;
 #[cfg(feature = "plots")]
 mod font;
 pub mod metrics;
+pub mod norms;
 #[cfg(feature = "plots")]
 pub mod page;
 #[cfg(feature = "plots")]

@@ -39,6 +39,7 @@ use crate::models::LoadedModel;
 use crate::models::{Architecture, Spec, Variant, Views};
 #[cfg(feature = "plots")]
 use crate::report::analysis::Analysis;
+use crate::report::norms::ParameterNorms;
 use crate::report::{EpochMetrics, RunReport};
 use crate::text::counted;
 use advice::TrainingSample;
@@ -278,7 +279,7 @@ fn finish(
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
     let result = trained
         .evaluate(device, "test", test, options, |done, of| observer.goes_on(Phase::Test, done, of))?;
-    let inside = look_inside(device, &trained, (test, &result), observer);
+    let inside = look_inside(device, &trained, (test, &result), &run.norms(history.len()), observer);
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
     let report = RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
@@ -319,12 +320,13 @@ fn look_inside(
     device: &mut dyn Device,
     trained: &LoadedModel,
     (images, result): (&Images, &Evaluation),
+    norms: &[ParameterNorms],
     observer: &mut dyn Observer,
 ) -> String {
     let analysis = Analysis::of(result.logits.view(), &images.labels);
     let goes_on = &mut || if observer.keep_going() { Ok(()) } else { Err(Error::Interrupted) };
     match inside::page::measured(trained, device, (images, &analysis), &[], goes_on) {
-        Ok((_, sections)) => sections,
+        Ok((_, sections)) => sections + &inside::page::norms(norms),
         Err(error) => {
             observer.warn(&format!("the report does not show the inside of the model: {error}"));
             String::new()
@@ -338,6 +340,7 @@ fn look_inside(
     _: &mut dyn Device,
     _: &LoadedModel,
     _: (&Images, &Evaluation),
+    _: &[ParameterNorms],
     _: &mut dyn Observer,
 ) -> String {
     String::new()

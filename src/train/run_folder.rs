@@ -13,6 +13,7 @@ use crate::error::{Error, Result, path_text};
 use crate::files::{advice, is_file, is_still, open_plain, read_text, read_toml, write_atomic};
 #[cfg(feature = "plots")]
 use crate::report::curves;
+use crate::report::norms::{self, ParameterNorms};
 use crate::report::run::FILES;
 use crate::report::{EpochMetrics, Reading, RunReport, metrics};
 
@@ -43,6 +44,7 @@ const LOCK: &str = ".lock";
 const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
+const NORMS: &str = "norms.csv";
 const DIVERGENCE: &str = "divergence.json";
 
 /// The files that a run cannot do without, besides its settings.
@@ -87,8 +89,10 @@ impl RunFolder {
             return Err(error);
         }
         run.begun = begun;
-        // That of a killed start, which is none of this run.
-        let _ = fs::remove_file(run.path.join(split_table::FILE));
+        // Those of a killed start, which are none of this run.
+        for file in [split_table::FILE, NORMS] {
+            let _ = fs::remove_file(run.path.join(file));
+        }
         run.write_settings(settings)?;
         Ok(run)
     }
@@ -230,6 +234,29 @@ impl RunFolder {
         metrics::write_jsonl(self.path.join("metrics.jsonl"), history)
     }
 
+    /// The norms of the parameters after the epochs up to this one; none where nobody wrote them
+    /// down.
+    pub(super) fn norms(&self, epochs: usize) -> Vec<ParameterNorms> {
+        let rows = norms::read(&self.path.join(NORMS)).unwrap_or_default();
+        rows.into_iter().filter(|row| row.epoch <= epochs).collect()
+    }
+
+    /// Begins the table of norms with these rows.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn begin_norms(&self, rows: &[ParameterNorms]) -> Result<()> {
+        norms::write(&self.path.join(NORMS), rows)
+    }
+
+    /// Adds an epoch's rows to the table of norms.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn add_norms(&self, rows: &[ParameterNorms]) -> Result<()> {
+        norms::append(&self.path.join(NORMS), rows)
+    }
+
     /// Draws the history so far.
     ///
     /// # Errors
@@ -256,7 +283,7 @@ impl Drop for RunFolder {
             return;
         }
         // Whatever cannot be removed is in the way no more than it was.
-        for file in [SETTINGS, split_table::FILE, LOCK] {
+        for file in [SETTINGS, split_table::FILE, NORMS, LOCK] {
             let _ = fs::remove_file(self.path.join(file));
         }
         if self.begun == Begun::WithFolder {
@@ -269,7 +296,7 @@ impl Drop for RunFolder {
 /// picture is not: it only keeps the picture from being drawn.
 fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
-    let first = [SETTINGS, split_table::FILE].into_iter().filter(|_| !was_a_run);
+    let first = [SETTINGS, split_table::FILE, NORMS].into_iter().filter(|_| !was_a_run);
     if let Some(file) = NEEDED.into_iter().chain(first).find(|file| found(file)) {
         let advice = "go on with it by `resume`, or choose another folder with `out`";
         return Err(Error::file(folder, format!("holds a run already ({file}); {advice}")));

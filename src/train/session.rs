@@ -21,6 +21,7 @@ use crate::exec::Device;
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
 use crate::report::metrics::{Proof, weights_digest};
+use crate::report::norms::{ParameterNorms, norm};
 use crate::report::{EpochMetrics, Reading};
 
 /// A training under way.
@@ -36,6 +37,9 @@ pub struct Session<'a> {
     /// What the stage under way began with, until it has a checkpoint: states, and steps of the
     /// epoch before.
     start: Option<(States, usize)>,
+    /// The parameters at the beginning of the epoch under way; none where that was before an
+    /// interrupt.
+    before: Option<Vec<Vec<f32>>>,
     pace: Pace,
     /// Up to when `progress.elapsed` is counted.
     clock: Instant,
@@ -96,6 +100,7 @@ impl<'a> Session<'a> {
             progress,
             saved: None,
             start: None,
+            before: None,
             pace,
             clock,
             curves,
@@ -144,6 +149,9 @@ impl<'a> Session<'a> {
             self.restore(device, stage, &saved)?;
         }
         self.start = Some((self.states(device, stage)?, self.progress.step));
+        self.run.begin_norms(&self.run.norms(self.progress.history.len()))?;
+        self.before =
+            if self.progress.step == 0 { Some(self.parameter_values(device, stage)?) } else { None };
         let ended = loop {
             match stage.config.ended(self.progress.of_stage()) {
                 Some(ended) => break ended,
@@ -211,7 +219,9 @@ impl<'a> Session<'a> {
             validation_images: validation.as_ref().map_or(0, Evaluation::images),
             proof: Some(self.proof(device, stage)?),
         };
+        let norms = self.norms(device, stage)?;
         self.finish_epoch(device, stage, metrics, observer)?;
+        self.run.add_norms(&norms)?;
         self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
         Ok(())
     }
@@ -358,6 +368,35 @@ impl<'a> Session<'a> {
             Ok(values.into_iter().map(|value| (f64::from(value) / kept) as f32).collect())
         };
         self.parameters.iter().map(values).collect()
+    }
+
+    fn parameter_values(&self, device: &dyn Device, stage: &Stage) -> Result<Vec<Vec<f32>>> {
+        self.parameters.iter().map(|parameter| device.read_state(stage.plan, &parameter.name)).collect()
+    }
+
+    /// The norms of the trained parameters after the epoch under way.
+    fn norms(&mut self, device: &dyn Device, stage: &Stage) -> Result<Vec<ParameterNorms>> {
+        let now = self.parameter_values(device, stage)?;
+        let optimizer = stage.config.settings.optimizer;
+        let epoch = self.progress.history.len() + 1;
+        let mut rows = Vec::new();
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            let moment = optimizer.moment_of(parameter);
+            if !stage.states().any(|state| *state == moment) {
+                continue; // not trained in this stage
+            }
+            let moved =
+                |before: &Vec<Vec<f32>>| norm(now[index].iter().zip(&before[index]).map(|(a, b)| a - b));
+            rows.push(ParameterNorms {
+                epoch,
+                parameter: parameter.name.clone(),
+                weight: norm(now[index].iter().copied()),
+                update: self.before.as_ref().map(moved),
+                moment: Some(norm(device.read_state(stage.plan, &moment)?)),
+            });
+        }
+        self.before = Some(now);
+        Ok(rows)
     }
 
     fn proof(&self, device: &dyn Device, stage: &Stage) -> Result<Proof> {
