@@ -38,7 +38,8 @@ fn a_channel_that_never_answers_is_named() {
 fn figures_are_those_of_the_library() {
     let bench = run();
     write_image(&bench);
-    let shown = bench.ok(&format!("inspect run --image {IMAGE} --layer relu3 --layer fc1 --json"));
+    let shown =
+        bench.ok(&format!("inspect run --image {IMAGE} --layer relu3 --layer fc1 --layer relu3 --json"));
     let inside = &json(&shown)["inside"];
     let mut model = Model::load_on(device::cpu().unwrap(), bench.path("run")).unwrap();
     let image = model.input(bench.path(IMAGE)).unwrap();

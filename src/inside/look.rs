@@ -1,6 +1,8 @@
 //! A look inside a trained model: its first filters, the channels that never answer, what chosen
 //! layers make of an image, and where in images classes are seen.
 
+use std::collections::BTreeSet;
+
 use ndarray::{Array2, ArrayD, ArrayView4, Axis};
 use serde::Serialize;
 
@@ -117,10 +119,12 @@ impl Look {
         let silent = silent(model, device, asked.sample, &layers, goes_on)?;
         let images = model.spec.scaled(asked.images.array()?);
         let shown = images_inside(&layers);
-        let chosen: Vec<&str> = match asked.layers {
+        let mut chosen: Vec<&str> = match asked.layers {
             [] => shown.iter().map(|layer| layer.name.as_str()).collect(),
             named => named.iter().map(String::as_str).collect(),
         };
+        let mut known = BTreeSet::new();
+        chosen.retain(|layer| known.insert(*layer));
         goes_on()?;
         let activations = match images.is_empty() {
             true => Vec::new(),
