@@ -42,5 +42,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     y[at] = largest;
     //~ max_pool_places: place.y << 8u => place.y << 9u
-    places[at] = place.x | place.y << 8u | place.z << 16u | place.w << 24u;
+    places[at] = place.x | (place.y << 8u) | (place.z << 16u) | (place.w << 24u);
 }

@@ -30,7 +30,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             let out = index_of(Place(own.n, p, q, own.column), OUT_HEIGHT, OUT_WIDTH);
             let tap = (h - p * STRIDE) * WINDOW + w - q * STRIDE;
             //~ max_pool_places_grad: 0u, 8u => 0u, 16u
-            let place = vec4(places[out]) >> vec4(0u, 8u, 16u, 24u) & vec4(255u);
+            let place = (vec4(places[out]) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u);
             sum += select(Value(0.0), dy[out], place == vec4(tap));
         }
     }

@@ -8,7 +8,7 @@ use cifar_engine::models::MODELS;
 use common::program::{Bench, json};
 
 const BUILT_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/fast-cifar10.safetensors");
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "train",
     "resume",
     "finetune",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 13] = [
     "compare",
     "summary",
     "plan",
+    "export",
     "bench",
     "completions",
     "devices",

@@ -6,15 +6,15 @@ use super::settings::setting;
 
 /// Options that are no settings by heading, under the names of their fields.
 const HEADINGS: [(&str, &[&str]); 5] = [
-    ("Data", &["split", "sample"]),
+    ("Data", &["split", "sample", "images"]),
     ("Model", &["weights", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
     ("Training", &["config", "resume", "mode", "unfused", "steps", "from", "to"]),
     ("Device", &["device", "threads", "isa"]),
     (
         "Output",
         &[
-            "out", "report", "format", "top", "sort", "diff", "profile", "measure", "html", "json", "quiet",
-            "verbose",
+            "out", "web", "report", "format", "top", "sort", "diff", "profile", "measure", "html", "json",
+            "quiet", "verbose",
         ],
     ),
 ];

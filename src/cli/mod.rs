@@ -10,6 +10,7 @@ mod devices;
 mod doctor;
 mod evaluate;
 mod explain;
+mod export;
 pub mod finetune;
 mod headings;
 mod inspect;
@@ -90,6 +91,7 @@ impl Cli {
             Command::Verify(verify) => verify.run(),
             Command::WhyNan(why_nan) => why_nan.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Export(export) => export.run(),
             Command::Bench(bench) => bench.run(),
             Command::Devices(devices) => devices.run(),
             Command::Doctor(doctor) => doctor.run(),
@@ -126,6 +128,8 @@ enum Command {
     WhyNan(why_nan::WhyNan),
     /// Tell what an op is, from its formula to its kernels.
     Explain(explain::Explain),
+    /// Write a trained model as a page that runs and trains it in a browser.
+    Export(export::Export),
     /// Time training or inference.
     Bench(bench::Bench),
     /// Print the completions of a shell.

@@ -3,7 +3,8 @@
 //! [`plan`] has its steps, and the lives of values in its memory, which `memory` draws; `forms` has
 //! it for other programs and for browsers. [`trace`] is the time of each of its steps beside what
 //! the machine could do, which `time_line` and `roofline` draw. `explain` tells what an op is, from
-//! its formula to its kernels.
+//! its formula to its kernels. `web` is all programs of a model as a page that runs them: it
+//! predicts, trains, and checks its GPU.
 
 #[cfg(feature = "cli")]
 pub mod explain;
@@ -17,3 +18,5 @@ pub mod roofline;
 #[cfg(feature = "plots")]
 pub mod time_line;
 pub mod trace;
+#[cfg(all(feature = "gpu", feature = "plots"))]
+pub mod web;

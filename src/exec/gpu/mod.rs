@@ -39,12 +39,14 @@ use crate::ops::dispatch::{Dispatch, Dispatches};
 use crate::tensor::{DType, TensorType};
 use adapter::Adapter;
 use context::Context;
+pub use context::padded;
 use limits::check_plan;
 use pipelines::Pipelines;
-use program::{GpuProgram, dispatches, shared_scratch};
+use program::{GpuProgram, dispatches};
+pub use program::{extent, shared_scratch};
 use readback::Readback;
 use std::time::{Duration, Instant};
-use wgpu::PollType;
+use wgpu::{Limits, PollType};
 
 /// The rules of a GPU: those that save traffic there, too.
 pub const RULES: &[&Rule] = &[
@@ -250,6 +252,18 @@ impl Device for Gpu {
         let (number, ty) = states.find_of(name, DType::U32)?;
         self.context.read(&states.buffers[number], ty.bytes())
     }
+}
+
+/// The launches of every step of a plan, for a host other than this one: any device that does what
+/// WebGPU promises can run them.
+///
+/// # Errors
+/// If a step has no shaders, or needs more than WebGPU promises.
+pub fn portable_launches(plan: &Plan) -> Result<Vec<Dispatches>> {
+    let work = dispatches(plan);
+    check_shaders(plan, &work)?;
+    check_plan(plan, &work, &Limits::defaults())?;
+    Ok(work)
 }
 
 /// Checks that every step has shaders.
