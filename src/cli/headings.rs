@@ -7,8 +7,8 @@ use super::settings::setting;
 /// Options that are no settings by heading, under the names of their fields.
 const HEADINGS: [(&str, &[&str]); 5] = [
     ("Data", &["split", "sample", "images"]),
-    ("Model", &["weights", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
-    ("Training", &["config", "resume", "mode", "unfused", "steps", "from", "to"]),
+    ("Model", &["weights", "layers", "ops", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
+    ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to"]),
     ("Device", &["device", "threads", "isa"]),
     (
         "Output",
