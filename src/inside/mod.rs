@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::plan::IoBinding;
 use crate::grad::differentiate;
-use crate::graph::Graph;
+use crate::graph::{Graph, Value};
 use crate::models::LoadedModel;
 use crate::models::Network;
 use crate::tensor::TensorType;
@@ -40,13 +40,7 @@ pub fn activations(
     images: ArrayView4<f32>,
     layers: &[&str],
 ) -> Result<Vec<ArrayD<f32>>> {
-    let mut graph = Graph::new();
-    let x = graph.input("images", TensorType::f32(images.shape()));
-    let network = Network::of(&model.spec, &mut graph, x)?;
-    for &layer in layers {
-        graph.output(layer, network.layer(layer)?);
-    }
-    outputs(model, device, (&graph, &network), &[("images", images.into_dyn())])
+    of_layers(model, device, images, layers, |_, output| Ok(output))
 }
 
 /// The largest output of every channel of layers over images: `[C]` of each.
@@ -59,14 +53,26 @@ pub fn channel_maxima(
     images: ArrayView4<f32>,
     layers: &[&str],
 ) -> Result<Vec<ArrayD<f32>>> {
+    of_layers(model, device, images, layers, |graph, output| {
+        let last = graph.dims(output).len() - 1;
+        graph.max(output, 0..last)
+    })
+}
+
+/// What `figure` adds to a graph for the output of each of these layers.
+fn of_layers(
+    model: &LoadedModel,
+    device: &mut dyn Device,
+    images: ArrayView4<f32>,
+    layers: &[&str],
+    figure: impl Fn(&mut Graph, Value) -> Result<Value>,
+) -> Result<Vec<ArrayD<f32>>> {
     let mut graph = Graph::new();
     let x = graph.input("images", TensorType::f32(images.shape()));
     let network = Network::of(&model.spec, &mut graph, x)?;
     for &layer in layers {
-        let output = network.layer(layer)?;
-        let last = graph.dims(output).len() - 1;
-        let most = graph.max(output, 0..last)?;
-        graph.output(layer, most);
+        let figure = figure(&mut graph, network.layer(layer)?)?;
+        graph.output(layer, figure);
     }
     outputs(model, device, (&graph, &network), &[("images", images.into_dyn())])
 }
