@@ -76,6 +76,14 @@ fn the_doctor_finds_the_cpu_in_order() {
     assert!(!cfg!(unix) || report.contains(" free on its disk\n"), "{report}");
     assert!(report.contains("conv2d_weight_grad") && !report.contains("WRONG"), "{report}");
     assert!(report.lines().last().unwrap().starts_with("all "), "{report}");
+    let some = ok("doctor --device cpu --op matmul --op conv2d --json", &[]);
+    let some: serde_json::Value = serde_json::from_str(&some).unwrap();
+    assert!(some["right"] == true && some["device"] == "cpu", "{some}");
+    let ops: Vec<&String> = some["ops"].as_object().unwrap().keys().collect();
+    assert_eq!(ops, ["conv2d", "matmul"]);
+    let largest = some["ops"]["matmul"]["largest"].as_f64().unwrap();
+    assert!(largest > 0.0 && largest < 2e-5 && some["ops"]["matmul"]["cases"].as_u64() > Some(5), "{some}");
+    fails(2, "doctor --op matmull", &[], "did you mean 'matmul'?");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! `cifar-engine doctor`: is what the device computes right, and what does it run on?
 
+use std::collections::BTreeMap;
+
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::device::{DeviceOptions, OpenDevice};
 use super::{progress, stopped, system};
@@ -9,6 +12,7 @@ use crate::data;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::files::free_space;
+use crate::inspect::explain::unknown_op;
 use crate::memory;
 use crate::selftest::case::Case;
 use crate::selftest::finding::{Finding, Yardstick, by_op};
@@ -17,8 +21,17 @@ use crate::text::{bytes, counted};
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine doctor                  the device that auto takes
-  cifar-engine doctor --device gpu     each op against the CPU")]
+  cifar-engine doctor --device gpu     each op against the CPU
+  cifar-engine doctor --op conv2d --op matmul --json")]
 pub struct Doctor {
+    /// An op to check; several times for several [default: all].
+    #[arg(long = "op", value_name = "NAME")]
+    ops: Vec<String>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     device: DeviceOptions,
 }
@@ -30,28 +43,57 @@ impl Doctor {
     pub fn run(self) -> Result<()> {
         let OpenDevice { mut device, is_gpu, name, json } = self.device.open_with(|_, _| ())?;
         let mut cpu = self.device.cpu()?;
-        print_machine()?;
-        console::print(format_args!("device:   {name}"))?;
-        if let Some(driver) = json["driver"].as_str() {
-            console::print(format_args!("driver:   {driver}"))?;
-        }
-        let mut ops = by_op();
+        let mut ops = self.chosen()?;
         ops.values_mut().for_each(|cases| cases.retain(|case| !is_gpu || case.has_shaders()));
         ops.retain(|_, cases| !cases.is_empty());
-        console::print("")?;
-        console::print(format_args!("{:<28} {:>5}  {:>13}", "op", "cases", "largest error"))?;
+        if !self.json {
+            print_machine()?;
+            print_device(&name, &json)?;
+        }
         let mut yardstick = if is_gpu { Yardstick::Device(&mut cpu) } else { Yardstick::Definition };
-        let mut wrong = 0;
-        for (op, cases) in &ops {
+        let mut findings = BTreeMap::new();
+        for (&op, cases) in &ops {
             let finding = examine(op, cases, device.as_mut(), &mut yardstick)?;
-            print(&finding, op)?;
-            wrong += usize::from(!finding.is_right());
+            if !self.json {
+                print(&finding, op)?;
+            }
+            findings.insert(op, finding);
+        }
+        let wrong = findings.values().filter(|finding| !finding.is_right()).count();
+        if self.json {
+            let mut result = json!({"program": concat!("cifar-engine ", env!("CARGO_PKG_VERSION"))});
+            result.as_object_mut().into_iter().for_each(|result| {
+                result.extend(json.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+            });
+            (result["right"], result["ops"]) = (json!(wrong == 0), json!(findings));
+            console::print_json(&result)?;
         }
         match wrong {
+            0 if self.json => Ok(()),
             0 => console::print(format_args!("all {} ops are right on: {name}", ops.len())),
             _ => Err(Error::Failed(format!("{wrong} of {} ops are wrong on: {name}", ops.len()))),
         }
     }
+
+    /// The cases of the ops that are to be checked.
+    fn chosen(&self) -> Result<BTreeMap<&'static str, Vec<Case>>> {
+        let mut all = by_op();
+        if let Some(unknown) = self.ops.iter().find(|op| !all.contains_key(op.as_str())) {
+            return Err(unknown_op(unknown));
+        }
+        all.retain(|op, _| self.ops.is_empty() || self.ops.iter().any(|chosen| chosen == op));
+        Ok(all)
+    }
+}
+
+/// The device, and the head of the table.
+fn print_device(name: &str, about: &Value) -> Result<()> {
+    console::print(format_args!("device:   {name}"))?;
+    if let Some(driver) = about["driver"].as_str() {
+        console::print(format_args!("driver:   {driver}"))?;
+    }
+    console::print("")?;
+    console::print(format_args!("{:<28} {:>5}  {:>13}", "op", "cases", "largest error"))
 }
 
 /// Runs the cases of an op on a device, with a bar of how far it is: on a GPU some take minutes.
