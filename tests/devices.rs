@@ -35,8 +35,15 @@ fn without_a_graphics_library_there_is_the_cpu() {
     let bench = "bench --batch-size 1 --steps 1 --mode infer --json --device";
     let result: Value = serde_json::from_str(&ok(&format!("{bench} auto"), &none)).unwrap();
     assert_eq!(result["device"], "cpu");
-    for device in ["gpu", "gpu:anything"] {
+    for device in ["gpu", "gpu:anything", "gpu:0"] {
         fails(1, &format!("{bench} {device}"), &none, "found: none at all");
+    }
+    if cfg!(target_os = "linux") {
+        let hint = "WGPU_BACKEND allows dx12 only";
+        assert!(ok("devices", &none).contains(&format!("\nhint: {hint}")));
+        assert!(devices["hints"][0].as_str().unwrap().starts_with(hint));
+        assert!(ok("doctor --op relu", &none).contains(&format!("\nno GPU:   {hint}")));
+        fails(1, &format!("{bench} gpu"), &none, hint);
     }
 }
 
@@ -45,8 +52,47 @@ fn what_is_asked_for_and_not_there_is_an_error() {
     let bench = "bench --batch-size 1 --steps 1 --mode infer --device";
     fails(1, &format!("{bench} gpu:no-such-gpu"), &[], "no GPU whose name contains 'no-such-gpu'");
     fails(1, &format!("{bench} gpu"), &[("WGPU_ADAPTER_NAME", "no-such-gpu")], "no GPU whose name contains");
-    fails(2, &format!("{bench} cuda"), &[], "auto, cpu, gpu, or gpu:NAME");
+    fails(2, &format!("{bench} cuda"), &[], "auto, cpu, gpu, gpu:INDEX or gpu:NAME");
     fails(2, bench.strip_suffix(" --device").unwrap(), &[("CIFAR_ENGINE_DEVICE", "cuda")], "gpu:NAME");
+}
+
+/// Every GPU can be named by its number, which `devices` shows.
+#[test]
+fn a_gpu_is_taken_by_its_number() {
+    let devices: Value = serde_json::from_str(&ok("devices --json", &[])).unwrap();
+    let gpus = devices["gpus"].as_array().unwrap();
+    let bench = "bench --batch-size 1 --steps 1 --mode infer --json --device";
+    for (index, gpu) in gpus.iter().enumerate() {
+        assert_eq!(gpu["index"], index);
+        let name = gpu["name"].as_str().unwrap();
+        assert!(ok("devices", &[]).contains(&format!("\ngpu:{index}: {name}: ")));
+        let result: Value = serde_json::from_str(&ok(&format!("{bench} gpu:{index}"), &[])).unwrap();
+        assert_eq!((&result["adapter"], &result["driver"]), (&gpu["name"], &gpu["driver"]));
+    }
+    let beyond = gpus.len();
+    fails(1, &format!("{bench} gpu:{beyond}"), &[], &format!("there is no GPU {beyond} (found: "));
+}
+
+/// What wgpu warns of: here of a driver whose library is not there.
+#[test]
+fn warnings_of_wgpu_are_details() {
+    let devices: Value = serde_json::from_str(&ok("devices --json", &[])).unwrap();
+    let by_vulkan = |gpu: &Value| gpu["interface"] == "vulkan";
+    if !cfg!(target_os = "linux") || !devices["gpus"].as_array().unwrap().iter().any(by_vulkan) {
+        return println!("there is no GPU by Vulkan, or its loader is another");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let driver = folder.path().join("icd.json");
+    let text =
+        r#"{"file_format_version": "1.0.0", "ICD": {"library_path": "/gone.so", "api_version": "1.1.0"}}"#;
+    std::fs::write(&driver, text).unwrap();
+    let broken = [("WGPU_DEBUG", "1"), ("VK_ICD_FILENAMES", driver.to_str().unwrap())];
+    let heard = |command: &str| String::from_utf8(run(command, &broken).stderr).unwrap();
+    let details = heard("devices --verbose");
+    let is_warning = |line: &&str| line.starts_with("wgpu_hal: ") && line.contains("/gone.so");
+    // It is looked for several times.
+    assert!((1..=6).contains(&details.lines().filter(is_warning).count()), "{details}");
+    assert!(!heard("devices").contains("gone.so"));
 }
 
 /// `auto` takes no software adapter; `gpu` takes one, and warns.

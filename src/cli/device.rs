@@ -18,8 +18,8 @@ use crate::kernels::simd::{Isa, UnknownIsa};
 /// Where the computation runs.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceOptions {
-    /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:NAME, a part of the name
-    /// of one of `cifar-engine devices`.
+    /// auto (a real GPU if there is one, else the CPU), cpu, gpu, gpu:INDEX by the numbers of
+    /// `cifar-engine devices`, or gpu:NAME, a part of a name there.
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "CIFAR_ENGINE_DEVICE", hide_env = true, hide_possible_values = true, value_parser = known(["auto", "cpu", "gpu"], read::<DeviceArg>))]
     pub device: DeviceArg,
 
@@ -51,8 +51,11 @@ impl FromStr for DeviceArg {
             ("auto", _) => Ok(DeviceArg::Auto),
             ("cpu", _) => Ok(DeviceArg::Cpu),
             ("gpu", _) => Ok(DeviceArg::Gpu(Choice::Any)),
-            (_, Some(name)) if !name.is_empty() => Ok(DeviceArg::Gpu(Choice::Named(name.into()))),
-            _ => Err("write auto, cpu, gpu, or gpu:NAME".into()),
+            (_, Some(name)) if !name.is_empty() => Ok(DeviceArg::Gpu(match name.parse() {
+                Ok(index) => Choice::Index(index),
+                Err(_) => Choice::Named(name.into()),
+            })),
+            _ => Err("write auto, cpu, gpu, gpu:INDEX or gpu:NAME".into()),
         }
     }
 }
@@ -153,8 +156,7 @@ fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<OpenDevi
     gpu.on_compile(compiled);
     let about = adapter.description();
     let name = gpu.name();
-    let json =
-        json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver});
+    let json = json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver, "pci": about.pci});
     Ok(OpenDevice { device: Box::new(gpu), is_gpu: true, name, json })
 }
 
@@ -168,6 +170,7 @@ mod tests {
         assert_eq!("cpu".parse(), Ok(DeviceArg::Cpu));
         assert_eq!("gpu".parse(), Ok(DeviceArg::Gpu(Choice::Any)));
         assert_eq!("gpu:RTX 4090".parse(), Ok(DeviceArg::Gpu(Choice::Named("RTX 4090".into()))));
+        assert_eq!("gpu:1".parse(), Ok(DeviceArg::Gpu(Choice::Index(1))));
         for text in ["", "gpu:", "GPU", "cuda", "cpu:0"] {
             assert!(text.parse::<DeviceArg>().is_err(), "{text}");
         }

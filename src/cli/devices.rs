@@ -22,23 +22,24 @@ pub struct Devices {
 
 impl Devices {
     pub fn run(self) -> Result<()> {
-        let gpus: Vec<Description> = Adapter::all()?.iter().map(Adapter::description).collect();
-        let taken = Adapter::choose(&Choice::Real).ok().map(|adapter| adapter.description());
-        let auto = |gpu: &Description| taken.as_ref().is_some_and(|taken| taken.name == gpu.name);
+        let adapters = Adapter::all()?;
+        let taken = Adapter::among(&adapters, &Choice::Real).map(|adapter| adapter.description().index);
+        let hints = Adapter::hints(&adapters);
+        let gpus: Vec<Description> = adapters.iter().map(Adapter::description).collect();
         let cpu = system::processor();
         if self.json {
-            let auto = taken.as_ref().map_or("cpu".into(), |gpu| format!("gpu:{}", gpu.name));
-            return console::print_json(&json!({"cpu": cpu, "gpus": gpus, "auto": auto}));
+            let auto = taken.map_or("cpu".into(), |index| format!("gpu:{index}"));
+            return console::print_json(&json!({"cpu": cpu, "gpus": gpus, "auto": auto, "hints": hints}));
         }
         let mark = |auto: bool| if auto { "  <- auto" } else { "" };
         print_cpu(&cpu, mark(taken.is_none()))?;
         for gpu in &gpus {
-            print_gpu(gpu, mark(auto(gpu)))?;
+            print_gpu(gpu, mark(taken == Some(gpu.index)))?;
         }
         if gpus.is_empty() {
             console::print("gpu: none (no Vulkan, Metal or DirectX 12 driver answers)")?;
         }
-        Ok(())
+        hints.iter().try_for_each(|hint| console::print(format_args!("hint: {hint}")))
     }
 }
 
@@ -51,8 +52,9 @@ fn print_cpu(cpu: &Processor, mark: &str) -> Result<()> {
 }
 
 fn print_gpu(gpu: &Description, mark: &str) -> Result<()> {
-    let Description { name, kind, interface, driver, .. } = gpu;
-    console::print(format_args!("gpu:{name}: {kind}, {interface}, driver {driver}{mark}"))?;
+    let Description { index, name, kind, interface, driver, pci, .. } = gpu;
+    let pci = pci.as_ref().map(|address| format!(", PCI {address}")).unwrap_or_default();
+    console::print(format_args!("gpu:{index}: {name}: {kind}, {interface}, driver {driver}{pci}{mark}"))?;
     let (buffer, binding) = (bytes(gpu.buffer_bytes), bytes(gpu.binding_bytes));
     console::print(format_args!("  buffers up to {buffer}, of which a shader sees {binding} at once"))?;
     let shared = bytes(u64::from(gpu.workgroup_bytes));

@@ -11,6 +11,7 @@ use crate::console;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::exec::Device;
+use crate::exec::gpu::adapter::Adapter;
 use crate::files::free_space;
 use crate::inspect::explain::unknown_op;
 use crate::memory;
@@ -48,7 +49,7 @@ impl Doctor {
         ops.retain(|_, cases| !cases.is_empty());
         if !self.json {
             print_machine()?;
-            print_device(&name, &json)?;
+            print_device(&name, &json, is_gpu)?;
         }
         let mut yardstick = if is_gpu { Yardstick::Device(&mut cpu) } else { Yardstick::Definition };
         let mut findings = BTreeMap::new();
@@ -86,11 +87,15 @@ impl Doctor {
     }
 }
 
-/// The device, and the head of the table.
-fn print_device(name: &str, about: &Value) -> Result<()> {
+/// The device, what may keep a GPU away where it is none, and the head of the table.
+fn print_device(name: &str, about: &Value, is_gpu: bool) -> Result<()> {
     console::print(format_args!("device:   {name}"))?;
     if let Some(driver) = about["driver"].as_str() {
         console::print(format_args!("driver:   {driver}"))?;
+    }
+    if !is_gpu {
+        let hints = Adapter::all().map(|adapters| Adapter::hints(&adapters)).unwrap_or_default();
+        hints.iter().try_for_each(|hint| console::print(format_args!("no GPU:   {hint}")))?;
     }
     console::print("")?;
     console::print(format_args!("{:<28} {:>5}  {:>13}", "op", "cases", "largest error"))

@@ -14,6 +14,7 @@ mod export;
 pub mod finetune;
 mod headings;
 mod inspect;
+mod libraries;
 mod loading;
 mod lr_find;
 mod options;
@@ -72,6 +73,9 @@ impl Cli {
 
     fn run(self) -> Result<()> {
         console::set_level(self.level());
+        if self.level() == Level::Verbose {
+            libraries::listen();
+        }
         if let Err(error) = signals::listen() {
             console::note(format_args!("warning: Ctrl-C will not save: {error}"));
         }

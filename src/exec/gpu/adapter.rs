@@ -1,8 +1,9 @@
 //! Which GPUs there are, and which one is taken.
 
 use serde::Serialize;
-use wgpu::{Backends, DeviceType, InstanceDescriptor, InstanceFlags};
+use wgpu::{Backend, Backends, DeviceType, InstanceDescriptor, InstanceFlags};
 
+use super::absent::Machine;
 use crate::console;
 use crate::environment;
 use crate::error::{Error, Result};
@@ -11,11 +12,15 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Adapter {
     pub(super) inner: wgpu::Adapter,
+    /// Its place in the list of all.
+    index: usize,
 }
 
 /// An adapter as it is listed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Description {
+    /// Number in the list of all, the best first.
+    pub index: usize,
     /// Name by the driver.
     pub name: String,
     /// Kind: discrete, integrated, virtual, software or other.
@@ -24,6 +29,9 @@ pub struct Description {
     pub interface: &'static str,
     /// Name and version.
     pub driver: String,
+    /// PCI address, which tells two cards of one kind apart: `0000:01:00.0`; none where the
+    /// interface does not say.
+    pub pci: Option<String>,
     /// The largest buffer.
     pub buffer_bytes: u64,
     /// The largest part of a buffer that a shader can reach.
@@ -45,11 +53,13 @@ pub enum Choice {
     Any,
     /// The first whose name contains this, in any case of letters.
     Named(String),
+    /// The one of this number in the list of all, from 0.
+    Index(usize),
 }
 
 impl Adapter {
-    /// All adapters of this machine, the best first. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`)
-    /// restricts them to one interface. Without a graphics library there are none.
+    /// All adapters of this machine, the best first; a card that two interfaces show is there
+    /// twice. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`) restricts them to one interface. Without a graphics library there are none.
     ///
     /// # Errors
     /// If `WGPU_BACKEND` names no interface.
@@ -64,32 +74,54 @@ impl Adapter {
             let instance = wgpu::Instance::new(descriptor);
             pollster::block_on(instance.enumerate_adapters(backends))
         });
-        let mut adapters: Vec<Adapter> = inner.into_iter().map(|inner| Adapter { inner }).collect();
-        adapters.sort_by_key(Adapter::rank);
+        let mut adapters: Vec<Adapter> = inner.into_iter().map(|inner| Adapter { inner, index: 0 }).collect();
+        adapters.sort_by_key(|adapter| {
+            let info = adapter.inner.get_info();
+            rank(info.vendor, &info.name, info.device_type, info.backend)
+        });
+        adapters.iter_mut().enumerate().for_each(|(index, adapter)| adapter.index = index);
         Ok(adapters)
     }
 
     /// Takes an adapter. `WGPU_ADAPTER_NAME` stands in for a name where none is chosen.
     ///
     /// # Errors
-    /// [`Error::Failed`] if there is none of this kind: the message lists what there is. As
-    /// [`Adapter::all`].
+    /// [`Error::Failed`] if there is none of this kind: the message lists what there is, and what
+    /// may keep a GPU away. As [`Adapter::all`].
     pub fn choose(choice: &Choice) -> Result<Adapter> {
-        let name = match choice {
-            Choice::Named(name) => Some(name.clone()),
-            Choice::Real | Choice::Any => environment::text("WGPU_ADAPTER_NAME"),
-        };
         let adapters = Adapter::all()?;
-        let fits = |adapter: &&Adapter| {
-            let kind = *choice != Choice::Real || !adapter.is_software();
-            kind && name.as_ref().is_none_or(|name| adapter.is_called(name))
-        };
-        adapters.iter().find(fits).cloned().ok_or_else(|| {
-            let wanted = name.map_or("no GPU".into(), |name| format!("no GPU whose name contains '{name}'"));
-            let names: Vec<String> = adapters.iter().map(Adapter::name).collect();
+        Adapter::among(&adapters, choice).cloned().ok_or_else(|| {
+            let wanted = match (choice, name_of(choice)) {
+                (Choice::Index(index), _) => format!("no GPU {index}"),
+                (_, Some(name)) => format!("no GPU whose name contains '{name}'"),
+                _ => "no GPU".into(),
+            };
+            let name = |adapter: &Adapter| format!("{}: {}", adapter.index, adapter.name());
+            let names: Vec<String> = adapters.iter().map(name).collect();
             let found = if names.is_empty() { "none at all".into() } else { names.join(", ") };
-            Error::Failed(format!("there is {wanted} (found: {found}); choose another `device`"))
+            let hints = Adapter::hints(&adapters);
+            let hints: String = hints.iter().map(|hint| format!("; {hint}")).collect();
+            Error::Failed(format!("there is {wanted} (found: {found}){hints}; choose another `device`"))
         })
+    }
+
+    /// The adapter of a list of all that is chosen, if it is there.
+    pub fn among<'a>(adapters: &'a [Adapter], choice: &Choice) -> Option<&'a Adapter> {
+        let name = name_of(choice);
+        adapters.iter().find(|adapter| match choice {
+            Choice::Index(index) => adapter.index == *index,
+            Choice::Real if adapter.is_software() => false,
+            _ => name.as_ref().is_none_or(|name| adapter.is_called(name)),
+        })
+    }
+
+    /// What may keep a real GPU away, if there is none in this list of all: each in one line, with
+    /// what to do.
+    pub fn hints(adapters: &[Adapter]) -> Vec<String> {
+        match adapters.iter().all(Adapter::is_software) {
+            true => Machine::look().hints(),
+            false => Vec::new(),
+        }
     }
 
     /// Name by the driver.
@@ -106,6 +138,7 @@ impl Adapter {
     pub fn description(&self) -> Description {
         let (info, limits) = (self.inner.get_info(), self.inner.limits());
         Description {
+            index: self.index,
             kind: match info.device_type {
                 DeviceType::DiscreteGpu => "discrete",
                 DeviceType::IntegratedGpu => "integrated",
@@ -116,6 +149,7 @@ impl Adapter {
             name: info.name,
             interface: info.backend.to_str(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            pci: Some(info.device_pci_bus_id).filter(|address| !address.is_empty()),
             buffer_bytes: limits.max_buffer_size,
             binding_bytes: limits.max_storage_buffer_binding_size,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -127,16 +161,39 @@ impl Adapter {
     fn is_called(&self, name: &str) -> bool {
         self.name().to_lowercase().contains(&name.to_lowercase())
     }
+}
 
-    fn rank(&self) -> u8 {
-        match self.inner.get_info().device_type {
-            DeviceType::DiscreteGpu => 0,
-            DeviceType::IntegratedGpu => 1,
-            DeviceType::VirtualGpu => 2,
-            DeviceType::Other => 3,
-            DeviceType::Cpu => 4,
-        }
+/// What a name of an adapter must contain, by the choice, or by the variable where it names none.
+fn name_of(choice: &Choice) -> Option<String> {
+    match choice {
+        Choice::Named(name) => Some(name.clone()),
+        Choice::Real | Choice::Any => environment::text("WGPU_ADAPTER_NAME"),
+        Choice::Index(_) => None,
     }
+}
+
+/// Qualcomm's number among the makers of cards.
+const QUALCOMM: u32 = 0x5143;
+
+/// Order of the adapters: the kind of card first, then the interface. Vulkan comes before DirectX
+/// 12, whose old compiler takes long, and on some drivers compiles wrongly; but on Qualcomm's cards
+/// it is Vulkan's compiler that does.
+fn rank(vendor: u32, name: &str, kind: DeviceType, interface: Backend) -> (u8, u8) {
+    let kind = match kind {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    };
+    let is_qualcomm = vendor == QUALCOMM || name.contains("Adreno");
+    let interface = match interface {
+        Backend::Dx12 if is_qualcomm => 0,
+        Backend::Vulkan | Backend::Metal => 1,
+        Backend::Dx12 => 2,
+        _ => 3,
+    };
+    (kind, interface)
 }
 
 /// The interfaces that `WGPU_BACKEND` names, by a list with commas; all where it is unset.
@@ -155,6 +212,37 @@ fn backends(value: Option<&str>) -> Result<Backends> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Places of a made-up list, in the order in which they come.
+    fn order(list: &[(u32, &str, DeviceType, Backend)]) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..list.len()).collect();
+        places.sort_by_key(|&at| rank(list[at].0, list[at].1, list[at].2, list[at].3));
+        places
+    }
+
+    #[test]
+    fn vulkan_comes_before_directx_but_on_qualcomm() {
+        use Backend::{Dx12, Vulkan};
+        use DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+        let laptop = [
+            (0x1414, "Basic Render", Cpu, Dx12),
+            (0x8086, "Iris", IntegratedGpu, Dx12),
+            (0x10de, "RTX", DiscreteGpu, Dx12),
+            (0x8086, "Iris", IntegratedGpu, Vulkan),
+            (0x10de, "RTX", DiscreteGpu, Vulkan),
+        ];
+        assert_eq!(order(&laptop), [4, 2, 3, 1, 0]);
+        let snapdragon = [
+            (0x5143, "Snapdragon X", IntegratedGpu, Vulkan),
+            (0x5143, "Snapdragon X", IntegratedGpu, Dx12),
+            // By a layer over DirectX, under the maker's number of the layer.
+            (0x1414, "Qualcomm Adreno X1", IntegratedGpu, Vulkan),
+            (0x1414, "Qualcomm Adreno X1", IntegratedGpu, Dx12),
+        ];
+        assert_eq!(order(&snapdragon), [1, 3, 0, 2]);
+        let twins = [(0x10de, "H200", DiscreteGpu, Vulkan), (0x10de, "H200", DiscreteGpu, Vulkan)];
+        assert_eq!(order(&twins), [0, 1], "cards of one kind keep the driver's order");
+    }
 
     #[test]
     fn a_misspelt_interface_is_an_error_that_names_the_variable() {

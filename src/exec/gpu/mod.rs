@@ -3,6 +3,7 @@
 //! This is the only module that knows wgpu.
 //!
 //! - [`adapter`]: which GPU.
+//! - `absent`: why there is none.
 //! - `context`: an open GPU, its memory, its faults.
 //! - `limits`: what does not fit, reported before it fails.
 //! - `peak`: what a step's time is compared with.
@@ -16,6 +17,7 @@
 //! pass of one command buffer and submits it; between two dispatches of which one writes what the
 //! other touches, wgpu puts a barrier. All buffers begin as zeros, as WebGPU promises.
 
+mod absent;
 pub mod adapter;
 mod context;
 mod limits;
