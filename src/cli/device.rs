@@ -109,7 +109,11 @@ impl DeviceOptions {
         }
     }
 
-    fn open_cpu(&self) -> Result<OpenDevice> {
+    /// The CPU as a command uses it.
+    ///
+    /// # Errors
+    /// As for [`DeviceOptions::cpu`].
+    pub fn open_cpu(&self) -> Result<OpenDevice> {
         let cpu = self.cpu()?;
         let available: Vec<String> = Isa::available().iter().map(Isa::to_string).collect();
         let list = available.join(", ");

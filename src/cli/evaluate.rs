@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried};
 use super::options::ViewOptions;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::models::LoadedModel;
 use crate::report::{Reading, RunReport};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
+use crate::train::first_contact;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -45,6 +47,9 @@ pub struct Evaluate {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 impl Evaluate {
@@ -52,12 +57,14 @@ impl Evaluate {
         let tried = Tried::at(&self.weights)?;
         let trained = LoadedModel::open(&tried.weights)?;
         let spec = &trained.spec;
-        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
+        let batch_size = self.batch_size as usize;
+        let trials = || first_contact::evaluation(&trained, batch_size);
+        let OpenDevice { mut device, name: device_name, .. } = self.contact.open(&self.device, trials)?;
         console::info(format_args!("device: {device_name}"));
         let data = tried.load(spec, &self.data, self.device.threads)?;
         let (set, images) = data.measured();
         let views = self.views.or(spec.views);
-        let options = EvalOptions { batch_size: self.batch_size as usize, views };
+        let options = EvalOptions { batch_size, views };
         let bar = progress::bar(set, 0);
         let goes_on = |done: usize, of: usize| {
             bar.set_length(of as u64);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training, options_of_program};
 use super::options::WeightsOptions;
@@ -15,12 +16,12 @@ use crate::data::{DEFAULT_SIZE, DataSource, Dataset};
 use crate::error::{Error, Result};
 use crate::models::manifest;
 use crate::models::pretrained::{Attributes, Pretrained};
-use crate::train::finetune;
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::choices::{absolute, reusable_source};
 use crate::train::settings::finetune::{Finetune, FinetuneChoices};
 use crate::train::settings::{Choices, Settings};
+use crate::train::{finetune, first_contact};
 
 /// Arguments of `cifar-engine finetune`.
 #[derive(Args)]
@@ -64,6 +65,9 @@ pub struct FinetuneCommand {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 impl FinetuneCommand {
@@ -74,10 +78,12 @@ impl FinetuneCommand {
         pretrained: Option<String>,
         json: bool,
         device: DeviceOptions,
+        contact: ContactOptions,
     ) -> FinetuneCommand {
         let own = FinetuneChoices { pretrained, ..FinetuneChoices::default() };
         let attributes = WeightsOptions::default();
-        FinetuneCommand { choices, own, attributes, config: None, resume: Some(run), out: None, json, device }
+        let (config, resume, out) = (None, Some(run), None);
+        FinetuneCommand { choices, own, attributes, config, resume, out, json, device, contact }
     }
 
     /// Fine-tunes a model, or goes on with it, and leaves a run folder.
@@ -89,7 +95,8 @@ impl FinetuneCommand {
             Some(path) => self.open(path.clone())?,
             None => self.create()?,
         };
-        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } =
+            self.contact.open(&self.device, || first_contact::finetuning(&settings, &pretrained, &data))?;
         let (folder, layout) = (run.path().display(), pretrained.layout);
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
         console::info(format_args!("device: {device_name}; run folder: {folder}"));

@@ -9,7 +9,7 @@ const HEADINGS: [(&str, &[&str]); 5] = [
     ("Data", &["split", "sample", "images"]),
     ("Model", &["weights", "layers", "ops", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
     ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to"]),
-    ("Device", &["device", "threads", "isa"]),
+    ("Device", &["device", "threads", "isa", "no_check"]),
     (
         "Output",
         &[

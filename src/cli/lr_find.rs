@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command};
 use serde_json::json;
 
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training};
 use super::{progress, stopped};
@@ -12,6 +13,7 @@ use crate::console;
 use crate::error::{Error, Result};
 use crate::report::csv;
 use crate::report::{Trial, rates};
+use crate::train::first_contact;
 use crate::train::lr_find::{find, suggest};
 use crate::train::settings::Choices;
 
@@ -54,6 +56,9 @@ pub struct LrFind {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 /// Leaves out of the help what `train` has and a search does not heed.
@@ -76,7 +81,8 @@ impl LrFind {
         let data = load_training(&settings, self.device.threads, None)?;
         choices.resolve(&mut settings, &data)?;
         announce(&data, &settings)?;
-        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } =
+            self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
         console::info(format_args!("device: {device_name}"));
         let range = (self.from, self.to);
         let bar = progress::bar("learning rates", self.steps.into());

@@ -5,6 +5,7 @@
 mod bench;
 pub mod compare;
 mod completions;
+mod contact;
 mod device;
 mod devices;
 mod doctor;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::STOP;
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried, tell_left_out};
 use super::options::{ViewOptions, WeightsOptions, image_size};
@@ -27,6 +28,7 @@ use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions};
+use crate::train::first_contact;
 use crate::train::run_folder;
 
 /// Arguments of `cifar-engine predict`.
@@ -94,6 +96,9 @@ pub struct Predict {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -157,7 +162,8 @@ impl Predict {
         let files = self.files()?;
         let format = if self.json { Format::Json } else { self.format };
         let eval_options = self.eval_options(trained, files.len());
-        let OpenDevice { mut device, name, .. } = self.device.open()?;
+        let trials = || first_contact::evaluation(trained, eval_options.batch_size);
+        let OpenDevice { mut device, name, .. } = self.contact.open(&self.device, trials)?;
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), eval_options)?;
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
@@ -235,7 +241,8 @@ impl Predict {
             )));
         }
         let image = images.subset(&[index as u32]);
-        let OpenDevice { mut device, name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name, .. } =
+            self.contact.open(&self.device, || first_contact::evaluation(trained, 1))?;
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), self.eval_options(trained, 1))?;
         let row = predictor.predict(device.as_mut(), &image)?.remove(0);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::contact::ContactOptions;
 use super::device::DeviceOptions;
 use super::finetune::FinetuneCommand;
 use super::options::count;
@@ -41,17 +42,20 @@ pub struct Resume {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 impl Resume {
     pub fn run(self) -> Result<()> {
-        let Resume { run, data, epochs, pretrained, json, device } = self;
+        let Resume { run, data, epochs, pretrained, json, device, contact } = self;
         let choices = Choices { data, epochs, ..Choices::default() };
         match (RunFolder::settings(&run)?.command(), pretrained) {
             ("finetune", pretrained) => {
-                FinetuneCommand::resuming(run, choices, pretrained, json, device).run()
+                FinetuneCommand::resuming(run, choices, pretrained, json, device, contact).run()
             }
-            (_, None) => Train::resuming(run, choices, json, device).run(),
+            (_, None) => Train::resuming(run, choices, json, device, contact).run(),
             _ => Err(Error::Usage("--pretrained is for a fine-tuning; this run was begun by train".into())),
         }
     }

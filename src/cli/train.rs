@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::evaluate::headline;
 use super::loading::{announce, load_training, tell_scaling};
@@ -17,7 +18,7 @@ use crate::text::{counted, duration};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::choices::reusable_source;
 use crate::train::settings::{Choices, Settings};
-use crate::train::{self, Outcome};
+use crate::train::{self, Outcome, first_contact};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -53,12 +54,21 @@ pub struct Train {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 impl Train {
     /// The command that goes on with a run.
-    pub fn resuming(run: PathBuf, choices: Choices, json: bool, device: DeviceOptions) -> Train {
-        Train { choices, config: None, resume: Some(run), out: None, json, device }
+    pub fn resuming(
+        run: PathBuf,
+        choices: Choices,
+        json: bool,
+        device: DeviceOptions,
+        contact: ContactOptions,
+    ) -> Train {
+        Train { choices, config: None, resume: Some(run), out: None, json, device, contact }
     }
 
     pub fn run(self) -> Result<()> {
@@ -66,7 +76,8 @@ impl Train {
             Some(path) => self.open(path.clone())?,
             None => self.create()?,
         };
-        let OpenDevice { mut device, name: device_name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name: device_name, .. } =
+            self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
         console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::finetune::FinetuneCommand;
 use super::options::count;
@@ -15,6 +16,7 @@ use crate::console;
 use crate::data::Dataset;
 use crate::data::images::hex;
 use crate::error::{Error, Result};
+use crate::exec::contact::Trial;
 use crate::models::pretrained::Pretrained;
 use crate::report::EpochMetrics;
 use crate::text::counted;
@@ -22,7 +24,7 @@ use crate::train::checkpoint::{Checkpoint, RunFingerprint};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::{Choices, Settings};
 use crate::train::verify::{Repeated, Verifier, epoch_of};
-use crate::train::{self, finetune};
+use crate::train::{self, finetune, first_contact};
 use crate::weights;
 
 #[derive(Args)]
@@ -57,6 +59,9 @@ pub struct Verify {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 /// A run as it was begun.
@@ -66,6 +71,16 @@ struct Begun {
     /// In fine-tuning.
     pretrained: Option<Pretrained>,
     checkpoint: Checkpoint,
+}
+
+impl Begun {
+    /// Those that the command made which began it: `auto` takes the same device again.
+    fn trials(&self) -> Result<Vec<Trial>> {
+        match &self.pretrained {
+            None => first_contact::training(&self.settings, &self.data),
+            Some(pretrained) => first_contact::finetuning(&self.settings, pretrained, &self.data),
+        }
+    }
 }
 
 /// A file of weights, and the epoch that it is of.
@@ -84,7 +99,7 @@ impl Verify {
         let history = begun.checkpoint.progress.history.clone();
         let weights = self.weights(&begun.checkpoint)?;
         let epochs = if self.all { history.len() } else { self.epochs };
-        let OpenDevice { mut device, name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name, .. } = self.contact.open(&self.device, || begun.trials())?;
         console::info(format_args!("device: {name}"));
         let certificate = certificate(&begun, &name);
         let folder = tempfile::tempdir().map_err(|error| {
@@ -111,18 +126,18 @@ impl Verify {
 
     /// The run's settings, data and checkpoint, which must belong together.
     fn begun(&mut self) -> Result<Begun> {
-        let (path, device) = (self.run.clone(), self.device.clone());
+        let (path, device, contact) = (self.run.clone(), self.device.clone(), self.contact);
         let choices = Choices { data: self.data.take(), ..Choices::default() };
         let is_finetune = RunFolder::settings(&path)?.command() == "finetune";
         let (run, settings, data, pretrained) = match (is_finetune, self.pretrained.take()) {
             (true, given) => {
-                let command = FinetuneCommand::resuming(path.clone(), choices, given, false, device);
+                let command = FinetuneCommand::resuming(path.clone(), choices, given, false, device, contact);
                 let (run, settings, data, pretrained) = command.open(path)?;
                 (run, settings, data, Some(pretrained))
             }
             (false, None) => {
                 let (run, settings, data) =
-                    Train::resuming(path.clone(), choices, false, device).open(path)?;
+                    Train::resuming(path.clone(), choices, false, device, contact).open(path)?;
                 (run, settings, data, None)
             }
             _ => {

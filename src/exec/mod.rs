@@ -4,6 +4,7 @@
 //! plan that is loaded *beside* it has the same ones, by their names: the evaluation of a model
 //! beside its training. So any number of models live on one device, and none touches another's.
 
+pub mod contact;
 pub mod cpu;
 pub mod device;
 pub mod epilogue_rules;

@@ -284,6 +284,11 @@ impl Graph {
         self.values.iter().position(is_it).map(|number| Value { graph: self.id, number })
     }
 
+    /// Whether there is a state of this name.
+    pub fn has_state(&self, name: &str) -> bool {
+        self.states.contains_key(name)
+    }
+
     /// Names and values of what the host can read after a run.
     pub fn outputs(&self) -> &[(String, Value)] {
         &self.outputs

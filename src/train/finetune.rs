@@ -75,8 +75,19 @@ fn parts(settings: &Settings, finetune: &Finetune, units: usize, images: usize) 
     parts.into_iter().filter(|part| part.config.settings.epochs > 0).collect()
 }
 
+/// The first units that the stages train.
+///
+/// # Errors
+/// None but those of a model whose units cannot be told.
+pub(super) fn beginnings(settings: &Settings, finetune: &Finetune, spec: &Spec) -> Result<Vec<usize>> {
+    let parts = parts(settings, finetune, spec.architecture.units()?.len(), settings.batch_size);
+    let mut beginnings: Vec<usize> = parts.iter().map(|part| part.from).collect();
+    beginnings.dedup();
+    Ok(beginnings)
+}
+
 /// The description of the model that comes out.
-fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, data: &Dataset) -> Spec {
+pub(super) fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, data: &Dataset) -> Spec {
     Spec {
         classes: data.classes.clone(),
         image_size: data.train.size,
@@ -88,17 +99,17 @@ fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, data: &Data
 }
 
 /// Initial values: the pretrained ones, and for the classifier those of a new model.
-fn initial_values(
-    pretrained: Pretrained,
+pub(super) fn initial_values(
+    pretrained: &Pretrained,
     parameters: &[Parameter],
     settings: &Settings,
-    path: &Path,
 ) -> Result<Vec<Vec<f32>>> {
-    let mut file = pretrained.file;
+    let path = settings.finetune.as_ref().map_or("", |finetune| finetune.pretrained.as_str());
+    let mut file = pretrained.file.clone();
     let (new, known): (Vec<Parameter>, Vec<Parameter>) =
         parameters.iter().cloned().partition(|p| p.classifier);
     new.iter().for_each(|p| drop(file.tensors.remove(&p.name)));
-    let mut known = models::values(&file, &known, path)?.into_iter();
+    let mut known = models::values(&file, &known, Path::new(path))?.into_iter();
     let values = parameters.iter().zip(plans::initial_values(parameters, settings.seed));
     Ok(values.map(|(p, new)| if p.classifier { new } else { known.next().unwrap_or(new) }).collect())
 }
@@ -121,7 +132,6 @@ pub fn finetune(
     };
     settings.check()?;
     data.check_labels()?;
-    let path = Path::new(&finetune.pretrained);
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
     let ModelGraph { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
@@ -137,9 +147,9 @@ pub fn finetune(
     let mut session = Session::begin(run, &spec, parameters.clone(), fingerprint, reading, observer)?;
     // Of all plans, this one has every parameter.
     let whole = device.load(&graph)?;
-    let values = initial_values(pretrained, &parameters, settings, path)?;
+    let values = initial_values(&pretrained, &parameters, settings)?;
     plans::write_parameters(device, whole, &parameters, &values)?;
-    drop(values);
+    drop((values, pretrained));
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let units = spec.architecture.units()?.len();

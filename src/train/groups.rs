@@ -29,7 +29,8 @@ pub enum Group {
 }
 
 impl Group {
-    const ALL: [Group; 6] =
+    /// All of them.
+    pub(super) const ALL: [Group; 6] =
         [Group::Main, Group::Left, Group::Biases, Group::StemBiases, Group::Classifier, Group::Backbone];
 
     /// The group of a parameter.

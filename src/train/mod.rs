@@ -3,7 +3,7 @@
 //! Read [`plans`] first: it builds the two programs that everything here runs. [`stage`] makes one
 //! of them a training step, [`session`] is the loop around the steps, and [`checkpoint`] what the
 //! loop can be continued from. [`train`] puts them together for a model that is trained from
-//! scratch.
+//! scratch. [`first_contact`] tries a device before all that.
 
 pub mod advice;
 pub mod checkpoint;
@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod features;
 pub mod finetune;
 pub mod finetune_defaults;
+pub mod first_contact;
 pub mod groups;
 pub mod logistic;
 pub mod lr_find;
