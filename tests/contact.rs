@@ -112,7 +112,7 @@ fn a_wrong_device_is_refused_by_name() {
     for (state, change, part) in spoilt {
         let mut device = Hooked { device: cpu(), hook: Spoiled(state, change) };
         let error = verdicts.examine(&mut device, &mut cpu(), &trial).unwrap_err().to_string();
-        for part in ["gpu, X (vulkan) (driver Y 1.2)", part, "`cifar-engine doctor --device gpu`"] {
+        for part in ["gpu, X (vulkan) (driver Y 1.2)", part, "`cifar-engine doctor` with the same `device`"] {
             assert!(error.contains(part), "{error}");
         }
     }

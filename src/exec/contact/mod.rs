@@ -126,7 +126,8 @@ impl Verdicts {
             let Identity { device, driver, .. } = &self.identity;
             Error::Failed(format!(
                 "{device} (driver {driver}) does not compute what the CPU does: after one step {wrong}; \
-                 `cifar-engine doctor --device gpu` finds the op; update the driver, or choose another `device`"
+                 `cifar-engine doctor` with the same `device` finds the op; update the driver, or choose another \
+                 `device`"
             ))
         })?;
         self.keep(trial, verdict);
