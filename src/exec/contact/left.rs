@@ -14,9 +14,9 @@ use crate::tensor::DType;
 /// activation passes a gradient on, single elements differ by far more. For the models here, in
 /// batches of 32, the mean distance is 0.0008 at most.
 const TOLERANCE: f32 = 0.01;
-/// Largest distance of a single element of a state that is no parameter; it is 0.04 at most for the
-/// models here. Of parameters, an optimizer that goes by the sign of a gradient (Adam, Lion) may
-/// move one the other way.
+/// Largest distance of a single element of a state that is no parameter; it is 0.04 at most for
+/// the models here. Of parameters, an optimizer that goes by the sign of a gradient (Adam, Lion)
+/// may move one the other way.
 const MOST_TOLERANCE: f32 = 0.5;
 /// A tensor whose largest value is a smaller share than this of the largest among those named alike
 /// (the moments of one kind, a layer's own) may be nothing but rounding, such as the gradient of a
