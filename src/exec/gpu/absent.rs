@@ -8,8 +8,8 @@ use wgpu::Backends;
 
 use crate::environment;
 
-/// What a machine has that a GPU needs, as far as it can be seen without one. Nothing is seen but on
-/// Linux, where a GPU takes more than a driver.
+/// What a machine has that a GPU needs, as far as it can be seen without one. Nothing is seen but
+/// on Linux, where a GPU takes more than a driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     /// Interfaces that `WGPU_BACKEND` allows, where Vulkan is not among them.

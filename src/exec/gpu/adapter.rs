@@ -59,7 +59,8 @@ pub enum Choice {
 
 impl Adapter {
     /// All adapters of this machine, the best first; a card that two interfaces show is there
-    /// twice. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`) restricts them to one interface. Without a graphics library there are none.
+    /// twice. `WGPU_BACKEND` (`vulkan`, `metal` or `dx12`) restricts them to one interface. Without
+    /// a graphics library there are none.
     ///
     /// # Errors
     /// If `WGPU_BACKEND` names no interface.
