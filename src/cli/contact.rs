@@ -35,8 +35,10 @@ impl ContactOptions {
             return Ok(opened);
         }
         let mut cpu = options.cpu()?;
-        let driver = opened.json["driver"].as_str().unwrap_or_default().to_string();
-        let identity = Identity { device: opened.name.clone(), driver, cpu: cpu.name() };
+        let about = |what: &str| opened.json[what].as_str().unwrap_or_default();
+        // Of two cards of one kind, one may be faulty.
+        let device = [&opened.name, about("pci")].join(" ").trim_end().to_string();
+        let identity = Identity { device, driver: about("driver").into(), cpu: cpu.name() };
         let folder = data::Options::default().cache.map(|cache| cache.join("contacts"));
         let verdicts = Verdicts { identity, folder };
         let trials = trials()?;
