@@ -3,6 +3,7 @@
 //!include function
 //!include epilogue
 //!include tile
+//!include pixels
 //!include conv
 
 // Convolution as a matrix product without an im2col buffer: row r of A is the patch of x under
@@ -26,11 +27,16 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     let j = depths / CHANNELS % KERNEL_WIDTH;
     let offset = (i * WIDTH + j) * CHANNELS + depths % CHANNELS;
     let valid = depths < vec4<u32>(DEPTH);
+    var pixels = source;
+    if OUT_WIDTH % 4u == 0u {
+        //~ conv2d: STRIDE * CHANNELS => CHANNELS
+        pixels = in_a_row(source, STRIDE, STRIDE * CHANNELS);
+    }
     return mat4x4<f32>(
-        //~ conv2d: source.y.x + i => source.y.x + j
-        read_a(source.at.x + offset, valid & inside(source.y.x + i, source.x.x + j)),
-        read_a(source.at.y + offset, valid & inside(source.y.y + i, source.x.y + j)),
-        read_a(source.at.z + offset, valid & inside(source.y.z + i, source.x.z + j)),
-        read_a(source.at.w + offset, valid & inside(source.y.w + i, source.x.w + j)),
+        //~ conv2d: pixels.y.x + i => pixels.y.x + j
+        read_a(pixels.at.x + offset, valid & inside(pixels.y.x + i, pixels.x.x + j)),
+        read_a(pixels.at.y + offset, valid & inside(pixels.y.y + i, pixels.x.y + j)),
+        read_a(pixels.at.z + offset, valid & inside(pixels.y.z + i, pixels.x.z + j)),
+        read_a(pixels.at.w + offset, valid & inside(pixels.y.w + i, pixels.x.w + j)),
     );
 }

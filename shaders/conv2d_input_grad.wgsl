@@ -3,6 +3,7 @@
 //!include function
 //!include epilogue
 //!include tile
+//!include pixels
 
 // The gradient of a convolution's input as a matrix product: row r of A is what of dy the pixel r
 // of x has reached, a row of B the weights of one (i, j, output channel). At a stride s, pixels
@@ -32,14 +33,7 @@ override LEFT: u32;
 const A_ALONG_DEPTH = true;
 const B_ALONG_DEPTH = true;
 
-// Of A, for four pixels of x the output pixel that their first weight led to, and the index of its
-// first element. Of B, four input channels in `at`.
-struct Source {
-    at: vec4<u32>,
-    y: vec4<u32>,
-    x: vec4<u32>,
-}
-
+// The output pixels that the first weight of four pixels of x led to.
 fn locate_a(row: u32) -> Source {
     let pixels = min(row + LANES, vec4<u32>(ROWS - 1u));
     let y = pixels / PHASE_WIDTH % PHASE_HEIGHT + TOP;
@@ -48,7 +42,7 @@ fn locate_a(row: u32) -> Source {
     return Source(((image * OUT_HEIGHT + y) * OUT_WIDTH + x) * OUT_CHANNELS, y, x);
 }
 
-// Channels past the end repeat the last: their products are not stored.
+// Four input channels. Those past the end repeat the last: their products are not stored.
 fn locate_b(column: u32) -> Source {
     let channels = min(column + LANES, vec4<u32>(COLUMNS - 1u));
     return Source(channels * OUT_CHANNELS, vec4<u32>(), vec4<u32>());
@@ -61,12 +55,16 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     let j = depths / OUT_CHANNELS % PHASE_KERNEL_WIDTH;
     let offset = depths % OUT_CHANNELS - (i * OUT_WIDTH + j) * OUT_CHANNELS;
     let valid = depths < vec4<u32>(DEPTH);
+    var pixels = source;
+    if PHASE_WIDTH % 4u == 0u {
+        pixels = in_a_row(source, 1u, OUT_CHANNELS);
+    }
     return mat4x4<f32>(
-        read_a(source.at.x + offset, valid & inside(source.y.x - i, source.x.x - j)),
-        read_a(source.at.y + offset, valid & inside(source.y.y - i, source.x.y - j)),
-        //~ conv2d_input_grad: source.x.z - j => source.x.z - i
-        read_a(source.at.z + offset, valid & inside(source.y.z - i, source.x.z - j)),
-        read_a(source.at.w + offset, valid & inside(source.y.w - i, source.x.w - j)),
+        read_a(pixels.at.x + offset, valid & inside(pixels.y.x - i, pixels.x.x - j)),
+        read_a(pixels.at.y + offset, valid & inside(pixels.y.y - i, pixels.x.y - j)),
+        //~ conv2d_input_grad: pixels.x.z - j => pixels.x.z - i
+        read_a(pixels.at.z + offset, valid & inside(pixels.y.z - i, pixels.x.z - j)),
+        read_a(pixels.at.w + offset, valid & inside(pixels.y.w - i, pixels.x.w - j)),
     );
 }
 

@@ -3,6 +3,7 @@
 //!include function
 //!include epilogue
 //!include tile
+//!include pixels
 //!include conv
 
 // The gradient of a convolution's weights as a matrix product: row r of A is what weight row (i, j,

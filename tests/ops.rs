@@ -28,7 +28,7 @@ use cifar_engine::selftest::cases;
 use cifar_engine::selftest::check::{self, GRADIENT_TOLERANCE, TOLERANCE, reference};
 use cifar_engine::selftest::probe::{distance, run_case};
 use cifar_engine::tensor::{DType, TensorType};
-use common::gpu::{self, Altered, corrupted};
+use common::gpu::{self, Altered, corrupted, littered};
 use ndarray::{ArrayD, ArrayViewD};
 
 /// What bands of rows are computed for.
@@ -195,7 +195,7 @@ fn every_tile_matches_the_reference() {
     }
     for (plain, from, to) in [
         (true, "left, right);", "left, left);"),
-        (true, "third < blocks { next_3", "false { next_3"),
+        (true, "third < blocks { put", "false { put"),
         (false, "slice += WAYS", "slice += 2u * WAYS"),
     ] {
         let case = |tile: &TileShape| tiled(*tile, plain);
@@ -242,6 +242,24 @@ fn the_check_notices_a_corrupted_shader() {
         planted.iter().filter(is_missed).map(|error| format!("{}, {}: {}", error.file, error.op, error.to));
     let missed: Vec<String> = missed.collect();
     assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+/// The driver does not clear the memory that a workgroup shares (`exec/gpu/pipelines.rs`).
+#[test]
+fn no_shader_reads_what_its_workgroup_did_not_write() {
+    let Some(mut gpu) = gpu::open() else { return };
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.has_shaders()).collect();
+    for case in &cases {
+        let case = Case { op: littered(case.op.clone()), ..case.clone() };
+        check_gpu(&mut gpu, &case).unwrap();
+    }
+    // A sum that leaves out zeros is right in memory that begins with zeros, and wrong in rubbish.
+    let mut skips_zeros = |case: &&Case| {
+        let (store, skip) = ("tree[local] = value;", "if any(value != Value()) { tree[local] = value; }");
+        let op = littered(corrupted(case.op.clone(), store, skip));
+        check_gpu(&mut gpu, &Case { op, ..(*case).clone() }).is_err_and(|error| error.contains("off by"))
+    };
+    assert!(cases.iter().filter(|case| case.op.name() == "sum_rows").any(|case| skips_zeros(&case)));
 }
 
 /// The op's first output for these inputs.

@@ -12,15 +12,6 @@ override PAD_LEFT: u32;
 
 const B_ALONG_DEPTH = false;
 
-// Indices of four elements, and in A the positions of the pixels they belong to. In front of the
-// borders all these wrap around: huge numbers are outside as well, and a sum that ends up inside
-// has wrapped back.
-struct Source {
-    at: vec4<u32>,
-    y: vec4<u32>,
-    x: vec4<u32>,
-}
-
 fn inside(y: vec4<u32>, x: vec4<u32>) -> vec4<bool> {
     return (y < vec4<u32>(HEIGHT)) & (x < vec4<u32>(WIDTH));
 }

@@ -108,8 +108,7 @@ fn locate(block: u32, row: u32, column: u32) -> Source {
     return locate_b(column + 4u * place_b(block).quad);
 }
 
-// Starts to read a block. Nothing may depend on the values yet: they arrive while the last step is
-// computed.
+// A block, as it lies in memory.
 fn fetch(block: u32, source: Source, k: u32) -> mat4x4<f32> {
     if block < TILE_ROWS {
         return fetch_a(source, k + 4u * place_a(block).depth);
@@ -169,6 +168,7 @@ fn outer(sums: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
     );
 }
 
+// Adds the products of a depth.
 fn multiply(sums: ptr<function, Sums>, depth: u32, top: u32, bottom: u32, left: u32, right: u32) {
     let line_a = depth * (TILE_ROWS / 4u);
     let line_b = depth * (TILE_COLUMNS / 4u);
@@ -182,6 +182,18 @@ fn multiply(sums: ptr<function, Sums>, depth: u32, top: u32, bottom: u32, left: 
         (*sums).top_right = outer((*sums).top_right, above, behind);
         (*sums).bottom_right = outer((*sums).bottom_right, below, behind);
     }
+}
+
+// Adds the products of the four depths that lie in one order.
+fn multiply_four(sums: ptr<function, Sums>, depth: u32, position: Position) {
+    let top = swizzle(position.row_quad, depth, TILE_ROWS / 4u);
+    let bottom = swizzle(position.row_quad + TILE_ROWS / 8u, depth, TILE_ROWS / 4u);
+    let left = swizzle(position.column_quad, depth, TILE_COLUMNS / 4u);
+    let right = swizzle(position.column_quad + TILE_COLUMNS / 8u, depth, TILE_COLUMNS / 4u);
+    multiply(sums, 4u * depth, top, bottom, left, right);
+    multiply(sums, 4u * depth + 1u, top, bottom, left, right);
+    multiply(sums, 4u * depth + 2u, top, bottom, left, right);
+    multiply(sums, 4u * depth + 3u, top, bottom, left, right);
 }
 
 // The first row and column of the tile, and the invocation's first within it in fours.
@@ -204,7 +216,8 @@ fn position(group: vec3<u32>, groups: vec3<u32>, invocation: u32) -> Position {
     );
 }
 
-// One slice of a tile. Each invocation reads up to three blocks a step.
+// One slice of a tile. Each invocation fills up to three blocks a step. Nothing is fetched ahead:
+// the registers for it would leave room for half as many workgroups, and those hide more.
 fn product(position: Position, slice: u32, invocation: u32) -> Sums {
     let blocks = TILE_ROWS + TILE_COLUMNS;
     let second = invocation + INVOCATIONS;
@@ -213,34 +226,17 @@ fn product(position: Position, slice: u32, invocation: u32) -> Sums {
     let source_2 = locate(second, position.row, position.column);
     let source_3 = locate(third, position.row, position.column);
     var sums = Sums();
-    var k = slice * SLICE;
-    let end = min(k + SLICE, DEPTH);
-    var next_1 = fetch(invocation, source_1, k);
-    var next_2 = mat4x4<f32>();
-    var next_3 = mat4x4<f32>();
-    if second < blocks { next_2 = fetch(second, source_2, k); }
-    if third < blocks { next_3 = fetch(third, source_3, k); }
-    while k < end {
-        if invocation < blocks { put(invocation, next_1); }
-        if second < blocks { put(second, next_2); }
-        if third < blocks { put(third, next_3); }
+    let end = min(slice * SLICE + SLICE, DEPTH);
+    for (var k = slice * SLICE; k < end; k += STEP) {
+        if invocation < blocks { put(invocation, fetch(invocation, source_1, k)); }
+        if second < blocks { put(second, fetch(second, source_2, k)); }
+        if third < blocks { put(third, fetch(third, source_3, k)); }
         workgroupBarrier();
-        k += STEP;
-        if k < end {
-            next_1 = fetch(invocation, source_1, k);
-            if second < blocks { next_2 = fetch(second, source_2, k); }
-            if third < blocks { next_3 = fetch(third, source_3, k); }
-        }
-        for (var depth = 0u; depth < STEP / 4u; depth++) {
-            let top = swizzle(position.row_quad, depth, TILE_ROWS / 4u);
-            let bottom = swizzle(position.row_quad + TILE_ROWS / 8u, depth, TILE_ROWS / 4u);
-            let left = swizzle(position.column_quad, depth, TILE_COLUMNS / 4u);
-            let right = swizzle(position.column_quad + TILE_COLUMNS / 8u, depth, TILE_COLUMNS / 4u);
-            multiply(&sums, 4u * depth, top, bottom, left, right);
-            multiply(&sums, 4u * depth + 1u, top, bottom, left, right);
-            multiply(&sums, 4u * depth + 2u, top, bottom, left, right);
-            multiply(&sums, 4u * depth + 3u, top, bottom, left, right);
-        }
+        // No loop: not every compiler unrolls one.
+        multiply_four(&sums, 0u, position);
+        multiply_four(&sums, 1u, position);
+        multiply_four(&sums, 2u, position);
+        multiply_four(&sums, 3u, position);
         workgroupBarrier();
     }
     return sums;

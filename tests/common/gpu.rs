@@ -49,6 +49,33 @@ pub fn corrupted(op: Arc<dyn Op>, from: &'static str, to: &'static str) -> Arc<d
     Arc::new(Altered { op, work })
 }
 
+/// An op whose shaders begin with rubbish in all memory that a workgroup shares.
+pub fn littered(op: Arc<dyn Op>) -> Arc<dyn Op> {
+    let original = op.clone();
+    let work = move |types: &Types| {
+        let mut work = original.gpu(types);
+        for dispatch in &mut work.list {
+            dispatch.shader.source = litter(&dispatch.shader.text(), dispatch.entry).leak();
+        }
+        work
+    };
+    Arc::new(Altered { op, work })
+}
+
+/// WGSL whose entry point first writes to every element of every workgroup array.
+fn litter(text: &str, entry: &str) -> String {
+    let arrays = text.lines().filter_map(|line| line.strip_prefix("var<workgroup> "));
+    let rubbish = arrays.map(|array| {
+        let (name, ty) = array.split_once(": array<").unwrap();
+        let (element, length) = ty.strip_suffix(">;").and_then(|ty| ty.rsplit_once(", ")).unwrap();
+        format!("for (var i = 0u; i < {length}; i++) {{ {name}[i] = {element}(1234567); }}\n")
+    });
+    let rubbish: String = rubbish.chain(["workgroupBarrier();\n".into()]).collect();
+    let (before, after) = text.split_once(&format!("fn {entry}(")).unwrap();
+    let (head, body) = after.split_once(" {\n").unwrap();
+    format!("{before}fn {entry}({head} {{\n{rubbish}{body}")
+}
+
 impl<F> Debug for Altered<F> {
     fn fmt(&self, formatter: &mut Formatter) -> std::fmt::Result {
         self.op.fmt(formatter)

@@ -62,6 +62,7 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "function",
     "index",
     "nan",
+    "pixels",
     "place",
     "pooled_gradient",
     "rng",
