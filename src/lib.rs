@@ -139,7 +139,7 @@
 //!   batch normalisation finds the sign of its output from its input.
 
 #![warn(missing_docs)]
-#![forbid(unsafe_code)] // only the kernels have some
+#![deny(unsafe_code)] // only kernels have some: those of the CPU, and `exec/gpu/unchecked.rs`
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -1,4 +1,5 @@
-//! Comments are read in columns: no line of one is longer than 100 characters.
+//! Comments are read in columns: no line of one is longer than 100 characters. Unsafe code is in
+//! kernels alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,14 @@ fn comments_fit_their_columns() {
         let lines = too_long(&fs::read_to_string(&path).unwrap());
         assert!(lines.is_empty(), "{}: lines {lines:?} are longer than {WIDTH}", path.display());
     }
+}
+
+#[test]
+fn unsafe_code_is_in_kernels() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let allows = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("allow(unsafe_code)");
+    let files = sources(&root).into_iter().filter(|path| !path.starts_with(root.join("kernels")));
+    assert_eq!(files.filter(allows).collect::<Vec<_>>(), [root.join("exec/gpu/unchecked.rs")]);
 }
 
 #[test]

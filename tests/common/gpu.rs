@@ -14,9 +14,15 @@ use cifar_engine::tensor::TensorType;
 use ndarray::{ArrayD, ArrayViewD};
 
 /// The GPU under test, a software rasteriser if there is no other; says so if there is none at all.
+/// Its shaders are checked.
 pub fn open() -> Option<Gpu> {
+    open_with(true)
+}
+
+/// The same, with shaders that are checked, or as the program runs them.
+pub fn open_with(checks: bool) -> Option<Gpu> {
     match Adapter::choose(&Choice::Any) {
-        Ok(adapter) => Some(Gpu::open(&adapter).unwrap()),
+        Ok(adapter) => Some(Gpu::open_with(&adapter, checks).unwrap()),
         Err(error) => {
             println!("nothing is tested on a GPU: {error}");
             None

@@ -1,6 +1,7 @@
 //! Whole plans on a GPU: step by step against the CPU, a training beside the CPU's, and what
 //! happens when the GPU fails.
 
+mod checks;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;

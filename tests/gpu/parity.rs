@@ -30,7 +30,7 @@ const TOLERANCE: f32 = 1e-4;
 
 /// The trainings that are compared: of the CNN and of the MobileNets. A classifier of zeros, as the
 /// recipe has it, would send no gradient back in the first step.
-fn training(model: &'static Architecture, optimizer: &'static Optimizer) -> Training {
+pub fn training(model: &'static Architecture, optimizer: &'static Optimizer) -> Training {
     let mut training = match model.has_variants {
         true => Training::narrow(model, optimizer, 8),
         // Software GPUs take long for eleven million weights.

@@ -27,8 +27,12 @@ const PIXEL_TOLERANCE: f32 = 1e-5;
 /// Loads the training plan and makes it ready for its first step.
 fn load(device: &mut dyn Device, training: &Training) -> PlanId {
     let program = training.program();
+    let inputs = device.plan(&program.graph).unwrap().inputs;
     let plan = device.load(&program.graph).unwrap();
     training.prepare(device, plan, &program.parameters);
+    for rate in inputs.iter().filter(|input| input.name.ends_with("rate")) {
+        device.write(plan, &rate.name, [RATE].as_slice().into()).unwrap();
+    }
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     device.record(plan, &["totals"]).unwrap();
     plan
@@ -38,16 +42,16 @@ fn load(device: &mut dyn Device, training: &Training) -> PlanId {
 fn start(device: &mut dyn Device, plan: PlanId, training: &Training, step: usize) {
     device.write(plan, "indices", training.indices(step).as_slice().into()).unwrap();
     device.write(plan, "step", [step as u32].as_slice().into()).unwrap();
-    device.write(plan, "rate", [RATE].as_slice().into()).unwrap();
     device.run(plan).unwrap();
 }
 
-fn losses(device: &mut dyn Device, training: &Training) -> Vec<f64> {
+/// The losses of the first steps.
+pub fn losses(device: &mut dyn Device, training: &Training, steps: usize) -> Vec<f64> {
     let plan = load(device, training);
     let mut losses = Vec::new();
-    for step in 0..STEPS {
+    for step in 0..steps {
         start(device, plan, training, step);
-        let all = step + 1 == STEPS;
+        let all = step + 1 == steps;
         device.collect(plan, all, &mut |totals| losses.push(Totals::from(totals).mean_loss())).unwrap();
     }
     losses
@@ -57,8 +61,8 @@ fn losses(device: &mut dyn Device, training: &Training) -> Vec<f64> {
 fn fifty_steps_of_training_keep_to_the_cpu() {
     let Some(mut gpu) = gpu::open() else { return };
     let training = Training::new(&SGD, 16);
-    let expected = losses(&mut Cpu::new(0, Isa::detect()).unwrap(), &training);
-    let found = losses(&mut gpu, &training);
+    let expected = losses(&mut Cpu::new(0, Isa::detect()).unwrap(), &training, STEPS);
+    let found = losses(&mut gpu, &training, STEPS);
     assert_eq!(found.len(), STEPS);
     let distances: Vec<f64> = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).collect();
     let largest = distances.iter().fold(0.0, |a: f64, b| a.max(*b));

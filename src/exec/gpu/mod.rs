@@ -26,12 +26,14 @@ mod pipelines;
 mod profile;
 mod program;
 mod readback;
+mod unchecked;
 
 use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
 use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check, copy_out};
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::rewrite::Rule;
@@ -74,16 +76,25 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter.
+    /// Opens an adapter. Its shaders run without run-time checks, as ours need none, unless
+    /// `CIFAR_ENGINE_GPU_CHECKS` is on or this is a debug build.
     ///
     /// # Errors
     /// If its driver fails, or it lacks what WebGPU promises.
     pub fn open(adapter: &Adapter) -> Result<Gpu> {
+        Gpu::open_with(adapter, cfg!(debug_assertions) || environment::is_on("CIFAR_ENGINE_GPU_CHECKS"))
+    }
+
+    /// The same, with shaders that check every index and every loop, or without.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(adapter: &Adapter, checks: bool) -> Result<Gpu> {
         let about = adapter.description();
         Ok(Gpu {
             name: format!("gpu, {} ({})", about.name, about.interface),
             context: Context::open(adapter)?,
-            pipelines: Pipelines::default(),
+            pipelines: Pipelines::new(checks),
             plans: Plans::new(),
             on_compile: Box::new(|_, _| ()),
         })

@@ -12,6 +12,7 @@ use wgpu::{
     PipelineLayoutDescriptor, ShaderModule, ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
+use super::unchecked;
 use crate::ops::dispatch::{Dispatch, Operand, Shader};
 
 /// For each binding, whether the shader writes to it.
@@ -26,21 +27,28 @@ struct Key {
     access: Access,
 }
 
-#[derive(Default)]
 pub struct Pipelines {
+    /// Whether wgpu adds its checks: indices are clamped to their arrays, and loops end.
+    checked: bool,
     modules: HashMap<Shader, ShaderModule>,
     layouts: HashMap<Access, (BindGroupLayout, PipelineLayout)>,
     compiled: HashMap<Key, ComputePipeline>,
 }
 
 impl Pipelines {
+    pub fn new(checked: bool) -> Pipelines {
+        let (modules, layouts, compiled) = Default::default();
+        Pipelines { checked, modules, layouts, compiled }
+    }
+
     /// Compiles what of these is new, on the threads of the pool that this is called in; returns
     /// how many pipelines that were.
     pub fn compile(&mut self, device: &wgpu::Device, dispatches: &[&Dispatch]) -> usize {
         let mut new = HashMap::new();
         for &dispatch in dispatches {
             let key = key(dispatch);
-            self.modules.entry(dispatch.shader).or_insert_with(|| module(device, &dispatch.shader));
+            let module = || module(device, &dispatch.shader, self.checked);
+            self.modules.entry(dispatch.shader).or_insert_with(module);
             self.layouts.entry(key.access.clone()).or_insert_with_key(|access| layout(device, access));
             if !self.compiled.contains_key(&key) {
                 new.insert(key, dispatch);
@@ -55,8 +63,8 @@ impl Pipelines {
                 entry_point: Some(dispatch.entry),
                 compilation_options: PipelineCompilationOptions {
                     constants: &dispatch.constants,
-                    // Shaders write it before they read it: `tests/shaders.rs`. Some drivers let one
-                    // invocation write the zeros, others forget to wait for them.
+                    // Shaders write before they read (`tests/ops.rs`). Some drivers let a single
+                    // invocation write the zeros, others do not wait for them.
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: None,
@@ -85,11 +93,13 @@ fn key(dispatch: &Dispatch) -> Key {
     }
 }
 
-/// Keeps wgpu's checks: indices are clamped to their buffers, loops end, workgroup memory begins as
-/// zeros.
-fn module(device: &wgpu::Device, shader: &Shader) -> ShaderModule {
+fn module(device: &wgpu::Device, shader: &Shader, checked: bool) -> ShaderModule {
     let source = ShaderSource::Wgsl(shader.text().into());
-    device.create_shader_module(ShaderModuleDescriptor { label: Some(shader.name), source })
+    let descriptor = ShaderModuleDescriptor { label: Some(shader.name), source };
+    match checked {
+        true => device.create_shader_module(descriptor),
+        false => unchecked::module(device, descriptor),
+    }
 }
 
 /// Explicit, so that an entry point need not use every binding.
