@@ -20,6 +20,7 @@ use super::Training;
 use super::common::gpu;
 use super::common::hooked::{Hook, Hooked};
 use super::common::program::Bench;
+use super::training::{load, start};
 
 /// The GPU is lost after so many runs.
 struct LostAfter(usize);
@@ -89,6 +90,25 @@ fn a_lost_gpu_answers_nothing() {
     ];
     for error in errors {
         assert!(error.to_string().contains("the GPU was lost"), "{error}");
+    }
+}
+
+/// What a driver gave up and reported as done is no result.
+#[test]
+fn a_run_that_did_not_end_gives_no_values() {
+    for seconds in [f64::INFINITY, 0.0] {
+        let Some(mut gpu) = gpu::open() else { return };
+        gpu.set_submission_seconds(seconds);
+        let training = Training::new(&SGD, 4);
+        let plan = load(&mut gpu, &training);
+        start(&mut gpu, plan, &training, 0);
+        let mut runs = 0;
+        gpu.collect(plan, true, &mut |_| runs += 1).unwrap();
+        gpu.lose_submission(plan).unwrap();
+        start(&mut gpu, plan, &training, 1);
+        let error = gpu.collect(plan, true, &mut |_| runs += 1).unwrap_err().to_string();
+        assert_eq!(runs, 1);
+        assert!(error.contains("reported a run as done that its driver gave up"), "{error}");
     }
 }
 

@@ -25,7 +25,7 @@ const LOSS_TOLERANCE: f64 = 0.03;
 const PIXEL_TOLERANCE: f32 = 1e-5;
 
 /// Loads the training plan and makes it ready for its first step.
-fn load(device: &mut dyn Device, training: &Training) -> PlanId {
+pub fn load(device: &mut dyn Device, training: &Training) -> PlanId {
     let program = training.program();
     let inputs = device.plan(&program.graph).unwrap().inputs;
     let plan = device.load(&program.graph).unwrap();
@@ -39,7 +39,7 @@ fn load(device: &mut dyn Device, training: &Training) -> PlanId {
 }
 
 /// Starts a step.
-fn start(device: &mut dyn Device, plan: PlanId, training: &Training, step: usize) {
+pub fn start(device: &mut dyn Device, plan: PlanId, training: &Training, step: usize) {
     device.write(plan, "indices", training.indices(step).as_slice().into()).unwrap();
     device.write(plan, "step", [step as u32].as_slice().into()).unwrap();
     device.run(plan).unwrap();

@@ -1,16 +1,23 @@
 //! An open GPU: its queue, its limits, and the first thing that went wrong with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytemuck::Pod;
-use wgpu::{BufferDescriptor, BufferUsages, DeviceDescriptor, Features, MapMode, PollType};
+use wgpu::{
+    BufferDescriptor, BufferUsages, DeviceDescriptor, Features, MapMode, PollError, PollStatus, PollType,
+    SubmissionIndex,
+};
 
 use super::adapter::Adapter;
 use super::limits::check_device;
+use crate::console;
 use crate::error::{Error, Result};
 
 /// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
 const UPLOAD_BYTES: usize = 32 << 20;
+/// Time after which a GPU that does not answer is talked about.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of four `f32`.
 const VECTOR_BYTES: usize = 16;
 
@@ -120,7 +127,7 @@ impl Context {
         encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes as u64);
         self.queue.submit([encoder.finish()]);
         staging.slice(..).map_async(MapMode::Read, |_| ());
-        self.poll(PollType::wait_indefinitely())?;
+        self.wait(None)?;
         self.mapped(&staging, see)
     }
 
@@ -134,11 +141,41 @@ impl Context {
         Ok(seen)
     }
 
-    /// Lets the driver report what has ended, and waits where it is told to.
-    pub fn poll(&self, until: PollType) -> Result<()> {
-        let result = self.device.poll(until);
+    /// Lets the driver report what has ended.
+    pub fn poll(&self) -> Result<()> {
+        self.answer(self.device.poll(PollType::Poll))
+    }
+
+    /// Waits until a submission has ended, or all have; says so if that takes long.
+    pub fn wait(&self, submission_index: Option<SubmissionIndex>) -> Result<()> {
+        let wait = |timeout| {
+            self.device.poll(PollType::Wait { submission_index: submission_index.clone(), timeout })
+        };
+        self.answer(patiently(wait, || {
+            console::info(format_args!(
+                "the GPU has not answered for {} s; still waiting (Ctrl-C twice ends the program)",
+                PATIENCE.as_secs()
+            ));
+        }))
+    }
+
+    fn answer(&self, result: std::result::Result<PollStatus, PollError>) -> Result<()> {
         self.check()?;
         result.map(|_| ()).map_err(|error| Error::Failed(format!("the GPU does not answer: {error}")))
+    }
+}
+
+/// Waits for a time and, where that was not enough, tells and waits on without an end.
+fn patiently<T>(
+    wait: impl Fn(Option<Duration>) -> std::result::Result<T, PollError>,
+    tell: impl FnOnce(),
+) -> std::result::Result<T, PollError> {
+    match wait(Some(PATIENCE)) {
+        Err(PollError::Timeout) => {
+            tell();
+            wait(None)
+        }
+        answer => answer,
     }
 }
 
@@ -157,4 +194,24 @@ fn describe(error: &wgpu::Error) -> String {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_long_wait_is_talked_about_once_and_goes_on() {
+        for answers in [true, false] {
+            let said = Cell::new(false);
+            let wait = |timeout: Option<Duration>| match timeout {
+                Some(_) if !answers => Err(PollError::Timeout),
+                timeout => Ok(timeout.is_some()),
+            };
+            assert_eq!(patiently(wait, || said.set(true)).unwrap(), answers);
+            assert_eq!(said.get(), !answers);
+        }
+    }
 }

@@ -26,6 +26,7 @@ mod pipelines;
 mod profile;
 mod program;
 mod readback;
+mod submissions;
 mod unchecked;
 
 use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
@@ -48,9 +49,8 @@ use limits::check_plan;
 use pipelines::Pipelines;
 use program::{GpuProgram, dispatches};
 pub use program::{extent, shared_scratch};
-use readback::Readback;
 use std::time::{Duration, Instant};
-use wgpu::{Limits, PollType};
+use wgpu::Limits;
 
 /// The rules of a GPU: those that save traffic there, too.
 pub const RULES: &[&Rule] = &[
@@ -72,6 +72,8 @@ pub struct Gpu {
     context: Context,
     pipelines: Pipelines,
     plans: Plans<GpuProgram, wgpu::Buffer>,
+    /// Seconds that a submission may take a slow integrated GPU.
+    submission_seconds: f64,
     on_compile: Box<dyn Fn(usize, Duration) + Send>,
 }
 
@@ -96,6 +98,10 @@ impl Gpu {
             context: Context::open(adapter)?,
             pipelines: Pipelines::new(checks),
             plans: Plans::new(),
+            submission_seconds: match about.kind {
+                "discrete" => submissions::DISCRETE,
+                _ => submissions::INTEGRATED,
+            },
             on_compile: Box::new(|_, _| ()),
         })
     }
@@ -117,7 +123,23 @@ impl Gpu {
     pub fn destroy(&mut self) {
         self.context.device.destroy();
         // It tells when its last run has ended; that this fails is what is wanted.
-        let _ = self.context.poll(PollType::wait_indefinitely());
+        let _ = self.context.wait(None);
+    }
+
+    /// Lets submissions of the plans that are loaded from now on take so many seconds of a slow
+    /// integrated GPU; 0 for one a step.
+    pub fn set_submission_seconds(&mut self, seconds: f64) {
+        self.submission_seconds = seconds;
+    }
+
+    /// Lets the last submission of the next run of a plan get lost, as by a driver that gives it up
+    /// and says that it is done.
+    ///
+    /// # Errors
+    /// If the plan is not loaded.
+    pub fn lose_submission(&mut self, plan: PlanId) -> Result<()> {
+        self.plans.get_mut(plan)?.0.own.lose_one();
+        Ok(())
     }
 
     fn compile(&mut self, work: &[Dispatches]) -> Result<()> {
@@ -160,13 +182,14 @@ impl Device for Gpu {
         check_plan(&plan, &work, &self.context.device.limits())?;
         self.compile(&work)?;
         let planned = size(self.planned_bytes(&plan));
-        let Gpu { plans, context, pipelines, .. } = self;
+        let Gpu { plans, context, pipelines, submission_seconds: seconds, .. } = self;
+        let seconds = *seconds;
         let allocate = |name: &str, ty: &TensorType| {
             let buffer = context.storage(name, ty.bytes());
             context.check().map(|()| buffer)
         };
         let loaded = plans.load(plan, beside, allocate, |plan, states, buffers| {
-            GpuProgram::new(context, pipelines, plan, &work, states, buffers)
+            GpuProgram::new(context, pipelines, plan, &work, states, buffers, seconds)
         });
         loaded.map_err(|error| match context.check() {
             Ok(()) => error,
@@ -210,7 +233,7 @@ impl Device for Gpu {
             Ok((buffer(loaded, states, *location).clone(), ty.len()))
         };
         let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
-        loaded.own.readback = Readback::new(&self.context, outputs);
+        loaded.own.record(&self.context, outputs);
         self.context.check()
     }
 
@@ -220,7 +243,7 @@ impl Device for Gpu {
     }
 
     fn wait(&self) -> Result<()> {
-        self.context.poll(PollType::wait_indefinitely())
+        self.context.wait(None)
     }
 
     fn write(&mut self, plan: PlanId, input: &str, data: Data) -> Result<()> {

@@ -6,8 +6,7 @@
 use std::time::Instant;
 
 use wgpu::{
-    BufferUsages, ComputePassDescriptor, ComputePassTimestampWrites, Features, PollType, QuerySetDescriptor,
-    QueryType,
+    BufferUsages, ComputePassDescriptor, ComputePassTimestampWrites, Features, QuerySetDescriptor, QueryType,
 };
 
 use super::context::Context;
@@ -59,6 +58,6 @@ fn by_the_host(context: &Context, program: &GpuProgram, step: usize) -> Result<f
     program.encode(&mut encoder.begin_compute_pass(&Default::default()), step..step + 1);
     let begin = Instant::now();
     context.queue.submit([encoder.finish()]);
-    context.poll(PollType::wait_indefinitely())?;
+    context.wait(None)?;
     Ok(begin.elapsed().as_secs_f64())
 }

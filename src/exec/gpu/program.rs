@@ -10,6 +10,7 @@ use wgpu::{
 use super::context::{Context, padded};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
+use super::submissions;
 use crate::error::Result;
 use crate::exec::plan::{Location, Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
@@ -18,7 +19,11 @@ pub struct GpuProgram {
     pub slots: Vec<wgpu::Buffer>,
     /// Launches of each step.
     launches: Vec<Vec<Launch>>,
+    /// Steps of each submission of a run.
+    submissions: Vec<Range<usize>>,
     pub readback: Readback,
+    /// Of the next run, whether its last submission gets lost.
+    loses_one: bool,
 }
 
 /// One dispatch, with everything it needs.
@@ -30,7 +35,8 @@ struct Launch {
 
 impl GpuProgram {
     /// Allocates the slots and binds the operands. `work` are the dispatches of each step,
-    /// compiled; `states` say which of the `buffers` the plan's states are.
+    /// compiled; `states` say which of the `buffers` the plan's states are; a submission may take
+    /// so many `seconds` ([`submissions`]).
     pub fn new(
         context: &Context,
         pipelines: &Pipelines,
@@ -38,6 +44,7 @@ impl GpuProgram {
         work: &[Dispatches],
         states: &[usize],
         buffers: &[wgpu::Buffer],
+        seconds: f64,
     ) -> Result<GpuProgram> {
         let memory = Buffers {
             slots: allocate(context, "slot", &plan.slots)?,
@@ -50,7 +57,10 @@ impl GpuProgram {
             launches.push(work.list.iter().map(launch).collect());
             context.check()?;
         }
-        Ok(GpuProgram { slots: memory.slots, launches, readback: Readback::default() })
+        let submissions =
+            submissions::split(plan.steps.iter().map(|step| step.op.cost(&step.types)), seconds);
+        let (slots, readback) = (memory.slots, Readback::default());
+        Ok(GpuProgram { slots, launches, submissions, readback, loses_one: false })
     }
 
     /// Steps of the plan.
@@ -58,15 +68,34 @@ impl GpuProgram {
         self.launches.len()
     }
 
+    /// Records outputs of every run: buffers, with their elements.
+    pub fn record(&mut self, context: &Context, outputs: Vec<(wgpu::Buffer, usize)>) {
+        self.readback = Readback::new(context, outputs, self.submissions.len());
+    }
+
+    /// Lets the last submission of the next run get lost, as by a driver that gives it up.
+    pub fn lose_one(&mut self) {
+        self.loses_one = true;
+    }
+
     /// Submits the steps from `first` on, without waiting for them.
     pub fn run(&mut self, context: &Context, first: usize) -> Result<()> {
-        let mut encoder = context.device.create_command_encoder(&Default::default());
-        self.encode(&mut encoder.begin_compute_pass(&Default::default()), first..self.steps());
-        let staging = self.readback.encode(context, &mut encoder)?;
-        let run = context.queue.submit([encoder.finish()]);
-        if let Some(staging) = staging {
-            self.readback.submitted(staging, run);
+        self.readback.begin(context)?;
+        let last = self.submissions.len() - 1;
+        for (number, steps) in self.submissions.iter().enumerate() {
+            let mut encoder = context.device.create_command_encoder(&Default::default());
+            if !(number == last && self.loses_one) {
+                let steps = steps.start.max(first).min(steps.end)..steps.end;
+                self.encode(&mut encoder.begin_compute_pass(&Default::default()), steps);
+                self.readback.mark(number, &mut encoder);
+            }
+            let staging = if number == last { self.readback.encode(context, &mut encoder)? } else { None };
+            let run = context.queue.submit([encoder.finish()]);
+            if let Some(staging) = staging {
+                self.readback.submitted(staging, run);
+            }
         }
+        self.loses_one = false;
         context.check()
     }
 

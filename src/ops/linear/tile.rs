@@ -10,8 +10,8 @@ use crate::ops::{Activation, Function, function_constants};
 const STEP: usize = 16;
 /// A slice of the depth has at least as many steps: enough to make up for the partial sums.
 const MIN_STEPS: usize = 8;
-/// Invocations that fill a large GPU, with the registers they need: two workgroups of 256 on each of
-/// some 130 processors.
+/// Invocations that fill a large GPU, with the registers they need: two workgroups of 256 on each
+/// of some 130 processors.
 const FULL: f64 = 65_536.0;
 /// Multiplications that take as long as to read the operands of one multiplication in a 1 x 1 tile,
 /// about.
