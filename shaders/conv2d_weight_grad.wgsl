@@ -22,10 +22,17 @@ fn locate_a(row: u32) -> Source {
 
 fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     let pixels = k + LANES;
-    let y = pixels / OUT_WIDTH % OUT_HEIGHT * STRIDE;
-    let x = pixels % OUT_WIDTH * STRIDE;
+    var y = pixels / OUT_WIDTH % OUT_HEIGHT * STRIDE;
+    var x = pixels % OUT_WIDTH * STRIDE;
     let image = pixels / (OUT_HEIGHT * OUT_WIDTH);
-    let at = ((image * HEIGHT + y) * WIDTH + x) * CHANNELS;
+    var at = ((image * HEIGHT + y) * WIDTH + x) * CHANNELS;
+    if OUT_WIDTH % 4u == 0u {
+        // The four are neighbours in a row: the first tells where the others are.
+        y = y.xxxx;
+        x = x.x + STRIDE * LANES;
+        //~ conv2d_weight_grad: STRIDE * CHANNELS * LANES => CHANNELS * LANES
+        at = at.x + STRIDE * CHANNELS * LANES;
+    }
     let valid = pixels < vec4<u32>(DEPTH);
     return mat4x4<f32>(
         read_a(source.at + at.x, valid.xxxx & inside(source.y + y.x, source.x + x.x)),

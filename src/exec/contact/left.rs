@@ -15,9 +15,12 @@ use crate::tensor::DType;
 /// batches of 32, the mean distance is 0.0008 at most.
 const TOLERANCE: f32 = 0.01;
 /// Largest distance of a single element of a state that is no parameter; it is 0.04 at most for
-/// the models here. Of parameters, an optimizer that goes by the sign of a gradient (Adam, Lion)
-/// may move one the other way.
+/// the models here.
 const MOST_TOLERANCE: f32 = 0.5;
+/// Largest mean distance of a parameter with moments. An optimizer that goes by the sign of a
+/// gradient (Adam, Lion) may move an element the other way where the gradient is little more than
+/// rounding: 0.022 for a bias of MobileNet v2. Its moments, which are not so, are held to more.
+const MOVED_TOLERANCE: f32 = 0.1;
 /// A tensor whose largest value is a smaller share than this of the largest among those named alike
 /// (the moments of one kind, a layer's own) may be nothing but rounding, such as the gradient of a
 /// scale that the next layer undoes.
@@ -77,16 +80,15 @@ pub fn first_wrong(found: &Left, expected: &Left, parameters: &[String]) -> Opti
         let is_parameter = parameters.contains(name);
         let scale = scales.of_tensor(expected);
         let single = if expected.is_output { TOLERANCE } else { MOST_TOLERANCE };
+        let tolerance = if is_parameter { scales.tolerance_of_parameter(name) } else { TOLERANCE };
         let off = if !most.is_finite() {
             f32::INFINITY
-        } else if is_parameter && scales.is_moved_by_chance(name) {
-            0.0
         } else if !is_parameter && most / scale > single {
             most / scale
         } else {
             mean / scale
         };
-        (off > TOLERANCE).then(|| Wrong { tensor: name.clone(), off })
+        (off > tolerance).then(|| Wrong { tensor: name.clone(), off })
     });
     wrong.next()
 }
@@ -118,11 +120,18 @@ impl<'a> Scales<'a> {
         FLOOR * self.kinds.get(kind(name)).copied().unwrap_or_default()
     }
 
-    /// Whether all the moments of a parameter, which are named after it, may be rounding.
-    fn is_moved_by_chance(&self, parameter: &str) -> bool {
+    /// Largest mean distance of a parameter, by its moments, which are named after it: any where
+    /// these may be nothing but rounding.
+    fn tolerance_of_parameter(&self, parameter: &str) -> f32 {
         let is_moment = |name: &str| name.split_once('.').is_some_and(|(_, of)| of == parameter);
         let mut moments = self.tensors.iter().filter(|(name, _)| is_moment(name)).peekable();
-        moments.peek().is_some() && moments.all(|(name, largest)| *largest < self.floor(name))
+        if moments.peek().is_none() {
+            TOLERANCE
+        } else if moments.all(|(name, largest)| *largest < self.floor(name)) {
+            f32::MAX
+        } else {
+            MOVED_TOLERANCE
+        }
     }
 }
 
@@ -183,7 +192,8 @@ mod tests {
         assert_eq!(wrong(&[]), None);
         assert_eq!(wrong(&[("totals", &[230.5, 11.0, 100.0])]), None, "one image more is right");
         assert_eq!(wrong(&[("m.conv.weight", &[0.1, 0.21, -0.4, 0.001])]), None);
-        // A bias whose gradient is rounding goes either way.
+        // An element whose gradient is rounding goes either way, and so does a bias.
+        assert_eq!(wrong(&[("conv.weight", &[0.5, -0.25, 0.125, 0.1])]), None);
         assert_eq!(wrong(&[("conv.bias", &[-0.001, 0.001]), ("m.conv.bias", &[-1e-8, 2e-8])]), None);
     }
 
@@ -193,7 +203,7 @@ mod tests {
         assert_eq!(found, "totals is off by 13.0 % of its largest value");
         let off =
             |name: &str, values: &[f32]| wrong(&[(name, values)]).is_some_and(|text| text.starts_with(name));
-        assert!(off("conv.weight", &[0.5, -0.25, 0.125, 0.1]));
+        assert!(off("conv.weight", &[0.5, -0.25, 0.125, 0.3]));
         assert!(off("m.conv.weight", &[0.1, 0.2, -0.4, 0.1]));
         assert!(off("average.conv.weight", &[0.0, 0.25, 0.5, 0.4]));
         // A gradient that should be nothing and is not.

@@ -96,13 +96,16 @@ impl Tiling {
     }
 
     /// The time the product takes, in multiplications: those of the padded tiles, their operands,
-    /// what stands idle while there are too few workgroups, and the partial sums.
+    /// what stands idle because there are too few workgroups or a few too many, and the partial
+    /// sums.
     fn cost(self, rows: usize, columns: usize, depth: usize) -> f64 {
         let TileShape { rows: tile_rows, columns: tile_columns, .. } = self.tile;
         let (tiles, slices) = (self.tile.count(rows, columns), self.slices(depth));
         let products = (tiles * tile_rows * tile_columns) as f64 * depth as f64;
         let loads = 1.0 / tile_rows.min(rows) as f64 + 1.0 / tile_columns.min(columns) as f64;
-        let busy = ((tiles * slices * self.tile.invocations()) as f64 / FULL).min(1.0);
+        // The last of the workgroups that follow each other leave some of a GPU idle.
+        let rounds = (tiles * slices * self.tile.invocations()) as f64 / FULL;
+        let busy = rounds / rounds.ceil();
         let partials = if slices > 1 { (slices * rows * columns) as f64 } else { 0.0 };
         products * (1.0 + LOAD_COST * loads) / busy + PARTIAL_COST * partials
     }
