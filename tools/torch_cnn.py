@@ -3,6 +3,7 @@
 
     python3 tools/torch_cnn.py train --data BATCHES_DIR --recipe keras|default [--epochs 20] [--threads 2] [--init FILE]
     python3 tools/torch_cnn.py bench --mode train|infer [--model cnn|resnet20] [--batch-size 128] [--threads 2]
+        [--device cpu|cuda] [--tf32]
 
 `train` prints a line an epoch, with the test accuracy, and at the end the mean over the last five; with `--init` it begins
 with the weights in a file of cifar-engine (its running statistics stay as they are). `bench` prints one JSON object.
@@ -165,9 +166,12 @@ def train(args):
 
 
 def bench(args):
-    net, b = {"cnn": cnn, "resnet20": resnet20}[args.model](), args.batch_size
-    x = torch.randn(b, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    y = torch.randint(0, 10, (b,))
+    cuda, b = args.device == "cuda", args.batch_size
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
+    torch.backends.cudnn.benchmark = True
+    net = {"cnn": cnn, "resnet20": resnet20}[args.model]().to(args.device)
+    x = torch.randn(b, 3, 32, 32, device=args.device).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (b,), device=args.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 
     def step():
@@ -180,14 +184,19 @@ def bench(args):
         optimizer.step()
 
     net.train(args.mode == "train")
-    times = []
+    # A GPU is asked for many steps before it is waited for, as in a training.
+    times, together = [], 20 if cuda else 1
     for i in range(args.steps + 5):
         start = time.perf_counter()
-        step()
+        for _ in range(together):
+            step()
+        if cuda:
+            torch.cuda.synchronize()
         if i >= 5:
-            times.append(time.perf_counter() - start)
+            times.append((time.perf_counter() - start) / together)
     median = statistics.median(times)
     print(json.dumps({"torch": torch.__version__, "mode": args.mode, "threads": args.threads, "batch_size": b,
+                      "device": torch.cuda.get_device_name() if cuda else "cpu", "tf32": args.tf32,
                       "step_ms": round(median * 1e3, 3), "images_per_s": round(b / median, 1)}))
 
 
@@ -201,6 +210,8 @@ def main():
     parser.add_argument("--mode", choices=["train", "infer"], default="train")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of `bench`")
+    parser.add_argument("--tf32", action="store_true", help="on a GPU, round what is multiplied to 10 bits")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
