@@ -1,8 +1,8 @@
 //! Shaders as they are written, without the checks that wgpu adds to each.
 //!
-//! wgpu clamps every index to its array and counts the turns of every loop. That costs a sixth of
-//! the speed of a matrix product (of an H200: 33 TFLOP/s with the checks, 38 without), and our
-//! shaders never need it: an index is inside by construction, and a loop ends.
+//! wgpu clamps every index to its array and counts the turns of every loop. That costs a twelfth of
+//! a training step (4.92 ms of an H200 with the checks, 4.53 without), and our shaders never need
+//! it: an index is inside by construction, and a loop ends.
 
 #![allow(unsafe_code)] // a shader is the kernel of a GPU; nowhere else outside `kernels`
 
