@@ -9,8 +9,8 @@ struct Source {
     x: vec4<u32>,
 }
 
-// Four pixels in a row, each so many pixels and elements after the one before, from the first alone:
-// a loop then keeps three numbers instead of twelve.
+// Four pixels in a row, each so many pixels and elements after the one before, from the first
+// alone: a loop then keeps three numbers instead of twelve.
 fn in_a_row(first: Source, pixels: u32, elements: u32) -> Source {
     return Source(first.at.x + elements * LANES, first.y.xxxx, first.x.x + pixels * LANES);
 }
