@@ -80,6 +80,13 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A rate of operations or bytes a second: `356 GFLOP/s`, `40.0 TFLOP/s`, `28.1 GB/s`.
+pub fn rate(a_second: f64, unit: &str) -> String {
+    let (value, prefix) = if a_second < 1e12 { (a_second / 1e9, "G") } else { (a_second / 1e12, "T") };
+    let digits = usize::from(value < 100.0);
+    format!("{value:.digits$} {prefix}{unit}/s")
+}
+
 /// The candidate fewest edits away, the first of several; none where all are too far to be meant.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// The distance costs the product of both lengths, and names come from files.
@@ -115,6 +122,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        assert_eq!(rate(356.4e9, "FLOP"), "356 GFLOP/s");
+        assert_eq!(rate(40.03e12, "FLOP"), "40.0 TFLOP/s");
+        assert_eq!(rate(28.14e9, "B"), "28.1 GB/s");
+        assert_eq!(rate(3.7086e12, "B"), "3.7 TB/s");
+    }
 
     #[test]
     fn distances() {

@@ -20,7 +20,7 @@ use crate::models::Architecture;
 use crate::registry::unknown;
 use crate::selftest::case::Case;
 use crate::selftest::finding::{Finding, Yardstick, by_op};
-use crate::text::{counted, figure, nearest};
+use crate::text::{counted, figure, nearest, rate};
 use crate::train::bare_spec;
 
 #[derive(Args)]
@@ -189,9 +189,8 @@ impl Machine {
         let Example { flops, bytes, .. } = *example;
         let Some(peak) = self.peak else { return example.cost() };
         let (bound, ms) = (peak.bound(flops, bytes).name(), figure(peak.floor(flops, bytes) * 1e3));
-        let (gflops, gbs) = (peak.flops / 1e9, peak.bytes / 1e9);
-        let cost = example.cost();
-        format!("{cost}; here, at {gflops:.0} GFLOP/s and {gbs:.1} GB/s, bound by {bound}, {ms} ms at least")
+        let (flops, bytes) = (rate(peak.flops, "FLOP"), rate(peak.bytes, "B"));
+        format!("{}; here, at {flops} and {bytes}, bound by {bound}, {ms} ms at least", example.cost())
     }
 
     fn found(&self, finding: &Finding) -> String {

@@ -17,6 +17,7 @@ use crate::error::{Result, escaped};
 use crate::files::write_atomic;
 use crate::inspect::time_line;
 use crate::inspect::trace::{Figures, NOT_SHOWN, Trace, milliseconds, percent};
+use crate::text::rate;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -93,8 +94,8 @@ impl TraceCommand {
 pub fn table(trace: &Trace, room: Option<usize>) -> String {
     let mut lines = Vec::new();
     if let Some(peak) = trace.peak {
-        let (gflops, gbs) = (peak.flops / 1e9, peak.bytes / 1e9);
-        lines.push(format!("peak: {gflops:.0} GFLOP/s, {gbs:.1} GB/s from memory"));
+        let (flops, bytes) = (rate(peak.flops, "FLOP"), rate(peak.bytes, "B"));
+        lines.push(format!("peak: {flops}, {bytes} from memory"));
         lines.push(
             "of peak: of whichever of the two binds; over 100 % from the cache, or by fewer products".into(),
         );

@@ -7,6 +7,7 @@ use super::time_line::{colour, told};
 use super::trace::{TimedStep, Trace};
 use crate::kernels::peak::Peak;
 use crate::report::axis::Axis;
+use crate::text::rate;
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 340.0;
@@ -124,14 +125,11 @@ fn roofs(svg: &mut String, scale: &Scale, peak: Peak) {
     let (x, y) = (scale.x(corner) - 8.0, scale.y(arithmetic) + 4.0);
     let _ = write!(
         svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{:.0} GFLOP/s</text>",
-        peak.flops / 1e9
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
+        rate(peak.flops, "FLOP")
     );
     let middle = (left + corner) / 2.0;
     let (x, y) = (scale.x(middle) - 6.0, scale.y(middle + memory) - 4.0);
-    let _ = write!(
-        svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{:.1} GB/s</text>",
-        peak.bytes / 1e9
-    );
+    let _ =
+        write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>", rate(peak.bytes, "B"));
 }

@@ -6,7 +6,7 @@ use super::roofline;
 use super::trace::{Figures, NOT_SHOWN, TimedStep, Trace, milliseconds, percent};
 use crate::report::axis::Axis;
 use crate::report::page::{escape, shell};
-use crate::text::figure;
+use crate::text::{figure, rate};
 
 const WIDTH: f64 = 1000.0;
 const BAR: f64 = 56.0;
@@ -29,8 +29,8 @@ pub fn page(trace: &Trace, title: &str) -> String {
     tile(trace.steps.len().to_string(), "steps");
     if let (Some(peak), Some(share)) = (trace.peak, trace.share_of_all()) {
         tile(percent(Some(share)), "of the peak");
-        tile(format!("{:.0} GFLOP/s", peak.flops / 1e9), "peak of arithmetic");
-        tile(format!("{:.1} GB/s", peak.bytes / 1e9), "peak of memory");
+        tile(rate(peak.flops, "FLOP"), "peak of arithmetic");
+        tile(rate(peak.bytes, "B"), "peak of memory");
     }
     body.push_str("</div>\n<h2>Time</h2>");
     legend(&mut body, trace);

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
+use cifar_engine::error::Result;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::graph::{Graph, Node, Value};
@@ -14,15 +15,19 @@ use cifar_engine::tensor::TensorType;
 use ndarray::{ArrayD, ArrayViewD};
 
 /// The GPU under test, a software rasteriser if there is no other; says so if there is none at all.
-/// Its shaders are checked.
+/// Its shaders run as the program's do.
 pub fn open() -> Option<Gpu> {
-    open_with(true)
+    opened_by(Gpu::open)
 }
 
-/// The same, with shaders that are checked, or as the program runs them.
+/// The same, with shaders that check every index and every loop, or without.
 pub fn open_with(checks: bool) -> Option<Gpu> {
+    opened_by(|adapter| Gpu::open_with(adapter, checks))
+}
+
+fn opened_by(open: impl FnOnce(&Adapter) -> Result<Gpu>) -> Option<Gpu> {
     match Adapter::choose(&Choice::Any) {
-        Ok(adapter) => Some(Gpu::open_with(&adapter, checks).unwrap()),
+        Ok(adapter) => Some(open(&adapter).unwrap()),
         Err(error) => {
             println!("nothing is tested on a GPU: {error}");
             None
