@@ -12,7 +12,7 @@ use wgpu::{Device, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks};
 pub fn module(device: &Device, descriptor: ShaderModuleDescriptor) -> ShaderModule {
     // SAFETY: no index of `shaders/` is outside its array and no loop is endless, for the constants
     // that ops give: `tests/gpu/checks.rs` has the bits of checked modules from every case of every
-    // op and from trainings, and sees an index that is outside. Nothing that a user gives becomes an
-    // index without a bound, and Vulkan drivers keep accesses inside buffers, as wgpu asks of them.
+    // op and from trainings, and sees an index that is outside. Nothing that a user gives becomes
+    // an index without a bound, and Vulkan's drivers keep accesses inside buffers, as wgpu asks.
     unsafe { device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked()) }
 }
