@@ -4,7 +4,6 @@ use std::fmt::{Debug, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
-use cifar_engine::error::Result;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::graph::{Graph, Node, Value};
@@ -15,19 +14,15 @@ use cifar_engine::tensor::TensorType;
 use ndarray::{ArrayD, ArrayViewD};
 
 /// The GPU under test, a software rasteriser if there is no other; says so if there is none at all.
-/// Its shaders run as the program's do.
+/// Its shaders check every index and every loop.
 pub fn open() -> Option<Gpu> {
-    opened_by(Gpu::open)
+    open_with(true)
 }
 
-/// The same, with shaders that check every index and every loop, or without.
+/// The same, with shaders that are checked, or as the program runs them.
 pub fn open_with(checks: bool) -> Option<Gpu> {
-    opened_by(|adapter| Gpu::open_with(adapter, checks))
-}
-
-fn opened_by(open: impl FnOnce(&Adapter) -> Result<Gpu>) -> Option<Gpu> {
     match Adapter::choose(&Choice::Any) {
-        Ok(adapter) => Some(open(&adapter).unwrap()),
+        Ok(adapter) => Some(Gpu::open_with(&adapter, checks).unwrap()),
         Err(error) => {
             println!("nothing is tested on a GPU: {error}");
             None

@@ -78,7 +78,7 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter. Its shaders run without run-time checks, as ours need none, unless
+    /// Opens an adapter. Its shaders run without run-time checks (`unchecked.rs` says why), unless
     /// `CIFAR_ENGINE_GPU_CHECKS` is on or this is a debug build.
     ///
     /// # Errors
