@@ -1,6 +1,6 @@
-//! The model and recipe `fast` against PyTorch: three steps in its published form, the weights of
-//! the stem included (`tools/fast_goldens.py` writes the file); and the recipe by the program, on
-//! images of other sizes too.
+//! The models and recipes `fast` and `accurate` against PyTorch: steps in their published form, the
+//! weights of the stem included (`tools/fast_goldens.py` writes the files); and a recipe by the
+//! program, on images of other sizes too.
 
 mod common;
 
@@ -13,11 +13,10 @@ use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::model::Model;
 use cifar_engine::models::Spec;
-use cifar_engine::models::fast::FAST as MODEL;
 use cifar_engine::nn::Parameter;
 use cifar_engine::ops::augment::Augmentations;
 use cifar_engine::train::plans::{self, ModelGraph, Totals};
-use cifar_engine::train::settings::{Choices, FAST, Settings};
+use cifar_engine::train::settings::{ACCURATE, Choices, FAST, Recipe, Settings};
 use cifar_engine::train::{self, Unobserved};
 use cifar_engine::weights::{self, WeightsFile};
 use common::gpu;
@@ -36,6 +35,13 @@ const RATES: [(&str, f32); 4] = [
     ("classifier_rate", 1.0 / 512.0),
 ];
 const DECAY: f32 = 1.0 / 1024.0;
+
+/// As in the script: convolutions of a block, and steps.
+struct Form {
+    convolutions: usize,
+    steps: usize,
+}
+
 /// Of the largest value: float32 through a network and three steps of Newton and Schulz's iteration
 /// in each of three steps.
 const TOLERANCE: f64 = 2e-3;
@@ -57,22 +63,23 @@ fn images() -> Images {
     Images { pixels, labels, size: SIDE, files: Vec::new() }
 }
 
-fn settings() -> Settings {
+fn settings(recipe: &Recipe) -> Settings {
     Settings {
         batch_size: BATCH,
         augment: Augmentations::default(),
         weight_decay: DECAY * 512.0,
         bias_decay: DECAY * 128.0,
-        ..FAST.settings()
+        ..recipe.settings()
     }
 }
 
-fn spec() -> Spec {
-    Spec { mean: [125.0; 3], std: [64.0; 3], norm: settings().norm, ..train::bare_spec(&MODEL, SIDE, 10) }
+fn spec(settings: &Settings) -> Spec {
+    let spec = train::bare_spec(settings.model, SIDE, 10);
+    Spec { mean: [125.0; 3], std: [64.0; 3], norm: settings.norm, ..spec }
 }
 
 /// What the script gives a parameter; the stem's weights are those that images give.
-fn initial(parameter: &Parameter, of_images: Vec<f32>) -> Vec<f32> {
+fn initial(parameter: &Parameter, convolutions: usize, of_images: Vec<f32>) -> Vec<f32> {
     let (name, len) = (parameter.name.as_str(), parameter.shape.len());
     let scaled = |seed, factor: f64| -> Vec<f32> {
         numbers(len, seed).into_iter().map(|x| (f64::from(x) * factor) as f32).collect()
@@ -80,7 +87,7 @@ fn initial(parameter: &Parameter, of_images: Vec<f32>) -> Vec<f32> {
     let of_block = |part: &str| {
         let (block, rest) = name.strip_prefix("block")?.split_once('.')?;
         let number = rest.strip_prefix(part)?.chars().next()?.to_digit(10)?;
-        Some(2 * (block.parse::<usize>().ok()? - 1) + number as usize - 1)
+        Some(convolutions * (block.parse::<usize>().ok()? - 1) + number as usize - 1)
     };
     match (name, of_block("conv"), of_block("norm")) {
         ("stem.bias", ..) => scaled(100, 0.25),
@@ -95,13 +102,15 @@ fn initial(parameter: &Parameter, of_images: Vec<f32>) -> Vec<f32> {
 }
 
 /// Losses of the steps, and parameters after them.
-fn train_on(device: &mut dyn Device) -> (Vec<f64>, Vec<(Parameter, Vec<f32>)>) {
-    let (images, settings, spec) = (images(), settings(), spec());
+fn train_on(device: &mut dyn Device, recipe: &Recipe, form: &Form) -> (Vec<f64>, Vec<(Parameter, Vec<f32>)>) {
+    let (images, settings) = (images(), settings(recipe));
+    let spec = spec(&settings);
     let ModelGraph { graph, parameters, .. } = plans::training(&spec, &settings, images.len()).unwrap();
     let plan: PlanId = device.load(&graph).unwrap();
     plans::upload(device, plan, "train", &images).unwrap();
     let values = plans::initial_values_for(&parameters, 0, &spec, &images).into_iter();
-    let values: Vec<Vec<f32>> = parameters.iter().zip(values).map(|(p, v)| initial(p, v)).collect();
+    let values = parameters.iter().zip(values);
+    let values: Vec<Vec<f32>> = values.map(|(p, v)| initial(p, form.convolutions, v)).collect();
     plans::write_parameters(device, plan, &parameters, &values).unwrap();
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     for (input, rate) in RATES {
@@ -109,7 +118,7 @@ fn train_on(device: &mut dyn Device) -> (Vec<f64>, Vec<(Parameter, Vec<f32>)>) {
     }
     device.record(plan, &["totals"]).unwrap();
     let mut losses = Vec::new();
-    for step in 0..STEPS {
+    for step in 0..form.steps {
         let indices: Vec<u32> = (0..BATCH).map(|i| (step * BATCH + i) as u32).collect();
         device.write(plan, "indices", indices.as_slice().into()).unwrap();
         device.write(plan, "step", [step as u32].as_slice().into()).unwrap();
@@ -131,10 +140,11 @@ fn distance(found: &[f64], golden: &[f32]) -> f64 {
     pairs.fold(0.0, |most: f64, x| if x.is_nan() { f64::INFINITY } else { most.max(x) }) / largest
 }
 
-fn check(device: &mut dyn Device) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/fast.safetensors");
+fn check(device: &mut dyn Device, recipe: &Recipe, form: &Form) {
+    let file = format!("tests/goldens/{}.safetensors", recipe.name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let WeightsFile { tensors: goldens, .. } = weights::load(&path).expect("run tools/fast_goldens.py");
-    let (losses, parameters) = train_on(device);
+    let (losses, parameters) = train_on(device, recipe, form);
     let golden = |name: &str| goldens[name].data.as_slice();
     assert!(distance(&losses, golden("losses")) < 1e-4, "{losses:?}, not {:?}", golden("losses"));
     let mut compared = 0;
@@ -150,10 +160,10 @@ fn check(device: &mut dyn Device) {
                 distance(&wide[..first.len()], first).max(distance(&[norm], last))
             }
         };
-        assert!(off < TOLERANCE, "{}: off by {off:e}", parameter.name);
+        assert!(off < TOLERANCE, "{recipe}, {}: off by {off:e}", parameter.name);
         compared += 1;
     }
-    assert_eq!(compared, 2 + 12 + 1);
+    assert_eq!(compared, 2 + 3 * form.convolutions * 2 + 1);
 }
 
 fn cpu() -> Cpu {
@@ -161,10 +171,14 @@ fn cpu() -> Cpu {
 }
 
 #[test]
-fn three_steps_are_those_of_pytorch() {
-    check(&mut cpu());
-    if let Some(mut gpu) = gpu::open() {
-        check(&mut gpu);
+fn steps_are_those_of_pytorch() {
+    let forms =
+        [(&FAST, Form { convolutions: 2, steps: 3 }), (&ACCURATE, Form { convolutions: 3, steps: 2 })];
+    for (recipe, form) in forms {
+        check(&mut cpu(), recipe, &form);
+        if let Some(mut gpu) = gpu::open() {
+            check(&mut gpu, recipe, &form);
+        }
     }
 }
 
@@ -210,6 +224,6 @@ fn images_of_other_sizes_are_taken_and_those_too_small_told() {
     for size in [9, 40] {
         bench.ok(&format!("{TRAIN} --image-size {size} --out run-{size}"));
     }
-    let problem = ["the model fast is for images of 9 pixels and more, not 8"];
+    let problem = ["this model is for images of 9 pixels and more, not 8"];
     bench.fails(2, &format!("{TRAIN} --image-size 8 --augment flip --out small"), &problem);
 }

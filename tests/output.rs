@@ -62,7 +62,7 @@ fn a_summary_is_of_a_model_of_weights_or_of_a_run() {
         bench.fails(1, command, &["run: holds no best.safetensors; name a run folder or"]);
     }
     std::fs::copy(BUILT_IN, bench.path("run/best.safetensors")).unwrap();
-    bench.fails(2, "summary resnet", &["resnet", "the models are: cnn, fast, mobilenet-v1"]);
+    bench.fails(2, "summary resnet", &["resnet", "the models are: cnn, fast, accurate, mobilenet-v1"]);
     bench.fails(2, "summary run --classes 3", &["--classes"]);
 }
 

@@ -14,7 +14,7 @@ use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::optimizers::{OPTIMIZERS, Optimizer};
 use crate::train::settings::choices::table;
 use crate::train::settings::finetune::{Blocks, FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-use crate::train::settings::{Choices, RECIPES, SETTINGS, Setting, Settings, Usual, ValueKind};
+use crate::train::settings::{Choices, RECIPES, Recipe, SETTINGS, Setting, Settings, Usual, ValueKind};
 
 /// `--recipe`, which chooses what no option gives.
 static RECIPE: Setting = Setting {
@@ -132,27 +132,33 @@ fn help_in_train(row: &Setting) -> String {
 /// Values of the recipes for a setting: that of the first, with these words, and of those that
 /// differ from it.
 fn of_recipes(row: &Setting, words: &str) -> String {
-    let tables = RECIPES.iter().map(|recipe| (recipe, values(&recipe.settings())));
-    let mut all = tables.map(|(recipe, table)| (recipe, shown(row, &table)));
-    let first = all.next().map_or(String::new(), |(_, value)| value);
-    let others = all.filter(|(_, value)| *value != first);
-    let others = others.map(|(recipe, value)| format!("; {value} in the {recipe} recipe"));
+    let value = |recipe: &&Recipe| (recipe.name, shown(row, &values(&recipe.settings())));
+    let mut groups = grouped(RECIPES.iter().map(value)).into_iter();
+    let first = groups.next().map_or(String::new(), |(value, _)| value);
+    let others = groups.map(|(value, names)| {
+        let noun = if names.len() > 1 { "recipes" } else { "recipe" };
+        format!("; {value} in the {} {noun}", joined(&names, "and"))
+    });
     format!("{first}{words}{}", others.collect::<String>())
 }
 
 /// Values of the optimizers for a setting: `1 for a, 2 for b and c`.
 fn of_optimizers(usual: fn(&Optimizer) -> f32) -> String {
-    let mut groups: Vec<(f32, Vec<&str>)> = Vec::new();
-    for optimizer in OPTIMIZERS {
-        let value = usual(optimizer);
+    let groups = grouped(OPTIMIZERS.iter().map(|optimizer| (optimizer.name, number(usual(optimizer)))));
+    let groups = groups.iter().map(|(value, names)| format!("{value} for {}", joined(names, "and")));
+    groups.collect::<Vec<_>>().join(", ")
+}
+
+/// The names of each value.
+fn grouped<'a>(all: impl Iterator<Item = (&'a str, String)>) -> Vec<(String, Vec<&'a str>)> {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, value) in all {
         match groups.iter_mut().find(|(known, _)| *known == value) {
-            Some((_, names)) => names.push(optimizer.name),
-            None => groups.push((value, vec![optimizer.name])),
+            Some((_, names)) => names.push(name),
+            None => groups.push((value, vec![name])),
         }
     }
-    let groups =
-        groups.iter().map(|(value, names)| format!("{} for {}", number(*value), joined(names, "and")));
-    groups.collect::<Vec<_>>().join(", ")
+    groups
 }
 
 /// Values of these settings for every row, those that only fine-tuning has included.
@@ -231,12 +237,12 @@ mod tests {
         for default in [
             "--data <DATA> auto, cifar10",
             "[default: auto]",
-            "[default: 0.3; 0.5 in the keras recipe; 0 in the fast recipe]",
+            "[default: 0.3; 0.5 in the keras recipe; 0 in the fast and accurate recipes]",
             "[default: flip,shift=4; none in the keras recipe; flip=alternate,border=reflect,shift=2 in the fast",
             "0.1 for sgd, 4e-3 for adam, 1e-3 for keras-adam",
             "0 for adam and keras-adam",
-            "[default: 5000, at most a tenth; 0 in the fast recipe]",
-            "[default: sgd; keras-adam in the keras recipe; muon in the fast recipe]",
+            "[default: 5000, at most a tenth; 0 in the fast and accurate recipes]",
+            "[default: sgd; keras-adam in the keras recipe; muon in the fast and accurate recipes]",
             "[default: 0, off]",
         ] {
             assert!(train.contains(default), "{default}: {train}");

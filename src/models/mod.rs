@@ -44,6 +44,7 @@ pub static MODELS: &[&Architecture] = &[
     // In the order in which help and messages name them.
     &cnn::CNN,
     &fast::FAST,
+    &fast::ACCURATE,
     &mobilenet_v1::MOBILENET_V1,
     &mobilenet_v2::MOBILENET_V2,
     &resnet20::RESNET20,

@@ -30,13 +30,14 @@ use crate::ops::{Inferred, Op, expect, require};
 use crate::tensor::TensorType;
 pub use border::BORDER;
 pub use chosen::{Augmentations, forms};
+pub use cutout::CUTOUT;
 pub use flip::{ALTERNATE, FLIP};
 pub use pick::{Augment, Batch};
 pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
 pub const AUGMENTATIONS: &[Augmentation] =
-    &[crop::CROP, FLIP, border::BORDER, SHIFT, colour::COLOUR, cutout::CUTOUT, mix::MIXUP, mix::CUTMIX];
+    &[crop::CROP, FLIP, BORDER, SHIFT, colour::COLOUR, CUTOUT, mix::MIXUP, mix::CUTMIX];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]

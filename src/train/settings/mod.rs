@@ -27,7 +27,7 @@ use crate::nn::{Norm, Parameter, Role};
 use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-pub use recipes::{FAST, KERAS, RECIPES, Recipe};
+pub use recipes::{ACCURATE, FAST, KERAS, RECIPES, Recipe};
 use setting::settings;
 pub use setting::{Setting, Usual, ValueKind};
 
