@@ -74,6 +74,7 @@
 //! train        trainings, their plans and files; evaluation
 //! inside       what there is to look at inside a trained model
 //! report       tables, curves, pages
+//! onnx         trained models as files for other programs
 //! models       the models, and weights from elsewhere
 //! program      a graph on a device, with arrays in and out
 //! nn           layers
@@ -162,6 +163,8 @@ pub mod memory;
 pub mod model;
 pub mod models;
 pub mod nn;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
 pub mod prelude;
 pub mod program;

@@ -1,11 +1,12 @@
 //! `cifar-engine export`: a trained model as a file that needs no `cifar-engine`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
 use super::loading::{DataOptions, Tried};
+use super::options::ViewOptions;
 use crate::console;
 use crate::error::Result;
 use crate::exec::device;
@@ -13,21 +14,32 @@ use crate::files::write_atomic;
 use crate::inspect::web;
 use crate::inspect::web::content::{Content, IMAGES};
 use crate::models::LoadedModel;
+use crate::onnx;
 use crate::text::bytes;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
+  cifar-engine export runs/cnn-cifar10-1 --onnx cnn.onnx
   cifar-engine export runs/cnn-cifar10-1 --web cnn.html
   cifar-engine export best.safetensors --data pictures/ --web model.html")]
+#[group(id = "what", required = true, multiple = true, args = ["web", "onnx"])]
 pub struct Export {
     /// The weights, as `train` writes them, or a run folder, for its best ones.
     #[arg(value_name = "RUN|WEIGHTS", value_hint = ValueHint::AnyPath)]
     weights: PathBuf,
 
+    /// Write an ONNX file, for ONNX Runtime and the converters to CoreML, TensorFlow Lite and
+    /// OpenVINO: from pixels to probabilities, as `predict` has them.
+    #[arg(long, value_name = "FILE.onnx", value_hint = ValueHint::FilePath)]
+    onnx: Option<PathBuf>,
+
+    #[command(flatten)]
+    views: ViewOptions,
+
     /// Write a page that is the engine: it predicts, trains and checks the GPU in any browser with
     /// WebGPU, from disk and without a network.
-    #[arg(long, value_name = "FILE.html", required = true, value_hint = ValueHint::FilePath)]
-    web: PathBuf,
+    #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
+    web: Option<PathBuf>,
 
     /// Images of the page at most, as many as 2 MB of pixels are, and no fewer than 10.
     #[arg(long, default_value_t = IMAGES as u32, value_name = "N",
@@ -42,13 +54,25 @@ impl Export {
     pub fn run(self) -> Result<()> {
         let tried = Tried::at(&self.weights)?;
         let model = LoadedModel::open(&tried.weights)?;
+        if let Some(path) = &self.onnx {
+            write(path, &onnx::file(&model, self.views.or(model.spec.views))?)?;
+        }
+        if let Some(path) = &self.web {
+            write(path, self.page(&tried, &model)?.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn page(&self, tried: &Tried, model: &LoadedModel) -> Result<String> {
         let data = tried.load(&model.spec, &self.data, 0)?;
         let (set, images) = data.measured();
         let mut cpu = device::cpu()?;
         let images = (images.clone(), self.images as usize);
-        let content = Content::new(&model, images, (&data.name, set), cpu.as_mut())?;
-        let page = web::page(&content)?;
-        write_atomic(&self.web, |file| file.write_all(page.as_bytes()))?;
-        console::print_own(format_args!("{}: {}", self.web.display(), bytes(page.len() as u64)))
+        web::page(&Content::new(model, images, (&data.name, set), cpu.as_mut())?)
     }
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    write_atomic(path, |file| file.write_all(content))?;
+    console::print_own(format_args!("{}: {}", path.display(), bytes(content.len() as u64)))
 }
