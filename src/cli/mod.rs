@@ -6,6 +6,7 @@ mod bench;
 pub mod compare;
 mod completions;
 mod contact;
+mod data;
 mod device;
 mod devices;
 mod doctor;
@@ -81,6 +82,7 @@ impl Cli {
             console::note(format_args!("warning: Ctrl-C will not save: {error}"));
         }
         match self.command {
+            Command::Data(data) => data.run(),
             Command::Train(train) => train.run(),
             Command::Finetune(finetune) => finetune.run(),
             Command::Resume(resume) => resume.run(),
@@ -106,6 +108,8 @@ impl Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at images before a training: classes, sizes, what is broken or there twice.
+    Data(data::Data),
     /// Train a model from scratch.
     Train(train::Train),
     /// Train a MobileNet that knows ImageNet on other images.

@@ -74,6 +74,12 @@ pub fn load_image(path: &Path, size: usize) -> Result<Vec<u8>> {
     load(path, size).map(|image| image.pixels)
 }
 
+/// Width and height of an image as it is stored, of which only the beginning is read; none where
+/// that does not say.
+pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
+    ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok()
+}
+
 /// Advice about one of many images.
 pub const SKIP: &str = "`skip_bad` leaves out what cannot be read";
 

@@ -4,8 +4,8 @@
 //! fetched by [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of
 //! images ([`folder`], listed by [`listing`] and decoded by [`image_file`]). Whatever the source,
 //! images end up as bytes in one flat block ([`images`]), so that the rest of the program never
-//! learns where they came from. What is held back for validation or the test is chosen in
-//! [`split`]; what is left out is collected in [`left_out`].
+//! learns where they came from; [`doubles`] finds those that are there twice. What is held back for
+//! validation or the test is chosen in [`split`]; what is left out is collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -22,6 +22,7 @@ pub mod balance;
 mod budget;
 pub(crate) mod cache;
 pub mod cifar10;
+pub mod doubles;
 pub mod download;
 pub mod folder;
 pub mod image_file;

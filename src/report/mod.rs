@@ -6,7 +6,7 @@
 //!   [`rates`]: the loss over the learning rate.
 //! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
 //!   and pictures ([`confusion`],
-//!   [`samples`]) and as one [`page`] with everything.
+//!   [`samples`]) and as one [`page`] with everything. [`sheet`]: images in rows.
 //!
 //! Without the feature `plots` there are the tables only.
 
@@ -38,6 +38,8 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "plots")]
 pub mod samples;
+#[cfg(feature = "plots")]
+pub mod sheet;
 
 pub use metrics::{EpochMetrics, Trial};
 pub use reading::Reading;

@@ -6,6 +6,7 @@
 //! scratch. [`first_contact`] tries a device before all that.
 
 pub mod advice;
+pub mod augmented;
 pub mod checkpoint;
 pub mod divergence;
 pub mod evaluate;
