@@ -8,12 +8,12 @@ use super::settings::setting;
 const HEADINGS: [(&str, &[&str]); 5] = [
     ("Data", &["split", "sample", "images"]),
     ("Model", &["weights", "layers", "ops", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
-    ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to"]),
+    ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to", "epoch", "step"]),
     ("Device", &["device", "threads", "isa", "no_check"]),
     (
         "Output",
         &[
-            "out", "web", "report", "format", "top", "sort", "diff", "profile", "measure", "html", "json",
+            "out", "web", "no_proof", "report", "format", "top", "sort", "diff", "profile", "measure", "html", "json",
             "quiet", "verbose",
         ],
     ),

@@ -65,6 +65,11 @@ impl Stepwise {
         self.name(location).starts_with(SLOT)
     }
 
+    /// The inputs of the plan.
+    pub fn inputs(&self) -> &[IoBinding] {
+        &self.plan.inputs
+    }
+
     /// The name of the input of the plan at a location, if there is one.
     pub fn input_at(&self, location: Location) -> Option<&str> {
         let found = self.plan.inputs.iter().find(|input| input.location == location);

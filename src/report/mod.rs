@@ -8,7 +8,7 @@
 //!   and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything.
 //!
-//! Without the feature `plots` there are the tables only.
+//! Pages that one can do something with have scripts in them (`scripted`). Without the feature `plots` there are the tables only.
 
 pub mod analysis;
 #[cfg(feature = "plots")]
@@ -38,6 +38,8 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "plots")]
 pub mod samples;
+#[cfg(feature = "plots")]
+pub(crate) mod scripted;
 
 pub use metrics::{EpochMetrics, Trial};
 pub use reading::Reading;

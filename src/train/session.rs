@@ -17,6 +17,7 @@ use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
 use super::updates::average_of;
+use super::walk::{Scene, Walk, Witness};
 use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -238,7 +239,10 @@ impl<'a> Session<'a> {
     ) -> Result<()> {
         let (begin, before) = (Instant::now(), self.progress.seconds);
         for step in self.progress.step..epoch.steps() {
-            epoch.run(device, step)?;
+            match observer.witness(epoch.number, step + 1) {
+                Some(witness) => self.run_before(device, (stage, epoch), step, witness)?,
+                None => epoch.run(device, step)?,
+            }
             let known = self.progress.step;
             self.collect(device, (stage, epoch), step + 1 == epoch.steps(), observer)?;
             self.pace.steps += self.progress.step - known;
@@ -257,6 +261,40 @@ impl<'a> Session<'a> {
                 return Err(Error::Interrupted);
             }
         }
+        Ok(())
+    }
+
+    /// Starts a step, after it has run one op at a time before a witness.
+    fn run_before(
+        &self,
+        device: &mut dyn Device,
+        (stage, epoch): (&Stage, &Epoch),
+        step: usize,
+        witness: &mut dyn Witness,
+    ) -> Result<()> {
+        let before = self.states(device, stage)?;
+        let walk = Walk::begin(device, stage)?;
+        walk.prepare(device, epoch, &before, step)?;
+        let stepwise = &walk.stepwise;
+        let scene = Scene {
+            stepwise,
+            parameters: &self.parameters,
+            images: epoch.images(step),
+            epoch: epoch.number,
+            step: step + 1,
+            steps: epoch.steps(),
+            rate: shortest(epoch.rate(step)),
+        };
+        witness.begin(device, &scene)?;
+        for number in 0..stepwise.steps().len() {
+            stepwise.run(device, number)?;
+            witness.ran(device, stepwise, number)?;
+        }
+        walk.stepwise.unload(device)?;
+        let one_by_one = self.states(device, stage)?;
+        stage.restore(device, &before)?;
+        epoch.run(device, step)?;
+        witness.end(is_same(&one_by_one, &self.states(device, stage)?));
         Ok(())
     }
 
@@ -426,6 +464,11 @@ impl<'a> Session<'a> {
         if best_epoch(&self.progress.history) == self.progress.history.len() {
             self.save_weights(device, stage, &self.run.best())?;
         }
+        let keep = stage.config.settings.keep_checkpoints;
+        if keep > 0 && self.progress.history.len().is_multiple_of(keep) {
+            // First, for a run that is killed in between repeats the epoch, and with it this.
+            self.run.keep_checkpoint(&self.checkpoint(device, stage)?)?;
+        }
         self.save(device, stage)?;
         self.write_history(observer, false)
     }
@@ -456,11 +499,16 @@ impl<'a> Session<'a> {
     fn save(&mut self, device: &dyn Device, stage: &Stage) -> Result<()> {
         self.count_time();
         self.save_weights(device, stage, &self.run.last())?;
-        let states = self.states(device, stage)?;
-        let (fingerprint, progress) = (self.fingerprint.clone(), self.progress.clone());
-        self.run.write_checkpoint(&Checkpoint { fingerprint, progress, states })?;
+        self.run.write_checkpoint(&self.checkpoint(device, stage)?)?;
         self.start = None;
         Ok(())
+    }
+
+    /// All that the training can be continued from.
+    fn checkpoint(&self, device: &dyn Device, stage: &Stage) -> Result<Checkpoint> {
+        let states = self.states(device, stage)?;
+        let (fingerprint, progress) = (self.fingerprint.clone(), self.progress.clone());
+        Ok(Checkpoint { fingerprint, progress, states })
     }
 
     fn save_weights(&self, device: &dyn Device, stage: &Stage, path: &Path) -> Result<()> {
@@ -476,6 +524,12 @@ impl<'a> Session<'a> {
         }
         Ok(true)
     }
+}
+
+/// Whether states are the same, bit for bit.
+fn is_same(one: &States, other: &States) -> bool {
+    let bits = |values: &Vec<f32>| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    one.keys().eq(other.keys()) && one.values().zip(other.values()).all(|(a, b)| bits(a) == bits(b))
 }
 
 /// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.

@@ -214,11 +214,22 @@ pub fn unknown_op(name: &str) -> Error {
 impl Explanation {
     /// What it computes, in a line: of a function its own formula, of others the first sentence.
     pub fn summary(&self) -> String {
-        match (&self.function, self.op.strip_suffix("_grad")) {
-            (Some(_), Some(function)) => format!("The gradient of `{function}`"),
-            (Some(row), None) => documented(&row.text).to_string(),
-            (None, _) => first_sentence(&self.formula.replace('\n', " ")).to_string(),
-        }
+        summary(&self.op, self.function.as_ref(), &self.formula)
+    }
+}
+
+/// What an op computes, in a line and as its formula; none of an op of another program, whose
+/// source is not here.
+pub fn told(op: &dyn Op) -> Option<(String, String)> {
+    let formula = formula(&OpSource::of(op.type_name())?.documentation());
+    Some((summary(op.name(), function(op.name()).as_ref(), &formula), formula))
+}
+
+fn summary(op: &str, function: Option<&Code>, formula: &str) -> String {
+    match (function, op.strip_suffix("_grad")) {
+        (Some(_), Some(function)) => format!("The gradient of `{function}`"),
+        (Some(row), None) => documented(&row.text).to_string(),
+        (None, _) => first_sentence(&formula.replace('\n', " ")).to_string(),
     }
 }
 
