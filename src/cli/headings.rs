@@ -13,8 +13,8 @@ const HEADINGS: [(&str, &[&str]); 5] = [
     (
         "Output",
         &[
-            "out", "web", "no_proof", "report", "format", "top", "sort", "diff", "profile", "measure", "html", "json",
-            "quiet", "verbose",
+            "out", "web", "no_proof", "report", "format", "top", "sort", "diff", "profile", "measure",
+            "html", "json", "quiet", "verbose",
         ],
     ),
 ];

@@ -84,8 +84,7 @@ impl Replay {
         let verifier = Verifier::new(expected, &mut display);
         let mut watch = Watch { verifier, recorder: Recorder::default(), epoch, step, proves };
         let outcome = begun.repeat(device.as_mut(), start, &mut watch);
-        let (is_done, repeated, record) =
-            (watch.is_done(), watch.verifier.repeated, watch.recorder.record);
+        let (is_done, repeated, record) = (watch.is_done(), watch.verifier.repeated, watch.recorder.record);
         display.finish();
         // It ends the training itself when it has seen enough.
         if !is_done {
@@ -131,7 +130,8 @@ impl Replay {
 
     fn proof(&self, record: &Record, repeated: &[Repeated], device: &str) -> Proof {
         if !record.same_as_whole {
-            let problem = "one op at a time, the step gave other bits than as a whole; the machine is at fault";
+            let problem =
+                "one op at a time, the step gave other bits than as a whole; the machine is at fault";
             return Proof::Refuted(problem.into());
         }
         match repeated.iter().find(|repeated| !repeated.is_equal()) {

@@ -65,6 +65,11 @@ impl Stepwise {
         self.name(location).starts_with(SLOT)
     }
 
+    /// How many steps, the first ones, do not run every time ([`Plan::constants`]).
+    pub fn constants(&self) -> usize {
+        self.plan.constants
+    }
+
     /// The inputs of the plan.
     pub fn inputs(&self) -> &[IoBinding] {
         &self.plan.inputs

@@ -236,8 +236,7 @@ impl Search<'_> {
                 let outputs = read(device, stepwise, &step.outputs, &step.types.outputs)?;
                 let at = outputs.iter().position(|output| !is_finite(output));
                 culprit = at.map(|output| {
-                    let about =
-                        Context { stepwise, writers: &writers, images: self.epoch.images(kept.step) };
+                    let about = Context { stepwise, writers: &writers, images: self.epoch.images(kept.step) };
                     about.culprit(number, step, &inputs, (output, &outputs[output]))
                 });
             }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::report::page::escape;
 use crate::report::scripted;
 use crate::text::counted;
-use picture::{CHANNELS, ENTRIES, IMAGES, SIDE};
+use picture::{CHANNELS, ENTRIES, FILTERS, IMAGES, INPUTS, SIDE};
 use record::Record;
 
 /// What the record was made of, and whether it is the run's.
@@ -49,12 +49,12 @@ struct Content<'a> {
 
 /// What is left out.
 pub fn not_shown() -> String {
+    let images = counted(IMAGES, "image");
     format!(
-        "not shown: of a batch all but the first {}, of a layer all but the first {}; of images larger than {SIDE} \
-         pixels all but every second row and column, or every third, and so on; of a matrix all but {ENTRIES} rows \
-         and columns; the data set; what a step of the plan computes and does not store",
-        counted(IMAGES, "image"),
-        counted(CHANNELS, "channel"),
+        "not shown: of a batch all but the first {images}, and of these all but {CHANNELS} channels; of images \
+         larger than {SIDE} pixels all but every second row and column, or every third, and so on; of a layer all \
+         but {FILTERS} filters, and of these all but {INPUTS} inputs; of a matrix all but {ENTRIES} rows and \
+         columns; the data set; what a step of the plan computes and does not store"
     )
 }
 

@@ -26,7 +26,7 @@
   const prose = (name, text) => element(name, {},
     ...text.split('`').map((part, index) => index % 2 ? element('code', { text: part }) : part));
   const figure = number => number === null || number === undefined ? 'none'
-    : number === 0 ? '0' : Math.abs(number) >= 1e-3 && Math.abs(number) < 1e5 ? Number(number.toPrecision(4)).toString()
+    : Number.isInteger(number) && Math.abs(number) < 1e9 ? String(number) : Math.abs(number) >= 1e-3 && Math.abs(number) < 1e5 ? Number(number.toPrecision(4)).toString()
       : number.toExponential(2);
 
   // -- Colours: from that of a card, which is 0, to blue and to orange.
@@ -90,14 +90,15 @@
   };
 
   const tiles = (picture, readOut) => {
-    const grid = element('div', { className: `tiles4 ${picture.form}` });
     const [groups, inner] = picture.dims;
-    const shown = picture.form === 'channels' ? [Math.min(image, groups - 1)] : [...Array(groups).keys()];
-    for (const group of shown) {
-      if (inner === 3 && picture.of[1] === 3) grid.append(coloured(picture, group));
-      // Filters of colours are seen as such.
-      if (picture.form === 'filters' && inner === 3) continue;
-      for (let index = 0; index < inner; index++) grid.append(tile(picture, group, index, readOut));
+    const all = group => Array.from({ length: inner }, (_, index) => tile(picture, group, index, readOut));
+    const colours = group => picture.of[1] === 3 ? [coloured(picture, group)] : [];
+    const grid = element('div', { className: `sheet-of-tiles ${picture.form}` });
+    if (picture.form === 'filters') {
+      for (let group = 0; group < groups; group++) grid.append(element('div', {}, ...colours(group), ...all(group)));
+    } else {
+      const group = Math.min(image, groups - 1);
+      grid.append(...colours(group), ...all(group));
     }
     return grid;
   };
@@ -139,7 +140,7 @@
 
   const drawn = picture => ['channels', 'filters', 'matrix'].includes(picture.form);
 
-  const link = (to, text) => element('a', { href: `#${to}`, text, className: 'maker' });
+  const link = (to, text) => element('a', { href: `#${to}`, text });
   const stepName = number => `step ${number}, ${steps[number].op} '${steps[number].layer}'`;
 
   // A tensor: what it is, its figures, its picture.
@@ -176,7 +177,11 @@
   };
 
   // -- The step that is shown.
-  const number = () => Math.min(steps.length - 1, Math.max(0, Number.parseInt(location.hash.slice(1), 10) || 0));
+  const begin = Math.max(0, steps.findIndex(step => step.phase !== 'constants'));
+  const number = () => {
+    const asked = Number.parseInt(location.hash.slice(1), 10);
+    return Number.isNaN(asked) ? begin : Math.min(steps.length - 1, Math.max(0, asked));
+  };
   const go = to => { location.hash = `#${Math.min(steps.length - 1, Math.max(0, to))}`; };
   const phases = [...new Set(steps.map(step => step.phase))];
 
@@ -192,7 +197,7 @@
     more.append(element('pre', { text: step.settings }));
     box.append(more);
     box.append(element('h3', { text: 'Writes' }), ...step.writes.map(value => card(value, false)));
-    box.append(element('h3', { text: 'Reads' }), element('div', { className: 'reads' }, ...step.reads.map(value => card(value, true))));
+    if (step.reads.length) box.append(element('h3', { text: 'Reads' }), element('div', { className: 'reads' }, ...step.reads.map(value => card(value, true))));
     $('slider').value = at;
     $('slider').setAttribute('aria-valuetext', stepName(at));
     $('first').disabled = $('back').disabled = at === 0;

@@ -6,10 +6,12 @@ use crate::exec::stepwise::Values;
 
 /// Images of a batch that are shown, the first of it.
 pub const IMAGES: usize = 4;
-/// Channels of an image, and filters of a layer, that are shown, the first of them.
-pub const CHANNELS: usize = 16;
+/// Channels of an image that are shown, the first of them.
+pub const CHANNELS: usize = 32;
+/// Filters of a layer that are shown, the first of them.
+pub const FILTERS: usize = 16;
 /// Inputs of a filter that are shown, the first of them.
-const INPUTS: usize = 8;
+pub const INPUTS: usize = 8;
 /// Pixels of a side: of a larger one every second is shown, or every third, and so on.
 pub const SIDE: usize = 32;
 /// Rows and columns of a matrix, and numbers of a vector, that are shown, the first of them.
@@ -110,7 +112,7 @@ impl Layout {
                 ([groups.min(IMAGES), tiles.min(CHANNELS), side(height), side(width)], every)
             }
             // The largest kernels of the models are smaller than a tile.
-            Form::Filters => (least([CHANNELS, INPUTS, SIDE, SIDE]), 1),
+            Form::Filters => (least([FILTERS, INPUTS, SIDE, SIDE]), 1),
             _ => (least([1, 1, ENTRIES, ENTRIES]), 1),
         }
     }
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn pictures_show_what_they_say() {
         for (dims, is_parameter, form, shown) in [
-            (vec![5, 40, 70, 20], false, Form::Channels, [4, 16, 14, 24]),
+            (vec![5, 40, 70, 36], false, Form::Channels, [4, 32, 14, 24]),
             (vec![3, 3, 9, 20], true, Form::Filters, [16, 8, 3, 3]),
             (vec![3, 3, 20], true, Form::Filters, [16, 1, 3, 3]),
             (vec![1, 1, 70, 5], true, Form::Matrix, [1, 1, 64, 5]),
@@ -244,9 +246,9 @@ mod tests {
         let at = |dims: [usize; 4], place: [usize; 4]| {
             place.iter().zip(dims).fold(0, |at, (index, size)| at * size + index)
         };
-        // The last place of the last group: image 3, row 39, column 69, channel 15.
-        let dims = [5, 40, 70, 20];
-        assert_eq!(places(&dims, false).last(), Some(&at(dims, [3, 39, 69, 15])));
+        // The last place of the last group: image 3, row 39, column 69, channel 31.
+        let dims = [5, 40, 70, 36];
+        assert_eq!(places(&dims, false).last(), Some(&at(dims, [3, 39, 69, 31])));
         // Row 2, column 2, input 7, filter 15.
         let dims = [3, 3, 9, 20];
         assert_eq!(places(&dims, true).last(), Some(&at(dims, [2, 2, 7, 15])));

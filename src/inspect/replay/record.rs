@@ -44,7 +44,7 @@ pub struct Record {
 /// A step of the plan.
 #[derive(Serialize)]
 pub struct StepSeen {
-    /// Part of the training step: `images`, `forward`, `loss`, `backward` or `update`.
+    /// Part of the training step: `constants`, which no step changes, `images`, `forward`, `loss`, `backward` or `update`.
     pub phase: &'static str,
     /// Name of its op.
     pub op: &'static str,
@@ -134,6 +134,7 @@ pub struct Recorder {
     now: HashMap<Location, usize>,
     /// Dimensions of the parameters.
     parameters: Vec<Vec<usize>>,
+    /// Their names.
     names: Vec<String>,
 }
 
@@ -157,12 +158,13 @@ impl Recorder {
         number
     }
 
-    /// The part of the training step that a step of the plan belongs to. `seen` are the steps
-    /// before it.
-    fn phase(&self, step: &Step) -> &'static str {
+    /// The part of the training step that a step of the plan belongs to, after those that are
+    /// recorded.
+    fn phase(&self, step: &Step, is_constant: bool) -> &'static str {
         let is_update = self.names.contains(&step.layer) || ["clip", "average"].contains(&&*step.layer);
         let after_loss = self.record.steps.iter().any(|seen| seen.phase == "loss");
         match step.layer.as_str() {
+            _ if is_constant => "constants",
             "input" => "images",
             "loss" if !step.op.name().ends_with("_grad") => "loss",
             _ if !after_loss => "forward",
@@ -203,7 +205,7 @@ impl Witness for Recorder {
     fn ran(&mut self, device: &dyn Device, stepwise: &Stepwise, number: usize) -> Result<()> {
         let step = &stepwise.steps()[number];
         let reads = step.inputs.iter().filter_map(|location| self.now.get(location).copied()).collect();
-        let phase = self.phase(step);
+        let phase = self.phase(step, number < stepwise.constants());
         let mut writes = Vec::new();
         for (&location, ty) in step.outputs.iter().zip(&step.types.outputs) {
             let values = stepwise.read(device, location, ty)?;
