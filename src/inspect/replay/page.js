@@ -56,7 +56,9 @@
   let levels = new Uint8Array();
   let image = 0;
   const names = {
-    channels: ['image', 'channel'], filters: ['filter', 'input'], matrix: ['', ''],
+    channels: (group, index) => `image ${group + 1}, channel ${index}`,
+    filters: (group, index) => `filter ${group}, input ${index}`,
+    matrix: () => 'matrix',
   };
 
   // A tile of a picture; pointing at it reads its values out.
@@ -64,17 +66,16 @@
     const [, tiles, height, width] = picture.dims;
     const first = picture.first + (group * tiles + index) * height * width;
     const canvas = paint(document.createElement('canvas'), width, height, at => palette[levels[first + at]]);
-    const [of, inner] = names[picture.form];
-    const place = of ? `${of} ${group}, ${inner} ${index}, ` : '';
+    const what = names[picture.form](group, index);
     canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', of ? `${of} ${group}, ${inner} ${index}` : 'matrix');
+    canvas.setAttribute('aria-label', what);
     canvas.onpointermove = canvas.onpointerdown = event => {
       const box = canvas.getBoundingClientRect();
       const column = Math.min(width - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * width)));
       const row = Math.min(height - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * height)));
       const value = valueOf(levels[first + row * width + column], picture.scale);
       const near = Number.isNaN(value) ? 'no finite number' : `near ${figure(value)}`;
-      readOut.textContent = `${place}row ${row * picture.every}, column ${column * picture.every}: ${near}`;
+      readOut.textContent = `${what}, row ${row * picture.every}, column ${column * picture.every}: ${near}`;
     };
     return canvas;
   };
