@@ -8,7 +8,9 @@
 //!   and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything.
 //!
-//! Pages that one can do something with have scripts in them (`scripted`). Without the feature `plots` there are the tables only.
+//! Pages that do more than show have scripts in them (`scripted`).
+//!
+//! Without the feature `plots` there are the tables only.
 
 pub mod analysis;
 #[cfg(feature = "plots")]
