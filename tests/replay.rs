@@ -375,7 +375,7 @@ fn a_page_holds_odd_names_and_loads_nothing() {
     for number in [forward, steps.len() - 1] {
         let document = drawn(&chromium, &bench.path("the 猫 page.html"), number);
         let (op, layer) = (steps[number]["op"].as_str().unwrap(), steps[number]["layer"].as_str().unwrap());
-        assert!(document.contains(&format!("Step {number} of {}: {op} '{layer}'", steps.len() - 1)));
+        assert!(document.contains(&format!("Plan step {number} of {}: {op} '{layer}'", steps.len() - 1)));
         assert!(document.contains("<canvas") && document.contains("proved: the weights"), "{document}");
     }
 }

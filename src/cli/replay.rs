@@ -162,14 +162,14 @@ impl Replay {
                 Proof::Refuted(_) => Some(false),
             };
             let run = self.begun.run.to_string_lossy();
-            console::print_json(&json!({"run": run, "proved": proved, "about": about, "record": record}))?;
+            console::print_json(&json!({"run": run, "proved": proved, "about": about, "record": record,
+                "not_shown": replay::not_shown()}))?;
         } else {
             let page = replay::page(record, &about)?;
             write_atomic(&self.out, |file| file.write_all(page.as_bytes()))?;
             let (steps, values) = (record.steps.len(), record.values.len());
             let (steps, values) = (counted(steps, "step"), counted(values, "tensor"));
             console::print(format_args!("{}: {steps} of the plan, {values}", about.title))?;
-            console::print(replay::not_shown())?;
             console::print(&about.proof.0)?;
             console::print(format_args!("page: {}, {}", self.out.display(), bytes(page.len() as u64)))?;
         }

@@ -151,7 +151,7 @@
     const name = value.name ? [element('b', { text: value.name }), ' '] : [];
     const head = element('p', {}, ...name, element('code', { text: value.type }));
     if (isRead) {
-      head.append(' ', ...(value.from === null ? ['as it was before the step'] : ['written by ', link(value.from, stepName(value.from))]));
+      head.append(' ', ...(value.from === null ? ['there before the first step of the plan'] : ['written by ', link(value.from, stepName(value.from))]));
     } else {
       const readers = steps.flatMap((step, index) => step.reads.includes(number) ? [index] : []);
       head.append(readers.length ? ' read by ' : ' read by no later step');
@@ -190,7 +190,7 @@
     const at = number(), step = steps[at];
     const box = $('step');
     box.replaceChildren();
-    box.append(element('h2', { text: `Step ${at} of ${steps.length - 1}: ${step.op} '${step.layer}' (${step.phase})` }));
+    box.append(element('h2', { text: `Plan step ${at} of ${steps.length - 1}: ${step.op} '${step.layer}' (${step.phase})` }));
     const [summary, formula] = record.ops[step.op] ?? ['', ''];
     if (summary) box.append(prose('p', summary));
     const more = element('details', {}, element('summary', { text: 'formula and constants' }));
