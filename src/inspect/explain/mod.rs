@@ -218,11 +218,24 @@ impl Explanation {
     }
 }
 
-/// What an op computes, in a line and as its formula; none of an op of another program, whose
-/// source is not here.
-pub fn told(op: &dyn Op) -> Option<(String, String)> {
-    let formula = formula(&OpSource::of(op.type_name())?.documentation());
-    Some((summary(op.name(), function(op.name()).as_ref(), &formula), formula))
+/// The essence of an explanation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Told {
+    /// What the op computes, in a line.
+    pub summary: String,
+    /// The same as [`Explanation::formula`].
+    pub formula: String,
+    /// The same as [`Explanation::operands`].
+    pub operands: String,
+}
+
+impl Told {
+    /// That of an op; none of an op of another program, whose source is not here.
+    pub fn of(op: &dyn Op) -> Option<Told> {
+        let source = OpSource::of(op.type_name())?;
+        let (formula, operands) = (formula(&source.documentation()), source.definition()?.1);
+        Some(Told { summary: summary(op.name(), function(op.name()).as_ref(), &formula), formula, operands })
+    }
 }
 
 fn summary(op: &str, function: Option<&Code>, formula: &str) -> String {

@@ -67,6 +67,7 @@
     const first = picture.first + (group * tiles + index) * height * width;
     const canvas = paint(document.createElement('canvas'), width, height, at => palette[levels[first + at]]);
     const what = names[picture.form](group, index);
+    if (picture.form === 'matrix') canvas.style.width = `${8 * width}px`;
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', what);
     canvas.onpointermove = canvas.onpointerdown = event => {
@@ -186,15 +187,18 @@
   const go = to => { location.hash = `#${Math.min(steps.length - 1, Math.max(0, to))}`; };
   const phases = [...new Set(steps.map(step => step.phase))];
 
+  // Whether formulas are told; as long as nobody closes them again.
+  let isOpen = false;
   const show = () => {
     const at = number(), step = steps[at];
     const box = $('step');
     box.replaceChildren();
     box.append(element('h2', { text: `Plan step ${at} of ${steps.length - 1}: ${step.op} '${step.layer}' (${step.phase})` }));
-    const [summary, formula] = record.ops[step.op] ?? ['', ''];
+    const { summary, formula, operands } = record.ops[step.op] ?? { summary: '', formula: '', operands: '' };
     if (summary) box.append(prose('p', summary));
-    const more = element('details', {}, element('summary', { text: 'formula and constants' }));
-    formula.split('\n\n').forEach(part => more.append(prose('p', part)));
+    const more = element('details', { open: isOpen }, element('summary', { text: 'formula, operands and constants' }));
+    more.ontoggle = () => { isOpen = more.open; };
+    `${formula}\n\n${operands}`.split('\n\n').forEach(part => more.append(prose('p', part)));
     more.append(element('pre', { text: step.settings }));
     box.append(more);
     box.append(element('h3', { text: 'Writes' }), ...step.writes.map(value => card(value, false)));

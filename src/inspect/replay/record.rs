@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::exec::Device;
 use crate::exec::plan::{Location, Step};
 use crate::exec::stepwise::{Stepwise, Values};
-use crate::inspect::explain::told;
+use crate::inspect::explain::Told;
 use crate::tensor::{DType, TensorType};
 use crate::train::walk::{Scene, Witness};
 
@@ -32,8 +32,8 @@ pub struct Record {
     pub steps: Vec<StepSeen>,
     /// All tensors, in the order in which they came to be.
     pub values: Vec<ValueSeen>,
-    /// Of each op, what it computes: in a line, and as its formula.
-    pub ops: BTreeMap<&'static str, (String, String)>,
+    /// What each op is.
+    pub ops: BTreeMap<&'static str, Told>,
     /// Whether the step left the same bits as the training's, which runs as a whole.
     pub same_as_whole: bool,
     /// Levels of all pictures.
@@ -214,7 +214,7 @@ impl Witness for Recorder {
         }
         let (op, layer, settings) = (step.op.name(), step.layer.clone(), format!("{:?}", step.op));
         if !self.record.ops.contains_key(op) {
-            self.record.ops.extend(told(step.op.as_ref()).map(|told| (op, told)));
+            self.record.ops.extend(Told::of(step.op.as_ref()).map(|told| (op, told)));
         }
         self.record.steps.push(StepSeen { phase, op, layer, settings, reads, writes });
         Ok(())
