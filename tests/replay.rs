@@ -124,7 +124,7 @@ fn hashes(record: &Value) -> Vec<&Value> {
 #[test]
 fn what_is_shown_is_what_the_step_computes() {
     let bench = Bench::new();
-    bench.ok(&format!("{KEPT} --out run"));
+    bench.ok(&format!("{KEPT} --ema 0.9 --clip 5 --out run"));
     let shown = json(&bench.ok("replay run --epoch 3 --step 4 --json"));
     assert_eq!(shown["proved"], true);
     let record = &shown["record"];
