@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -67,7 +68,8 @@ fn levels(content: &Value) -> Vec<u8> {
 struct Step {
     device: Cpu,
     plan: cifar_engine::exec::PlanId,
-    states: Vec<String>,
+    /// The states before it.
+    before: BTreeMap<String, Vec<f32>>,
 }
 
 fn computed(bench: &Bench, run: &str, epoch: usize, step: usize) -> Step {
@@ -90,7 +92,7 @@ fn computed(bench: &Bench, run: &str, epoch: usize, step: usize) -> Step {
     let mut device = Cpu::new(1, Isa::detect()).unwrap();
     let plan = device.load(&graph).unwrap();
     plans::upload(&mut device, plan, "train", &data.train).unwrap();
-    let before = Checkpoint::load(&kept(bench, run, epoch - 1)).unwrap().states;
+    let mut before = Checkpoint::load(&kept(bench, run, epoch - 1)).unwrap().states;
     before.iter().for_each(|(name, values)| {
         device.write_state(plan, name, values.as_slice().into()).unwrap();
     });
@@ -99,6 +101,9 @@ fn computed(bench: &Bench, run: &str, epoch: usize, step: usize) -> Step {
     order.extend_from_within(..(steps * settings.batch_size).saturating_sub(images));
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     for of_epoch in 0..step {
+        for (name, values) in &mut before {
+            *values = device.read_state(plan, name).unwrap();
+        }
         let (first, number) = (of_epoch * settings.batch_size, (epoch - 1) * steps + of_epoch);
         let rate = settings.schedule.rate(settings.rate, number, settings.epochs * steps);
         device.write(plan, "indices", order[first..][..settings.batch_size].into()).unwrap();
@@ -106,7 +111,7 @@ fn computed(bench: &Bench, run: &str, epoch: usize, step: usize) -> Step {
         device.write(plan, "rate", [rate].as_slice().into()).unwrap();
         device.run(plan).unwrap();
     }
-    Step { device, plan, states: before.into_keys().collect() }
+    Step { device, plan, before }
 }
 
 /// The tensor that a step of the plan writes first, by its op and layer.
@@ -149,10 +154,13 @@ fn what_is_shown_is_what_the_step_computes() {
     }
     // Of every state the last tensor of its name is what the step leaves.
     let values = record["values"].as_array().unwrap();
-    for name in &step.states {
+    for name in step.before.keys() {
         let last = values.iter().rev().find(|value| value["name"] == name.as_str()).unwrap();
         let after = step.device.read_state(step.plan, name).unwrap();
         assert_eq!(last["sha256"], sha256(&after), "{name}");
+        let differences = after.iter().zip(&step.before[name]).map(|(after, before)| after - before);
+        let largest = differences.fold(0.0f32, |largest, value| largest.max(value.abs()));
+        assert_eq!(last["change"]["largest"].as_f64(), Some(f64::from(largest)), "{name}");
     }
     // Links lead back, and each part of the step comes once.
     let steps = record["steps"].as_array().unwrap();

@@ -40,7 +40,7 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "plots")]
 pub mod samples;
-#[cfg(feature = "plots")]
+#[cfg(all(feature = "gpu", feature = "plots"))]
 pub(crate) mod scripted;
 
 pub use metrics::{EpochMetrics, Trial};

@@ -140,7 +140,19 @@
     return [`; colours from ${picture.scale === 0 ? 0 : `-${most}`}`, scale, `to ${most}`];
   };
 
-  const drawn = picture => ['channels', 'filters', 'matrix'].includes(picture.form);
+  // A picture, with what is seen of the tensor and the scale.
+  const drawing = picture => {
+    const told = element('p', { className: 'figures', text: extent(picture) });
+    if (picture.form === 'bars') return [told, bars(picture)];
+    if (picture.form === 'numbers') {
+      const all = picture.numbers.map(number => number === null ? 'no finite number' : figure(number)).join(', ');
+      return [told, element('p', {}, element('code', { text: all }))];
+    }
+    if (picture.form === 'untold') return [told];
+    told.append(...legend(picture));
+    const readOut = element('p', { className: 'read-out' });
+    return [told, tiles(picture, readOut), readOut];
+  };
 
   const link = (to, text) => element('a', { href: `#${to}`, text });
   const stepName = number => `step ${number}, ${steps[number].op} '${steps[number].layer}'`;
@@ -164,16 +176,11 @@
       const finite = value.not_finite ? element('span', { className: 'infinite', text: `${value.not_finite} not finite` }) : 'all finite';
       box.append(element('p', { className: 'figures' }, mean, finite));
     }
-    const { picture } = value;
-    const told = element('p', { className: 'figures', text: extent(picture) });
-    if (drawn(picture)) told.append(...legend(picture));
-    box.append(told);
-    const readOut = element('p', { className: 'read-out' });
-    if (drawn(picture)) box.append(tiles(picture, readOut), readOut);
-    if (picture.form === 'bars') box.append(bars(picture));
-    if (picture.form === 'numbers') {
-      const all = picture.numbers.map(number => number === null ? 'no finite number' : figure(number)).join(', ');
-      box.append(element('p', {}, element('code', { text: all })));
+    box.append(...drawing(value.picture));
+    if (!isRead && value.change) {
+      const { largest, share, picture } = value.change;
+      const relative = share === null ? '' : `, ${figure(100 * share)} % of its norm`;
+      box.append(element('p', {}, `moved by at most ${figure(largest)}${relative}:`), ...drawing(picture));
     }
     return box;
   };

@@ -12,6 +12,7 @@ use crate::exec::Device;
 use crate::exec::plan::{Location, Step};
 use crate::exec::stepwise::{Stepwise, Values};
 use crate::inspect::explain::Told;
+use crate::report::norms::norm;
 use crate::tensor::{DType, TensorType};
 use crate::train::walk::{Scene, Witness};
 
@@ -73,6 +74,19 @@ pub struct ValueSeen {
     pub figures: Option<Figures>,
     /// Some of them.
     pub picture: Picture,
+    /// Of a state that the step wrote, how far it moved.
+    pub change: Option<Change>,
+}
+
+/// Difference of a state to what it was before the training step.
+#[derive(Serialize)]
+pub struct Change {
+    /// The largest, without its sign; none where one is no finite number.
+    pub largest: Option<f32>,
+    /// Its Euclidean norm, as a share of that of the state; none of one that was zero.
+    pub share: Option<f64>,
+    /// Some of it.
+    pub picture: Picture,
 }
 
 /// Figures of all values of a tensor.
@@ -132,6 +146,8 @@ pub struct Recorder {
     pub is_done: bool,
     /// The tensor that lies at each location.
     now: HashMap<Location, usize>,
+    /// The states as they were before the step.
+    before: HashMap<Location, Vec<f32>>,
     /// Dimensions of the parameters.
     parameters: Vec<Vec<usize>>,
     /// Their names.
@@ -147,15 +163,32 @@ impl Recorder {
         values: Option<&Values>,
         location: Location,
     ) -> usize {
-        let is_parameter = self.parameters.iter().any(|dims| dims == ty.dims());
-        let picture = values.map_or_else(Picture::untold, |values| {
-            Picture::of(values, ty.dims(), is_parameter, &mut self.record.levels)
-        });
+        let picture = values.map_or_else(Picture::untold, |values| self.picture(values, ty));
+        let change = from.and_then(|_| self.change(values?, ty, location));
         let (ty, figures) = (ty.to_string(), values.map(Figures::of));
-        self.record.values.push(ValueSeen { name, from, ty, figures, picture });
+        self.record.values.push(ValueSeen { name, from, ty, figures, picture, change });
         let number = self.record.values.len() - 1;
         self.now.insert(location, number);
         number
+    }
+
+    fn picture(&mut self, values: &Values, ty: &TensorType) -> Picture {
+        let is_parameter = self.parameters.iter().any(|dims| dims == ty.dims());
+        Picture::of(values, ty.dims(), is_parameter, &mut self.record.levels)
+    }
+
+    /// How far what lies at a location has moved, if it is a state.
+    fn change(&mut self, now: &Values, ty: &TensorType, location: Location) -> Option<Change> {
+        let (Values::F32(now), Some(before)) = (now, self.before.get(&location)) else { return None };
+        let difference: Vec<f32> = now.iter().zip(before).map(|(now, before)| now - before).collect();
+        let largest = difference.iter().fold(0.0f32, |largest, value| match value.is_finite() {
+            true => largest.max(value.abs()),
+            false => f32::INFINITY,
+        });
+        let share = norm(difference.iter().copied()) / norm(before.iter().copied());
+        let (largest, share) =
+            (Some(largest).filter(|n| n.is_finite()), Some(share).filter(|n| n.is_finite()));
+        Some(Change { largest, share, picture: self.picture(&Values::F32(difference), ty) })
     }
 
     /// The part of the training step that a step of the plan belongs to, after those that are
@@ -197,6 +230,9 @@ impl Witness for Recorder {
                 DType::U32 => None,
             };
             let name = Some(stepwise.name(location).to_string());
+            if let Some(Values::F32(values)) = &values {
+                self.before.insert(location, values.clone());
+            }
             self.enter((name, None), &ty, values.as_ref(), location);
         }
         Ok(())
