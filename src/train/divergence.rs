@@ -294,8 +294,8 @@ struct Seen {
     culprit: Option<Culprit>,
 }
 
-/// The step of the plan, and the number of its input, that is the gradient of each trained parameter:
-/// the last one as long as the parameter, of the step that writes its moment.
+/// The step of the plan, and the number of its input, that is the gradient of each trained
+/// parameter: the last one as long as the parameter, of the step that writes its moment.
 fn gradients(stepwise: &Stepwise, search: &Search) -> Vec<(String, usize, usize)> {
     let optimizer = search.stage.config.settings.optimizer;
     let of = |parameter: &Parameter| {

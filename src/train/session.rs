@@ -4,6 +4,7 @@
 //! ([`super::checkpoint`]).
 
 mod diverged;
+mod witnessed;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,7 +18,6 @@ use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
 use super::updates::average_of;
-use super::walk::{Scene, Walk, Witness};
 use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -264,40 +264,6 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Starts a step, after it has run one op at a time before a witness.
-    fn run_before(
-        &self,
-        device: &mut dyn Device,
-        (stage, epoch): (&Stage, &Epoch),
-        step: usize,
-        witness: &mut dyn Witness,
-    ) -> Result<()> {
-        let before = self.states(device, stage)?;
-        let walk = Walk::begin(device, stage)?;
-        walk.prepare(device, epoch, &before, step)?;
-        let stepwise = &walk.stepwise;
-        let scene = Scene {
-            stepwise,
-            parameters: &self.parameters,
-            images: epoch.images(step),
-            epoch: epoch.number,
-            step: step + 1,
-            steps: epoch.steps(),
-            rate: shortest(epoch.rate(step)),
-        };
-        witness.begin(device, &scene)?;
-        for number in 0..stepwise.steps().len() {
-            stepwise.run(device, number)?;
-            witness.ran(device, stepwise, number)?;
-        }
-        walk.stepwise.unload(device)?;
-        let one_by_one = self.states(device, stage)?;
-        stage.restore(device, &before)?;
-        epoch.run(device, step)?;
-        witness.end(is_same(&one_by_one, &self.states(device, stage)?));
-        Ok(())
-    }
-
     /// Takes note of the steps that have ended, or of all that were started: on a GPU the last few
     /// may be under way.
     fn collect(
@@ -524,12 +490,6 @@ impl<'a> Session<'a> {
         }
         Ok(true)
     }
-}
-
-/// Whether states are the same, bit for bit.
-fn is_same(one: &States, other: &States) -> bool {
-    let bits = |values: &Vec<f32>| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-    one.keys().eq(other.keys()) && one.values().zip(other.values()).all(|(a, b)| bits(a) == bits(b))
 }
 
 /// The `f64` that prints as the `f32` does: 0.1, not 0.10000000149.

@@ -1,8 +1,8 @@
 //! Verification of a run: what it left is what its settings and its images make of it, bit for bit.
 //!
 //! Every epoch of a run has a hash of its weights in `metrics.jsonl`. Here the training is repeated
-//! from its beginning, or from a checkpoint that it has kept, in a folder of its own, and the hashes
-//! are compared.
+//! from its beginning, or from a checkpoint that it has kept, in a folder of its own, and the
+//! hashes are compared.
 
 use std::path::Path;
 
