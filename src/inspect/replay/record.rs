@@ -45,7 +45,8 @@ pub struct Record {
 /// A step of the plan.
 #[derive(Serialize)]
 pub struct StepSeen {
-    /// Part of the training step: `constants`, which no step changes, `images`, `forward`, `loss`, `backward` or `update`.
+    /// Part of the training step: `constants`, which no step changes, `images`, `forward`, `loss`,
+    /// `backward` or `update`.
     pub phase: &'static str,
     /// Name of its op.
     pub op: &'static str,
