@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::train::checkpoint::Checkpoint;
+use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::weights;
 use common::mobilenet::write_weights;
 use common::program::{Bench, json};
@@ -69,10 +71,17 @@ fn assert_same_outcome(bench: &Bench, one: &str, other: &str) {
     }
 }
 
+/// The states of the checkpoints that a run has kept, which must be whole.
+fn kept(run: &Path) -> Vec<BTreeMap<String, Vec<f32>>> {
+    let files = RunFolder::kept(run).unwrap().into_iter();
+    files.map(|(_, path)| Checkpoint::load(&path).unwrap().states).collect()
+}
+
 /// Kills runs of a command at random moments, goes on with each every time until it ends, and holds
 /// the outcome against that of a run in peace; as many runs as it takes.
 fn kill_and_resume(bench: &Bench, command: &str) {
     let (subcommand, _) = command.split_once(' ').unwrap();
+    let command = format!("{command} --keep-checkpoints");
     let begin = Instant::now();
     bench.ok(&format!("{command} --out whole"));
     let duration = begin.elapsed();
@@ -89,6 +98,8 @@ fn kill_and_resume(bench: &Bench, command: &str) {
         if !killed {
             assert!(child.wait().unwrap().success());
             assert_same_outcome(bench, "whole", "run");
+            let states = kept(&folder);
+            assert!(states.len() == 6 && states == kept(&bench.path("whole")), "{} are kept", states.len());
             runs += 1;
             if kills == wanted {
                 break;
@@ -104,6 +115,7 @@ fn kill_and_resume(bench: &Bench, command: &str) {
             entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".writing"))
         }));
         let after = steps(&checkpoint(&folder));
+        assert!(kept(&folder).len() >= after / AN_EPOCH);
         assert!(after >= before, "a kill took back {before} steps to {after}");
         before = after;
     }

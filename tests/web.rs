@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use common::browser::chromium;
 use common::program::{Bench, json};
 use serde_json::Value;
 
@@ -31,17 +32,6 @@ const FLAGS: [&str; 12] = [
 
 /// A browser that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(540);
-
-/// The browser under test; says so if there is none.
-fn chromium() -> Option<String> {
-    let name = std::env::var("CIFAR_ENGINE_TEST_CHROMIUM").unwrap_or("chromium".into());
-    let version = Command::new(&name).arg("--version").stderr(Stdio::null()).output();
-    if !version.is_ok_and(|output| output.status.success()) {
-        println!("nothing is tested in a browser: there is no {name}");
-        return None;
-    }
-    Some(name)
-}
 
 /// The outcome of the page's own test: it logs that in a line. Asserts that nothing else goes
 /// wrong on the page.

@@ -108,7 +108,7 @@ fn sets(data: &Dataset) -> [(&'static str, &Images); 3] {
 }
 
 /// An image by its number in all sets, one after the other.
-fn place<'a>(data: &'a Dataset, number: usize) -> (&'static str, &'a Images, usize) {
+fn place(data: &Dataset, number: usize) -> (&'static str, &Images, usize) {
     let mut at = number;
     for (name, images) in sets(data) {
         match at.checked_sub(images.len()) {

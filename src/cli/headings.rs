@@ -8,13 +8,13 @@ use super::settings::setting;
 const HEADINGS: [(&str, &[&str]); 5] = [
     ("Data", &["split", "sample", "images"]),
     ("Model", &["weights", "layers", "ops", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
-    ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to"]),
+    ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to", "epoch", "step"]),
     ("Device", &["device", "threads", "isa", "no_check"]),
     (
         "Output",
         &[
-            "out", "web", "onnx", "report", "format", "top", "sort", "diff", "profile", "measure", "html",
-            "json", "quiet", "verbose",
+            "out", "web", "onnx", "no_proof", "report", "format", "top", "sort", "diff", "profile",
+            "measure", "html", "json", "quiet", "verbose",
         ],
     ),
 ];

@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod begun;
 mod bench;
 pub mod compare;
 mod completions;
@@ -23,6 +24,7 @@ mod options;
 mod plan;
 pub mod predict;
 mod progress;
+mod replay;
 mod resume;
 mod settings;
 mod signals;
@@ -96,6 +98,7 @@ impl Cli {
             Command::Trace(trace) => trace.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Replay(replay) => replay.run(),
             Command::WhyNan(why_nan) => why_nan.run(),
             Command::Explain(explain) => explain.run(),
             Command::Export(export) => export.run(),
@@ -133,6 +136,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Compute a run again, and compare it bit for bit.
     Verify(verify::Verify),
+    /// Go back to a step of a training, and show every tensor in it.
+    Replay(replay::Replay),
     /// Tell by which value a training diverged.
     WhyNan(why_nan::WhyNan),
     /// Tell what an op is, from its formula to its kernels.

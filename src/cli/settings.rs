@@ -85,6 +85,7 @@ fn option(row: &Setting) -> Option<Arg> {
         ValueKind::Number => arg.allow_negative_numbers(true),
         ValueKind::Path => arg.value_hint(ValueHint::AnyPath),
         ValueKind::Switch => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
+        ValueKind::Every => arg.num_args(0..=1).default_missing_value("1").require_equals(true),
         _ => arg,
     })
 }
@@ -93,7 +94,9 @@ fn option(row: &Setting) -> Option<Arg> {
 fn parser(row: &Setting) -> ValueParser {
     match row.kind {
         ValueKind::Path | ValueKind::InFile => StringValueParser::new().map(Value::from).into(),
-        ValueKind::Count => (|text: &str| count(text).map(|number| Value::Integer(number as i64))).into(),
+        ValueKind::Count | ValueKind::Every => {
+            (|text: &str| count(text).map(|number| Value::Integer(number as i64))).into()
+        }
         ValueKind::Size => (|text: &str| image_size(text).map(|size| Value::Integer(size as i64))).into(),
         ValueKind::Seed => value_parser!(u32).map(Value::from).into(),
         ValueKind::Number => (|text: &str| text.parse::<f64>().map(Value::Float)).into(),

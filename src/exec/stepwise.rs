@@ -65,6 +65,16 @@ impl Stepwise {
         self.name(location).starts_with(SLOT)
     }
 
+    /// How many steps, the first ones, do not run every time ([`Plan::constants`]).
+    pub fn constants(&self) -> usize {
+        self.plan.constants
+    }
+
+    /// The inputs of the plan.
+    pub fn inputs(&self) -> &[IoBinding] {
+        &self.plan.inputs
+    }
+
     /// The name of the input of the plan at a location, if there is one.
     pub fn input_at(&self, location: Location) -> Option<&str> {
         let found = self.plan.inputs.iter().find(|input| input.location == location);

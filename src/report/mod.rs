@@ -8,6 +8,8 @@
 //!   and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything. [`sheet`]: images in rows.
 //!
+//! Pages that do more than show have scripts in them (`scripted`).
+//!
 //! Without the feature `plots` there are the tables only.
 
 pub mod analysis;
@@ -38,6 +40,8 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "plots")]
 pub mod samples;
+#[cfg(all(feature = "gpu", feature = "plots"))]
+pub(crate) mod scripted;
 #[cfg(feature = "plots")]
 pub mod sheet;
 

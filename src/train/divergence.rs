@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plans::Totals;
 use super::stage::{Epoch, Stage};
+use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::plan::{Location, Step};
@@ -171,7 +172,7 @@ impl Search<'_> {
         device: &mut dyn Device,
         goes_on: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<Divergence> {
-        self.restore(device, &self.start.0)?;
+        self.stage.restore(device, &self.start.0)?;
         for (name, values) in &self.start.0 {
             if values.iter().any(|value| !value.is_finite()) {
                 let ty = self.parameters.iter().find(|parameter| parameter.name == *name);
@@ -186,11 +187,12 @@ impl Search<'_> {
             return Ok(self.divergence(self.until - 1, cause, Vec::new()));
         };
         let at = last.step;
-        let mut walk = Walk::begin(device, self)?;
+        let walk = Walk::begin(device, self.stage)?;
+        let gradients = gradients(&walk.stepwise, self);
         let mut norms = Vec::new();
         let mut culprit = None;
         for kept in &kept {
-            let seen = walk.step(device, kept)?;
+            let seen = self.step(device, &walk, &gradients, kept)?;
             norms.push(seen.norms);
             culprit = seen.culprit;
         }
@@ -204,21 +206,49 @@ impl Search<'_> {
     /// If the device fails.
     pub fn examine(&self, device: &mut dyn Device) -> Result<Divergence> {
         let (before, step) = self.start.clone();
-        let mut walk = Walk::begin(device, self)?;
-        let seen = walk.step(device, &Kept { step, before, loss: f64::NAN })?;
+        let walk = Walk::begin(device, self.stage)?;
+        let gradients = gradients(&walk.stepwise, self);
+        let seen = self.step(device, &walk, &gradients, &Kept { step, before, loss: f64::NAN })?;
         walk.stepwise.unload(device)?;
         Ok(self.divergence(step, seen.culprit.map_or(Cause::NotRepeated, Cause::Step), vec![seen.norms]))
+    }
+
+    /// Runs a step one op at a time; `gradients` are where those of the parameters are.
+    fn step(
+        &self,
+        device: &mut dyn Device,
+        walk: &Walk,
+        gradients: &[(String, usize, usize)],
+        kept: &Kept,
+    ) -> Result<Seen> {
+        walk.prepare(device, self.epoch, &kept.before, kept.step)?;
+        let stepwise = &walk.stepwise;
+        let mut writers = HashMap::new();
+        let mut norms = Vec::new();
+        let mut culprit = None;
+        for (number, step) in stepwise.steps().iter().enumerate() {
+            let inputs = read(device, stepwise, &step.inputs, &step.types.inputs)?;
+            for (name, _, input) in gradients.iter().filter(|(_, at, _)| *at == number) {
+                norms.push((name.clone(), norm(&inputs[*input])));
+            }
+            stepwise.run(device, number)?;
+            if culprit.is_none() {
+                let outputs = read(device, stepwise, &step.outputs, &step.types.outputs)?;
+                let at = outputs.iter().position(|output| !is_finite(output));
+                culprit = at.map(|output| {
+                    let about = Context { stepwise, writers: &writers, images: self.epoch.images(kept.step) };
+                    about.culprit(number, step, &inputs, (output, &outputs[output]))
+                });
+            }
+            writers.extend(step.outputs.iter().map(|location| (*location, number)));
+        }
+        let loss = Some(kept.loss).filter(|loss| loss.is_finite());
+        Ok(Seen { norms: Norms { step: kept.step + 1, loss, gradients: norms }, culprit })
     }
 
     fn divergence(&self, step: usize, cause: Cause, norms: Vec<Norms>) -> Divergence {
         let rate = super::session::shortest(self.epoch.rate(step));
         Divergence { epoch: self.epoch.number, step: step + 1, rate, cause, norms }
-    }
-
-    fn restore(&self, device: &mut dyn Device, states: &States) -> Result<()> {
-        states.iter().try_for_each(|(name, values)| {
-            device.write_state(self.stage.plan, name, values.as_slice().into())
-        })
     }
 
     fn states(&self, device: &dyn Device) -> Result<States> {
@@ -264,53 +294,8 @@ struct Seen {
     culprit: Option<Culprit>,
 }
 
-/// A training's plan, to be run one op at a time.
-struct Walk<'a> {
-    search: &'a Search<'a>,
-    stepwise: Stepwise,
-    /// Step of the plan and number of its input that is the gradient of each trained parameter.
-    gradients: Vec<(String, usize, usize)>,
-}
-
-impl<'a> Walk<'a> {
-    fn begin(device: &mut dyn Device, search: &'a Search<'a>) -> Result<Walk<'a>> {
-        let stepwise = Stepwise::load(device, &search.stage.planned, Some(search.stage.plan))?;
-        device.write(stepwise.id(), "loss_gradient", [1.0f32].as_slice().into())?;
-        let gradients = gradients(&stepwise, search);
-        Ok(Walk { search, stepwise, gradients })
-    }
-
-    fn step(&mut self, device: &mut dyn Device, kept: &Kept) -> Result<Seen> {
-        let Walk { search, stepwise, gradients } = self;
-        search.restore(device, &kept.before)?;
-        search.epoch.feed(device, stepwise.id(), kept.step)?;
-        let mut writers = HashMap::new();
-        let mut norms = Vec::new();
-        let mut culprit = None;
-        for (number, step) in stepwise.steps().iter().enumerate() {
-            let inputs = read(device, stepwise, &step.inputs, &step.types.inputs)?;
-            for (name, _, input) in gradients.iter().filter(|(_, at, _)| *at == number) {
-                norms.push((name.clone(), norm(&inputs[*input])));
-            }
-            stepwise.run(device, number)?;
-            if culprit.is_none() {
-                let outputs = read(device, stepwise, &step.outputs, &step.types.outputs)?;
-                let at = outputs.iter().position(|output| !is_finite(output));
-                culprit = at.map(|output| {
-                    let about =
-                        Context { stepwise, writers: &writers, images: search.epoch.images(kept.step) };
-                    about.culprit(number, step, &inputs, (output, &outputs[output]))
-                });
-            }
-            writers.extend(step.outputs.iter().map(|location| (*location, number)));
-        }
-        let loss = Some(kept.loss).filter(|loss| loss.is_finite());
-        Ok(Seen { norms: Norms { step: kept.step + 1, loss, gradients: norms }, culprit })
-    }
-}
-
-/// The input of a step of the plan that is the gradient of each trained parameter: the last one as
-/// long as the parameter, of the step that writes its moment.
+/// The step of the plan, and the number of its input, that is the gradient of each trained
+/// parameter: the last one as long as the parameter, of the step that writes its moment.
 fn gradients(stepwise: &Stepwise, search: &Search) -> Vec<(String, usize, usize)> {
     let optimizer = search.stage.config.settings.optimizer;
     let of = |parameter: &Parameter| {

@@ -29,6 +29,7 @@ pub mod split_table;
 pub mod stage;
 pub mod updates;
 pub mod verify;
+pub mod walk;
 
 use crate::data::{Dataset, Images};
 #[cfg(feature = "plots")]
@@ -52,6 +53,7 @@ use run_folder::RunFolder;
 use session::Session;
 use settings::{PixelScaling, Settings};
 use stage::{Ended, Stage};
+use walk::Witness;
 
 /// Where a training is, after each step.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +113,11 @@ pub trait Observer {
     fn note(&mut self, _text: &str) {}
     /// Warnings: what is probably wrong.
     fn warn(&mut self, _text: &str) {}
+    /// Asked before a step of an epoch, both from 1: the one who wants to see it run one op at a
+    /// time, if anybody does.
+    fn witness(&mut self, _epoch: usize, _step: usize) -> Option<&mut dyn Witness> {
+        None
+    }
 }
 
 /// Observer of a training that nobody watches.

@@ -44,11 +44,13 @@ const LOCK: &str = ".lock";
 const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The folder of the checkpoints that are kept.
+const KEPT: &str = "checkpoints";
 const NORMS: &str = "norms.csv";
 const DIVERGENCE: &str = "divergence.json";
 
 /// The files that a run cannot do without, besides its settings.
-pub const NEEDED: [&str; 6] = [BEST, LAST, CHECKPOINT, "metrics.csv", "metrics.jsonl", "result.json"];
+pub const NEEDED: [&str; 7] = [BEST, LAST, CHECKPOINT, KEPT, "metrics.csv", "metrics.jsonl", "result.json"];
 /// The picture that is drawn during the training, and those of the report, are missed by nobody but
 /// the eye.
 pub const SHOWN: &str = "curves.png";
@@ -177,6 +179,40 @@ impl RunFolder {
     /// If it cannot be written; the one before is then still whole.
     pub fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.checkpoint_path())
+    }
+
+    /// Keeps the state after an epoch, beside the one that the run goes on from.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let folder = self.path.join(KEPT);
+        fs::create_dir_all(&folder)
+            .map_err(|e| Error::file(&folder, format!("cannot be created: {}", advice(&e))))?;
+        checkpoint.save(&folder.join(format!("epoch-{:04}.safetensors", checkpoint.progress.history.len())))
+    }
+
+    /// The checkpoints that a run has kept: how many epochs were finished, and the files, oldest
+    /// first.
+    ///
+    /// # Errors
+    /// If their folder cannot be read.
+    pub fn kept(path: &Path) -> Result<Vec<(usize, PathBuf)>> {
+        let folder = path.join(KEPT);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries,
+        };
+        let unread = |error| Error::file(&folder, format!("cannot be read: {}", advice(&error)));
+        let mut kept = Vec::new();
+        for entry in entries.map_err(unread)? {
+            let path = entry.map_err(unread)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let epoch = name.strip_prefix("epoch-").and_then(|name| name.strip_suffix(".safetensors"));
+            kept.extend(epoch.and_then(|epoch| epoch.parse().ok()).map(|epoch: usize| (epoch, path.clone())));
+        }
+        kept.sort();
+        Ok(kept)
     }
 
     /// Writes why the training diverged.

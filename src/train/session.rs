@@ -4,6 +4,7 @@
 //! ([`super::checkpoint`]).
 
 mod diverged;
+mod witnessed;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -238,7 +239,10 @@ impl<'a> Session<'a> {
     ) -> Result<()> {
         let (begin, before) = (Instant::now(), self.progress.seconds);
         for step in self.progress.step..epoch.steps() {
-            epoch.run(device, step)?;
+            match observer.witness(epoch.number, step + 1) {
+                Some(witness) => self.run_before(device, (stage, epoch), step, witness)?,
+                None => epoch.run(device, step)?,
+            }
             let known = self.progress.step;
             self.collect(device, (stage, epoch), step + 1 == epoch.steps(), observer)?;
             self.pace.steps += self.progress.step - known;
@@ -426,6 +430,11 @@ impl<'a> Session<'a> {
         if best_epoch(&self.progress.history) == self.progress.history.len() {
             self.save_weights(device, stage, &self.run.best())?;
         }
+        let keep = stage.config.settings.keep_checkpoints;
+        if keep > 0 && self.progress.history.len().is_multiple_of(keep) {
+            // First, for a run that is killed in between repeats the epoch, and with it this.
+            self.run.keep_checkpoint(&self.checkpoint(device, stage)?)?;
+        }
         self.save(device, stage)?;
         self.write_history(observer, false)
     }
@@ -456,11 +465,16 @@ impl<'a> Session<'a> {
     fn save(&mut self, device: &dyn Device, stage: &Stage) -> Result<()> {
         self.count_time();
         self.save_weights(device, stage, &self.run.last())?;
-        let states = self.states(device, stage)?;
-        let (fingerprint, progress) = (self.fingerprint.clone(), self.progress.clone());
-        self.run.write_checkpoint(&Checkpoint { fingerprint, progress, states })?;
+        self.run.write_checkpoint(&self.checkpoint(device, stage)?)?;
         self.start = None;
         Ok(())
+    }
+
+    /// All that the training can be continued from.
+    fn checkpoint(&self, device: &dyn Device, stage: &Stage) -> Result<Checkpoint> {
+        let states = self.states(device, stage)?;
+        let (fingerprint, progress) = (self.fingerprint.clone(), self.progress.clone());
+        Ok(Checkpoint { fingerprint, progress, states })
     }
 
     fn save_weights(&self, device: &dyn Device, stage: &Stage, path: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 //! [`super::session`] runs it, and knows nothing of what is in the plan.
 
 use super::checkpoint::Progress;
+use super::divergence::States;
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::BatchSource;
 use super::groups::{Group, STEM_EPOCHS};
@@ -177,6 +178,13 @@ impl Stage {
         self.states.iter().try_for_each(|(name, len)| {
             device.write_state(self.plan, name, vec![0.0f32; *len].as_slice().into())
         })
+    }
+
+    /// Gives states of the plan these values.
+    pub(super) fn restore(&self, device: &mut dyn Device, states: &States) -> Result<()> {
+        states
+            .iter()
+            .try_for_each(|(name, values)| device.write_state(self.plan, name, values.as_slice().into()))
     }
 
     /// Prepares the epoch that `progress` is in.

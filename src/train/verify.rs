@@ -1,7 +1,8 @@
 //! Verification of a run: what it left is what its settings and its images make of it, bit for bit.
 //!
 //! Every epoch of a run has a hash of its weights in `metrics.jsonl`. Here the training is repeated
-//! from its beginning, in a folder of its own, and the hashes are compared.
+//! from its beginning, or from a checkpoint that it has kept, in a folder of its own, and the
+//! hashes are compared.
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::models::LoadedModel;
 use crate::report::EpochMetrics;
 use crate::report::metrics::{Proof, weights_digest};
+use crate::text::counted;
 
 /// An epoch that was computed again.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -61,22 +63,27 @@ pub struct Verifier<'a> {
     pub shown: &'a mut dyn Observer,
 }
 
+/// The first so many epochs of a run, each with the proof that it is to be compared by.
+///
+/// # Errors
+/// If the run has fewer, or is of a version that wrote no hashes.
+pub fn proofs(history: &[EpochMetrics], epochs: usize) -> Result<Vec<(usize, Proof)>> {
+    let finished = history.len();
+    if finished < epochs {
+        let problem = format!("the run has finished {}, not {epochs}", counted(finished, "epoch"));
+        return Err(Error::Usage(problem));
+    }
+    let proof = |row: &EpochMetrics| Some((row.epoch, row.proof.clone()?));
+    let proofs: Option<Vec<_>> = history[..epochs].iter().map(proof).collect();
+    proofs.ok_or_else(|| {
+        Error::Failed("the run's checkpoint holds no hashes: an older version trained it".into())
+    })
+}
+
 impl<'a> Verifier<'a> {
-    /// A verifier of the first so many epochs of a run.
-    ///
-    /// # Errors
-    /// If the run has fewer, or is of a version that wrote no hashes.
-    pub fn new(history: &[EpochMetrics], epochs: usize, shown: &'a mut dyn Observer) -> Result<Verifier<'a>> {
-        if history.len() < epochs {
-            let finished = history.len();
-            return Err(Error::Usage(format!("the run has finished {finished} epochs, not {epochs}")));
-        }
-        let proof = |row: &EpochMetrics| Some((row.epoch, row.proof.clone()?));
-        let expected: Option<Vec<_>> = history[..epochs].iter().map(proof).collect();
-        let expected = expected.ok_or_else(|| {
-            Error::Failed("the run's checkpoint holds no hashes: an older version trained it".into())
-        })?;
-        Ok(Verifier { expected, repeated: Vec::new(), shown })
+    /// A verifier of these epochs.
+    pub fn new(expected: Vec<(usize, Proof)>, shown: &'a mut dyn Observer) -> Verifier<'a> {
+        Verifier { expected, repeated: Vec::new(), shown }
     }
 
     /// Whether nothing more is to be compared.

@@ -1,6 +1,7 @@
 //! What the tests share.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod browser;
 pub mod cnn;
 pub mod data;
 pub mod gpu;

@@ -214,11 +214,35 @@ pub fn unknown_op(name: &str) -> Error {
 impl Explanation {
     /// What it computes, in a line: of a function its own formula, of others the first sentence.
     pub fn summary(&self) -> String {
-        match (&self.function, self.op.strip_suffix("_grad")) {
-            (Some(_), Some(function)) => format!("The gradient of `{function}`"),
-            (Some(row), None) => documented(&row.text).to_string(),
-            (None, _) => first_sentence(&self.formula.replace('\n', " ")).to_string(),
-        }
+        summary(&self.op, self.function.as_ref(), &self.formula)
+    }
+}
+
+/// The essence of an explanation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Told {
+    /// What the op computes, in a line.
+    pub summary: String,
+    /// The same as [`Explanation::formula`].
+    pub formula: String,
+    /// The same as [`Explanation::operands`].
+    pub operands: String,
+}
+
+impl Told {
+    /// That of an op; none of an op of another program, whose source is not here.
+    pub fn of(op: &dyn Op) -> Option<Told> {
+        let source = OpSource::of(op.type_name())?;
+        let (formula, operands) = (formula(&source.documentation()), source.definition()?.1);
+        Some(Told { summary: summary(op.name(), function(op.name()).as_ref(), &formula), formula, operands })
+    }
+}
+
+fn summary(op: &str, function: Option<&Code>, formula: &str) -> String {
+    match (function, op.strip_suffix("_grad")) {
+        (Some(_), Some(function)) => format!("The gradient of `{function}`"),
+        (Some(row), None) => documented(&row.text).to_string(),
+        (None, _) => first_sentence(&formula.replace('\n', " ")).to_string(),
     }
 }
 

@@ -292,6 +292,17 @@ settings! {
         },
     }
 
+    /// Keep a checkpoint after every N epochs, beside the newest one, for replay and verify to
+    /// start from: in the folder checkpoints/ of the run, each twice as large as the weights, three
+    /// times with adam; without N after every epoch.
+    #[serde(default)]
+    keep_checkpoints: usize = 0, {
+        kind: ValueKind::Every,
+        value_name: "N",
+        heading: "Output",
+        usual: Usual::OfRecipe(", none"),
+    }
+
     /// Predict the mean over an image and its mirror image.
     test_flip: bool = true, {
         kind: ValueKind::Switch,

@@ -37,6 +37,8 @@ pub enum ValueKind {
     Path,
     /// A whole number.
     Count,
+    /// How many of something lie between two; 1 where the option has no value.
+    Every,
     /// A whole number below 2^32.
     Seed,
     /// Any number.

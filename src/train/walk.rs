@@ -1,0 +1,75 @@
+//! A step of a training that runs one op at a time, with every value readable in between.
+//!
+//! The ops are those of the training's own plan, on the same states and the same batch, so they
+//! give the same bits as the step does.
+
+use super::divergence::States;
+use super::stage::{Epoch, Stage};
+use crate::error::Result;
+use crate::exec::Device;
+use crate::exec::stepwise::Stepwise;
+use crate::nn::Parameter;
+
+/// A training's plan, to be run one op at a time.
+pub(super) struct Walk<'a> {
+    stage: &'a Stage,
+    pub stepwise: Stepwise,
+}
+
+impl<'a> Walk<'a> {
+    /// Loads the plan beside the stage's, with which it shares its states.
+    pub fn begin(device: &mut dyn Device, stage: &'a Stage) -> Result<Walk<'a>> {
+        let stepwise = Stepwise::load(device, &stage.planned, Some(stage.plan))?;
+        device.write(stepwise.id(), "loss_gradient", [1.0f32].as_slice().into())?;
+        Ok(Walk { stage, stepwise })
+    }
+
+    /// Gives the states the values that they had before a step, and the plan the step's inputs.
+    pub fn prepare(
+        &self,
+        device: &mut dyn Device,
+        epoch: &Epoch,
+        before: &States,
+        step: usize,
+    ) -> Result<()> {
+        self.stage.restore(device, before)?;
+        epoch.feed(device, self.stepwise.id(), step)
+    }
+}
+
+/// A step of a training that a [`Witness`] is to see.
+pub struct Scene<'a> {
+    /// The plan; its inputs and states are those before the step.
+    pub stepwise: &'a Stepwise,
+    /// Parameters of the model, trained or not.
+    pub parameters: &'a [Parameter],
+    /// The training images of the batch, counted from 0.
+    pub images: &'a [u32],
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// The step of the epoch, from 1.
+    pub step: usize,
+    /// Steps of the epoch.
+    pub steps: usize,
+    /// The learning rate.
+    pub rate: f64,
+}
+
+/// One who sees a step run one op at a time.
+pub trait Witness {
+    /// Before the first op.
+    ///
+    /// # Errors
+    /// Those of reading a value.
+    fn begin(&mut self, device: &dyn Device, scene: &Scene) -> Result<()>;
+
+    /// After an op, by its number in the plan.
+    ///
+    /// # Errors
+    /// Those of reading a value.
+    fn ran(&mut self, device: &dyn Device, stepwise: &Stepwise, number: usize) -> Result<()>;
+
+    /// After the training has made the same step as a whole: whether both left the same states, bit
+    /// for bit.
+    fn end(&mut self, is_same: bool);
+}
