@@ -10,6 +10,7 @@ mod device;
 mod devices;
 mod doctor;
 mod evaluate;
+mod examine;
 mod explain;
 mod export;
 pub mod finetune;
