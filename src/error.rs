@@ -42,6 +42,10 @@ pub enum Error {
     #[error("nobody reads the results any more")]
     ReaderLeft,
 
+    /// A GPU whose driver does not compile the shaders; by another interface it may.
+    #[error("{}", printable(_0))]
+    Uncompiled(String),
+
     /// Anything else that ended the work.
     #[error("{}", printable(_0))]
     Failed(String),

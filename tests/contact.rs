@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cifar_engine::data::{self, Dataset};
-use cifar_engine::error::Result;
+use cifar_engine::error::{Error, Result};
 use cifar_engine::exec::contact::{self, Identity, Trial, Verdicts};
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
@@ -144,6 +144,10 @@ fn a_corrupted_shader_is_found() {
     let wrong = product(corrupted(op, "fma(", "-fma("));
     let found = contact::compare(&mut gpu, &mut cpu(), &wrong).unwrap().unwrap_err();
     assert_eq!(found.tensor, "y");
+    // That a driver does not compile is not that it computes wrongly: another interface may.
+    let wrong = product(corrupted(Arc::new(Matmul::default()), "fma(", "no_function("));
+    let error = contact::compare(&mut gpu, &mut cpu(), &wrong).unwrap_err();
+    assert!(matches!(&error, Error::Uncompiled(text) if text.contains("no_function")), "{error}");
 }
 
 /// The device that is slow is twice as fast as it sleeps, at most.
@@ -245,7 +249,11 @@ fn a_first_contact_changes_no_bit() {
 }
 
 fn program(folder: &Path, command: &str) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    run(env!("CARGO_BIN_EXE_cifar-engine").as_ref(), folder, command)
+}
+
+fn run(program: &Path, folder: &Path, command: &str) -> Output {
+    let mut program = Command::new(program);
     program.args(command.split_whitespace()).current_dir(folder).env_remove("CIFAR_ENGINE_DEVICE");
     program.env("CIFAR_ENGINE_CACHE", folder.join("cache")).env("CIFAR_ENGINE_OFFLINE", "1").output().unwrap()
 }
@@ -273,4 +281,37 @@ fn the_program_compares_once_unless_it_is_not_to() {
     let trial =
         first_contact::evaluation(&LoadedModel::built_in(&Attributes::default(), None).unwrap(), 5).unwrap();
     assert_eq!(trial[0].images, 8, "few trials serve all numbers of images");
+}
+
+/// A copy of the program in whose shader of SGD a sign is wrong: a GPU that computes with it does
+/// what a driver's wrong compiler makes of the right one.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_program_does_not_train_on_a_gpu_that_computes_wrongly() {
+    if Adapter::choose(&Choice::Any).is_err() {
+        return println!("there is no GPU");
+    }
+    let bench = Bench::new();
+    let wrong = bench.path("wrong");
+    let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_cifar-engine")).unwrap();
+    let (right, sign) = (b"MOMENTUM * b[i] + g;", 16);
+    let places: Vec<usize> =
+        bytes.windows(right.len()).enumerate().filter(|(_, part)| part == right).map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[at + sign] = b'-');
+    std::fs::copy(env!("CARGO_BIN_EXE_cifar-engine"), &wrong).unwrap();
+    std::fs::write(&wrong, bytes).unwrap();
+    let command = "train --data . --epochs 1 --batch-size 32 --validation 40 --optimizer sgd --device";
+    let output = run(&wrong, bench.dir.path(), &format!("{command} gpu --out wrong-run"));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let error = message.lines().last().unwrap();
+    assert!(
+        error.contains("does not compute what the CPU does: after one step conv1.weight is off by "),
+        "{message}"
+    );
+    assert!(!bench.path("wrong-run").join("metrics.csv").exists());
+    // On the CPU, which has no part in it, the same program trains.
+    let output = run(&wrong, bench.dir.path(), &format!("{command} cpu --out right-run"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -44,6 +44,10 @@ fn without_a_graphics_library_there_is_the_cpu() {
         assert!(devices["hints"][0].as_str().unwrap().starts_with(hint));
         assert!(ok("doctor --op relu", &none).contains(&format!("\nno GPU:   {hint}")));
         fails(1, &format!("{bench} gpu"), &none, hint);
+        for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+            let hint = format!("{variable} names a driver that is not there (/none.json)");
+            fails(1, &format!("{bench} gpu"), &[(variable, "/none.json")], &hint);
+        }
     }
 }
 
@@ -130,6 +134,13 @@ fn the_doctor_finds_the_cpu_in_order() {
     let largest = some["ops"]["matmul"]["largest"].as_f64().unwrap();
     assert!(largest > 0.0 && largest < 2e-5 && some["ops"]["matmul"]["cases"].as_u64() > Some(5), "{some}");
     fails(2, "doctor --op matmull", &[], "did you mean 'matmul'?");
+    let quick = ok("doctor --device cpu --op matmul --quick", &[]);
+    assert!(quick.lines().any(|line| line.starts_with("--quick left out ")), "{quick}");
+    let quick: Value =
+        serde_json::from_str(&ok("doctor --device cpu --op matmul --quick --json", &[])).unwrap();
+    let cases = |result: &Value| result["ops"]["matmul"]["cases"].as_u64().unwrap();
+    assert_eq!(cases(&quick) + quick["left_out_cases"].as_u64().unwrap(), cases(&some));
+    assert!(cases(&quick) > 0 && cases(&quick) < cases(&some), "{quick}");
 }
 
 #[test]

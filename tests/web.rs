@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,6 +11,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use cifar_engine::data;
+use cifar_engine::inspect::web::program::Library;
+use cifar_engine::models::cnn::CNN;
+use cifar_engine::models::{Architecture, MODELS};
+use cifar_engine::train::{self, plans, settings::Settings};
 use common::browser::chromium;
 use common::program::{Bench, json};
 use serde_json::Value;
@@ -111,4 +117,103 @@ fn what_cannot_be_exported_is_told() {
     bench.fails(1, "export nowhere --web page.html", &["nowhere"]);
     fs::write(bench.path("bad.safetensors"), "x").unwrap();
     bench.fails(1, "export bad.safetensors --web page.html", &["bad.safetensors"]);
+}
+
+/// A page that compiles pipelines, and logs the names of those that do not compile.
+fn compiling(library: &Value) -> String {
+    let engine = include_str!("../src/inspect/web/engine.js");
+    format!(
+        "<script>{engine}
+        (async () => {{
+          const library = {library};
+          const engine = await Engine.open(library);
+          const wrong = [];
+          const compile = ({{ shader, entry, constants }}, number) =>
+            engine.compile(number).catch((error) =>
+              wrong.push([library.shaders[shader].name, entry, JSON.stringify(constants), error.message].join(' ')));
+          await Promise.all(library.pipelines.map(compile));
+          return {{ compiled: library.pipelines.length - wrong.length, wrong, fault: engine.fault }};
+        }})()
+          .catch((error) => ({{ problem: error.message }}))
+          .then((outcome) => console.log(`SELFTEST ${{JSON.stringify(outcome)}}`));
+        </script>"
+    )
+}
+
+/// Compiles pipelines in the browser; what the page says.
+fn compile(chromium: &str, bench: &Bench, library: &Value) -> Value {
+    fs::write(bench.path("compile.html"), compiling(library)).unwrap();
+    selftest(chromium, &bench.path("compile.html"), "")
+}
+
+/// The shaders and pipelines of a model: of its training, and of a prediction of one image.
+fn library(model: &'static Architecture) -> Value {
+    let settings = Settings { model, ..Settings::default() };
+    let data = data::shapes::sized(settings.batch_size, 10, settings.image_size, 1).unwrap();
+    let spec = train::spec(&settings, &data);
+    let mut library = Library::default();
+    for program in
+        [plans::training(&spec, &settings, data.train.len()), plans::evaluation(&spec, "test", 1, 1)]
+    {
+        library.graph(&program.unwrap().graph).unwrap_or_else(|error| panic!("{model}: {error}"));
+    }
+    serde_json::to_value(&library).unwrap()
+}
+
+/// A shader, its entry and its constants, but for the number of elements: an elementwise shader
+/// compiles for a thousand as for a million.
+fn described(library: &Value, pipeline: &Value) -> String {
+    let shader = &library["shaders"][pipeline["shader"].as_u64().unwrap() as usize];
+    let mut constants = pipeline["constants"].clone();
+    constants.as_object_mut().unwrap().remove("LENGTH");
+    format!("{} {} {constants} {}", shader["text"], pipeline["entry"], pipeline["writes"])
+}
+
+/// A browser's compiler is another than the one that the program uses on a GPU.
+#[test]
+fn a_browser_compiles_the_pipelines_of_the_cnn() {
+    check_compiled(&[&CNN]);
+}
+
+#[test]
+#[ignore = "takes many minutes: SwiftShader compiles some 800 pipelines, one or two a second"]
+fn a_browser_compiles_the_pipelines_of_every_model() {
+    check_compiled(MODELS);
+}
+
+fn check_compiled(models: &[&'static Architecture]) {
+    let Some(chromium) = chromium() else { return };
+    let bench = Bench::new();
+    let mut known = BTreeSet::new();
+    for &model in models {
+        let mut library = library(model);
+        let mut pipelines = library["pipelines"].as_array().unwrap().clone();
+        let all = pipelines.len();
+        pipelines.retain(|pipeline| known.insert(described(&library, pipeline)));
+        library["pipelines"] = pipelines.into();
+        let outcome = compile(&chromium, &bench, &library);
+        let count = library["pipelines"].as_array().unwrap().len();
+        println!("{model}: {count} of {all} pipelines are like none before, and compile");
+        assert!(count > 10 && outcome["compiled"] == count, "{outcome}");
+        assert!(outcome["fault"].is_null(), "{outcome}");
+    }
+}
+
+/// A constant that the shader does not have, and an entry.
+#[test]
+fn a_pipeline_that_does_not_compile_is_named() {
+    let Some(chromium) = chromium() else { return };
+    let bench = Bench::new();
+    let mut library = library(&CNN);
+    let pipelines = library["pipelines"].as_array_mut().unwrap();
+    pipelines.truncate(3);
+    pipelines[1]["constants"]["NONE"] = 1.into();
+    pipelines[2]["entry"] = "nowhere".into();
+    let outcome = compile(&chromium, &bench, &library);
+    let wrong: Vec<&str> =
+        outcome["wrong"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(outcome["compiled"] == 1 && wrong.len() == 2, "{outcome}");
+    for text in ["NONE", "nowhere"] {
+        assert!(wrong.iter().any(|name| name.contains(text)), "{outcome}");
+    }
 }

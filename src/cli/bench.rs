@@ -19,7 +19,9 @@ use crate::train::bare_spec;
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine bench --mode train --batch-size 128 --threads 2 --json
-  cifar-engine bench --mode infer --profile")]
+  cifar-engine bench --mode infer --profile
+
+Nothing that a GPU computes here is checked: that is for `doctor`.")]
 pub struct Bench {
     #[arg(long, default_value = "cnn", value_name = "NAME", hide_possible_values = true,
         help = format!("Which model: {}", model_names()),
@@ -56,7 +58,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        let OpenDevice { mut device, is_gpu, name, json } = self.device.open()?;
+        let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
         let image_size = self.image_size.unwrap_or(self.model.usual_size);

@@ -34,18 +34,21 @@ impl ContactOptions {
         if self.no_check || !opened.is_gpu {
             return Ok(opened);
         }
-        let mut cpu = options.cpu()?;
-        let about = |what: &str| opened.json[what].as_str().unwrap_or_default();
-        // Of two cards of one kind, one may be faulty.
-        let device = [&opened.name, about("pci")].join(" ").trim_end().to_string();
-        let identity = Identity { device, driver: about("driver").into(), cpu: cpu.name() };
-        let folder = data::Options::default().cache.map(|cache| cache.join("contacts"));
-        let verdicts = Verdicts { identity, folder };
         let trials = trials()?;
-        if !trials.iter().all(|trial| verdicts.known(trial).is_some()) {
-            console::info("comparing a step on the GPU with one on the CPU, once (--no-check leaves it out)");
-        }
-        let verdict = total(&verdicts, &trials, opened.device.as_mut(), &mut cpu)?;
+        let verdict = loop {
+            match compared(options, &mut opened, &trials) {
+                Err(Error::Uncompiled(problem)) => {
+                    let next = options.open_by_next_interface(&opened)?;
+                    let Some(next) = next else { return Err(Error::Uncompiled(problem)) };
+                    console::note(format_args!(
+                        "warning: {}: {problem}; now trying {}",
+                        opened.name, next.name
+                    ));
+                    opened = next;
+                }
+                verdict => break verdict?,
+            }
+        };
         let [gpu, cpu] = verdict.rates();
         let rates = format!("{gpu:.0} images/s on the GPU, {cpu:.0} on the CPU");
         match options.device {
@@ -63,6 +66,21 @@ impl ContactOptions {
             }
         }
     }
+}
+
+/// The verdict on a GPU: of earlier contacts, or of one now.
+fn compared(options: &DeviceOptions, opened: &mut OpenDevice, trials: &[Trial]) -> Result<Verdict> {
+    let mut cpu = options.cpu()?;
+    let about = |what: &str| opened.json[what].as_str().unwrap_or_default();
+    // Of two cards of one kind, one may be faulty.
+    let device = [&opened.name, about("pci")].join(" ").trim_end().to_string();
+    let identity = Identity { device, driver: about("driver").into(), cpu: cpu.name() };
+    let folder = data::Options::default().cache.map(|cache| cache.join("contacts"));
+    let verdicts = Verdicts { identity, folder };
+    if !trials.iter().all(|trial| verdicts.known(trial).is_some()) {
+        console::info("comparing a step on the GPU with one on the CPU, once (--no-check leaves it out)");
+    }
+    total(&verdicts, trials, opened.device.as_mut(), &mut cpu)
 }
 
 /// The verdict on all trials together.

@@ -64,6 +64,8 @@ impl FromStr for DeviceArg {
 pub struct OpenDevice {
     pub device: Box<dyn Device>,
     pub is_gpu: bool,
+    /// What the GPU is.
+    pub adapter: Option<Adapter>,
     /// For people.
     pub name: String,
     /// For programs.
@@ -76,9 +78,20 @@ impl DeviceOptions {
     /// # Errors
     /// If a GPU is asked for and cannot be had.
     pub fn open(&self) -> Result<OpenDevice> {
-        self.open_with(|count, time| {
-            console::info(format_args!("compiled {count} pipelines in {:.1} s", time.as_secs_f64()));
-        })
+        self.open_with(tell_compiled)
+    }
+
+    /// Opens the card of an open GPU by the next interface that shows it, if there is one and what
+    /// was chosen says neither the card nor the interface.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open_by_next_interface(&self, opened: &OpenDevice) -> Result<Option<OpenDevice>> {
+        let is_open = matches!(self.device, DeviceArg::Auto | DeviceArg::Gpu(Choice::Any));
+        let adapter = opened.adapter.as_ref().filter(|_| is_open && !Adapter::is_named_by_variable());
+        let Some(adapter) = adapter else { return Ok(None) };
+        let all = Adapter::all()?;
+        adapter.by_next_interface(&all).map(|next| open_gpu(next, tell_compiled)).transpose()
     }
 
     /// Opens the device; `compiled` hears of pipelines compiled by a GPU, and the time it took.
@@ -121,7 +134,7 @@ impl DeviceOptions {
         let (threads, isa) = (cpu.threads(), cpu.isa().to_string());
         let name = cpu.name();
         let json = json!({"device": "cpu", "threads": threads, "isa": isa});
-        Ok(OpenDevice { device: Box::new(cpu), is_gpu: false, name, json })
+        Ok(OpenDevice { device: Box::new(cpu), is_gpu: false, adapter: None, name, json })
     }
 
     /// The CPU, whatever `--device` says.
@@ -135,6 +148,10 @@ impl DeviceOptions {
         };
         Cpu::new(self.threads.into(), isa)
     }
+}
+
+fn tell_compiled(count: usize, time: Duration) {
+    console::info(format_args!("compiled {count} pipelines in {:.1} s", time.as_secs_f64()));
 }
 
 /// The GPU that `auto` takes. That there is none needs no word; that none could be looked for does.
@@ -161,7 +178,7 @@ fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<OpenDevi
     let about = adapter.description();
     let name = gpu.name();
     let json = json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver, "pci": about.pci});
-    Ok(OpenDevice { device: Box::new(gpu), is_gpu: true, name, json })
+    Ok(OpenDevice { device: Box::new(gpu), is_gpu: true, adapter: Some(adapter.clone()), name, json })
 }
 
 #[cfg(test)]

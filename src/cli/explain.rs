@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::device::{DeviceOptions, OpenDevice};
-use super::doctor::examine;
+use super::examine::examine;
 use super::values::{known, model_names, read};
 use crate::console;
 use crate::error::{Error, Result};
@@ -126,12 +126,12 @@ impl Machine {
     /// Adds what the cases find here, as `doctor` runs them, and where the models have the ops.
     fn chapters(&mut self, explanations: Vec<Explanation>) -> Result<Vec<Chapter>> {
         let Machine { open, yardstick, cases, .. } = self;
-        let mut yardstick = if open.is_gpu { Yardstick::Device(yardstick) } else { Yardstick::Definition };
         let uses = uses::by_op(open.device.as_ref())?;
         let chapter = |explanation: Explanation| {
             let op = explanation.op.as_str();
             let cases = cases.get(op).map_or(&[][..], Vec::as_slice);
-            let error = examine(op, cases, open.device.as_mut(), &mut yardstick)?;
+            let yardstick = if open.is_gpu { Yardstick::Device(yardstick) } else { Yardstick::Definition };
+            let error = examine(op, cases, (open.device.as_mut(), yardstick))?;
             let uses = uses.get(op).cloned().unwrap_or_default();
             Ok(Chapter { explanation, error, uses })
         };

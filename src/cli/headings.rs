@@ -8,7 +8,10 @@ use super::settings::setting;
 const HEADINGS: [(&str, &[&str]); 5] = [
     ("Data", &["split", "sample", "images"]),
     ("Model", &["weights", "layers", "ops", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
-    ("Training", &["config", "resume", "all", "mode", "unfused", "steps", "from", "to", "epoch", "step"]),
+    (
+        "Training",
+        &["config", "resume", "all", "mode", "unfused", "steps", "from", "to", "epoch", "step", "quick"],
+    ),
     ("Device", &["device", "threads", "isa", "no_check"]),
     (
         "Output",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried};
 use super::{progress, stopped};
@@ -21,6 +22,7 @@ use crate::models::pretrained::Attributes;
 use crate::report::analysis::{Analysis, Prediction};
 use crate::report::page::{escape, shell};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions};
+use crate::train::first_contact;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -54,6 +56,9 @@ pub struct Inspect {
 
     #[command(flatten)]
     device: DeviceOptions,
+
+    #[command(flatten)]
+    contact: ContactOptions,
 }
 
 /// Classes of which maps are made for an image that is named.
@@ -73,7 +78,8 @@ impl Inspect {
             Some(tried) => LoadedModel::open(&tried.weights)?,
             None => LoadedModel::built_in(&Attributes::default(), None)?,
         };
-        let OpenDevice { mut device, name, .. } = self.device.open()?;
+        let OpenDevice { mut device, name, .. } =
+            self.contact.open(&self.device, || first_contact::evaluation(&model, 1))?;
         console::info(format_args!("device: {name}"));
         let (look, sections) = match self.images.is_empty() {
             true => {

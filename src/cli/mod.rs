@@ -12,6 +12,7 @@ mod device;
 mod devices;
 mod doctor;
 mod evaluate;
+mod examine;
 mod explain;
 mod export;
 pub mod finetune;

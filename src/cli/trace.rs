@@ -24,7 +24,9 @@ use crate::text::rate;
   cifar-engine trace cnn
   cifar-engine trace cnn --format html --out step.html
   cifar-engine trace fast --mode infer --format json --out step.json    for ui.perfetto.dev
-  cifar-engine trace runs/cnn-cifar10-1 --device gpu --batch-size 512")]
+  cifar-engine trace runs/cnn-cifar10-1 --device gpu --batch-size 512
+
+Nothing that a GPU computes here is checked: that is for `doctor`.")]
 pub struct TraceCommand {
     #[command(flatten)]
     model: WhichModel,
@@ -67,7 +69,7 @@ enum Format {
 impl TraceCommand {
     pub fn run(self) -> Result<()> {
         let workload = Workload { spec: self.model.spec()?, mode: self.mode, batch_size: self.batch_size };
-        let OpenDevice { mut device, is_gpu, name, json } = self.device.open()?;
+        let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
         let loaded = workload.load(device)?;

@@ -5,6 +5,7 @@ mod checks;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod outside;
 mod parity;
 mod steps;
 mod training;

@@ -26,9 +26,15 @@ const PIXEL_TOLERANCE: f32 = 1e-5;
 
 /// Loads the training plan and makes it ready for its first step.
 pub fn load(device: &mut dyn Device, training: &Training) -> PlanId {
+    let plan = device.plan(&training.program().graph).unwrap();
+    load_plan(device, training, plan)
+}
+
+/// The same, for a plan that was made of the training's.
+pub fn load_plan(device: &mut dyn Device, training: &Training, plan: Plan) -> PlanId {
     let program = training.program();
-    let inputs = device.plan(&program.graph).unwrap().inputs;
-    let plan = device.load(&program.graph).unwrap();
+    let inputs = plan.inputs.clone();
+    let plan = device.load_plan(plan, None).unwrap();
     training.prepare(device, plan, &program.parameters);
     for rate in inputs.iter().filter(|input| input.name.ends_with("rate")) {
         device.write(plan, &rate.name, [RATE].as_slice().into()).unwrap();
@@ -48,6 +54,11 @@ pub fn start(device: &mut dyn Device, plan: PlanId, training: &Training, step: u
 /// The losses of the first steps.
 pub fn losses(device: &mut dyn Device, training: &Training, steps: usize) -> Vec<f64> {
     let plan = load(device, training);
+    run(device, plan, training, steps)
+}
+
+/// The losses of the first steps of a plan that is ready for them.
+pub fn run(device: &mut dyn Device, plan: PlanId, training: &Training, steps: usize) -> Vec<f64> {
     let mut losses = Vec::new();
     for step in 0..steps {
         start(device, plan, training, step);

@@ -14,6 +14,8 @@ use crate::environment;
 pub struct Machine {
     /// Interfaces that `WGPU_BACKEND` allows, where Vulkan is not among them.
     without_vulkan: Option<String>,
+    /// A variable that names files of drivers for the loader, and its value, where none is there.
+    nowhere: Option<(&'static str, String)>,
     /// Linux inside of Windows.
     is_wsl: bool,
     /// Whether the loader of Vulkan's drivers is missing.
@@ -36,6 +38,9 @@ struct Nvidia {
 /// Folders in which drivers have their files for the loader.
 const ICD_FOLDERS: [&str; 3] =
     ["/etc/vulkan/icd.d", "/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+/// Variables that name files of drivers, or folders of them; the loader then looks for no others.
+/// It goes by the second, which is the older, where the first is not set.
+const DRIVER_VARIABLES: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 /// Folders of libraries, where the system keeps no list of them.
 const LIBRARIES: [&str; 4] = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib"];
 /// The loader of Vulkan's drivers.
@@ -52,6 +57,10 @@ impl Machine {
         Machine {
             without_vulkan: interfaces
                 .filter(|list| !Backends::from_comma_list(list).contains(Backends::VULKAN)),
+            nowhere: DRIVER_VARIABLES
+                .into_iter()
+                .find_map(|name| Some((name, environment::text(name)?)))
+                .filter(|(_, paths)| names_nothing(paths)),
             is_wsl: version.to_lowercase().contains("microsoft"),
             lacks_loader: !has_loader(),
             nvidia: has_nvidia().then(|| Nvidia {
@@ -67,6 +76,13 @@ impl Machine {
         if let Some(interfaces) = &self.without_vulkan {
             return vec![format!(
                 "WGPU_BACKEND allows {interfaces} only, and Linux has its GPUs by vulkan: unset it"
+            )];
+        }
+        if let Some((variable, paths)) = &self.nowhere {
+            return vec![format!(
+                "{variable} names a driver that is not there ({paths}): name a file that is (drivers have \
+                 theirs in {}), or unset it",
+                ICD_FOLDERS[1]
             )];
         }
         let mut hints = Vec::new();
@@ -126,6 +142,11 @@ fn is_named(name: &std::ffi::OsStr, beginning: &str) -> bool {
     name.to_string_lossy().starts_with(beginning)
 }
 
+/// Whether none of some paths is there.
+fn names_nothing(paths: &str) -> bool {
+    !std::env::split_paths(paths).any(|path| path.exists())
+}
+
 fn has_nvidia() -> bool {
     let on_path = |name: &str| {
         let folders = environment::value("PATH").unwrap_or_default();
@@ -181,9 +202,22 @@ mod tests {
         // Windows has the driver there, and what Linux lacks of NVIDIA's is no reason.
         let wsl = Machine { is_wsl: true, ..container.clone() };
         assert!(hint(&wsl).contains("WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1"));
+        let nowhere = Some(("VK_DRIVER_FILES", "/none.json".into()));
+        let misled = Machine { nowhere, is_wsl: true, ..container.clone() };
+        let text = hint(&misled);
+        assert!(text.contains("VK_DRIVER_FILES names a driver that is not there (/none.json)"), "{text}");
         let both = Machine { lacks_loader: true, ..container.clone() };
         assert_eq!(both.hints().len(), 2);
         let other = Machine { without_vulkan: Some("dx12".into()), lacks_loader: true, ..container };
         assert!(hint(&other).contains("unset it"), "with what is not asked for nothing can be wrong");
+    }
+
+    #[test]
+    fn a_path_that_is_there_is_enough_for_the_loader() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, not) = (folder.path().display(), folder.path().join("none.json"));
+        let not = not.display();
+        assert!(names_nothing(&format!("{not}")) && names_nothing(&format!("{not}:/none.json")));
+        assert!(!names_nothing(&format!("{not}:{there}")));
     }
 }

@@ -1,7 +1,7 @@
 //! Which GPUs there are, and which one is taken.
 
 use serde::Serialize;
-use wgpu::{Backend, Backends, DeviceType, InstanceDescriptor, InstanceFlags};
+use wgpu::{AdapterInfo, Backend, Backends, DeviceType, InstanceDescriptor, InstanceFlags};
 
 use super::absent::Machine;
 use crate::console;
@@ -116,6 +116,17 @@ impl Adapter {
         })
     }
 
+    /// Whether `WGPU_ADAPTER_NAME` says which is taken where none is chosen.
+    pub fn is_named_by_variable() -> bool {
+        name_of(&Choice::Any).is_some()
+    }
+
+    /// The same card by the interface that comes next in a list of all, if there is one.
+    pub fn by_next_interface<'a>(&self, adapters: &'a [Adapter]) -> Option<&'a Adapter> {
+        let cards: Vec<Card> = adapters.iter().map(|adapter| Card::of(&adapter.inner.get_info())).collect();
+        next_interface(&cards, self.index).map(|next| &adapters[next])
+    }
+
     /// What may keep a real GPU away, if there is none in this list of all: each in one line, with
     /// what to do.
     pub fn hints(adapters: &[Adapter]) -> Vec<String> {
@@ -162,6 +173,28 @@ impl Adapter {
     fn is_called(&self, name: &str) -> bool {
         self.name().to_lowercase().contains(&name.to_lowercase())
     }
+}
+
+/// A card as an interface shows it.
+#[derive(Debug)]
+struct Card {
+    vendor: u32,
+    device: u32,
+    interface: Backend,
+}
+
+impl Card {
+    fn of(info: &AdapterInfo) -> Card {
+        Card { vendor: info.vendor, device: info.device, interface: info.backend }
+    }
+}
+
+/// Where the card that is `at` a place of a list comes again, by another interface. What is before
+/// it is not looked at: there it was taken from.
+fn next_interface(cards: &[Card], at: usize) -> Option<usize> {
+    let Card { vendor, device, interface } = *cards.get(at)?;
+    let is_it = |card: &Card| (card.vendor, card.device) == (vendor, device) && card.interface != interface;
+    (at + 1..cards.len()).find(|&place| is_it(&cards[place]))
 }
 
 /// What a name of an adapter must contain, by the choice, or by the variable where it names none.
@@ -243,6 +276,23 @@ mod tests {
         assert_eq!(order(&snapdragon), [1, 3, 0, 2]);
         let twins = [(0x10de, "H200", DiscreteGpu, Vulkan), (0x10de, "H200", DiscreteGpu, Vulkan)];
         assert_eq!(order(&twins), [0, 1], "cards of one kind keep the driver's order");
+    }
+
+    #[test]
+    fn a_card_is_looked_for_by_the_next_interface_and_no_other_card_is() {
+        use Backend::{Dx12, Gl, Vulkan};
+        let list = |cards: &[(u32, Backend)]| -> Vec<Card> {
+            cards.iter().map(|&(device, interface)| Card { vendor: 0x10de, device, interface }).collect()
+        };
+        // Of two cards, the first by three interfaces, the second by two.
+        let both = list(&[(1, Vulkan), (2, Vulkan), (1, Dx12), (2, Dx12), (1, Gl)]);
+        let next: Vec<Option<usize>> = (0..5).map(|at| next_interface(&both, at)).collect();
+        assert_eq!(next, [Some(2), Some(3), Some(4), None, None]);
+        // Of one kind, the second is not the first by another interface.
+        let twins = list(&[(1, Vulkan), (1, Vulkan), (1, Dx12), (1, Dx12)]);
+        let next: Vec<Option<usize>> = (0..4).map(|at| next_interface(&twins, at)).collect();
+        assert_eq!(next, [Some(2), Some(2), None, None]);
+        assert_eq!(next_interface(&list(&[(1, Vulkan)]), 0), None);
     }
 
     #[test]

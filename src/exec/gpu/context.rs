@@ -29,11 +29,23 @@ pub struct Context {
 
 /// The first fault of a device, which explains all later ones. wgpu reports faults by callbacks.
 #[derive(Clone, Default)]
-struct Faults(Arc<Mutex<Option<String>>>);
+struct Faults(Arc<Mutex<Option<Fault>>>);
+
+#[derive(Clone)]
+struct Fault {
+    text: String,
+    /// Whether the device did not take what it was given, and can do everything else.
+    is_refusal: bool,
+}
 
 impl Faults {
-    fn report(&self, fault: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    fn report(&self, text: String, is_refusal: bool) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(Fault { text, is_refusal });
+    }
+
+    fn first(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -51,11 +63,14 @@ impl Context {
             opened.map_err(|error| Error::op(adapter.name(), format!("cannot be opened: {error}")))?;
         let faults = Faults::default();
         let reported = faults.clone();
-        device.on_uncaptured_error(Arc::new(move |error| reported.report(describe(&error))));
+        device.on_uncaptured_error(Arc::new(move |error| {
+            reported.report(describe(&error), !matches!(error, wgpu::Error::OutOfMemory { .. }));
+        }));
         let reported = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
             let message = if message.is_empty() { format!("{reason:?}") } else { one_line(&message) };
-            reported.report(format!("the GPU was lost ({message}); try again, or choose `device` cpu"));
+            reported
+                .report(format!("the GPU was lost ({message}); try again, or choose `device` cpu"), false);
         });
         Ok(Context { device, queue, faults })
     }
@@ -66,9 +81,19 @@ impl Context {
     /// # Errors
     /// The first fault.
     pub fn check(&self) -> Result<()> {
-        match &*self.faults.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(()),
-            Some(fault) => Err(Error::Failed(fault.clone())),
+        self.faults.first().map_or(Ok(()), |fault| Err(Error::Failed(fault.text)))
+    }
+
+    /// The same, of a device that has just compiled shaders.
+    ///
+    /// # Errors
+    /// [`Error::Uncompiled`] if it refused them.
+    pub fn check_compiled(&self) -> Result<()> {
+        match self.faults.first() {
+            Some(Fault { text, is_refusal: true }) => Err(Error::Uncompiled(format!(
+                "its driver does not compile the shaders: {text}; update it, or choose another `device`"
+            ))),
+            _ => self.check(),
         }
     }
 

@@ -148,8 +148,8 @@ impl Gpu {
         let (pipelines, device) = (&mut self.pipelines, &self.context.device);
         let count =
             parallel::pool(0).map_err(Error::threads)?.install(|| pipelines.compile(device, &dispatches));
-        self.context.check()?;
         if count > 0 {
+            self.context.check_compiled()?;
             (self.on_compile)(count, begin.elapsed());
         }
         Ok(())
