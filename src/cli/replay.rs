@@ -124,7 +124,8 @@ impl Replay {
             ],
             classes: begun.data.classes.clone(),
             labels,
-            proof: (String::new(), false),
+            proof: String::new(),
+            proved: None,
         })
     }
 
@@ -149,28 +150,29 @@ impl Replay {
         about.labels = record.images.iter().map(|&image| about.labels[image as usize]).collect();
         about.facts.push(("learning rate", record.rate.to_string()));
         about.facts.push(("batch", counted(record.images.len(), "image")));
-        let said = match proof {
+        about.proof = match proof {
             Proof::Proved => format!("proved: the weights after epoch {epoch} have the hash of the run"),
             Proof::Open => format!("not proved: epoch {epoch} was not run to its end (--no-proof)"),
             Proof::Refuted(reason) => format!("NOT the step of the run: {reason}"),
         };
-        about.proof = (said, !matches!(proof, Proof::Refuted(_)));
+        about.proved = match proof {
+            Proof::Proved => Some(true),
+            Proof::Open => None,
+            Proof::Refuted(_) => Some(false),
+        };
         if self.json {
-            let proved = match proof {
-                Proof::Proved => Some(true),
-                Proof::Open => None,
-                Proof::Refuted(_) => Some(false),
-            };
             let run = self.begun.run.to_string_lossy();
-            console::print_json(&json!({"run": run, "proved": proved, "about": about, "record": record,
-                "not_shown": replay::not_shown()}))?;
+            console::print_json(
+                &json!({"run": run, "proved": about.proved, "about": about, "record": record,
+                "not_shown": replay::not_shown()}),
+            )?;
         } else {
             let page = replay::page(record, &about)?;
             write_atomic(&self.out, |file| file.write_all(page.as_bytes()))?;
             let (steps, values) = (record.steps.len(), record.values.len());
             let (steps, values) = (counted(steps, "step"), counted(values, "tensor"));
             console::print(format_args!("{}: {steps} of the plan, {values}", about.title))?;
-            console::print(&about.proof.0)?;
+            console::print(&about.proof)?;
             console::print(format_args!("page: {}, {}", self.out.display(), bytes(page.len() as u64)))?;
         }
         match proof {

@@ -33,8 +33,10 @@ pub struct About {
     pub classes: Vec<String>,
     /// The label of each image of the batch.
     pub labels: Vec<u32>,
-    /// Whether the step is the run's, in a sentence; whether it is not known to be another.
-    pub proof: (String, bool),
+    /// Whether the step is the run's, in a sentence.
+    pub proof: String,
+    /// The same in a word; none where it is not known.
+    pub proved: Option<bool>,
 }
 
 /// All that the page's script knows.

@@ -221,8 +221,8 @@
   const choose = chosen => { image = chosen; show(); };
 
   // -- The head, and what one can do.
-  $('proof').textContent = content.proof[0];
-  $('proof').className = content.proof[1] ? 'right' : 'wrong';
+  $('proof').textContent = content.proof;
+  $('proof').className = { true: 'right', false: 'wrong' }[content.proved] ?? 'muted';
   content.facts.forEach(([name, fact]) => $('facts').append(element('div', {}, element('dt', { text: name }), element('dd', { text: fact }))));
   const most = Math.max(0, ...values.filter(value => value.picture.form === 'channels').map(value => value.picture.dims[0]));
   const label = index => content.classes[content.labels[index]] ?? '';
