@@ -41,6 +41,10 @@ fn photos(bench: &Bench) {
     fs::write(bench.path("photos/train/cats/broken.jpg"), [0xff, 0xd8, 0xff, 0xe0, 0, 16]).unwrap();
 }
 
+fn photo_in(bench: &Bench, path: &str) {
+    photo(path.len() as u32).save(bench.path(path)).unwrap();
+}
+
 #[test]
 fn classes_sizes_doubles_and_broken_images_are_told() {
     let bench = Bench::new();
@@ -104,6 +108,18 @@ fn cifar_is_looked_at_and_drawn_and_what_is_wrong_is_told() {
     bench.fails(2, "data . --augment twist", &["twist"]);
     bench.fails(2, "data . --augment shift=99", &["shift"]);
     bench.fails(2, "data", &["required arguments"]);
+    photos(&bench);
+    let photo = bench.path("photos/train/cats/3.png");
+    let before = fs::read(&photo).unwrap();
+    bench.fails(2, "data photos --out photos/train/cats/3.png", &["3.png", "would be lost"]);
+    assert_eq!(fs::read(&photo).unwrap(), before);
+    bench.ok("data photos --out photos/sheet.png");
+    // Of each class a single image.
+    for class in ["a", "b"] {
+        fs::create_dir_all(bench.path("few").join(class)).unwrap();
+        photo_in(&bench, &format!("few/{class}/1.png"));
+    }
+    assert!(bench.ok("data few").contains("warning: nothing is left to measure a training on"));
 }
 
 #[test]

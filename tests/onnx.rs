@@ -109,6 +109,23 @@ fn the_command_says_what_it_needs() {
     bench.fails(2, "export best.safetensors", &["required arguments were not provided"]);
     bench.fails(1, "export none.safetensors --onnx model.onnx", &["none.safetensors"]);
     assert!(!bench.path("model.onnx").exists());
+    // What is read is not written over.
+    bench.ok(&format!("train {TRAIN} --image-size 16 --out run"));
+    let kept = ["best.safetensors", "metrics.jsonl", "checkpoint.safetensors"];
+    let before = kept.map(|file| std::fs::read(bench.path("run").join(file)).unwrap());
+    for command in ["export run --onnx", "export run --web", "inspect run --out", "trace run --out"] {
+        for file in kept {
+            bench.fails(
+                2,
+                &format!("{command} run/../run/{file}"),
+                &[file, "is read here and would be lost"],
+            );
+        }
+    }
+    bench.fails(2, "replay run --epoch 1 --step 1 --out run/metrics.jsonl", &["would be lost"]);
+    assert!(before == kept.map(|file| std::fs::read(bench.path("run").join(file)).unwrap()));
+    bench.ok("export run --onnx run/model.onnx");
+    bench.ok("export run --onnx run/model.onnx");
 }
 
 /// What the script that compares says, if there are an interpreter with ONNX Runtime and

@@ -119,6 +119,33 @@ fn the_fast_recipe_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_run_without_its_checkpoint_says_that_it_begins_again() {
+    #[derive(Default)]
+    struct Warned(Vec<String>);
+    impl Observer for Warned {
+        fn step(&mut self, _: &StepProgress) {}
+
+        fn keep_going(&self) -> bool {
+            true
+        }
+
+        fn epoch(&mut self, _: &EpochMetrics) {}
+
+        fn warn(&mut self, text: &str) {
+            self.0.push(text.to_string());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, path) = (settings(), folder.path().join("run"));
+    train(&path, &settings, usize::MAX).0.unwrap();
+    std::fs::remove_file(path.join("checkpoint.safetensors")).unwrap();
+    let (run, settings) = RunFolder::open(path).unwrap();
+    let mut warned = Warned::default();
+    train::train(&mut Cpu::new(1, Isa::detect()).unwrap(), &settings, images(), &run, &mut warned).unwrap();
+    assert!(warned.0.iter().any(|text| text.contains("no checkpoint.safetensors")), "{:?}", warned.0);
+}
+
+#[test]
 fn ten_epochs_are_five_and_five() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));

@@ -54,6 +54,18 @@ fn a_run_is_itself_on_any_number_of_threads() {
     assert!(!output.status.success() && message.contains("now by cpu, portable, which round"), "{message}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("epoch 1: DIFFERENT"));
 
+    let other = text.replace(&hashes[0], &hashes[1]);
+    for (written, what) in
+        [(other.as_str(), "changed or replaced"), ("", "changed or replaced"), ("{\n", "epoch 1")]
+    {
+        fs::write(bench.path("run/metrics.jsonl"), written).unwrap();
+        bench.fails(1, "verify run", &["metrics.jsonl", what]);
+    }
+    fs::remove_file(bench.path("run/metrics.jsonl")).unwrap();
+    bench.fails(1, "verify run", &["metrics.jsonl"]);
+    fs::write(bench.path("run/metrics.jsonl"), &text).unwrap();
+    bench.fails(2, "verify run --epochs 0", &["--epochs must be at least 1"]);
+
     flip(&bench.path("run/last.safetensors"));
     bench.fails(1, "verify run", &["last.safetensors", "no epoch of this run"]);
     fs::copy(bench.path("run/best.safetensors"), bench.path("run/last.safetensors")).unwrap();

@@ -17,11 +17,12 @@ use crate::exec::Device;
 use crate::exec::contact::Trial;
 use crate::models::pretrained::Pretrained;
 use crate::report::EpochMetrics;
+use crate::report::metrics::Proof;
 use crate::text::counted;
 use crate::train::checkpoint::{Checkpoint, RunFingerprint};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::{Choices, Settings};
-use crate::train::{self, Observer, finetune, first_contact};
+use crate::train::{self, Observer, finetune, first_contact, verify};
 use crate::weights;
 
 /// Which run is computed again, and by what.
@@ -115,6 +116,16 @@ impl Begun {
     /// The finished epochs.
     pub fn history(&self) -> &[EpochMetrics] {
         &self.checkpoint.progress.history
+    }
+
+    /// The proofs of its first so many epochs, which are those that it wrote for people, too.
+    ///
+    /// # Errors
+    /// If it has fewer, or `metrics.jsonl` holds others.
+    pub fn proofs(&self, epochs: usize) -> Result<Vec<(usize, Proof)>> {
+        let proofs = verify::proofs(self.history(), epochs)?;
+        verify::check_written(&self.folder.join("metrics.jsonl"), &proofs)?;
+        Ok(proofs)
     }
 
     /// The newest checkpoint that the run has kept of its first so many epochs; none where that is

@@ -17,6 +17,7 @@ use crate::data::left_out::LeftOut;
 use crate::data::{self, DataSource, Dataset, Images, image_file};
 use crate::error::{Result, escaped};
 use crate::exec::device;
+use crate::files::check_apart;
 use crate::ops::augment::{Augmentations, forms};
 use crate::report::sheet::{self, Row, Section};
 use crate::text::{counted, grouped};
@@ -71,6 +72,9 @@ pub struct Data {
 impl Data {
     pub fn run(self) -> Result<()> {
         let source: DataSource = self.source.parse()?;
+        if let (DataSource::Path(path), Some(out)) = (&source, &self.out) {
+            check_apart(out, std::slice::from_ref(path))?;
+        }
         let side = if source.is_image_folder() { SIDE } else { data::DEFAULT_SIZE };
         let mut settings = Settings { image_size: self.image_size.unwrap_or(side), ..self.settings() };
         settings.check()?;
@@ -139,7 +143,9 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(data: &'a Dataset, source: &DataSource, settings: &Settings) -> Result<Facts<'a>> {
-        let (train, validation) = data.labels_after_split(settings.validation, settings.seed)?;
+        let split = data.labels_after_split(settings.validation, settings.seed);
+        let nothing = split.is_err().then(|| "nothing is left to measure a training on".to_string());
+        let (train, validation) = split.unwrap_or_else(|_| (data.train.labels.clone(), Vec::new()));
         let counts =
             [&train, &validation, &data.test.labels].map(|labels| counts(labels, data.classes.len()));
         let all: Vec<&[u8]> =
@@ -149,7 +155,8 @@ impl<'a> Facts<'a> {
             DataSource::Path(folder) => sizes(data, folder, all.len()),
             _ => Vec::new(),
         };
-        let warnings = balance::warnings(&data.classes, &train, &validation);
+        let warnings =
+            balance::warnings(&data.classes, &train, &validation).into_iter().chain(nothing).collect();
         Ok(Facts { data, counts, doubles, sizes, warnings })
     }
 
@@ -194,11 +201,7 @@ impl<'a> Facts<'a> {
         };
         let (first, last) = (*order.first()?, *order.last()?);
         let middle = short(&order[order.len() / 2]);
-        Some(format!(
-            "sizes: {} to {}; half of the shorter sides are below {middle}",
-            told(first),
-            told(last)
-        ))
+        Some(format!("sizes: {} to {}; median of the shorter sides {middle}", told(first), told(last)))
     }
 
     fn print_doubles(&self) -> Result<()> {

@@ -45,7 +45,7 @@ pub struct Explain {
     measure: bool,
 
     /// Print a page of all ops and shaders.
-    #[arg(long, conflicts_with_all = ["name", "json"])]
+    #[arg(long, conflicts_with_all = ["name", "json", "model", "measure"])]
     html: bool,
 
     /// Print the result as JSON.

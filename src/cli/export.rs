@@ -54,6 +54,7 @@ impl Export {
     pub fn run(self) -> Result<()> {
         let tried = Tried::at(&self.weights)?;
         let model = LoadedModel::open(&tried.weights)?;
+        self.onnx.iter().chain(&self.web).try_for_each(|out| tried.check_apart(out))?;
         if let Some(path) = &self.onnx {
             write(path, &onnx::file(&model, self.views.or(model.spec.views))?)?;
         }

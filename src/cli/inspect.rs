@@ -74,6 +74,7 @@ impl Inspect {
             true => None,
             false => Some(Tried::at(&self.weights)?),
         };
+        tried.as_ref().map_or(Ok(()), |tried| tried.check_apart(&self.out))?;
         let model = match &tried {
             Some(tried) => LoadedModel::open(&tried.weights)?,
             None => LoadedModel::built_in(&Attributes::default(), None)?,

@@ -13,8 +13,9 @@ use crate::console::{self, Level};
 use crate::data::left_out::LeftOut;
 use crate::data::{self, DataSource, Dataset, balance};
 use crate::error::{Error, Result};
-use crate::files::is_file;
+use crate::files::{check_apart, is_file};
 use crate::models::Spec;
+use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 use crate::train::{run_folder, split_table};
 
@@ -55,6 +56,20 @@ impl Tried {
         }
     }
 
+    /// Checks that a file to be written is none that they are, or that their run cannot do without.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn check_apart(&self, out: &Path) -> Result<()> {
+        let read = [vec![self.weights.clone()], RunFolder::needed(self.folder())].concat();
+        check_apart(out, &read)
+    }
+
+    /// The folder that they lie in.
+    pub fn folder(&self) -> &Path {
+        self.weights.parent().unwrap_or(Path::new(""))
+    }
+
     /// Loads what the weights are measured on: the data that is named, or that of their run, with
     /// the labels of the weights' classes.
     ///
@@ -62,7 +77,7 @@ impl Tried {
     /// If no data is named and the weights do not say theirs, it cannot be loaded, or has classes
     /// that are unknown to the weights.
     pub fn load(&self, spec: &Spec, options: &DataOptions, threads: u16) -> Result<Dataset> {
-        let folder = self.weights.parent().unwrap_or(Path::new(""));
+        let folder = self.folder();
         let run = run_folder::settings_in(folder);
         let (source, run) = match (&options.data, run) {
             (Some(source), Ok(Some(run))) if is_same(source, &run.data) => (source.clone(), Some(run)),

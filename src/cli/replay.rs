@@ -12,12 +12,13 @@ use super::options::count;
 use super::progress::Display;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{check_apart, write_atomic};
 use crate::inspect::replay::record::{Record, Recorder};
 use crate::inspect::replay::{self, About};
 use crate::report::EpochMetrics;
 use crate::text::{bytes, counted};
-use crate::train::verify::{Repeated, Verifier, proofs};
+use crate::train::run_folder::RunFolder;
+use crate::train::verify::{Repeated, Verifier};
 use crate::train::walk::Witness;
 use crate::train::{Observer, Phase, StepProgress};
 
@@ -70,10 +71,11 @@ impl Replay {
     /// # Errors
     /// If the run has no such step; if what is repeated is not the run; or as for a training.
     pub fn run(self) -> Result<()> {
+        check_apart(&self.out, &RunFolder::needed(&self.begun.run))?;
         let begun = self.begun.begun()?;
         check_epoch(self.epoch, &begun)?;
         self.check_step(&begun)?;
-        let mut expected = proofs(begun.history(), self.epoch)?;
+        let mut expected = begun.proofs(self.epoch)?;
         let start = begun.start(self.epoch - 1)?;
         let kept = start.as_ref().map_or(0, |start| start.progress.history.len());
         expected.drain(..kept);

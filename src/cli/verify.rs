@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::report::EpochMetrics;
 use crate::text::counted;
 use crate::train::checkpoint::{Checkpoint, RunFingerprint};
-use crate::train::verify::{Repeated, Verifier, epoch_of, proofs};
+use crate::train::verify::{Repeated, Verifier, epoch_of};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -59,8 +59,11 @@ impl Verify {
         let begun = self.begun.begun()?;
         let weights = self.weights(&begun.checkpoint)?;
         self.epoch.map_or(Ok(()), |epoch| check_epoch(epoch, &begun))?;
+        if self.epochs == 0 {
+            return Err(Error::Usage("--epochs must be at least 1".into()));
+        }
         let last = if self.all { begun.history().len() } else { self.epoch.unwrap_or(self.epochs) };
-        let mut expected = proofs(begun.history(), last)?;
+        let mut expected = begun.proofs(last)?;
         let start = self.epoch.map_or(Ok(None), |epoch| begun.start(epoch - 1))?;
         expected.drain(..start.as_ref().map_or(0, |start| start.progress.history.len()));
         let OpenDevice { mut device, name, .. } = self.begun.open(&begun)?;

@@ -37,6 +37,15 @@ fn classes(text: &str) -> std::result::Result<usize, String> {
 }
 
 impl WhichModel {
+    /// Checks that a file to be written is none that is read ([`Tried::check_apart`]).
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn check_apart(&self, out: &Path) -> Result<()> {
+        let path = Path::new(&self.model);
+        if path.exists() { Tried::at(path)?.check_apart(out) } else { Ok(()) }
+    }
+
     /// Its description.
     ///
     /// # Errors

@@ -5,12 +5,12 @@ mod atomic;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use crate::console;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, path_text};
 use atomic::folder_of;
 pub use atomic::write_atomic;
 pub(crate) use atomic::{advice, is_still};
@@ -132,6 +132,22 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     #[cfg(not(unix))]
     return Some(folder).and(None);
+}
+
+/// Checks that a file to be written is none of those that are read, nor in a folder of them.
+///
+/// # Errors
+/// If it is, and is there.
+pub fn check_apart(out: &Path, read: &[PathBuf]) -> Result<()> {
+    let Ok(place) = fs::canonicalize(out) else { return Ok(()) };
+    let is_read = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|path| place.starts_with(path));
+    match read.iter().any(is_read) {
+        false => Ok(()),
+        true => Err(Error::Usage(format!(
+            "{} is read here and would be lost; write to another file",
+            path_text(out)
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -125,6 +125,11 @@ impl RunFolder {
         RunFolder::is_saved(&self.path)
     }
 
+    /// The files in a folder that a run cannot do without, were it one.
+    pub fn needed(path: &Path) -> Vec<PathBuf> {
+        NEEDED.iter().chain([&SETTINGS]).map(|file| path.join(file)).collect()
+    }
+
     /// Whether a folder is that of a run which has saved anything.
     pub fn is_saved(path: &Path) -> bool {
         [BEST, LAST, CHECKPOINT].iter().any(|file| path.join(file).exists())

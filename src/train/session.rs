@@ -109,7 +109,12 @@ impl<'a> Session<'a> {
             curves,
         };
         run.forget_divergence();
-        if let Some(Checkpoint { fingerprint, progress, states }) = run.checkpoint()? {
+        let checkpoint = run.checkpoint()?;
+        if checkpoint.is_none() && RunFolder::is_saved(run.path()) {
+            observer
+                .warn("the run has no checkpoint.safetensors: it begins again, and what it left is replaced");
+        }
+        if let Some(Checkpoint { fingerprint, progress, states }) = checkpoint {
             session.fingerprint.check(&fingerprint)?;
             if session.fingerprint.has_other_test(&fingerprint) {
                 observer.warn(

@@ -4,12 +4,15 @@
 //! from its beginning, or from a checkpoint that it has kept, in a folder of its own, and the
 //! hashes are compared.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::settings::MOST_EPOCHS;
 use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::models::LoadedModel;
 use crate::report::EpochMetrics;
 use crate::report::metrics::{Proof, weights_digest};
@@ -77,6 +80,27 @@ pub fn proofs(history: &[EpochMetrics], epochs: usize) -> Result<Vec<(usize, Pro
     let proofs: Option<Vec<_>> = history[..epochs].iter().map(proof).collect();
     proofs.ok_or_else(|| {
         Error::Failed("the run's checkpoint holds no hashes: an older version trained it".into())
+    })
+}
+
+/// Checks that the lines of a run's `metrics.jsonl` hold these hashes.
+///
+/// # Errors
+/// If it cannot be read, or holds others.
+pub fn check_written(file: &Path, proofs: &[(usize, Proof)]) -> Result<()> {
+    // A line has some 500 bytes.
+    let text = read_text(file, 1000 * MOST_EPOCHS as u64)?;
+    let hash = |line: &str| -> Option<(usize, String)> {
+        let row: EpochMetrics = serde_json::from_str(line).ok()?;
+        Some((row.epoch, row.proof?.weights_sha256))
+    };
+    let written: BTreeMap<usize, String> = text.lines().filter_map(hash).collect();
+    let differs = proofs.iter().find(|(epoch, proof)| written.get(epoch) != Some(&proof.weights_sha256));
+    differs.map_or(Ok(()), |(epoch, _)| {
+        let problem = format!(
+            "does not hold the hash that the run's checkpoint has of epoch {epoch}; it was changed or replaced"
+        );
+        Err(Error::file(file, problem))
     })
 }
 
