@@ -226,4 +226,6 @@ fn images_of_other_sizes_are_taken_and_those_too_small_told() {
     }
     let problem = ["this model is for images of 9 pixels and more, not 8"];
     bench.fails(2, &format!("{TRAIN} --image-size 8 --augment flip --out small"), &problem);
+    bench.ok("summary resnet18 --image-size 17");
+    bench.fails(2, "summary resnet18 --image-size 16", &["images of 17 pixels and more, not 16"]);
 }

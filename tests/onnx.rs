@@ -109,6 +109,7 @@ fn the_command_says_what_it_needs() {
     bench.fails(2, "export best.safetensors", &["required arguments were not provided"]);
     bench.fails(1, "export none.safetensors --onnx model.onnx", &["none.safetensors"]);
     assert!(!bench.path("model.onnx").exists());
+    bench.ok("export builtin --onnx model.onnx --test-flip=false --test-shift=false");
     // What is read is not written over.
     bench.ok(&format!("train {TRAIN} --image-size 16 --out run"));
     let kept = ["best.safetensors", "metrics.jsonl", "checkpoint.safetensors"];

@@ -24,7 +24,7 @@ use crate::text::bytes;
   cifar-engine export best.safetensors --data pictures/ --web model.html")]
 #[group(id = "what", required = true, multiple = true, args = ["web", "onnx"])]
 pub struct Export {
-    /// The weights, as `train` writes them, or a run folder, for its best ones.
+    /// The weights, as `train` writes them, a run folder, for its best ones, or builtin.
     #[arg(value_name = "RUN|WEIGHTS", value_hint = ValueHint::AnyPath)]
     weights: PathBuf,
 
@@ -52,8 +52,7 @@ pub struct Export {
 
 impl Export {
     pub fn run(self) -> Result<()> {
-        let tried = Tried::at(&self.weights)?;
-        let model = LoadedModel::open(&tried.weights)?;
+        let (tried, model) = Tried::open(&self.weights)?;
         self.onnx.iter().chain(&self.web).try_for_each(|out| tried.check_apart(out))?;
         if let Some(path) = &self.onnx {
             write(path, &onnx::file(&model, self.views.or(model.spec.views))?)?;

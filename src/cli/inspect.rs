@@ -18,7 +18,6 @@ use crate::files::write_atomic;
 use crate::inside::look::{Asked, ClassMap, Look, Silent};
 use crate::inside::page;
 use crate::models::LoadedModel;
-use crate::models::pretrained::Attributes;
 use crate::report::analysis::{Analysis, Prediction};
 use crate::report::page::{escape, shell};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions};
@@ -70,23 +69,13 @@ impl Inspect {
     /// # Errors
     /// If weights, images or layers cannot be had, or the page cannot be written.
     pub fn run(self) -> Result<()> {
-        let tried = match self.weights.as_os_str() == "builtin" {
-            true => None,
-            false => Some(Tried::at(&self.weights)?),
-        };
-        tried.as_ref().map_or(Ok(()), |tried| tried.check_apart(&self.out))?;
-        let model = match &tried {
-            Some(tried) => LoadedModel::open(&tried.weights)?,
-            None => LoadedModel::built_in(&Attributes::default(), None)?,
-        };
+        let (tried, model) = Tried::open(&self.weights)?;
+        tried.check_apart(&self.out)?;
         let OpenDevice { mut device, name, .. } =
             self.contact.open(&self.device, || first_contact::evaluation(&model, 1))?;
         console::info(format_args!("device: {name}"));
         let (look, sections) = match self.images.is_empty() {
-            true => {
-                let tried = tried.unwrap_or(Tried { weights: model.path.clone() });
-                self.mistakes(&model, &tried, device.as_mut())?
-            }
+            true => self.mistakes(&model, &tried, device.as_mut())?,
             false => self.named(&model, device.as_mut())?,
         };
         if self.json {

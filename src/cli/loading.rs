@@ -14,7 +14,8 @@ use crate::data::left_out::LeftOut;
 use crate::data::{self, DataSource, Dataset, balance};
 use crate::error::{Error, Result};
 use crate::files::{check_apart, is_file};
-use crate::models::Spec;
+use crate::models::pretrained::Attributes;
+use crate::models::{LoadedModel, Spec};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 use crate::train::{run_folder, split_table};
@@ -54,6 +55,20 @@ impl Tried {
                 Err(Error::file(path, "holds no best.safetensors; name a run folder or a .safetensors file"))
             }
         }
+    }
+
+    /// [`Tried::at`] a path, or for `builtin` the weights in the program, with the model.
+    ///
+    /// # Errors
+    /// As for [`Tried::at`] and [`LoadedModel::open`].
+    pub fn open(path: &Path) -> Result<(Tried, LoadedModel)> {
+        if path.as_os_str() == "builtin" {
+            let model = LoadedModel::built_in(&Attributes::default(), None)?;
+            return Ok((Tried { weights: model.path.clone() }, model));
+        }
+        let tried = Tried::at(path)?;
+        let model = LoadedModel::open(&tried.weights)?;
+        Ok((tried, model))
     }
 
     /// Checks that a file to be written is none that they are, or that their run cannot do without.

@@ -57,6 +57,12 @@ impl Verify {
     /// If anything differs; or as for a training.
     pub fn run(self) -> Result<()> {
         let begun = self.begun.begun()?;
+        if begun.history().is_empty() {
+            return Err(Error::file(
+                &self.begun.run,
+                "has finished no epoch, and there is nothing to compare",
+            ));
+        }
         let weights = self.weights(&begun.checkpoint)?;
         self.epoch.map_or(Ok(()), |epoch| check_epoch(epoch, &begun))?;
         if self.epochs == 0 {

@@ -8,9 +8,9 @@
 //! instead, by a power of two, which changes no digit: with the square of 256 as much less rate,
 //! and more decay, the head learns the same.
 
-use super::{Architecture, Config};
+use super::{Architecture, Config, check_size};
 use crate::data::DEFAULT_SIZE;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::{Builder, Init};
 use crate::ops::conv::Padding;
@@ -61,11 +61,7 @@ fn accurate(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
 fn network(b: &mut Builder, x: Value, config: &Config, form: &Form) -> Result<Value> {
     b.convolution_init = Init::partial_identity;
     let mut x = b.unit("stem", x, |b, x| {
-        let size = b.graph.dims(x)[1];
-        if size < LEAST_SIZE {
-            let problem = format!("this model is for images of {LEAST_SIZE} pixels and more, not {size}");
-            return Err(Error::Usage(problem));
-        }
+        check_size(b, x, LEAST_SIZE)?;
         let x = b.whitening("stem", x, 2)?;
         b.gelu("stem_gelu", x)
     })?;

@@ -29,8 +29,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::Parameter;
+use crate::graph::Value;
 pub use crate::nn::Training;
+use crate::nn::{Builder, Parameter};
 use crate::ops::conv::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
 pub use architecture::{Architecture, Config};
@@ -121,6 +122,18 @@ pub(crate) fn scaled(channels: usize, width: f32) -> usize {
     let exact = channels as f32 * width;
     let rounded = (((exact + 4.0) / 8.0) as usize * 8).max(8);
     if (rounded as f32) < 0.9 * exact { rounded + 8 } else { rounded }
+}
+
+/// Checks that images are not too small for a model.
+///
+/// # Errors
+/// A usage error that says so.
+pub(crate) fn check_size(b: &Builder, images: Value, least: usize) -> Result<()> {
+    let size = b.graph.dims(images)[1];
+    if size < least {
+        return Err(Error::Usage(format!("this model is for images of {least} pixels and more, not {size}")));
+    }
+    Ok(())
 }
 
 /// Writes a model; `values` are those of its parameters, in the engine's layout.

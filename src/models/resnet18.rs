@@ -5,7 +5,7 @@
 
 use super::pretrained::{IMAGENET, Names, Published};
 use super::resnet20::stages;
-use super::{Architecture, Config};
+use super::{Architecture, Config, check_size};
 use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::Builder;
@@ -32,9 +32,13 @@ pub static RESNET18: Architecture = Architecture {
     }),
 };
 
+/// Side of the smallest image that can be halved five times.
+const LEAST_SIZE: usize = 17;
+
 fn resnet18(b: &mut Builder, x: Value, config: &Config) -> Result<Value> {
     b.convolution_init = Init::he_normal;
     let x = b.unit("conv1", x, |b, x| {
+        check_size(b, x, LEAST_SIZE)?;
         let x = b.conv2d_unbiased("conv1", x, 64, 7, 2, Padding::Symmetric(3))?;
         let x = b.batch_norm("bn1", x)?;
         let x = b.relu("relu", x)?;
