@@ -66,6 +66,15 @@ fn a_run_is_itself_on_any_number_of_threads() {
     fs::write(bench.path("run/metrics.jsonl"), &text).unwrap();
     bench.fails(2, "verify run --epochs 0", &["--epochs must be at least 1"]);
 
+    let settings = fs::read_to_string(bench.path("run/settings.toml")).unwrap();
+    for (good, bad, told) in
+        [("momentum = 0.9", "momentum = 1.5", "'momentum' must lie in"), ("seed", "sead", "line ")]
+    {
+        fs::write(bench.path("run/settings.toml"), settings.replacen(good, bad, 1)).unwrap();
+        bench.fails(1, "verify run", &["settings.toml", told]);
+    }
+    fs::write(bench.path("run/settings.toml"), &settings).unwrap();
+
     flip(&bench.path("run/last.safetensors"));
     bench.fails(1, "verify run", &["last.safetensors", "no epoch of this run"]);
     fs::copy(bench.path("run/best.safetensors"), bench.path("run/last.safetensors")).unwrap();

@@ -80,7 +80,8 @@ pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Res
     let parsed = toml::from_str::<toml::Table>(&text).and_then(|_| toml::from_str(&text));
     parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        Error::file(path, format!("line {line}: {}", error.message()))
+        // Names as the file has them, not as options.
+        Error::file(path, format!("line {line}: {}", error.message().replace('`', "'")))
     })
 }
 

@@ -111,13 +111,16 @@ impl RunFolder {
     /// The settings of the run in a folder.
     ///
     /// # Errors
-    /// If it holds no run, or they cannot be read.
+    /// If it holds no run, or they cannot be read or make no sense.
     pub fn settings(path: &Path) -> Result<Settings> {
         let file = path.join(SETTINGS);
         if !is_file(&file)? {
             return Err(Error::file(path, format!("is not a run folder: it has no {SETTINGS}")));
         }
-        read_toml(&file, MOST_TEXT)
+        let settings: Settings = read_toml(&file, MOST_TEXT)?;
+        let problem = |error: Error| Error::file(&file, error.to_string().replace('`', "'"));
+        settings.check().map_err(problem)?;
+        Ok(settings)
     }
 
     /// Whether there is anything to go on from, or to use.

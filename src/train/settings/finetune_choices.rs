@@ -189,7 +189,7 @@ mod tests {
         for (text, part) in [
             ("epochs = 3\n", "mine.toml says nothing about fine-tuning"),
             ("recipe = 'keras'\n[finetune]\n", "recipes are for train"),
-            ("[finetune]\nlayers = 3\n", "line 2: unknown field `layers`"),
+            ("[finetune]\nlayers = 3\n", "line 2: unknown field 'layers'"),
         ] {
             let message = in_file(text).unwrap_err().to_string();
             assert!(message.contains(part) && !message.contains('\n'), "{message}");
