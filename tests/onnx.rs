@@ -125,6 +125,9 @@ fn the_command_says_what_it_needs() {
     }
     bench.fails(2, "replay run --epoch 1 --step 1 --out run/metrics.jsonl", &["would be lost"]);
     assert!(before == kept.map(|file| std::fs::read(bench.path("run").join(file)).unwrap()));
+    bench.fails(2, "export run --onnx one.x --web one.x", &["the same file"]);
+    bench.fails(1, "export run --onnx none/model.onnx", &["none/model.onnx", "create it first"]);
+    bench.fails(1, "trace cnn --out run", &["is a folder"]);
     bench.ok("export run --onnx run/model.onnx");
     bench.ok("export run --onnx run/model.onnx");
 }

@@ -17,7 +17,7 @@ use crate::data::left_out::LeftOut;
 use crate::data::{self, DataSource, Dataset, Images, image_file};
 use crate::error::{Result, escaped};
 use crate::exec::device;
-use crate::files::check_apart;
+use crate::files::check_output;
 use crate::ops::augment::{Augmentations, forms};
 use crate::report::sheet::{self, Row, Section};
 use crate::text::{counted, grouped};
@@ -72,8 +72,9 @@ pub struct Data {
 impl Data {
     pub fn run(self) -> Result<()> {
         let source: DataSource = self.source.parse()?;
-        if let (DataSource::Path(path), Some(out)) = (&source, &self.out) {
-            check_apart(out, std::slice::from_ref(path))?;
+        if let Some(out) = &self.out {
+            let read = if let DataSource::Path(path) = &source { vec![path.clone()] } else { Vec::new() };
+            check_output(out, &read)?;
         }
         let side = if source.is_image_folder() { SIDE } else { data::DEFAULT_SIZE };
         let mut settings = Settings { image_size: self.image_size.unwrap_or(side), ..self.settings() };

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use super::loading::{DataOptions, Tried};
 use super::options::ViewOptions;
 use crate::console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::device;
 use crate::files::write_atomic;
 use crate::inspect::web;
@@ -53,7 +53,10 @@ pub struct Export {
 impl Export {
     pub fn run(self) -> Result<()> {
         let (tried, model) = Tried::open(&self.weights)?;
-        self.onnx.iter().chain(&self.web).try_for_each(|out| tried.check_apart(out))?;
+        self.onnx.iter().chain(&self.web).try_for_each(|out| tried.check_output(out))?;
+        if self.onnx.is_some() && self.onnx == self.web {
+            return Err(Error::Usage("--onnx and --web name the same file".into()));
+        }
         if let Some(path) = &self.onnx {
             write(path, &onnx::file(&model, self.views.or(model.spec.views))?)?;
         }

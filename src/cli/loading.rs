@@ -13,7 +13,7 @@ use crate::console::{self, Level};
 use crate::data::left_out::LeftOut;
 use crate::data::{self, DataSource, Dataset, balance};
 use crate::error::{Error, Result};
-use crate::files::{check_apart, is_file};
+use crate::files::{check_output, is_file};
 use crate::models::pretrained::Attributes;
 use crate::models::{LoadedModel, Spec};
 use crate::train::run_folder::RunFolder;
@@ -71,13 +71,14 @@ impl Tried {
         Ok((tried, model))
     }
 
-    /// Checks that a file to be written is none that they are, or that their run cannot do without.
+    /// Checks that a file can be written, and is none that they are, or that their run cannot do
+    /// without ([`check_output`]).
     ///
     /// # Errors
     /// If it is.
-    pub fn check_apart(&self, out: &Path) -> Result<()> {
+    pub fn check_output(&self, out: &Path) -> Result<()> {
         let read = [vec![self.weights.clone()], RunFolder::needed(self.folder())].concat();
-        check_apart(out, &read)
+        check_output(out, &read)
     }
 
     /// The folder that they lie in.

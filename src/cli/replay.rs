@@ -12,7 +12,7 @@ use super::options::count;
 use super::progress::Display;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::{check_apart, write_atomic};
+use crate::files::{check_output, write_atomic};
 use crate::inspect::replay::record::{Record, Recorder};
 use crate::inspect::replay::{self, About};
 use crate::report::EpochMetrics;
@@ -71,7 +71,7 @@ impl Replay {
     /// # Errors
     /// If the run has no such step; if what is repeated is not the run; or as for a training.
     pub fn run(self) -> Result<()> {
-        check_apart(&self.out, &RunFolder::needed(&self.begun.run))?;
+        check_output(&self.out, &RunFolder::needed(&self.begun.run))?;
         let begun = self.begun.begun()?;
         check_epoch(self.epoch, &begun)?;
         self.check_step(&begun)?;

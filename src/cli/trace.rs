@@ -68,7 +68,7 @@ enum Format {
 
 impl TraceCommand {
     pub fn run(self) -> Result<()> {
-        self.out.as_ref().map_or(Ok(()), |out| self.model.check_apart(out))?;
+        self.out.as_ref().map_or(Ok(()), |out| self.model.check_output(out))?;
         let workload = Workload { spec: self.model.spec()?, mode: self.mode, batch_size: self.batch_size };
         let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));

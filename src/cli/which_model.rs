@@ -9,6 +9,7 @@ use super::options::image_size;
 use super::values::{known, model_names, usual_sizes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
+use crate::files::check_output;
 use crate::models::LoadedModel;
 use crate::models::pretrained::Attributes;
 use crate::models::{Architecture, Spec};
@@ -37,13 +38,13 @@ fn classes(text: &str) -> std::result::Result<usize, String> {
 }
 
 impl WhichModel {
-    /// Checks that a file to be written is none that is read ([`Tried::check_apart`]).
+    /// Checks that a file can be written, and is none that is read ([`Tried::check_output`]).
     ///
     /// # Errors
     /// If it is.
-    pub fn check_apart(&self, out: &Path) -> Result<()> {
+    pub fn check_output(&self, out: &Path) -> Result<()> {
         let path = Path::new(&self.model);
-        if path.exists() { Tried::at(path)?.check_apart(out) } else { Ok(()) }
+        if path.exists() { Tried::at(path)?.check_output(out) } else { check_output(out, &[]) }
     }
 
     /// Its description.

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::table::{Side, Table};
+use super::train::quoted;
 use crate::console;
 use crate::error::Result;
 use crate::train::divergence::{Cause, Culprit, Divergence, Norms, Operand};
@@ -39,9 +40,21 @@ impl WhyNan {
             return console::print_json(&json!({"run": run, "divergence": found}));
         }
         match divergence {
-            None => console::print("this training has not diverged: all its losses were finite"),
+            None => self.none(),
             Some(divergence) => print(&divergence),
         }
+    }
+
+    /// What is known of a run that left no divergence.
+    fn none(&self) -> Result<()> {
+        // Where the training ended, none of its losses was other than finite.
+        if self.run.join("result.json").exists() {
+            return console::print("this training has not diverged: all its losses were finite");
+        }
+        let folder = quoted(&self.run.to_string_lossy());
+        console::print(format_args!(
+            "no divergence is known of this training, which has not ended; go on with: cifar-engine resume {folder}"
+        ))
     }
 }
 

@@ -135,11 +135,19 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     return Some(folder).and(None);
 }
 
-/// Checks that a file to be written is none of those that are read, nor in a folder of them.
+/// Checks that a file can be written where it is to be, and is none of those that are read, nor one
+/// in a folder of them: before the work whose result it is.
 ///
 /// # Errors
-/// If it is, and is there.
-pub fn check_apart(out: &Path, read: &[PathBuf]) -> Result<()> {
+/// If there is no folder for it, it is one itself, or it is read.
+pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
+    let folder = folder_of(out);
+    if !folder.is_dir() {
+        return Err(Error::file(out, format!("there is no folder {}; create it first", path_text(&folder))));
+    }
+    if out.is_dir() {
+        return Err(Error::file(out, "is a folder; name a file"));
+    }
     let Ok(place) = fs::canonicalize(out) else { return Ok(()) };
     let is_read = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|path| place.starts_with(path));
     match read.iter().any(is_read) {
