@@ -142,6 +142,10 @@ impl Observer for Verifier<'_> {
     fn note(&mut self, text: &str) {
         self.shown.note(text);
     }
+
+    fn warn(&mut self, text: &str) {
+        self.shown.warn(text);
+    }
 }
 
 /// The epoch of a run whose weights a file holds; none where they are those of no epoch.
