@@ -22,6 +22,7 @@ use cifar_engine::train::checkpoint::Checkpoint;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::Settings;
 use cifar_engine::train::{self, plans};
+use cifar_engine::weights;
 use common::browser::chromium;
 use common::data::load;
 use common::mobilenet::write_weights;
@@ -347,6 +348,12 @@ fn kept_checkpoints_change_nothing_else() {
         plain == states(&bench.path("run/checkpoint.safetensors"))
             && plain == states(&kept(&bench, "run", 4))
     );
+    let digest = |path: &str| weights::digest(&weights::load(bench.path(path)).unwrap()).unwrap();
+    assert_eq!(digest("run/checkpoints/weights-0004.safetensors"), digest("plain/last.safetensors"));
+    assert_ne!(digest("run/checkpoints/weights-0002.safetensors"), digest("plain/last.safetensors"));
+    bench.ok("evaluate run/checkpoints/weights-0002.safetensors --data .");
+    let file = "run/checkpoints/epoch-0002.safetensors";
+    bench.fails(1, &format!("evaluate {file} --data ."), &[file, "is a checkpoint", "weights-"]);
     // Nobody has a run begin where checkpoints are that it would overwrite.
     fs::create_dir_all(bench.path("mine/checkpoints")).unwrap();
     bench.fails(1, &format!("{options} --epochs 1 --out mine"), &["mine: ", "checkpoints", "--out"]);

@@ -149,6 +149,7 @@ impl Pretrained {
                 Pretrained { spec: Spec::from_metadata(&file.metadata, path)?, file, layout: "this engine's" }
             }
             false => {
+                checkpoint(&file, path)?;
                 foreign_architecture(&file, path)?;
                 Pretrained::recognise(file, path)?
             }
@@ -237,6 +238,18 @@ impl Candidate {
             Candidate { model, published, names, tensors }
         };
         Ok(published.names.iter().map(candidate).collect())
+    }
+}
+
+/// Refuses a file of this engine that is no weights file, but a training's checkpoint.
+fn checkpoint(file: &WeightsFile, path: &Path) -> Result<()> {
+    match file.metadata.get("format").filter(|format| format.starts_with("cifar-engine checkpoint")) {
+        None => Ok(()),
+        Some(_) => Err(Error::file(
+            path,
+            "is a checkpoint, which `resume` goes on from; the weights are in best.safetensors and \
+             last.safetensors of the run, and those that were kept after epochs in checkpoints/weights-*.safetensors",
+        )),
     }
 }
 

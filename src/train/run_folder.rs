@@ -200,6 +200,12 @@ impl RunFolder {
         checkpoint.save(&folder.join(format!("epoch-{:04}.safetensors", checkpoint.progress.history.len())))
     }
 
+    /// The file, beside a kept checkpoint, of the weights after so many epochs, which other
+    /// commands read; of a run with averages of the weights, these.
+    pub fn kept_weights(&self, epochs: usize) -> PathBuf {
+        self.path.join(KEPT).join(format!("weights-{epochs:04}.safetensors"))
+    }
+
     /// The checkpoints that a run has kept: how many epochs were finished, and the files, oldest
     /// first.
     ///

@@ -439,6 +439,8 @@ impl<'a> Session<'a> {
         if keep > 0 && self.progress.history.len().is_multiple_of(keep) {
             // First, for a run that is killed in between repeats the epoch, and with it this.
             self.run.keep_checkpoint(&self.checkpoint(device, stage)?)?;
+            let weights = self.run.kept_weights(self.progress.history.len());
+            self.save_weights(device, stage, &weights)?;
         }
         self.save(device, stage)?;
         self.write_history(observer, false)

@@ -130,6 +130,9 @@ impl Choices {
         let recipe = self.recipe.map_or_else(Settings::default, Recipe::settings);
         let made_for = if self.keeps_rates(&recipe) { recipe.batch_size } else { USUAL_BATCH };
         let (optimizer, batch, mut notes) = (settings.optimizer, settings.batch_size, Vec::new());
+        // Where steps and weights have one size each, the noise of a small batch makes no step
+        // longer. But a rate that also drives what the optimizer leaves to another is that one's.
+        let of_one_size = optimizer.sets_norms && settings.bias_rate > 0.0 && settings.classifier_rate > 0.0;
         let rates = [
             ("`rate`", self.rate, &mut settings.rate),
             ("`bias_rate`", self.bias_rate, &mut settings.bias_rate),
@@ -137,7 +140,11 @@ impl Choices {
         ];
         for (option, chosen, rate) in rates {
             let usual = *rate;
-            *rate = chosen.unwrap_or(optimizer.rate_in_batches(usual, batch, made_for));
+            let fitting = match option {
+                "`rate`" if of_one_size => usual,
+                _ => optimizer.rate_in_batches(usual, batch, made_for),
+            };
+            *rate = chosen.unwrap_or(fitting);
             if *rate != usual {
                 notes.push(format!(
                     "{option} {rate}: {usual} is for batches of {made_for}, these are of {batch}"
@@ -226,10 +233,14 @@ mod tests {
             let notes = choices.fit_batch(&mut settings, images);
             (settings.batch_size, rates(&settings), notes.len())
         };
-        assert_eq!(fitted(&fast, 50_000), (2000, rates(&own), 0));
-        assert_eq!(fitted(&fast, 5000), (500, rates(&own).map(|rate| rate / 4.0), 4));
+        assert_eq!(fitted(&fast, 50_000), (500, rates(&own), 0));
+        let [rate, bias_rate, classifier_rate] = rates(&own);
+        assert_eq!(fitted(&fast, 1250), (125, [rate, bias_rate / 4.0, classifier_rate / 4.0], 3));
+        // What follows this rate as well is of SGD.
+        let one = Choices { bias_rate: Some(0.0), ..fast.clone() };
+        assert_eq!(fitted(&one, 1250).1, [rate / 4.0, 0.0, classifier_rate / 4.0]);
         let chosen = Choices { classifier_rate: Some(0.5), ..fast };
-        assert_eq!(fitted(&chosen, 5000).1[2], 0.5);
+        assert_eq!(fitted(&chosen, 1250).1[2], 0.5);
     }
 
     #[test]

@@ -293,8 +293,9 @@ settings! {
     }
 
     /// Keep a checkpoint after every N epochs, beside the newest one, for replay and verify to
-    /// start from: in the folder checkpoints/ of the run, each twice as large as the weights, three
-    /// times with adam; without N after every epoch.
+    /// start from, and the weights, for evaluate and others: in the folder checkpoints/ of the run,
+    /// together three times as large as the weights, four times with adam; without N after every
+    /// epoch.
     #[serde(default)]
     keep_checkpoints: usize = 0, {
         kind: ValueKind::Every,

@@ -29,7 +29,7 @@ fn what_comes_from_a_file_is_checked_as_options_are() {
 fn the_batch_follows_the_data() {
     let batches = [45_000, 1280, 1279, 280, 81, 20, 3].map(|images| usual_batch(128, images));
     assert_eq!(batches, [128, 128, 64, 16, 8, 8, 8]);
-    assert_eq!([50_000, 19_999, 1000, 3].map(|images| usual_batch(2000, images)), [2000, 1000, 62, 8]);
+    assert_eq!([50_000, 4999, 1000, 3].map(|images| usual_batch(500, images)), [500, 250, 62, 8]);
 }
 
 #[test]
