@@ -175,7 +175,7 @@ impl Begun {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let Begun { folder, settings, data, pretrained, .. } = self;
-        let settings = Settings { keep_checkpoints: 0, ..settings };
+        let settings = Settings { keep_checkpoints: 0, tensorboard: false, ..settings };
         let temporary = tempfile::tempdir().map_err(|error| {
             Error::Failed(format!("no temporary folder can be made: {error}; set TMPDIR to one that is free"))
         })?;

@@ -64,7 +64,7 @@ pub struct LrFind {
 /// Leaves out of the help what `train` has and a search does not heed.
 pub fn describe(command: Command) -> Command {
     let idle = ["rate", "epochs", "validation", "ema", "early_stop", "plateau", "target"];
-    let idle = idle.into_iter().chain(["keep_checkpoints", "test_flip", "test_shift"]);
+    let idle = idle.into_iter().chain(["keep_checkpoints", "tensorboard", "test_flip", "test_shift"]);
     idle.fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
 

@@ -44,6 +44,8 @@ pub mod samples;
 pub(crate) mod scripted;
 #[cfg(feature = "plots")]
 pub mod sheet;
+#[cfg(feature = "tensorboard")]
+pub mod tensorboard;
 
 pub use metrics::{EpochMetrics, Trial};
 pub use reading::Reading;

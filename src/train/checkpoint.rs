@@ -214,9 +214,9 @@ fn renamed(saved: &RunFingerprint, now: &RunFingerprint) -> String {
 }
 
 /// The settings that may differ between a run and its continuation: where images and weights are
-/// (their content is checked apart), which checkpoints are kept, and how many epochs there are.
-/// Whoever resumes checks that the schedule allows for those.
-const FREE: [&str; 4] = ["data", "epochs", "keep_checkpoints", "finetune.pretrained"];
+/// (their content is checked apart), which files are written besides, and how many epochs there
+/// are. Whoever resumes checks that the schedule allows for those.
+const FREE: [&str; 5] = ["data", "epochs", "keep_checkpoints", "tensorboard", "finetune.pretrained"];
 
 /// Checks that two texts of settings say the same, but for the free ones.
 ///

@@ -15,6 +15,8 @@ use crate::files::{advice, is_file, is_still, open_plain, read_text, read_toml, 
 use crate::report::curves;
 use crate::report::norms::{self, ParameterNorms};
 use crate::report::run::FILES;
+#[cfg(feature = "tensorboard")]
+use crate::report::tensorboard;
 use crate::report::{EpochMetrics, Reading, RunReport, metrics};
 
 /// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked
@@ -46,6 +48,9 @@ const LAST: &str = "last.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The folder of the checkpoints that are kept.
 const KEPT: &str = "checkpoints";
+/// The folder of the files for TensorBoard.
+#[cfg(feature = "tensorboard")]
+const EVENTS: &str = "tensorboard";
 const NORMS: &str = "norms.csv";
 const DIVERGENCE: &str = "divergence.json";
 
@@ -282,6 +287,24 @@ impl RunFolder {
     pub fn write_tables(&self, history: &[EpochMetrics]) -> Result<()> {
         metrics::write_csv(self.path.join("metrics.csv"), history)?;
         metrics::write_jsonl(self.path.join("metrics.jsonl"), history)
+    }
+
+    /// Writes the history so far for TensorBoard.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    #[cfg(feature = "tensorboard")]
+    pub fn write_events(&self, history: &[EpochMetrics]) -> Result<()> {
+        tensorboard::write(&self.path.join(EVENTS), history)
+    }
+
+    /// Nothing: this build has no TensorBoard files, and refuses settings that ask for some.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(feature = "tensorboard"))]
+    pub fn write_events(&self, _history: &[EpochMetrics]) -> Result<()> {
+        Ok(())
     }
 
     /// The norms of the parameters after the epochs up to this one; none where nobody wrote them

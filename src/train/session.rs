@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
                 None => self.epoch(device, stage, observer)?,
             }
         };
-        self.write_history(observer, true)?;
+        self.write_history(stage, observer, true)?;
         self.progress.stage += 1;
         self.progress.stage_epochs = 0;
         Ok(ended)
@@ -443,12 +443,15 @@ impl<'a> Session<'a> {
             self.save_weights(device, stage, &weights)?;
         }
         self.save(device, stage)?;
-        self.write_history(observer, false)
+        self.write_history(stage, observer, false)
     }
 
     /// Writes the history as tables and, if it is time or the end, as an image.
-    fn write_history(&mut self, observer: &mut dyn Observer, at_end: bool) -> Result<()> {
+    fn write_history(&mut self, stage: &Stage, observer: &mut dyn Observer, at_end: bool) -> Result<()> {
         self.run.write_tables(&self.progress.history)?;
+        if stage.config.settings.tensorboard {
+            self.run.write_events(&self.progress.history)?;
+        }
         let Curves { drawn, failed } = self.curves;
         if !failed && (at_end || drawn.is_none_or(|time| time.elapsed() >= BETWEEN_CURVES)) {
             let title = format!("{} on {}", self.spec.architecture, self.spec.data);

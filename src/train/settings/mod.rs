@@ -304,6 +304,19 @@ settings! {
         usual: Usual::OfRecipe(", none"),
     }
 
+    /// Write the figures of each epoch for TensorBoard, too, into the folder tensorboard/ of the
+    /// run: `tensorboard --logdir runs` draws them.
+    #[serde(default)]
+    tensorboard: bool = false, {
+        kind: ValueKind::Switch,
+        value_name: "true|false",
+        heading: "Output",
+        check: |s| {
+            let fits = cfg!(feature = "tensorboard") || !s.tensorboard;
+            usage(fits, "`tensorboard`: this build was made without the feature tensorboard".into())
+        },
+    }
+
     /// Predict the mean over an image and its mirror image.
     test_flip: bool = true, {
         kind: ValueKind::Switch,
