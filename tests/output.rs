@@ -166,6 +166,26 @@ fn verbose_says_what_is_done_and_quiet_says_nothing() {
 
 /// In a shell that completes as a user's does.
 #[test]
+fn every_command_has_a_manual_page() {
+    let bench = Bench::new();
+    let page = bench.ok("man");
+    assert!(page.contains(".TH cifar-engine 1") && page.contains("cifar\\-engine\\-train(1)"), "{page}");
+    assert_eq!(bench.ok("man --out pages/man1"), "pages/man1: 23 pages\n");
+    let pages = std::fs::read_dir(bench.path("pages/man1")).unwrap();
+    assert_eq!(pages.count(), 1 + bench.ok("--help").lines().filter(|line| is_command(line)).count());
+    let page = std::fs::read_to_string(bench.path("pages/man1/cifar-engine-lr-find.1")).unwrap();
+    assert!(page.contains("\\-\\-steps") && !page.contains("\\-\\-epochs"), "{page}");
+    std::fs::write(bench.path("file"), "").unwrap();
+    bench.fails(1, "man --out file", &["file", "folder"]);
+}
+
+/// Whether a line of the help describes a command that is not `help`.
+fn is_command(line: &str) -> bool {
+    line.strip_prefix("  ").is_some_and(|line| line.starts_with(char::is_lowercase))
+        && !line.starts_with("  help")
+}
+
+#[test]
 fn completions_know_the_values() {
     let bench = Bench::new();
     let script = bench.path("complete.bash");

@@ -21,6 +21,7 @@ mod inspect;
 mod libraries;
 mod loading;
 mod lr_find;
+mod man;
 mod options;
 mod plan;
 pub mod predict;
@@ -94,6 +95,7 @@ impl Cli {
             Command::LrFind(lr_find) => lr_find.run(),
             Command::Compare(compare) => compare.run(),
             Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
             Command::Summary(summary) => summary.run(),
             Command::Plan(plan) => plan.run(),
             Command::Trace(trace) => trace.run(),
@@ -149,6 +151,8 @@ enum Command {
     Bench(bench::Bench),
     /// Print the completions of a shell.
     Completions(completions::Completions),
+    /// Print the manual page, or write those of all commands.
+    Man(man::Man),
     /// List the devices of this machine.
     Devices(devices::Devices),
     /// Check what a device computes.
