@@ -259,6 +259,7 @@ impl Predict {
             label_probability: None,
         };
         samples::draw(&out, None, &[sample], 1)?;
+        let unsure = spec.calibration.is_unsure(probability);
         if self.json {
             let mut result = about(trained);
             let predictions = predictions(&top, &spec.classes);
@@ -267,12 +268,12 @@ impl Predict {
             {
                 result[key] = value;
             }
-            result["sample"] = json!(index);
+            (result["sample"], result["unsure"]) = (json!(index), json!(unsure));
             return console::print_json(&result);
         }
         console::print(format_args!("predicted label: {predicted}"))?;
         console::print(format_args!("original label:  {label}"))?;
-        print_top(&top, &spec.classes)?;
+        print_top(&top, spec)?;
         console::print(format_args!("picture: {}", out.display()))
     }
 }
@@ -332,26 +333,30 @@ impl Printer<'_> {
         }
         let ranks = 1..=self.top.min(self.trained.spec.classes.len());
         let columns: Vec<String> = ranks.map(|rank| format!(",class_{rank},probability_{rank}")).collect();
-        console::print(format_args!("image{}", columns.concat()))
+        console::print(format_args!("image{},unsure", columns.concat()))
     }
 
     fn print(&mut self, image: &str, top: &[(usize, f32)]) -> Result<()> {
-        let classes = &self.trained.spec.classes;
+        let spec = &self.trained.spec;
+        let classes = &spec.classes;
+        let unsure = top.first().and_then(|&(_, p)| spec.calibration.is_unsure(p));
         let entry = || {
             let mut entry = about(self.trained);
             entry["image"] = json!(image);
             entry["predictions"] = predictions(top, classes);
+            entry["unsure"] = json!(unsure);
             entry
         };
         match self.format {
             Format::Text => {
                 console::print(image)?;
-                print_top(top, classes)
+                print_top(top, spec)
             }
             Format::Jsonl => console::print_json(&entry()),
             Format::Csv => {
                 let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&classes[class])));
-                console::print(format_args!("{}{}", cell(image), cells.collect::<String>()))
+                let unsure = unsure.map(|unsure| unsure.to_string()).unwrap_or_default();
+                console::print(format_args!("{}{},{unsure}", cell(image), cells.collect::<String>()))
             }
             Format::Json => {
                 self.entries.push(entry());
@@ -381,10 +386,16 @@ fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {
     Value::Array(top.iter().map(entry).collect())
 }
 
-fn print_top(top: &[(usize, f32)], classes: &[String]) -> Result<()> {
-    let mut lines = top.iter();
-    lines
-        .try_for_each(|&(class, p)| console::print(format_args!("  {:6.2} %  {}", 100.0 * p, classes[class])))
+/// The most probable classes; behind the first it says where the model is unsure.
+fn print_top(top: &[(usize, f32)], spec: &Spec) -> Result<()> {
+    for (rank, &(class, p)) in top.iter().enumerate() {
+        let is_unsure = rank == 0 && spec.calibration.is_unsure(p) == Some(true);
+        let least = spec.calibration.unsure_below.filter(|_| is_unsure);
+        let unsure = least.map(|least| format!("  unsure: below {:.2} %", 100.0 * least));
+        let class = &spec.classes[class];
+        console::print(format_args!("  {:6.2} %  {class}{}", 100.0 * p, unsure.unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 /// The newest `runs/*/best.safetensors`, if there is one.

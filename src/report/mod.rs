@@ -4,7 +4,7 @@
 //!   too.
 //! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs;
 //!   [`rates`]: the loss over the learning rate.
-//! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
+//! - [`analysis`] and [`measures`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
 //!   and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything. [`sheet`]: images in rows.
 //!
@@ -28,6 +28,7 @@ pub mod csv;
 pub mod curves;
 #[cfg(feature = "plots")]
 mod font;
+pub mod measures;
 pub mod metrics;
 pub mod norms;
 #[cfg(feature = "plots")]
@@ -45,6 +46,7 @@ pub(crate) mod scripted;
 #[cfg(feature = "plots")]
 pub mod sheet;
 
+pub use measures::Measures;
 pub use metrics::{EpochMetrics, Trial};
 pub use reading::Reading;
 pub use run::RunReport;

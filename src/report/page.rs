@@ -20,6 +20,7 @@ use super::{RunReport, canvas, samples};
 use crate::data::Images;
 use crate::error::Result;
 use crate::files::write_atomic;
+use crate::models::Calibration;
 use crate::text::{self, duration, grouped, moment};
 
 const STYLE: &str = include_str!("page.css");
@@ -59,7 +60,7 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
         let text = "The label got the least probability, which stands beside it.";
         let _ = write!(body, "<h2>Highest loss</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
     }
-    calibration(&mut body, analysis);
+    calibration(&mut body, report, analysis);
     body.push_str(report.inside);
     settings(&mut body, report.settings);
     let page = shell(report.title, &body);
@@ -92,6 +93,11 @@ fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
         tile(percent(accuracy), &format!("validation accuracy, epoch {epoch}"));
     }
     tile(format!("{:.4}", report.loss), &format!("{set} loss"));
+    let measures = report.measures();
+    let balanced = measures.balanced_accuracy.map(|share| (percent(share), "balanced accuracy"));
+    let top5 = measures.top5_accuracy.map(|share| (percent(share), "top-5 accuracy"));
+    let area = measures.auroc.map(|area| (format!("{area:.4}"), "AUROC"));
+    [balanced, top5, area].into_iter().flatten().for_each(|(value, name)| tile(value, name));
     tile(grouped(analysis.predictions.len()), &format!("{set} images"));
     if let Some(last) = report.history.last() {
         tile(grouped(last.epoch), "epochs");
@@ -262,16 +268,29 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
 }
 
 /// How sure the model is, and how often it is right then.
-fn calibration(body: &mut String, analysis: &Analysis) {
+fn calibration(body: &mut String, report: &RunReport<'_>, analysis: &Analysis) {
     let Some(error) = analysis.calibration_error() else { return };
+    let Calibration { temperature, unsure_below } = report.calibration;
+    let plain = report.measures().calibration_error.filter(|_| temperature != 1.0);
+    let plain = plain.map(|plain| format!(" (without the temperature {temperature:.3}: {})", percent(plain)));
+    let unsure = unsure_below.map(|least| {
+        let count = analysis.predictions.iter().filter(|p| p.probability < least).count();
+        let share = percent(f64::from(least));
+        format!(
+            " {} below {share}, where <code>predict</code> says unsure.",
+            text::counted(count, "prediction")
+        )
+    });
     const SIDE: f64 = 300.0;
     let _ = write!(
         body,
-        "<h2>Calibration</h2><p class=\"muted\">Expected calibration error {}: a bar is the share of right \
+        "<h2>Calibration</h2><p class=\"muted\">Expected calibration error {}{}: a bar is the share of right \
          predictions among those of which the model was so sure, as wide as its range; on the line it would be as \
-         right as it is sure. Darker bars have more images.</p>\
+         right as it is sure. Darker bars have more images.{}</p>\
          <svg class=\"calibration\" viewBox=\"-50 -8 {} {}\" role=\"img\" aria-label=\"calibration\">",
         percent(error),
+        plain.unwrap_or_default(),
+        unsure.unwrap_or_default(),
         SIDE + 60.0,
         SIDE + 40.0
     );
@@ -381,6 +400,7 @@ mod tests {
             plain_accuracy: None,
             loss: 1.25,
             logits: ArrayView2::from_shape([labels.len(), names.len()], logits).unwrap(),
+            calibration: Calibration::default(),
             images: &images,
             set: "test",
             parameters: 1_551_466,

@@ -10,12 +10,13 @@ use super::analysis::{Analysis, Prediction};
 #[cfg(feature = "plots")]
 use super::confusion::{self, Cells};
 use super::csv::{self, cell};
-use super::{EpochMetrics, Reading};
+use super::{EpochMetrics, Measures, Reading};
 #[cfg(feature = "plots")]
 use super::{Sample, page, samples};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+use crate::models::Calibration;
 
 /// A finished run, and what its model says to every test image.
 pub struct RunReport<'a> {
@@ -37,6 +38,8 @@ pub struct RunReport<'a> {
     pub loss: f64,
     /// `[images, classes]`.
     pub logits: ArrayView2<'a, f32>,
+    /// How far the model's probabilities are to be believed.
+    pub calibration: Calibration,
     /// The images that the model was asked for, with their labels.
     pub images: &'a Images,
     /// Name of these images: `test` or `validation`.
@@ -81,7 +84,7 @@ impl RunReport<'_> {
     /// # Errors
     /// The first, if some cannot be written; the others are written all the same.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let analysis = Analysis::of(self.logits, &self.images.labels);
+        let analysis = Analysis::calibrated(self.logits, &self.images.labels, self.calibration);
         self.write_tables(folder, &analysis).and(self.write_pictures(folder, &analysis))
     }
 
@@ -158,6 +161,11 @@ impl RunReport<'_> {
         if samples.is_empty() { Ok(()) } else { samples::draw(path, Some(title), &samples, COLUMNS) }
     }
 
+    /// Measures of the logits, beside accuracy and loss.
+    pub fn measures(&self) -> Measures {
+        Measures::of(self.logits, &self.images.labels, self.calibration)
+    }
+
     /// Writes `result.json`: the figures that runs are compared by.
     ///
     /// # Errors
@@ -174,8 +182,11 @@ impl RunReport<'_> {
         result[format!("{set}_accuracy")] = json!(self.accuracy);
         result[format!("{set}_accuracy_without_flip")] = json!(self.plain_accuracy.unwrap_or(self.accuracy));
         result[format!("{set}_loss")] = json!(self.loss);
-        let analysis = Analysis::of(self.logits, &self.images.labels);
-        result[format!("{set}_calibration_error")] = json!(analysis.calibration_error());
+        for (name, value) in self.measures().entries() {
+            let name = if name == "temperature" { name } else { format!("{set}_{name}") };
+            result[name] = value;
+        }
+        result["unsure_below"] = json!(self.calibration.unsure_below);
         let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
         write_atomic(path, |file| writeln!(file, "{text}"))
     }

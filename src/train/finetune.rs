@@ -25,7 +25,7 @@ use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::pretrained::Pretrained;
-use crate::models::{self, Spec, Variant};
+use crate::models::{self, Calibration, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
 use crate::weights;
@@ -93,6 +93,7 @@ pub(super) fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, 
         image_size: data.train.size,
         variant: Variant { input_size: finetune.input_size, ..pretrained.variant },
         views: settings.views(),
+        calibration: Calibration::default(),
         data: data.name.clone(),
         ..pretrained.clone()
     }

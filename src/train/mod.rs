@@ -7,6 +7,7 @@
 
 pub mod advice;
 pub mod augmented;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod divergence;
 pub mod evaluate;
@@ -31,6 +32,8 @@ pub mod updates;
 pub mod verify;
 pub mod walk;
 
+use ndarray::Array2;
+
 use crate::data::{Dataset, Images};
 #[cfg(feature = "plots")]
 use crate::error::Error;
@@ -38,14 +41,14 @@ use crate::error::Result;
 use crate::exec::Device;
 #[cfg(feature = "plots")]
 use crate::inside;
-use crate::models::LoadedModel;
-use crate::models::{Architecture, Spec, Variant, Views};
+use crate::models::{self, Architecture, Calibration, LoadedModel, Spec, Variant, Views};
 #[cfg(feature = "plots")]
 use crate::report::analysis::Analysis;
 use crate::report::norms::ParameterNorms;
-use crate::report::{EpochMetrics, RunReport};
+use crate::report::{EpochMetrics, Measures, RunReport};
 use crate::text::counted;
 use advice::TrainingSample;
+use calibrate::Calibrated;
 use checkpoint::RunFingerprint;
 use evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
 use features::BatchSource;
@@ -152,6 +155,8 @@ pub struct Outcome {
     pub set: &'static str,
     /// Evaluation of the best weights on these images.
     pub test: Evaluation,
+    /// Measures of the same, beside its accuracy and its loss.
+    pub measures: Measures,
 }
 
 /// A model without data: for tables and timings.
@@ -165,6 +170,7 @@ pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes
         std: [64.0; 3],
         norm: Settings::default().norm,
         views: Views::default(),
+        calibration: Calibration::default(),
         data: "none".into(),
     }
 }
@@ -184,6 +190,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         std,
         norm: settings.norm,
         views: settings.views(),
+        calibration: Calibration::default(),
         data: data.name.clone(),
     }
 }
@@ -284,10 +291,15 @@ fn finish(
 ) -> Result<Outcome> {
     let (set, test) = data.measured();
     // From the file, which thereby is known to be good.
-    let trained = LoadedModel::open(&run.best())?;
+    let mut trained = LoadedModel::open(&run.best())?;
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
-    let result = trained
-        .evaluate(device, "test", test, options, |done, of| observer.goes_on(Phase::Test, done, of))?;
+    let validated = calibrate(device, &mut trained, (&data.validation, options), observer)?;
+    let tested = |done, of| observer.goes_on(Phase::Test, done, of);
+    let result = match validated.filter(|_| data.test.is_empty()) {
+        Some(validated) => validated,
+        None => trained.evaluate(device, "test", test, options, tested)?,
+    };
+    let calibration = trained.spec.calibration;
     let inside = look_inside(device, &trained, (test, &result), &run.norms(history.len()), observer);
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
     let report = RunReport {
@@ -306,6 +318,7 @@ fn finish(
         plain_accuracy: result.plain_accuracy,
         loss: result.loss,
         logits: result.logits.view(),
+        calibration,
         images: test,
         set,
         parameters: trained.trained_parameters,
@@ -320,7 +333,32 @@ fn finish(
     advice::mirrored(settings, &trained.spec.classes, &result, &test.labels)
         .iter()
         .for_each(|warning| observer.warn(warning));
-    Ok(Outcome { history, set, test: result })
+    let measures = Measures::of(result.logits.view(), &test.labels, calibration);
+    Ok(Outcome { history, set, test: result, measures })
+}
+
+/// Writes into the weights how far their probabilities are to be believed, by the validation images;
+/// returns the evaluation of these, if there are any.
+fn calibrate(
+    device: &mut dyn Device,
+    trained: &mut LoadedModel,
+    (validation, options): (&Images, EvalOptions),
+    observer: &mut dyn Observer,
+) -> Result<Option<Evaluation>> {
+    let goes_on = |done, of| observer.goes_on(Phase::Validation, done, of);
+    let result = match validation.is_empty() {
+        true => None,
+        false => Some(trained.evaluate(device, "validation", validation, options, goes_on)?),
+    };
+    let none = Array2::zeros([0, trained.spec.classes.len()]);
+    let logits = result.as_ref().map_or(none.view(), |result| result.logits.view());
+    let Calibrated { calibration, notes } = Calibrated::of(logits, &validation.labels);
+    notes.iter().for_each(|note| observer.note(&format!("note: {note}")));
+    trained.spec.calibration = calibration;
+    let parameters = trained.parameters()?;
+    let values = trained.values(&parameters)?;
+    models::save(&trained.path, &trained.spec, &parameters, &values)?;
+    Ok(result)
 }
 
 /// The sections of the report that show the inside of the model.
@@ -332,7 +370,7 @@ fn look_inside(
     norms: &[ParameterNorms],
     observer: &mut dyn Observer,
 ) -> String {
-    let analysis = Analysis::of(result.logits.view(), &images.labels);
+    let analysis = Analysis::calibrated(result.logits.view(), &images.labels, trained.spec.calibration);
     let goes_on = &mut || if observer.keep_going() { Ok(()) } else { Err(Error::Interrupted) };
     match inside::page::measured(trained, device, (images, &analysis), &[], goes_on) {
         Ok((_, sections)) => sections + &inside::page::norms(norms),
