@@ -70,3 +70,93 @@ fn what_is_below_the_threshold_of_the_weights_is_unsure() {
         bench.fails(1, "predict sample-3.png --weights odd.safetensors", &[key, "makes no sense"]);
     }
 }
+
+/// A folder of three classes with 40, 12 and 4 training images of 16 pixels, and some to validate
+/// with and to test.
+fn uneven(bench: &Bench) {
+    let images = shapes::sized(600, 30, 16, 1).unwrap().train;
+    for (class, name) in ["=a, \"b\"", "dog", "cat #1"].iter().enumerate() {
+        let of_class = (0..images.len()).filter(|&i| images.labels[i] as usize == class);
+        for (part, skip, count) in [("train", 0, [40, 12, 4][class]), ("val", 40, 8), ("test", 48, 6)] {
+            let folder = bench.path("p").join(part).join(name);
+            fs::create_dir_all(&folder).unwrap();
+            for i in of_class.clone().skip(skip).take(count) {
+                let image = image::RgbImage::from_raw(16, 16, images.image(i).to_vec()).unwrap();
+                image.save(folder.join(format!("{i} %41.png"))).unwrap();
+            }
+        }
+    }
+}
+
+const UNEVEN: &str = "train --data p --image-size 16 --epochs 3 --batch-size 8";
+
+#[test]
+fn trainings_with_weights_or_balanced_go_on_and_are_repeated_bit_for_bit() {
+    let bench = Bench::new();
+    uneven(&bench);
+    fs::write(bench.path("w.csv"), "class,weight\n\"'=a, \"\"b\"\"\",1\ndog,2.5\ncat #1,4\n").unwrap();
+    let weights = |run: &str| fs::read(bench.path(run).join("last.safetensors")).unwrap();
+    bench.ok(&format!("{UNEVEN} --out plain"));
+    for (run, option) in
+        [("balanced", "--balanced"), ("auto", "--class-weights auto"), ("file", "--class-weights w.csv")]
+    {
+        let longer = "--schedule constant";
+        bench.ok(&format!("{UNEVEN} {option} {longer} --out {run} --threads 1"));
+        bench.ok(&format!("{UNEVEN} {option} {longer} --out {run}-2 --threads 2 --epochs 1"));
+        // The run holds what it needs.
+        if run == "file" {
+            fs::remove_file(bench.path("w.csv")).unwrap();
+        }
+        bench.ok(&format!("resume {run}-2 --epochs 3"));
+        assert!(weights(run) == weights(&format!("{run}-2")), "{run}");
+        assert!(weights(run) != weights("plain"), "{run} changes nothing");
+        assert!(bench.ok(&format!("verify {run} --all")).contains("3 epochs are the run's"));
+        assert!(bench.ok(&format!("replay {run} --epoch 2 --step 3")).contains("proved"));
+        // Its settings are those of another such training.
+        bench.ok(&format!("train --config {run}/settings.toml --out {run}-3"));
+        assert!(weights(run) == weights(&format!("{run}-3")), "{run}");
+        bench.fails(
+            2,
+            &format!("train --resume {run} --balanced=false --class-weights none"),
+            &["begun with other settings"],
+        );
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_the_classes_are_refused_before_anything_is_made() {
+    let bench = Bench::new();
+    uneven(&bench);
+    for (text, parts) in [
+        ("dog,1\ncat #1,2\n", &["--class-weights has no weight for the class =a, \"b\""][..]),
+        ("dog,1\ncow,2\n", &["has a class cow, which the data has not", "cat #1, dog"]),
+        ("dog,none\n", &["w.csv: line 1 has no positive number"]),
+    ] {
+        fs::write(bench.path("w.csv"), text).unwrap();
+        for command in [UNEVEN, "finetune --data p --pretrained m.safetensors --epochs 1"] {
+            common::mobilenet::write_weights(&bench.path("m.safetensors"));
+            bench.fails(2, &format!("{command} --class-weights w.csv --out run"), parts);
+        }
+    }
+    bench.fails(2, &format!("{UNEVEN} --balanced --class-weights auto"), &["choose one of them"]);
+    assert!(!bench.path("run").exists());
+}
+
+/// What a model takes everything for says which class weighed most.
+#[test]
+fn the_class_that_weighs_most_is_what_is_predicted() {
+    let bench = Bench::new();
+    uneven(&bench);
+    common::mobilenet::write_weights(&bench.path("m.safetensors"));
+    let finetune = "finetune --data p --pretrained m.safetensors --image-size 32 --unfreeze 0 --epochs 2";
+    for (number, command) in [UNEVEN, finetune].into_iter().enumerate() {
+        for (heavy, light) in [("cat #1", "dog"), ("dog", "cat #1")] {
+            let table = format!("{heavy},1000\n{light},0.01\n\"'=a, \"\"b\"\"\",0.01\n");
+            fs::write(bench.path("w.csv"), table).unwrap();
+            let out = format!("--out {number}-{} --class-weights w.csv --json", &heavy[..3]);
+            let told = json(&bench.ok(&format!("{command} {out}")));
+            let recall = |class: &str| told["per_class"][class].as_f64().unwrap();
+            assert!(recall(heavy) == 1.0 && recall(light) == 0.0, "{command}: {told}");
+        }
+    }
+}

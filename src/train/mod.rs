@@ -7,6 +7,7 @@
 
 pub mod advice;
 pub mod augmented;
+pub mod balanced;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod divergence;
@@ -237,6 +238,7 @@ pub fn train(
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
+    let config = settings.config(data.train.len()).of_images(&data.train.labels, &data.classes)?;
     let program = plans::training(&spec, settings, data.train.len())?;
     let parameters = program.parameters;
     let reading = settings.reading(spec.classes.len());
@@ -248,11 +250,10 @@ pub fn train(
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
-    let config = settings.config(images.len());
     let mut stage = Stage::load(device, None, &program.graph, &parameters, BatchSource::Images, config)?;
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
-    let sample = TrainingSample::of(&images, spec.classes.len());
+    let sample = TrainingSample::of(&images, settings, spec.classes.len());
     let values = plans::initial_values_for(&parameters, settings.seed, &spec, &images);
     drop(images);
     plans::write_parameters(device, stage.plan, &parameters, &values)?;
