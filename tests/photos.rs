@@ -160,3 +160,113 @@ fn the_class_that_weighs_most_is_what_is_predicted() {
         }
     }
 }
+
+#[test]
+fn explained_images_show_where_their_class_is_seen() {
+    let bench = Bench::new();
+    bench.ok(&format!("{QUICK} --out run"));
+    let images = shapes::sized(320, 70, 32, 1).unwrap().test;
+    for (folder, i) in [("a", 3), ("b", 4)] {
+        fs::create_dir_all(bench.path(folder)).unwrap();
+        let image = image::RgbImage::from_raw(32, 32, images.image(i).to_vec()).unwrap();
+        image.save(bench.path(folder).join("x é.png")).unwrap();
+    }
+    let weights = "--weights run/best.safetensors";
+    let told = json(&bench.ok(&format!("predict a b --explain why {weights} --json --top 1")));
+    let looked = |folder: &str| {
+        let image = fs::read_dir(bench.path(folder)).unwrap().next().unwrap().unwrap().path();
+        fs::copy(image, bench.path("one.png")).unwrap();
+        json(&bench.ok("inspect run --image one.png --json"))
+    };
+    for (n, (folder, picture)) in
+        [("a", "x é.png-explained.png"), ("b", "x é.png-2-explained.png")].into_iter().enumerate()
+    {
+        let picture = image::open(bench.path("why").join(picture)).unwrap().into_rgb8();
+        let looked = looked(folder);
+        let map = &looked["inside"]["maps"][0];
+        let class = &looked["classes"][map["class"].as_u64().unwrap() as usize];
+        assert_eq!(told[n]["predictions"][0]["class"], *class);
+        // Where the map is largest there is most yellow over the image: both panels are of 128 pixels.
+        let rows = map["map"].as_array().unwrap();
+        let cells = rows.iter().enumerate().flat_map(|(y, row)| {
+            row.as_array().unwrap().iter().enumerate().map(move |(x, v)| (v.as_f64().unwrap(), x, y))
+        });
+        let cells: Vec<(f64, usize, usize)> = cells.collect();
+        let heat = |&(_, x, y): &(f64, usize, usize)| {
+            let at = |place: usize| ((place as f64 + 0.5) * 128.0 / rows.len() as f64) as u32;
+            let pixel =
+                |left: u32| picture.get_pixel(left + 64 + at(x), 48 + 12 + 32 + at(y)).0.map(i32::from);
+            let (plain, warm) = (pixel(12), pixel(12 + 256));
+            (warm[0] - plain[0]) + (warm[1] - plain[1]) - (warm[2] - plain[2])
+        };
+        let most = cells.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        let least = cells.iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        assert!(heat(most) > heat(least) + 60, "{folder}: {} {}", heat(most), heat(least));
+    }
+    bench.fails(2, "predict --sample 3 --data . --explain why", &["cannot be used with"]);
+    fs::write(bench.path("file"), "x").unwrap();
+    bench.fails(1, &format!("predict a --explain file {weights}"), &["file: is not a folder"]);
+    assert_eq!(fs::read(bench.path("file")).unwrap(), b"x");
+}
+
+/// A folder of two classes, in which three test images of the second lie among those of the first.
+fn mislabelled(bench: &Bench) {
+    let images = shapes::sized(1500, 10, 16, 1).unwrap().train;
+    for (class, name) in ["a 50%", "b #1"].iter().enumerate() {
+        let of_class = (0..images.len()).filter(|&i| images.labels[i] as usize == class);
+        for (n, i) in of_class.enumerate() {
+            let (part, wrong) =
+                if n < 100 { ("train", false) } else { ("test", class == 1 && n >= 130 && n < 133) };
+            let folder = bench.path("p").join(part).join(if wrong { "a 50%" } else { name });
+            fs::create_dir_all(&folder).unwrap();
+            let image = image::RgbImage::from_raw(16, 16, images.image(i).to_vec()).unwrap();
+            image.save(folder.join(format!("{}{i}.png", if wrong { "wrong" } else { "" }))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn planted_wrong_labels_are_listed_linked_and_moved() {
+    let bench = Bench::new();
+    mislabelled(&bench);
+    bench.ok("train --data p --image-size 16 --epochs 12 --batch-size 16 --out run");
+    let table = fs::read_to_string(bench.path("run/likely-wrong-labels.csv")).unwrap();
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows[0], "file,label,predicted,confidence");
+    let planted: Vec<&&str> = rows.iter().filter(|row| row.starts_with("test/a 50%/wrong")).collect();
+    assert!(planted.len() >= 2 && rows.len() < 10, "{table}");
+    let found = planted.len();
+    assert!(
+        planted.iter().all(|row| row.contains(",a 50%,b #1,0.9") || row.contains(",a 50%,b #1,1")),
+        "{table}"
+    );
+    let page = fs::read_to_string(bench.path("run/report.html")).unwrap();
+    assert!(page.contains("Likely wrong labels") && page.contains("/p/test/a%2050%25/wrong"));
+    // Somebody looks at them and leaves the rest where it is.
+    let kept = planted.iter().map(|row| format!("{row}\r\n")).collect::<String>();
+    fs::write(bench.path("mine.csv"), format!("{}\r\n{kept}", rows[0])).unwrap();
+    let wrong = || {
+        let count = |class: &str| {
+            let files = fs::read_dir(bench.path("p/test").join(class)).unwrap();
+            files
+                .filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("wrong"))
+                .count()
+        };
+        [count("a 50%"), count("b #1")]
+    };
+    let said = bench.ok("data p --apply mine.csv");
+    assert!(
+        said.contains(&format!("{found} images would move")) && said.contains("-> test/b #1/wrong"),
+        "{said}"
+    );
+    assert_eq!(wrong(), [3, 0]);
+    assert!(bench.ok("data p --apply mine.csv --yes").contains(&format!("{found} images moved")));
+    assert_eq!(wrong(), [3 - found, found]);
+    bench.fails(1, "data p --apply mine.csv --yes", &["is no image of this folder", "nothing was moved"]);
+    fs::write(bench.path("odd.csv"), "file,label\nx,y\n").unwrap();
+    bench.fails(1, "data p --apply odd.csv", &["odd.csv: has no column predicted"]);
+    fs::write(bench.path("odd.csv"), "file,label,predicted\nx\n").unwrap();
+    bench.fails(1, "data p --apply odd.csv", &["odd.csv: line 2 has too few cells"]);
+    bench.fails(2, "data shapes --apply mine.csv", &["moves the images of a folder"]);
+    bench.fails(2, "data p --yes", &["required arguments"]);
+}

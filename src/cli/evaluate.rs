@@ -91,6 +91,8 @@ impl Evaluate {
                 logits: result.logits.view(),
                 calibration: spec.calibration,
                 images,
+                validation: None,
+                folder: data.folder.as_deref(),
                 set,
                 parameters: trained.trained_parameters,
                 settings: "",

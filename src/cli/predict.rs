@@ -5,13 +5,14 @@ use std::io::{ErrorKind, IsTerminal, stdin, stdout};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::STOP;
 use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
+use super::heat_maps::HeatMaps;
 use super::loading::{DataOptions, Tried, tell_left_out};
 use super::options::{ViewOptions, WeightsOptions, image_size};
 use super::watching::DATA_WATCH;
@@ -27,6 +28,7 @@ use crate::models::LoadedModel;
 use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
+use crate::text::counted;
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions};
 use crate::train::first_contact;
 use crate::train::run_folder;
@@ -39,6 +41,7 @@ use crate::train::run_folder;
   curl -s https://example.org/cat.jpg | cifar-engine predict -
   cifar-engine predict photo.jpg --weights best.safetensors --json
   cifar-engine predict photo.jpg --weights FILE --labels NAMES.txt --top 1
+  cifar-engine predict holiday/ --explain why   where the class is seen
   cifar-engine predict --sample 7             test image 7, with its label")]
 pub struct Predict {
     /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for an image from
@@ -82,6 +85,11 @@ pub struct Predict {
     /// How many classes to name for an image, the most probable first.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = count_from_1)]
     top: usize,
+
+    /// Write a picture of each image into this folder, beside where in it the class is seen
+    /// (Grad-CAM), as NAME-explained.png.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "sample")]
+    explain: Option<PathBuf>,
 
     /// How to print the result.
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["json", "sample"])]
@@ -168,6 +176,7 @@ impl Predict {
         let predictor = trained.predictor(device.as_mut(), eval_options)?;
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
         let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
+        let mut maps = self.explain.as_ref().map(|folder| HeatMaps::new(folder, &files)).transpose()?;
         let (mut bad, mut good) = (Vec::new(), 0);
         // On a terminal the results themselves tell how far it is.
         let watch: &dyn Watch = if stdout().is_terminal() { &**STOP } else { &DATA_WATCH };
@@ -184,6 +193,14 @@ impl Predict {
                 .iter()
                 .zip(&rows)
                 .try_for_each(|(name, row)| printer.print(name, &largest(row, self.top)))?;
+            if let Some(maps) = maps.as_mut().filter(|_| !images.is_empty()) {
+                let best: Vec<(usize, f32)> = rows.iter().map(|row| largest(row, 1)[0]).collect();
+                maps.write(device.as_mut(), trained, (&names, &images), &best)?;
+            }
+        }
+        if let Some(folder) = self.explain.as_ref().filter(|_| good > 0) {
+            let pictures = counted(good, "picture");
+            console::info(format_args!("{}: {pictures} of where classes are seen", folder.display()));
         }
         if good > 0 {
             printer.end()?;

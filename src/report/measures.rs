@@ -180,10 +180,13 @@ mod tests {
     fn naive_auroc(logits: &Array2<f32>, labels: &[u32]) -> f64 {
         let p: Vec<Vec<f64>> = logits.outer_iter().map(|row| softmax(row, 1.0)).collect();
         let mut areas = Vec::new();
-        for class in 0..logits.ncols() {
+        let places = |class: usize, own: bool| -> Vec<usize> {
+            (0..labels.len()).filter(|i| (labels[*i] as usize == class) == own).collect()
+        };
+        for (class, _) in logits.columns().into_iter().enumerate() {
             let (mut won, mut pairs) = (0.0, 0.0);
-            for (i, _) in labels.iter().enumerate().filter(|(_, label)| **label as usize == class) {
-                for (j, _) in labels.iter().enumerate().filter(|(_, label)| **label as usize != class) {
+            for i in places(class, true) {
+                for j in places(class, false) {
                     let apart = p[i][class] - p[j][class];
                     won += if apart.abs() < 1e-12 { 0.5 } else { f64::from(u8::from(apart > 0.0)) };
                     pairs += 1.0;

@@ -45,6 +45,7 @@ pub mod samples;
 pub(crate) mod scripted;
 #[cfg(feature = "plots")]
 pub mod sheet;
+pub mod wrong_labels;
 
 pub use measures::Measures;
 pub use metrics::{EpochMetrics, Trial};

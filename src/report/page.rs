@@ -16,6 +16,7 @@ use super::analysis::{Analysis, BINS, Prediction};
 use super::chart::{self, NamedSeries};
 use super::metrics::{self, EpochMetrics};
 use super::reading::capitalised;
+use super::run::WRONG_LABELS;
 use super::{RunReport, canvas, samples};
 use crate::data::Images;
 use crate::error::Result;
@@ -45,7 +46,7 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
     body.push_str("</div>\n");
     confusion(&mut body, report.classes, analysis);
     let sheet = |predictions: &[Prediction]| -> Result<String> {
-        let figure = |p: &Prediction| figure(report.images, report.classes, p);
+        let figure = |p: &Prediction| figure(report, report.images, p);
         Ok(format!(
             "<div class=\"sheet\">{}</div>",
             predictions.iter().map(figure).collect::<Result<String>>()?
@@ -60,6 +61,7 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
         let text = "The label got the least probability, which stands beside it.";
         let _ = write!(body, "<h2>Highest loss</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
     }
+    wrong_labels(&mut body, report, analysis)?;
     calibration(&mut body, report, analysis);
     body.push_str(report.inside);
     settings(&mut body, report.settings);
@@ -246,7 +248,49 @@ fn matrix(
     body.push_str("</tbody></table></div>");
 }
 
-fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
+/// Images whose labels are likely wrong.
+fn wrong_labels(body: &mut String, report: &RunReport<'_>, analysis: &Analysis) -> Result<()> {
+    let found = report.likely_wrong(analysis);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let shown = &found[..found.len().min(SHOWN)];
+    let figures = shown.iter().map(|(images, p)| figure(report, images, p)).collect::<Result<String>>()?;
+    let _ = write!(
+        body,
+        "<h2>Likely wrong labels</h2><p class=\"muted\">{} with another label than the model is as sure of as of that \
+         class's own images, in the mean (confident learning). Look at each: of a model that knows little, most are \
+         right. <code>{WRONG_LABELS}</code> has all; without the rows that are right, <code>cifar-engine data FOLDER \
+         --apply {WRONG_LABELS}</code> moves the images.</p><div class=\"sheet\">{figures}</div>",
+        text::counted(found.len(), "image")
+    );
+    Ok(())
+}
+
+/// A file as a link to it, where it is there.
+fn linked(folder: Option<&Path>, file: &str) -> String {
+    let path = folder.map(|folder| folder.join(file)).filter(|path| path.is_file());
+    match path {
+        Some(path) => format!("<a href=\"{}\">{}</a>", address(&path), escape(file)),
+        None => escape(file),
+    }
+}
+
+/// The address of a file, with every byte that is no plain letter as an escape.
+fn address(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let escaped = bytes.map(|&byte| match byte {
+        b'\\' if cfg!(windows) => "/".to_string(),
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    let path: String = escaped.collect();
+    format!("file://{}{path}", if path.starts_with('/') { "" } else { "/" })
+}
+
+fn figure(report: &RunReport<'_>, images: &Images, p: &Prediction) -> Result<String> {
+    let names = report.classes;
     let (png, side) = samples::thumbnail(images.image(p.index), images.size)?;
     let smooth = if side > 64 { " class=\"smooth\"" } else { "" };
     let (label, predicted) = (escape(&names[p.label]), escape(&names[p.predicted]));
@@ -255,7 +299,7 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
     let beside = if p.is_right() { String::new() } else { format!(" {}", percent(p.label_probability)) };
     // Whoever looks for a wrong label wants to know where it is.
     let file = images.file(p.index).filter(|_| !p.is_right());
-    let file = file.map(|file| format!("<br>{}", escape(file))).unwrap_or_default();
+    let file = file.map(|file| format!("<br>{}", linked(report.folder, file))).unwrap_or_default();
     let (class, mark) = if p.is_right() { ("right", "✓") } else { ("wrong", "✗") };
     Ok(format!(
         "<figure><img{smooth} width=\"{side}\" height=\"{side}\" alt=\"image {}: {label}\" \
@@ -402,6 +446,8 @@ mod tests {
             logits: ArrayView2::from_shape([labels.len(), names.len()], logits).unwrap(),
             calibration: Calibration::default(),
             images: &images,
+            validation: None,
+            folder: None,
             set: "test",
             parameters: 1_551_466,
             facts: &[("data".to_string(), "<pictures>".to_string())],
@@ -425,6 +471,21 @@ mod tests {
         }
         assert_eq!(text.matches("<figure>").count(), 3, "two pictures, and the one that is wrong again");
         assert_eq!(text.matches("src=\"data:image/png;base64,").count(), 3);
+    }
+
+    #[test]
+    fn files_are_linked_by_whatever_name_they_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "cat #1/\"a\" 50% <b>é.png";
+        std::fs::create_dir(folder.path().join("cat #1")).unwrap();
+        std::fs::write(folder.path().join(name), "x").unwrap();
+        let link = linked(Some(folder.path()), name);
+        assert!(link.ends_with(
+            "/cat%20%231/%22a%22%2050%25%20%3Cb%3E%C3%A9.png\">cat #1/&quot;a&quot; 50% &lt;b&gt;é.png</a>"
+        ));
+        assert!(link.starts_with("<a href=\"file:///"), "{link}");
+        assert_eq!(linked(Some(folder.path()), "gone.png"), "gone.png");
+        assert_eq!(linked(None, name), escape(name));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::analysis::{Analysis, Prediction};
 #[cfg(feature = "plots")]
 use super::confusion::{self, Cells};
 use super::csv::{self, cell};
+use super::wrong_labels::suspects;
 use super::{EpochMetrics, Measures, Reading};
 #[cfg(feature = "plots")]
 use super::{Sample, page, samples};
@@ -42,6 +43,10 @@ pub struct RunReport<'a> {
     pub calibration: Calibration,
     /// The images that the model was asked for, with their labels.
     pub images: &'a Images,
+    /// The validation images and their logits, where these are others.
+    pub validation: Option<(&'a Images, ArrayView2<'a, f32>)>,
+    /// The folder below which the files of the images are, if they are from files.
+    pub folder: Option<&'a Path>,
     /// Name of these images: `test` or `validation`.
     pub set: &'a str,
     /// How many numbers were trained.
@@ -53,7 +58,7 @@ pub struct RunReport<'a> {
 }
 
 /// The files that [`RunReport::write`] writes.
-pub const FILES: [&str; 9] = [
+pub const FILES: [&str; 10] = [
     "report.html",
     "confusion.png",
     "confusion-normalised.png",
@@ -63,7 +68,11 @@ pub const FILES: [&str; 9] = [
     "samples.png",
     "mistakes.png",
     "predictions.csv",
+    WRONG_LABELS,
 ];
+
+/// The table of likely wrong labels.
+pub const WRONG_LABELS: &str = "likely-wrong-labels.csv";
 
 #[cfg(feature = "plots")]
 /// How the worst mistakes are chosen.
@@ -86,6 +95,20 @@ impl RunReport<'_> {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let analysis = Analysis::calibrated(self.logits, &self.images.labels, self.calibration);
         self.write_tables(folder, &analysis).and(self.write_pictures(folder, &analysis))
+    }
+
+    /// The images from files whose labels are likely wrong, the most likely first.
+    pub(super) fn likely_wrong(&self, analysis: &Analysis) -> Vec<(&Images, Prediction)> {
+        let mut sets = vec![(self.images, analysis.clone())];
+        sets.extend(self.validation.map(|(images, logits)| {
+            (images, Analysis::calibrated(logits, &images.labels, self.calibration))
+        }));
+        let analyses: Vec<&Analysis> = sets.iter().map(|(_, analysis)| analysis).collect();
+        let found = suspects(&analyses).into_iter().map(|suspect| {
+            let (images, analysis) = &sets[suspect.set];
+            (*images, analysis.predictions[suspect.place])
+        });
+        found.filter(|(images, prediction)| images.file(prediction.index).is_some()).collect()
     }
 
     #[cfg(not(feature = "plots"))]
@@ -135,6 +158,11 @@ impl RunReport<'_> {
             format!("{index},{},{},{probability},{},{file}", name(label), name(predicted), p.loss())
         });
         csv::write(&folder.join("predictions.csv"), "index,label,predicted,probability,loss,file", rows)?;
+        let rows = self.likely_wrong(analysis).into_iter().map(|(images, p)| {
+            let file = images.file(p.index).map(cell).unwrap_or_default();
+            format!("{file},{},{},{}", name(p.label), name(p.predicted), p.probability)
+        });
+        csv::write(&folder.join(WRONG_LABELS), "file,label,predicted,confidence", rows)?;
         if self.classes.len() > MOST_IN_MATRIX {
             return Ok(());
         }

@@ -296,9 +296,9 @@ fn finish(
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
     let validated = calibrate(device, &mut trained, (&data.validation, options), observer)?;
     let tested = |done, of| observer.goes_on(Phase::Test, done, of);
-    let result = match validated.filter(|_| data.test.is_empty()) {
-        Some(validated) => validated,
-        None => trained.evaluate(device, "test", test, options, tested)?,
+    let (result, validated) = match validated {
+        Some(validated) if data.test.is_empty() => (validated, None),
+        validated => (trained.evaluate(device, "test", test, options, tested)?, validated),
     };
     let calibration = trained.spec.calibration;
     let inside = look_inside(device, &trained, (test, &result), &run.norms(history.len()), observer);
@@ -321,6 +321,8 @@ fn finish(
         logits: result.logits.view(),
         calibration,
         images: test,
+        validation: validated.as_ref().map(|result| (&data.validation, result.logits.view())),
+        folder: data.folder.as_deref(),
         set,
         parameters: trained.trained_parameters,
         settings: &settings.to_toml(),
