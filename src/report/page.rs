@@ -258,9 +258,9 @@ fn wrong_labels(body: &mut String, report: &RunReport<'_>, analysis: &Analysis) 
     let figures = shown.iter().map(|(images, p)| figure(report, images, p)).collect::<Result<String>>()?;
     let _ = write!(
         body,
-        "<h2>Likely wrong labels</h2><p class=\"muted\">{} with another label than the model is as sure of as of that \
-         class's own images, in the mean (confident learning). Look at each: of a model that knows little, most are \
-         right. <code>{WRONG_LABELS}</code> has all; without the rows that are right, <code>cifar-engine data FOLDER \
+        "<h2>Likely wrong labels</h2><p class=\"muted\">{} of which the model says another class than the label, as surely \
+         as of that class's own images in the mean (confident learning). Look at each: of a model that knows little, \
+         most labels are right. <code>{WRONG_LABELS}</code> has all; without the rows that are right, <code>cifar-engine data FOLDER \
          --apply {WRONG_LABELS}</code> moves the images.</p><div class=\"sheet\">{figures}</div>",
         text::counted(found.len(), "image")
     );
