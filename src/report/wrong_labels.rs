@@ -77,13 +77,15 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_label_is_found_first() {
-        let logits =
-            Array2::from_shape_fn([40, 2], |(i, c)| 3.0 * f32::from(u8::from(i % 2 == c)) + 0.01 * i as f32);
+    fn planted_labels_are_found_the_surest_first() {
+        // The later an image, the surer the model.
+        let logits = Array2::from_shape_fn([40, 2], |(i, c)| {
+            (3.0 + 0.01 * i as f32) * f32::from(u8::from(i % 2 == c))
+        });
         let mut labels: Vec<u32> = (0..40).map(|i| i % 2).collect();
         assert!(suspects(&[&Analysis::of(logits.view(), &labels)]).is_empty());
-        labels[17] = 0;
+        (labels[31], labels[37]) = (0, 0);
         let found = suspects(&[&Analysis::of(logits.view(), &labels)]);
-        assert_eq!(found.iter().map(|s| s.place).collect::<Vec<_>>(), [17]);
+        assert_eq!(found.iter().map(|s| s.place).collect::<Vec<_>>(), [37, 31]);
     }
 }

@@ -1,5 +1,5 @@
-//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss weight (softmax(z) - t) / count`, 0
-//! in ignored rows; the weight is 1 where classes have none.
+//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss w (softmax(z) - t) / count`, 0 in
+//! ignored rows; the weight w of a row is 1 where classes have none.
 
 use super::softmax_cross_entropy::{Extras, IGNORE, Targets, check, softmax, softmax_of, targets, weight};
 use crate::ops::*;
