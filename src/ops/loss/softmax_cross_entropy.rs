@@ -73,7 +73,8 @@ impl Extras {
         Extras { pairs: count == 2 || count == 3, weights: (count % 2 == 1).then(|| count - 1) }
     }
 
-    /// The place of an input that is here or, for one that is not read, of the logits: for a shader,
+    /// The places of others, shares and weights for a shader whose labels are input `labels`; for one
+    /// that is not there, and not read, that of the labels or the logits.
     /// whose labels are input `labels`.
     pub fn places(self, labels: usize) -> [usize; 3] {
         let [others, shares] = if self.pairs { [labels + 1, labels + 2] } else { [labels, labels - 1] };
