@@ -2,7 +2,8 @@
 //!include tree
 //!include softmax
 
-// -sum over c  t[c] log softmax(z)[c] of every row, by the weight of its class, then the totals over rows.
+// -sum over c  t[c] log softmax(z)[c] of every row, by the weight of its class, then the totals
+// over rows.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 // Of the second label, and the share of the first.

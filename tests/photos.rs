@@ -216,7 +216,7 @@ fn mislabelled(bench: &Bench) {
         let of_class = (0..images.len()).filter(|&i| images.labels[i] as usize == class);
         for (n, i) in of_class.enumerate() {
             let (part, wrong) =
-                if n < 100 { ("train", false) } else { ("test", class == 1 && n >= 130 && n < 133) };
+                if n < 100 { ("train", false) } else { ("test", class == 1 && (130..133).contains(&n)) };
             let folder = bench.path("p").join(part).join(if wrong { "a 50%" } else { name });
             fs::create_dir_all(&folder).unwrap();
             let image = image::RgbImage::from_raw(16, 16, images.image(i).to_vec()).unwrap();

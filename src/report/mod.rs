@@ -4,8 +4,8 @@
 //!   too.
 //! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs;
 //!   [`rates`]: the loss over the learning rate.
-//! - [`analysis`] and [`measures`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
-//!   and pictures ([`confusion`],
+//! - [`analysis`] and [`measures`]: what the test set says about the model; [`wrong_labels`]: and
+//!   about its labels; [`run`] writes it as tables ([`csv`]) and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything. [`sheet`]: images in rows.
 //!
 //! Pages that do more than show have scripts in them (`scripted`).

@@ -340,8 +340,8 @@ fn finish(
     Ok(Outcome { history, set, test: result, measures })
 }
 
-/// Writes into the weights how far their probabilities are to be believed, by the validation images;
-/// returns the evaluation of these, if there are any.
+/// Writes into the weights how far their probabilities are to be believed, by the validation
+/// images; returns the evaluation of these, if there are any.
 fn calibrate(
     device: &mut dyn Device,
     trained: &mut LoadedModel,

@@ -73,9 +73,8 @@ impl Extras {
         Extras { pairs: count == 2 || count == 3, weights: (count % 2 == 1).then(|| count - 1) }
     }
 
-    /// The places of others, shares and weights for a shader whose labels are input `labels`; for one
-    /// that is not there, and not read, that of the labels or the logits.
-    /// whose labels are input `labels`.
+    /// The places of others, shares and weights for a shader whose labels are input `labels`; for
+    /// one that is not there, and not read, that of the labels or the logits.
     pub fn places(self, labels: usize) -> [usize; 3] {
         let [others, shares] = if self.pairs { [labels + 1, labels + 2] } else { [labels, labels - 1] };
         [others, shares, self.weights.map_or(labels - 1, |place| labels + 1 + place)]
