@@ -42,8 +42,9 @@ pub const CLASS_WEIGHTS: &str = "class_weights";
 
 /// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, the rates of the groups
 /// that it has ([`Group::input`]), `loss_gradient` `f32 [1]` (1, but for loss scaling), and where
-/// classes have weights, these ([`CLASS_WEIGHTS`]). Output: `totals` `[3]`: summed loss, correct (of
-/// images joined in pairs, by the label of the larger share), count. States: `train.images`, `train.labels`, the parameters and the moments.
+/// classes have weights, these ([`CLASS_WEIGHTS`]). Output: `totals` `[3]`: summed loss, correct
+/// (of images joined in pairs, by the label of the larger share), count. States: `train.images`,
+/// `train.labels`, the parameters and the moments.
 ///
 /// # Errors
 /// If the image size does not suit the model.
