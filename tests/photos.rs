@@ -186,7 +186,7 @@ fn explained_images_show_where_their_class_is_seen() {
         let map = &looked["inside"]["maps"][0];
         let class = &looked["classes"][map["class"].as_u64().unwrap() as usize];
         assert_eq!(told[n]["predictions"][0]["class"], *class);
-        // Where the map is largest there is most yellow over the image: both panels are of 128 pixels.
+        // Where the map is largest there is most yellow over the image; panels have 128 pixels.
         let rows = map["map"].as_array().unwrap();
         let cells = rows.iter().enumerate().flat_map(|(y, row)| {
             row.as_array().unwrap().iter().enumerate().map(move |(x, v)| (v.as_f64().unwrap(), x, y))
