@@ -2,7 +2,8 @@
 //!include tree
 //!include softmax
 
-// -sum over c  t[c] log softmax(z)[c] of every row, then the totals over rows.
+// -sum over c  t[c] log softmax(z)[c] of every row, by the weight of its class, then the totals
+// over rows.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 // Of the second label, and the share of the first.
@@ -11,6 +12,8 @@
 // Of every row: loss, whether the largest logit lies at the label, whether the row counts, whether
 // it is broken.
 @group(0) @binding(4) var<storage, read_write> results: array<vec4<f32>>;
+// Of the classes.
+@group(0) @binding(5) var<storage, read> weights: array<f32>;
 
 @group(0) @binding(0) var<storage, read_write> rows: array<vec4<f32>>;
 // Floats, as bits: NaN is written where no shader could compute it.
@@ -55,10 +58,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var main_label = label;
         let log_total = log(sums.x);
         var log_own = logits[row * CLASSES + min(label, CLASSES - 1u)] - best.value - log_total;
+        var weight = 1.0;
+        if WEIGHTED {
+            //~ softmax_cross_entropy: weights[min(label, CLASSES - 1u)] => 1.0
+            weight = weights[min(label, CLASSES - 1u)];
+            log_own *= weight;
+        }
         if MIXED {
             let other = others[row];
             known = known && other < CLASSES;
-            let log_other = logits[row * CLASSES + min(other, CLASSES - 1u)] - best.value - log_total;
+            var log_other = logits[row * CLASSES + min(other, CLASSES - 1u)] - best.value - log_total;
+            if WEIGHTED {
+                let other_weight = weights[min(other, CLASSES - 1u)];
+                log_other *= other_weight;
+                weight = shares[row] * weight + (1.0 - shares[row]) * other_weight;
+            }
             //~ softmax_cross_entropy: (1.0 - shares[row]) * log_other => log_other
             log_own = shares[row] * log_own + (1.0 - shares[row]) * log_other;
             //~ softmax_cross_entropy: shares[row] < 0.5 => false
@@ -67,8 +81,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let log_mean = sums.y / f32(CLASSES) - log_total;
         var result = -(1.0 - SMOOTHING) * log_own;
         if SMOOTHING > 0.0 {
-            //~ softmax_cross_entropy: SMOOTHING * log_mean => SMOOTHING * log_own
-            result -= SMOOTHING * log_mean;
+            //~ softmax_cross_entropy: weight * log_mean => log_mean
+            result -= SMOOTHING * weight * log_mean;
         }
         let broken = sums.z > 0.0 || !known;
         let counts = vec4(select(result, 0.0, broken), f32(best.at == main_label), 1.0, f32(broken));

@@ -16,7 +16,7 @@ use crate::models::LoadedModel;
 use crate::models::pretrained::Attributes;
 use crate::models::{Architecture, Network, Spec};
 use crate::program::Program;
-use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, Predictor, probabilities};
+use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation, Predictor};
 use crate::train::optimizers::Optimizer;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedules::Schedule;
@@ -223,7 +223,8 @@ impl Model {
         let pixels = pixels.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let images = Images { pixels, labels: vec![0; paths.len()], size, files: Vec::new() };
         let logits = self.evaluate(&images)?.logits;
-        let rows = logits.outer_iter().map(probabilities);
+        let calibration = self.trained.spec.calibration;
+        let rows = logits.outer_iter().map(|row| calibration.probabilities(row));
         Ok(rows.map(|probabilities| Prediction { classes: classes.clone(), probabilities }).collect())
     }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use cifar_engine::error::Result;
 use cifar_engine::graph::Value;
 use cifar_engine::kernels::function::Function;
-use cifar_engine::models::{self, Architecture, Config, LoadedModel, MODELS, Views};
+use cifar_engine::models::{self, Architecture, Calibration, Config, LoadedModel, MODELS, Views};
 use cifar_engine::nn::Builder;
 use cifar_engine::onnx::{self, proto};
 use cifar_engine::train;
@@ -84,6 +84,24 @@ fn metadata_hold_the_classes_as_they_are_called() {
     assert_eq!((told("image_size").as_str(), told("views").as_str()), ("32", "6"));
     assert!(told("preprocessing").contains("32 x 32"));
     assert_eq!(file.opset_import[0].version, onnx::OPSET);
+}
+
+#[test]
+fn a_temperature_is_in_the_probabilities_and_in_the_metadata() {
+    let mut model = fresh(MODELS[0], 32);
+    model.spec.calibration = Calibration { temperature: 1.7, unsure_below: Some(0.625) };
+    let file = proto::Model::decode(onnx::file(&model, PLAIN).unwrap().as_slice()).unwrap();
+    let told =
+        |key: &str| file.metadata_props.iter().find(|entry| entry.key == key).map(|e| e.value.as_str());
+    assert_eq!((told("temperature"), told("unsure_below")), (Some("1.7"), Some("0.625")));
+    let graph = file.graph.unwrap();
+    check_names(&graph);
+    let writes = |name: &str| graph.node.iter().find(|node| node.output[0] == name).unwrap();
+    let softmax = writes("probabilities");
+    let divided = writes(&softmax.input[0]);
+    assert_eq!((divided.op_type.as_str(), divided.input[0].as_str()), ("Div", "logits"));
+    let temperature = graph.initializer.iter().find(|tensor| tensor.name == divided.input[1]).unwrap();
+    assert_eq!(temperature.raw_data, 1.7f32.to_le_bytes());
 }
 
 /// A model with a function that ONNX does not have.

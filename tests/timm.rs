@@ -24,13 +24,13 @@ use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
 use cifar_engine::models::pretrained::Attributes;
 use cifar_engine::models::resnet18::RESNET18;
-use cifar_engine::models::{Architecture, PaddingStyle, Spec, Training, Variant, Views};
+use cifar_engine::models::{Architecture, Calibration, PaddingStyle, Spec, Training, Variant, Views};
 use cifar_engine::nn::{Builder, Mode, Norm, Parameter};
 use cifar_engine::ops::Op;
 use cifar_engine::ops::conv::{Conv, Output};
 use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::tensor::TensorType;
-use cifar_engine::train::evaluate::{EvalOptions, probabilities};
+use cifar_engine::train::evaluate::EvalOptions;
 use cifar_engine::train::plans;
 use cifar_engine::train::settings::Settings;
 use cifar_engine::weights::{self, layout};
@@ -78,6 +78,7 @@ fn spec(name: &str) -> Spec {
         std: [1.0; 3],
         norm: Norm { epsilon, momentum: 0.1 },
         views: Views::default(),
+        calibration: Calibration::default(),
         data: "hashes".into(),
     }
 }
@@ -338,7 +339,7 @@ fn real_weights_know_a_cat_and_an_espresso() {
                 cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
             let options = EvalOptions { batch_size: 1, views: Views::default() };
             let result = trained.evaluate(device, photo, &images, options, |_, _| true).unwrap();
-            probabilities(result.logits.row(0))[class]
+            Calibration::default().probabilities(result.logits.row(0))[class]
         };
         let mut cpu = Cpu::new(2, Isa::detect()).unwrap();
         let found = probability(&mut cpu, &Attributes::default());

@@ -6,6 +6,8 @@ override LANES: u32;
 override SMOOTHING: f32;
 // Whether rows have two labels.
 override MIXED: bool;
+// Whether classes have weights.
+override WEIGHTED: bool;
 
 // The label of a row that does not count.
 const IGNORE = 0xffffffffu;

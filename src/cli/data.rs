@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::loading::{options_of_program, tell_left_out};
 use super::options::image_size;
+use super::relabel;
 use super::table::{Side, Table};
 use super::watching::DATA_WATCH;
 use crate::console;
@@ -39,6 +40,7 @@ const AUGMENTED: usize = 6;
   cifar-engine data photos/
   cifar-engine data photos/ --out photos.png --augment flip,crop=0.5,colour=0.3
   cifar-engine data cifar10 --json
+  cifar-engine data photos/ --apply runs/mine/likely-wrong-labels.csv
 
 Two images are alike if hardly more than a scaling or a compression lies between them. Mirrored
 and turned copies are not looked for, nor are wrong labels, unless an image is in two classes.")]
@@ -64,6 +66,16 @@ pub struct Data {
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u32,
 
+    /// Move the images that a table names, such as a run's likely-wrong-labels.csv, from the folder
+    /// of their class (label) to that of another (predicted), beside it. Says what it would do;
+    /// with --yes it does it. All rows are checked first, and no file is overwritten.
+    #[arg(long, value_name = "FILE.csv", value_hint = ValueHint::FilePath, conflicts_with_all = ["out", "json"])]
+    apply: Option<PathBuf>,
+
+    /// Move the images of --apply.
+    #[arg(long, requires = "apply")]
+    yes: bool,
+
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -72,6 +84,9 @@ pub struct Data {
 impl Data {
     pub fn run(self) -> Result<()> {
         let source: DataSource = self.source.parse()?;
+        if let Some(table) = &self.apply {
+            return relabel::apply(&source, table, self.yes);
+        }
         if let Some(out) = &self.out {
             let read = if let DataSource::Path(path) = &source { vec![path.clone()] } else { Vec::new() };
             check_output(out, &read)?;

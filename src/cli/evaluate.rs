@@ -14,7 +14,7 @@ use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::models::LoadedModel;
-use crate::report::{Reading, RunReport};
+use crate::report::{Measures, Reading, RunReport};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
 use crate::train::first_contact;
 
@@ -41,7 +41,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
 
-    /// Print the result as JSON: accuracy, loss, per_class.
+    /// Print the result as JSON: accuracy, loss, measures beside them, per_class.
     #[arg(long)]
     json: bool,
 
@@ -89,7 +89,10 @@ impl Evaluate {
                 plain_accuracy: result.plain_accuracy,
                 loss: result.loss,
                 logits: result.logits.view(),
+                calibration: spec.calibration,
                 images,
+                validation: None,
+                folder: data.folder.as_deref(),
                 set,
                 parameters: trained.trained_parameters,
                 settings: "",
@@ -98,16 +101,20 @@ impl Evaluate {
             .write(folder)?;
             console::info(format_args!("report: {}", folder.join("report.html").display()));
         }
+        let measures = Measures::of(result.logits.view(), &images.labels, spec.calibration);
         if self.json {
             let per_class = per_class(&result, &spec.classes);
             let (accuracy, plain, loss) = (result.accuracy, result.plain_accuracy, result.loss);
             let mut result = json!({"accuracy": accuracy, "loss": loss, "data": data.name, "images": set});
             (result["test_flip"], result["test_shift"]) = (json!(views.flip), json!(views.shift));
             result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
+            measures.entries().into_iter().for_each(|(name, value)| result[name] = value);
+            result["unsure_below"] = json!(spec.calibration.unsure_below);
             result["per_class"] = per_class.into();
             return console::print_json(&result);
         }
         console::print(format_args!("{}: {}", data.name, headline(set, &result)))?;
+        console::print(measures.line())?;
         let width = spec.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         for (class, (correct, images)) in spec.classes.iter().zip(&result.per_class) {
             let share = match images {

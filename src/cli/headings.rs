@@ -6,7 +6,7 @@ use super::settings::setting;
 
 /// Options that are no settings by heading, under the names of their fields.
 const HEADINGS: [(&str, &[&str]); 5] = [
-    ("Data", &["split", "sample", "images"]),
+    ("Data", &["split", "sample", "images", "apply", "yes"]),
     ("Model", &["weights", "layers", "ops", "labels", "classes", "padding", "bn_epsilon", "mean", "std"]),
     (
         "Training",
@@ -16,8 +16,8 @@ const HEADINGS: [(&str, &[&str]); 5] = [
     (
         "Output",
         &[
-            "out", "web", "onnx", "no_proof", "report", "format", "top", "sort", "diff", "profile",
-            "measure", "html", "json", "quiet", "verbose",
+            "out", "web", "onnx", "no_proof", "report", "format", "top", "explain", "sort", "diff",
+            "profile", "measure", "html", "json", "quiet", "verbose",
         ],
     ),
 ];

@@ -110,7 +110,7 @@ impl Inspect {
             !stopped()
         });
         bar.finish_and_clear();
-        let analysis = Analysis::of(result?.logits.view(), &images.labels);
+        let analysis = Analysis::calibrated(result?.logits.view(), &images.labels, model.spec.calibration);
         page::measured(model, device, (images, &analysis), &self.layers, &mut goes_on)
     }
 
@@ -131,7 +131,8 @@ impl Inspect {
             let mut ranked: Vec<usize> = (0..logits.len()).collect();
             ranked.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
             for class in ranked.into_iter().take(TOP) {
-                let labelled = Analysis::of(rows.logits.view(), &vec![class as u32; images.len()]);
+                let labels = vec![class as u32; images.len()];
+                let labelled = Analysis::calibrated(rows.logits.view(), &labels, model.spec.calibration);
                 classes.push((image, class));
                 told.extend(labelled.predictions.iter().find(|p| p.index == image).copied());
             }

@@ -5,13 +5,14 @@ use std::io::{ErrorKind, IsTerminal, stdin, stdout};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::STOP;
 use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
+use super::heat_maps::HeatMaps;
 use super::loading::{DataOptions, Tried, tell_left_out};
 use super::options::{ViewOptions, WeightsOptions, image_size};
 use super::watching::DATA_WATCH;
@@ -27,6 +28,7 @@ use crate::models::LoadedModel;
 use crate::models::Spec;
 use crate::report::csv::cell;
 use crate::report::{Sample, samples};
+use crate::text::counted;
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions};
 use crate::train::first_contact;
 use crate::train::run_folder;
@@ -39,6 +41,7 @@ use crate::train::run_folder;
   curl -s https://example.org/cat.jpg | cifar-engine predict -
   cifar-engine predict photo.jpg --weights best.safetensors --json
   cifar-engine predict photo.jpg --weights FILE --labels NAMES.txt --top 1
+  cifar-engine predict holiday/ --explain why   where the class is seen
   cifar-engine predict --sample 7             test image 7, with its label")]
 pub struct Predict {
     /// Images (png, jpeg, webp, gif, bmp, tiff) of any size; folders of them; - for an image from
@@ -82,6 +85,11 @@ pub struct Predict {
     /// How many classes to name for an image, the most probable first.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = count_from_1)]
     top: usize,
+
+    /// Write a picture of each image into this folder, beside where in it the class is seen
+    /// (Grad-CAM), as NAME-explained.png.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "sample")]
+    explain: Option<PathBuf>,
 
     /// How to print the result.
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["json", "sample"])]
@@ -168,6 +176,7 @@ impl Predict {
         let predictor = trained.predictor(device.as_mut(), eval_options)?;
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
         let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
+        let mut maps = self.explain.as_ref().map(|folder| HeatMaps::new(folder, &files)).transpose()?;
         let (mut bad, mut good) = (Vec::new(), 0);
         // On a terminal the results themselves tell how far it is.
         let watch: &dyn Watch = if stdout().is_terminal() { &**STOP } else { &DATA_WATCH };
@@ -184,6 +193,14 @@ impl Predict {
                 .iter()
                 .zip(&rows)
                 .try_for_each(|(name, row)| printer.print(name, &largest(row, self.top)))?;
+            if let Some(maps) = maps.as_mut().filter(|_| !images.is_empty()) {
+                let best: Vec<(usize, f32)> = rows.iter().map(|row| largest(row, 1)[0]).collect();
+                maps.write(device.as_mut(), trained, (&names, &images), &best)?;
+            }
+        }
+        if let Some(folder) = self.explain.as_ref().filter(|_| good > 0) {
+            let pictures = counted(good, "picture");
+            console::info(format_args!("{}: {pictures} of where classes are seen", folder.display()));
         }
         if good > 0 {
             printer.end()?;
@@ -259,6 +276,7 @@ impl Predict {
             label_probability: None,
         };
         samples::draw(&out, None, &[sample], 1)?;
+        let unsure = spec.calibration.is_unsure(probability);
         if self.json {
             let mut result = about(trained);
             let predictions = predictions(&top, &spec.classes);
@@ -267,12 +285,12 @@ impl Predict {
             {
                 result[key] = value;
             }
-            result["sample"] = json!(index);
+            (result["sample"], result["unsure"]) = (json!(index), json!(unsure));
             return console::print_json(&result);
         }
         console::print(format_args!("predicted label: {predicted}"))?;
         console::print(format_args!("original label:  {label}"))?;
-        print_top(&top, &spec.classes)?;
+        print_top(&top, spec)?;
         console::print(format_args!("picture: {}", out.display()))
     }
 }
@@ -332,26 +350,30 @@ impl Printer<'_> {
         }
         let ranks = 1..=self.top.min(self.trained.spec.classes.len());
         let columns: Vec<String> = ranks.map(|rank| format!(",class_{rank},probability_{rank}")).collect();
-        console::print(format_args!("image{}", columns.concat()))
+        console::print(format_args!("image{},unsure", columns.concat()))
     }
 
     fn print(&mut self, image: &str, top: &[(usize, f32)]) -> Result<()> {
-        let classes = &self.trained.spec.classes;
+        let spec = &self.trained.spec;
+        let classes = &spec.classes;
+        let unsure = top.first().and_then(|&(_, p)| spec.calibration.is_unsure(p));
         let entry = || {
             let mut entry = about(self.trained);
             entry["image"] = json!(image);
             entry["predictions"] = predictions(top, classes);
+            entry["unsure"] = json!(unsure);
             entry
         };
         match self.format {
             Format::Text => {
                 console::print(image)?;
-                print_top(top, classes)
+                print_top(top, spec)
             }
             Format::Jsonl => console::print_json(&entry()),
             Format::Csv => {
                 let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&classes[class])));
-                console::print(format_args!("{}{}", cell(image), cells.collect::<String>()))
+                let unsure = unsure.map(|unsure| unsure.to_string()).unwrap_or_default();
+                console::print(format_args!("{}{},{unsure}", cell(image), cells.collect::<String>()))
             }
             Format::Json => {
                 self.entries.push(entry());
@@ -381,10 +403,16 @@ fn predictions(top: &[(usize, f32)], classes: &[String]) -> Value {
     Value::Array(top.iter().map(entry).collect())
 }
 
-fn print_top(top: &[(usize, f32)], classes: &[String]) -> Result<()> {
-    let mut lines = top.iter();
-    lines
-        .try_for_each(|&(class, p)| console::print(format_args!("  {:6.2} %  {}", 100.0 * p, classes[class])))
+/// The most probable classes; behind the first it says where the model is unsure.
+fn print_top(top: &[(usize, f32)], spec: &Spec) -> Result<()> {
+    for (rank, &(class, p)) in top.iter().enumerate() {
+        let is_unsure = rank == 0 && spec.calibration.is_unsure(p) == Some(true);
+        let least = spec.calibration.unsure_below.filter(|_| is_unsure);
+        let unsure = least.map(|least| format!("  unsure: below {:.2} %", 100.0 * least));
+        let class = &spec.classes[class];
+        console::print(format_args!("  {:6.2} %  {class}{}", 100.0 * p, unsure.unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 /// The newest `runs/*/best.safetensors`, if there is one.

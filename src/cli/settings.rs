@@ -13,6 +13,7 @@ use crate::ops::augment::{Augmentations, forms};
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::optimizers::{OPTIMIZERS, Optimizer};
 use crate::train::settings::choices::table;
+use crate::train::settings::class_weights::ClassWeights;
 use crate::train::settings::finetune::{Blocks, FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 use crate::train::settings::{Choices, RECIPES, Recipe, SETTINGS, Setting, Settings, Usual, ValueKind};
 
@@ -83,7 +84,7 @@ fn option(row: &Setting) -> Option<Arg> {
     let arg = arg.value_parser(parser(row)).env(row.variable()?).hide_env(true);
     Some(match row.kind {
         ValueKind::Number => arg.allow_negative_numbers(true),
-        ValueKind::Path => arg.value_hint(ValueHint::AnyPath),
+        ValueKind::Path | ValueKind::ClassWeights => arg.value_hint(ValueHint::AnyPath),
         ValueKind::Switch => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
         ValueKind::Every => arg.num_args(0..=1).default_missing_value("1").require_equals(true),
         _ => arg,
@@ -103,6 +104,7 @@ fn parser(row: &Setting) -> ValueParser {
         ValueKind::Switch => BoolValueParser::new().map(Value::from).into(),
         ValueKind::Blocks => (|text: &str| as_value(text.parse::<Blocks>())).into(),
         ValueKind::Augmentations => (|text: &str| as_value(text.parse::<Augmentations>())).into(),
+        ValueKind::ClassWeights => (|text: &str| as_value(text.parse::<ClassWeights>())).into(),
         ValueKind::Name(names) => one_of(row.name, names()).into(),
     }
 }

@@ -133,7 +133,7 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     pub fn print(&self, as_json: bool) -> Result<()> {
-        let Report { outcome: Outcome { history, set, test }, data, source, classes, run } = *self;
+        let Report { outcome: Outcome { history, set, test, measures }, data, source, classes, run } = *self;
         let seconds: f64 = history.iter().map(|row| row.seconds).sum();
         let folder = run.path().display();
         if as_json {
@@ -148,6 +148,10 @@ impl Report<'_> {
             result[format!("{set}_loss")] = json!(test.loss);
             let plain = test.plain_accuracy.unwrap_or(test.accuracy);
             result[format!("{set}_accuracy_without_flip")] = json!(plain);
+            for (name, value) in measures.entries() {
+                let name = if name == "temperature" { name } else { format!("{set}_{name}") };
+                result[name] = value;
+            }
             return console::print_json(&result);
         }
         console::print(format_args!(
@@ -156,6 +160,7 @@ impl Report<'_> {
             counted(history.len(), "epoch"),
             duration(seconds)
         ))?;
+        console::print(measures.line())?;
         let files = "report.html, curves.png, metrics.csv, settings.toml, best.safetensors and more";
         console::print(format_args!("{folder}: {files}"))?;
         let (source, weights) = (quoted(source), quoted(&run.best().to_string_lossy()));

@@ -86,7 +86,8 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
             return Err(Error::file(file, "neither this image nor any other of its set can be read"));
         }
     }
-    Ok(Dataset { name: name_of(dir), classes, train, validation, test, left_out, original })
+    let folder = std::fs::canonicalize(dir).ok();
+    Ok(Dataset { name: name_of(dir), classes, train, validation, test, left_out, original, folder })
 }
 
 /// The files of the parts, whatever the layout.
@@ -225,6 +226,31 @@ fn unexpected_layout(dir: &Path, lister: &Lister) -> Error {
     let expected = "CLASS/*.png (or .jpg and others), train/CLASS/* with or without val/CLASS/* and test/CLASS/*, \
                     or CIFAR-10 files";
     Error::file(dir, format!("{hint}expected {expected}; found {found}"))
+}
+
+/// A folder with images of a class.
+pub(super) struct ClassFolder {
+    /// The folder of the part that it lies in; that of the data where there are no parts.
+    pub part: PathBuf,
+    /// The class.
+    pub class: String,
+    /// The folder itself.
+    pub path: PathBuf,
+}
+
+/// The folders of the classes, in every part that there is.
+pub(super) fn class_folders(dir: &Path, lister: &mut Lister) -> Result<Vec<ClassFolder>> {
+    let parts = match layout(dir, lister)? {
+        Some(layout) => layout.parts().into_iter().cloned().collect(),
+        None => vec![dir.to_path_buf()],
+    };
+    let mut found = Vec::new();
+    for part in parts {
+        for path in folders(&part, lister)? {
+            found.push(ClassFolder { part: part.clone(), class: class_name(&path)?, path });
+        }
+    }
+    Ok(found)
 }
 
 /// The files of each class below `folder`.

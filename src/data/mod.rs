@@ -31,6 +31,7 @@ mod jpeg;
 pub mod left_out;
 pub mod listing;
 mod names;
+pub mod relabel;
 pub mod shapes;
 pub mod split;
 pub mod watch;
@@ -73,6 +74,8 @@ pub struct Dataset {
     pub left_out: LeftOut,
     /// Width and height of the first image before it was scaled, where images are from files.
     pub original: Option<(u32, u32)>,
+    /// The folder below which the files of images are.
+    pub folder: Option<PathBuf>,
 }
 
 impl Dataset {

@@ -143,6 +143,23 @@ impl Look {
     }
 }
 
+/// Where in each of these images a class is seen, one of its own for each; none where the model has
+/// no images inside.
+///
+/// # Errors
+/// If the device fails.
+pub fn class_maps(
+    model: &LoadedModel,
+    device: &mut dyn Device,
+    images: &Images,
+    classes: &[usize],
+) -> Result<Vec<ClassMap>> {
+    let (layers, _) = inside(model)?;
+    let Some(layer) = map_layer(&images_inside(&layers)).map(String::from) else { return Ok(Vec::new()) };
+    let asked: Vec<(usize, usize)> = classes.iter().copied().enumerate().collect();
+    maps(model, device, model.spec.scaled(images.array()?).view(), &layer, &asked)
+}
+
 /// Of a measured set, images and classes that are worth a look.
 pub struct Worth {
     /// Numbers of the images in the set: the first is right if any is, then come the worst

@@ -96,7 +96,11 @@ fn figure(body: &mut String, picture: &RgbImage, alt: &str, caption: &str) -> Re
     Ok(())
 }
 
-fn picture_of(images: &Images, index: usize) -> Result<RgbImage> {
+/// An image as a picture.
+///
+/// # Errors
+/// If its bytes do not fill it.
+pub(crate) fn picture_of(images: &Images, index: usize) -> Result<RgbImage> {
     let side = images.size as u32;
     let picture = RgbImage::from_raw(side, side, images.image(index).to_vec());
     picture.ok_or_else(|| Error::Failed("the bytes of an image do not fill it".into()))
@@ -123,8 +127,8 @@ fn maps(
     Ok(())
 }
 
-/// An image with the heat of a map over it.
-fn heated(image: &RgbImage, map: &[Vec<f32>]) -> RgbImage {
+/// The image with the heat of a map over it.
+pub(crate) fn heated(image: &RgbImage, map: &[Vec<f32>]) -> RgbImage {
     let (height, width) = (map.len(), map.first().map_or(0, Vec::len));
     let most = map.iter().flatten().copied().fold(0.0f32, f32::max).max(f32::MIN_POSITIVE);
     let small =

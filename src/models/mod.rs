@@ -9,6 +9,7 @@
 //!   them.
 
 mod architecture;
+mod calibration;
 pub mod cnn;
 pub mod fast;
 mod loaded;
@@ -35,6 +36,7 @@ use crate::nn::{Builder, Parameter};
 use crate::ops::conv::Padding;
 use crate::weights::{self, Tensor, WeightsFile, layout};
 pub use architecture::{Architecture, Config};
+pub use calibration::Calibration;
 pub use loaded::LoadedModel;
 pub use network::Network;
 pub use spec::Spec;

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::spec::WIDTHS;
-use super::{Architecture, PaddingStyle, Spec, Variant, Views, check_shapes};
+use super::{Architecture, Calibration, PaddingStyle, Spec, Variant, Views, check_shapes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::{Norm, Parameter};
@@ -367,6 +367,7 @@ fn spec(
             momentum: entry(&file.metadata, "bn_momentum", |text| text.parse().ok())?.unwrap_or(0.1),
         },
         views: Views::default(),
+        calibration: Calibration::default(),
         data: if classes == 1000 { "imagenet".into() } else { "unknown data".into() },
     };
     spec.invalid_entry().map_or(Ok(spec), Err)

@@ -7,7 +7,7 @@ use std::path::Path;
 use ndarray::{Array4, ArrayView4, Axis};
 use serde::Serialize;
 
-use super::{Architecture, Config, PaddingStyle, Training, Variant, Views};
+use super::{Architecture, Calibration, Config, PaddingStyle, Training, Variant, Views};
 use crate::data::{CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result, printable};
 use crate::graph::{Graph, Value};
@@ -37,6 +37,8 @@ pub struct Spec {
     pub norm: Norm,
     /// How predictions look at an image.
     pub views: Views,
+    /// How far its probabilities are to be believed.
+    pub calibration: Calibration,
     /// Name of the data set it was trained on.
     pub data: String,
 }
@@ -113,6 +115,7 @@ impl Spec {
         if self.views.shift {
             entries.push(("test_shift", "true".to_string()));
         }
+        entries.extend(self.calibration.entries());
         entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
 
@@ -158,6 +161,7 @@ impl Spec {
                 momentum: parse(entry("bn_momentum")?).ok_or_else(|| wrong("bn_momentum"))?,
             },
             views: Views { flip: switch("test_flip")?, shift: switch("test_shift")? },
+            calibration: Calibration::read(metadata).map_err(wrong)?,
             data: entry("data")?.clone(),
         };
         match spec.invalid_entry() {
@@ -212,6 +216,8 @@ impl Spec {
             ("bn_epsilon", self.norm.epsilon > 0.0 && self.norm.epsilon.is_finite()),
             ("bn_momentum", (0.0..=1.0).contains(&self.norm.momentum)),
             ("data", name_is_fine(&self.data)),
+            ("temperature", (1e-3..=1e3).contains(&self.calibration.temperature)),
+            ("unsure_below", self.calibration.unsure_below.is_none_or(|least| (0.0..=1.0).contains(&least))),
         ];
         fine.into_iter().find(|(_, fine)| !fine).map(|(key, _)| key)
     }

@@ -20,7 +20,7 @@ use prost::Message;
 use crate::data::CHANNELS;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::models::{LoadedModel, Network, Spec, View, Views};
+use crate::models::{Calibration, LoadedModel, Network, Spec, View, Views};
 use crate::tensor::TensorType;
 use crate::weights::{Layout, layout};
 use proto::{ElementType, Size};
@@ -47,7 +47,8 @@ fn of_model(model: &LoadedModel, views: Views) -> Result<proto::Model> {
     let logits = network(&mut writer, model, &images)?;
     let logits = mean(&mut writer, logits, &views, spec.classes.len());
     let logits = renamed(&mut writer, &logits, "logits");
-    let probabilities = writer.apply("Softmax", &[&logits], vec![("axis", Attribute::Int(-1))]);
+    let calibrated = calibrated(&mut writer, &logits, spec.calibration);
+    let probabilities = writer.apply("Softmax", &[&calibrated], vec![("axis", Attribute::Int(-1))]);
     renamed(&mut writer, &probabilities, "probabilities");
     let (side, classes) = (spec.image_size as i64, spec.classes.len() as i64);
     let graph = proto::Graph {
@@ -57,7 +58,7 @@ fn of_model(model: &LoadedModel, views: Views) -> Result<proto::Model> {
         input: vec![value("images", &[CHANNELS as i64, side, side], "red, green and blue from 0 to 255")],
         output: vec![
             value("logits", &[classes], "one a class"),
-            value("probabilities", &[classes], "softmax of the logits"),
+            value("probabilities", &[classes], "softmax of the logits, divided by the temperature"),
         ],
     };
     Ok(proto::Model {
@@ -88,7 +89,9 @@ fn metadata(spec: &Spec, views: usize) -> Vec<proto::Entry> {
         ("preprocessing", preprocessing),
         ("views", views.to_string()),
     ];
-    entries.map(|(key, value)| proto::Entry { key: key.into(), value }).into()
+    let calibration = spec.calibration.entries();
+    let entries = entries.into_iter().chain(calibration);
+    entries.map(|(key, value)| proto::Entry { key: key.into(), value }).collect()
 }
 
 /// The images as the network is to see them: scaled, one view after the other.
@@ -173,6 +176,16 @@ fn mean(writer: &mut Writer, logits: String, views: &[View], classes: usize) -> 
     let weighted = writer.apply("Mul", &[&apart, &weights], vec![]);
     let axis = writer.integers(&[0]);
     writer.apply("ReduceSum", &[&weighted, &axis], vec![("keepdims", Attribute::Int(0))])
+}
+
+/// The logits divided by the temperature, where that is not 1.
+fn calibrated(writer: &mut Writer, logits: &str, calibration: Calibration) -> String {
+    if calibration.temperature == 1.0 {
+        return logits.to_string();
+    }
+    writer.layer = "calibration".into();
+    let temperature = writer.floats("calibration/temperature", &[1], &[calibration.temperature]);
+    writer.apply("Div", &[logits, &temperature], vec![])
 }
 
 /// The value under the name of an output.

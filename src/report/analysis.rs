@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
+use crate::models::Calibration;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 
 /// A image with its label and what was predicted for it.
@@ -69,11 +70,16 @@ pub struct Analysis {
 impl Analysis {
     /// From `logits` `[images, classes]`; labels outside the classes are left out.
     pub fn of(logits: ArrayView2<f32>, labels: &[u32]) -> Analysis {
+        Analysis::calibrated(logits, labels, Calibration::default())
+    }
+
+    /// [`Analysis::of`] with the probabilities of a calibrated model.
+    pub fn calibrated(logits: ArrayView2<f32>, labels: &[u32], calibration: Calibration) -> Analysis {
         let classes = logits.ncols();
         let rows = logits.outer_iter().zip(labels).enumerate();
         let predictions: Vec<Prediction> = rows
             .filter(|(_, (_, label))| (**label as usize) < classes)
-            .map(|(index, (logits, &label))| prediction(index, logits, label as usize))
+            .map(|(index, (logits, &label))| prediction(index, logits, label as usize, calibration))
             .collect();
         let mut counts = BTreeMap::new();
         predictions.iter().for_each(|p| *counts.entry((p.label, p.predicted)).or_default() += 1);
@@ -169,11 +175,10 @@ impl Analysis {
     }
 }
 
-fn prediction(index: usize, logits: ArrayView1<f32>, label: usize) -> Prediction {
+fn prediction(index: usize, logits: ArrayView1<f32>, label: usize, calibration: Calibration) -> Prediction {
     let predicted = first_largest(logits);
-    let total: f64 = logits.iter().map(|z| f64::from(z - logits[predicted]).exp()).sum();
-    let probability = |class: usize| (f64::from(logits[class] - logits[predicted]).exp() / total) as f32;
-    let (probability, label_probability) = (probability(predicted), probability(label));
+    let probabilities = calibration.probabilities(logits);
+    let (probability, label_probability) = (probabilities[predicted], probabilities[label]);
     Prediction { index, label, predicted, probability, label_probability }
 }
 

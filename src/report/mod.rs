@@ -4,8 +4,8 @@
 //!   too.
 //! - [`curves`]: loss and accuracy over the epochs, as a picture; [`comparison`] of several runs;
 //!   [`rates`]: the loss over the learning rate.
-//! - [`analysis`]: what the test set says about the model; [`run`] writes it as tables ([`csv`])
-//!   and pictures ([`confusion`],
+//! - [`analysis`] and [`measures`]: what the test set says about the model; [`wrong_labels`]: and
+//!   about its labels; [`run`] writes it as tables ([`csv`]) and pictures ([`confusion`],
 //!   [`samples`]) and as one [`page`] with everything. [`sheet`]: images in rows.
 //!
 //! Pages that do more than show have scripts in them (`scripted`).
@@ -28,6 +28,7 @@ pub mod csv;
 pub mod curves;
 #[cfg(feature = "plots")]
 mod font;
+pub mod measures;
 pub mod metrics;
 pub mod norms;
 #[cfg(feature = "plots")]
@@ -46,7 +47,9 @@ pub(crate) mod scripted;
 pub mod sheet;
 #[cfg(feature = "tensorboard")]
 pub mod tensorboard;
+pub mod wrong_labels;
 
+pub use measures::Measures;
 pub use metrics::{EpochMetrics, Trial};
 pub use reading::Reading;
 pub use run::RunReport;

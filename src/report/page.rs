@@ -16,10 +16,12 @@ use super::analysis::{Analysis, BINS, Prediction};
 use super::chart::{self, NamedSeries};
 use super::metrics::{self, EpochMetrics};
 use super::reading::capitalised;
+use super::run::WRONG_LABELS;
 use super::{RunReport, canvas, samples};
 use crate::data::Images;
 use crate::error::Result;
 use crate::files::write_atomic;
+use crate::models::Calibration;
 use crate::text::{self, duration, grouped, moment};
 
 const STYLE: &str = include_str!("page.css");
@@ -44,7 +46,7 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
     body.push_str("</div>\n");
     confusion(&mut body, report.classes, analysis);
     let sheet = |predictions: &[Prediction]| -> Result<String> {
-        let figure = |p: &Prediction| figure(report.images, report.classes, p);
+        let figure = |p: &Prediction| figure(report, report.images, p);
         Ok(format!(
             "<div class=\"sheet\">{}</div>",
             predictions.iter().map(figure).collect::<Result<String>>()?
@@ -59,7 +61,8 @@ pub fn write(path: impl AsRef<Path>, report: &RunReport<'_>, analysis: &Analysis
         let text = "The label got the least probability, which stands beside it.";
         let _ = write!(body, "<h2>Highest loss</h2><p class=\"muted\">{text}</p>{}", sheet(shown)?);
     }
-    calibration(&mut body, analysis);
+    wrong_labels(&mut body, report, analysis)?;
+    calibration(&mut body, report, analysis);
     body.push_str(report.inside);
     settings(&mut body, report.settings);
     let page = shell(report.title, &body);
@@ -92,6 +95,11 @@ fn header(report: &RunReport<'_>, analysis: &Analysis) -> String {
         tile(percent(accuracy), &format!("validation accuracy, epoch {epoch}"));
     }
     tile(format!("{:.4}", report.loss), &format!("{set} loss"));
+    let measures = report.measures();
+    let balanced = measures.balanced_accuracy.map(|share| (percent(share), "balanced accuracy"));
+    let top5 = measures.top5_accuracy.map(|share| (percent(share), "top-5 accuracy"));
+    let area = measures.auroc.map(|area| (format!("{area:.4}"), "AUROC"));
+    [balanced, top5, area].into_iter().flatten().for_each(|(value, name)| tile(value, name));
     tile(grouped(analysis.predictions.len()), &format!("{set} images"));
     if let Some(last) = report.history.last() {
         tile(grouped(last.epoch), "epochs");
@@ -240,7 +248,49 @@ fn matrix(
     body.push_str("</tbody></table></div>");
 }
 
-fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
+/// Images whose labels are likely wrong.
+fn wrong_labels(body: &mut String, report: &RunReport<'_>, analysis: &Analysis) -> Result<()> {
+    let found = report.likely_wrong(analysis);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let shown = &found[..found.len().min(SHOWN)];
+    let figures = shown.iter().map(|(images, p)| figure(report, images, p)).collect::<Result<String>>()?;
+    let _ = write!(
+        body,
+        "<h2>Likely wrong labels</h2><p class=\"muted\">{} of which the model says another class than the label, as surely \
+         as of that class's own images in the mean (confident learning). Look at each: of a model that knows little, \
+         most labels are right. <code>{WRONG_LABELS}</code> has all; without the rows that are right, <code>cifar-engine data FOLDER \
+         --apply {WRONG_LABELS}</code> moves the images.</p><div class=\"sheet\">{figures}</div>",
+        text::counted(found.len(), "image")
+    );
+    Ok(())
+}
+
+/// A file as a link to it, where it is there.
+fn linked(folder: Option<&Path>, file: &str) -> String {
+    let path = folder.map(|folder| folder.join(file)).filter(|path| path.is_file());
+    match path {
+        Some(path) => format!("<a href=\"{}\">{}</a>", address(&path), escape(file)),
+        None => escape(file),
+    }
+}
+
+/// The address of a file, with every byte that is no plain letter as an escape.
+fn address(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let escaped = bytes.map(|&byte| match byte {
+        b'\\' if cfg!(windows) => "/".to_string(),
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    let path: String = escaped.collect();
+    format!("file://{}{path}", if path.starts_with('/') { "" } else { "/" })
+}
+
+fn figure(report: &RunReport<'_>, images: &Images, p: &Prediction) -> Result<String> {
+    let names = report.classes;
     let (png, side) = samples::thumbnail(images.image(p.index), images.size)?;
     let smooth = if side > 64 { " class=\"smooth\"" } else { "" };
     let (label, predicted) = (escape(&names[p.label]), escape(&names[p.predicted]));
@@ -249,7 +299,7 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
     let beside = if p.is_right() { String::new() } else { format!(" {}", percent(p.label_probability)) };
     // Whoever looks for a wrong label wants to know where it is.
     let file = images.file(p.index).filter(|_| !p.is_right());
-    let file = file.map(|file| format!("<br>{}", escape(file))).unwrap_or_default();
+    let file = file.map(|file| format!("<br>{}", linked(report.folder, file))).unwrap_or_default();
     let (class, mark) = if p.is_right() { ("right", "✓") } else { ("wrong", "✗") };
     Ok(format!(
         "<figure><img{smooth} width=\"{side}\" height=\"{side}\" alt=\"image {}: {label}\" \
@@ -262,16 +312,29 @@ fn figure(images: &Images, names: &[String], p: &Prediction) -> Result<String> {
 }
 
 /// How sure the model is, and how often it is right then.
-fn calibration(body: &mut String, analysis: &Analysis) {
+fn calibration(body: &mut String, report: &RunReport<'_>, analysis: &Analysis) {
     let Some(error) = analysis.calibration_error() else { return };
+    let Calibration { temperature, unsure_below } = report.calibration;
+    let plain = report.measures().calibration_error.filter(|_| temperature != 1.0);
+    let plain = plain.map(|plain| format!(" (without the temperature {temperature:.3}: {})", percent(plain)));
+    let unsure = unsure_below.map(|least| {
+        let count = analysis.predictions.iter().filter(|p| p.probability < least).count();
+        let share = percent(f64::from(least));
+        format!(
+            " {} below {share}, where <code>predict</code> says unsure.",
+            text::counted(count, "prediction")
+        )
+    });
     const SIDE: f64 = 300.0;
     let _ = write!(
         body,
-        "<h2>Calibration</h2><p class=\"muted\">Expected calibration error {}: a bar is the share of right \
+        "<h2>Calibration</h2><p class=\"muted\">Expected calibration error {}{}: a bar is the share of right \
          predictions among those of which the model was so sure, as wide as its range; on the line it would be as \
-         right as it is sure. Darker bars have more images.</p>\
+         right as it is sure. Darker bars have more images.{}</p>\
          <svg class=\"calibration\" viewBox=\"-50 -8 {} {}\" role=\"img\" aria-label=\"calibration\">",
         percent(error),
+        plain.unwrap_or_default(),
+        unsure.unwrap_or_default(),
         SIDE + 60.0,
         SIDE + 40.0
     );
@@ -381,7 +444,10 @@ mod tests {
             plain_accuracy: None,
             loss: 1.25,
             logits: ArrayView2::from_shape([labels.len(), names.len()], logits).unwrap(),
+            calibration: Calibration::default(),
             images: &images,
+            validation: None,
+            folder: None,
             set: "test",
             parameters: 1_551_466,
             facts: &[("data".to_string(), "<pictures>".to_string())],
@@ -405,6 +471,21 @@ mod tests {
         }
         assert_eq!(text.matches("<figure>").count(), 3, "two pictures, and the one that is wrong again");
         assert_eq!(text.matches("src=\"data:image/png;base64,").count(), 3);
+    }
+
+    #[test]
+    fn files_are_linked_by_whatever_name_they_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "cat #1/\"a\" 50% <b>é.png";
+        std::fs::create_dir(folder.path().join("cat #1")).unwrap();
+        std::fs::write(folder.path().join(name), "x").unwrap();
+        let link = linked(Some(folder.path()), name);
+        assert!(link.ends_with(
+            "/cat%20%231/%22a%22%2050%25%20%3Cb%3E%C3%A9.png\">cat #1/&quot;a&quot; 50% &lt;b&gt;é.png</a>"
+        ));
+        assert!(link.starts_with("<a href=\"file:///"), "{link}");
+        assert_eq!(linked(Some(folder.path()), "gone.png"), "gone.png");
+        assert_eq!(linked(None, name), escape(name));
     }
 
     #[test]

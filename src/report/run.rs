@@ -10,12 +10,14 @@ use super::analysis::{Analysis, Prediction};
 #[cfg(feature = "plots")]
 use super::confusion::{self, Cells};
 use super::csv::{self, cell};
-use super::{EpochMetrics, Reading};
+use super::wrong_labels::suspects;
+use super::{EpochMetrics, Measures, Reading};
 #[cfg(feature = "plots")]
 use super::{Sample, page, samples};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+use crate::models::Calibration;
 
 /// A finished run, and what its model says to every test image.
 pub struct RunReport<'a> {
@@ -37,8 +39,14 @@ pub struct RunReport<'a> {
     pub loss: f64,
     /// `[images, classes]`.
     pub logits: ArrayView2<'a, f32>,
+    /// How far the model's probabilities are to be believed.
+    pub calibration: Calibration,
     /// The images that the model was asked for, with their labels.
     pub images: &'a Images,
+    /// The validation images and their logits, where these are others.
+    pub validation: Option<(&'a Images, ArrayView2<'a, f32>)>,
+    /// The folder below which the files of the images are, if they are from files.
+    pub folder: Option<&'a Path>,
     /// Name of these images: `test` or `validation`.
     pub set: &'a str,
     /// How many numbers were trained.
@@ -50,7 +58,7 @@ pub struct RunReport<'a> {
 }
 
 /// The files that [`RunReport::write`] writes.
-pub const FILES: [&str; 9] = [
+pub const FILES: [&str; 10] = [
     "report.html",
     "confusion.png",
     "confusion-normalised.png",
@@ -60,7 +68,11 @@ pub const FILES: [&str; 9] = [
     "samples.png",
     "mistakes.png",
     "predictions.csv",
+    WRONG_LABELS,
 ];
+
+/// The table of likely wrong labels.
+pub const WRONG_LABELS: &str = "likely-wrong-labels.csv";
 
 #[cfg(feature = "plots")]
 /// How the worst mistakes are chosen.
@@ -81,8 +93,22 @@ impl RunReport<'_> {
     /// # Errors
     /// The first, if some cannot be written; the others are written all the same.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let analysis = Analysis::of(self.logits, &self.images.labels);
+        let analysis = Analysis::calibrated(self.logits, &self.images.labels, self.calibration);
         self.write_tables(folder, &analysis).and(self.write_pictures(folder, &analysis))
+    }
+
+    /// The images from files whose labels are likely wrong, the most likely first.
+    pub(super) fn likely_wrong(&self, analysis: &Analysis) -> Vec<(&Images, Prediction)> {
+        let mut sets = vec![(self.images, analysis.clone())];
+        sets.extend(self.validation.map(|(images, logits)| {
+            (images, Analysis::calibrated(logits, &images.labels, self.calibration))
+        }));
+        let analyses: Vec<&Analysis> = sets.iter().map(|(_, analysis)| analysis).collect();
+        let found = suspects(&analyses).into_iter().map(|suspect| {
+            let (images, analysis) = &sets[suspect.set];
+            (*images, analysis.predictions[suspect.place])
+        });
+        found.filter(|(images, prediction)| images.file(prediction.index).is_some()).collect()
     }
 
     #[cfg(not(feature = "plots"))]
@@ -132,6 +158,11 @@ impl RunReport<'_> {
             format!("{index},{},{},{probability},{},{file}", name(label), name(predicted), p.loss())
         });
         csv::write(&folder.join("predictions.csv"), "index,label,predicted,probability,loss,file", rows)?;
+        let rows = self.likely_wrong(analysis).into_iter().map(|(images, p)| {
+            let file = images.file(p.index).map(cell).unwrap_or_default();
+            format!("{file},{},{},{}", name(p.label), name(p.predicted), p.probability)
+        });
+        csv::write(&folder.join(WRONG_LABELS), "file,label,predicted,confidence", rows)?;
         if self.classes.len() > MOST_IN_MATRIX {
             return Ok(());
         }
@@ -158,6 +189,11 @@ impl RunReport<'_> {
         if samples.is_empty() { Ok(()) } else { samples::draw(path, Some(title), &samples, COLUMNS) }
     }
 
+    /// Measures of the logits, beside accuracy and loss.
+    pub fn measures(&self) -> Measures {
+        Measures::of(self.logits, &self.images.labels, self.calibration)
+    }
+
     /// Writes `result.json`: the figures that runs are compared by.
     ///
     /// # Errors
@@ -174,8 +210,11 @@ impl RunReport<'_> {
         result[format!("{set}_accuracy")] = json!(self.accuracy);
         result[format!("{set}_accuracy_without_flip")] = json!(self.plain_accuracy.unwrap_or(self.accuracy));
         result[format!("{set}_loss")] = json!(self.loss);
-        let analysis = Analysis::of(self.logits, &self.images.labels);
-        result[format!("{set}_calibration_error")] = json!(analysis.calibration_error());
+        for (name, value) in self.measures().entries() {
+            let name = if name == "temperature" { name } else { format!("{set}_{name}") };
+            result[name] = value;
+        }
+        result["unsure_below"] = json!(self.calibration.unsure_below);
         let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
         write_atomic(path, |file| writeln!(file, "{text}"))
     }

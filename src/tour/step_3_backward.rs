@@ -30,10 +30,11 @@
 //!
 //! of one image, where dloss = 1; of a batch, whose loss is the mean, divided by the number of
 //! images (`scale` below is `dloss / count`). The target is more than the label where there is
-//! label smoothing. [`SoftmaxCrossEntropyGrad`](crate::ops::loss::softmax_cross_entropy_grad):
+//! label smoothing, and `both` is 1 unless classes have weights.
+//! [`SoftmaxCrossEntropyGrad`](crate::ops::loss::softmax_cross_entropy_grad):
 //!
 //! > `src/ops/loss/softmax_cross_entropy_grad.rs`:
-//! > `*dz = scale * ((z - largest).exp() / total - target);`
+//! > `*dz = scale * (both * ((z - largest).exp() / total) - target);`
 //!
 //! # Dense layer
 //!

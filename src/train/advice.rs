@@ -14,7 +14,7 @@ use crate::report::EpochMetrics;
 pub struct TrainingSample {
     /// Some of them, from all over the set.
     pub images: Images,
-    /// The share of the most frequent class: what guessing reaches.
+    /// The share of the class that is drawn most often: what guessing reaches.
     largest_share: f64,
     /// How many training images there are.
     pub all: usize,
@@ -29,11 +29,14 @@ const LEAST_OF_PAIR: usize = 16;
 
 impl TrainingSample {
     /// A sample of images of so many classes.
-    pub fn of(images: &Images, classes: usize) -> TrainingSample {
+    pub fn of(images: &Images, settings: &Settings, classes: usize) -> TrainingSample {
         let all = images.len();
         let indices: Vec<u32> = (0..all as u32).step_by(all.div_ceil(MOST_SAMPLED).max(1)).collect();
-        let largest = images.counts(classes).into_iter().max().unwrap_or(0);
-        let largest_share = largest as f64 / all.max(1) as f64;
+        let counts = images.counts(classes);
+        let largest_share = match settings.balanced {
+            true => 1.0 / counts.iter().filter(|count| **count > 0).count().max(1) as f64,
+            false => counts.into_iter().max().unwrap_or(0) as f64 / all.max(1) as f64,
+        };
         TrainingSample { images: images.subset(&indices), largest_share, all }
     }
 
@@ -132,7 +135,7 @@ mod tests {
     fn sample() -> TrainingSample {
         let mut images = Images::black(1000, 8);
         images.labels = (0..1000).map(|i| [0, 1, 0, 2][i % 4]).collect();
-        TrainingSample::of(&images, 3)
+        TrainingSample::of(&images, &Settings::default(), 3)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::plans::{self, ModelGraph};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
-use crate::models::{LoadedModel, Spec, View, Views};
+use crate::models::{Calibration, LoadedModel, Spec, View, Views};
 use crate::nn::Parameter;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::text::counted;
@@ -89,6 +89,7 @@ pub struct Predictor {
     size: usize,
     evaluator: Evaluator,
     views: Views,
+    calibration: Calibration,
 }
 
 /// The device's name for the images of a [`Predictor`].
@@ -104,7 +105,8 @@ impl LoadedModel {
         let size = self.spec.image_size;
         let empty = Images::black(batch_size, size);
         let evaluator = self.evaluator(device, PREDICTED, &empty, batch_size)?;
-        Ok(Predictor { path: self.path.clone(), size, evaluator, views })
+        let (path, calibration) = (self.path.clone(), self.spec.calibration);
+        Ok(Predictor { path, size, evaluator, views, calibration })
     }
 }
 
@@ -131,7 +133,7 @@ impl Predictor {
             self.evaluator.run_views(device, (PREDICTED, &batch), self.views, &mut |_, _| true)?;
         result.logits.slice_axis_inplace(Axis(0), (..images.len()).into());
         let result = finite(result, &self.path)?;
-        Ok(result.logits.outer_iter().map(probabilities).collect())
+        Ok(result.logits.outer_iter().map(|row| self.calibration.probabilities(row)).collect())
     }
 
     /// Gives the device back what it took.
@@ -328,14 +330,6 @@ fn cross_entropy(logits: ArrayView1<f32>, label: usize) -> f64 {
     let largest = logits.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
     logits.get(label).map_or(f64::NAN, |z| total.ln() - f64::from(z - largest))
-}
-
-/// Softmax of one row of logits.
-pub fn probabilities(logits: ArrayView1<f32>) -> Vec<f32> {
-    let largest = logits.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    let exponentials: Vec<f64> = logits.iter().map(|z| f64::from(z - largest).exp()).collect();
-    let total: f64 = exponentials.iter().sum();
-    exponentials.iter().map(|e| (e / total) as f32).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::plans::{self, ModelGraph};
 use super::run_folder::RunFolder;
 use super::session::Session;
 use super::settings::Settings;
+use super::settings::class_weights::ClassWeights;
 use super::settings::finetune::Finetune;
 use super::split_table;
 use super::stage::{Ended, Stage, StageConfig};
@@ -25,7 +26,7 @@ use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::pretrained::Pretrained;
-use crate::models::{self, Spec, Variant};
+use crate::models::{self, Calibration, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
 use crate::weights;
@@ -64,9 +65,9 @@ impl Part {
 /// The stages of a training of so many units on `images` images; those without epochs are left
 /// out.
 fn parts(settings: &Settings, finetune: &Finetune, units: usize, images: usize) -> Vec<Part> {
-    let config = |epochs, rate, backbone| {
-        let settings = Settings { epochs, rate, ..settings.clone() };
-        StageConfig { images, backbone, settings }
+    let config = |epochs, rate, backbone| StageConfig {
+        backbone,
+        ..Settings { epochs, rate, ..settings.clone() }.config(images)
     };
     let head = config(finetune.head_epochs, finetune.head_rate, 1.0);
     let blocks = config(settings.epochs - finetune.head_epochs, settings.rate, finetune.backbone);
@@ -93,6 +94,7 @@ pub(super) fn spec(pretrained: &Spec, settings: &Settings, finetune: &Finetune, 
         image_size: data.train.size,
         variant: Variant { input_size: finetune.input_size, ..pretrained.variant },
         views: settings.views(),
+        calibration: Calibration::default(),
         data: data.name.clone(),
         ..pretrained.clone()
     }
@@ -153,7 +155,10 @@ pub fn finetune(
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let units = spec.architecture.units()?.len();
-    let parts = parts(settings, finetune, units, data.train.len());
+    let mut parts = parts(settings, finetune, units, data.train.len());
+    for part in &mut parts {
+        part.config = part.config.clone().of_images(&data.train.labels, &data.classes)?;
+    }
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
         observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.description(units)));
         let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
@@ -176,7 +181,7 @@ pub fn finetune(
         }
     }
     device.unload(whole)?;
-    let sample = TrainingSample::of(&data.train, spec.classes.len());
+    let sample = TrainingSample::of(&data.train, settings, spec.classes.len());
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 
@@ -256,7 +261,13 @@ impl StageBuilder<'_> {
             ));
             return Ok(());
         };
-        let head = logistic::fit(device, features, spec.classes.len(), &|| observer.keep_going())?;
+        // Classes that are drawn equally often count alike here, too.
+        let Settings { class_weights, balanced, .. } = self.settings;
+        let alike = *balanced && *class_weights == ClassWeights::None;
+        let weights = if alike { &ClassWeights::Auto } else { class_weights };
+        let weights = weights.of(&spec.classes, &self.images.labels, false)?;
+        let keep_going = || observer.keep_going();
+        let head = logistic::fit(device, features, spec.classes.len(), &weights, &keep_going)?;
         device.write_state(whole, &weight.name, head.weight.as_slice().into())?;
         device.write_state(whole, &bias.name, head.bias.as_slice().into())
     }

@@ -6,7 +6,7 @@
 
 use super::finetune;
 use super::groups::Group;
-use super::plans::{self, ModelGraph};
+use super::plans::{self, CLASS_WEIGHTS, ModelGraph};
 use super::settings::Settings;
 use crate::data::{self, Dataset, Images};
 use crate::error::{Error, Result};
@@ -103,9 +103,15 @@ fn with_rates(
         .map(|group| group.input())
         .filter(|name| graph.input_named(name).is_some())
         .collect();
+    let classes = graph.input_named(CLASS_WEIGHTS).map_or(0, |weights| graph.ty(weights).len());
+    // Whatever they are, the device must compute by them.
+    let weights: Vec<f32> = (0..classes).map(|class| 0.5 + (class % 3) as f32).collect();
     Box::new(move |device, plan| {
         fill(device, plan)?;
         device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        if !weights.is_empty() {
+            device.write(plan, CLASS_WEIGHTS, weights.as_slice().into())?;
+        }
         rates.iter().try_for_each(|name| device.write(plan, name, [rate].as_slice().into()))
     })
 }

@@ -35,7 +35,7 @@ pub struct Classifier {
     pub bias: Vec<f32>,
 }
 
-/// The classifier for these features.
+/// The classifier for these features, in whose loss classes have these weights, if any.
 ///
 /// # Errors
 /// If the device fails, or `keep_going` says no: [`Error::Interrupted`].
@@ -43,9 +43,11 @@ pub fn fit(
     device: &mut dyn Device,
     features: &Features,
     classes: usize,
+    class_weights: &[f32],
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Classifier> {
-    fit_rows(device, features.rows()?, features.labels(), (features.shape().len(), classes), keep_going)
+    let dims = (features.shape().len(), classes);
+    fit_rows(device, features.rows()?, features.labels(), dims, class_weights, keep_going)
 }
 
 /// [`fit`] for `rows` `[copies, images, depth]` of images with these labels.
@@ -54,12 +56,17 @@ fn fit_rows(
     mut rows: Vec<f32>,
     images: &[u32],
     (depth, classes): (usize, usize),
+    class_weights: &[f32],
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Classifier> {
     let scale = Standardisation::of(&rows, depth);
     scale.apply(&mut rows);
     let count = rows.len() / depth;
-    let plan = device.load(&plans::classifier_loss([count, depth], classes)?)?;
+    let weighted = !class_weights.is_empty();
+    let plan = device.load(&plans::classifier_loss([count, depth], classes, weighted)?)?;
+    if weighted {
+        device.write(plan, plans::CLASS_WEIGHTS, class_weights.into())?;
+    }
     device.write(plan, "features", rows.as_slice().into())?;
     drop(rows);
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
@@ -292,7 +299,7 @@ mod tests {
             (0..(count * depth) as u32).map(value).collect()
         };
         let mut device = Cpu::new(1, Isa::detect()).unwrap();
-        let found = fit_rows(&mut device, noise(0), &labels, (depth, classes), &|| true).unwrap();
+        let found = fit_rows(&mut device, noise(0), &labels, (depth, classes), &[], &|| true).unwrap();
         let logits: Vec<f32> = noise(1).chunks(depth).flat_map(|row| scores(&found, row)).collect();
         let logits = Array2::from_shape_vec([count, classes], logits).unwrap();
         let loss = Evaluation::of(logits, &labels).loss;

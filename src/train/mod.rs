@@ -7,6 +7,8 @@
 
 pub mod advice;
 pub mod augmented;
+pub mod balanced;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod divergence;
 pub mod evaluate;
@@ -31,6 +33,8 @@ pub mod updates;
 pub mod verify;
 pub mod walk;
 
+use ndarray::Array2;
+
 use crate::data::{Dataset, Images};
 #[cfg(feature = "plots")]
 use crate::error::Error;
@@ -38,14 +42,14 @@ use crate::error::Result;
 use crate::exec::Device;
 #[cfg(feature = "plots")]
 use crate::inside;
-use crate::models::LoadedModel;
-use crate::models::{Architecture, Spec, Variant, Views};
+use crate::models::{self, Architecture, Calibration, LoadedModel, Spec, Variant, Views};
 #[cfg(feature = "plots")]
 use crate::report::analysis::Analysis;
 use crate::report::norms::ParameterNorms;
-use crate::report::{EpochMetrics, RunReport};
+use crate::report::{EpochMetrics, Measures, RunReport};
 use crate::text::counted;
 use advice::TrainingSample;
+use calibrate::Calibrated;
 use checkpoint::RunFingerprint;
 use evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
 use features::BatchSource;
@@ -152,6 +156,8 @@ pub struct Outcome {
     pub set: &'static str,
     /// Evaluation of the best weights on these images.
     pub test: Evaluation,
+    /// Measures of the same, beside its accuracy and its loss.
+    pub measures: Measures,
 }
 
 /// A model without data: for tables and timings.
@@ -165,6 +171,7 @@ pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes
         std: [64.0; 3],
         norm: Settings::default().norm,
         views: Views::default(),
+        calibration: Calibration::default(),
         data: "none".into(),
     }
 }
@@ -184,6 +191,7 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         std,
         norm: settings.norm,
         views: settings.views(),
+        calibration: Calibration::default(),
         data: data.name.clone(),
     }
 }
@@ -230,6 +238,7 @@ pub fn train(
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
+    let config = settings.config(data.train.len()).of_images(&data.train.labels, &data.classes)?;
     let program = plans::training(&spec, settings, data.train.len())?;
     let parameters = program.parameters;
     let reading = settings.reading(spec.classes.len());
@@ -241,11 +250,10 @@ pub fn train(
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
-    let config = settings.config(images.len());
     let mut stage = Stage::load(device, None, &program.graph, &parameters, BatchSource::Images, config)?;
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
-    let sample = TrainingSample::of(&images, spec.classes.len());
+    let sample = TrainingSample::of(&images, settings, spec.classes.len());
     let values = plans::initial_values_for(&parameters, settings.seed, &spec, &images);
     drop(images);
     plans::write_parameters(device, stage.plan, &parameters, &values)?;
@@ -284,10 +292,15 @@ fn finish(
 ) -> Result<Outcome> {
     let (set, test) = data.measured();
     // From the file, which thereby is known to be good.
-    let trained = LoadedModel::open(&run.best())?;
+    let mut trained = LoadedModel::open(&run.best())?;
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
-    let result = trained
-        .evaluate(device, "test", test, options, |done, of| observer.goes_on(Phase::Test, done, of))?;
+    let validated = calibrate(device, &mut trained, (&data.validation, options), observer)?;
+    let tested = |done, of| observer.goes_on(Phase::Test, done, of);
+    let (result, validated) = match validated {
+        Some(validated) if data.test.is_empty() => (validated, None),
+        validated => (trained.evaluate(device, "test", test, options, tested)?, validated),
+    };
+    let calibration = trained.spec.calibration;
     let inside = look_inside(device, &trained, (test, &result), &run.norms(history.len()), observer);
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
     let report = RunReport {
@@ -306,7 +319,10 @@ fn finish(
         plain_accuracy: result.plain_accuracy,
         loss: result.loss,
         logits: result.logits.view(),
+        calibration,
         images: test,
+        validation: validated.as_ref().map(|result| (&data.validation, result.logits.view())),
+        folder: data.folder.as_deref(),
         set,
         parameters: trained.trained_parameters,
         settings: &settings.to_toml(),
@@ -320,7 +336,32 @@ fn finish(
     advice::mirrored(settings, &trained.spec.classes, &result, &test.labels)
         .iter()
         .for_each(|warning| observer.warn(warning));
-    Ok(Outcome { history, set, test: result })
+    let measures = Measures::of(result.logits.view(), &test.labels, calibration);
+    Ok(Outcome { history, set, test: result, measures })
+}
+
+/// Writes into the weights how far their probabilities are to be believed, by the validation
+/// images; returns the evaluation of these, if there are any.
+fn calibrate(
+    device: &mut dyn Device,
+    trained: &mut LoadedModel,
+    (validation, options): (&Images, EvalOptions),
+    observer: &mut dyn Observer,
+) -> Result<Option<Evaluation>> {
+    let goes_on = |done, of| observer.goes_on(Phase::Validation, done, of);
+    let result = match validation.is_empty() {
+        true => None,
+        false => Some(trained.evaluate(device, "validation", validation, options, goes_on)?),
+    };
+    let none = Array2::zeros([0, trained.spec.classes.len()]);
+    let logits = result.as_ref().map_or(none.view(), |result| result.logits.view());
+    let Calibrated { calibration, notes } = Calibrated::of(logits, &validation.labels);
+    notes.iter().for_each(|note| observer.note(&format!("note: {note}")));
+    trained.spec.calibration = calibration;
+    let parameters = trained.parameters()?;
+    let values = trained.values(&parameters)?;
+    models::save(&trained.path, &trained.spec, &parameters, &values)?;
+    Ok(result)
 }
 
 /// The sections of the report that show the inside of the model.
@@ -332,7 +373,7 @@ fn look_inside(
     norms: &[ParameterNorms],
     observer: &mut dyn Observer,
 ) -> String {
-    let analysis = Analysis::of(result.logits.view(), &images.labels);
+    let analysis = Analysis::calibrated(result.logits.view(), &images.labels, trained.spec.calibration);
     let goes_on = &mut || if observer.keep_going() { Ok(()) } else { Err(Error::Interrupted) };
     match inside::page::measured(trained, device, (images, &analysis), &[], goes_on) {
         Ok((_, sections)) => sections + &inside::page::norms(norms),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::groups::Group;
 use super::optimizers::ParameterStep;
 use super::settings::Settings;
+use super::settings::class_weights::ClassWeights;
 use super::updates;
 use crate::data::Images;
 use crate::error::Result;
@@ -36,10 +37,14 @@ pub struct ModelGraph {
     pub forward: Graph,
 }
 
+/// The input that holds the weights of the classes.
+pub const CLASS_WEIGHTS: &str = "class_weights";
+
 /// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, the rates of the groups
-/// that it has ([`Group::input`]), `loss_gradient` `f32 [1]` (1, but for loss scaling). Output:
-/// `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the larger
-/// share), count. States: `train.images`, `train.labels`, the parameters and the moments.
+/// that it has ([`Group::input`]), `loss_gradient` `f32 [1]` (1, but for loss scaling), and where
+/// classes have weights, these ([`CLASS_WEIGHTS`]). Output: `totals` `[3]`: summed loss, correct
+/// (of images joined in pairs, by the label of the larger share), count. States: `train.images`,
+/// `train.labels`, the parameters and the moments.
 ///
 /// # Errors
 /// If the image size does not suit the model.
@@ -89,7 +94,10 @@ fn training_step(
 
     let forward = graph.clone();
     graph.set_layer("loss");
-    let inputs = [&[logits], &batch.targets[..]].concat();
+    let mut inputs = [&[logits], &batch.targets[..]].concat();
+    if settings.class_weights != ClassWeights::None {
+        inputs.push(graph.input(CLASS_WEIGHTS, TensorType::f32([spec.classes.len()])));
+    }
     let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: settings.label_smoothing }, &inputs)?;
     graph.output("totals", outputs[1]);
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
@@ -115,12 +123,13 @@ fn training_step(
 }
 
 /// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels`
-/// `u32 [rows]`, `weight` `[depth, classes]`, `bias` `[classes]`, `loss_gradient` `f32 [1]`.
+/// `u32 [rows]`, `weight` `[depth, classes]`, `bias` `[classes]`, `loss_gradient` `f32 [1]`, and
+/// where classes have weights, these ([`CLASS_WEIGHTS`]).
 /// Outputs: `totals`, and the gradients of the mean loss, `weight_gradient` and `bias_gradient`.
 ///
 /// # Errors
 /// None but those of [`Graph::apply`].
-pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Graph> {
+pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize, weighted: bool) -> Result<Graph> {
     let mut graph = Graph::new();
     graph.set_layer("classifier");
     let x = graph.input("features", TensorType::f32([rows, depth]));
@@ -129,7 +138,11 @@ pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize) -> Result<Grap
     let bias = graph.input("bias", TensorType::f32([classes]));
     let loss_gradient = graph.input("loss_gradient", TensorType::f32([1]));
     let logits = graph.apply1(Matmul::default(), &[x, weight, bias])?;
-    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &[logits, labels])?;
+    let mut inputs = vec![logits, labels];
+    if weighted {
+        inputs.push(graph.input(CLASS_WEIGHTS, TensorType::f32([classes])));
+    }
+    let outputs = graph.apply(SoftmaxCrossEntropy { smoothing: 0.0 }, &inputs)?;
     let gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &[weight, bias])?;
     graph.output("totals", outputs[1]);
     graph.output("weight_gradient", gradients[0]);

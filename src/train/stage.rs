@@ -7,9 +7,9 @@ use super::divergence::States;
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::BatchSource;
 use super::groups::{Group, STEM_EPOCHS};
-use super::plans::Totals;
+use super::plans::{CLASS_WEIGHTS, Totals};
 use super::settings::Settings;
-use super::{probe, score};
+use super::{balanced, probe, score};
 use crate::console;
 use crate::data::Images;
 use crate::error::Result;
@@ -27,6 +27,10 @@ use crate::text::bytes;
 pub struct StageConfig {
     /// Training images.
     pub images: usize,
+    /// Labels of the images, where each class is to be drawn equally often; else none.
+    pub labels: Vec<u32>,
+    /// Weights of the classes in the loss; none where they count alike.
+    pub class_weights: Vec<f32>,
     /// Rate of what lies before the classifier, as a share of the rate; in fine-tuning only.
     pub backbone: f32,
     /// Everything else; epochs and rate are those of the stage.
@@ -48,6 +52,17 @@ pub enum Ended {
 }
 
 impl StageConfig {
+    /// The same for images with these labels.
+    ///
+    /// # Errors
+    /// As for [`ClassWeights::of`](super::settings::class_weights::ClassWeights::of).
+    pub fn of_images(self, labels: &[u32], classes: &[String]) -> Result<StageConfig> {
+        let Settings { balanced, class_weights, .. } = &self.settings;
+        let class_weights = class_weights.of(classes, labels, *balanced)?;
+        let labels = if *balanced { labels.to_vec() } else { Vec::new() };
+        Ok(StageConfig { labels, class_weights, ..self })
+    }
+
     /// Steps of an epoch. The incomplete last batch is left out, another one each time; where that
     /// would cost more than a hundredth of the images, it is filled up with the first of the epoch
     /// instead.
@@ -91,7 +106,11 @@ impl StageConfig {
 
     /// The images of an epoch (from 1, counted over the whole run), in the order of its steps.
     pub(super) fn order(&self, epoch: usize) -> Vec<u32> {
-        let mut order = rng::permutation(self.images, self.settings.seed, Stream::Shuffle, epoch as u32);
+        let (seed, number) = (self.settings.seed, epoch as u32);
+        let mut order = match self.settings.balanced {
+            true => balanced::order(&self.labels, seed, number),
+            false => rng::permutation(self.images, seed, Stream::Shuffle, number),
+        };
         let missing = (self.steps() * self.settings.batch_size).saturating_sub(self.images);
         order.extend_from_within(..missing);
         order
@@ -140,9 +159,19 @@ impl Stage {
         let groups = Group::in_plan(&plan);
         let planned = plan.clone();
         let plan = device.load_plan(plan, beside)?;
-        device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        let stage = Stage { plan, planned, batch_source, groups, states, config, validation: None };
+        stage.write_loss_inputs(device, plan)?;
         device.record(plan, &["totals"])?;
-        Ok(Stage { plan, planned, batch_source, groups, states, config, validation: None })
+        Ok(stage)
+    }
+
+    /// Writes what the loss of every step takes to a plan like the stage's.
+    pub(super) fn write_loss_inputs(&self, device: &mut dyn Device, plan: PlanId) -> Result<()> {
+        device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        match self.config.class_weights.as_slice() {
+            [] => Ok(()),
+            weights => device.write(plan, CLASS_WEIGHTS, weights.into()),
+        }
     }
 
     /// Validates on these images, if there are any, after every epoch.

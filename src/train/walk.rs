@@ -20,7 +20,7 @@ impl<'a> Walk<'a> {
     /// Loads the plan beside the stage's, with which it shares its states.
     pub fn begin(device: &mut dyn Device, stage: &'a Stage) -> Result<Walk<'a>> {
         let stepwise = Stepwise::load(device, &stage.planned, Some(stage.plan))?;
-        device.write(stepwise.id(), "loss_gradient", [1.0f32].as_slice().into())?;
+        stage.write_loss_inputs(device, stepwise.id())?;
         Ok(Walk { stage, stepwise })
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
-use cifar_engine::models::{self, PaddingStyle, Spec, Variant, Views};
+use cifar_engine::models::{self, Calibration, PaddingStyle, Spec, Variant, Views};
 use cifar_engine::nn::Norm;
 use cifar_engine::train::plans;
 
@@ -18,6 +18,7 @@ pub fn write_weights(path: &Path) {
         std: [127.5; 3],
         norm: Norm { epsilon: 1e-3, momentum: 0.1 },
         views: Views::default(),
+        calibration: Calibration::default(),
         data: "nothing".into(),
     };
     let parameters = plans::evaluation(&spec, "test", 1, 1).unwrap().parameters;

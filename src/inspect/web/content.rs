@@ -46,6 +46,8 @@ pub struct Content {
     /// Facts about the model, in words.
     facts: Vec<(&'static str, String)>,
     classes: Vec<String>,
+    /// What logits are divided by before the softmax.
+    temperature: f32,
     images: WebImages,
     library: Library,
     /// The model's parameters, by the names of the states.
@@ -144,6 +146,7 @@ impl Content {
             title: format!("{} on {}, in a page", spec.architecture, spec.data),
             facts: facts(model, &images, data, set),
             classes: spec.classes.clone(),
+            temperature: spec.calibration.temperature,
             weights,
             predict,
             logits: logits.outer_iter().map(|row| row.to_vec()).collect(),

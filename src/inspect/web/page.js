@@ -93,7 +93,7 @@ function writeParameter(name, bytes) {
 
 function probabilities(logits) {
   const most = Math.max(...logits);
-  const weights = Array.from(logits, (logit) => Math.exp(logit - most));
+  const weights = Array.from(logits, (logit) => Math.exp((logit - most) / content.temperature));
   const sum = weights.reduce((a, b) => a + b, 0);
   return weights.map((weight) => weight / sum);
 }

@@ -1,7 +1,7 @@
-//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss (softmax(z) - t) / count`, 0 in
-//! ignored rows.
+//! The gradient of [`super::softmax_cross_entropy`]: `dz = dloss w (softmax(z) - t) / count`, 0 in
+//! ignored rows; the weight w of a row is 1 where classes have none.
 
-use super::softmax_cross_entropy::{IGNORE, Targets, check, softmax, softmax_of, targets};
+use super::softmax_cross_entropy::{Extras, IGNORE, Targets, check, softmax, softmax_of, targets, weight};
 use crate::ops::*;
 
 /// Inputs: dloss `[1]`, then the forward node's; output dz `[N, C]`.
@@ -25,9 +25,10 @@ impl Op for SoftmaxCrossEntropyGrad {
 
     fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
         let (classes, smoothing) = (types.inputs[1].shape.last(), self.smoothing);
+        let extras = Extras::of(types.inputs.len() - 3);
         CpuStep::new(move |args| {
             let (dloss, logits, labels) = (args.inputs[0][0], args.inputs[1], args.input_u32(2));
-            let (others, shares) = (args.input_u32(3), args.inputs[4]);
+            let (others, shares, weights) = extras.inputs(args, 2);
             let count = labels.iter().filter(|label| **label != IGNORE).count();
             let scale = dloss / count as f32;
             let spread = smoothing / classes as f32;
@@ -40,11 +41,15 @@ impl Op for SoftmaxCrossEntropyGrad {
                 }
                 let largest = z.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
                 let total: f32 = z.iter().map(|z| (z - largest).exp()).sum();
+                let [own, other_part] =
+                    [share * weight(weights, label), (1.0 - share) * weight(weights, other)];
+                // 1 but for rounding, where classes have no weights.
+                let both = if weights.is_empty() { 1.0 } else { own + other_part };
                 for (c, (dz, z)) in dz.iter_mut().zip(z).enumerate() {
                     let is = |label: u32| f32::from(c == label as usize);
-                    let hot = share * is(label) + (1.0 - share) * is(other);
-                    let target = hot * (1.0 - smoothing) + spread;
-                    *dz = scale * ((z - largest).exp() / total - target);
+                    let hot = own * is(label) + other_part * is(other);
+                    let target = hot * (1.0 - smoothing) + both * spread;
+                    *dz = scale * (both * ((z - largest).exp() / total) - target);
                 }
             }
         })
@@ -52,15 +57,22 @@ impl Op for SoftmaxCrossEntropyGrad {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         use Operand::{Input, Output};
-        let mixed = types.inputs.len() > 3;
-        let (constants, groups) = softmax(&types.inputs[1], self.smoothing, mixed);
-        // What is not there is not read.
-        let [others, shares] = if mixed { [3, 4] } else { [2, 1] };
+        let extras = Extras::of(types.inputs.len() - 3);
+        let (constants, groups) = softmax(&types.inputs[1], self.smoothing, extras);
+        let [others, shares, weights] = extras.places(2);
         Dispatches::from(Dispatch {
             shader: shader!("softmax_cross_entropy_grad"),
             entry: "main",
             constants,
-            bindings: vec![Input(1), Input(2), Input(0), Input(others), Input(shares), Output(0)],
+            bindings: vec![
+                Input(1),
+                Input(2),
+                Input(0),
+                Input(others),
+                Input(shares),
+                Output(0),
+                Input(weights),
+            ],
             groups,
         })
     }
@@ -69,7 +81,8 @@ impl Op for SoftmaxCrossEntropyGrad {
         let (dloss, z) = (single(&inputs[0]), view::<Ix2>(&inputs[1]));
         let targets = Targets::new(&inputs[2..]);
         let counts = targets.counts();
-        let dz = dloss * (softmax_of(&z) - targets.t(z.ncols(), self.smoothing)) / counts.sum();
+        let rows = targets.row_weights().insert_axis(ndarray::Axis(1));
+        let dz = dloss * (softmax_of(&z) * rows - targets.t(z.ncols(), self.smoothing)) / counts.sum();
         vec![(dz * counts.insert_axis(ndarray::Axis(1))).into_dyn()]
     }
 }

@@ -75,6 +75,7 @@ impl Choices {
         // Only a model that was trained on mirror images is at home with them.
         settings.test_flip = self.test_flip.unwrap_or(settings.augment.has(&FLIP));
         settings.validation = self.held_back(settings, data)?;
+        settings.class_weights.of(&data.classes, &data.train.labels, settings.balanced)?;
         let images = data.training_len(settings.validation).saturating_sub(settings.validation);
         let mut notes = self.fit_batch(settings, images);
         let (chosen, held) = (self.validation.unwrap_or(settings.validation), settings.validation);

@@ -5,6 +5,7 @@
 //! help, variables and checks follow from it.
 
 pub mod choices;
+pub mod class_weights;
 pub mod finetune;
 mod finetune_choices;
 mod recipes;
@@ -26,6 +27,7 @@ use crate::models::{Architecture, Training, Views};
 use crate::nn::{Norm, Parameter, Role};
 use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
+use class_weights::ClassWeights;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 pub use recipes::{ACCURATE, FAST, KERAS, RECIPES, Recipe};
 use setting::settings;
@@ -213,6 +215,28 @@ settings! {
     /// Whether the classifier begins at zero.
     zero_classifier: bool = true, {}
 
+    /// Draw each class equally often in an epoch, however few images it has.
+    #[serde(default)]
+    balanced: bool = false, {
+        kind: ValueKind::Switch,
+        value_name: "true|false",
+        heading: "Data",
+    }
+
+    /// Weights of the classes in the loss: auto for the less the more images a class has, or a CSV
+    /// file with lines CLASS,WEIGHT.
+    #[serde(default)]
+    class_weights: ClassWeights = ClassWeights::None, {
+        kind: ValueKind::ClassWeights,
+        value_name: "auto|FILE",
+        heading: "Data",
+        check: |s| {
+            let twice = s.balanced && s.class_weights == ClassWeights::Auto;
+            let problem = "`balanced` and `class_weights` auto make up for the same: choose one of them";
+            usage(!twice, problem.into())
+        },
+    }
+
     /// What is done to the training images.
     augment: Augmentations = Augmentations::default().with(&FLIP, 1.0).with(&SHIFT, 4.0), {
         kind: ValueKind::Augmentations,
@@ -367,7 +391,8 @@ impl Settings {
 
     /// The configuration of a training on `images` images.
     pub fn config(&self, images: usize) -> StageConfig {
-        StageConfig { images, backbone: 1.0, settings: self.clone() }
+        let (labels, class_weights) = (Vec::new(), Vec::new());
+        StageConfig { images, labels, class_weights, backbone: 1.0, settings: self.clone() }
     }
 
     /// How the curves of a training on so many classes are to be read.

@@ -51,6 +51,8 @@ pub enum ValueKind {
     Blocks,
     /// [`crate::ops::augment::Augmentations`].
     Augmentations,
+    /// [`super::class_weights::ClassWeights`].
+    ClassWeights,
     /// One of these names, each with a line about it, which may be empty.
     Name(fn() -> Vec<(&'static str, &'static str)>),
     /// Given in a file only: there is no option.

@@ -1,0 +1,111 @@
+//! `predict --explain`: pictures of where in images their classes are seen.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use image::imageops::{self, FilterType};
+
+use crate::data::Images;
+use crate::error::{Error, Result, path_text};
+use crate::exec::Device;
+use crate::files::{advice, check_output};
+use crate::inside::look::{ClassMap, class_maps};
+use crate::inside::page::{heated, picture_of};
+use crate::models::LoadedModel;
+use crate::report::{Sample, samples};
+
+/// Images whose maps are made at once: their gradients need memory.
+const BATCH: usize = 16;
+
+/// The folder of the pictures.
+pub struct HeatMaps<'a> {
+    folder: PathBuf,
+    /// Names of pictures that are there.
+    taken: BTreeSet<String>,
+    /// Images that are read, and so must stay.
+    read: &'a [PathBuf],
+}
+
+impl<'a> HeatMaps<'a> {
+    /// Makes the folder, if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(folder: &Path, read: &'a [PathBuf]) -> Result<HeatMaps<'a>> {
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::file(folder, "is not a folder; choose another with --explain"));
+        }
+        fs::create_dir_all(folder)
+            .map_err(|error| Error::file(folder, format!("cannot be created: {}", advice(&error))))?;
+        Ok(HeatMaps { folder: folder.to_path_buf(), taken: BTreeSet::new(), read })
+    }
+
+    /// Writes a picture of each image of these names, for the class that is predicted with this
+    /// probability.
+    ///
+    /// # Errors
+    /// If the model has no layer with places, the device fails, or a picture cannot be written.
+    pub fn write(
+        &mut self,
+        device: &mut dyn Device,
+        model: &LoadedModel,
+        (names, images): (&[String], &Images),
+        predicted: &[(usize, f32)],
+    ) -> Result<()> {
+        let places: Vec<u32> = (0..images.len() as u32).collect();
+        for places in places.chunks(BATCH) {
+            let first = places[0] as usize;
+            let (images, predicted) = (images.subset(places), &predicted[first..][..places.len()]);
+            let classes: Vec<usize> = predicted.iter().map(|(class, _)| *class).collect();
+            for map in class_maps(model, device, &images, &classes)? {
+                self.draw(model, (&names[first + map.image], &images), &map, predicted[map.image].1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(
+        &mut self,
+        model: &LoadedModel,
+        (name, images): (&str, &Images),
+        map: &ClassMap,
+        probability: f32,
+    ) -> Result<()> {
+        let path = self.free_path(name);
+        check_output(&path, self.read)?;
+        let plain = picture_of(images, map.image)?;
+        let heat = heated(&plain, &map.map);
+        let plain = imageops::resize(&plain, heat.width(), heat.height(), FilterType::Nearest);
+        let class = &model.spec.classes[map.class];
+        let unsure = model.spec.calibration.is_unsure(probability) == Some(true);
+        let predicted = if unsure { format!("unsure: {class}") } else { class.clone() };
+        let shown = [&plain, &heat].map(|picture| Sample {
+            pixels: picture.as_raw(),
+            size: picture.width() as usize,
+            predicted: &predicted,
+            probability,
+            label: None,
+            label_probability: None,
+        });
+        samples::draw(&path, Some(name), &shown, shown.len())
+    }
+
+    /// Where the picture of an image goes: under its own name, with a number where several are
+    /// called so.
+    fn free_path(&mut self, image: &str) -> PathBuf {
+        let name = match image {
+            "-" => "standard-input".into(),
+            path => Path::new(path)
+                .file_name()
+                .map_or("image".into(), |name| path_text(Path::new(name)).into_owned()),
+        };
+        let numbered = |number: usize| match number {
+            1 => format!("{name}-explained.png"),
+            number => format!("{name}-{number}-explained.png"),
+        };
+        let free = (1..).map(numbered).find(|name| !self.taken.contains(name)).unwrap_or_default();
+        self.taken.insert(free.clone());
+        self.folder.join(free)
+    }
+}

@@ -1,0 +1,161 @@
+//! Images that are moved to the folder of another class, as a table says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::folder::{ClassFolder, class_folders};
+use super::listing::Lister;
+use super::names::{below, composed};
+use crate::error::{Error, Result};
+use crate::files::advice;
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relabelled {
+    /// The file, as a path below the folder that is fit to print.
+    pub file: String,
+    /// Its class now.
+    pub label: String,
+    /// The class it is of.
+    pub class: String,
+}
+
+/// A move of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The path below the folder now and afterwards, fit to print.
+    pub names: [String; 2],
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// The moves that a table asks for; rows that leave an image where it is are none. Nothing is moved
+/// yet, and if anything is wrong with a row, nothing should be.
+///
+/// # Errors
+/// If a row names no image of the folder, so also what is outside of it, an image twice, a class
+/// that has no folder beside the image's, or one that the image is not in; if there is a file at
+/// the new place.
+pub fn moves(dir: &Path, rows: &[Relabelled]) -> Result<Vec<Move>> {
+    let mut lister = Lister { skip_bad: true, ..Lister::default() };
+    let folders = class_folders(dir, &mut lister)?;
+    let mut known: BTreeMap<String, (&ClassFolder, PathBuf)> = BTreeMap::new();
+    for folder in &folders {
+        let images = lister.images(&folder.path)?;
+        known.extend(images.into_iter().map(|image| (below(dir, &image), (folder, image))));
+    }
+    let (mut moves, mut taken) = (Vec::new(), BTreeSet::new());
+    for row in rows {
+        let Relabelled { file, label, class } = row;
+        let wrong = |problem: String| Error::file(dir, format!("{file} {problem}; nothing was moved"));
+        let Some((folder, from)) = known.remove(file) else {
+            return Err(wrong("is no image of this folder, or is named twice".into()));
+        };
+        if folder.class != composed(label) {
+            return Err(wrong(format!("is not in the class {label}, but in {}", folder.class)));
+        }
+        let is_wanted = |other: &&ClassFolder| other.class == composed(class) && other.part == folder.part;
+        let Some(wanted) = folders.iter().find(is_wanted) else {
+            return Err(wrong(format!("is to be of the class {class}, which has no folder there")));
+        };
+        if wanted.class == folder.class {
+            continue;
+        }
+        let to = wanted.path.join(from.strip_prefix(&folder.path).unwrap_or(&from));
+        let names = [&from, &to].map(|path| below(dir, path));
+        if fs::symlink_metadata(&to).is_ok() || !taken.insert(to.clone()) {
+            return Err(wrong(format!("would take the place of {}", names[1])));
+        }
+        moves.push(Move { names, from, to });
+    }
+    Ok(moves)
+}
+
+impl Move {
+    /// Moves the image. What has come to its new place meanwhile is not overwritten.
+    ///
+    /// # Errors
+    /// If it cannot be moved; it is then where it was.
+    pub fn run(&self) -> Result<()> {
+        let Move { from, to, .. } = self;
+        let failed = |error: std::io::Error| Error::file(to, advice(&error));
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        // A rename would overwrite; a second name does not.
+        match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from).map_err(|error| Error::file(from, advice(&error))),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(failed(error)),
+            // Some file systems have one name for a file only.
+            Err(_) if fs::symlink_metadata(to).is_err() => fs::rename(from, to).map_err(failed),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        folder
+    }
+
+    fn row(file: &str, label: &str, class: &str) -> Relabelled {
+        Relabelled { file: file.into(), label: label.into(), class: class.into() }
+    }
+
+    #[test]
+    fn images_go_to_the_class_beside_theirs_with_the_folders_below_it() {
+        let dir = folder(&[
+            "train/cat/a #1.png",
+            "train/cat/in/b.png",
+            "train/dog/c.png",
+            "val/cat/d.png",
+            "val/dog/e.png",
+        ]);
+        let rows = [
+            row("train/cat/in/b.png", "cat", "dog"),
+            row("train/cat/a #1.png", "cat", "cat"),
+            row("val/dog/e.png", "dog", "cat"),
+        ];
+        let moves = moves(dir.path(), &rows).unwrap();
+        let names: Vec<&str> = moves.iter().map(|step| step.names[1].as_str()).collect();
+        assert_eq!(names, ["train/dog/in/b.png", "val/cat/e.png"]);
+        assert!(dir.path().join("train/cat/in/b.png").exists(), "nothing is moved yet");
+        moves.iter().for_each(|step| step.run().unwrap());
+        assert_eq!(fs::read_to_string(dir.path().join("train/dog/in/b.png")).unwrap(), "train/cat/in/b.png");
+        assert!(
+            !dir.path().join("train/cat/in/b.png").exists() && dir.path().join("train/cat/a #1.png").exists()
+        );
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_outside_is_touched() {
+        let dir = folder(&["in/cat/a.png", "in/cat/b.png", "in/dog/a.png", "out/x.png"]);
+        let inside = dir.path().join("in");
+        for (rows, problem) in [
+            (vec![row("cat/a.png", "cat", "dog")], "would take the place of dog/a.png"),
+            (vec![row("../out/x.png", "cat", "dog")], "../out/x.png is no image of this folder"),
+            (vec![row("cat/../../out/x.png", "cat", "dog")], "is no image of this folder"),
+            (vec![row("cat/b.png", "cat", "../../out")], "the class ../../out, which has no folder there"),
+            (vec![row("cat/b.png", "dog", "cat")], "is not in the class dog, but in cat"),
+            (vec![row("cat/b.png", "cat", "dog"), row("cat/b.png", "cat", "dog")], "or is named twice"),
+        ] {
+            let message = moves(&inside, &rows).unwrap_err().to_string();
+            assert!(message.contains(problem), "{message}");
+        }
+        // What comes to the place after the check stays, too.
+        let found = moves(&inside, &[row("cat/b.png", "cat", "dog")]).unwrap();
+        fs::write(inside.join("dog/b.png"), "new").unwrap();
+        assert!(found[0].run().is_err());
+        assert_eq!(fs::read_to_string(inside.join("dog/b.png")).unwrap(), "new");
+        assert!(inside.join("cat/b.png").exists());
+    }
+}
