@@ -327,9 +327,44 @@ fn a_read_only_folder_keeps_what_it_has() {
         "error: run/inner: cannot be created: no permission",
     );
     refused("train --data . --epochs 1", "error: runs: cannot be created: no permission");
+    // To look into it takes no right to write.
+    for look in ["verify run", "replay run --epoch 1 --step 1 --json", "inspect run --json"] {
+        let (code, message) = without_privileges(&bench, look);
+        assert_eq!(code, Some(0), "{look}: {message}");
+    }
     // The folder may be claimed, but nothing can be saved in it.
     allow(&run.join(".lock"), 0o666);
     refused(resume, "error: run/settings.toml: no permission");
     [&top, &run].into_iter().for_each(|folder| allow(folder, 0o755));
     assert_eq!(json(&bench.ok("train --resume run --epochs 2 --json -q"))["epochs"], 2);
+}
+
+/// A folder may be a whole class, other than an image.
+#[test]
+fn data_without_a_class_that_is_closed_are_no_data() {
+    let bench = Bench::new();
+    fs::copy(env!("CARGO_BIN_EXE_cifar-engine"), bench.path("cifar-engine")).unwrap();
+    for (class, mode) in [("cat", 0o755), ("cow", 0o755), ("dog", 0o700)] {
+        let folder = bench.path("pets").join(class);
+        fs::create_dir_all(&folder).unwrap();
+        let write = |number: u8| {
+            image::RgbImage::from_pixel(16, 16, image::Rgb([40 * number; 3]))
+                .save(folder.join(format!("{number}.png")))
+                .unwrap();
+        };
+        (0..6).for_each(write);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for name in [".", "pets"] {
+        fs::set_permissions(bench.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    if fs::metadata("/proc/self").is_ok_and(|found| found.uid() != 0) {
+        fs::set_permissions(bench.path("pets/dog"), fs::Permissions::from_mode(0o0)).unwrap();
+    }
+    let (code, message) = without_privileges(&bench, "data pets");
+    assert!(code == Some(1) && message.contains("pets/dog: no permission to read it"), "{code:?} {message}");
+    assert!(message.contains("--skip-bad leaves out what cannot be read"), "{message}");
+    let (code, message) = without_privileges(&bench, "data pets --skip-bad");
+    assert!(code == Some(0) && message.contains("1 folder without permission (pets/dog)"), "{message}");
+    fs::set_permissions(bench.path("pets/dog"), fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -4,10 +4,13 @@ mod common;
 
 use std::fs;
 
+use cifar_engine::data::shapes;
 use cifar_engine::exec::device;
+use cifar_engine::inside::look::{Asked, Look};
 use cifar_engine::model::Model;
 use cifar_engine::models::LoadedModel;
 use cifar_engine::weights;
+use common::mobilenet::write_weights;
 use common::program::{Bench, QUICK, json};
 use ndarray::Axis;
 
@@ -110,4 +113,29 @@ fn pages_show_it_and_load_nothing() {
     bench.fails(1, "inspect run --data . --layer relu99", &["relu99", "is no layer", "relu1"]);
     bench.fails(1, "inspect run --image nothing.png", &["nothing.png", "does not exist"]);
     bench.fails(1, "inspect .", &["best.safetensors"]);
+}
+
+/// A signal is heeded between runs of the model: those of large images are of few.
+#[test]
+fn large_images_are_looked_into_by_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    write_weights(&path);
+    let runs = |side: usize| {
+        let model = LoadedModel::open(&path).unwrap().sized(side).unwrap();
+        let images = shapes::sized(6, 10, side, 1).unwrap().train;
+        let classes: Vec<(usize, usize)> = (0..6).map(|image| (image, image % 5)).collect();
+        let asked = Asked { sample: &images, images: &images, classes: &classes, layers: &[] };
+        let mut runs = 0;
+        let mut goes_on = || {
+            runs += 1;
+            Ok(())
+        };
+        Look::at(&model, device::cpu().unwrap().as_mut(), &asked, &mut goes_on).unwrap();
+        runs
+    };
+    // All silent channels, the activations, all maps, and once before these.
+    assert_eq!(runs(32), 4);
+    // The silent channels one by one, the maps two by two.
+    assert_eq!(runs(384), 6 + 2 + 3);
 }

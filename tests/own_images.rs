@@ -308,6 +308,7 @@ fn folders_without_permission_are_called_so() {
         let skip = "--skip-bad leaves out what cannot be read";
         place.fails(1, "train --data p --out other", &format!("p/dog: {advice}; {skip}"));
         place.fails(1, "predict p --weights builtin", &format!("p/dog: {advice}; {skip}"));
+        place.fails(1, "data p", &format!("p/dog: {advice}; {skip}"));
         place.images(&["p/cow"], 8);
         let left_out = "left out: 1 folder without permission (p/dog)";
         let said = place.ok("train --data p --skip-bad --image-size 16 --epochs 1 --out skipped");

@@ -409,3 +409,26 @@ fn drawn(chromium: &str, page: &Path, step: usize) -> String {
     assert!(!said.contains("CONSOLE"), "{said}");
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// The first limit of the address space under which the run can be verified leaves no room to see
+/// all tensors of a step; that is told before the training.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_step_that_does_not_fit_is_refused_before_the_training() {
+    let bench = Bench::new();
+    bench.ok("train --data . --epochs 1 --batch-size 256 --validation 40 --lr 0.02 --out run");
+    let limited = |megabytes: usize, command: &str| {
+        let program = env!("CARGO_BIN_EXE_cifar-engine");
+        let script =
+            format!("ulimit -v {}; exec {program} {command} --device cpu --threads 1", megabytes << 10);
+        let mut shell = Command::new("sh");
+        shell.current_dir(bench.dir.path()).env("CIFAR_ENGINE_OFFLINE", "1").args(["-c", &script]);
+        shell.output().unwrap()
+    };
+    let enough = (200..4000).step_by(50).find(|&limit| limited(limit, "verify run").status.success());
+    let output = limited(enough.unwrap(), "replay run --epoch 1 --step 1");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: all tensors of a step at once need"), "{message}");
+    assert!(!bench.path("replay.html").exists());
+}

@@ -138,3 +138,29 @@ fn norms_follow_from_the_weights() {
     bench.ok(&format!("{QUICK} --epochs 1 --out mine"));
     assert_eq!(norms::read(&bench.path("mine/norms.csv")).unwrap().len(), trained);
 }
+
+#[test]
+fn what_is_not_where_it_was_is_told() {
+    let bench = Bench::new();
+    let batches =
+        ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
+    fs::create_dir(bench.path("images")).unwrap();
+    for file in batches.map(|name| format!("{name}.bin")) {
+        fs::rename(bench.path(&file), bench.path("images").join(file)).unwrap();
+    }
+    bench.ok(&format!("{QUICK} --data images --epochs 1 --out run").replacen("--data . ", "", 1));
+    fs::rename(bench.path("images"), bench.path("moved")).unwrap();
+    for command in ["verify run", "replay run --epoch 1 --step 1", "inspect run", "resume run"] {
+        bench.fails(
+            1,
+            command,
+            &["images: the images of the run are not there", "--data where they are now"],
+        );
+    }
+    bench.ok("verify run --data moved");
+    bench.ok("inspect run --data moved --json");
+    fs::write(bench.path("run/checkpoints"), "").unwrap();
+    for command in ["verify run --data moved --epoch 1", "replay run --data moved --epoch 1 --step 1"] {
+        bench.fails(1, command, &["run/checkpoints: is a file, where a run has the folder"]);
+    }
+}

@@ -12,11 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use cifar_engine::data;
-use cifar_engine::inspect::web::program::Library;
+use cifar_engine::inspect::web::program::Shaders;
 use cifar_engine::models::cnn::CNN;
 use cifar_engine::models::{Architecture, MODELS};
 use cifar_engine::train::{self, plans, settings::Settings};
 use common::browser::chromium;
+use common::mobilenet::write_weights;
 use common::program::{Bench, json};
 use serde_json::Value;
 
@@ -42,9 +43,15 @@ const PATIENCE: Duration = Duration::from_secs(540);
 /// The outcome of the page's own test: it logs that in a line. Asserts that nothing else goes
 /// wrong on the page.
 fn selftest(chromium: &str, page: &Path, what: &str) -> Value {
+    selftest_with(chromium, &[], page, what)
+}
+
+/// [`selftest`] in a browser with more options.
+fn selftest_with(chromium: &str, options: &[&str], page: &Path, what: &str) -> Value {
     let profile = tempfile::tempdir().unwrap();
     let mut browser = Command::new(chromium)
         .args(FLAGS)
+        .args(options)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("file://{}#{what}", page.display()))
         .stdout(Stdio::null())
@@ -65,6 +72,12 @@ fn selftest(chromium: &str, page: &Path, what: &str) -> Value {
     json(outcome.rsplit_once("\", source:").unwrap().0)
 }
 
+/// What a page knows.
+fn content(page: &str) -> Value {
+    let (_, rest) = page.split_once("<script type=\"application/json\" id=\"content\">").unwrap();
+    json(rest.split_once("</script>").unwrap().0)
+}
+
 /// A run of small images, and its page.
 fn page(bench: &Bench) -> String {
     bench.ok("train --data . --image-size 16 --epochs 1 --batch-size 32 --validation 40 --lr 0.02 --out run");
@@ -81,10 +94,7 @@ fn number(value: &Value) -> f64 {
 fn a_browser_computes_what_the_cpu_does() {
     let bench = Bench::new();
     let page = page(&bench);
-    for outside in ["src=", "@import", "url(", "<link", "http:", "https:"] {
-        assert!(!page.contains(outside), "{outside}");
-    }
-    assert!(page.contains("default-src 'none'"));
+    check_closed(&page);
     let Some(chromium) = chromium() else { return };
     let outcome = selftest(&chromium, &bench.path("page.html"), "selftest");
     assert!(number(&outcome["logits"]) < 1e-4, "{outcome}");
@@ -93,6 +103,101 @@ fn a_browser_computes_what_the_cpu_does() {
     assert!(ops.len() > 30 && ops.values().all(|op| op["right"] == true), "{outcome}");
     let layers = outcome["layers"].as_array().unwrap();
     assert!(layers.len() > 4 && layers.iter().all(|layer| layer[1].is_number()), "{outcome}");
+    assert!(outcome["heat"][0].is_number(), "{outcome}");
+}
+
+/// Asserts that a page loads nothing.
+fn check_closed(page: &str) {
+    for outside in ["src=", "@import", "url(", "<link", "http:", "https:"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+/// Steps of twelve images, where the run's had 32.
+#[test]
+fn a_page_trains_as_its_run_did() {
+    let bench = Bench::new();
+    bench.ok("train --data . --image-size 16 --epochs 1 --batch-size 32 --validation 40 --lr 0.02 \
+        --optimizer lion --schedule constant --out run");
+    bench.ok("export run --web page.html --images 12");
+    let content = self::content(&fs::read_to_string(bench.path("page.html")).unwrap());
+    let train = &content["train"];
+    let rate = 0.02 * (12.0f64 / 32.0).sqrt();
+    let rates: Vec<f64> =
+        train["steps"].as_array().unwrap().iter().map(|step| number(&step["rates"][0])).collect();
+    assert!(rates.iter().all(|found| (found - rate).abs() < 1e-6), "{rates:?}");
+    assert!(train["recipe"].as_str().unwrap().contains("lion, constant, weight decay"), "{train}");
+    assert!(content["settings"].as_str().unwrap().contains("optimizer = \"lion\""));
+    let facts = content["facts"].as_array().unwrap();
+    let fact = |name: &str| facts.iter().find(|fact| fact[0] == name).map(|fact| fact[1].as_str().unwrap());
+    let result = json(&fs::read_to_string(bench.path("run/result.json")).unwrap());
+    let accuracy = format!("{:.2} %", 100.0 * number(&result["test_accuracy"]));
+    assert_eq!(fact("test accuracy"), Some(&*accuracy));
+    let row = json(fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap().lines().last().unwrap());
+    assert_eq!(fact("sha256 of the weights"), row["weights_sha256"].as_str());
+    // Weights alone tell of no run.
+    fs::copy(bench.path("run/best.safetensors"), bench.path("alone.safetensors")).unwrap();
+    bench.ok("export alone.safetensors --data . --web alone.html --images 12");
+    let alone = self::content(&fs::read_to_string(bench.path("alone.html")).unwrap());
+    assert!(alone["settings"].is_null(), "{}", alone["settings"]);
+    assert!(alone["train"]["recipe"].as_str().unwrap().contains("of a default training"));
+}
+
+#[test]
+fn a_benchmark_tells_rates_and_verdicts() {
+    let Some(chromium) = chromium() else { return };
+    let bench = Bench::new();
+    page(&bench);
+    let found = selftest(&chromium, &bench.path("page.html"), "selftest=benchmark");
+    let timed = &found["benchmark"];
+    for (work, images) in
+        [(&timed["predict"]["one"], 1.0), (&timed["predict"]["batch"], 32.0), (&timed["train"], 12.0)]
+    {
+        let (ms, rate) = (number(&work["ms"]), number(&work["images_per_s"]));
+        assert!(work["images"] == images && ms > 0.0, "{found}");
+        assert!((rate * ms / 1e3 - images).abs() < 1e-3 * images, "{found}");
+    }
+    assert!(timed["works"].as_array().unwrap().len() >= 2, "{found}");
+    assert_eq!(found["program"], concat!("cifar-engine ", env!("CARGO_PKG_VERSION")));
+    assert!(found["model"] == "cnn" && found["adapter"]["browser"].is_string(), "{found}");
+    assert!(number(&found["limits"]["maxStorageBufferBindingSize"]) >= 128.0 * 1024.0 * 1024.0, "{found}");
+    assert!(found["check"].as_object().unwrap().values().all(|op| op["right"] == true), "{found}");
+}
+
+#[test]
+fn a_camera_is_taken_or_the_page_says_why_not() {
+    let Some(chromium) = chromium() else { return };
+    let bench = Bench::new();
+    page(&bench);
+    let test =
+        |options: &[&str]| selftest_with(&chromium, options, &bench.path("page.html"), "selftest=camera");
+    let fake = "--use-fake-device-for-media-stream";
+    let shown = test(&[fake, "--use-fake-ui-for-media-stream"]);
+    assert!(shown["seen"] == true && shown["problem"].is_null(), "{shown}");
+    let refused = test(&[fake, "--deny-permission-prompts"]);
+    assert!(refused["seen"] == false, "{refused}");
+    assert!(refused["problem"].as_str().unwrap().starts_with("no camera: it was refused"), "{refused}");
+}
+
+/// A MobileNet that was fine-tuned, whose training goes on from its weights.
+#[test]
+fn a_finetuned_mobilenet_has_a_page() {
+    let bench = Bench::new();
+    write_weights(&bench.path("pretrained.safetensors"));
+    bench.ok("finetune --pretrained pretrained.safetensors --data . --image-size 32 --epochs 2 \
+        --head-epochs 1 --batch-size 32 --validation 40 --out run");
+    bench.ok("export run --web page.html --images 12");
+    let page = fs::read_to_string(bench.path("page.html")).unwrap();
+    check_closed(&page);
+    let content = self::content(&page);
+    let initial = content["train"]["initial"].as_array().unwrap();
+    assert!(initial.len() == 2 && content["weights"].as_array().unwrap().len() > 100, "{initial:?}");
+    assert!(content["train"]["recipe"].as_str().unwrap().contains("as a fine-tuning does"));
+    let Some(chromium) = chromium() else { return };
+    let outcome = selftest(&chromium, &bench.path("page.html"), "selftest=model");
+    assert!(number(&outcome["logits"]) < 1e-4, "{outcome}");
+    assert!(number(&outcome["losses"]) < 1e-3 && outcome["first"] != outcome["last"], "{outcome}");
     assert!(outcome["heat"][0].is_number(), "{outcome}");
 }
 
@@ -120,19 +225,19 @@ fn what_cannot_be_exported_is_told() {
 }
 
 /// A page that compiles pipelines, and logs the names of those that do not compile.
-fn compiling(library: &Value) -> String {
+fn compiling(shaders: &Value) -> String {
     let engine = include_str!("../src/inspect/web/engine.js");
     format!(
         "<script>{engine}
         (async () => {{
-          const library = {library};
-          const engine = await Engine.open(library);
+          const shaders = {shaders};
+          const engine = await Engine.open(shaders);
           const wrong = [];
           const compile = ({{ shader, entry, constants }}, number) =>
             engine.compile(number).catch((error) =>
-              wrong.push([library.shaders[shader].name, entry, JSON.stringify(constants), error.message].join(' ')));
-          await Promise.all(library.pipelines.map(compile));
-          return {{ compiled: library.pipelines.length - wrong.length, wrong, fault: engine.fault }};
+              wrong.push([shaders.texts[shader].name, entry, JSON.stringify(constants), error.message].join(' ')));
+          await Promise.all(shaders.pipelines.map(compile));
+          return {{ compiled: shaders.pipelines.length - wrong.length, wrong, fault: engine.fault }};
         }})()
           .catch((error) => ({{ problem: error.message }}))
           .then((outcome) => console.log(`SELFTEST ${{JSON.stringify(outcome)}}`));
@@ -141,29 +246,29 @@ fn compiling(library: &Value) -> String {
 }
 
 /// Compiles pipelines in the browser; what the page says.
-fn compile(chromium: &str, bench: &Bench, library: &Value) -> Value {
-    fs::write(bench.path("compile.html"), compiling(library)).unwrap();
+fn compile(chromium: &str, bench: &Bench, shaders: &Value) -> Value {
+    fs::write(bench.path("compile.html"), compiling(shaders)).unwrap();
     selftest(chromium, &bench.path("compile.html"), "")
 }
 
 /// The shaders and pipelines of a model: of its training, and of a prediction of one image.
-fn library(model: &'static Architecture) -> Value {
+fn shaders(model: &'static Architecture) -> Value {
     let settings = Settings { model, ..Settings::default() };
     let data = data::shapes::sized(settings.batch_size, 10, settings.image_size, 1).unwrap();
     let spec = train::spec(&settings, &data);
-    let mut library = Library::default();
+    let mut shaders = Shaders::default();
     for program in
         [plans::training(&spec, &settings, data.train.len()), plans::evaluation(&spec, "test", 1, 1)]
     {
-        library.graph(&program.unwrap().graph).unwrap_or_else(|error| panic!("{model}: {error}"));
+        shaders.graph(&program.unwrap().graph).unwrap_or_else(|error| panic!("{model}: {error}"));
     }
-    serde_json::to_value(&library).unwrap()
+    serde_json::to_value(&shaders).unwrap()
 }
 
 /// A shader, its entry and its constants, but for the number of elements: an elementwise shader
 /// compiles for a thousand as for a million.
-fn described(library: &Value, pipeline: &Value) -> String {
-    let shader = &library["shaders"][pipeline["shader"].as_u64().unwrap() as usize];
+fn described(shaders: &Value, pipeline: &Value) -> String {
+    let shader = &shaders["texts"][pipeline["shader"].as_u64().unwrap() as usize];
     let mut constants = pipeline["constants"].clone();
     constants.as_object_mut().unwrap().remove("LENGTH");
     format!("{} {} {constants} {}", shader["text"], pipeline["entry"], pipeline["writes"])
@@ -186,13 +291,13 @@ fn check_compiled(models: &[&'static Architecture]) {
     let bench = Bench::new();
     let mut known = BTreeSet::new();
     for &model in models {
-        let mut library = library(model);
-        let mut pipelines = library["pipelines"].as_array().unwrap().clone();
+        let mut shaders = shaders(model);
+        let mut pipelines = shaders["pipelines"].as_array().unwrap().clone();
         let all = pipelines.len();
-        pipelines.retain(|pipeline| known.insert(described(&library, pipeline)));
-        library["pipelines"] = pipelines.into();
-        let outcome = compile(&chromium, &bench, &library);
-        let count = library["pipelines"].as_array().unwrap().len();
+        pipelines.retain(|pipeline| known.insert(described(&shaders, pipeline)));
+        shaders["pipelines"] = pipelines.into();
+        let outcome = compile(&chromium, &bench, &shaders);
+        let count = shaders["pipelines"].as_array().unwrap().len();
         println!("{model}: {count} of {all} pipelines are like none before, and compile");
         assert!(count > 10 && outcome["compiled"] == count, "{outcome}");
         assert!(outcome["fault"].is_null(), "{outcome}");
@@ -204,12 +309,12 @@ fn check_compiled(models: &[&'static Architecture]) {
 fn a_pipeline_that_does_not_compile_is_named() {
     let Some(chromium) = chromium() else { return };
     let bench = Bench::new();
-    let mut library = library(&CNN);
-    let pipelines = library["pipelines"].as_array_mut().unwrap();
+    let mut shaders = shaders(&CNN);
+    let pipelines = shaders["pipelines"].as_array_mut().unwrap();
     pipelines.truncate(3);
     pipelines[1]["constants"]["NONE"] = 1.into();
     pipelines[2]["entry"] = "nowhere".into();
-    let outcome = compile(&chromium, &bench, &library);
+    let outcome = compile(&chromium, &bench, &shaders);
     let wrong: Vec<&str> =
         outcome["wrong"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert!(outcome["compiled"] == 1 && wrong.len() == 2, "{outcome}");

@@ -72,12 +72,12 @@ impl BegunOptions {
         let (run, settings, data, pretrained) = match (is_finetune, self.pretrained.clone()) {
             (true, given) => {
                 let command = FinetuneCommand::resuming(path.clone(), choices, given, false, device, contact);
-                let (run, settings, data, pretrained) = command.open(path)?;
+                let (run, settings, data, pretrained) = command.open(RunFolder::look_into(path)?)?;
                 (run, settings, data, Some(pretrained))
             }
             (false, None) => {
-                let (run, settings, data) =
-                    Train::resuming(path.clone(), choices, false, device, contact).open(path)?;
+                let (run, settings, data) = Train::resuming(path.clone(), choices, false, device, contact)
+                    .open(RunFolder::look_into(path)?)?;
                 (run, settings, data, None)
             }
             _ => {

@@ -14,9 +14,10 @@ use super::watching::DATA_WATCH;
 use crate::console;
 use crate::data::balance::{self, counts};
 use crate::data::doubles::{Double, doubles};
-use crate::data::left_out::LeftOut;
+use crate::data::image_file::SKIP;
+use crate::data::left_out::{LeftOut, Reason};
 use crate::data::{self, DataSource, Dataset, Images, image_file};
-use crate::error::{Result, escaped};
+use crate::error::{Error, Result, escaped};
 use crate::exec::device;
 use crate::files::check_output;
 use crate::ops::augment::{Augmentations, forms};
@@ -76,6 +77,10 @@ pub struct Data {
     #[arg(long, requires = "apply")]
     yes: bool,
 
+    /// Leave out folders that may not be read; images that cannot be read are told in any case.
+    #[arg(long)]
+    skip_bad: bool,
+
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -94,7 +99,7 @@ impl Data {
         let side = if source.is_image_folder() { SIDE } else { data::DEFAULT_SIZE };
         let mut settings = Settings { image_size: self.image_size.unwrap_or(side), ..self.settings() };
         settings.check()?;
-        // What cannot be read is told, not an end.
+        // Images that cannot be read are told, not an end; a folder may be a whole class.
         let options = data::Options {
             image_size: Some(settings.image_size),
             seed: self.seed,
@@ -102,6 +107,10 @@ impl Data {
             ..options_of_program()
         };
         let data = data::load(&source, &options)?;
+        if let Some(folder) = data.left_out.first(Reason::Closed).filter(|_| !self.skip_bad) {
+            let problem = "no permission to read it; change its permissions";
+            return Err(Error::file(folder, problem).with_advice(SKIP));
+        }
         Choices::default().resolve(&mut settings, &data)?;
         let facts = Facts::of(&data, &source, &settings)?;
         match self.json {

@@ -13,6 +13,7 @@ use crate::exec::device;
 use crate::files::write_atomic;
 use crate::inspect::web;
 use crate::inspect::web::content::{Content, IMAGES};
+use crate::inspect::web::run::Run;
 use crate::models::LoadedModel;
 use crate::onnx;
 use crate::text::bytes;
@@ -71,7 +72,10 @@ impl Export {
         let (set, images) = data.measured();
         let mut cpu = device::cpu()?;
         let images = (images.clone(), self.images as usize);
-        web::page(&Content::new(model, images, (&data.name, set), cpu.as_mut())?)
+        let run = Run::of(&tried.weights)?;
+        let content = Content::new((model, run.as_ref()), images, (&data.name, set), cpu.as_mut())?;
+        content.missing.iter().for_each(|what| console::note(format_args!("note: the page lacks {what}")));
+        web::page(&content)
     }
 }
 

@@ -92,7 +92,7 @@ impl FinetuneCommand {
     /// If the arguments do not fit each other, the weights or the images, or the training fails.
     pub fn run(self) -> Result<()> {
         let (run, settings, data, pretrained) = match &self.resume {
-            Some(path) => self.open(path.clone())?,
+            Some(path) => self.open(RunFolder::open(path.clone())?)?,
             None => self.create()?,
         };
         let OpenDevice { mut device, name: device_name, .. } =
@@ -154,9 +154,11 @@ impl FinetuneCommand {
     }
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
-    pub(super) fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
-        check_begun_by("finetune", &path)?;
-        let (run, begun) = RunFolder::open(path)?;
+    pub(super) fn open(
+        &self,
+        (run, begun): (RunFolder, Settings),
+    ) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+        check_begun_by("finetune", run.path())?;
         let (mut settings, finetune) = self.own()?.apply_to(&self.choices, &begun)?;
         settings.check_resumes(&begun)?;
         let data = self.load(&mut settings, Some(run.path()))?;

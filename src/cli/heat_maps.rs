@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::imageops::{self, FilterType};
 
+use super::signals::goes_on;
 use crate::data::Images;
 use crate::error::{Error, Result, path_text};
 use crate::exec::Device;
@@ -58,7 +59,7 @@ impl<'a> HeatMaps<'a> {
             let first = places[0] as usize;
             let (images, predicted) = (images.subset(places), &predicted[first..][..places.len()]);
             let classes: Vec<usize> = predicted.iter().map(|(class, _)| *class).collect();
-            for map in class_maps(model, device, &images, &classes)? {
+            for map in class_maps(model, device, &images, &classes, &mut goes_on)? {
                 self.draw(model, (&names[first + map.image], &images), &map, predicted[map.image].1)?;
             }
         }

@@ -8,14 +8,15 @@ use serde_json::json;
 use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{DataOptions, Tried};
+use super::signals::goes_on;
 use super::{progress, stopped};
 use crate::console;
 use crate::data::Images;
 use crate::data::image_file::load_image;
-use crate::error::{Error, Result, path_text};
+use crate::error::{Result, path_text};
 use crate::exec::Device;
 use crate::files::write_atomic;
-use crate::inside::look::{Asked, ClassMap, Look, Silent};
+use crate::inside::look::{Asked, ClassMap, Look, Silent, batch_size};
 use crate::inside::page;
 use crate::models::LoadedModel;
 use crate::report::analysis::{Analysis, Prediction};
@@ -102,7 +103,8 @@ impl Inspect {
     ) -> Result<(Look, String)> {
         let data = tried.load(&model.spec, &self.data, self.device.threads)?;
         let (set, images) = data.measured();
-        let options = EvalOptions { batch_size: BATCH_SIZE, views: model.spec.views };
+        let together = batch_size(BATCH_SIZE, model.spec.image_size);
+        let options = EvalOptions { batch_size: together, views: model.spec.views };
         let bar = progress::bar(set, 0);
         let result = model.evaluate(device, set, images, options, |done, of| {
             bar.set_length(of as u64);
@@ -123,7 +125,8 @@ impl Inspect {
             images.labels.push(0);
             images.files.push(path_text(path).into_owned());
         }
-        let options = EvalOptions { batch_size: images.len().min(BATCH_SIZE), views: model.spec.views };
+        let together = batch_size(BATCH_SIZE, size).min(images.len());
+        let options = EvalOptions { batch_size: together, views: model.spec.views };
         let rows = model.evaluate(device, "named", &images, options, |_, _| !stopped())?;
         let mut classes = Vec::new();
         let mut told = Vec::new();
@@ -150,10 +153,6 @@ impl Inspect {
         let sections = page::sections(&look, &images, &caption)?;
         Ok((look, sections))
     }
-}
-
-fn goes_on() -> Result<()> {
-    if stopped() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// The look in a few lines.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueHint};
 
-use super::stopped;
+use super::signals::goes_on;
 use super::watching::DATA_WATCH;
 use crate::console::{self, Level};
 use crate::data::left_out::LeftOut;
@@ -99,7 +99,10 @@ impl Tried {
             (Some(source), Ok(Some(run))) if is_same(source, &run.data) => (source.clone(), Some(run)),
             (Some(source), _) => (source.clone(), None),
             (None, run) => match run? {
-                Some(run) => (run.data.clone(), Some(run)),
+                Some(run) => {
+                    check_still_there(&run.data)?;
+                    (run.data.clone(), Some(run))
+                }
                 None => (self.source_of(spec)?, None),
             },
         };
@@ -127,6 +130,17 @@ impl Tried {
         }
         let problem = format!("was trained on {}; say where the data is with --data", spec.data);
         Err(Error::file(&self.weights, problem))
+    }
+}
+
+/// Checks that what a run was trained on lies where it did.
+fn check_still_there(source: &str) -> Result<()> {
+    match source.parse()? {
+        DataSource::Path(path) if matches!(path.try_exists(), Ok(false)) => {
+            let problem = "the images of the run are not there any more; say with --data where they are now";
+            Err(Error::file(path, problem))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -179,7 +193,10 @@ fn some_of(names: &[&String]) -> String {
 pub fn load_training(settings: &Settings, threads: u16, continued: Option<&Path>) -> Result<Dataset> {
     let Settings { image_size, seed, skip_bad, .. } = *settings;
     let measured = match continued {
-        Some(run) => split_table::measured(run)?,
+        Some(run) => {
+            check_still_there(&settings.data)?;
+            split_table::measured(run)?
+        }
         None => None,
     };
     let options = data::Options {
@@ -203,9 +220,7 @@ fn load(source: &str, options: &data::Options) -> Result<Dataset> {
     let source: DataSource = source.parse()?;
     let begin = Instant::now();
     let data = data::load(&source, options)?;
-    if stopped() {
-        return Err(Error::Interrupted);
-    }
+    goes_on()?;
     console::detail(format_args!("loaded in {:.1} s", begin.elapsed().as_secs_f64()));
     tell_left_out(&data.left_out);
     Ok(data)

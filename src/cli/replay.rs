@@ -79,12 +79,13 @@ impl Replay {
         let start = begun.start(self.epoch - 1)?;
         let kept = start.as_ref().map_or(0, |start| start.progress.history.len());
         expected.drain(..kept);
-        let OpenDevice { mut device, name, .. } = self.begun.open(&begun)?;
+        let OpenDevice { mut device, name, is_gpu, .. } = self.begun.open(&begun)?;
         let about = self.about(&begun, &name, kept)?;
         let mut display = Display::new(self.epoch);
         let (epoch, step, proves) = (self.epoch, self.step, !self.no_proof);
         let verifier = Verifier::new(expected, &mut display);
-        let mut watch = Watch { verifier, recorder: Recorder::default(), epoch, step, proves };
+        let on_cpu = !is_gpu;
+        let mut watch = Watch { verifier, recorder: Recorder::default(), epoch, step, proves, on_cpu };
         let outcome = begun.repeat(device.as_mut(), start, &mut watch);
         let (is_done, repeated, record) = (watch.is_done(), watch.verifier.repeated, watch.recorder.record);
         display.finish();
@@ -193,6 +194,8 @@ struct Watch<'a> {
     step: usize,
     /// Whether the epoch goes on after the step.
     proves: bool,
+    /// Whether it is computed in the main memory.
+    on_cpu: bool,
 }
 
 impl Watch<'_> {
@@ -227,6 +230,10 @@ impl Observer for Watch<'_> {
 
     fn warn(&mut self, text: &str) {
         self.verifier.warn(text);
+    }
+
+    fn needs_room(&self) -> bool {
+        self.on_cpu && !self.recorder.is_done
     }
 
     fn witness(&mut self, epoch: usize, step: usize) -> Option<&mut dyn Witness> {

@@ -6,12 +6,22 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use crate::error::{Error, Result};
+
 /// Set by the first signal.
 pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Whether the work in progress is to stop.
 pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
+}
+
+/// Nothing, where the work is to go on.
+///
+/// # Errors
+/// [`Error::Interrupted`] where it is to stop.
+pub fn goes_on() -> Result<()> {
+    if stopped() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Heeds signals from now on: Ctrl-C and, on Unix, those by which a container, a batch system, or a

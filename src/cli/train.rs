@@ -73,7 +73,7 @@ impl Train {
 
     pub fn run(self) -> Result<()> {
         let (run, settings, data) = match &self.resume {
-            Some(path) => self.open(path.clone())?,
+            Some(path) => self.open(RunFolder::open(path.clone())?)?,
             None => self.create()?,
         };
         let OpenDevice { mut device, name: device_name, .. } =
@@ -108,9 +108,11 @@ impl Train {
     }
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
-    pub(super) fn open(&self, path: PathBuf) -> Result<(RunFolder, Settings, Dataset)> {
-        check_begun_by("train", &path)?;
-        let (run, settings) = RunFolder::open(path)?;
+    pub(super) fn open(
+        &self,
+        (run, settings): (RunFolder, Settings),
+    ) -> Result<(RunFolder, Settings, Dataset)> {
+        check_begun_by("train", run.path())?;
         let wanted = self.choices.apply_to(&settings);
         wanted.check()?;
         wanted.check_resumes(&settings)?;

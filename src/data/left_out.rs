@@ -74,6 +74,11 @@ impl LeftOut {
         self.found.get(&reason).map_or(0, Vec::len)
     }
 
+    /// The first thing that is left out for a reason.
+    pub fn first(&self, reason: Reason) -> Option<&str> {
+        self.found.get(&reason)?.first().map(String::as_str)
+    }
+
     /// Whether something is left out that its owner may well have wanted.
     pub fn matters(&self) -> bool {
         self.found.keys().any(|reason| *reason <= Reason::Gone)

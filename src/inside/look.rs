@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ndarray::{Array2, ArrayD, ArrayView4, Axis};
+use ndarray::{ArrayD, ArrayView2, ArrayView4, Axis};
 use serde::Serialize;
 
 use super::{activations, channel_maxima, grad_cams};
@@ -16,7 +16,8 @@ use crate::nn::{Layer, Parameter};
 use crate::report::analysis::Analysis;
 use crate::tensor::TensorType;
 
-/// Images of a run of the model, for the channels that never answer.
+/// Images of this side are small: so many of them are a batch.
+const SMALL: usize = 96;
 const BATCH: usize = 16;
 /// Smallest side of the outputs of which maps are made, where there are any so large.
 const LEAST_MAP: usize = 4;
@@ -104,6 +105,12 @@ pub struct Asked<'a> {
     pub layers: &'a [String],
 }
 
+/// Images of a run of the model, `most` if they are small: larger ones take memory, and a signal
+/// waits for the end of a run.
+pub fn batch_size(most: usize, side: usize) -> usize {
+    (most * SMALL * SMALL / (side * side).max(1)).clamp(1, most)
+}
+
 impl Look {
     /// Takes a look. `goes_on` is asked between runs of the model.
     ///
@@ -134,7 +141,7 @@ impl Look {
         let map_layer = map_layer(&shown).map(String::from);
         let maps = match &map_layer {
             Some(layer) if !asked.classes.is_empty() => {
-                maps(model, device, images.view(), layer, asked.classes)?
+                maps(model, device, images.view(), (layer, asked.classes), goes_on)?
             }
             _ => Vec::new(),
         };
@@ -144,20 +151,21 @@ impl Look {
 }
 
 /// Where in each of these images a class is seen, one of its own for each; none where the model has
-/// no images inside.
+/// no images inside. `goes_on` is asked between runs of the model.
 ///
 /// # Errors
-/// If the device fails.
+/// If the device fails; what `goes_on` returns.
 pub fn class_maps(
     model: &LoadedModel,
     device: &mut dyn Device,
     images: &Images,
     classes: &[usize],
+    goes_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<ClassMap>> {
     let (layers, _) = inside(model)?;
     let Some(layer) = map_layer(&images_inside(&layers)).map(String::from) else { return Ok(Vec::new()) };
     let asked: Vec<(usize, usize)> = classes.iter().copied().enumerate().collect();
-    maps(model, device, model.spec.scaled(images.array()?).view(), &layer, &asked)
+    maps(model, device, model.spec.scaled(images.array()?).view(), (&layer, &asked), goes_on)
 }
 
 /// Of a measured set, images and classes that are worth a look.
@@ -263,9 +271,10 @@ fn silent(
         return Ok(Vec::new());
     }
     let mut largest: Vec<ArrayD<f32>> = Vec::new();
-    for first in (0..images.len()).step_by(BATCH) {
+    let together = batch_size(BATCH, seen_side(model));
+    for first in (0..images.len()).step_by(together) {
         goes_on()?;
-        let batch: Vec<u32> = (first as u32..images.len().min(first + BATCH) as u32).collect();
+        let batch: Vec<u32> = (first as u32..images.len().min(first + together) as u32).collect();
         let batch = images.subset(&batch);
         let maxima = channel_maxima(model, device, model.spec.scaled(batch.array()?).view(), &cut)?;
         if largest.is_empty() {
@@ -312,17 +321,27 @@ fn shown_activations(
     Ok(layers.iter().zip(found).map(shown).collect())
 }
 
+/// Maps of classes, in batches.
 fn maps(
     model: &LoadedModel,
     device: &mut dyn Device,
     images: ArrayView4<f32>,
-    layer: &str,
-    asked: &[(usize, usize)],
+    (layer, asked): (&str, &[(usize, usize)]),
+    goes_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<ClassMap>> {
-    let rows: Vec<usize> = asked.iter().map(|(image, _)| *image).collect();
-    let classes: Vec<usize> = asked.iter().map(|(_, class)| *class).collect();
-    let found = grad_cams(model, device, images.select(Axis(0), &rows).view(), layer, &classes)?;
-    let rows = |map: Array2<f32>| map.outer_iter().map(|row| row.to_vec()).collect();
-    let map = |(&(image, class), map): (&(usize, usize), _)| ClassMap { image, class, map: rows(map) };
-    Ok(asked.iter().zip(found.outer_iter().map(|map| map.to_owned())).map(map).collect())
+    let mut maps = Vec::new();
+    for asked in asked.chunks(batch_size(2 * BATCH, seen_side(model))) {
+        goes_on()?;
+        let (rows, classes): (Vec<usize>, Vec<usize>) = asked.iter().copied().unzip();
+        let found = grad_cams(model, device, images.select(Axis(0), &rows).view(), layer, &classes)?;
+        let rows = |map: ArrayView2<f32>| map.outer_iter().map(|row| row.to_vec()).collect();
+        let map = |(&(image, class), map)| ClassMap { image, class, map: rows(map) };
+        maps.extend(asked.iter().zip(found.outer_iter()).map(map));
+    }
+    Ok(maps)
+}
+
+/// Side of the images that the model's layers see.
+fn seen_side(model: &LoadedModel) -> usize {
+    model.spec.image_size.max(model.spec.variant.input_size)
 }

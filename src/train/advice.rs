@@ -22,6 +22,9 @@ pub struct TrainingSample {
 
 /// Images of a sample.
 const MOST_SAMPLED: usize = 512;
+/// Of what guessing gets wrong, the share that is learnt by whoever gets it right, however few the
+/// images are.
+const LEARNT: f64 = 0.1;
 /// So many classes are still looked at pair by pair.
 const MOST_CLASSES: usize = 1000;
 /// A pair of classes with fewer test images shows nothing.
@@ -45,7 +48,8 @@ impl TrainingSample {
         let last = history.last()?;
         let share = self.largest_share;
         let noise = 3.0 * (share * (1.0 - share) / self.all as f64).sqrt();
-        (last.train_accuracy <= share + noise).then(|| {
+        let learnt = LEARNT * (1.0 - share);
+        (last.train_accuracy <= share + noise.min(learnt)).then(|| {
             format!(
                 "the training ended at chance: {:.1} % of the training images were right in its last epoch, and {:.1} % \
                  are of the most frequent class; try a lower `rate`, more `epochs` or another `batch_size`",
@@ -145,6 +149,16 @@ mod tests {
         assert!(sample().at_chance(&history(0.53)).is_some());
         assert!(sample().at_chance(&history(0.6)).is_none());
         assert!(sample().at_chance(&[]).is_none());
+    }
+
+    /// Three standard deviations of 72 images are 17 points.
+    #[test]
+    fn few_images_are_learnt_too() {
+        let mut images = Images::black(72, 8);
+        images.labels = (0..72).map(|i| u32::from(i >= 40)).collect();
+        let few = TrainingSample::of(&images, &Settings::default(), 2);
+        assert!(few.at_chance(&history(0.708)).is_none());
+        assert!(few.at_chance(&history(0.58)).unwrap().contains("55.6 %"));
     }
 
     #[test]

@@ -117,6 +117,11 @@ pub trait Observer {
     fn note(&mut self, _text: &str) {}
     /// Warnings: what is probably wrong.
     fn warn(&mut self, _text: &str) {}
+    /// Whether there is to be a step that somebody wants to see run one op at a time, on a device
+    /// in the main memory.
+    fn needs_room(&self) -> bool {
+        false
+    }
     /// Asked before a step of an epoch, both from 1: the one who wants to see it run one op at a
     /// time, if anybody does.
     fn witness(&mut self, _epoch: usize, _step: usize) -> Option<&mut dyn Witness> {

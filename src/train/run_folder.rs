@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::split_table;
 use crate::data::listing::Lister;
 use crate::error::{Error, Result, path_text};
-use crate::files::{advice, is_file, is_still, open_plain, read_text, read_toml, write_atomic};
+use crate::files::{advice, is_file, is_still, open_plain, read_text, read_toml, unreadable, write_atomic};
 #[cfg(feature = "plots")]
 use crate::report::curves;
 use crate::report::norms::{self, ParameterNorms};
@@ -26,7 +26,8 @@ use crate::report::{EpochMetrics, Reading, RunReport, metrics};
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    /// None where the folder cannot be written to anyway.
+    _lock: Option<File>,
     begun: Begun,
 }
 
@@ -87,7 +88,7 @@ impl RunFolder {
             None => (free_folder(&format!("{}-{data}", settings.model))?, Begun::WithFolder),
         };
         let was_a_run = path.join(LOCK).exists();
-        let mut run = RunFolder { _lock: lock(&path)?, path, begun: Begun::Before };
+        let mut run = RunFolder { _lock: Some(lock(&path)?), path, begun: Begun::Before };
         let fit = check_free(&run.path, was_a_run).and_then(|()| check_apart(&run.path, &settings.data));
         if let Err(error) = fit {
             if !was_a_run {
@@ -110,7 +111,23 @@ impl RunFolder {
     /// If it holds no run, its settings cannot be read, or another process is writing to it.
     pub fn open(path: PathBuf) -> Result<(RunFolder, Settings)> {
         let settings = RunFolder::settings(&path)?;
-        Ok((RunFolder { _lock: lock(&path)?, path, begun: Begun::Before }, settings))
+        Ok((RunFolder { _lock: Some(lock(&path)?), path, begun: Begun::Before }, settings))
+    }
+
+    /// [`RunFolder::open`] of a run that is only read: its folder may be one that cannot be written
+    /// to.
+    ///
+    /// # Errors
+    /// As for [`RunFolder::open`].
+    pub fn look_into(path: PathBuf) -> Result<(RunFolder, Settings)> {
+        let closed = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
+        match open_plain(&path.join(LOCK)) {
+            Err(error) if closed.contains(&error.kind()) => {
+                let settings = RunFolder::settings(&path)?;
+                Ok((RunFolder { _lock: None, path, begun: Begun::Before }, settings))
+            }
+            _ => RunFolder::open(path),
+        }
     }
 
     /// The settings of the run in a folder.
@@ -220,9 +237,14 @@ impl RunFolder {
         let folder = path.join(KEPT);
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                let problem =
+                    "is a file, where a run has the folder of the checkpoints that it keeps; move it away";
+                return Err(Error::file(&folder, problem));
+            }
             entries => entries,
         };
-        let unread = |error| Error::file(&folder, format!("cannot be read: {}", advice(&error)));
+        let unread = |error| Error::file(&folder, unreadable(&error));
         let mut kept = Vec::new();
         for entry in entries.map_err(unread)? {
             let path = entry.map_err(unread)?.path();

@@ -85,6 +85,13 @@ impl StageConfig {
         if step < steps { schedule.rate(rate, step, steps) } else { 0.0 }
     }
 
+    /// The rates of groups in a step, from 0, by the schedule alone.
+    pub fn rates(&self, groups: &[Group], step: usize) -> Vec<f32> {
+        let (rate, stem_rate) = (self.rate(step), self.stem_rate(step));
+        let at = StepContext { epoch: 1 + step / self.steps(), step, rate, stem_rate };
+        groups.iter().map(|group| group.rate(self, &at)).collect()
+    }
+
     /// Whether a training with these finished epochs is at its end, and why.
     pub(super) fn ended(&self, epochs: &[EpochMetrics]) -> Option<Ended> {
         let (stale, best) = (score::stale_epochs(epochs), score::best_accuracy(epochs).unwrap_or(0.0));

@@ -5,10 +5,47 @@
 
 use super::divergence::States;
 use super::stage::{Epoch, Stage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Device;
+use crate::exec::plan::Plan;
 use crate::exec::stepwise::Stepwise;
+use crate::memory;
 use crate::nn::Parameter;
+use crate::tensor::TensorType;
+
+/// Copies of a tensor that a witness has at a time: as it was read, and as words to be hashed.
+const COPIES: usize = 2;
+
+/// Copies of the states: before the step, after it op by op, and after it as a whole.
+const STATES: usize = 3;
+
+/// Checks that the main memory has room for a training by this plan, of which a [`Witness`] sees a
+/// step: before the training, as what it needs is known then.
+///
+/// # Errors
+/// If it has not.
+pub(super) fn check_room(plan: &Plan) -> Result<()> {
+    let needed = room(plan);
+    match memory::available() {
+        Some(free) if free < needed => {
+            let (needed, free) = (memory::size(needed), memory::size(free));
+            let advice = "end other programs, or use a machine with more memory";
+            Err(Error::Failed(format!(
+                "all tensors of a step at once need {needed} of memory, and {free} is free; {advice}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of all that, where the device's memory is the machine's: the plan's memory twice, as the
+/// ops that run one by one are a plan of their own.
+fn room(plan: &Plan) -> usize {
+    let outputs = plan.steps.iter().flat_map(|step| &step.types.outputs);
+    let largest = outputs.map(TensorType::bytes).max().unwrap_or(0);
+    let states: usize = plan.written_states().map(|(_, ty)| ty.bytes()).sum();
+    2 * plan.slot_bytes() + COPIES * largest + STATES * states
+}
 
 /// A training's plan, to be run one op at a time.
 pub(super) struct Walk<'a> {

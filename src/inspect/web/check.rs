@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::program::{Library, WebProgram, words};
+use super::program::{Shaders, WebProgram, words};
 use crate::error::Result;
 use crate::exec::plan::Plan;
 use crate::graph::{Graph, Value};
@@ -41,8 +41,8 @@ pub struct WebWork {
 /// Small cases of every op that has shaders, the largest among them.
 ///
 /// # Errors
-/// None but those of [`Library::plan`].
-pub fn cases(library: &mut Library) -> Result<Vec<WebCase>> {
+/// None but those of [`Shaders::plan`].
+pub fn cases(shaders: &mut Shaders) -> Result<Vec<WebCase>> {
     let mut chosen = Vec::new();
     for mut cases in by_op().into_values() {
         cases.retain(Case::has_shaders);
@@ -51,7 +51,7 @@ pub fn cases(library: &mut Library) -> Result<Vec<WebCase>> {
         let count = small.min(CASES);
         chosen.extend((0..count).map(|i| cases[(i + 1) * small / count - 1].clone()));
     }
-    chosen.iter().map(|case| web_case(library, case)).collect()
+    chosen.iter().map(|case| web_case(shaders, case)).collect()
 }
 
 /// Words of all tensors of a case.
@@ -60,9 +60,9 @@ fn size(case: &Case) -> usize {
     types.inputs.iter().chain(&types.outputs).map(TensorType::len).sum()
 }
 
-fn web_case(library: &mut Library, case: &Case) -> Result<WebCase> {
+fn web_case(shaders: &mut Shaders, case: &Case) -> Result<WebCase> {
     let (graph, ..) = graph_of(case)?;
-    let program = library.plan(&Plan::compile(&graph)?)?;
+    let program = shaders.plan(&Plan::compile(&graph)?)?;
     let types = case.types();
     let inputs = types.inputs.iter().enumerate().map(|(i, ty)| words(&to_words(&case.values(i), ty.dtype)));
     let expected = reference(case)?;
@@ -74,8 +74,8 @@ fn web_case(library: &mut Library, case: &Case) -> Result<WebCase> {
 /// while is the one that counts.
 ///
 /// # Errors
-/// None but those of [`Library::graph`].
-pub fn works(library: &mut Library) -> Result<Vec<WebWork>> {
+/// None but those of [`Shaders::graph`].
+pub fn works(shaders: &mut Shaders) -> Result<Vec<WebWork>> {
     const COPIED: usize = 8 << 20;
     const SIDES: [usize; 3] = [256, 1024, 2048];
     let mut work =
@@ -84,7 +84,7 @@ pub fn works(library: &mut Library) -> Result<Vec<WebWork>> {
             let x = graph.input("x", ty);
             let y = op(&mut graph, x)?;
             graph.output("y", y);
-            Ok(WebWork { name, flops, bytes, program: library.graph(&graph)? })
+            Ok(WebWork { name, flops, bytes, program: shaders.graph(&graph)? })
         };
     let copy = |graph: &mut Graph, x| graph.apply1(Copy, &[x]);
     let mut works = vec![work("copy".into(), 0.0, (8 * COPIED) as f64, TensorType::f32([COPIED]), copy)?];
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_op_with_shaders_has_a_case() {
-        let found = cases(&mut Library::default()).unwrap();
+        let found = cases(&mut Shaders::default()).unwrap();
         for (op, cases) in by_op() {
             let has_shaders = cases.iter().any(Case::has_shaders);
             assert_eq!(found.iter().any(|case| case.op == op), has_shaders, "{op}");

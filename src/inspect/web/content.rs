@@ -3,21 +3,20 @@
 use serde::Serialize;
 
 use super::check::{WebCase, WebWork, cases, works};
-use super::program::{Library, WebProgram, bytes, floats};
+use super::program::{Shaders, WebProgram, bytes, floats};
+use super::run::Run;
+use super::training::{BATCH_SIZES, Begin, Training};
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
-use crate::exec::plan::Plan;
 use crate::grad::differentiate;
-use crate::kernels::rng::{self, Stream};
 use crate::models::{LoadedModel, Spec};
 use crate::nn::Parameter;
+use crate::report::metrics::weights_digest;
 use crate::selftest::check::TOLERANCE;
 use crate::tensor::TensorType;
 use crate::train::evaluate::EvalOptions;
-use crate::train::groups::Group;
-use crate::train::plans::{self, ModelGraph, Totals};
-use crate::train::settings::Settings;
+use crate::train::plans::{self, ModelGraph};
 
 /// Images of a page at most.
 pub const IMAGES: usize = 100;
@@ -25,38 +24,40 @@ pub const IMAGES: usize = 100;
 /// Bytes of their pixels at most, if there are to be more than [`EXPECTED_LOGITS`].
 const IMAGE_BYTES: usize = 2 << 20;
 
-/// Images of a training step at most.
-const BATCH_SIZE: usize = 32;
-
-/// Passes over the images that the training of a page makes.
-const EPOCHS: usize = 40;
-
-/// Images, and steps of the training, of which the page knows what a CPU computes.
+/// Images of which the page knows what a CPU computes.
 const EXPECTED_LOGITS: usize = 10;
-const EXPECTED_LOSSES: usize = 20;
 
 /// Layers whose outputs are shown at most.
-const LAYERS: usize = 12;
+const LAYERS: usize = 64;
 
 /// All that a page is made of.
 #[derive(Serialize)]
 pub struct Content {
     /// For people.
     pub title: String,
+    /// The program that wrote it.
+    program: &'static str,
+    model: String,
     /// Facts about the model, in words.
     facts: Vec<(&'static str, String)>,
+    /// The `settings.toml` of its run.
+    settings: Option<String>,
+    /// What a page has, and this one does not, and why.
+    pub missing: Vec<String>,
     classes: Vec<String>,
     /// What logits are divided by before the softmax.
     temperature: f32,
     images: WebImages,
-    library: Library,
+    shaders: Shaders,
     /// The model's parameters, by the names of the states.
     weights: Vec<Named>,
     predict: WebProgram,
+    /// Predictions of a whole batch, to be timed.
+    many: Option<Many>,
     /// Logits of the first images.
     logits: Vec<Vec<f32>>,
     look: Look,
-    train: Training,
+    train: Option<Training>,
     cases: Vec<WebCase>,
     tolerance: f64,
     works: Vec<WebWork>,
@@ -72,10 +73,17 @@ struct WebImages {
 
 /// A tensor with its values as text.
 #[derive(Serialize)]
-struct Named {
+pub(super) struct Named {
     name: String,
     dims: Vec<usize>,
     values: String,
+}
+
+/// Predictions of several images at once, of the state `many.images`.
+#[derive(Serialize)]
+struct Many {
+    program: WebProgram,
+    batch_size: usize,
 }
 
 /// The outputs of layers, and what speaks for a class.
@@ -84,78 +92,64 @@ struct Look {
     /// One input is `chosen`: 1 at the class.
     program: WebProgram,
     layers: Vec<String>,
+    /// How many the model has.
+    of: usize,
     /// The layer that the heat map is of; its outputs are `features`, and their gradient
     /// `gradient`.
     heat: Option<String>,
 }
 
-/// A training on the images of the page.
-#[derive(Serialize)]
-struct Training {
-    program: WebProgram,
-    recipe: String,
-    /// The upper halves of the words of the initial values: bfloat16.
-    initial: Vec<Named>,
-    /// Inputs that take the rate.
-    rates: Vec<&'static str>,
-    /// The images of every step, and its rate.
-    steps: Vec<TrainStep>,
-    steps_an_epoch: usize,
-    /// Mean losses of the first steps.
-    losses: Vec<f64>,
-    /// The state to draw: filters of the first layer `[height, width, 3, filters]`.
-    filters: Option<Filters>,
-}
-
-#[derive(Clone, Serialize)]
-struct TrainStep {
-    indices: Vec<u32>,
-    rate: f32,
-}
-
-#[derive(Serialize)]
-struct Filters {
-    name: String,
-    dims: Vec<usize>,
-}
-
 impl Content {
-    /// Content for a model and some of these images, at most `most` of the `set` of `data`; `cpu`
-    /// computes what the page is held against.
+    /// Content for a model, of a run if that is known, and some of these images, at most `most` of
+    /// the `set` of `data`; `cpu` computes what the page is held against.
     ///
     /// # Errors
-    /// If a plan needs more than WebGPU promises, or the weights are damaged.
+    /// If a prediction needs more than WebGPU promises, or the weights are damaged.
     pub fn new(
-        model: &LoadedModel,
+        (model, run): (&LoadedModel, Option<&Run>),
         (images, most): (Images, usize),
         (data, set): (&str, &str),
         cpu: &mut dyn Device,
     ) -> Result<Content> {
         let spec = &model.spec;
         let images = some_of(images, most);
-        let mut library = Library::default();
+        let mut shaders = Shaders::default();
         let ModelGraph { graph, parameters, .. } = plans::evaluation(spec, "shown", 1, 1)?;
-        let predict = library.graph(&graph)?;
+        let predict = shaders.graph(&graph)?;
         let values = model.values(&parameters)?;
+        let digest =
+            weights_digest(parameters.iter().zip(&values).map(|(p, values)| (p.name.as_str(), &values[..])));
         let weights = parameters.iter().zip(&values);
         let weights = weights.map(|(parameter, values)| Named::new(parameter, floats(values))).collect();
         let first = images.subset(&(0..images.len().min(EXPECTED_LOGITS) as u32).collect::<Vec<_>>());
         let options = EvalOptions { batch_size: EXPECTED_LOGITS, views: Default::default() };
         let logits = model.evaluate(cpu, "first", &first, options, |_, _| true)?.logits;
+        let mut missing = Vec::new();
+        let training = Begin { model, run: run.map(|run| &run.settings), images: &images };
+        let train = training.training(&mut shaders, cpu);
+        let train = train.map_err(|error| missing.push(format!("a training: {error}"))).ok();
+        let mut facts = facts(model, &images, data, set);
+        facts.extend(run.iter().flat_map(|run| run.facts()));
+        facts.push(("sha256 of the weights", digest));
         Ok(Content {
             title: format!("{} on {}, in a page", spec.architecture, spec.data),
-            facts: facts(model, &images, data, set),
+            program: concat!("cifar-engine ", env!("CARGO_PKG_VERSION")),
+            model: spec.architecture.to_string(),
+            facts,
+            settings: run.map(Run::shown_settings),
+            missing,
             classes: spec.classes.clone(),
             temperature: spec.calibration.temperature,
             weights,
             predict,
+            many: many(&mut shaders, spec)?,
             logits: logits.outer_iter().map(|row| row.to_vec()).collect(),
-            look: look(&mut library, spec)?,
-            train: training(&mut library, spec, &images, cpu)?,
-            cases: cases(&mut library)?,
+            look: look(&mut shaders, spec)?,
+            train,
+            cases: cases(&mut shaders)?,
             tolerance: TOLERANCE,
-            works: works(&mut library)?,
-            library,
+            works: works(&mut shaders)?,
+            shaders,
             images: WebImages {
                 size: images.size,
                 pixels: bytes(&images.pixels),
@@ -166,7 +160,7 @@ impl Content {
 }
 
 impl Named {
-    fn new(parameter: &Parameter, values: String) -> Named {
+    pub(super) fn new(parameter: &Parameter, values: String) -> Named {
         Named { name: parameter.name.clone(), dims: parameter.shape.dims().to_vec(), values }
     }
 }
@@ -186,13 +180,24 @@ fn facts(model: &LoadedModel, images: &Images, data: &str, set: &str) -> Vec<(&'
         ("images", format!("{size}x{size}, {} of the {set} images of {data}", images.len())),
         ("mean of pixels", format!("{:?}", spec.mean)),
         ("deviation of pixels", format!("{:?}", spec.std)),
-        ("made by", format!("cifar-engine {}", env!("CARGO_PKG_VERSION"))),
+        ("made by", concat!("cifar-engine ", env!("CARGO_PKG_VERSION")).into()),
     ]
+}
+
+/// Predictions in the largest batch that a browser can hold.
+fn many(shaders: &mut Shaders, spec: &Spec) -> Result<Option<Many>> {
+    for batch_size in BATCH_SIZES {
+        let graph = plans::evaluation(spec, "many", batch_size, batch_size)?.graph;
+        if let Ok(program) = shaders.graph(&graph) {
+            return Ok(Some(Many { program, batch_size }));
+        }
+    }
+    Ok(None)
 }
 
 /// The program that shows outputs of layers that are images, and the gradient of a class by the
 /// last of them.
-fn look(library: &mut Library, spec: &Spec) -> Result<Look> {
+fn look(shaders: &mut Shaders, spec: &Spec) -> Result<Look> {
     let ModelGraph { mut graph, layers, .. } = plans::evaluation(spec, "shown", 1, 1)?;
     let is_image = |dims: &[usize]| matches!(dims, [_, height, width, _] if height.min(width) > &1);
     let images: Vec<_> = layers.iter().filter(|layer| is_image(layer.output.dims())).collect();
@@ -208,111 +213,9 @@ fn look(library: &mut Library, spec: &Spec) -> Result<Look> {
         graph.output("gradient", gradient);
     }
     Ok(Look {
-        program: library.graph(&graph)?,
+        program: shaders.graph(&graph)?,
         layers: shown.iter().map(|layer| layer.name.clone()).collect(),
+        of: images.len(),
         heat: images.last().map(|layer| layer.name.clone()),
     })
-}
-
-/// The default training of the model, on these images.
-fn training(library: &mut Library, spec: &Spec, images: &Images, cpu: &mut dyn Device) -> Result<Training> {
-    let usual = Settings::default();
-    let batch_size = BATCH_SIZE.min(images.len());
-    let settings = Settings {
-        model: spec.architecture,
-        image_size: spec.image_size,
-        batch_size,
-        epochs: EPOCHS,
-        // The rate that suits the usual batch, by its share (Goyal et al. 2017).
-        rate: usual.rate * batch_size as f32 / usual.batch_size as f32,
-        ..usual
-    };
-    let program = plans::training(spec, &settings, images.len())?;
-    let values = plans::initial_values_for(&program.parameters, settings.seed, spec, images);
-    let halves = values.iter().map(|values| values.iter().map(|value| half(*value)).collect());
-    let halves: Vec<Vec<u16>> = halves.collect();
-    let initial = program.parameters.iter().zip(&halves);
-    let initial = initial.map(|(parameter, halves)| {
-        Named::new(parameter, bytes(&halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>()))
-    });
-    let steps = steps(&settings, images.len());
-    let run = CpuTraining { program: &program, images, halves: &halves, steps: &steps };
-    let losses = run.losses(cpu)?;
-    let filters = program.parameters.iter().find(|parameter| matches!(parameter.shape.dims(), [_, _, 3, _]));
-    let filters = filters
-        .map(|parameter| Filters { name: parameter.name.clone(), dims: parameter.shape.dims().to_vec() });
-    Ok(Training {
-        program: library.graph(&program.graph)?,
-        recipe: format!(
-            "from new weights, on the images of this page, {batch_size} a step: {}, with flips and shifts, \
-             as the default training does",
-            settings.optimizer.name
-        ),
-        initial: initial.collect(),
-        rates: rates(&program)?,
-        steps_an_epoch: settings.config(images.len()).steps(),
-        steps,
-        losses,
-        filters,
-    })
-}
-
-/// A number as bfloat16, rounded towards zero.
-fn half(value: f32) -> u16 {
-    (value.to_bits() >> 16) as u16
-}
-
-/// The inputs of a training that take a rate.
-fn rates(program: &ModelGraph) -> Result<Vec<&'static str>> {
-    let plan = Plan::compile(&program.graph)?;
-    Ok(Group::in_plan(&plan).into_iter().map(Group::input).collect())
-}
-
-/// Every epoch has the images in another order, and begins again with them where the last batch is
-/// not full.
-fn steps(settings: &Settings, images: usize) -> Vec<TrainStep> {
-    let (each, batch_size) = (settings.config(images).steps(), settings.batch_size);
-    let all = each * settings.epochs;
-    let step = |step: usize| {
-        let order = rng::permutation(images, settings.seed, Stream::Shuffle, (step / each) as u32);
-        let place = |i: usize| order[(step % each * batch_size + i) % images];
-        let rate = settings.schedule.rate(settings.rate, step, all);
-        TrainStep { indices: (0..batch_size).map(place).collect(), rate }
-    };
-    (0..all).map(step).collect()
-}
-
-/// A training that a CPU runs, to have something to compare with.
-struct CpuTraining<'a> {
-    program: &'a ModelGraph,
-    images: &'a Images,
-    halves: &'a [Vec<u16>],
-    steps: &'a [TrainStep],
-}
-
-impl CpuTraining<'_> {
-    /// Mean losses of the first steps.
-    fn losses(&self, cpu: &mut dyn Device) -> Result<Vec<f64>> {
-        let ModelGraph { graph, parameters, .. } = self.program;
-        let plan = cpu.load(graph)?;
-        plans::upload(cpu, plan, "train", self.images)?;
-        let whole = |half: &u16| f32::from_bits(u32::from(*half) << 16);
-        let values: Vec<Vec<f32>> =
-            self.halves.iter().map(|halves| halves.iter().map(whole).collect()).collect();
-        plans::write_parameters(cpu, plan, parameters, &values)?;
-        cpu.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
-        let rates = rates(self.program)?;
-        let mut losses = Vec::new();
-        for (number, step) in self.steps.iter().take(EXPECTED_LOSSES).enumerate() {
-            cpu.write(plan, "indices", step.indices.as_slice().into())?;
-            cpu.write(plan, "step", [number as u32].as_slice().into())?;
-            for rate in &rates {
-                cpu.write(plan, rate, [step.rate].as_slice().into())?;
-            }
-            cpu.run(plan)?;
-            losses.push(Totals::from(cpu.read(plan, "totals")?.as_slice()).mean_loss());
-        }
-        cpu.unload(plan)?;
-        Ok(losses)
-    }
 }

@@ -11,18 +11,18 @@ function decoded(text) {
 /** An open GPU, with the states that its programs share by their names. */
 class Engine {
   /** Opens the GPU of this browser; throws where there is none. */
-  static async open(library) {
+  static async open(shaders) {
     if (!navigator.gpu) throw new Error("this browser has no WebGPU");
     const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) throw new Error("this browser finds no GPU that it may use");
     const timed = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
     const device = await adapter.requestDevice({ requiredFeatures: timed });
-    return new Engine(adapter, device, library);
+    return new Engine(adapter, device, shaders);
   }
 
-  constructor(adapter, device, library) {
-    Object.assign(this, { adapter, device, library });
-    this.shaders = new Map(); // by number
+  constructor(adapter, device, shaders) {
+    Object.assign(this, { adapter, device, shaders });
+    this.modules = new Map(); // by number
     this.pipelines = new Map(); // by number
     this.states = new Map(); // by name
     this.version = 0; // of the states: counts what the host writes
@@ -57,11 +57,11 @@ class Engine {
   }
 
   module(number) {
-    const { name, text } = this.library.shaders[number];
-    if (!this.shaders.has(number)) {
-      this.shaders.set(number, this.device.createShaderModule({ label: name, code: text }));
+    const { name, text } = this.shaders.texts[number];
+    if (!this.modules.has(number)) {
+      this.modules.set(number, this.device.createShaderModule({ label: name, code: text }));
     }
-    return this.shaders.get(number);
+    return this.modules.get(number);
   }
 
   /** A pipeline and the layout of its bindings, compiled once. The layout is explicit, so that an
@@ -72,7 +72,7 @@ class Engine {
   }
 
   async compile(number) {
-    const { shader, entry, constants, writes } = this.library.pipelines[number];
+    const { shader, entry, constants, writes } = this.shaders.pipelines[number];
     const entries = writes.map((written, binding) => ({
       binding,
       visibility: GPUShaderStage.COMPUTE,
@@ -80,7 +80,7 @@ class Engine {
     }));
     const layout = this.device.createBindGroupLayout({ entries });
     const pipeline = await this.device.createComputePipelineAsync({
-      label: this.library.shaders[shader].name,
+      label: this.shaders.texts[shader].name,
       layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module: this.module(shader), entryPoint: entry, constants },
     });
@@ -167,19 +167,26 @@ class Program {
     return readBuffer(this.engine, this.at(memory), dtype, dims);
   }
 
-  /** Seconds of a run, as the fastest of some passes of `runs` runs; after one that is not timed. */
+  /** Seconds of a run: the median of some passes of `runs` runs each, after one that is not timed.
+   *  A pass ends when a number of its result has arrived. */
   async seconds(runs, passes) {
-    const { device } = this.engine;
-    let fastest = Infinity;
+    const { engine } = this;
+    const { device, device: { queue } } = engine;
+    const arrived = engine.buffer(4, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    const times = [];
+    await queue.onSubmittedWorkDone();
     for (let pass = 0; pass <= passes; pass += 1) {
-      await device.queue.onSubmittedWorkDone();
       const begin = performance.now();
-      device.queue.submit([this.encoded(runs)]);
-      await device.queue.onSubmittedWorkDone();
-      if (pass > 0) fastest = Math.min(fastest, (performance.now() - begin) / 1000 / runs);
+      const encoder = device.createCommandEncoder();
+      encoder.copyBufferToBuffer(this.at(this.program.outputs[0].memory), 0, arrived, 0, 4);
+      queue.submit([this.encoded(runs), encoder.finish()]);
+      await arrived.mapAsync(GPUMapMode.READ);
+      arrived.unmap();
+      if (pass > 0) times.push((performance.now() - begin) / 1000 / runs);
     }
-    this.engine.check();
-    return fastest;
+    arrived.destroy();
+    engine.check();
+    return times.sort((a, b) => a - b)[Math.floor(passes / 2)];
   }
 
   /** Gives back the memory that is its own. */

@@ -4,11 +4,14 @@
 //! [`program`] turns plans into data: the launches of their steps, by the same shaders as on a GPU.
 //! `engine.js` is the host that runs them, as [`crate::exec::gpu`] is here; `page.js` is what one
 //! sees. [`content`] is what the page knows: programs, weights, images, and what a CPU computes
-//! from them, which the page is held against; [`check`] are the cases of the ops.
+//! from them, which the page is held against; [`training`] is the part of it that trains, as
+//! the [`run`] did that the model is from; [`check`] are the cases of the ops.
 
 pub mod check;
 pub mod content;
 pub mod program;
+pub mod run;
+pub mod training;
 
 use crate::error::Result;
 use crate::report::page::escape;

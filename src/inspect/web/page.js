@@ -1,6 +1,7 @@
 // What one sees of a model in a page: predictions, layers, a training, and checks of the GPU.
 // `#selftest` in the address runs all of it, and logs the outcome in one line that begins SELFTEST;
-// `#selftest=OP` does nothing but check that op.
+// `#selftest=OP` does nothing but check that op, `#selftest=model` all but check ops;
+// `#selftest=benchmark` and `#selftest=camera` do what these buttons do.
 
 "use strict";
 
@@ -16,7 +17,9 @@ const imageBytes = 3 * size * size;
 /** The image that is shown: its pixels, and its number in the page if it has one. */
 let shown = null;
 /** What `Check` and `Benchmark` found. */
-const report = { page: content.title };
+const report = { program: content.program, model: content.model, page: content.title };
+/** What the camera shows, while it does. */
+let film = null;
 let engine = null;
 let predictor = null;
 let looker = null;
@@ -48,9 +51,9 @@ function range(values) {
   return values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
 }
 
-/** The middle of an image as a square of the model's size. */
-async function squared(file) {
-  const image = await createImageBitmap(file);
+/** The middle of an image, of a file or a film, as a square of the model's size. */
+async function squared(source) {
+  const image = await createImageBitmap(source);
   const side = Math.min(image.width, image.height);
   const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size });
   const context = canvas.getContext("2d");
@@ -81,14 +84,15 @@ async function logitsOf(rgb) {
 /** Prepares the programs of predictions, with the model's weights. */
 async function loadPredictor() {
   predictor = await engine.load(content.predict);
-  for (const { name, values } of content.weights) writeParameter(name, decoded(values));
+  writeWeights(engine);
   predictor.write("indices", new Uint32Array([0]));
   predictor.write("step", new Uint32Array([0]));
 }
 
-/** Writes a parameter that a program has; a program may do without one. */
-function writeParameter(name, bytes) {
-  if (engine.states.has(name)) engine.writeState(name, bytes);
+/** Writes the trained values of the parameters that programs have; a program may do without some. */
+function writeWeights(own) {
+  const used = content.weights.filter(({ name }) => own.states.has(name));
+  used.forEach(({ name, values }) => own.writeState(name, decoded(values)));
 }
 
 function probabilities(logits) {
@@ -113,6 +117,7 @@ async function show(rgb, number) {
   const expected = content.logits[number];
   const apart = expected ? `The CPU's logits differ by ${exponent(farthest(logits, expected))} at most.` : "";
   part("agreement").textContent = label + apart;
+  if (!film && part("layers").hasChildNodes()) await showLayers();
 }
 
 function bar(name, share) {
@@ -147,7 +152,7 @@ async function lookAt(rgb, chosen) {
     looker.write("indices", new Uint32Array([0]));
     looker.write("step", new Uint32Array([0]));
     // What the looker alone has: the weights of layers that the predictor folds.
-    for (const { name, values } of content.weights) writeParameter(name, decoded(values));
+    writeWeights(engine);
   }
   engine.writeState("shown.images", words(rgb));
   if (content.look.heat) looker.write("chosen", Float32Array.from(content.classes, (_, i) => Number(i === chosen)));
@@ -183,7 +188,9 @@ async function showLayers() {
     }
     return row;
   });
-  part("layers").replaceChildren(...(heat ? [heatFigure(heat)] : []), ...rows);
+  const left = content.look.of - rows.length;
+  const rest = left ? [element("p", `${left} more layers, between these, are not shown.`)] : [];
+  part("layers").replaceChildren(...(heat ? [heatFigure(heat)] : []), ...rows, ...rest);
 }
 
 /** The image, darker where nothing speaks for the class. */
@@ -202,15 +209,17 @@ function heatFigure({ map, height, width }) {
 
 // Training
 
-/** Loads the training on an engine of its own part of the states, with new weights. Trained weights
- *  are not touched: the states of a second engine on the same GPU are others. */
+/** Loads the training on an engine of its own part of the states, with the weights that it begins
+ *  with. Those of predictions are not touched: the states of a second engine on the same GPU are
+ *  others. */
 async function loadTraining() {
-  const own = new Engine(engine.adapter, engine.device, content.library);
+  const own = new Engine(engine.adapter, engine.device, content.shaders);
   own.pipelines = engine.pipelines;
   const program = await own.load(content.train.program);
   const stride = words(pixels.subarray(0, imageBytes)).length;
   const all = new Uint8Array(content.images.labels.length * stride);
   content.images.labels.forEach((_, i) => all.set(pixels.subarray(i * imageBytes, (i + 1) * imageBytes), i * stride));
+  writeWeights(own);
   own.writeState("train.images", all);
   own.writeState("train.labels", new Uint32Array(content.images.labels));
   for (const { name, values } of content.train.initial) {
@@ -223,10 +232,10 @@ async function loadTraining() {
 
 /** Runs a step of the training; returns its mean loss. */
 async function trainStep(program, number) {
-  const { indices, rate } = content.train.steps[number];
+  const { indices, rates } = content.train.steps[number];
   program.write("indices", new Uint32Array(indices));
   program.write("step", new Uint32Array([number]));
-  for (const input of content.train.rates) program.write(input, new Float32Array([rate]));
+  content.train.rates.forEach((input, i) => program.write(input, new Float32Array([rates[i]])));
   program.run();
   const [loss, , count] = await program.read("totals");
   return loss / count;
@@ -348,7 +357,7 @@ async function check(only) {
 }
 
 async function showCheck() {
-  part("verdict").textContent = "Checking ..";
+  tellVerdict("Checking ..");
   const ops = await check();
   const rows = Object.entries(ops).map(([op, { cases, largest, right, problem }]) => {
     const row = element("tr");
@@ -358,21 +367,30 @@ async function showCheck() {
   });
   part("ops").replaceChildren(...rows);
   const wrong = Object.values(ops).filter((finding) => !finding.right).length;
-  part("verdict").textContent = wrong ? `${wrong} of ${rows.length} ops are wrong` : `all ${rows.length} ops are right`;
+  tellVerdict(wrong ? `${wrong} of ${rows.length} ops are wrong` : `all ${rows.length} ops are right`);
   note({ check: ops });
 }
 
-/** Seconds that are long for a product: larger ones need not be tried. */
+/** Seconds that are long for a pass: work that takes as long is done once a pass. */
 const LONG = 0.005;
+/** Seconds after which work is not repeated for a median. */
+const TOO_LONG = 2;
+/** Passes whose median counts. */
+const PASSES = 5;
 
-/** Rates of a copy and of products. */
-async function bench() {
+/** Seconds of a run of a program. */
+async function timed(program) {
+  const once = await program.seconds(1, 1);
+  return once > TOO_LONG ? once : program.seconds(Math.ceil(LONG / once), PASSES);
+}
+
+/** Rates of a copy and of products, the larger after the smaller until one takes a while. */
+async function timeWorks() {
   const rates = [];
   for (const { name, flops, bytes, program: plan } of content.works) {
     const program = await engine.load(plan);
     program.write("x", new Float32Array(plan.inputs[0].dims.reduce((a, b) => a * b, 1)).fill(1));
-    const once = await program.seconds(1, 1);
-    const seconds = once > LONG ? once : await program.seconds(Math.ceil(LONG / once), 3);
+    const seconds = await timed(program);
     program.unload();
     rates.push({ name, ms: 1e3 * seconds, gflops: flops / seconds / 1e9, gbs: bytes / seconds / 1e9 });
     if (flops && seconds > LONG) break;
@@ -380,12 +398,61 @@ async function bench() {
   return rates;
 }
 
+/** The time of so many images, and what that is a second. */
+function rate(images, seconds) {
+  return { images, ms: 1e3 * seconds, images_per_s: images / seconds };
+}
+
+/** Rate of the plan of predictions: of one image, and of a batch. */
+async function timePredictions() {
+  const one = rate(1, await timed(predictor));
+  if (!content.many) return { one };
+  const { program: plan, batch_size: count } = content.many;
+  const program = await engine.load(plan);
+  writeWeights(engine);
+  program.write("indices", Uint32Array.from({ length: count }, (_, i) => i));
+  program.write("step", new Uint32Array([0]));
+  const batch = rate(count, await timed(program));
+  program.unload();
+  return { one, batch };
+}
+
+/** Rate of the plan of a training step. At rates of zero the weights stay finite however often. */
+async function timeTraining() {
+  if (!content.train) return null;
+  const program = await loadTraining();
+  program.write("indices", new Uint32Array(content.train.steps[0].indices));
+  content.train.rates.forEach((input) => program.write(input, new Float32Array([0])));
+  const found = rate(content.train.batch_size, await timed(program));
+  program.unload();
+  return found;
+}
+
+/** Times all that is to be timed. */
+async function benchmark() {
+  tellVerdict("Timing predictions ..");
+  const predict = await timePredictions();
+  tellVerdict("Timing the training ..");
+  const train = await timeTraining();
+  tellVerdict("Timing a copy and products ..");
+  note({ benchmark: { predict, train, works: await timeWorks() } });
+  return report.benchmark;
+}
+
 async function showBench() {
-  part("verdict").textContent = "Timing ..";
-  const rates = await bench();
-  const product = Math.max(...rates.map((rate) => rate.gflops));
-  part("verdict").textContent = `copy: ${rates[0].gbs.toFixed(1)} GB/s; product: ${product.toFixed(0)} GFLOP/s`;
-  note({ bench: rates });
+  const { predict, train, works } = await benchmark();
+  const many = predict.batch ?? predict.one;
+  const line = (name, { images, ms, images_per_s: speed }) =>
+    `${name}: ${speed.toFixed(0)} images/s (${ms.toFixed(2)} ms for ${images})`;
+  const lines = [line("predictions", many), ...(train ? [line("training", train)] : [])];
+  const product = Math.max(...works.map((work) => work.gflops));
+  lines.push(`copy: ${works[0].gbs.toFixed(1)} GB/s`, `product: ${product.toFixed(0)} GFLOP/s`);
+  if (!report.check) await showCheck();
+  tellVerdict(`${lines.join("; ")}. Copy the result into an issue.`);
+}
+
+function tellVerdict(text) {
+  part("verdict").textContent = text;
 }
 
 /** What is known of the GPU. */
@@ -394,9 +461,18 @@ function about() {
   return { vendor, architecture, device, description, browser: navigator.userAgent };
 }
 
+/** What the GPU can do at most, by name. */
+function limits() {
+  const limits = {};
+  for (const name in engine.adapter.limits) {
+    if (typeof engine.adapter.limits[name] === "number") limits[name] = engine.adapter.limits[name];
+  }
+  return limits;
+}
+
 /** Adds to the report. */
 function note(found) {
-  Object.assign(report, { adapter: about() }, found);
+  Object.assign(report, { adapter: about(), limits: limits() }, found);
   part("json").hidden = false;
   part("json").textContent = JSON.stringify(report, null, 1);
 }
@@ -404,36 +480,100 @@ function note(found) {
 async function copy() {
   note({});
   await navigator.clipboard.writeText(part("json").textContent);
-  part("verdict").textContent = "copied";
+  tellVerdict("copied");
+}
+
+// The camera
+
+/** What a browser calls a camera that is not to be had, for people. */
+const REFUSALS = {
+  NotAllowedError: "it was refused; the browser's settings for this page allow it again",
+  NotFoundError: "this machine has none",
+  NotReadableError: "another program has it",
+};
+
+/** Takes the camera, and predicts what it shows until it is given back. */
+async function takeCamera() {
+  if (film) {
+    giveBackCamera();
+    return;
+  }
+  const stream = await openCamera();
+  film = Object.assign(document.createElement("video"), { srcObject: stream, muted: true, playsInline: true });
+  part("camera").textContent = "Stop the camera";
+  await film.play();
+  while (film) {
+    await show(await squared(film), null);
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+async function openCamera() {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw new Error("no camera: this browser lets no page from this address have it");
+  }
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    throw new Error(`no camera: ${REFUSALS[error.name] ?? error.message}`);
+  }
+}
+
+function giveBackCamera() {
+  film.srcObject.getTracks().forEach((track) => track.stop());
+  film = null;
+  part("camera").textContent = "Take the camera";
 }
 
 // The page
 
 /** Runs everything, or the cases of one op; returns what came out. */
 async function selftest(only) {
-  const outcome = { adapter: about(), check: await check(only), logits: 0 };
-  if (only) return outcome;
+  if (only === "benchmark") {
+    await showBench();
+    return JSON.parse(part("json").textContent);
+  }
+  if (only === "camera") return testCamera();
+  if (only && only !== "model") return { check: await check(only) };
+  const outcome = { adapter: about(), check: only ? {} : await check(), logits: 0 };
   for (const [i, expected] of content.logits.entries()) {
     const found = await logitsOf(pixels.subarray(i * imageBytes, (i + 1) * imageBytes));
     outcome.logits = worse(outcome.logits, farthest(found, expected));
   }
-  const program = await loadTraining();
-  const losses = [];
-  while (losses.length < content.train.losses.length) losses.push(await trainStep(program, losses.length));
-  Object.assign(outcome, { losses: relative(losses), first: losses[0], last: losses[losses.length - 1] });
+  if (content.train) Object.assign(outcome, await testTraining());
   const { layers, heat } = await lookAt(pixels.subarray(0, imageBytes), 0);
   outcome.layers = layers.map(({ name, values }) => [name, ...range(values)]);
   outcome.heat = heat ? range(heat.map) : null;
   return outcome;
 }
 
-/** A button that does something; what goes wrong is told. */
-function button(id, work) {
+/** Makes the steps whose losses are known. */
+async function testTraining() {
+  const program = await loadTraining();
+  const losses = [];
+  while (losses.length < content.train.losses.length) losses.push(await trainStep(program, losses.length));
+  program.unload();
+  return { losses: relative(losses), first: losses[0], last: losses[losses.length - 1] };
+}
+
+/** Takes the camera until it has shown an image, or says why not. */
+async function testCamera() {
+  const ended = takeCamera().then(() => null, (error) => error.message);
+  const seen = async () => {
+    while (shown?.number !== null) await new Promise((done) => setTimeout(done, 50));
+  };
+  await Promise.race([ended, seen()]);
+  if (film) giveBackCamera();
+  return { problem: await ended, seen: shown?.number === null };
+}
+
+/** A button that does something; what goes wrong is told, beside it where there is a place. */
+function button(id, work, place = "status") {
   part(id).addEventListener("click", async () => {
     try {
       await work();
     } catch (error) {
-      tell(`error: ${error.message}`);
+      part(place).textContent = `error: ${error.message}`;
     }
   });
 }
@@ -450,7 +590,13 @@ function showStatic() {
     fact.append(element("dt", name), element("dd", value));
     return fact;
   }));
-  part("recipe").textContent = `The whole plan of a training step, ${content.train.recipe}.`;
+  if (content.settings) {
+    part("settings").hidden = false;
+    part("settings").querySelector("pre").textContent = content.settings;
+  }
+  part("missing").textContent = content.missing.map((what) => `This page lacks ${what}.`).join(" ");
+  part("recipe").textContent = content.train ? `The whole plan of a training step, ${content.train.recipe}.` : "";
+  part("training-part").hidden = !content.train;
   part("images").replaceChildren(...content.images.labels.map((label, i) => {
     const choice = Object.assign(element("button"), { title: content.classes[label] });
     const rgb = pixels.subarray(i * imageBytes, (i + 1) * imageBytes);
@@ -476,6 +622,7 @@ function acceptImages() {
   };
   ["dragover", "dragleave", "drop"].forEach((kind) => document.addEventListener(kind, over));
   document.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
+  button("camera", takeCamera, "cameraProblem");
 }
 
 async function main() {
@@ -484,7 +631,7 @@ async function main() {
   const [asked, only] = location.hash.split("=");
   const log = (outcome) => asked === "#selftest" && console.log(`SELFTEST ${JSON.stringify(outcome)}`);
   try {
-    engine = await Engine.open(content.library);
+    engine = await Engine.open(content.shaders);
     await loadPredictor();
     const { vendor, architecture, description } = about();
     tell(`Runs on ${[vendor, architecture, description].filter(Boolean).join(", ") || "a GPU"}.`);
@@ -499,9 +646,9 @@ async function main() {
   await show(first, 0);
   button("look", showLayers);
   button("train", train);
-  button("check", showCheck);
-  button("bench", showBench);
-  button("copy", copy);
+  button("check", showCheck, "verdict");
+  button("bench", showBench, "verdict");
+  button("copy", copy, "verdict");
 }
 
 main();

@@ -16,9 +16,9 @@ use crate::tensor::{DType, TensorType};
 
 /// The shaders and pipelines of all programs of a page, each once.
 #[derive(Default, Serialize)]
-pub struct Library {
+pub struct Shaders {
     /// In the order of their numbers.
-    shaders: Vec<ShaderText>,
+    texts: Vec<ShaderText>,
     /// In the order of their numbers.
     pipelines: Vec<Pipeline>,
     #[serde(skip)]
@@ -104,11 +104,11 @@ struct Bound {
     bytes: usize,
 }
 
-impl Library {
+impl Shaders {
     /// The program of a graph, by the rules of a GPU.
     ///
     /// # Errors
-    /// As for [`Library::plan`].
+    /// As for [`Shaders::plan`].
     pub fn graph(&mut self, graph: &Graph) -> Result<WebProgram> {
         let mut graph = graph.clone();
         rewrite(&mut graph, RULES)?;
@@ -167,10 +167,10 @@ impl Library {
     }
 
     fn shader(&mut self, shader: &Shader) -> usize {
-        let shaders = &mut self.shaders;
+        let texts = &mut self.texts;
         *self.shader_numbers.entry(*shader).or_insert_with(|| {
-            shaders.push(ShaderText { name: shader.name, text: shader.text() });
-            shaders.len() - 1
+            texts.push(ShaderText { name: shader.name, text: shader.text() });
+            texts.len() - 1
         })
     }
 }
@@ -227,16 +227,16 @@ mod tests {
 
     #[test]
     fn shaders_and_pipelines_are_there_once() {
-        let mut library = Library::default();
+        let mut shaders = Shaders::default();
         let mut graph = Graph::new();
         let x = graph.input("x", TensorType::f32([2, 300]));
         let twice = graph.add(x, x).unwrap();
         let more = graph.add(twice, x).unwrap();
         graph.output("y", more);
-        let program = library.graph(&graph).unwrap();
-        assert_eq!((program.steps.len(), library.shaders.len(), library.pipelines.len()), (2, 1, 1));
-        library.graph(&graph).unwrap();
-        assert_eq!((library.shaders.len(), library.pipelines.len()), (1, 1));
+        let program = shaders.graph(&graph).unwrap();
+        assert_eq!((program.steps.len(), shaders.texts.len(), shaders.pipelines.len()), (2, 1, 1));
+        shaders.graph(&graph).unwrap();
+        assert_eq!((shaders.texts.len(), shaders.pipelines.len()), (1, 1));
         let json = serde_json::to_value(&program).unwrap();
         assert_eq!(json["inputs"][0]["memory"]["slot"].as_u64().unwrap() as usize, 0);
         let bound = &json["steps"][1]["launches"][0]["bindings"];
@@ -250,7 +250,7 @@ mod tests {
         let x = graph.input("x", TensorType::f32([40 << 20]));
         let y = graph.add(x, x).unwrap();
         graph.output("y", y);
-        let error = Library::default().graph(&graph).err().unwrap().to_string();
+        let error = Shaders::default().graph(&graph).err().unwrap().to_string();
         assert!(error.contains("a shader can reach"), "{error}");
     }
 }
