@@ -73,7 +73,8 @@ impl Begin<'_> {
     /// The training; `cpu` computes its first losses.
     ///
     /// # Errors
-    /// If a browser can hold the plan with no size of batch that is tried, or the weights are damaged.
+    /// If a browser can hold the plan with no size of batch that is tried, or the weights are
+    /// damaged.
     pub fn training(&self, shaders: &mut Shaders, cpu: &mut dyn Device) -> Result<Training> {
         let images = self.images.len();
         let mut planned = |batch_size: usize| -> Result<_> {
