@@ -111,16 +111,15 @@ impl Begin<'_> {
     /// suits these.
     fn settings(&self, batch_size: usize) -> Settings {
         let known = self.run.cloned().unwrap_or_default();
-        let share = (batch_size as f32 / known.batch_size as f32).min(1.0);
-        let lowered = (known.optimizer.lowered)(share);
+        let [rate, bias_rate, classifier_rate] = known.rates_in_batches(batch_size, known.batch_size);
         Settings {
             model: self.model.spec.architecture,
             image_size: self.model.spec.image_size,
             batch_size,
             epochs: EPOCHS,
-            rate: known.rate * lowered,
-            bias_rate: known.bias_rate * lowered,
-            classifier_rate: known.classifier_rate * lowered,
+            rate,
+            bias_rate,
+            classifier_rate,
             ..known
         }
     }
@@ -164,13 +163,13 @@ impl Begin<'_> {
         };
         let whose = match self.run {
             Some(run) => {
-                format!("the run's settings, its rate of {} for {} images", run.rate, run.batch_size)
+                format!("the run's settings, with rates for such a batch instead of {}", run.batch_size)
             }
-            None => "the settings of a default training, its rate".into(),
+            None => "the settings of a default training, with rates for such a batch".into(),
         };
         let Settings { batch_size, optimizer, schedule, rate, weight_decay, augment, .. } = settings;
         format!(
-            "{from}, on the images of this page, {batch_size} a step: {whose} lowered to {rate}; {optimizer}, \
+            "{from}, on the images of this page, {batch_size} a step: {whose}, {rate}; {optimizer}, \
              {schedule}, weight decay {weight_decay}, augmentation {augment}"
         )
     }

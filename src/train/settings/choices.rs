@@ -130,21 +130,15 @@ impl Choices {
     fn fit_rates(&self, settings: &mut Settings) -> Vec<String> {
         let recipe = self.recipe.map_or_else(Settings::default, Recipe::settings);
         let made_for = if self.keeps_rates(&recipe) { recipe.batch_size } else { USUAL_BATCH };
-        let (optimizer, batch, mut notes) = (settings.optimizer, settings.batch_size, Vec::new());
-        // Where steps and weights have one size each, the noise of a small batch makes no step
-        // longer. But a rate that also drives what the optimizer leaves to another is that one's.
-        let of_one_size = optimizer.sets_norms && settings.bias_rate > 0.0 && settings.classifier_rate > 0.0;
+        let (batch, mut notes) = (settings.batch_size, Vec::new());
+        let fitting = settings.rates_in_batches(batch, made_for);
         let rates = [
             ("`rate`", self.rate, &mut settings.rate),
             ("`bias_rate`", self.bias_rate, &mut settings.bias_rate),
             ("`classifier_rate`", self.classifier_rate, &mut settings.classifier_rate),
         ];
-        for (option, chosen, rate) in rates {
+        for ((option, chosen, rate), fitting) in rates.into_iter().zip(fitting) {
             let usual = *rate;
-            let fitting = match option {
-                "`rate`" if of_one_size => usual,
-                _ => optimizer.rate_in_batches(usual, batch, made_for),
-            };
             *rate = chosen.unwrap_or(fitting);
             if *rate != usual {
                 notes.push(format!(

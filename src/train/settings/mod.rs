@@ -389,6 +389,17 @@ impl Settings {
         toml::to_string(self).unwrap_or_else(|error| unreachable!("settings are a plain table: {error}"))
     }
 
+    /// The rates, of biases and of the classifier too, that in batches of `batch_size` do what
+    /// these do in those that they are made for. Where steps and weights have one size each, the
+    /// noise of a small batch makes no step longer, and their rate stays; but a rate that also
+    /// drives what the optimizer leaves to another is that one's.
+    pub fn rates_in_batches(&self, batch_size: usize, made_for: usize) -> [f32; 3] {
+        let Settings { optimizer, rate, bias_rate, classifier_rate, .. } = *self;
+        let lowered = |rate| optimizer.rate_in_batches(rate, batch_size, made_for);
+        let stays = optimizer.sets_norms && bias_rate > 0.0 && classifier_rate > 0.0;
+        [if stays { rate } else { lowered(rate) }, lowered(bias_rate), lowered(classifier_rate)]
+    }
+
     /// The configuration of a training on `images` images.
     pub fn config(&self, images: usize) -> StageConfig {
         let (labels, class_weights) = (Vec::new(), Vec::new());
