@@ -118,3 +118,20 @@ fn the_library_knows_no_command_line() {
         assert!(!line.contains("clap::") && !line.contains("indicatif"), "{at}");
     }
 }
+
+/// Lines of a kernel's text where an iterator's `for_each` is called, outside comments.
+fn closures_called_apart(text: &str) -> Vec<usize> {
+    let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    code.filter(|(_, line)| line.contains(".for_each(")).map(|(number, _)| number + 1).collect()
+}
+
+/// Once GELU's gradient ran in a `for_each` that was a function of its own, without the instruction
+/// set that its caller enables, and took a fifth of a step.
+#[test]
+fn kernels_have_plain_loops() {
+    for path in files(&source().join("kernels")) {
+        let lines = closures_called_apart(&fs::read_to_string(&path).unwrap());
+        assert!(lines.is_empty(), "{}: lines {lines:?} want a plain loop", path.display());
+    }
+    assert_eq!(closures_called_apart("// y.for_each(f)\nparallel::for_each(y)\ny.for_each(f)"), [3]);
+}

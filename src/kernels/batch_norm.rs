@@ -371,7 +371,11 @@ impl Kernel for GradientApply<'_> {
                     gradient_row(affine, x, dx, |c, _| dy[c]);
                 }
             }
-            None => rows.for_each(|(dx, x)| gradient_row(affine, x, dx, |_, held| held)),
+            None => {
+                for (dx, x) in rows {
+                    gradient_row(affine, x, dx, |_, held| held);
+                }
+            }
         }
     }
 }

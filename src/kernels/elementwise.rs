@@ -16,7 +16,9 @@ impl<F: Fn(f32) -> f32> Kernel for Each<'_, F> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        self.y.iter_mut().for_each(|y| *y = (self.f)(*y));
+        for y in self.y {
+            *y = (self.f)(*y);
+        }
     }
 }
 
@@ -37,7 +39,9 @@ impl Kernel for AddTo<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        self.y.iter_mut().zip(self.x).for_each(|(y, x)| *y += x);
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y += x;
+        }
     }
 }
 
@@ -85,13 +89,19 @@ impl<F: Fn(f32, f32) -> f32> Kernel for RowsWith<'_, F> {
         for (row, y) in y.chunks_exact_mut(columns).enumerate() {
             match operands.map(|operand| operand.row(row, columns)) {
                 [RowOperand::Row(a), RowOperand::Row(b)] => {
-                    y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (a, b))| *y = f(*a, *b));
+                    for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
+                        *y = f(*a, *b);
+                    }
                 }
                 [RowOperand::Row(a), RowOperand::Value(b)] => {
-                    y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a, b))
+                    for (y, a) in y.iter_mut().zip(a) {
+                        *y = f(*a, b);
+                    }
                 }
                 [RowOperand::Value(a), RowOperand::Row(b)] => {
-                    y.iter_mut().zip(b).for_each(|(y, b)| *y = f(a, *b))
+                    for (y, b) in y.iter_mut().zip(b) {
+                        *y = f(a, *b);
+                    }
                 }
                 [RowOperand::Value(a), RowOperand::Value(b)] => y.fill(f(a, b)),
                 _ => {}

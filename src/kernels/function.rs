@@ -193,7 +193,9 @@ impl Kernel for ClampTo<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        self.y.iter_mut().for_each(|y| *y = y.clamp(self.clamp.0, self.clamp.1));
+        for y in self.y {
+            *y = y.clamp(self.clamp.0, self.clamp.1);
+        }
     }
 }
 
@@ -255,7 +257,9 @@ struct Replace<'a>(&'a mut [f32]);
 impl WithFunction for Replace<'_> {
     #[inline(always)]
     fn run(self, f: impl Fn(f32) -> f32) {
-        self.0.iter_mut().for_each(|y| *y = f(*y));
+        for y in self.0 {
+            *y = f(*y);
+        }
     }
 }
 
@@ -285,6 +289,8 @@ struct MultiplyBy<'a> {
 impl WithFunction for MultiplyBy<'_> {
     #[inline(always)]
     fn run(self, f: impl Fn(f32) -> f32) {
-        self.dy.iter_mut().zip(self.v).for_each(|(dy, v)| *dy *= f(*v));
+        for (dy, v) in self.dy.iter_mut().zip(self.v) {
+            *dy *= f(*v);
+        }
     }
 }

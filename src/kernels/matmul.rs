@@ -242,13 +242,11 @@ impl Kernel for NormalisePanels<'_> {
         let affines = scale.chunks(PANEL).zip(shift.chunks(PANEL));
         for (panel, (scale, shift)) in panels.chunks_exact_mut(depth * PANEL).zip(affines) {
             let (scale, shift) = (repeated(scale), repeated(shift));
-            let normalise = |(x, (scale, shift)): (&mut f32, (&f32, &f32))| {
-                *x = (*x * scale + shift).clamp(clamp.0, clamp.1);
-            };
-            let affine = || scale.iter().zip(&shift);
-            let (whole, rest) = panel.as_chunks_mut::<{ ROWS * PANEL }>();
-            whole.iter_mut().for_each(|rows| rows.iter_mut().zip(affine()).for_each(normalise));
-            rest.iter_mut().zip(affine()).for_each(normalise);
+            for rows in panel.chunks_mut(ROWS * PANEL) {
+                for ((x, scale), shift) in rows.iter_mut().zip(&scale).zip(&shift) {
+                    *x = (*x * scale + shift).clamp(clamp.0, clamp.1);
+                }
+            }
         }
         if let Some(function) = beyond_clamp(activation) {
             Values { function, y: panels }.run(simd);

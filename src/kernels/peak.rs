@@ -3,8 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
+use super::parallel;
 use super::simd::{Isa, Kernel, Simd};
 
 /// Independent chains of multiply-adds: enough to cover the latency of two units.
@@ -33,8 +32,8 @@ impl Kernel for MultiplyAdds {
 /// Copies memory, on all threads of the pool it is called in.
 pub fn copy(from: &[f32], to: &mut [f32]) {
     let chunk = 1 << 20;
-    let chunks = to.par_chunks_mut(chunk).zip(from.par_chunks(chunk));
-    chunks.for_each(|(to, from)| to.copy_from_slice(from));
+    let chunks = to.chunks_mut(chunk).zip(from.chunks(chunk));
+    parallel::for_each(chunks, &mut [], 0, |(to, from), _| to.copy_from_slice(from));
 }
 
 /// The two limits of a device.

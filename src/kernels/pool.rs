@@ -64,8 +64,12 @@ impl PoolGeometry {
         for p in 0..self.out_height {
             for q in 0..self.out_width {
                 let wide = self.channels / CHANNELS * CHANNELS;
-                (0..wide).step_by(CHANNELS).for_each(|channel| work.block::<CHANNELS>(p, q, channel));
-                (wide..self.channels).step_by(4).for_each(|channel| work.block::<4>(p, q, channel));
+                for channel in (0..wide).step_by(CHANNELS) {
+                    work.block::<CHANNELS>(p, q, channel);
+                }
+                for channel in (wide..self.channels).step_by(4) {
+                    work.block::<4>(p, q, channel);
+                }
             }
         }
     }

@@ -55,9 +55,13 @@ impl<F: Fn(f64, f64) -> f64 + Copy> Kernel for Columns<'_, F> {
             let mut totals = [start; COLUMNS];
             for row in 0..along {
                 let x = &x[from + row * after..][..now.len()];
-                totals.iter_mut().zip(x).for_each(|(total, x)| *total = join(*total, f64::from(*x)));
+                for (total, x) in totals.iter_mut().zip(x) {
+                    *total = join(*total, f64::from(*x));
+                }
             }
-            now.iter_mut().zip(totals).for_each(|(y, total)| *y = (total * scale) as f32);
+            for (y, total) in now.iter_mut().zip(totals) {
+                *y = (total * scale) as f32;
+            }
             first += now.len();
             y = later;
         }

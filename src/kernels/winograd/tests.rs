@@ -97,6 +97,8 @@ fn errors_are_bounded_at_any_size_on_every_instruction_set() {
         geometry(1, [3, 3], [19, 130], 0),
         geometry(9, [5, 2], [40, 16], 2),
         geometry(130, [2, 2], [31, 17], 1),
+        geometry(2, [6, 5], [20, 300], 1),
+        geometry(1, [7, 7], [260, 130], 1),
     ];
     for isa in Isa::available() {
         for g in &sizes {

@@ -14,19 +14,30 @@ use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{G, TilePosition, transform_gradient, transform_input};
 use super::{IN, LINE, OUT, POINTS, is_applicable};
 
-/// Input and output channels of a block: its sums are 295 KB.
-const INPUTS: usize = 64;
-const OUTPUTS: usize = 64;
-/// Tiles that are transformed and multiplied at a time: 442 KB of a whole block's channels, and
-/// enough that loading and storing the sums takes less time than the multiplications between.
+/// Tiles that are transformed and multiplied at a time: enough that loading and storing the sums
+/// takes less time than the multiplications between.
 const TILES: usize = 32;
 /// Work items, if there are tiles for so many.
 const ITEMS: usize = 16;
 
+/// Channels on each side of a block. Every tile is transformed once for each block of the other
+/// side, so wide layers have wide blocks: their sums, 2.4 MB, lie beyond a L2 cache of 1 MB, which
+/// costs less time than the transforms that they save.
+const NARROW: usize = 64;
+const WIDE: usize = 128;
+
+fn block_side(g: &ConvGeometry) -> usize {
+    if g.in_channels.max(g.out_channels) >= 2 * WIDE { WIDE } else { NARROW }
+}
+
 /// The blocks of channels, and the shares of the tiles.
 #[derive(Clone, Copy)]
 struct Partition {
+    /// Channels on each side of a block.
+    side: usize,
+    /// Blocks of input channels.
     inputs: usize,
+    /// Blocks of output channels.
     outputs: usize,
     shares: usize,
     /// Tiles of an image.
@@ -38,24 +49,26 @@ struct Partition {
 
 impl Partition {
     fn new(g: &ConvGeometry) -> Partition {
-        let (inputs, outputs) = (g.in_channels.div_ceil(INPUTS), g.out_channels.div_ceil(OUTPUTS));
+        let side = block_side(g);
+        let (inputs, outputs) = (g.in_channels.div_ceil(side), g.out_channels.div_ceil(side));
         let (down, across) = (g.out_height.div_ceil(OUT), g.out_width.div_ceil(OUT));
         let tiles = g.batch * down * across;
         let shares = (ITEMS / (inputs * outputs)).clamp(1, tiles.div_ceil(TILES));
-        Partition { inputs, outputs, shares, across, down, tiles }
+        Partition { side, inputs, outputs, shares, across, down, tiles }
     }
 }
 
-/// Distances between the points' matrices of x and of dy.
-const STRIDES: [usize; 2] = [TILES * INPUTS + LINE, TILES * OUTPUTS + LINE];
-/// Elements of an item's result.
-const PARTIAL: usize = 9 * INPUTS * OUTPUTS;
+/// Distance between two points' matrices of x, or of dy, of blocks of so many channels.
+const fn stride(side: usize) -> usize {
+    TILES * side + LINE
+}
 
 /// Scratch of [`weight_gradient`].
 pub fn weight_gradient_scratch(_: Isa, g: &ConvGeometry) -> Scratch {
     let cut = Partition::new(g);
-    let each = POINTS * (INPUTS * OUTPUTS + STRIDES[0] + STRIDES[1] + INPUTS.max(OUTPUTS));
-    (cut.shares * cut.inputs * cut.outputs * PARTIAL, each)
+    let (side, matrix) = (cut.side, cut.side * cut.side);
+    let each = POINTS * (matrix + 2 * stride(side) + side);
+    (cut.shares * cut.inputs * cut.outputs * 9 * matrix, each)
 }
 
 /// `dw [3, 3, I, O]` from `x [N, H, W, I]` and `dy [N, OH, OW, O]`.
@@ -72,9 +85,10 @@ pub fn weight_gradient(
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partials, scratch) = scratch.split_at_mut(shared);
     let cut = Partition::new(g);
-    let items = partials.chunks_exact_mut(PARTIAL).enumerate();
-    parallel::for_each(items, scratch, each, |(item, partial), scratch| {
-        isa.run(Item { g, cut, item, x, dy, partial, scratch });
+    let items = partials.chunks_exact_mut(9 * cut.side * cut.side).enumerate();
+    parallel::for_each(items, scratch, each, |(item, partial), scratch| match cut.side {
+        WIDE => isa.run(Item::<WIDE> { g, cut, item, x, dy, partial, scratch }),
+        _ => isa.run(Item::<NARROW> { g, cut, item, x, dy, partial, scratch }),
     });
     add_shares(g, cut, partials, dw);
 }
@@ -82,16 +96,17 @@ pub fn weight_gradient(
 /// Adds up the shares' gradients, in order, the rows of one tap and one block of input channels at
 /// a time.
 fn add_shares(g: &ConvGeometry, cut: Partition, partials: &[f32], dw: &mut [f32]) {
+    let side = cut.side;
     let blocks = dw.chunks_exact_mut(g.in_channels * g.out_channels).enumerate().flat_map(|(tap, dw)| {
-        dw.chunks_mut(INPUTS * g.out_channels).enumerate().map(move |block| (tap, block))
+        dw.chunks_mut(side * g.out_channels).enumerate().map(move |block| (tap, block))
     });
     parallel::for_each(blocks, &mut [], 0, |(tap, (inputs, dw)), _| {
         for (c, dw) in dw.chunks_exact_mut(g.out_channels).enumerate() {
-            for (outputs, dw) in dw.chunks_mut(OUTPUTS).enumerate() {
+            for (outputs, dw) in dw.chunks_mut(side).enumerate() {
                 dw.fill(0.0);
                 for share in 0..cut.shares {
                     let item = (share * cut.inputs + inputs) * cut.outputs + outputs;
-                    let partial = &partials[item * PARTIAL + (tap * INPUTS + c) * OUTPUTS..];
+                    let partial = &partials[((item * 9 + tap) * side + c) * side..];
                     for (sum, value) in dw.iter_mut().zip(partial) {
                         *sum += value;
                     }
@@ -101,8 +116,9 @@ fn add_shares(g: &ConvGeometry, cut: Partition, partials: &[f32], dw: &mut [f32]
     });
 }
 
-/// One block of channels over one share of the tiles.
-struct Item<'a> {
+/// One block of channels over one share of the tiles; SIDE is that of the partition, known to the
+/// compiler: distances that it does not know cost a quarter more time.
+struct Item<'a, const SIDE: usize> {
     g: &'a ConvGeometry,
     cut: Partition,
     item: usize,
@@ -112,34 +128,34 @@ struct Item<'a> {
     scratch: &'a mut [f32],
 }
 
-impl Kernel for Item<'_> {
+impl<const SIDE: usize> Kernel for Item<'_, SIDE> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let Item { g, cut, item, .. } = self;
         let blocks = cut.inputs * cut.outputs;
         let (share, block) = (item / blocks, item % blocks);
-        let (c, o) = (block / cut.outputs * INPUTS, block % cut.outputs * OUTPUTS);
-        let (inputs, outputs) = (INPUTS.min(g.in_channels - c), OUTPUTS.min(g.out_channels - o));
-        let (sums, rest) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * INPUTS * OUTPUTS);
-        let (v, rest) = rest.split_at_mut(POINTS * STRIDES[0]);
-        let (w, patch) = rest.split_at_mut(POINTS * STRIDES[1]);
+        let (c, o) = (block / cut.outputs * SIDE, block % cut.outputs * SIDE);
+        let (inputs, outputs) = (SIDE.min(g.in_channels - c), SIDE.min(g.out_channels - o));
+        let (sums, rest) = std::mem::take(&mut self.scratch).split_at_mut(POINTS * SIDE * SIDE);
+        let (v, rest) = rest.split_at_mut(POINTS * stride(SIDE));
+        let (w, patch) = rest.split_at_mut(POINTS * stride(SIDE));
         let (begin, end) = (cut.tiles * share / cut.shares, cut.tiles * (share + 1) / cut.shares);
         let mut start = Start::Zero;
         for first in (begin..end).step_by(TILES) {
             let tiles = first..end.min(first + TILES);
             for (t, tile) in tiles.clone().enumerate() {
-                self.transform_x(simd, tile, c..c + inputs, [&mut v[t * INPUTS..], patch]);
-                self.transform_dy(simd, tile, o..o + outputs, [&mut w[t * OUTPUTS..], patch]);
+                self.transform_x(simd, tile, c..c + inputs, [&mut v[t * SIDE..], patch]);
+                self.transform_dy(simd, tile, o..o + outputs, [&mut w[t * SIDE..], patch]);
             }
-            multiply(simd, v, w, sums, [inputs, outputs, tiles.len()], start);
+            multiply::<S, SIDE>(simd, [v, w], sums, [inputs, outputs, tiles.len()], start);
             start = Start::Current;
         }
-        transform_back(simd, sums, [inputs, outputs], self.partial);
+        transform_back::<S, SIDE>(simd, sums, [inputs, outputs], self.partial);
     }
 }
 
-impl Item<'_> {
+impl<const SIDE: usize> Item<'_, SIDE> {
     /// The image that a tile is in, and its first pixel.
     #[inline(always)]
     fn tile(&self, tile: usize) -> (usize, (isize, isize)) {
@@ -156,18 +172,17 @@ impl Item<'_> {
         channels: Range<usize>,
         [v, patch]: [&mut [f32]; 2],
     ) {
-        let g = self.g;
+        let (g, stride) = (self.g, stride(SIDE));
         let (image, (top, left)) = self.tile(tile);
         let image = Input { x: &self.x.x[image * g.in_image()..][..g.in_image()], ..self.x };
         let at = (top - g.pad_top as isize, left - g.pad_left as isize);
         let place = TilePosition::new(IN, at, (g.in_height, g.in_width), g.in_channels);
         let tile = place.source(simd, image, channels.clone(), patch);
         for c in (0..channels.len()).step_by(S::LANES) {
-            let to = &mut v[c..][..(POINTS - 1) * STRIDES[0] + S::LANES];
+            let to = &mut v[c..][..(POINTS - 1) * stride + S::LANES];
+            let tile = tile.channels::<S>(c, channels.len());
             // SAFETY: `to` holds the vectors of 36 points.
-            unsafe {
-                transform_input(simd, &tile.channels::<S>(c, channels.len()), to.as_mut_ptr(), STRIDES[0])
-            };
+            unsafe { transform_input(simd, &tile, to.as_mut_ptr(), stride) };
         }
     }
 
@@ -179,17 +194,16 @@ impl Item<'_> {
         channels: Range<usize>,
         [w, patch]: [&mut [f32]; 2],
     ) {
-        let g = self.g;
+        let (g, stride) = (self.g, stride(SIDE));
         let (image, at) = self.tile(tile);
         let image = self.dy[image * g.out_image()..][..g.out_image()].into();
         let place = TilePosition::new(OUT, at, (g.out_height, g.out_width), g.out_channels);
         let tile = place.source(simd, image, channels.clone(), patch);
         for c in (0..channels.len()).step_by(S::LANES) {
-            let to = &mut w[c..][..(POINTS - 1) * STRIDES[1] + S::LANES];
+            let to = &mut w[c..][..(POINTS - 1) * stride + S::LANES];
+            let tile = tile.channels::<S>(c, channels.len());
             // SAFETY: as in `transform_x`.
-            unsafe {
-                transform_gradient(simd, &tile.channels::<S>(c, channels.len()), to.as_mut_ptr(), STRIDES[1])
-            };
+            unsafe { transform_gradient(simd, &tile, to.as_mut_ptr(), stride) };
         }
     }
 }
@@ -197,36 +211,40 @@ impl Item<'_> {
 /// Adds, for every point, the product of the transformed x, transposed, and the transformed dy to
 /// the sums.
 #[inline(always)]
-fn multiply<S: Simd>(
+fn multiply<S: Simd, const SIDE: usize>(
     simd: S,
-    v: &[f32],
-    w: &[f32],
+    [v, w]: [&[f32]; 2],
     sums: &mut [f32],
     [inputs, outputs, tiles]: [usize; 3],
     start: Start,
 ) {
-    for (point, sums) in sums.chunks_exact_mut(INPUTS * OUTPUTS).enumerate() {
-        let inner = SumAxis { count: tiles, a: INPUTS, b: OUTPUTS };
+    for (point, sums) in sums.chunks_exact_mut(SIDE * SIDE).enumerate() {
+        let inner = SumAxis { count: tiles, a: SIDE, b: SIDE };
         let sum = Sum {
-            a: &v[point * STRIDES[0]..],
-            b: &w[point * STRIDES[1]..],
+            a: &v[point * stride(SIDE)..],
+            b: &w[point * stride(SIDE)..],
             a_row: 1,
             axes: [SumAxis::ONE, SumAxis::ONE, inner],
         };
         let outputs = outputs.next_multiple_of(S::LANES);
         for from in (0..outputs).step_by(2 * S::LANES) {
             let columns = (2 * S::LANES).min(outputs - from);
-            let block = Block { c: &mut sums[from..], row: OUTPUTS, rows: inputs, columns };
+            let block = Block { c: &mut sums[from..], row: SIDE, rows: inputs, columns };
             sum.add_to(simd, 0, from, start, block);
         }
     }
 }
 
-/// `dw = G^T sums G`, `[3, 3, INPUTS, OUTPUTS]`.
+/// `dw = G^T sums G`, `[3, 3, I, O]` of the block.
 #[inline(always)]
-fn transform_back<S: Simd>(simd: S, sums: &[f32], [inputs, outputs]: [usize; 2], dw: &mut [f32]) {
-    let matrix = INPUTS * OUTPUTS;
-    for at in (0..inputs).flat_map(|c| (0..outputs).step_by(S::LANES).map(move |o| c * OUTPUTS + o)) {
+fn transform_back<S: Simd, const SIDE: usize>(
+    simd: S,
+    sums: &[f32],
+    [inputs, outputs]: [usize; 2],
+    dw: &mut [f32],
+) {
+    let matrix = SIDE * SIDE;
+    for at in (0..inputs).flat_map(|c| (0..outputs).step_by(S::LANES).map(move |o| c * SIDE + o)) {
         let mut dw_here = [simd.zero(); 9];
         for (i, row) in G.iter().enumerate() {
             let mut half = [simd.zero(); 3];
