@@ -72,7 +72,7 @@ fn has(text: &str, parts: &[&str]) {
 fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
     let place = Location::new();
     place.images(&["p/cat", "p/dog"], 20);
-    let said = place.train("--data p --validation 6");
+    let said = place.train("--data p --validation 6 --keep-checkpoints");
     let data = "data: p, 26 training, 6 validation and 8 test images of 16x16 in 2 classes; \
                 validation: 6 of the 32 training images";
     has(&said, &[data, "warning: 6 validation images: one is 16.7 points", "p: test accuracy"]);
@@ -82,7 +82,8 @@ fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
     // What has come since is not tested, and what was tested is, by the run or by its weights.
     place.images(&["p/dog/more"], 5);
     let accuracy = said.lines().find_map(|line| line.strip_prefix("p: test accuracy ")).unwrap();
-    for weights in ["run", "run/best.safetensors", "run --data p"] {
+    let kept = "run/checkpoints/weights-0001.safetensors";
+    for weights in ["run", "run/best.safetensors", "run --data p", kept] {
         let said = place.ok(&format!("evaluate {weights}"));
         has(&said, &["data: p, 8 test images", accuracy.split(" %").next().unwrap()]);
     }
@@ -93,7 +94,7 @@ fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
     place.images(&["q/cat"], 3);
     has(&place.ok("evaluate run --data q"), &["data: q, 3 test images", "(0 of 0)"]);
     place.images(&["q/cow"], 1);
-    place.fails(1, "evaluate run --data q", "q has cow, which are not among them, and has no dog");
+    place.fails(1, "evaluate run --data q", "q has cow, which is not among them, and has no dog");
 }
 
 #[test]
@@ -134,6 +135,10 @@ fn reports_name_the_files_and_losses_have_no_sign() {
     });
     let page = place.read("report/report.html");
     wrong.for_each(|line| has(&page, &[line.rsplit(',').next().unwrap()]));
+    // A report takes the place of no other, and does not lie among images.
+    place.fails(1, "evaluate run --report run", "run: is a run, whose own report this one would replace");
+    place.fails(1, "evaluate run --report p/test/cat", "holds images of the data (p/test/cat/");
+    place.fails(1, "evaluate run --report run/settings.toml", "is not a folder");
 }
 
 #[test]

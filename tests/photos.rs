@@ -29,10 +29,13 @@ fn measures_and_temperature_are_told_kept_and_used() {
     let calibration = model.spec().calibration;
     let measures = Measures::of(logits.view(), &images.labels, calibration);
     for (name, value) in measures.entries() {
-        let of_test = if name == "temperature" { name.clone() } else { format!("test_{name}") };
+        let of_weights = ["temperature", "unsure_below"].contains(&name.as_str());
+        let of_test = if of_weights { name.clone() } else { format!("test_{name}") };
         let found = [&told[&of_test], &written[&of_test], &evaluated[&name]];
-        let near =
-            |found: &serde_json::Value| (found.as_f64().unwrap() - value.as_f64().unwrap()).abs() < 1e-9;
+        let near = |found: &serde_json::Value| match (found.as_f64(), value.as_f64()) {
+            (Some(found), Some(value)) => (found - value).abs() < 1e-9,
+            _ => *found == value && found.is_null(),
+        };
         assert!(found.into_iter().all(near), "{name}: {value} {found:?}");
     }
     assert!(calibration.temperature != 1.0);
@@ -178,14 +181,15 @@ fn explained_images_show_where_their_class_is_seen() {
         fs::copy(image, bench.path("one.png")).unwrap();
         json(&bench.ok("inspect run --image one.png --json"))
     };
-    for (n, (folder, picture)) in
+    for (n, (folder, name)) in
         [("a", "x é.png-explained.png"), ("b", "x é.png-2-explained.png")].into_iter().enumerate()
     {
-        let picture = image::open(bench.path("why").join(picture)).unwrap().into_rgb8();
+        let picture = image::open(bench.path("why").join(name)).unwrap().into_rgb8();
         let looked = looked(folder);
         let map = &looked["inside"]["maps"][0];
         let class = &looked["classes"][map["class"].as_u64().unwrap() as usize];
         assert_eq!(told[n]["predictions"][0]["class"], *class);
+        assert_eq!(bench.path(told[n]["explained"].as_str().unwrap()), bench.path("why").join(name));
         // Where the map is largest there is most yellow over the image; panels have 128 pixels.
         let rows = map["map"].as_array().unwrap();
         let cells = rows.iter().enumerate().flat_map(|(y, row)| {
@@ -262,6 +266,8 @@ fn planted_wrong_labels_are_listed_linked_and_moved() {
     assert_eq!(wrong(), [3, 0]);
     assert!(bench.ok("data p --apply mine.csv --yes").contains(&format!("{found} images moved")));
     assert_eq!(wrong(), [3 - found, found]);
+    assert!(bench.ok("data p --apply mine.csv --yes").contains("no image is to be moved"), "all were");
+    fs::remove_dir_all(bench.path("p/test/b #1")).unwrap();
     bench.fails(1, "data p --apply mine.csv --yes", &["is no image of this folder", "nothing was moved"]);
     fs::write(bench.path("odd.csv"), "file,label\nx,y\n").unwrap();
     bench.fails(1, "data p --apply odd.csv", &["odd.csv: has no column predicted"]);

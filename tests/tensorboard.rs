@@ -89,9 +89,12 @@ fn without_the_option_there_are_none_and_the_weights_are_the_same() {
     assert!(!bench.path("run/tensorboard").exists() && bench.path("run2/tensorboard").exists());
     let weights = |run: &str| fs::read(bench.path(run).join("last.safetensors")).unwrap();
     assert!(weights("run") == weights("run2"));
-    // A file in its place costs a message that names it, not the run's weights.
+    // A file in its place is told before the training, and stays.
     fs::create_dir(bench.path("run3")).unwrap();
     fs::write(bench.path("run3/tensorboard"), "mine").unwrap();
-    bench.fails(1, &format!("{TRAIN}3 --epochs 1 --tensorboard"), &["run3/tensorboard"]);
-    assert!(bench.path("run3/checkpoint.safetensors").exists());
+    let train = format!("{TRAIN}3 --epochs 1");
+    bench.fails(1, &format!("{train} --tensorboard"), &["run3", "holds a file tensorboard"]);
+    assert!(!bench.path("run3/settings.toml").exists());
+    bench.ok(&train);
+    assert_eq!(fs::read(bench.path("run3/tensorboard")).unwrap(), b"mine");
 }

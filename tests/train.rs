@@ -379,7 +379,7 @@ fn runs_are_put_side_by_side() {
     bench.ok(&format!("{QUICK} --epochs 2 --optimizer adam --out b"));
     let text = bench.ok("compare a b");
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert!(rows[0].starts_with(&["test", "accuracy", "to", "first", "loss"]), "{text}");
+    assert!(rows[0].starts_with(&["test", "accuracy", "to", "first", "balanced", "loss"]), "{text}");
     assert!(rows[0].ends_with(&["epochs", "optimizer", "weight_decay", "run"]), "{text}");
     assert!(rows[1].ends_with(&["1", "sgd", "0.001", "a"]), "{text}");
     assert!(rows[2].ends_with(&["2", "adam", "0.0", "b"]), "{text}");

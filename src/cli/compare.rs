@@ -48,6 +48,8 @@ enum Sort {
     Given,
     /// By test accuracy, the best first.
     Accuracy,
+    /// By test accuracy with every class of the same weight, the best first.
+    Balanced,
     /// By test loss, the lowest first.
     Loss,
     /// By the best validation accuracy, the best first.
@@ -92,6 +94,11 @@ impl Run {
             "run": self.name,
             "test_accuracy": self.result["test_accuracy"],
             "test_loss": self.result["test_loss"],
+            "test_balanced_accuracy": self.result["test_balanced_accuracy"],
+            "test_top5_accuracy": self.result["test_top5_accuracy"],
+            "test_auroc": self.result["test_auroc"],
+            "test_calibration_error": self.result["test_calibration_error"],
+            "test_calibrated_error": self.result["test_calibrated_error"],
             "best_validation_accuracy": score::best_accuracy(&self.history),
             "best_epoch": score::best_epoch(&self.history),
             "epochs": self.history.len(),
@@ -99,6 +106,13 @@ impl Run {
             "parameters": self.result["parameters"],
             "settings": self.settings,
         })
+    }
+
+    /// The epochs that are finished and, where the run is not, those it was begun for.
+    fn epochs(&self) -> String {
+        let planned = self.settings.get("epochs").and_then(toml::Value::as_integer);
+        let planned = planned.filter(|_| self.result.is_null()).map(|epochs| format!("/{epochs}"));
+        format!("{}{}", self.history.len(), planned.unwrap_or_default())
     }
 
     /// A figure of `result.json`.
@@ -109,15 +123,17 @@ impl Run {
     /// The cells under [`COLUMNS`]; `first` is what it is held against.
     fn cells(&self, first: &Run) -> Vec<String> {
         let accuracy = |run: &Run| Some(100.0 * run.figure("test_accuracy")?);
+        let balanced = self.figure("test_balanced_accuracy");
         let best = score::best_accuracy(&self.history);
         let difference = accuracy(self).zip(accuracy(first)).filter(|_| !std::ptr::eq(self, first));
         [
             accuracy(self).map(|accuracy| format!("{accuracy:.2} %")),
             difference.map(|(own, first)| format!("{:+.2}", own - first)),
+            balanced.map(|accuracy| format!("{:.2} %", 100.0 * accuracy)),
             self.figure("test_loss").map(|loss| format!("{loss:.4}")),
             best.map(|best| format!("{:.2} %", 100.0 * best)),
             best.map(|_| score::best_epoch(&self.history).to_string()),
-            Some(self.history.len().to_string()),
+            Some(self.epochs()),
             Some(duration(self.seconds())),
             self.history.last().map(|row| format!("{:.0}", row.images_per_s)),
         ]
@@ -136,8 +152,8 @@ fn read_result(file: &Path) -> Result<Value> {
 }
 
 /// Columns of every run, whatever its settings.
-const COLUMNS: [&str; 8] =
-    ["test accuracy", "to first", "loss", "validation", "at epoch", "of", "time", "images/s"];
+const COLUMNS: [&str; 9] =
+    ["test accuracy", "to first", "balanced", "loss", "validation", "at epoch", "of", "time", "images/s"];
 
 /// How a cell says that there is nothing.
 fn unknown() -> String {
@@ -166,6 +182,7 @@ fn sort(runs: &mut [Run], by: Sort) {
     let key = |run: &Run| match by {
         Sort::Given => None,
         Sort::Accuracy => run.figure("test_accuracy").map(|accuracy| -accuracy),
+        Sort::Balanced => run.figure("test_balanced_accuracy").map(|accuracy| -accuracy),
         Sort::Loss => run.figure("test_loss"),
         Sort::Validation => score::best_accuracy(&run.history).map(|accuracy| -accuracy),
         Sort::Time => Some(run.seconds()),
@@ -201,11 +218,15 @@ pub fn table(runs: &[Run]) -> Table {
     table
 }
 
+/// Settings that only say what is written beside the results.
+const SILENT: [&str; 2] = ["keep_checkpoints", "tensorboard"];
+
 /// The settings of a run by name, those in a table below as `finetune.head_rate`, and its number of
 /// parameters.
 fn given(run: &Run) -> BTreeMap<String, String> {
     let mut given = BTreeMap::new();
     flatten("", &run.settings, &mut given);
+    given.retain(|name, _| !SILENT.contains(&name.as_str()));
     if let Some(parameters) = run.result["parameters"].as_u64() {
         given.insert("parameters".into(), parameters.to_string());
     }

@@ -1,7 +1,7 @@
 //! `cifar-engine evaluate`: measures the accuracy of trained weights.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -13,10 +13,11 @@ use super::options::ViewOptions;
 use super::{progress, stopped};
 use crate::console;
 use crate::error::{Error, Result};
+use crate::files::advice;
 use crate::models::LoadedModel;
 use crate::report::{Measures, Reading, RunReport};
 use crate::train::evaluate::{BATCH_SIZE, EvalOptions, Evaluation};
-use crate::train::first_contact;
+use crate::train::{first_contact, run_folder};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -62,6 +63,9 @@ impl Evaluate {
         let OpenDevice { mut device, name: device_name, .. } = self.contact.open(&self.device, trials)?;
         console::info(format_args!("device: {device_name}"));
         let data = tried.load(spec, &self.data, self.device.threads)?;
+        if let Some(folder) = &self.report {
+            prepare(folder, data.folder.as_deref())?;
+        }
         let (set, images) = data.measured();
         let views = self.views.or(spec.views);
         let options = EvalOptions { batch_size, views };
@@ -75,7 +79,6 @@ impl Evaluate {
         bar.finish_and_clear();
         let result = result?;
         if let Some(folder) = &self.report {
-            fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
             RunReport {
                 title: &format!("{} on {}, evaluated on {}", spec.architecture, spec.data, data.name),
                 facts: &[
@@ -109,7 +112,6 @@ impl Evaluate {
             (result["test_flip"], result["test_shift"]) = (json!(views.flip), json!(views.shift));
             result["accuracy_without_flip"] = json!(plain.unwrap_or(accuracy));
             measures.entries().into_iter().for_each(|(name, value)| result[name] = value);
-            result["unsure_below"] = json!(spec.calibration.unsure_below);
             result["per_class"] = per_class.into();
             return console::print_json(&result);
         }
@@ -125,6 +127,21 @@ impl Evaluate {
         }
         Ok(())
     }
+}
+
+/// Makes the folder of a report, unless it is that of a run, whose own report it would replace, or
+/// has images of the data in it.
+fn prepare(folder: &Path, data: Option<&Path>) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::file(folder, "is not a folder; choose another with --report"));
+    }
+    if run_folder::settings_in(folder)?.is_some() {
+        let problem = "is a run, whose own report this one would replace";
+        return Err(Error::file(folder, format!("{problem}; choose another folder with --report")));
+    }
+    fs::create_dir_all(folder)
+        .map_err(|error| Error::file(folder, format!("cannot be created: {}", advice(&error))))?;
+    data.map_or(Ok(()), |data| run_folder::check_apart(folder, data))
 }
 
 /// Accuracy and loss, and what was done to get them.

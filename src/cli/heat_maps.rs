@@ -43,7 +43,7 @@ impl<'a> HeatMaps<'a> {
     }
 
     /// Writes a picture of each image of these names, for the class that is predicted with this
-    /// probability.
+    /// probability; returns where.
     ///
     /// # Errors
     /// If the model has no layer with places, the device fails, or a picture cannot be written.
@@ -53,17 +53,19 @@ impl<'a> HeatMaps<'a> {
         model: &LoadedModel,
         (names, images): (&[String], &Images),
         predicted: &[(usize, f32)],
-    ) -> Result<()> {
+    ) -> Result<Vec<PathBuf>> {
+        let mut pictures = Vec::new();
         let places: Vec<u32> = (0..images.len() as u32).collect();
         for places in places.chunks(BATCH) {
             let first = places[0] as usize;
             let (images, predicted) = (images.subset(places), &predicted[first..][..places.len()]);
             let classes: Vec<usize> = predicted.iter().map(|(class, _)| *class).collect();
             for map in class_maps(model, device, &images, &classes, &mut goes_on)? {
-                self.draw(model, (&names[first + map.image], &images), &map, predicted[map.image].1)?;
+                let name = &names[first + map.image];
+                pictures.push(self.draw(model, (name, &images), &map, predicted[map.image].1)?);
             }
         }
-        Ok(())
+        Ok(pictures)
     }
 
     fn draw(
@@ -72,7 +74,7 @@ impl<'a> HeatMaps<'a> {
         (name, images): (&str, &Images),
         map: &ClassMap,
         probability: f32,
-    ) -> Result<()> {
+    ) -> Result<PathBuf> {
         let path = self.free_path(name);
         check_output(&path, self.read)?;
         let plain = picture_of(images, map.image)?;
@@ -89,7 +91,8 @@ impl<'a> HeatMaps<'a> {
             label: None,
             label_probability: None,
         });
-        samples::draw(&path, Some(name), &shown, shown.len())
+        samples::draw(&path, Some(name), &shown, shown.len())?;
+        Ok(path)
     }
 
     /// Where the picture of an image goes: under its own name, with a number where several are

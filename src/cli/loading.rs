@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{check_output, is_file};
 use crate::models::pretrained::Attributes;
 use crate::models::{LoadedModel, Spec};
+use crate::text::counted;
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 use crate::train::{run_folder, split_table};
@@ -77,13 +78,18 @@ impl Tried {
     /// # Errors
     /// If it is.
     pub fn check_output(&self, out: &Path) -> Result<()> {
-        let read = [vec![self.weights.clone()], RunFolder::needed(self.folder())].concat();
+        let read = [vec![self.weights.clone()], RunFolder::needed(self.run())].concat();
         check_output(out, &read)
     }
 
     /// The folder that they lie in.
     pub fn folder(&self) -> &Path {
         self.weights.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The folder of their run, if they are of one.
+    fn run(&self) -> &Path {
+        run_folder::run_of(self.folder())
     }
 
     /// Loads what the weights are measured on: the data that is named, or that of their run, with
@@ -93,7 +99,7 @@ impl Tried {
     /// If no data is named and the weights do not say theirs, it cannot be loaded, or has classes
     /// that are unknown to the weights.
     pub fn load(&self, spec: &Spec, options: &DataOptions, threads: u16) -> Result<Dataset> {
-        let folder = self.folder();
+        let folder = self.run();
         let run = run_folder::settings_in(folder);
         let (source, run) = match (&options.data, run) {
             (Some(source), Ok(Some(run))) if is_same(source, &run.data) => (source.clone(), Some(run)),
@@ -162,10 +168,11 @@ fn relabelled(mut data: Dataset, weights: &Path, trained: &[String]) -> Result<D
             false => format!(", and has no {}", some_of(&missing)),
         };
         let problem = format!(
-            "was trained on {} classes; {} has {}, which are not among them{without}; choose the data with --data",
-            trained.len(),
+            "was trained on {}; {} has {}, which {} not among them{without}; choose the data with --data",
+            counted(trained.len(), "class"),
             data.name,
-            some_of(&unknown)
+            some_of(&unknown),
+            if unknown.len() == 1 { "is" } else { "are" }
         );
         return Err(Error::file(weights, problem));
     }
@@ -271,7 +278,8 @@ fn say(data: &Dataset, parts: &[(&str, &[u32])], more: &str) {
     let (counts, classes) = (listed(&counts), data.classes.len());
     let (name, size) = (&data.name, data.measured().1.size);
     console::info(format_args!(
-        "data: {name}, {counts} {images} of {size}x{size} in {classes} classes{more}"
+        "data: {name}, {counts} {images} of {size}x{size} in {}{more}",
+        counted(classes, "class")
     ));
     if !console::says(Level::Verbose) {
         return;

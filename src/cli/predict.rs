@@ -175,7 +175,8 @@ impl Predict {
         console::info(format_args!("device: {name}"));
         let predictor = trained.predictor(device.as_mut(), eval_options)?;
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
-        let mut printer = Printer { format, trained, top: self.top, entries: Vec::new() };
+        let explained = self.explain.is_some();
+        let mut printer = Printer { format, trained, top: self.top, explained, entries: Vec::new() };
         let mut maps = self.explain.as_ref().map(|folder| HeatMaps::new(folder, &files)).transpose()?;
         let (mut bad, mut good) = (Vec::new(), 0);
         // On a terminal the results themselves tell how far it is.
@@ -189,13 +190,16 @@ impl Predict {
             }
             good += images.len();
             let rows = predictor.predict(device.as_mut(), &images)?;
-            names
-                .iter()
-                .zip(&rows)
-                .try_for_each(|(name, row)| printer.print(name, &largest(row, self.top)))?;
-            if let Some(maps) = maps.as_mut().filter(|_| !images.is_empty()) {
-                let best: Vec<(usize, f32)> = rows.iter().map(|row| largest(row, 1)[0]).collect();
-                maps.write(device.as_mut(), trained, (&names, &images), &best)?;
+            let pictures = match maps.as_mut().filter(|_| !images.is_empty()) {
+                Some(maps) => {
+                    let best: Vec<(usize, f32)> = rows.iter().map(|row| largest(row, 1)[0]).collect();
+                    maps.write(device.as_mut(), trained, (&names, &images), &best)?
+                }
+                None => Vec::new(),
+            };
+            for (index, (name, row)) in names.iter().zip(&rows).enumerate() {
+                let picture = pictures.get(index).map(|path| path_text(path));
+                printer.print(name, &largest(row, self.top), picture.as_deref())?;
             }
         }
         if let Some(folder) = self.explain.as_ref().filter(|_| good > 0) {
@@ -339,6 +343,8 @@ struct Printer<'a> {
     format: Format,
     trained: &'a LoadedModel,
     top: usize,
+    /// Whether each image has a picture of where its class is seen.
+    explained: bool,
     /// Entries of the one list that is printed at the end.
     entries: Vec<Value>,
 }
@@ -350,10 +356,11 @@ impl Printer<'_> {
         }
         let ranks = 1..=self.top.min(self.trained.spec.classes.len());
         let columns: Vec<String> = ranks.map(|rank| format!(",class_{rank},probability_{rank}")).collect();
-        console::print(format_args!("image{},unsure", columns.concat()))
+        let explained = if self.explained { ",explained" } else { "" };
+        console::print(format_args!("image{},unsure{explained}", columns.concat()))
     }
 
-    fn print(&mut self, image: &str, top: &[(usize, f32)]) -> Result<()> {
+    fn print(&mut self, image: &str, top: &[(usize, f32)], picture: Option<&str>) -> Result<()> {
         let spec = &self.trained.spec;
         let classes = &spec.classes;
         let unsure = top.first().and_then(|&(_, p)| spec.calibration.is_unsure(p));
@@ -362,18 +369,24 @@ impl Printer<'_> {
             entry["image"] = json!(image);
             entry["predictions"] = predictions(top, classes);
             entry["unsure"] = json!(unsure);
+            if let Some(picture) = picture {
+                entry["explained"] = json!(picture);
+            }
             entry
         };
         match self.format {
             Format::Text => {
                 console::print(image)?;
-                print_top(top, spec)
+                print_top(top, spec)?;
+                picture.map_or(Ok(()), |picture| console::print(format_args!("  explained: {picture}")))
             }
             Format::Jsonl => console::print_json(&entry()),
             Format::Csv => {
                 let cells = top.iter().map(|&(class, p)| format!(",{},{p}", cell(&classes[class])));
                 let unsure = unsure.map(|unsure| unsure.to_string()).unwrap_or_default();
-                console::print(format_args!("{}{},{unsure}", cell(image), cells.collect::<String>()))
+                let picture = picture.map(|picture| format!(",{}", cell(picture))).unwrap_or_default();
+                let cells = cells.collect::<String>();
+                console::print(format_args!("{}{cells},{unsure}{picture}", cell(image)))
             }
             Format::Json => {
                 self.entries.push(entry());

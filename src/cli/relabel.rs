@@ -22,15 +22,19 @@ pub fn apply(source: &DataSource, table: &Path, yes: bool) -> Result<()> {
         return Err(Error::Usage("--apply moves the images of a folder; name that".into()));
     };
     let moves = moves(folder, &read(table)?)?;
-    for step in &moves {
+    for (moved, step) in moves.iter().enumerate() {
         if yes {
-            step.run()?;
+            step.run().map_err(|error| {
+                let done = format!("{moved} of {} were moved before it", counted(moves.len(), "image"));
+                Error::Failed(format!("{error}; {done}, and the same command goes on from there"))
+            })?;
         }
         let [from, to] = step.names.each_ref().map(|name| escaped(name));
         console::print(format_args!("{from} -> {to}"))?;
     }
     let images = counted(moves.len(), "image");
     match yes {
+        _ if moves.is_empty() => console::print("no image is to be moved"),
         true => console::print(format_args!("{images} moved")),
         false => console::print(format_args!("{images} would move; nothing was changed: --yes does it")),
     }

@@ -150,10 +150,7 @@ impl Report<'_> {
             result[format!("{set}_loss")] = json!(test.loss);
             let plain = test.plain_accuracy.unwrap_or(test.accuracy);
             result[format!("{set}_accuracy_without_flip")] = json!(plain);
-            for (name, value) in measures.entries() {
-                let name = if name == "temperature" { name } else { format!("{set}_{name}") };
-                result[name] = value;
-            }
+            measures.entries_of(set).into_iter().for_each(|(name, value)| result[name] = value);
             return console::print_json(&result);
         }
         console::print(format_args!(

@@ -1,8 +1,8 @@
 //! Images that are moved to the folder of another class, as a table says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::folder::{ClassFolder, class_folders};
@@ -31,13 +31,13 @@ pub struct Move {
     to: PathBuf,
 }
 
-/// The moves that a table asks for; rows that leave an image where it is are none. Nothing is moved
-/// yet, and if anything is wrong with a row, nothing should be.
+/// The moves that a table asks for; rows that leave an image where it is are none, and those of an
+/// image that was moved before. Nothing is moved yet, and if anything is wrong with a row, nothing
+/// should be. Where its name is taken in the other class, an image gets another.
 ///
 /// # Errors
 /// If a row names no image of the folder, so also what is outside of it, an image twice, a class
-/// that has no folder beside the image's, or one that the image is not in; if there is a file at
-/// the new place.
+/// that has no folder beside the image's, or one that the image is not in.
 pub fn moves(dir: &Path, rows: &[Relabelled]) -> Result<Vec<Move>> {
     let mut lister = Lister { skip_bad: true, ..Lister::default() };
     let folders = class_folders(dir, &mut lister)?;
@@ -46,12 +46,18 @@ pub fn moves(dir: &Path, rows: &[Relabelled]) -> Result<Vec<Move>> {
         let images = lister.images(&folder.path)?;
         known.extend(images.into_iter().map(|image| (below(dir, &image), (folder, image))));
     }
-    let (mut moves, mut taken) = (Vec::new(), BTreeSet::new());
+    let (mut moves, mut taken, mut named) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for row in rows {
         let Relabelled { file, label, class } = row;
         let wrong = |problem: String| Error::file(dir, format!("{file} {problem}; nothing was moved"));
-        let Some((folder, from)) = known.remove(file) else {
-            return Err(wrong("is no image of this folder, or is named twice".into()));
+        if !named.insert(file) {
+            return Err(wrong("is named twice".into()));
+        }
+        let Some((folder, from)) = known.get(file).cloned() else {
+            if place_of_moved(dir, &folders, row).is_some_and(|place| known.contains_key(&place)) {
+                continue;
+            }
+            return Err(wrong("is no image of this folder".into()));
         };
         if folder.class != composed(label) {
             return Err(wrong(format!("is not in the class {label}, but in {}", folder.class)));
@@ -64,13 +70,48 @@ pub fn moves(dir: &Path, rows: &[Relabelled]) -> Result<Vec<Move>> {
             continue;
         }
         let to = wanted.path.join(from.strip_prefix(&folder.path).unwrap_or(&from));
+        let to = free_name(to, |path| taken.contains(path) || fs::symlink_metadata(path).is_ok());
+        taken.insert(to.clone());
         let names = [&from, &to].map(|path| below(dir, path));
-        if fs::symlink_metadata(&to).is_ok() || !taken.insert(to.clone()) {
-            return Err(wrong(format!("would take the place of {}", names[1])));
-        }
         moves.push(Move { names, from, to });
     }
     Ok(moves)
+}
+
+/// Where the image of a row is, as a path below the folder, if it was moved as the row says.
+fn place_of_moved(dir: &Path, folders: &[ClassFolder], row: &Relabelled) -> Option<String> {
+    let [label, class] = [&row.label, &row.class].map(|name| composed(name));
+    let inside = |folder: &&ClassFolder| Path::new(&row.file).starts_with(below(dir, &folder.path));
+    let old = folders.iter().filter(|folder| folder.class == label).find(inside)?;
+    let new = folders.iter().find(|folder| folder.class == class && folder.part == old.part)?;
+    let rest = Path::new(&row.file).strip_prefix(below(dir, &old.path)).ok()?;
+    Some(below(dir, &new.path.join(rest)))
+}
+
+/// A path that is not taken: this one, or with a number behind the name.
+fn free_name(path: PathBuf, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
+    let numbered = |number: u64| {
+        let mut name = path.file_stem().unwrap_or_default().to_os_string();
+        name.push(format!("-{number}"));
+        if let Some(extension) = path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        path.with_file_name(name)
+    };
+    let paths = std::iter::once(path.clone()).chain((2..).map(numbered));
+    paths.into_iter().find(|path| !is_taken(path)).unwrap_or_default()
+}
+
+/// A copy instead of the original, for a new place on another file system.
+fn copy_and_remove(from: &Path, to: &Path) -> io::Result<()> {
+    let mut copy = OpenOptions::new().write(true).create_new(true).open(to)?;
+    let copied = File::open(from).and_then(|mut original| io::copy(&mut original, &mut copy));
+    if let Err(error) = copied.and_then(|_| copy.sync_all()) {
+        let _ = fs::remove_file(to); // half an image is none
+        return Err(error);
+    }
+    fs::remove_file(from)
 }
 
 impl Move {
@@ -86,6 +127,9 @@ impl Move {
         match fs::hard_link(from, to) {
             Ok(()) => fs::remove_file(from).map_err(|error| Error::file(from, advice(&error))),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(failed(error)),
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                copy_and_remove(from, to).map_err(failed)
+            }
             // Some file systems have one name for a file only.
             Err(_) if fs::symlink_metadata(to).is_err() => fs::rename(from, to).map_err(failed),
             Err(error) => Err(failed(error)),
@@ -141,16 +185,26 @@ mod tests {
         let dir = folder(&["in/cat/a.png", "in/cat/b.png", "in/dog/a.png", "out/x.png"]);
         let inside = dir.path().join("in");
         for (rows, problem) in [
-            (vec![row("cat/a.png", "cat", "dog")], "would take the place of dog/a.png"),
             (vec![row("../out/x.png", "cat", "dog")], "../out/x.png is no image of this folder"),
             (vec![row("cat/../../out/x.png", "cat", "dog")], "is no image of this folder"),
             (vec![row("cat/b.png", "cat", "../../out")], "the class ../../out, which has no folder there"),
             (vec![row("cat/b.png", "dog", "cat")], "is not in the class dog, but in cat"),
-            (vec![row("cat/b.png", "cat", "dog"), row("cat/b.png", "cat", "dog")], "or is named twice"),
+            (
+                vec![row("cat/b.png", "cat", "dog"), row("cat/b.png", "cat", "dog")],
+                "cat/b.png is named twice",
+            ),
         ] {
             let message = moves(&inside, &rows).unwrap_err().to_string();
             assert!(message.contains(problem), "{message}");
         }
+        // Where the name is taken, an image gets another; what was moved may be named again.
+        let rows = [row("cat/a.png", "cat", "dog")];
+        let found = moves(&inside, &rows).unwrap();
+        assert_eq!(found[0].names[1], "dog/a-2.png");
+        found[0].run().unwrap();
+        assert_eq!(fs::read_to_string(inside.join("dog/a-2.png")).unwrap(), "in/cat/a.png");
+        assert_eq!(fs::read_to_string(inside.join("dog/a.png")).unwrap(), "in/dog/a.png");
+        assert!(moves(&inside, &rows).unwrap().is_empty());
         // What comes to the place after the check stays, too.
         let found = moves(&inside, &[row("cat/b.png", "cat", "dog")]).unwrap();
         fs::write(inside.join("dog/b.png"), "new").unwrap();

@@ -81,8 +81,19 @@ pub fn read_toml<T: DeserializeOwned>(path: impl AsRef<Path>, limit: u64) -> Res
     parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         // Names as the file has them, not as options.
-        Error::file(path, format!("line {line}: {}", error.message().replace('`', "'")))
+        Error::file(path, format!("line {line}: {}", without_types(error.message()).replace('`', "'")))
     })
+}
+
+/// A parser's message with words for Rust's types of numbers.
+fn without_types(message: &str) -> String {
+    let words = |word: &str| match word {
+        "usize" | "u64" | "u32" | "u16" | "u8" => Some("a whole number from 0"),
+        "f32" | "f64" => Some("a number"),
+        _ => None,
+    };
+    let parts = message.split(' ').map(|word| words(word).unwrap_or(word));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 /// Opens a plain file for reading and writing, and creates it where there is none. A name in a

@@ -30,6 +30,8 @@ pub struct Measures {
     pub calibrated_error: Option<f64>,
     /// The temperature.
     pub temperature: f32,
+    /// The probability below which a prediction is unsure.
+    pub unsure_below: Option<f32>,
 }
 
 impl Measures {
@@ -45,11 +47,12 @@ impl Measures {
             calibration_error: plain.calibration_error(),
             calibrated_error: calibrated.calibration_error(),
             temperature: calibration.temperature,
+            unsure_below: calibration.unsure_below,
         }
     }
 
     /// For people: `balanced accuracy 74.07 %, AUROC 0.912, calibration error 8.10 %, 3.20 % after
-    /// temperature 1.31`.
+    /// temperature 1.31, unsure below 81.50 %`.
     pub fn line(&self) -> String {
         let percent = |share: f64| format!("{:.2} %", 100.0 * share);
         let named = |name: &str, share: Option<f64>| share.map(|share| format!("{name} {}", percent(share)));
@@ -62,8 +65,17 @@ impl Measures {
             self.auroc.map(|area| format!("AUROC {area:.4}")),
             named("calibration error", self.calibration_error),
             after,
+            named("unsure below", self.unsure_below.map(f64::from)),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// [`Measures::entries`] for a table of several sets' figures: with the name of the set, where
+    /// they are of its images.
+    pub fn entries_of(&self, set: &str) -> Map<String, Value> {
+        let of_weights = ["temperature", "unsure_below"];
+        let named = |name: String| if of_weights.contains(&&*name) { name } else { format!("{set}_{name}") };
+        self.entries().into_iter().map(|(name, value)| (named(name), value)).collect()
     }
 
     /// The measures by name, for tables of figures; null where there is none.

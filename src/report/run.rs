@@ -210,11 +210,7 @@ impl RunReport<'_> {
         result[format!("{set}_accuracy")] = json!(self.accuracy);
         result[format!("{set}_accuracy_without_flip")] = json!(self.plain_accuracy.unwrap_or(self.accuracy));
         result[format!("{set}_loss")] = json!(self.loss);
-        for (name, value) in self.measures().entries() {
-            let name = if name == "temperature" { name } else { format!("{set}_{name}") };
-            result[name] = value;
-        }
-        result["unsure_below"] = json!(self.calibration.unsure_below);
+        self.measures().entries_of(set).into_iter().for_each(|(name, value)| result[name] = value);
         let text = serde_json::to_string_pretty(&result).map_err(|error| Error::file(path, error))?;
         write_atomic(path, |file| writeln!(file, "{text}"))
     }

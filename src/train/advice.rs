@@ -5,6 +5,7 @@ use ndarray::Array2;
 use super::evaluate::Evaluation;
 use super::score::best_epoch;
 use super::settings::Settings;
+use super::settings::class_weights::ClassWeights;
 use crate::data::Images;
 use crate::ops::augment::FLIP;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
@@ -36,7 +37,9 @@ impl TrainingSample {
         let all = images.len();
         let indices: Vec<u32> = (0..all as u32).step_by(all.div_ceil(MOST_SAMPLED).max(1)).collect();
         let counts = images.counts(classes);
-        let largest_share = match settings.balanced {
+        // Whoever is made to care for all classes alike guesses no longer the most frequent one.
+        let alike = settings.balanced || settings.class_weights != ClassWeights::default();
+        let largest_share = match alike {
             true => 1.0 / counts.iter().filter(|count| **count > 0).count().max(1) as f64,
             false => counts.into_iter().max().unwrap_or(0) as f64 / all.max(1) as f64,
         };
@@ -52,7 +55,7 @@ impl TrainingSample {
         (last.train_accuracy <= share + noise.min(learnt)).then(|| {
             format!(
                 "the training ended at chance: {:.1} % of the training images were right in its last epoch, and {:.1} % \
-                 are of the most frequent class; try a lower `rate`, more `epochs` or another `batch_size`",
+                 are if one class is all that is ever said; try a lower `rate`, more `epochs` or another `batch_size`",
                 100.0 * last.train_accuracy,
                 100.0 * share
             )
@@ -140,6 +143,17 @@ mod tests {
         let mut images = Images::black(1000, 8);
         images.labels = (0..1000).map(|i| [0, 1, 0, 2][i % 4]).collect();
         TrainingSample::of(&images, &Settings::default(), 3)
+    }
+
+    #[test]
+    fn chance_is_a_class_of_all_where_all_count_alike() {
+        let labels: Vec<u32> = [[0; 80].as_slice(), &[1; 10], &[2; 10]].concat();
+        let mut images = Images::black(labels.len(), 8);
+        images.labels = labels;
+        let share = |settings: Settings| TrainingSample::of(&images, &settings, 3).largest_share;
+        assert_eq!(share(Settings::default()), 0.8);
+        assert_eq!(share(Settings { balanced: true, ..Settings::default() }), 1.0 / 3.0);
+        assert_eq!(share(Settings { class_weights: ClassWeights::Auto, ..Settings::default() }), 1.0 / 3.0);
     }
 
     #[test]

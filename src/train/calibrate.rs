@@ -12,7 +12,7 @@ const HIGHEST: f64 = 20.0;
 const HALVINGS: usize = 60;
 /// Share of predictions at least as sure as the threshold that must be right.
 const RIGHT: f64 = 0.95;
-/// Validation images that must speak for the threshold.
+/// Validation images that it takes: for a temperature, and to speak for the threshold.
 pub const LEAST: usize = 20;
 
 /// A calibration, and what is to be said about it.
@@ -32,6 +32,11 @@ impl Calibrated {
             notes.push(
                 "no validation images: the temperature stays 1, and no prediction is marked as unsure".into(),
             );
+            return Calibrated { calibration: Calibration::default(), notes };
+        }
+        if labels.len() < LEAST {
+            let few = format!("{} of the {LEAST} validation images that it takes", labels.len());
+            notes.push(format!("{few}: the temperature stays 1, and no prediction is marked as unsure"));
             return Calibrated { calibration: Calibration::default(), notes };
         }
         let fitted = temperature(logits, labels);
@@ -175,6 +180,7 @@ mod tests {
         assert!(found.calibration.temperature == 1.0 && found.notes.len() == 1, "{found:?}");
         assert!(found.calibration.unsure_below.is_some());
         let few = Calibrated::of(right.slice_move(ndarray::s![..19, ..]).view(), &labels[..19]);
-        assert!(few.calibration.unsure_below.is_none() && few.notes.len() == 2, "{few:?}");
+        assert!(few.calibration == Calibration::default(), "{few:?}");
+        assert!(few.notes.len() == 1 && few.notes[0].starts_with("19 of the 20"), "{few:?}");
     }
 }

@@ -365,7 +365,10 @@ fn calibrate(
     trained.spec.calibration = calibration;
     let parameters = trained.parameters()?;
     let values = trained.values(&parameters)?;
-    models::save(&trained.path, &trained.spec, &parameters, &values)?;
+    // The weights are good without; on a full disk the results should still be told.
+    if let Err(error) = models::save(&trained.path, &trained.spec, &parameters, &values) {
+        observer.warn(&format!("{error}; the weights are kept without their temperature"));
+    }
     Ok(result)
 }
 

@@ -50,7 +50,6 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The folder of the checkpoints that are kept.
 const KEPT: &str = "checkpoints";
 /// The folder of the files for TensorBoard.
-#[cfg(feature = "tensorboard")]
 const EVENTS: &str = "tensorboard";
 const NORMS: &str = "norms.csv";
 const DIVERGENCE: &str = "divergence.json";
@@ -89,7 +88,8 @@ impl RunFolder {
         };
         let was_a_run = path.join(LOCK).exists();
         let mut run = RunFolder { _lock: Some(lock(&path)?), path, begun: Begun::Before };
-        let fit = check_free(&run.path, was_a_run).and_then(|()| check_apart(&run.path, &settings.data));
+        let fit = check_free(&run.path, was_a_run, settings)
+            .and_then(|()| check_apart(&run.path, Path::new(&settings.data)));
         if let Err(error) = fit {
             if !was_a_run {
                 let _ = fs::remove_file(run.path.join(LOCK)); // the folder stays as it was
@@ -219,7 +219,16 @@ impl RunFolder {
         let folder = self.path.join(KEPT);
         fs::create_dir_all(&folder)
             .map_err(|e| Error::file(&folder, format!("cannot be created: {}", advice(&e))))?;
-        checkpoint.save(&folder.join(format!("epoch-{:04}.safetensors", checkpoint.progress.history.len())))
+        checkpoint.save(&self.kept_checkpoint(checkpoint.progress.history.len()))
+    }
+
+    fn kept_checkpoint(&self, epochs: usize) -> PathBuf {
+        self.path.join(KEPT).join(format!("epoch-{epochs:04}.safetensors"))
+    }
+
+    /// Removes the checkpoint after so many epochs, whose weights could not be kept.
+    pub fn remove_kept(&self, epochs: usize) {
+        let _ = fs::remove_file(self.kept_checkpoint(epochs)); // it may not be there either
     }
 
     /// The file, beside a kept checkpoint, of the weights after so many epochs, which other
@@ -388,16 +397,22 @@ impl Drop for RunFolder {
 }
 
 /// Refuses a folder with something in it that a new run would overwrite. A folder in the place of a
-/// picture is not: it only keeps the picture from being drawn.
-fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
+/// picture is not: it only keeps the picture from being drawn; one of files for TensorBoard is what
+/// there will be.
+fn check_free(folder: &Path, was_a_run: bool, settings: &Settings) -> Result<()> {
     let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
     let first = [SETTINGS, split_table::FILE, NORMS].into_iter().filter(|_| !was_a_run);
     if let Some(file) = NEEDED.into_iter().chain(first).find(|file| found(file)) {
         let advice = "go on with it by `resume`, or choose another folder with `out`";
         return Err(Error::file(folder, format!("holds a run already ({file}); {advice}")));
     }
-    let mut pictures = FILES.into_iter().chain([SHOWN]);
-    match pictures.find(|file| found(file) && !folder.join(file).is_dir()) {
+    let events = settings.tensorboard.then_some(EVENTS);
+    match FILES
+        .into_iter()
+        .chain([SHOWN])
+        .chain(events)
+        .find(|file| found(file) && !folder.join(file).is_dir())
+    {
         None => Ok(()),
         Some(file) => {
             let problem = format!("holds a file {file}, which the run would overwrite");
@@ -406,9 +421,12 @@ fn check_free(folder: &Path, was_a_run: bool) -> Result<()> {
     }
 }
 
-/// Refuses a folder with images of the data: the run's pictures would lie among them, and the whole
-/// folder be left out of the next training as that of a run.
-fn check_apart(folder: &Path, data: &str) -> Result<()> {
+/// Refuses a folder with images of the data: the pictures of a run or of a report would lie among
+/// them, and the whole folder of a run be left out of the next training.
+///
+/// # Errors
+/// If it is one, or cannot be read.
+pub fn check_apart(folder: &Path, data: &Path) -> Result<()> {
     let (Ok(own), Ok(data)) = (fs::canonicalize(folder), fs::canonicalize(data)) else { return Ok(()) };
     let mut lister = Lister { skip_bad: true, ..Lister::default() };
     let images = if own.starts_with(data) { lister.images(folder)? } else { Vec::new() };
@@ -416,9 +434,16 @@ fn check_apart(folder: &Path, data: &str) -> Result<()> {
         None => Ok(()),
         Some(image) => {
             let problem = format!("holds images of the data ({})", path_text(image));
-            Err(Error::file(folder, format!("{problem}; choose another folder with `out`")))
+            Err(Error::file(folder, format!("{problem}; choose another folder")))
         }
     }
+}
+
+/// The folder of the run whose weights lie in `folder`: itself, or that around the weights that a
+/// run has kept.
+pub fn run_of(folder: &Path) -> &Path {
+    let around = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == KEPT));
+    around.filter(|run| run.join(SETTINGS).is_file()).unwrap_or(folder)
 }
 
 /// The settings of the run in a folder, which may be under way; none where the folder holds no run.

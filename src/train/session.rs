@@ -232,8 +232,10 @@ impl<'a> Session<'a> {
             proof: Some(self.proof(device, stage)?),
         };
         let norms = self.norms(device, stage)?;
-        self.finish_epoch(device, stage, metrics, observer)?;
+        // Before the checkpoint: rows of an epoch that is repeated are taken out, missing ones never
+        // come.
         self.run.add_norms(&norms)?;
+        self.finish_epoch(device, stage, metrics, observer)?;
         self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
         Ok(())
     }
@@ -439,15 +441,24 @@ impl<'a> Session<'a> {
         if best_epoch(&self.progress.history) == self.progress.history.len() {
             self.save_weights(device, stage, &self.run.best())?;
         }
-        let keep = stage.config.settings.keep_checkpoints;
-        if keep > 0 && self.progress.history.len().is_multiple_of(keep) {
-            // First, for a run that is killed in between repeats the epoch, and with it this.
-            self.run.keep_checkpoint(&self.checkpoint(device, stage)?)?;
-            let weights = self.run.kept_weights(self.progress.history.len());
-            self.save_weights(device, stage, &weights)?;
-        }
+        // First, for a run that is killed in between repeats the epoch, and with it this; but a full
+        // disk ends the training only when the run itself is saved.
+        let kept = self.keep(device, stage);
         self.save(device, stage)?;
-        self.write_history(stage, observer, false)
+        self.write_history(stage, observer, false)?;
+        kept
+    }
+
+    /// Keeps state and weights after an epoch whose number asks for it: both or, where one cannot be
+    /// written, none.
+    fn keep(&self, device: &dyn Device, stage: &Stage) -> Result<()> {
+        let (keep, epochs) = (stage.config.settings.keep_checkpoints, self.progress.history.len());
+        if keep == 0 || !epochs.is_multiple_of(keep) {
+            return Ok(());
+        }
+        let kept = self.run.keep_checkpoint(&self.checkpoint(device, stage)?);
+        let kept = kept.and_then(|()| self.save_weights(device, stage, &self.run.kept_weights(epochs)));
+        kept.inspect_err(|_| self.run.remove_kept(epochs))
     }
 
     /// Writes the history as tables and, if it is time or the end, as an image.

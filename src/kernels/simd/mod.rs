@@ -4,8 +4,8 @@
 //! every instruction set and calls the one in force. Everything a kernel calls must be
 //! `#[inline(always)]`, so that it is compiled inside the function that enables the instruction
 //! set: plain loops are then vectorised for it as well. An iterator's `for_each` is no plain loop:
-//! it may become a function of its own, without the instruction set. The explicit vectors of [`Simd`] are for
-//! the matrix kernel, and for loops that a compiler would not vectorise.
+//! it may become a function of its own, without the instruction set. The explicit vectors of
+//! [`Simd`] are for the matrix kernel, and for loops that a compiler would not vectorise.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

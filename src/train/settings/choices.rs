@@ -49,6 +49,9 @@ impl Choices {
             let optimizer = self.optimizer.unwrap_or(settings.optimizer);
             (settings.rate, settings.weight_decay) = (optimizer.usual_rate, optimizer.usual_decay);
             (settings.bias_rate, settings.classifier_rate, settings.bias_decay) = (0.0, 0.0, 0.0);
+            if !optimizer.takes_momentum {
+                settings.momentum = Settings::default().momentum;
+            }
         }
         self.apply_to(&settings)
     }
@@ -93,8 +96,15 @@ impl Choices {
     /// If another number is chosen than the data has of its own.
     pub fn held_back(&self, settings: &Settings, data: &Dataset) -> Result<usize> {
         match (data.validation.len(), self.validation) {
-            // A tenth, so that small data sets of one's own train without further options.
-            (0, None) => Ok(data.can_hold_back(settings.validation.min(data.train.len() / 10))),
+            // A tenth, so that small data sets of one's own train without further options; also where
+            // a recipe has none, but nothing else could be measured.
+            (0, None) => {
+                let usual = match settings.validation {
+                    0 if data.test.is_empty() => Settings::default().validation,
+                    usual => usual,
+                };
+                Ok(data.can_hold_back(usual.min(data.train.len() / 10)))
+            }
             (0, Some(chosen)) => Ok(data.can_hold_back(chosen)),
             (own, None) => Ok(own),
             (own, Some(chosen)) if chosen == 0 || chosen == own => Ok(chosen),
@@ -223,6 +233,7 @@ mod tests {
         assert_eq!(rates(&other), [own.optimizer.usual_rate, 0.0, 0.0]);
         let other = Choices { optimizer: Some(&ADAM), ..fast.clone() }.settings();
         assert_eq!(rates(&other), [ADAM.usual_rate, 0.0, 0.0]);
+        assert!(other.check().is_ok(), "nor has it the momentum of another");
         let fitted = |choices: &Choices, images| {
             let mut settings = choices.settings();
             let notes = choices.fit_batch(&mut settings, images);
@@ -260,7 +271,7 @@ mod tests {
     fn a_wrong_file_is_told_by_line() {
         for (text, parts) in [
             ("epochs = 3\nlerning_rate = 1\n", ["mine.toml: line 2", "lerning_rate"]),
-            ("epochs = 'many'\n", ["line 1", "expected usize"]),
+            ("epochs = 'many'\n", ["line 1", "expected a whole number"]),
             ("epochs = 3\n\nseed = -1\n", ["line 3", "-1"]),
             ("epochs", ["line 1", ""]),
             ("\nearly_stop = 18446744073709551615\n", ["line 2", "too large"]),

@@ -413,7 +413,10 @@ impl Settings {
         // A stage that may end early does not tell beforehand where the next one begins.
         let known = head > 0 && head < self.epochs && self.early_stop == 0 && self.target == 0.0;
         let second_stage = known.then_some(head + 1);
-        Reading { second_stage, ..Reading::of(self.label_smoothing, self.dropout, augmented, classes) }
+        let reading = Reading::of(self.label_smoothing, self.dropout, augmented, classes);
+        // Without a validation there is nothing beside the training loss.
+        let loss = reading.loss.filter(|_| self.validation > 0);
+        Reading { loss, second_stage }
     }
 
     /// The weight decay of a parameter.
