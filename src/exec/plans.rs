@@ -74,8 +74,8 @@ impl<P, B> Plans<P, B> {
     }
 
     /// Adds a plan, with the states of the plan `beside` it if there is one. `allocate` makes the
-    /// memory of those that are new (with their numbers in the plan), `prepare` what the device makes of the plan, given where its
-    /// states are.
+    /// memory of those that are new (with their numbers in the plan), `prepare` what the device
+    /// makes of the plan, given where its states are.
     pub fn load(
         &mut self,
         plan: Plan,
