@@ -1,8 +1,8 @@
 //!include index
+//!include joint
 
 // Moments m and v, and p -= rate (decay p + corrected m / (sqrt(corrected v) + epsilon)); one
 // invocation a vec4.
-override LENGTH: u32;
 override BETA1: f32;
 override BETA2: f32;
 override LN_BETA1: f32;
@@ -10,14 +10,14 @@ override LN_BETA2: f32;
 override EPSILON: f32;
 // Whether epsilon is added before the correction.
 override KERAS: bool;
-override DECAY: f32;
 
 @group(0) @binding(0) var<storage, read> gradient: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> rate: array<f32>;
-@group(0) @binding(2) var<storage, read> step: array<u32>;
-@group(0) @binding(3) var<storage, read_write> p: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> p: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> v: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> numbers: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> rate: array<f32>;
+@group(0) @binding(6) var<storage, read> step: array<u32>;
 
 // 1 - exp(x) for x <= 0. Near 0 the difference would cancel (at beta 0.999 four digits in the first
 // step): there a Taylor polynomial, whose error below 1/2 is under a tenth of a rounding.
@@ -35,7 +35,7 @@ fn one_minus_exp(x: f32) -> f32 {
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
-    if i >= LENGTH {
+    if i >= arrayLength(&p) {
         return;
     }
     let t = f32(step[0]) + 1.0;
@@ -50,5 +50,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let new_v = BETA2 * v[i] + (1.0 - BETA2) * g * g;
     m[i] = new_m;
     v[i] = new_v;
-    p[i] -= rate[0] * (DECAY * p[i] + new_m * correct_m / (sqrt(new_v * correct_v) + epsilon));
+    let decay = numbers_at(i).x;
+    p[i] -= rate[0] * (decay * p[i] + new_m * correct_m / (sqrt(new_v * correct_v) + epsilon));
 }

@@ -80,13 +80,17 @@ impl Bench {
             });
             let about = json.as_object().into_iter().flatten();
             about.for_each(|(key, value)| result[key] = value.clone());
+            if let Some(launches) = loaded.launches {
+                result["launches"] = launches.into();
+            }
             if self.profile {
                 result["profile"] = profile()?.json();
             }
             return console::print_json(&result);
         }
         let (ms, memory) = (step * 1e3, bytes(loaded.planned_bytes as u64));
-        console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {memory} planned"))?;
+        let launches = loaded.launches.map(|launches| format!(", {launches} launches")).unwrap_or_default();
+        console::print(format_args!("{rate:.1} images/s, {ms:.2} ms a step, {memory} planned{launches}"))?;
         match self.profile {
             true => console::print_own(table(&profile()?, console::width())),
             false => Ok(()),

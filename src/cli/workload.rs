@@ -47,6 +47,8 @@ pub struct LoadedWorkload {
     pub planned_bytes: usize,
     /// Steps that run once: the first ones.
     pub constants: usize,
+    /// Launches of a run, on a GPU.
+    pub launches: Option<usize>,
 }
 
 impl LoadedWorkload {
@@ -107,7 +109,7 @@ impl Workload {
             }
             device.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
         }
-        Ok(LoadedWorkload { plan: id, planned_bytes, constants })
+        Ok(LoadedWorkload { plan: id, planned_bytes, constants, launches: device.launches(id)? })
     }
 
     /// Seconds from the start of a run to the start of the next, as a training starts them, of

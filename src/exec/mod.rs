@@ -108,6 +108,15 @@ pub trait Device: Send {
     /// If an input, or a state that the plan only reads, was never written, or the device fails.
     fn run(&mut self, plan: PlanId) -> Result<()>;
 
+    /// Launches of each run of a plan, on a device whose work is made of such.
+    ///
+    /// # Errors
+    /// If the plan is not loaded.
+    #[allow(unused_variables)] // their names are read in the documentation
+    fn launches(&self, plan: PlanId) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
     /// Bytes that a plan's runs need: slots, state and scratch.
     fn planned_bytes(&self, plan: &Plan) -> usize;
 

@@ -80,11 +80,21 @@ impl Plan {
     /// # Errors
     /// If two inputs or two outputs have one name, or an output is a value of another graph.
     pub fn compile(graph: &Graph) -> Result<Plan> {
+        Plan::compile_apart(graph, &HashSet::new())
+    }
+
+    /// The same, with slots for these values that nothing else lies in, and that are as long as
+    /// they are.
+    ///
+    /// # Errors
+    /// As for [`Plan::compile`].
+    pub fn compile_apart(graph: &Graph, apart: &HashSet<Value>) -> Result<Plan> {
         let mut graph = graph.clone();
         graph.check_names()?;
         graph.remove_dead_nodes();
         let constants = move_constants(&mut graph);
-        let storages = Storages::assign(&mut graph, constants)?;
+        let mut storages = Storages::assign(&mut graph, constants)?;
+        storages.set_apart(apart);
         Ok(storages.into_plan(&graph))
     }
 
@@ -293,6 +303,14 @@ impl Storages {
         let constants = graph.nodes[..self.constants].iter().flat_map(|node| node.outputs.iter().copied());
         for value in inputs.chain(constants).chain(graph.outputs.iter().map(|o| o.1)) {
             let storage = &mut self.storages[self.of[&value]];
+            (storage.first, storage.last) = (0, usize::MAX);
+        }
+    }
+
+    /// Lets these values live always.
+    fn set_apart(&mut self, values: &HashSet<Value>) {
+        for value in values {
+            let storage = &mut self.storages[self.of[value]];
             (storage.first, storage.last) = (0, usize::MAX);
         }
     }

@@ -60,6 +60,9 @@ pub struct States<B> {
     plans: usize,
 }
 
+/// Name and type of a state.
+pub type State = (String, TensorType);
+
 /// A plan, its states, and whether its constants are to be computed.
 pub type Run<'a, P, B> = (&'a mut Loaded<P>, &'a mut States<B>, bool);
 
@@ -71,20 +74,21 @@ impl<P, B> Plans<P, B> {
     }
 
     /// Adds a plan, with the states of the plan `beside` it if there is one. `allocate` makes the
-    /// memory of those that are new, `prepare` what the device makes of the plan, given where its
-    /// states are.
+    /// memory of those that are new (with their numbers in the plan), `prepare` what the device
+    /// makes of the plan, given where its states are.
     pub fn load(
         &mut self,
         plan: Plan,
         beside: Option<PlanId>,
-        mut allocate: impl FnMut(&str, &TensorType) -> Result<B>,
+        mut allocate: impl FnMut(usize, &State) -> Result<B>,
         prepare: impl FnOnce(&Plan, &[usize], &[B]) -> Result<P>,
     ) -> Result<PlanId> {
         let number = self.next;
         let owner = beside.map_or(Ok(number), |beside| Ok(self.get(beside)?.0.owner))?;
         let shared = self.states.entry(owner).or_default();
         let before = shared.buffers.len();
-        let numbers = plan.states.iter().map(|(name, ty)| shared.number(name, ty, &mut allocate));
+        let numbers =
+            plan.states.iter().enumerate().map(|(i, state)| shared.number(state, || allocate(i, state)));
         let prepared = numbers.collect::<Result<Vec<usize>>>().and_then(|states| {
             let own = prepare(&plan, &states, &shared.buffers)?;
             Ok((own, states))
@@ -213,12 +217,7 @@ impl<B> Default for States<B> {
 
 impl<B> States<B> {
     /// The number of a state, which is made if the name is new.
-    fn number(
-        &mut self,
-        name: &str,
-        ty: &TensorType,
-        allocate: &mut impl FnMut(&str, &TensorType) -> Result<B>,
-    ) -> Result<usize> {
+    fn number(&mut self, (name, ty): &State, allocate: impl FnOnce() -> Result<B>) -> Result<usize> {
         if let Some(&number) = self.numbers.get(name) {
             let known = &self.types[number];
             return match known == ty {
@@ -226,9 +225,9 @@ impl<B> States<B> {
                 false => Err(Error::op(name, format!("is {known} on the device, not {ty}"))),
             };
         }
-        self.buffers.push(allocate(name, ty)?);
-        self.numbers.insert(name.to_string(), self.types.len());
-        self.names.push(name.to_string());
+        self.buffers.push(allocate()?);
+        self.numbers.insert(name.clone(), self.types.len());
+        self.names.push(name.clone());
         self.types.push(ty.clone());
         self.written.push(false);
         Ok(self.types.len() - 1)

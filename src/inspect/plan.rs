@@ -114,7 +114,7 @@ impl PlanView {
             (after, rewrites) = device.rewrite(graph)?;
         }
         after.remove_dead_nodes();
-        let plan = Plan::compile(&after)?;
+        let plan = if unfused { Plan::compile(&after)? } else { device.plan(graph)? };
         let (steps, lives) = steps_and_lives(&plan);
         let peak = peak(plan.steps.len(), &lives);
         let rules = device.rules();

@@ -27,8 +27,8 @@ pub use crate::kernels::function::{Activation, Function};
 use crate::tensor::{DType, TensorType};
 use cpu_step::{CpuStep, CpuTarget};
 use dispatch::{
-    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, lanes, shader,
-    wide_shader, width,
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, each_value, grid, lanes, may_be_joined,
+    shader, wide_shader, width,
 };
 use linear::tile::{TiledProduct, Tiling};
 use reference::{channel_sums, moments, operands, shaped, single, spread, vector, view, views};

@@ -76,9 +76,9 @@ fn an_index_outside_is_counted() {
     let Some(mut gpu) = gpu::open_with(false) else { return };
     let errors = [
         ("reduce_sum", "result = totals[local]", "result = totals[local + 256u]", "totals[local + 256u]"),
-        ("moving_average", "if i < LENGTH {", "if i < LENGTH { _ = x[i + LENGTH];", "x[i + LENGTH]"),
+        ("moving_average", "let scale", "_ = x[i + arrayLength(&x)]; let scale", "x[i + arrayLength(&x)]"),
         ("moving_average", "average[i] +=", "average[i + 1u] +=", "average[i + 1u]"),
-        ("moving_average", "if i < LENGTH {", "if i < LENGTH { var two = vec2(0.0); two[i] = 1.0;", "two[i]"),
+        ("moving_average", "let scale", "var two = vec2(0.0); two[i] = 1.0; let scale", "two[i]"),
     ];
     for (op, from, to, index) in errors {
         let case = cases::all().into_iter().find(|case| case.op.name() == op).unwrap();

@@ -5,6 +5,7 @@ mod checks;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod joint;
 mod outside;
 mod parity;
 mod steps;

@@ -16,7 +16,7 @@ mod tiles;
 use std::time::Instant;
 
 use super::fit::check_memory;
-use super::plans::{Loaded, Plans, binding};
+use super::plans::{Loaded, Plans, State, binding};
 use super::{Data, Device, PlanId, check, copy_out};
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
@@ -25,7 +25,7 @@ use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
 use crate::ops::Types;
 use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
-use crate::tensor::{Buffer, DType, TensorType};
+use crate::tensor::{Buffer, DType};
 use crate::text::counted;
 use spin_pool::SpinPool;
 use tiles::Segment;
@@ -299,7 +299,7 @@ impl Device for Cpu {
         let lowered = self.lower(&plan);
         check_memory(&plan, lowered.bytes(&plan, self.threads()))?;
         let needed = lowered.scratch;
-        let allocate = |_: &str, ty: &TensorType| Ok(Buffer::zeroed(ty.len()));
+        let allocate = |_, (_, ty): &State| Ok(Buffer::zeroed(ty.len()));
         let threads = self.pool.threads();
         let id = self.plans.load(plan, beside, allocate, |plan, _, _| Ok(lowered.allocate(plan, threads)))?;
         if needed > self.scratch.len() {

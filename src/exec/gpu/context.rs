@@ -11,6 +11,7 @@ use wgpu::{
 
 use super::adapter::Adapter;
 use super::limits::check_device;
+use super::memory::Region;
 use crate::console;
 use crate::error::{Error, Result};
 
@@ -19,7 +20,7 @@ const UPLOAD_BYTES: usize = 32 << 20;
 /// Time after which a GPU that does not answer is talked about.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of four `f32`.
-const VECTOR_BYTES: usize = 16;
+pub const VECTOR_BYTES: usize = 16;
 
 pub struct Context {
     pub device: wgpu::Device,
@@ -121,10 +122,10 @@ impl Context {
         })
     }
 
-    /// Writes the beginning of a buffer, before whatever is submitted next.
-    pub fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+    /// Writes the beginning of a region, before whatever is submitted next.
+    pub fn write(&self, Region { buffer, offset }: &Region, bytes: &[u8]) -> Result<()> {
         for (i, piece) in bytes.chunks(UPLOAD_BYTES).enumerate() {
-            self.queue.write_buffer(buffer, (i * UPLOAD_BYTES) as u64, piece);
+            self.queue.write_buffer(buffer, (offset + i * UPLOAD_BYTES) as u64, piece);
             if piece.len() == UPLOAD_BYTES {
                 self.queue.submit([]);
             }
@@ -132,15 +133,15 @@ impl Context {
         self.check()
     }
 
-    /// Reads the beginning of a buffer, after everything that was submitted.
-    pub fn read<T: Pod>(&self, buffer: &wgpu::Buffer, bytes: usize) -> Result<Vec<T>> {
-        self.read_with(buffer, bytes, <[T]>::to_vec)
+    /// Reads the beginning of a region, after everything that was submitted.
+    pub fn read<T: Pod>(&self, region: &Region, bytes: usize) -> Result<Vec<T>> {
+        self.read_with(region, bytes, <[T]>::to_vec)
     }
 
-    /// Shows the first bytes of a buffer to somebody.
+    /// Shows the first bytes of a region to somebody.
     pub fn read_with<T: Pod, R>(
         &self,
-        buffer: &wgpu::Buffer,
+        Region { buffer, offset }: &Region,
         bytes: usize,
         see: impl FnOnce(&[T]) -> R,
     ) -> Result<R> {
@@ -149,7 +150,7 @@ impl Context {
         }
         let staging = self.staging(bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes as u64);
+        encoder.copy_buffer_to_buffer(buffer, *offset as u64, &staging, 0, bytes as u64);
         self.queue.submit([encoder.finish()]);
         staging.slice(..).map_async(MapMode::Read, |_| ());
         self.wait(None)?;

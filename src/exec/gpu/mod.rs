@@ -5,22 +5,26 @@
 //! - [`adapter`]: which GPU.
 //! - `absent`: why there is none.
 //! - `context`: an open GPU, its memory, its faults.
+//! - `joint`: which steps one launch can do.
 //! - `limits`: what does not fit, reported before it fails.
+//! - `memory`: where slots and states lie.
 //! - `peak`: what a step's time is compared with.
 //! - `pipelines`: compiled shaders.
 //! - `program`: a plan, ready to run: a list of launches.
 //! - `profile`: how long each step takes.
 //! - `readback`: outputs that every run sends to the host, without anybody waiting.
 //!
-//! Everything is built when a plan is loaded: a buffer for each slot and each state, a pipeline for
-//! each different dispatch, a bind group for each dispatch. A run encodes the launches into one
+//! Everything is built when a plan is loaded: memory for each slot and each state, a pipeline for
+//! each different dispatch, a bind group for each launch. A run encodes the launches into one
 //! pass of one command buffer and submits it; between two dispatches of which one writes what the
 //! other touches, wgpu puts a barrier. All buffers begin as zeros, as WebGPU promises.
 
 mod absent;
 pub mod adapter;
 mod context;
+mod joint;
 mod limits;
+mod memory;
 mod peak;
 mod pipelines;
 mod profile;
@@ -37,6 +41,7 @@ use super::{Data, Device, PlanId, check, copy_out};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
+use crate::graph::Graph;
 use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::kernels::peak::Peak;
@@ -46,9 +51,11 @@ use adapter::Adapter;
 use context::Context;
 pub use context::padded;
 use limits::check_plan;
+use memory::{Packs, Region};
 use pipelines::Pipelines;
 use program::{GpuProgram, dispatches};
 pub use program::{extent, shared_scratch};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 use wgpu::Limits;
 
@@ -71,7 +78,7 @@ pub struct Gpu {
     name: String,
     context: Context,
     pipelines: Pipelines,
-    plans: Plans<GpuProgram, wgpu::Buffer>,
+    plans: Plans<GpuProgram, Region>,
     /// Seconds that a submission may take a slow integrated GPU.
     submission_seconds: f64,
     on_compile: Box<dyn Fn(usize, Duration) + Send>,
@@ -156,11 +163,7 @@ impl Gpu {
     }
 }
 
-fn buffer<'a>(
-    loaded: &'a Loaded<GpuProgram>,
-    states: &'a States<wgpu::Buffer>,
-    location: Location,
-) -> &'a wgpu::Buffer {
+fn region<'a>(loaded: &'a Loaded<GpuProgram>, states: &'a States<Region>, location: Location) -> &'a Region {
     match location {
         Location::Slot(slot) => &loaded.own.slots[slot],
         Location::State(state) => &states.buffers[loaded.states[state]],
@@ -176,6 +179,12 @@ impl Device for Gpu {
         RULES
     }
 
+    fn plan(&self, graph: &Graph) -> Result<Plan> {
+        let (mut graph, _) = self.rewrite(graph)?;
+        let apart = joint::gather(&mut graph);
+        Plan::compile_apart(&graph, &apart)
+    }
+
     fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId> {
         let work = dispatches(&plan);
         check_shaders(&plan, &work)?;
@@ -184,12 +193,13 @@ impl Device for Gpu {
         let planned = size(self.planned_bytes(&plan));
         let Gpu { plans, context, pipelines, submission_seconds: seconds, .. } = self;
         let seconds = *seconds;
-        let allocate = |name: &str, ty: &TensorType| {
-            let buffer = context.storage(name, ty.bytes());
-            context.check().map(|()| buffer)
+        let packs = RefCell::new(Packs::new(&plan, &work));
+        let allocate = |state: usize, (name, ty): &(String, TensorType)| {
+            packs.borrow_mut().allocate(context, name, Location::State(state), ty.bytes())
         };
-        let loaded = plans.load(plan, beside, allocate, |plan, states, buffers| {
-            GpuProgram::new(context, pipelines, plan, &work, states, buffers, seconds)
+        let loaded = plans.load(plan, beside, allocate, |plan, states, regions| {
+            let states = states.iter().map(|&state| &regions[state]).collect();
+            GpuProgram::new(context, pipelines, (plan, &work), &mut packs.borrow_mut(), states, seconds)
         });
         loaded.map_err(|error| match context.check() {
             Ok(()) => error,
@@ -202,6 +212,11 @@ impl Device for Gpu {
         // What was written and never run is under way still; then the driver gives everything back.
         self.context.queue.submit([]);
         self.wait()
+    }
+
+    fn launches(&self, plan: PlanId) -> Result<Option<usize>> {
+        let (Loaded { plan, own, .. }, _) = self.plans.get(plan)?;
+        Ok(Some(own.launches(plan.constants)))
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
@@ -230,7 +245,7 @@ impl Device for Gpu {
         let (loaded, states) = self.plans.get_mut(plan)?;
         let output = |name: &&str| {
             let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, name)?;
-            Ok((buffer(loaded, states, *location).clone(), ty.len()))
+            Ok((region(loaded, states, *location).clone(), ty.len()))
         };
         let outputs = outputs.iter().map(output).collect::<Result<_>>()?;
         loaded.own.record(&self.context, outputs);
@@ -250,7 +265,7 @@ impl Device for Gpu {
         let (loaded, states) = self.plans.get_mut(plan)?;
         let IoBinding { ty, location, .. } = binding(&loaded.plan.inputs, input)?;
         check(input, ty, data)?;
-        self.context.write(buffer(loaded, states, *location), bytes(data))?;
+        self.context.write(region(loaded, states, *location), bytes(data))?;
         loaded.wrote(input, states);
         Ok(())
     }
@@ -258,14 +273,14 @@ impl Device for Gpu {
     fn read(&self, plan: PlanId, output: &str) -> Result<Vec<f32>> {
         let (loaded, states) = self.plans.get(plan)?;
         let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
-        self.context.read(buffer(loaded, states, *location), ty.bytes())
+        self.context.read(region(loaded, states, *location), ty.bytes())
     }
 
     fn read_into(&self, plan: PlanId, output: &str, to: &mut [f32]) -> Result<()> {
         let (loaded, states) = self.plans.get(plan)?;
         let IoBinding { ty, location, .. } = binding(&loaded.plan.outputs, output)?;
         let copy = |values: &[f32]| copy_out(output, values, to);
-        self.context.read_with(buffer(loaded, states, *location), ty.bytes(), copy)?
+        self.context.read_with(region(loaded, states, *location), ty.bytes(), copy)?
     }
 
     fn write_state(&mut self, plan: PlanId, name: &str, data: Data) -> Result<()> {

@@ -13,7 +13,7 @@ use wgpu::{
 };
 
 use super::unchecked;
-use crate::ops::dispatch::{Dispatch, Operand, Shader};
+use crate::ops::dispatch::{Dispatch, Shader};
 
 /// For each binding, whether the shader writes to it.
 type Access = Vec<bool>;
@@ -84,12 +84,11 @@ impl Pipelines {
 }
 
 fn key(dispatch: &Dispatch) -> Key {
-    let writes = |operand: &Operand| matches!(operand, Operand::Output(_) | Operand::Scratch(_));
     Key {
         shader: dispatch.shader,
         entry: dispatch.entry,
         constants: dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect(),
-        access: dispatch.bindings.iter().map(writes).collect(),
+        access: dispatch.bindings.iter().map(|operand| operand.is_written()).collect(),
     }
 }
 

@@ -19,11 +19,20 @@ const MAX_QUERIES: usize = 4096;
 /// Seconds of every step, of one run.
 pub fn profile(context: &Context, program: &GpuProgram) -> Result<Vec<f64>> {
     let steps = program.steps();
-    if context.device.features().contains(Features::TIMESTAMP_QUERY) && 2 * steps <= MAX_QUERIES {
-        by_timestamps(context, program, steps)
-    } else {
-        (0..steps).map(|step| by_the_host(context, program, step)).collect()
-    }
+    let mut seconds =
+        if context.device.features().contains(Features::TIMESTAMP_QUERY) && 2 * steps <= MAX_QUERIES {
+            by_timestamps(context, program, steps)
+        } else {
+            (0..steps).map(|step| by_the_host(context, program, step)).collect()
+        }?;
+    program.joined.iter().for_each(|joined| share(&mut seconds[joined.steps.clone()], &joined.bytes));
+    Ok(seconds)
+}
+
+/// Divides the time of steps that one launch does among them, by the bytes that they move.
+fn share(seconds: &mut [f64], bytes: &[u64]) {
+    let [time, all] = [seconds.iter().sum(), bytes.iter().map(|&bytes| bytes as f64).sum::<f64>()];
+    seconds.iter_mut().zip(bytes).for_each(|(seconds, &bytes)| *seconds = time * bytes as f64 / all);
 }
 
 /// Each step in a pass of its own, between two timestamps.
@@ -47,7 +56,7 @@ fn by_timestamps(context: &Context, program: &GpuProgram, steps: usize) -> Resul
     }
     encoder.resolve_query_set(&queries, 0..count, &ticks, 0);
     queue.submit([encoder.finish()]);
-    let ticks: Vec<u64> = context.read(&ticks, 16 * steps)?;
+    let ticks: Vec<u64> = context.read(&ticks.into(), 16 * steps)?;
     let seconds = f64::from(queue.get_timestamp_period()) * 1e-9;
     Ok(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * seconds).collect())
 }

@@ -2,28 +2,36 @@
 
 use std::ops::Range;
 
-use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferSize, ComputePass,
-    ComputePipeline,
-};
+use wgpu::{BindGroup, BindGroupDescriptor, BindGroupEntry, ComputePass, ComputePipeline};
 
-use super::context::{Context, padded};
+use super::context::{Context, VECTOR_BYTES, padded};
+use super::joint::{alike, follows};
+use super::memory::{Packs, Region, location, pitch};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use super::submissions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::plan::{Location, Plan, Step};
-use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
+use crate::ops::dispatch::{BLOCK, Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, grid};
 
 pub struct GpuProgram {
-    pub slots: Vec<wgpu::Buffer>,
-    /// Launches of each step.
+    pub slots: Vec<Region>,
+    /// Launches of each step; those of the first one are of all that are joined to it.
     launches: Vec<Vec<Launch>>,
+    /// Steps that one launch does together.
+    pub joined: Vec<Joined>,
     /// Steps of each submission of a run.
     submissions: Vec<Range<usize>>,
     pub readback: Readback,
     /// Of the next run, whether its last submission gets lost.
     loses_one: bool,
+}
+
+/// Steps that one launch does together.
+pub struct Joined {
+    pub steps: Range<usize>,
+    /// What each of them reads and writes.
+    pub bytes: Vec<u64>,
 }
 
 /// One dispatch, with everything it needs.
@@ -35,32 +43,46 @@ struct Launch {
 
 impl GpuProgram {
     /// Allocates the slots and binds the operands. `work` are the dispatches of each step,
-    /// compiled; `states` say which of the `buffers` the plan's states are; a submission may take
+    /// compiled; `states` say which of the `regions` the plan's states are; a submission may take
     /// so many `seconds` ([`submissions`]).
     pub fn new(
         context: &Context,
         pipelines: &Pipelines,
-        plan: &Plan,
-        work: &[Dispatches],
-        states: &[usize],
-        buffers: &[wgpu::Buffer],
+        (plan, work): (&Plan, &[Dispatches]),
+        packs: &mut Packs,
+        states: Vec<&Region>,
         seconds: f64,
     ) -> Result<GpuProgram> {
-        let memory = Buffers {
-            slots: allocate(context, "slot", &plan.slots)?,
-            scratch: allocate(context, "scratch", &shared_scratch(work))?,
-            states: states.iter().map(|&state| &buffers[state]).collect(),
-        };
+        let slots = plan.slots.iter().enumerate();
+        let slots = slots.map(|(i, len)| packs.allocate(context, "slot", Location::Slot(i), 4 * len));
+        let scratch = shared_scratch(work).into_iter().map(|len| context.storage("scratch", 4 * len).into());
+        let memory = Memory { slots: slots.collect::<Result<_>>()?, scratch: scratch.collect(), states };
+        context.check()?;
+        let joined = memory.joined(plan, work);
         let mut launches = Vec::new();
-        for (step, work) in plan.steps.iter().zip(work) {
-            let launch = |dispatch| launch(context, pipelines, &memory, step, work, dispatch);
-            launches.push(work.list.iter().map(launch).collect());
+        for (index, own) in work.iter().enumerate() {
+            let steps = match joined.iter().find(|steps| steps.contains(&index)) {
+                Some(steps) if steps.start < index => index..index,
+                Some(steps) => steps.clone(),
+                None => index..index + 1,
+            };
+            let steps = &plan.steps[steps];
+            let works = &work[index..index + steps.len()];
+            let launch = |i| launch(context, pipelines, &memory, steps, works, i);
+            let count = if steps.is_empty() { 0 } else { own.list.len() };
+            launches.push((0..count).map(launch).collect::<Result<_>>()?);
             context.check()?;
         }
         let submissions =
             submissions::split(plan.steps.iter().map(|step| step.op.cost(&step.types)), seconds);
+        let bytes = |step: &Step| step.op.cost(&step.types).bytes;
+        let joined = joined.into_iter().map(|steps| {
+            let bytes = plan.steps[steps.clone()].iter().map(bytes).collect();
+            Joined { steps, bytes }
+        });
+        let joined = joined.collect();
         let (slots, readback) = (memory.slots, Readback::default());
-        Ok(GpuProgram { slots, launches, submissions, readback, loses_one: false })
+        Ok(GpuProgram { slots, launches, joined, submissions, readback, loses_one: false })
     }
 
     /// Steps of the plan.
@@ -68,8 +90,13 @@ impl GpuProgram {
         self.launches.len()
     }
 
-    /// Records outputs of every run: buffers, with their elements.
-    pub fn record(&mut self, context: &Context, outputs: Vec<(wgpu::Buffer, usize)>) {
+    /// Launches of the steps from `first` on.
+    pub fn launches(&self, first: usize) -> usize {
+        self.launches[first..].iter().map(Vec::len).sum()
+    }
+
+    /// Records outputs of every run: their memory and elements.
+    pub fn record(&mut self, context: &Context, outputs: Vec<(Region, usize)>) {
         self.readback = Readback::new(context, outputs, self.submissions.len());
     }
 
@@ -125,60 +152,118 @@ pub fn shared_scratch(work: &[Dispatches]) -> Vec<usize> {
     sizes
 }
 
-/// Buffers of these numbers of elements.
-fn allocate(context: &Context, label: &str, lens: &[usize]) -> Result<Vec<wgpu::Buffer>> {
-    let buffers = lens.iter().map(|len| context.storage(label, 4 * len)).collect();
-    context.check().map(|()| buffers)
-}
-
+/// Launch number `i` of a step, or the one launch of several.
 fn launch(
     context: &Context,
     pipelines: &Pipelines,
-    memory: &Buffers,
-    step: &Step,
-    work: &Dispatches,
-    dispatch: &Dispatch,
-) -> Launch {
+    memory: &Memory,
+    steps: &[Step],
+    works: &[Dispatches],
+    i: usize,
+) -> Result<Launch> {
+    let dispatch = &works[0].list[i];
     let (pipeline, layout) = pipelines.get(dispatch);
-    let entry = |(i, &operand): (usize, &Operand)| BindGroupEntry {
-        binding: i as u32,
-        resource: memory.binding(step, work, operand),
+    let bound = |&operand: &Operand| match operand {
+        Operand::Numbers(_) => numbers(context, steps, works),
+        _ => Ok(memory.bound(steps, works, operand)),
     };
-    let entries: Vec<BindGroupEntry> = dispatch.bindings.iter().enumerate().map(entry).collect();
+    let bound: Vec<(Region, usize)> = dispatch.bindings.iter().map(bound).collect::<Result<_>>()?;
+    check_access(&steps[0], dispatch, &bound)?;
+    let resources = bound.iter().map(|(region, bytes)| region.resource(*bytes)).enumerate();
+    let entries: Vec<BindGroupEntry> =
+        resources.map(|(i, resource)| BindGroupEntry { binding: i as u32, resource }).collect();
     let label = Some(dispatch.shader.name);
     let bindings =
         context.device.create_bind_group(&BindGroupDescriptor { label, layout, entries: &entries });
-    Launch { pipeline: pipeline.clone(), bindings, groups: dispatch.groups }
+    let groups = match steps {
+        [_] => dispatch.groups,
+        _ => grid(bound[0].1 / VECTOR_BYTES, GROUP),
+    };
+    Ok(Launch { pipeline: pipeline.clone(), bindings, groups })
 }
 
-/// The buffers that the steps of a plan work on.
-struct Buffers<'a> {
-    slots: Vec<wgpu::Buffer>,
-    scratch: Vec<wgpu::Buffer>,
+/// The numbers of a step, or for each block those of the step that it is of.
+fn numbers(context: &Context, steps: &[Step], works: &[Dispatches]) -> Result<(Region, usize)> {
+    let blocks = |(step, work): (&Step, &Dispatches)| {
+        let bits = work.list[0].joinable().map(|(_, bits, _)| bits).unwrap_or_default();
+        let count = if steps.len() == 1 { 1 } else { pitch(step.types.outputs[0].bytes()) / (4 * BLOCK) };
+        vec![bits; count]
+    };
+    let bits: Vec<[u32; 4]> = steps.iter().zip(works).flat_map(blocks).collect();
+    let bytes: &[u8] = bytemuck::cast_slice(&bits);
+    let region = Region::from(context.storage("numbers", bytes.len()));
+    context.write(&region, bytes)?;
+    Ok((region, bytes.len()))
+}
+
+/// Checks that a launch does not read and write one buffer, which WebGPU forbids.
+fn check_access(step: &Step, dispatch: &Dispatch, bound: &[(Region, usize)]) -> Result<()> {
+    let buffers = |written: bool| {
+        let bound = bound.iter().zip(&dispatch.bindings).filter(move |(_, op)| op.is_written() == written);
+        bound.map(|((region, _), _)| &region.buffer)
+    };
+    match buffers(true).any(|written| buffers(false).any(|read| read == written)) {
+        false => Ok(()),
+        true => Err(Error::op(
+            format!("{} '{}'", step.op.name(), step.layer),
+            "reads and writes states that lie side by side; load its plan before the one that trains them",
+        )),
+    }
+}
+
+/// Where the steps of a plan find their operands.
+struct Memory<'a> {
+    slots: Vec<Region>,
+    scratch: Vec<Region>,
     /// States of the plan, in its order.
-    states: Vec<&'a wgpu::Buffer>,
+    states: Vec<&'a Region>,
 }
 
-impl Buffers<'_> {
-    fn at(&self, location: Location) -> &wgpu::Buffer {
-        match location {
-            Location::Slot(slot) => &self.slots[slot],
-            Location::State(state) => self.states[state],
+impl Memory<'_> {
+    /// Memory of an operand; none of numbers.
+    fn region(&self, step: &Step, operand: Operand) -> Option<&Region> {
+        match (operand, location(step, operand)) {
+            (_, Some(Location::Slot(slot))) => Some(&self.slots[slot]),
+            (_, Some(Location::State(state))) => Some(self.states[state]),
+            (Operand::Scratch(i) | Operand::ScratchInput(i), None) => Some(&self.scratch[i]),
+            (_, None) => None,
         }
     }
 
-    fn binding(&self, step: &Step, work: &Dispatches, operand: Operand) -> BindingResource<'_> {
-        let buffer = match operand {
-            Operand::Input(i) | Operand::InputPiece(i, _) => self.at(step.inputs[i]),
-            Operand::Output(i) | Operand::OutputInput(i) => self.at(step.outputs[i]),
-            Operand::Scratch(i) | Operand::ScratchInput(i) => &self.scratch[i],
+    /// What is bound of an operand of steps that one launch does: from the first one's to the end
+    /// of the last one's.
+    fn bound(&self, steps: &[Step], works: &[Dispatches], operand: Operand) -> (Region, usize) {
+        let last = steps.len() - 1;
+        let region = |step: usize| match self.region(&steps[step], operand) {
+            Some(region) => region,
+            None => unreachable!("numbers are bound by themselves"),
         };
-        let (offset, bytes) = extent(step, work, operand);
-        BindingResource::Buffer(BufferBinding {
-            buffer,
-            offset: offset as u64,
-            size: BufferSize::new(padded(bytes) as u64),
-        })
+        let (first, end) = (region(0), region(last).offset);
+        let (offset, _) = extent(&steps[0], &works[0], operand);
+        let (_, bytes) = extent(&steps[last], &works[last], operand);
+        let begin = Region { offset: first.offset + offset, ..first.clone() };
+        (begin, end - first.offset + padded(bytes))
+    }
+
+    /// The steps that one launch does together, where that are several.
+    fn joined(&self, plan: &Plan, work: &[Dispatches]) -> Vec<Range<usize>> {
+        let follows_the_last = |&step: &usize| {
+            let dispatch = &work[step].list[0];
+            let regions = |step: &Step| {
+                dispatch.bindings.iter().map(|&operand| self.region(step, operand)).collect::<Vec<_>>()
+            };
+            let [before, after] = [&plan.steps[step - 1], &plan.steps[step]];
+            follows(dispatch, before.types.outputs[0].bytes(), [&regions(before), &regions(after)])
+        };
+        let next = alike(plan, work).into_iter().flat_map(|steps| steps.start + 1..steps.end);
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for step in next.filter(follows_the_last) {
+            match found.last_mut() {
+                Some(last) if last.end == step => last.end = step + 1,
+                _ => found.push(step - 1..step + 1),
+            }
+        }
+        found
     }
 }
 
@@ -195,5 +280,6 @@ pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize
         }
         Operand::Output(i) | Operand::OutputInput(i) => (0, step.types.outputs[i].bytes()),
         Operand::Scratch(i) | Operand::ScratchInput(i) => (0, 4 * work.scratch[i]),
+        Operand::Numbers(bits) => (0, size_of_val(&bits)),
     }
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wgpu::{CommandEncoder, MapMode, SubmissionIndex};
 
 use super::context::Context;
+use super::memory::Region;
 use crate::error::{Error, Result};
 
 /// Runs under way at most: the next one waits for the oldest. So the host stays close behind the
@@ -23,8 +24,8 @@ const DEPTH: usize = 8;
 /// Values that the runs of a program record.
 #[derive(Default)]
 pub struct Readback {
-    /// Buffers of the outputs, with their elements; the last one is the marks.
-    outputs: Vec<(wgpu::Buffer, usize)>,
+    /// Memory of the outputs, with their elements; the last one is the marks.
+    outputs: Vec<(Region, usize)>,
     /// Elements of one run's outputs, without the marks.
     len: usize,
     marks: Option<Marks>,
@@ -38,9 +39,9 @@ pub struct Readback {
 /// Proof that the submissions of a run have ended.
 struct Marks {
     /// The number of the run that begins.
-    number: wgpu::Buffer,
+    number: Region,
     /// That of the last run that each submission ended.
-    ended: wgpu::Buffer,
+    ended: Region,
     /// The number of the last run; the first is 1, and buffers begin as zeros.
     last: u32,
 }
@@ -54,12 +55,12 @@ struct Pending {
 }
 
 impl Readback {
-    /// `outputs` are buffers, with the elements to be recorded of each; a run is made of so many
+    /// `outputs` are regions, with the elements to be recorded of each; a run is made of so many
     /// submissions.
-    pub fn new(context: &Context, mut outputs: Vec<(wgpu::Buffer, usize)>, submissions: usize) -> Readback {
+    pub fn new(context: &Context, mut outputs: Vec<(Region, usize)>, submissions: usize) -> Readback {
         let len = outputs.iter().map(|(_, len)| len).sum();
-        let [number, ended] = [1, submissions].map(|len| context.storage("marks", 4 * len));
-        outputs.push((ended.clone(), submissions));
+        let [number, ended] = [1, submissions].map(|len| context.storage("marks", 4 * len).into());
+        outputs.push((Region::clone(&ended), submissions));
         let idle = (0..DEPTH).map(|_| context.staging(4 * (len + submissions))).collect();
         let marks = Some(Marks { number, ended, last: 0 });
         Readback { outputs, len, marks, idle, ..Readback::default() }
@@ -75,7 +76,7 @@ impl Readback {
     /// Adds the mark of a submission to its end.
     pub fn mark(&self, submission: usize, encoder: &mut CommandEncoder) {
         if let Some(Marks { number, ended, .. }) = &self.marks {
-            encoder.copy_buffer_to_buffer(number, 0, ended, 4 * submission as u64, 4);
+            encoder.copy_buffer_to_buffer(&number.buffer, 0, &ended.buffer, 4 * submission as u64, 4);
         }
     }
 
@@ -90,9 +91,9 @@ impl Readback {
         }
         let Some(staging) = self.idle.pop() else { return Ok(None) };
         let mut offset = 0;
-        for (buffer, len) in &self.outputs {
+        for (Region { buffer, offset: from }, len) in &self.outputs {
             let bytes = 4 * *len as u64;
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, offset, bytes);
+            encoder.copy_buffer_to_buffer(buffer, *from as u64, &staging, offset, bytes);
             offset += bytes;
         }
         Ok(Some(staging))

@@ -61,6 +61,7 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "epilogue",
     "function",
     "index",
+    "joint",
     "nan",
     "pixels",
     "place",
@@ -142,7 +143,14 @@ pub enum Operand {
     Scratch(usize),
     /// The same of one of these.
     ScratchInput(usize),
+    /// The bits of four numbers of the op, which a launch that [`may_be_joined`] reads as data: for
+    /// each [`BLOCK`] of the operands before it. The operands after it are read as a whole.
+    Numbers([u32; 4]),
 }
+
+/// Elements for which a joined launch has the same [`Operand::Numbers`]; each step's operands begin
+/// at a multiple of so many.
+pub const BLOCK: usize = 256;
 
 /// One launch of a shader.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +167,26 @@ pub struct Dispatch {
     pub groups: [u32; 3],
 }
 
+impl Operand {
+    /// The bits of the numbers, if it is some.
+    pub fn numbers(self) -> Option<[u32; 4]> {
+        if let Operand::Numbers(bits) = self { Some(bits) } else { None }
+    }
+
+    /// Whether a launch writes to it.
+    pub fn is_written(self) -> bool {
+        matches!(self, Operand::Output(_) | Operand::Scratch(_))
+    }
+}
+
 impl Dispatch {
+    /// The operands of which it treats every vec4 by itself, if it is one that [`may_be_joined`],
+    /// then its numbers, and then what it reads as a whole.
+    pub fn joinable(&self) -> Option<(&[Operand], [u32; 4], &[Operand])> {
+        let (at, bits) = self.bindings.iter().enumerate().find_map(|(at, op)| Some((at, op.numbers()?)))?;
+        Some((&self.bindings[..at], bits, &self.bindings[at + 1..]))
+    }
+
     /// The same launch on other operands.
     pub fn with_operands(mut self, operand: impl Fn(Operand) -> Operand) -> Dispatch {
         self.bindings.iter_mut().for_each(|binding| *binding = operand(*binding));
@@ -233,6 +260,24 @@ pub fn each_value(
 ) -> Dispatches {
     let constants = [constants, &[("LENGTH", values as f64)]].concat();
     Dispatches::from(Dispatch { shader, entry: "main", constants, bindings, groups: grid(values, GROUP) })
+}
+
+/// The one launch of a shader whose invocations compute a vec4 each, of `elements`, and by the same
+/// rule whatever operands these are of: so a device may let one launch do the work of several
+/// steps. `operands` have that many elements; `wholes`, such as a rate, are read by all. Between
+/// the two are bound the `numbers`, in which the steps may differ (`include/joint.wgsl`).
+pub fn may_be_joined(
+    shader: Shader,
+    elements: usize,
+    constants: &[(&'static str, f64)],
+    operands: &[Operand],
+    numbers: [f32; 4],
+    wholes: &[Operand],
+) -> Dispatches {
+    let numbers = Operand::Numbers(numbers.map(f32::to_bits));
+    let bindings = [operands, &[numbers], wholes].concat();
+    let groups = grid(elements.div_ceil(4), GROUP);
+    Dispatches::from(Dispatch { shader, entry: "main", constants: constants.to_vec(), bindings, groups })
 }
 
 /// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with

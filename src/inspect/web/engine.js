@@ -41,6 +41,13 @@ class Engine {
     return this.device.createBuffer({ size: bytes, usage });
   }
 
+  /** A buffer of these words. */
+  numbers(bits) {
+    const buffer = this.buffer(4 * bits.length);
+    this.device.queue.writeBuffer(buffer, 0, new Uint32Array(bits));
+    return buffer;
+  }
+
   /** A state by its name, which is made if the name is new. */
   state({ name, dims }) {
     if (!this.states.has(name)) {
@@ -96,6 +103,7 @@ class Engine {
       slot: program.slots.map((bytes) => this.buffer(bytes)),
       scratch: program.scratch.map((bytes) => this.buffer(bytes)),
       state: program.states.map((state) => this.state(state)),
+      numbers: program.numbers.map((bits) => this.numbers(bits)),
     };
     const at = (place) => Object.entries(place).map(([kind, number]) => memory[kind][number])[0];
     const launch = ({ pipeline: number, groups, bindings }) => {
@@ -191,7 +199,8 @@ class Program {
 
   /** Gives back the memory that is its own. */
   unload() {
-    [...this.memory.slot, ...this.memory.scratch].forEach((buffer) => buffer.destroy());
+    const { slot, scratch, numbers } = this.memory;
+    [...slot, ...scratch, ...numbers].forEach((buffer) => buffer.destroy());
   }
 }
 

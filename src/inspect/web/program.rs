@@ -1,6 +1,6 @@
 //! Plans and their launches as data that a page can run: `engine.js` is the host.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +52,8 @@ pub struct WebProgram {
     slots: Vec<usize>,
     /// Bytes of every temporary buffer.
     scratch: Vec<usize>,
+    /// Bits of the numbers that launches read as data, each four once.
+    numbers: Vec<[u32; 4]>,
     /// States by their names, which programs of a page share.
     states: Vec<Tensor>,
     inputs: Vec<Tensor>,
@@ -78,6 +80,7 @@ enum Memory {
     Slot(usize),
     State(usize),
     Scratch(usize),
+    Numbers(usize),
 }
 
 /// A step of a plan.
@@ -127,29 +130,34 @@ impl Shaders {
         let bound = |list: &[IoBinding]| {
             list.iter().map(|io| Tensor::new(&io.name, &io.ty, io.location)).collect::<Vec<_>>()
         };
+        let launched = work.iter().flat_map(|work| &work.list).flat_map(|dispatch| &dispatch.bindings);
+        let numbers: BTreeSet<[u32; 4]> = launched.filter_map(|operand| operand.numbers()).collect();
+        let numbers: Vec<[u32; 4]> = numbers.into_iter().collect();
+        let steps = plan.steps.iter().zip(&work).map(|(step, work)| self.step(step, work, &numbers));
         Ok(WebProgram {
+            steps: steps.collect(),
             slots: plan.slots.iter().map(buffer).collect(),
             scratch: shared_scratch(&work).iter().map(buffer).collect(),
             states: states.collect(),
             inputs: bound(&plan.inputs),
             outputs: bound(&plan.outputs),
             constants: plan.constants,
-            steps: plan.steps.iter().zip(&work).map(|(step, work)| self.step(step, work)).collect(),
+            numbers,
         })
     }
 
-    fn step(&mut self, step: &Step, work: &Dispatches) -> WebStep {
+    fn step(&mut self, step: &Step, work: &Dispatches, numbers: &[[u32; 4]]) -> WebStep {
+        let bound = |&operand: &Operand| Bound::new(step, work, operand, numbers);
         let launches = work.list.iter().map(|dispatch| Launch {
             pipeline: self.pipeline(dispatch),
             groups: dispatch.groups,
-            bindings: dispatch.bindings.iter().map(|&operand| Bound::new(step, work, operand)).collect(),
+            bindings: dispatch.bindings.iter().map(bound).collect(),
         });
         WebStep { op: step.op.name(), layer: step.layer.clone(), launches: launches.collect() }
     }
 
     fn pipeline(&mut self, dispatch: &Dispatch) -> usize {
-        let writes = |operand: &Operand| matches!(operand, Operand::Output(_) | Operand::Scratch(_));
-        let writes: Vec<bool> = dispatch.bindings.iter().map(writes).collect();
+        let writes: Vec<bool> = dispatch.bindings.iter().map(|operand| operand.is_written()).collect();
         let Dispatch { shader, entry, constants, .. } = dispatch;
         let key = format!("{} {:?} {entry} {constants:?} {writes:?}", shader.name, shader.chosen);
         if let Some(&number) = self.pipeline_numbers.get(&key) {
@@ -195,11 +203,13 @@ impl From<Location> for Memory {
 }
 
 impl Bound {
-    fn new(step: &Step, work: &Dispatches, operand: Operand) -> Bound {
+    /// `numbers` are those of the program.
+    fn new(step: &Step, work: &Dispatches, operand: Operand, numbers: &[[u32; 4]]) -> Bound {
         let memory = match operand {
             Operand::Input(i) | Operand::InputPiece(i, _) => step.inputs[i].into(),
             Operand::Output(i) | Operand::OutputInput(i) => step.outputs[i].into(),
             Operand::Scratch(i) | Operand::ScratchInput(i) => Memory::Scratch(i),
+            Operand::Numbers(own) => Memory::Numbers(numbers.partition_point(|other| *other < own)),
         };
         let (offset, bytes) = extent(step, work, operand);
         Bound { memory, offset, bytes: padded(bytes) }

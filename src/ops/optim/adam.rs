@@ -87,7 +87,6 @@ impl Op for Adam {
     fn gpu(&self, types: &Types) -> Dispatches {
         // Finite for a beta of 0, too.
         let ln = |beta: f32| f64::from(beta.max(f32::MIN_POSITIVE)).ln();
-        let vectors = types.outputs[0].len().div_ceil(4);
         let constants = &[
             ("BETA1", f64::from(self.beta1)),
             ("BETA2", f64::from(self.beta2)),
@@ -95,17 +94,15 @@ impl Op for Adam {
             ("LN_BETA2", ln(self.beta2)),
             ("EPSILON", f64::from(self.epsilon)),
             ("KERAS", f64::from(self.epsilon_form == EpsilonForm::Keras)),
-            ("DECAY", f64::from(self.decay)),
         ];
-        let bindings = vec![
-            Operand::Input(3),
-            Operand::Input(4),
-            Operand::Input(5),
-            Operand::Output(0),
-            Operand::Output(1),
-            Operand::Output(2),
-        ];
-        each_value(shader!("adam"), vectors, constants, bindings)
+        may_be_joined(
+            shader!("adam"),
+            types.outputs[0].len(),
+            constants,
+            &[Operand::Input(3), Operand::Output(0), Operand::Output(1), Operand::Output(2)],
+            [self.decay, 0.0, 0.0, 0.0],
+            &[Operand::Input(4), Operand::Input(5)],
+        )
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

@@ -40,14 +40,13 @@ impl Op for MovingAverage {
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let vectors = types.outputs[0].len().div_ceil(4);
-        let shader = shader!("moving_average");
-        let bindings = vec![Operand::Input(1), Operand::Output(0)];
-        each_value(
-            shader,
-            vectors,
-            &[("MOMENTUM", f64::from(self.momentum)), ("SCALE", f64::from(self.scale))],
-            bindings,
+        may_be_joined(
+            shader!("moving_average"),
+            types.outputs[0].len(),
+            &[("MOMENTUM", f64::from(self.momentum))],
+            &[Operand::Input(1), Operand::Output(0)],
+            [self.scale, 0.0, 0.0, 0.0],
+            &[],
         )
     }
 

@@ -53,14 +53,14 @@ impl Op for Sgd {
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let vectors = types.outputs[0].len().div_ceil(4);
-        let constants = &[
-            ("MOMENTUM", f64::from(self.momentum)),
-            ("NESTEROV", f64::from(self.nesterov)),
-            ("DECAY", f64::from(self.decay)),
-        ];
-        let bindings = vec![Operand::Input(2), Operand::Input(3), Operand::Output(0), Operand::Output(1)];
-        each_value(shader!("sgd"), vectors, constants, bindings)
+        may_be_joined(
+            shader!("sgd"),
+            types.outputs[0].len(),
+            &[("MOMENTUM", f64::from(self.momentum)), ("NESTEROV", f64::from(self.nesterov))],
+            &[Operand::Input(2), Operand::Output(0), Operand::Output(1)],
+            [self.decay, 0.0, 0.0, 0.0],
+            &[Operand::Input(3)],
+        )
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
