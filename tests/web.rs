@@ -78,8 +78,8 @@ fn content(page: &str) -> Value {
     json(rest.split_once("</script>").unwrap().0)
 }
 
-/// A run of small images, whose pipelines compile fastest, and its page. At a higher rate a training on so few images grows the
-/// last bit's difference to a hundredth within twenty steps.
+/// A run of small images, whose pipelines compile fastest, and its page. At a higher rate a
+/// training on so few images grows the last bit's difference to a hundredth within twenty steps.
 fn page(bench: &Bench) -> String {
     bench.ok("train --data . --image-size 8 --epochs 1 --batch-size 32 --validation 40 --lr 0.005 --out run");
     let said = bench.ok("export run --web page.html --images 12");
