@@ -55,7 +55,7 @@ async function showCheck() {
   const rows = Object.entries(ops).map(([op, { cases, largest, right, problem }]) => {
     const row = element("tr");
     const verdict = Object.assign(element("td", problem ?? (right ? "ok" : "WRONG")), { className: right ? "text right" : "text wrong" });
-    row.append(element("td", op), element("td", cases), element("td", exponent(largest)), verdict);
+    row.append(element("td", op), verdict, element("td", exponent(largest)), element("td", cases));
     return row;
   });
   part("ops").replaceChildren(...rows);
