@@ -366,5 +366,10 @@ fn data_without_a_class_that_is_closed_are_no_data() {
     assert!(message.contains("--skip-bad leaves out what cannot be read"), "{message}");
     let (code, message) = without_privileges(&bench, "data pets --skip-bad");
     assert!(code == Some(0) && message.contains("1 folder without permission (pets/dog)"), "{message}");
+    fs::remove_dir_all(bench.path("pets/cow")).unwrap();
+    let (code, message) = without_privileges(&bench, "data pets --skip-bad");
+    let told = "only one class (cat); two are needed to tell apart; left out: 1 folder without permission \
+                (pets/dog)";
+    assert!(code == Some(1) && message.contains(told), "{message}");
     fs::set_permissions(bench.path("pets/dog"), fs::Permissions::from_mode(0o755)).unwrap();
 }

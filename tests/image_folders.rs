@@ -255,6 +255,11 @@ fn folders_that_cannot_be_classes_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     write_images(dir.path(), &["pets/cat", "pets/dog"], 2);
     assert_has(&message(dir.path()), &["only one class (pets)", "if the classes are in it, give", "pets"]);
+    fs::create_dir(dir.path().join("none")).unwrap();
+    assert_has(
+        &message(dir.path()),
+        &["only one class (pets)", "left out: 1 folder without images (", "none"],
+    );
     // Classes may be sorted into folders of their own, some of which are called the same.
     let dir = tempfile::tempdir().unwrap();
     write_images(dir.path(), &["cat/young", "cat/old", "dog/young", "dog/big"], 2);

@@ -178,7 +178,9 @@ fn what_is_shown_is_what_the_step_computes() {
 
     // The page has the same, with pictures.
     bench.ok("replay run --epoch 3 --step 4 --no-proof --out page.html");
-    let content = content(&fs::read_to_string(bench.path("page.html")).unwrap());
+    let page = fs::read_to_string(bench.path("page.html")).unwrap();
+    assert!(page.len() < 10_000_000, "{} bytes", page.len());
+    let content = content(&page);
     assert_eq!((&content["record"]["steps"], hashes(&content["record"])), (&record["steps"], hashes(record)));
     let levels = levels(&content);
     let (shown, values) = (written(record, "matmul", "fc2"), read("logits"));
@@ -381,7 +383,7 @@ fn a_page_holds_odd_names_and_loads_nothing() {
     for outside in ["src=", "@import", "url(", "<link", "http:", "https:", "fetch("] {
         assert!(!page.contains(outside), "{outside}");
     }
-    assert!(page.contains("default-src 'none'") && page.len() < 10 << 20, "{} bytes", page.len());
+    assert!(page.contains("default-src 'none'") && page.len() < 10_000_000, "{} bytes", page.len());
 
     let Some(chromium) = chromium() else { return };
     let record = content(&page)["record"].clone();

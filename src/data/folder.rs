@@ -64,7 +64,7 @@ pub struct Measured {
 pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
     let mut lister = Lister { watch: options.watch, skip_bad: options.skip_bad, ..Lister::default() };
     let mut parts = list(dir, &mut lister, options).map_err(|error| lister.advised(error, dir))?;
-    let classes = classes(dir, &parts, options.test_only)?;
+    let classes = classes(dir, &parts, &lister.left_out, options.test_only)?;
     if options.test_only {
         parts.train.clear();
     }
@@ -341,7 +341,7 @@ fn listed(dir: &Path, mut files: Files, lister: &mut Lister, measured: &Measured
 }
 
 /// The names of the classes: those to train on; where nothing is trained, all there are.
-fn classes(dir: &Path, parts: &DatasetParts, test_only: bool) -> Result<Vec<String>> {
+fn classes(dir: &Path, parts: &DatasetParts, left_out: &LeftOut, test_only: bool) -> Result<Vec<String>> {
     let DatasetParts { train, validation, test } = parts;
     let mut measured = validation.keys().chain(test.keys());
     if test_only {
@@ -358,10 +358,12 @@ fn classes(dir: &Path, parts: &DatasetParts, test_only: bool) -> Result<Vec<Stri
         [] => return wrong("no training images: expected a folder of images for each class".into()),
         [only] => {
             let problem = format!("only one class ({only}); two are needed to tell apart");
-            let inside = dir.join(only);
-            return wrong(match inside.is_dir() && folder.is_none() {
-                true => format!("{problem}; if the classes are in it, give {}", inside.display()),
-                false => problem,
+            let others = left_out.summary_of(|why| matches!(why, Reason::Closed | Reason::EmptyFolder));
+            let inside = Some(dir.join(only)).filter(|inside| inside.is_dir() && folder.is_none());
+            let inside = inside.map(|inside| format!("if the classes are in it, give {}", inside.display()));
+            return wrong(match others.or(inside) {
+                Some(hint) => format!("{problem}; {hint}"),
+                None => problem,
             });
         }
         many if many.len() > *CLASSES.end() => {

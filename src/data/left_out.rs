@@ -87,7 +87,12 @@ impl LeftOut {
     /// One line that says how many of what are left out, with an example of each; none where nobody
     /// misses anything.
     pub fn summary(&self) -> Option<String> {
-        let told = self.found.iter().filter(|(reason, _)| **reason != Reason::System);
+        self.summary_of(|reason| reason != Reason::System)
+    }
+
+    /// As [`LeftOut::summary`], of some reasons.
+    pub fn summary_of(&self, is_told: impl Fn(Reason) -> bool) -> Option<String> {
+        let told = self.found.iter().filter(|(reason, _)| is_told(**reason));
         let part = |(reason, found): (&Reason, &Vec<String>)| match (reason.names(), found.as_slice()) {
             ((one, _), [only]) => format!("1 {one} ({only})"),
             ((_, many), all) => {

@@ -3,7 +3,8 @@
 //!
 //! [`program`] turns plans into data: the launches of their steps, by the same shaders as on a GPU.
 //! `engine.js` is the host that runs them, as [`crate::exec::gpu`] is here; `page.js` is what one
-//! sees. [`content`] is what the page knows: programs, weights, images, and what a CPU computes
+//! sees, `train.js` the training, `check.js` what the GPU can do, `start.js` where the page begins.
+//! [`content`] is what the page knows: programs, weights, images, and what a CPU computes
 //! from them, which the page is held against; [`training`] is the part of it that trains, as
 //! the [`run`] did that the model is from; [`check`] are the cases of the ops.
 
@@ -18,6 +19,15 @@ use crate::report::page::escape;
 use crate::report::scripted;
 use content::Content;
 
+/// In the order in which they go by each other's names.
+const SCRIPTS: [&str; 5] = [
+    include_str!("engine.js"),
+    include_str!("page.js"),
+    include_str!("train.js"),
+    include_str!("check.js"),
+    include_str!("start.js"),
+];
+
 /// The page.
 ///
 /// # Errors
@@ -29,6 +39,5 @@ pub fn page(content: &Content) -> Result<String> {
         escape(&content.title),
         include_str!("page.html")
     );
-    let scripts = [include_str!("engine.js"), include_str!("page.js")];
-    scripted::page(&content.title, &body, content, &scripts)
+    scripted::page(&content.title, &body, content, &SCRIPTS)
 }

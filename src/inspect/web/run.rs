@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files::{is_file, read_text};
-use crate::text::moment;
+use crate::text::{counted, moment};
 use crate::train::run_folder::{MOST_TEXT, settings_in};
 use crate::train::settings::Settings;
 
@@ -53,8 +53,10 @@ impl Run {
     /// What a page says about it.
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let Settings { optimizer, rate, schedule, batch_size, epochs, .. } = self.settings;
-        let training =
-            format!("{epochs} epochs, {batch_size} images a step, {optimizer} at {rate}, {schedule}");
+        let training = format!(
+            "{}, {batch_size} images a step, {optimizer} at {rate}, {schedule}",
+            counted(epochs, "epoch")
+        );
         let mut facts = vec![("training", training)];
         facts.extend(self.reached.iter().map(|(name, share)| (*name, format!("{:.2} %", 100.0 * share))));
         facts.extend(self.written.iter().map(|date| ("weights written", date.clone())));
