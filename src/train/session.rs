@@ -232,8 +232,8 @@ impl<'a> Session<'a> {
             proof: Some(self.proof(device, stage)?),
         };
         let norms = self.norms(device, stage)?;
-        // Before the checkpoint: rows of an epoch that is repeated are taken out, missing ones never
-        // come.
+        // Before the checkpoint: rows of an epoch that is repeated are taken out, missing ones
+        // never come.
         self.run.add_norms(&norms)?;
         self.finish_epoch(device, stage, metrics, observer)?;
         self.progress.history.last().into_iter().for_each(|metrics| observer.epoch(metrics));
@@ -441,16 +441,16 @@ impl<'a> Session<'a> {
         if best_epoch(&self.progress.history) == self.progress.history.len() {
             self.save_weights(device, stage, &self.run.best())?;
         }
-        // First, for a run that is killed in between repeats the epoch, and with it this; but a full
-        // disk ends the training only when the run itself is saved.
+        // First, for a run that is killed in between repeats the epoch, and with it this; but a
+        // full disk ends the training only when the run itself is saved.
         let kept = self.keep(device, stage);
         self.save(device, stage)?;
         self.write_history(stage, observer, false)?;
         kept
     }
 
-    /// Keeps state and weights after an epoch whose number asks for it: both or, where one cannot be
-    /// written, none.
+    /// Keeps state and weights after an epoch whose number asks for it: both or, where one cannot
+    /// be written, none.
     fn keep(&self, device: &dyn Device, stage: &Stage) -> Result<()> {
         let (keep, epochs) = (stage.config.settings.keep_checkpoints, self.progress.history.len());
         if keep == 0 || !epochs.is_multiple_of(keep) {

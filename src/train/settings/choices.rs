@@ -96,8 +96,8 @@ impl Choices {
     /// If another number is chosen than the data has of its own.
     pub fn held_back(&self, settings: &Settings, data: &Dataset) -> Result<usize> {
         match (data.validation.len(), self.validation) {
-            // A tenth, so that small data sets of one's own train without further options; also where
-            // a recipe has none, but nothing else could be measured.
+            // A tenth, so that small data sets of one's own train without further options; also
+            // where a recipe has none, but nothing else could be measured.
             (0, None) => {
                 let usual = match settings.validation {
                     0 if data.test.is_empty() => Settings::default().validation,
