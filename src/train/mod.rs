@@ -365,9 +365,11 @@ fn calibrate(
     trained.spec.calibration = calibration;
     let parameters = trained.parameters()?;
     let values = trained.values(&parameters)?;
-    // The weights are good without; on a full disk the results should still be told.
+    // The weights are good without; on a full disk the results should still be told, as those of
+    // what is in the file.
     if let Err(error) = models::save(&trained.path, &trained.spec, &parameters, &values) {
         observer.warn(&format!("{error}; the weights are kept without their temperature"));
+        trained.spec.calibration = Calibration::default();
     }
     Ok(result)
 }
