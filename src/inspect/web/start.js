@@ -169,30 +169,39 @@ function acceptImages() {
   button("camera", takeCamera, "cameraProblem", true);
 }
 
+/** Leaves what needs no GPU. */
+function giveUp(error) {
+  engine = null;
+  tell(`Nothing is computed here: ${error.message}. Images, classes and settings are below; Chrome, Edge, Safari 26 and newer Firefox have WebGPU.`);
+  part("needs").hidden = true;
+}
+
+/** Everything can be pressed before the first image is predicted, which takes a while. */
+function acceptPresses() {
+  button("look", showLayers);
+  button("train", pressTrain, "progress", true);
+  button("check", showCheck, "verdict");
+  button("bench", showBench, "verdict");
+  button("copy", copy, "verdict");
+}
+
 async function main() {
   showStatic();
-  const first = pixels.subarray(0, imageBytes);
+  acceptImages();
+  await show(pixels.subarray(0, imageBytes), 0);
   const [asked, names] = location.hash.split("=");
   const log = (outcome) => asked === "#selftest" && console.log(`SELFTEST ${JSON.stringify(outcome)}`);
   try {
     engine = await Engine.open(content.shaders);
     const { vendor, architecture, description } = about();
     tell(`Runs on ${[vendor, architecture, description].filter(Boolean).join(", ") || "a GPU"}.`);
+    acceptPresses();
     if (asked === "#selftest") log(await selftest(names));
-    await show(first, 0);
+    await show(shown.rgb, shown.number);
   } catch (error) {
-    engine = null;
-    tell(`Nothing is computed here: ${error.message}. Images, classes and settings are below; Chrome, Edge, Safari 26 and newer Firefox have WebGPU.`);
-    part("needs").hidden = true;
     log({ problem: error.message });
-    await show(first, 0);
+    giveUp(error);
   }
-  acceptImages();
-  button("look", showLayers);
-  button("train", pressTrain, "progress", true);
-  button("check", showCheck, "verdict");
-  button("bench", showBench, "verdict");
-  button("copy", copy, "verdict");
 }
 
 main();
