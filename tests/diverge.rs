@@ -213,6 +213,8 @@ fn the_program_tells_why() {
     let of_loss = "the loss is not a finite number";
     for (model, options, said) in [
         ("cnn", "--lr 1e9", of_loss),
+        ("cnn", "--lr 3e6 --optimizer muon --clip 1", of_loss),
+        ("cnn", "--lr 3e6", "is not finite after 3 steps"),
         ("fast", "--lr 1e30", of_loss),
         ("fast", "--lr 1e9", "is not finite after 3 steps"),
     ] {
@@ -222,12 +224,18 @@ fn the_program_tells_why() {
         let shown = bench.ok(&format!("why-nan {model}"));
         let found = json(&bench.ok(&format!("why-nan {model} --json")))["divergence"].clone();
         let (kind, step) = (&found["cause"]["kind"], found["step"].as_u64().unwrap());
-        assert!(kind == "step" && (2..5).contains(&step), "{found}");
+        assert!(kind == "step" && (2..8).contains(&step), "{found}");
         let (op, layer) = (found["cause"]["op"].as_str().unwrap(), found["cause"]["layer"].as_str().unwrap());
         assert!(
             shown.contains(&format!("{op} '{layer}'")) && shown.contains("norm of the gradient"),
             "{shown}"
         );
+        // The first such value is made of others, and in the plan that the run has.
+        let inputs = found["cause"]["inputs"].as_array().unwrap();
+        assert!(inputs.iter().all(|input| input["not_finite"] == 0), "{train}: {found}");
+        let plan = json(&bench.ok(&format!("plan ./{model} --json")))["plan"].clone();
+        let culprit = &plan["steps"][found["cause"]["plan_step"].as_u64().unwrap() as usize];
+        assert!(culprit["op"] == op && culprit["layer"] == layer, "{train}: {culprit}");
         fs::remove_dir_all(bench.path(model)).unwrap();
     }
     bench.ok(&format!("{QUICK} --out good"));

@@ -124,7 +124,7 @@ fn the_program_prints_the_plan_that_runs() {
     let flops: u64 = steps.iter().map(|step| step["flops"].as_u64().unwrap()).sum();
     assert!((flops as f64 / 1e9 - summary["training"]["gflop"].as_f64().unwrap()).abs() < 1e-9);
     let text = bench.ok("plan cnn --batch-size 8");
-    assert!(text.contains("a training step of 8 images of 32 x 32, by the rules of cpu"), "{text}");
+    assert!(text.contains("a training step of 8 images of 32 x 32, sgd, by the rules of cpu"), "{text}");
     assert!(text.contains("memory: at most ") && text.contains("not shown: "), "{text}");
     let rows = text.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
     assert!(rows.count() >= steps.len(), "{text}");
@@ -144,6 +144,8 @@ fn the_program_prints_the_plan_that_runs() {
     bench.fails(2, "plan vgg", &["there is no model, file or folder 'vgg'; the models are: cnn"]);
     bench.fails(2, "plan cnn --json --format dot", &["--format"]);
     bench.fails(2, "plan cnn --diff --unfused", &["--diff"]);
+    let found = json(&bench.ok("plan cnn --diff --json"));
+    assert!(found["rewrites"].as_array().unwrap().len() > 10 && found["plan"].is_null(), "{found}");
 }
 
 /// A trace of three steps: one without arithmetic, one that the clock did not see.

@@ -231,6 +231,14 @@ fn the_proof_tells_a_run_from_what_is_none_of_it() {
     let open = bench.ok(&format!("{command} --no-proof"));
     assert!(open.contains("not proved: epoch 3 was not run to its end"), "{open}");
 
+    // Where the run's newest is gone or damaged, the newest that was kept stands in for it.
+    let newest = fs::read(bench.path("run/checkpoint.safetensors")).unwrap();
+    fs::write(bench.path("run/checkpoint.safetensors"), &newest[..newest.len() / 2]).unwrap();
+    let stands_in = "kept after epoch 3 stands in for it";
+    assert!(told(&bench, command).contains(stands_in) && told(&bench, "verify run").contains(stands_in));
+    fs::remove_file(bench.path("run/checkpoint.safetensors")).unwrap();
+    assert!(bench.ok("verify run --all").contains("3 epochs are the run's"));
+    fs::write(bench.path("run/checkpoint.safetensors"), newest).unwrap();
     // A damaged one is passed over, and so is one of another run; what comes out is the same.
     let path = kept(&bench, "run", 2);
     let good = fs::read(&path).unwrap();

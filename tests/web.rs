@@ -11,10 +11,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use cifar_engine::data;
+use cifar_engine::data::{self, image_file};
 use cifar_engine::inspect::web::program::Shaders;
 use cifar_engine::models::cnn::CNN;
-use cifar_engine::models::{Architecture, MODELS};
+use cifar_engine::models::{Architecture, LoadedModel, MODELS};
 use cifar_engine::train::{self, plans, settings::Settings};
 use common::browser::chromium;
 use common::mobilenet::write_weights;
@@ -80,8 +80,10 @@ fn content(page: &str) -> Value {
 
 /// A run of small images, whose pipelines compile fastest, and its page. At a higher rate a
 /// training on so few images grows the last bit's difference to a hundredth within twenty steps.
+/// Its steps take all that a step can: rates of groups, which change, and weights of classes.
 fn page(bench: &Bench) -> String {
-    bench.ok("train --data . --image-size 8 --epochs 1 --batch-size 32 --validation 40 --lr 0.005 --out run");
+    bench.ok("train --data . --image-size 8 --epochs 1 --batch-size 32 --validation 40 --lr 0.005 \
+        --bias-lr 0.002 --schedule one-cycle --class-weights auto --out run");
     let said = bench.ok("export run --web page.html --images 12");
     assert!(said.starts_with("page.html: ") && said.contains(" MB"), "{said}");
     fs::read_to_string(bench.path("page.html")).unwrap()
@@ -97,6 +99,7 @@ fn a_browser_computes_what_the_cpu_does() {
     let bench = Bench::new();
     let page = page(&bench);
     check_closed(&page);
+    check_inputs(&content(&page)["train"]);
     let Some(chromium) = chromium() else { return };
     let what = "selftest=logits,layers,training,benchmark";
     let outcome = selftest(&chromium, &bench.path("page.html"), what);
@@ -124,6 +127,25 @@ fn check_benchmark(found: &Value) {
     assert_eq!(found["program"], concat!("cifar-engine ", env!("CARGO_PKG_VERSION")));
     assert!(found["model"] == "cnn" && found["adapter"]["browser"].is_string(), "{found}");
     assert!(number(&found["limits"]["maxStorageBufferBindingSize"]) >= 128.0 * 1024.0 * 1024.0, "{found}");
+}
+
+/// Asserts that a training writes all inputs of its program, with rates that change together.
+fn check_inputs(train: &Value) {
+    let names = |list: &Value, name: fn(&Value) -> &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|item| name(item).as_str().unwrap().into()).collect()
+    };
+    let (rates, constant) =
+        (names(&train["rates"], |rate| rate), names(&train["constant"], |input| &input[0]));
+    let written = [vec!["indices".into(), "step".into()], rates.clone(), constant.clone()].concat();
+    let inputs = names(&train["program"]["inputs"], |input| &input["name"]);
+    assert_eq!(BTreeSet::from_iter(inputs), BTreeSet::from_iter(written));
+    assert!(rates.len() == 2 && constant == ["loss_gradient", "class_weights"], "{rates:?} {constant:?}");
+    let steps = train["steps"].as_array().unwrap();
+    let rates = |step: &Value| [0, 1].map(|group| number(&step["rates"][group]));
+    let [all, biases] = rates(&steps[0]);
+    let apart = |step: &Value| (rates(step)[1] / rates(step)[0] - biases / all).abs();
+    assert!(steps.iter().all(|step| apart(step) < 1e-4), "{steps:?}");
+    assert!(steps.iter().any(|step| rates(step)[0] > 2.0 * all), "the rates do not change");
 }
 
 /// Asserts that a page loads nothing.
@@ -156,6 +178,10 @@ fn a_page_trains_as_its_run_did() {
     assert_eq!(fact("test accuracy"), Some(&*accuracy));
     let row = json(fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap().lines().last().unwrap());
     assert_eq!(fact("sha256 of the weights"), row["weights_sha256"].as_str());
+    let calibration = LoadedModel::open(&bench.path("run/best.safetensors")).unwrap().spec.calibration;
+    let single = |value: &Value| value.as_f64().map(|number| number as f32);
+    assert_eq!(single(&content["temperature"]), Some(calibration.temperature));
+    assert_eq!(single(&content["unsure_below"]), calibration.unsure_below);
     bench.ok("export run --web whole.html");
     let bytes = fs::metadata(bench.path("whole.html")).unwrap().len();
     assert!(bytes < 8_000_000, "{bytes} bytes");
@@ -225,6 +251,44 @@ fn what_cannot_be_exported_is_told() {
     bench.fails(1, "export nowhere --web page.html", &["nowhere"]);
     fs::write(bench.path("bad.safetensors"), "x").unwrap();
     bench.fails(1, "export bad.safetensors --web page.html", &["bad.safetensors"]);
+}
+
+/// An image of a side, in colours that a page can calculate, too.
+fn pattern(side: usize) -> Vec<u8> {
+    (0..3 * side * side).map(|i| (i * 7919 % 251) as u8 ^ (i / side) as u8).collect()
+}
+
+/// What the page makes of an image that is dropped is what `predict` makes of it, but for a step of
+/// a colour where a sum lies between two.
+#[test]
+fn a_page_scales_images_as_the_program_does() {
+    let Some(chromium) = chromium() else { return };
+    let bench = Bench::new();
+    let script = include_str!("../src/inspect/web/image.js");
+    let pairs = [(97, 32), (33, 32), (640, 96), (8, 32), (31, 96), (1, 8)];
+    let page = format!(
+        "<script>{script}
+        const pattern = (side) => Uint8Array.from({{ length: 3 * side * side }},
+          (_, i) => (i * 7919 % 251) ^ (Math.floor(i / side) & 255));
+        const found = {pairs}.map(([from, to]) => Array.from(scaled(pattern(from), from, to)));
+        console.log(`SELFTEST ${{JSON.stringify(found)}}`);
+        </script>",
+        pairs = serde_json::to_string(&pairs).unwrap()
+    );
+    fs::write(bench.path("scale.html"), page).unwrap();
+    let found = selftest(&chromium, &bench.path("scale.html"), "");
+    for ((from, to), found) in pairs.into_iter().zip(found.as_array().unwrap()) {
+        let expected = image_file::resize_square(&pattern(from), from, to).unwrap();
+        let found: Vec<i64> = found.as_array().unwrap().iter().map(|byte| byte.as_i64().unwrap()).collect();
+        let apart: Vec<i64> = expected
+            .iter()
+            .zip(&found)
+            .map(|(a, b)| (i64::from(*a) - b).abs())
+            .filter(|apart| *apart > 0)
+            .collect();
+        assert!(found.len() == expected.len() && apart.iter().all(|apart| *apart == 1), "{from} to {to}");
+        assert!(100 * apart.len() <= expected.len(), "{from} to {to}: {} differ", apart.len());
+    }
 }
 
 /// A page that compiles pipelines, and logs the names of those that do not compile.

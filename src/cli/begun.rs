@@ -58,6 +58,23 @@ pub struct Begun {
     pretrained: Option<Pretrained>,
     /// The newest state of the run.
     pub checkpoint: Checkpoint,
+    /// Whether it is the run's own; otherwise one that it has kept stands in for it.
+    pub is_newest: bool,
+}
+
+/// The checkpoint of a run and `true`, or, where it is gone or damaged, the newest one that it has
+/// kept and `false`.
+fn newest(run: &RunFolder) -> Result<(Checkpoint, bool)> {
+    let problem = match run.checkpoint() {
+        Ok(Some(checkpoint)) => return Ok((checkpoint, true)),
+        Ok(None) => Error::file(run.path(), "has no checkpoint: no epoch was finished, or it was deleted"),
+        Err(error) => error,
+    };
+    let kept = RunFolder::kept(run.path())?.into_iter().rev();
+    let mut whole = kept.filter_map(|(epoch, path)| Some((epoch, Checkpoint::load(&path).ok()?)));
+    let Some((epoch, checkpoint)) = whole.find(|(epoch, _)| *epoch > 0) else { return Err(problem) };
+    console::note(format_args!("warning: {problem}; the one kept after epoch {epoch} stands in for it"));
+    Ok((checkpoint, false))
 }
 
 impl BegunOptions {
@@ -85,12 +102,10 @@ impl BegunOptions {
                 return Err(Error::Usage(problem.into()));
             }
         };
-        let checkpoint = run.checkpoint()?.ok_or_else(|| {
-            Error::file(run.path(), "has no checkpoint: no epoch was finished, or it was deleted")
-        })?;
+        let (checkpoint, is_newest) = newest(&run)?;
         let digest = pretrained.as_ref().map(|pretrained| weights::digest(&pretrained.file)).transpose()?;
         RunFingerprint::of(&settings, &data, digest).check(&checkpoint.fingerprint)?;
-        Ok(Begun { folder: self.run.clone(), settings, data, pretrained, checkpoint })
+        Ok(Begun { folder: self.run.clone(), settings, data, pretrained, checkpoint, is_newest })
     }
 
     /// Opens the device: `auto` takes the same one as for the run.

@@ -15,6 +15,7 @@ use crate::inspect::trace::Trace;
 use crate::models::Architecture;
 use crate::text::bytes;
 use crate::train::bare_spec;
+use crate::train::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -63,7 +64,8 @@ impl Bench {
         let device = device.as_mut();
         let image_size = self.image_size.unwrap_or(self.model.usual_size);
         let spec = bare_spec(self.model, image_size, 10);
-        let workload = Workload { spec, mode: self.mode, batch_size: self.batch_size };
+        let settings = Settings::default();
+        let workload = Workload { spec, mode: self.mode, batch_size: self.batch_size, settings };
         let loaded = workload.load(device)?;
         let step = workload.time(device, loaded.plan, is_gpu, self.steps)?;
         let rate = f64::from(self.batch_size) / step;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::device::DeviceOptions;
 use super::table::{Side, Table};
 use super::which_model::WhichModel;
-use super::workload::{Mode, Workload};
+use super::workload::Mode;
 use crate::console;
 use crate::error::Result;
 use crate::inspect::forms::{self, NOT_SHOWN, signed_bytes};
@@ -29,10 +29,9 @@ pub struct PlanCommand {
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
 
-    /// Images a step.
-    #[arg(long, default_value_t = 128, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
+    /// Images a step [default: those of the run, without one 128].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
 
     /// The graph as it was built, without the rules of the device.
     #[arg(long, conflicts_with = "diff")]
@@ -65,16 +64,20 @@ enum Format {
 
 impl PlanCommand {
     pub fn run(self) -> Result<()> {
-        let workload = Workload { spec: self.model.spec()?, mode: self.mode, batch_size: self.batch_size };
+        let workload = self.model.workload(self.mode, self.batch_size)?;
         let device = self.device.planner()?;
         let view = PlanView::of(&workload.program()?.graph, device.as_ref(), self.unfused)?;
         let (spec, name) = (&workload.spec, device.name());
         let rules = if self.unfused { "without rules" } else { "by the rules of" };
         let title = format!("{}, {rules} {name}", workload.title());
         if self.json || self.format == Format::Json {
-            let about = json!({"model": spec.architecture, "mode": self.mode,
-                "batch_size": self.batch_size, "image_size": spec.image_size, "device": name,
-                "unfused": self.unfused, "plan": view});
+            let mut about = json!({"model": spec.architecture, "mode": self.mode,
+                "batch_size": workload.batch_size, "image_size": spec.image_size, "device": name,
+                "unfused": self.unfused});
+            match self.diff {
+                true => about["rewrites"] = json!(view.rewrites),
+                false => about["plan"] = json!(view),
+            }
             return console::print_json(&about);
         }
         match self.format {

@@ -11,7 +11,7 @@ use super::device::{DeviceOptions, OpenDevice};
 use super::stopped;
 use super::table::{Side, Table};
 use super::which_model::WhichModel;
-use super::workload::{Mode, Workload};
+use super::workload::Mode;
 use crate::console;
 use crate::error::{Result, escaped};
 use crate::files::write_atomic;
@@ -35,10 +35,9 @@ pub struct TraceCommand {
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
 
-    /// Images a step.
-    #[arg(long, default_value_t = 128, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
+    /// Images a step [default: those of the run, without one 128].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
 
     /// Runs, of whose times the medians are shown, after ten that are not timed.
     #[arg(long, default_value_t = 20, value_name = "N",
@@ -69,7 +68,7 @@ enum Format {
 impl TraceCommand {
     pub fn run(self) -> Result<()> {
         self.out.as_ref().map_or(Ok(()), |out| self.model.check_output(out))?;
-        let workload = Workload { spec: self.model.spec()?, mode: self.mode, batch_size: self.batch_size };
+        let workload = self.model.workload(self.mode, self.batch_size)?;
         let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
@@ -78,7 +77,7 @@ impl TraceCommand {
         let trace = Trace::measure(device, &loaded.traced(self.steps, step), stopped)?;
         let title = format!("{}, on {name}", workload.title());
         let about = json!({"model": workload.spec.architecture, "mode": self.mode,
-            "batch_size": self.batch_size, "image_size": workload.spec.image_size,
+            "batch_size": workload.batch_size, "image_size": workload.spec.image_size,
             "device": json, "runs": self.steps, "not_shown": NOT_SHOWN});
         let text = |room| match self.format {
             Format::Text => format!("{}\n{}\n{NOT_SHOWN}", escaped(&title), table(&trace, room)),

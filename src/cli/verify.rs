@@ -63,7 +63,7 @@ impl Verify {
                 "has finished no epoch, and there is nothing to compare",
             ));
         }
-        let weights = self.weights(&begun.checkpoint)?;
+        let weights = if begun.is_newest { self.weights(&begun.checkpoint)? } else { Vec::new() };
         self.epoch.map_or(Ok(()), |epoch| check_epoch(epoch, &begun))?;
         if self.epochs == 0 {
             return Err(Error::Usage("--epochs must be at least 1".into()));

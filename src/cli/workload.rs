@@ -14,6 +14,7 @@ use crate::models::Spec;
 use crate::train::groups::Group;
 use crate::train::plans::{self, ModelGraph, initial_values, upload, write_parameters};
 use crate::train::settings::Settings;
+use crate::train::settings::class_weights::ClassWeights;
 
 /// Which of a model's programs.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
@@ -38,6 +39,9 @@ pub struct Workload {
     pub spec: Spec,
     pub mode: Mode,
     pub batch_size: u32,
+    /// What a training step does besides; its model and its batch size are those above. Of a
+    /// fine-tuning it is a step of all layers.
+    pub settings: Settings,
 }
 
 /// A workload on a device, with a batch of made-up images.
@@ -64,9 +68,13 @@ const WARM_UP: u32 = 10;
 impl Workload {
     /// What it is, in words.
     pub fn title(&self) -> String {
-        let Workload { spec, mode, batch_size } = self;
+        let Workload { spec, mode, batch_size, .. } = self;
         let (model, size, what) = (spec.architecture, spec.image_size, mode.run());
-        format!("{model}, a {what} of {batch_size} images of {size} x {size}")
+        let by = match mode {
+            Mode::Train => format!(", {}", self.settings.optimizer),
+            Mode::Infer => String::new(),
+        };
+        format!("{model}, a {what} of {batch_size} images of {size} x {size}{by}")
     }
 
     /// Its graph and parameters.
@@ -75,7 +83,7 @@ impl Workload {
     /// If the model cannot be made of its description.
     pub fn program(&self) -> Result<ModelGraph> {
         let batch_size = self.batch_size as usize;
-        let settings = Settings { batch_size, model: self.spec.architecture, ..Settings::default() };
+        let settings = Settings { batch_size, model: self.spec.architecture, ..self.settings.clone() };
         match self.mode {
             Mode::Train => plans::training(&self.spec, &settings, batch_size),
             Mode::Infer => plans::evaluation(&self.spec, "test", batch_size, batch_size),
@@ -108,6 +116,10 @@ impl Workload {
                 device.write(id, group.input(), [1e-3f32].as_slice().into())?;
             }
             device.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
+            if self.settings.class_weights != ClassWeights::None {
+                let weights = vec![1.0f32; self.spec.classes.len()];
+                device.write(id, plans::CLASS_WEIGHTS, weights.as_slice().into())?;
+            }
         }
         Ok(LoadedWorkload { plan: id, planned_bytes, constants, launches: device.launches(id)? })
     }

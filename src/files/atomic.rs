@@ -46,6 +46,23 @@ pub fn write_atomic(
     Ok(())
 }
 
+/// Checks that [`write_atomic`] can begin: before the work whose result is written.
+///
+/// # Errors
+/// As for [`write_atomic`].
+pub(super) fn check_writable(path: &Path) -> Result<()> {
+    let begun = follow_links(path).and_then(|target| match fs::metadata(&target) {
+        Ok(found) if !found.is_file() || is_special(&target) => Ok(()),
+        _ => {
+            let name = target.file_name().ok_or(ErrorKind::InvalidFilename)?;
+            let temporary = folder_of(&target).join(temporary_name(name));
+            let _locked = open_temporary(&temporary)?;
+            fs::remove_file(&temporary)
+        }
+    });
+    begun.map_err(|error| Error::file(path, advice(&error)))
+}
+
 /// Whether the name stands for something that the system has opened already.
 fn is_special(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc")) && !path.starts_with("/dev/shm")

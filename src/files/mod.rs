@@ -150,7 +150,7 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
 /// in a folder of them: before the work whose result it is.
 ///
 /// # Errors
-/// If there is no folder for it, it is one itself, or it is read.
+/// If there is no folder for it, or none that may be written to; it is a folder itself, or read.
 pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
     let folder = folder_of(out);
     if !folder.is_dir() {
@@ -159,10 +159,12 @@ pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
     if out.is_dir() {
         return Err(Error::file(out, "is a folder; name a file"));
     }
-    let Ok(place) = fs::canonicalize(out) else { return Ok(()) };
-    let is_read = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|path| place.starts_with(path));
+    let place = fs::canonicalize(out);
+    let is_read = |path: &PathBuf| {
+        place.as_ref().is_ok_and(|place| fs::canonicalize(path).is_ok_and(|path| place.starts_with(path)))
+    };
     match read.iter().any(is_read) {
-        false => Ok(()),
+        false => atomic::check_writable(out),
         true => Err(Error::Usage(format!(
             "{} is read here and would be lost; write to another file",
             path_text(out)
@@ -173,6 +175,23 @@ pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nobody may write into the folders of the processes, root neither.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_output_that_cannot_be_written_is_told_beforehand() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("page.html");
+        check_output(&out, &[]).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        check_output(Path::new("/dev/null"), &[]).unwrap();
+        std::os::unix::fs::symlink("/proc/self/fdinfo/page.html", &out).unwrap();
+        check_output(&out, &[]).unwrap(); // a special name, for the system to open
+        for (out, told) in [("/sys/page.html", "page.html"), ("/proc/none/page.html", "there is no folder")] {
+            let error = check_output(Path::new(out), &[]).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
 
     #[test]
     fn text_is_read_up_to_a_limit() {

@@ -88,7 +88,7 @@ fn steps(body: &mut String, view: &PlanView) {
         let once = if step.once { " (once)" } else { "" };
         let _ = write!(
             body,
-            "<tr><td>{number}{once}<td class=\"text\" title=\"{settings}\">{op}<td class=\"text\">{layer}<td>{mflop:.2}<td>{mb:.2}\
+            "<tr><td>{number}{once}<td class=\"name\" title=\"{settings}\">{op}<td class=\"text\">{layer}<td>{mflop:.2}<td>{mb:.2}\
              <td class=\"text\">{reads}<td class=\"text\">{writes}"
         );
     }

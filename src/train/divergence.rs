@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::batch_rows::BatchRows;
 use super::plans::Totals;
 use super::stage::{Epoch, Stage};
 use super::walk::Walk;
@@ -224,6 +225,7 @@ impl Search<'_> {
         walk.prepare(device, self.epoch, &kept.before, kept.step)?;
         let stepwise = &walk.stepwise;
         let mut writers = HashMap::new();
+        let mut rows = BatchRows::new(stepwise.inputs(), self.epoch.images(kept.step).len());
         let mut norms = Vec::new();
         let mut culprit = None;
         for (number, step) in stepwise.steps().iter().enumerate() {
@@ -232,11 +234,13 @@ impl Search<'_> {
                 norms.push((name.clone(), norm(&inputs[*input])));
             }
             stepwise.run(device, number)?;
+            let of_batch = rows.run(step);
             if culprit.is_none() {
                 let outputs = read(device, stepwise, &step.outputs, &step.types.outputs)?;
                 let at = outputs.iter().position(|output| !is_finite(output));
                 culprit = at.map(|output| {
-                    let about = Context { stepwise, writers: &writers, images: self.epoch.images(kept.step) };
+                    let images = if of_batch[output] { self.epoch.images(kept.step) } else { &[] };
+                    let about = Context { stepwise, writers: &writers, images };
                     about.culprit(number, step, &inputs, (output, &outputs[output]))
                 });
             }
@@ -344,7 +348,7 @@ struct Context<'a> {
     stepwise: &'a Stepwise,
     /// The last step that wrote to each location.
     writers: &'a HashMap<Location, usize>,
-    /// The batch.
+    /// The images that the rows of the output belong to, if it has one for each.
     images: &'a [u32],
 }
 
@@ -364,9 +368,7 @@ impl Context<'_> {
         };
         let output = Operand::of(what, ty, values);
         let row = output.first.as_ref().and_then(|first| first.place.first());
-        // A batch's tensors have its size in front.
-        let is_of_batch = self.stepwise.is_slot(location) && ty.dims().first() == Some(&self.images.len());
-        let image = row.filter(|_| is_of_batch).map(|&row| self.images[row]);
+        let image = row.and_then(|&row| self.images.get(row).copied());
         let locations = step.inputs.iter().zip(&step.types.inputs).zip(inputs);
         let inputs = locations.filter_map(|((&location, ty), values)| operand((location, ty, values)));
         Culprit {

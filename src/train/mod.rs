@@ -8,6 +8,7 @@
 pub mod advice;
 pub mod augmented;
 pub mod balanced;
+mod batch_rows;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod divergence;

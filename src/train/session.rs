@@ -323,7 +323,7 @@ impl<'a> Session<'a> {
     ) -> Result<()> {
         let Probed { without, not_finite } = stage.probe(device, &self.parameters, epoch.images(0))?;
         if let Some(name) = not_finite {
-            return Err(self.without_finite_gradient(device, (stage, epoch), &name));
+            return Err(self.without_finite_gradient(device, (stage, epoch), &name, observer));
         }
         if !without.is_empty() {
             let names = without.join(", ");

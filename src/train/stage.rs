@@ -112,7 +112,7 @@ impl StageConfig {
     }
 
     /// The images of an epoch (from 1, counted over the whole run), in the order of its steps.
-    pub(super) fn order(&self, epoch: usize) -> Vec<u32> {
+    pub fn order(&self, epoch: usize) -> Vec<u32> {
         let (seed, number) = (self.settings.seed, epoch as u32);
         let mut order = match self.settings.balanced {
             true => balanced::order(&self.labels, seed, number),

@@ -186,5 +186,6 @@ fn markdown(text: &str) -> String {
     });
     let mut out = String::new();
     html::push_html(&mut out, events);
-    out
+    // In the texts themselves these are escaped.
+    out.replace("<table>", "<div class=\"wide prose\"><table>").replace("</table>", "</table></div>")
 }

@@ -225,6 +225,7 @@
   $('proof').className = { true: 'right', false: 'wrong' }[content.proved] ?? 'muted';
   content.facts.forEach(([name, fact]) => $('facts').append(element('div', {}, element('dt', { text: name }), element('dd', { text: fact }))));
   const most = Math.max(0, ...values.filter(value => value.picture.form === 'channels').map(value => value.picture.dims[0]));
+  $('choose').hidden = most < 2;
   const label = index => content.classes[content.labels[index]] ?? '';
   for (let index = 0; index < most; index++) {
     const button = element('button', { text: `image ${index + 1}: ${label(index)}`, value: index });

@@ -135,15 +135,21 @@ async function benchmark() {
 }
 
 async function showBench() {
+  if (trains || film) throw new Error("a training or the camera runs, and would be timed too: stop it first");
   const { predict, train, works } = await benchmark();
   const many = predict.batch ?? predict.one;
   const line = (name, { images, ms, images_per_s: speed }) =>
-    `${name}: ${speed.toFixed(0)} images/s (${ms.toFixed(2)} ms for ${images})`;
+    `${name}: ${short(speed)} images/s (${short(ms)} ms for ${images})`;
   const lines = [line("predictions", many), ...(train ? [line("training", train)] : [])];
   const product = Math.max(...works.map((work) => work.gflops));
-  lines.push(`copy: ${works[0].gbs.toFixed(1)} GB/s`, `product: ${product.toFixed(0)} GFLOP/s`);
+  lines.push(`copy: ${short(works[0].gbs)} GB/s`, `product: ${short(product)} GFLOP/s`);
   if (!report.check) await showCheck();
   tellVerdict(`${lines.join("; ")}. Copy the result into an issue.`);
+}
+
+/** A number in three digits, or all those before the point. */
+function short(number) {
+  return number < 100 ? number.toPrecision(3) : number.toFixed(0);
 }
 
 function tellVerdict(text) {

@@ -47,6 +47,8 @@ pub struct Content {
     classes: Vec<String>,
     /// What logits are divided by before the softmax.
     temperature: f32,
+    /// A prediction of a lower probability is unsure; none where that is not known.
+    unsure_below: Option<f32>,
     images: WebImages,
     shaders: Shaders,
     /// The model's parameters, by the names of the states.
@@ -140,6 +142,7 @@ impl Content {
             missing,
             classes: spec.classes.clone(),
             temperature: spec.calibration.temperature,
+            unsure_below: spec.calibration.unsure_below,
             weights,
             predict,
             many: many(&mut shaders, spec)?,
@@ -202,7 +205,9 @@ fn look(shaders: &mut Shaders, spec: &Spec) -> Result<Look> {
     let is_image = |dims: &[usize]| matches!(dims, [_, height, width, _] if height.min(width) > &1);
     let images: Vec<_> = layers.iter().filter(|layer| is_image(layer.output.dims())).collect();
     let shown = images.len().min(LAYERS);
-    let shown: Vec<_> = (0..shown).map(|i| images[i * images.len() / shown]).collect();
+    // At equal distances, the first and the last among them.
+    let between = shown.saturating_sub(1).max(1);
+    let shown: Vec<_> = (0..shown).map(|i| images[i * (images.len() - 1) / between]).collect();
     shown.iter().for_each(|layer| graph.output(&layer.name, layer.value));
     if let Some(last) = images.last() {
         let logits = graph.outputs().iter().find(|(name, _)| name == "logits").map(|(_, value)| *value);

@@ -47,20 +47,6 @@ function range(values) {
   return values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
 }
 
-/** The middle of an image, of a file or a film, as a square of the model's size. */
-async function squared(source) {
-  const image = await createImageBitmap(source);
-  const side = Math.min(image.width, image.height);
-  const canvas = Object.assign(document.createElement("canvas"), { width: size, height: size });
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, size, size);
-  const [left, top] = [(image.width - side) / 2, (image.height - side) / 2];
-  context.drawImage(image, left, top, side, side, 0, 0, size, size);
-  return context.getImageData(0, 0, size, size).data.filter((_, i) => i % 4 < 3);
-}
-
 // Predictions
 
 /** Bytes as the state of images takes them: whole words. */
@@ -111,10 +97,12 @@ async function show(rgb, number) {
   const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 5);
   shown.best = order[0];
   part("classes").replaceChildren(...order.map((i) => bar(content.classes[i], shares[i])));
+  const least = content.unsure_below;
+  const unsure = shares[order[0]] < (least ?? 0) ? `Unsure: below ${(100 * least).toFixed(1)} %. ` : "";
   const label = number === null ? "" : `It is labelled ${content.classes[content.images.labels[number]]}. `;
   const expected = content.logits[number];
   const apart = expected ? `The CPU's logits differ by ${exponent(farthest(logits, expected))} at most.` : "";
-  part("agreement").textContent = label + apart;
+  part("agreement").textContent = unsure + label + apart;
   if (!film && part("layers").hasChildNodes()) await showLayers();
 }
 

@@ -24,7 +24,7 @@ async function takeCamera() {
   part("camera").textContent = "Stop the camera";
   await film.play();
   while (film) {
-    await show(await squared(film), null);
+    await show(await squared(film, size), null);
     await new Promise(requestAnimationFrame);
   }
 }
@@ -106,14 +106,17 @@ async function testCamera() {
   return { problem: await ended, seen: shown?.number === null };
 }
 
-/** A button that does something; what goes wrong is told, beside it where there is a place. */
-function button(id, work, place = "status") {
+/** A button that does something; what goes wrong is told, beside it where there is a place. It
+ *  rests while it works, unless pressing it again ends the work. */
+function button(id, work, place = "status", ends = false) {
   part(id).addEventListener("click", async () => {
+    if (!ends) part(id).disabled = true;
     try {
       await work();
     } catch (error) {
       part(place).textContent = `error: ${error.message}`;
     }
+    if (!ends) part(id).disabled = false;
   });
 }
 
@@ -148,10 +151,12 @@ function showStatic() {
 /** Images from outside. */
 function acceptImages() {
   const take = async (file) => {
+    if (!file) return;
+    part("imageProblem").textContent = "";
     try {
-      if (file) await show(await squared(file), null);
+      await show(await squared(file, size), null);
     } catch (error) {
-      tell(`error: ${file.name} cannot be shown: ${error.message}`);
+      part("imageProblem").textContent = `error: ${file.name} cannot be shown: ${error.message}`;
     }
   };
   part("file").addEventListener("change", (event) => take(event.target.files[0]));
@@ -161,7 +166,7 @@ function acceptImages() {
   };
   ["dragover", "dragleave", "drop"].forEach((kind) => document.addEventListener(kind, over));
   document.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
-  button("camera", takeCamera, "cameraProblem");
+  button("camera", takeCamera, "cameraProblem", true);
 }
 
 async function main() {
@@ -184,7 +189,7 @@ async function main() {
   }
   acceptImages();
   button("look", showLayers);
-  button("train", pressTrain);
+  button("train", pressTrain, "progress", true);
   button("check", showCheck, "verdict");
   button("bench", showBench, "verdict");
   button("copy", copy, "verdict");

@@ -2,7 +2,8 @@
 
 "use strict";
 
-let wantsTraining = false;
+/** Whether a training runs, and whether it is to go on. */
+let [trains, wantsTraining] = [false, false];
 
 /** Loads the training on an engine of its own part of the states, with the weights that it begins
  *  with. Those of predictions are not touched: the states of a second engine on the same GPU are
@@ -21,7 +22,7 @@ async function loadTraining() {
     const halves = new Uint16Array(decoded(values).buffer);
     own.writeState(name, Uint32Array.from(halves, (half) => half << 16));
   }
-  program.write("loss_gradient", new Float32Array([1]));
+  content.train.constant.forEach(([input, values]) => program.write(input, new Float32Array(values)));
   return program;
 }
 
@@ -38,13 +39,14 @@ async function trainStep(program, number) {
 
 /** Trains, so many steps at most; returns their losses, and how far these are from the CPU's. */
 async function train(most = content.train.steps.length) {
-  wantsTraining = true;
+  [trains, wantsTraining] = [true, true];
   part("train").textContent = "Stop";
   part("progress").textContent = "Compiling ..";
   try {
     return await showSteps(most);
   } finally {
-    [wantsTraining, part("train").textContent] = [false, "Train again"];
+    [trains, wantsTraining] = [false, false];
+    Object.assign(part("train"), { textContent: "Train again", disabled: false });
   }
 }
 
@@ -59,8 +61,9 @@ async function showSteps(most) {
     const loss = losses[losses.length - 1].toFixed(4);
     part("progress").textContent = `step ${losses.length} of ${content.train.steps.length}, loss ${loss}, ${pace.toFixed(1)} steps/s`;
     apart = relative(losses);
+    const known = Math.min(losses.length, content.train.losses.length);
     part("training").textContent =
-      `The losses of the first ${Math.min(losses.length, content.train.losses.length)} steps differ from the CPU's by ${exponent(apart)} of them at most.`;
+      `The CPU's losses of ${known === 1 ? "the first step" : `the first ${known} steps`} differ by ${exponent(apart)} of them at most.`;
     drawCurve(losses);
     await drawFilters(program);
   }
@@ -68,10 +71,11 @@ async function showSteps(most) {
   return { losses, apart };
 }
 
-/** Begins a training, or ends the one that runs. */
+/** Begins a training, or has the one that runs end after its step. */
 async function pressTrain() {
-  if (wantsTraining) wantsTraining = false;
-  else await train();
+  if (!trains) return train();
+  wantsTraining = false;
+  Object.assign(part("train"), { textContent: "Stopping ..", disabled: true });
 }
 
 /** How far losses are from the CPU's, as a share of those. */
@@ -97,7 +101,7 @@ function drawCurve(losses) {
   line(losses, "--train", 2);
   context.fillStyle = style.getPropertyValue("--muted");
   context.font = `${12 * devicePixelRatio}px system-ui`;
-  context.fillText(`loss, 0 to ${most.toFixed(2)}; the broad line is the CPU's`, 8 * devicePixelRatio, 16 * devicePixelRatio);
+  context.fillText(`loss, 0 to ${most.toFixed(2)}; the broad line is the CPU's`, 8 * devicePixelRatio, height - 8 * devicePixelRatio);
 }
 
 /** The filters of the first layer as tiles in colour, on one scale. */

@@ -8,12 +8,13 @@ use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
 use crate::exec::plan::Plan;
-use crate::kernels::rng::{self, Stream};
 use crate::models::LoadedModel;
 use crate::nn::Parameter;
 use crate::train::groups::Group;
-use crate::train::plans::{self, ModelGraph, Totals};
+use crate::train::plans::{self, CLASS_WEIGHTS, ModelGraph, Totals};
 use crate::train::settings::Settings;
+use crate::train::settings::class_weights::ClassWeights;
+use crate::train::stage::StageConfig;
 
 /// Images of a step: the first of these with which a browser can hold the plan.
 pub(super) const BATCH_SIZES: [usize; 4] = [32, 16, 8, 4];
@@ -37,6 +38,8 @@ pub struct Training {
     /// Parameters that begin anew, by the upper halves of their words: bfloat16. The others begin
     /// as they were trained.
     initial: Vec<Named>,
+    /// Inputs that are the same in every step: a factor of the loss, the weights of classes.
+    constant: Vec<(&'static str, Vec<f32>)>,
     /// Inputs that take the rates.
     rates: Vec<&'static str>,
     /// The images of every step, and its rates.
@@ -69,6 +72,36 @@ pub struct Begin<'a> {
     pub images: &'a Images,
 }
 
+impl Training {
+    /// Mean losses of the first steps, with these images from these values.
+    fn losses_on(
+        &self,
+        cpu: &mut dyn Device,
+        model: &ModelGraph,
+        images: &Images,
+        values: &[Vec<f32>],
+    ) -> Result<Vec<f64>> {
+        let plan = cpu.load(&model.graph)?;
+        plans::upload(cpu, plan, "train", images)?;
+        plans::write_parameters(cpu, plan, &model.parameters, values)?;
+        self.constant
+            .iter()
+            .try_for_each(|(name, values)| cpu.write(plan, name, values.as_slice().into()))?;
+        let mut losses = Vec::new();
+        for (number, step) in self.steps.iter().take(EXPECTED_LOSSES).enumerate() {
+            cpu.write(plan, "indices", step.indices.as_slice().into())?;
+            cpu.write(plan, "step", [number as u32].as_slice().into())?;
+            for (input, rate) in self.rates.iter().zip(&step.rates) {
+                cpu.write(plan, input, [*rate].as_slice().into())?;
+            }
+            cpu.run(plan)?;
+            losses.push(Totals::from(cpu.read(plan, "totals")?.as_slice()).mean_loss());
+        }
+        cpu.unload(plan)?;
+        Ok(losses)
+    }
+}
+
 impl Begin<'_> {
     /// The training; `cpu` computes its first losses.
     ///
@@ -91,20 +124,32 @@ impl Begin<'_> {
         let is_new = self.begins_anew(&graph.parameters);
         let values = self.values(&graph.parameters, &settings, &is_new)?;
         let groups = Group::in_plan(&Plan::compile(&graph.graph)?);
-        let steps = steps(&settings, images, &groups);
-        let rates: Vec<_> = groups.into_iter().map(Group::input).collect();
-        let losses = losses(&graph, (self.images, &values), &rates, &steps, cpu)?;
+        let config = self.config(&settings)?;
+        let mut constant = vec![("loss_gradient", vec![1.0])];
+        if !config.class_weights.is_empty() {
+            constant.push((CLASS_WEIGHTS, config.class_weights.clone()));
+        }
         let new = graph.parameters.iter().zip(&values).filter(|(parameter, _)| is_new(parameter));
-        Ok(Training {
+        let mut training = Training {
             program,
             recipe: self.recipe(&settings, &graph.parameters),
             batch_size: settings.batch_size,
             initial: new.map(|(parameter, values)| Named::new(parameter, halves(values))).collect(),
-            rates,
-            steps,
-            losses,
+            constant,
+            steps: steps(&config, &groups),
+            rates: groups.into_iter().map(Group::input).collect(),
+            losses: Vec::new(),
             filters: graph.parameters.iter().find_map(Filters::of),
-        })
+        };
+        training.losses = training.losses_on(cpu, &graph, self.images, &values)?;
+        Ok(training)
+    }
+
+    /// The training as the program would do it on the images of the page.
+    fn config(&self, settings: &Settings) -> Result<StageConfig> {
+        let mut config = settings.config(self.images.len());
+        config.backbone = settings.finetune.as_ref().map_or(1.0, |finetune| finetune.backbone);
+        config.of_images(&self.images.labels, &self.model.spec.classes)
     }
 
     /// The settings of the run, or the default ones, in batches of another size, at the rate that
@@ -163,15 +208,21 @@ impl Begin<'_> {
             _ => "from new weights",
         };
         let whose = match self.run {
+            Some(run) if run.rate == settings.rate => "the run's settings".into(),
             Some(run) => {
                 format!("the run's settings, with rates for such a batch instead of {}", run.batch_size)
             }
             None => "the settings of a default training, with rates for such a batch".into(),
         };
-        let Settings { batch_size, optimizer, schedule, rate, weight_decay, augment, .. } = settings;
+        let Settings { epochs, batch_size, optimizer, schedule, rate, weight_decay, augment, .. } = settings;
+        let classes = match (settings.balanced, &settings.class_weights) {
+            (true, _) => ", classes drawn equally often",
+            (_, ClassWeights::None) => "",
+            _ => ", classes weighted in the loss",
+        };
         format!(
-            "{from}, on the images of this page, {batch_size} a step: {whose}, {rate}; {optimizer}, \
-             {schedule}, weight decay {weight_decay}, augmentation {augment}"
+            "{from}, {epochs} times over the images of this page, {batch_size} a step: {whose}, {rate}; \
+             {optimizer}, {schedule}, weight decay {weight_decay}, augmentation {augment}{classes}"
         )
     }
 }
@@ -195,42 +246,14 @@ impl Filters {
     }
 }
 
-/// Every epoch has the images in another order, and begins again with them where the last batch is
-/// not full.
-fn steps(settings: &Settings, images: usize, groups: &[Group]) -> Vec<TrainStep> {
-    let mut config = settings.config(images);
-    config.backbone = settings.finetune.as_ref().map_or(1.0, |finetune| finetune.backbone);
-    let (each, batch_size) = (config.steps(), settings.batch_size);
-    let step = |step: usize| {
-        let order = rng::permutation(images, settings.seed, Stream::Shuffle, (step / each) as u32);
-        let place = |i: usize| order[(step % each * batch_size + i) % images];
-        TrainStep { indices: (0..batch_size).map(place).collect(), rates: config.rates(groups, step) }
+/// The steps of all epochs.
+fn steps(config: &StageConfig, groups: &[Group]) -> Vec<TrainStep> {
+    let (each, batch_size) = (config.steps(), config.settings.batch_size);
+    let epoch = |epoch: usize| {
+        let order = config.order(1 + epoch);
+        let batches: Vec<_> = order.chunks_exact(batch_size).take(each).map(<[u32]>::to_vec).collect();
+        (epoch * each..).zip(batches)
     };
-    (0..each * settings.epochs).map(step).collect()
-}
-
-/// Mean losses of the first steps, of a training with these images from these values.
-fn losses(
-    program: &ModelGraph,
-    (images, values): (&Images, &[Vec<f32>]),
-    rates: &[&str],
-    steps: &[TrainStep],
-    cpu: &mut dyn Device,
-) -> Result<Vec<f64>> {
-    let plan = cpu.load(&program.graph)?;
-    plans::upload(cpu, plan, "train", images)?;
-    plans::write_parameters(cpu, plan, &program.parameters, values)?;
-    cpu.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
-    let mut losses = Vec::new();
-    for (number, step) in steps.iter().take(EXPECTED_LOSSES).enumerate() {
-        cpu.write(plan, "indices", step.indices.as_slice().into())?;
-        cpu.write(plan, "step", [number as u32].as_slice().into())?;
-        for (input, rate) in rates.iter().zip(&step.rates) {
-            cpu.write(plan, input, [*rate].as_slice().into())?;
-        }
-        cpu.run(plan)?;
-        losses.push(Totals::from(cpu.read(plan, "totals")?.as_slice()).mean_loss());
-    }
-    cpu.unload(plan)?;
-    Ok(losses)
+    let all = (0..config.settings.epochs).flat_map(epoch);
+    all.map(|(step, indices)| TrainStep { indices, rates: config.rates(groups, step) }).collect()
 }

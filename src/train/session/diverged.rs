@@ -36,18 +36,22 @@ impl Session<'_> {
         ))
     }
 
-    /// The error of a gradient that the probe found not to be finite: the next step shows why, if
-    /// it is so there as well.
+    /// The error of a gradient that the probe found not to be finite: the last step shows why, if
+    /// it left a parameter that is not, or the next one, if it is so there as well.
     pub(super) fn without_finite_gradient(
         &self,
         device: &mut dyn Device,
         (stage, epoch): (&Stage, &Epoch),
         name: &str,
+        observer: &mut dyn Observer,
     ) -> Error {
-        let step = self.progress.step.min(epoch.steps() - 1);
+        let next = self.progress.step.min(epoch.steps() - 1);
         let found = self.states(device, stage).and_then(|states| {
-            let (parameters, start, by_validation) = (&self.parameters, (states, step), false);
-            Search { stage, epoch, parameters, start, until: step, by_validation }.examine(device)
+            if !states.values().flatten().all(|value| value.is_finite()) {
+                return self.search(device, (stage, epoch), self.progress.step, observer);
+            }
+            let (parameters, start, by_validation) = (&self.parameters, (states, next), false);
+            Search { stage, epoch, parameters, start, until: next, by_validation }.examine(device)
         });
         let found = found.ok().filter(|found| found.cause != Cause::NotRepeated);
         let problem = format!("the gradient of {name} is not finite after {} steps", self.progress.step);
