@@ -42,11 +42,11 @@ pub struct ModelGraph {
 /// The input that holds the weights of the classes.
 pub const CLASS_WEIGHTS: &str = "class_weights";
 
-/// One training step, of a shard where the settings have shards. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, the rates of the groups
-/// that it has ([`Group::input`]), `loss_gradient` `f32 [1]` (1, but for loss scaling), and where
-/// classes have weights, these ([`CLASS_WEIGHTS`]). Output: `totals` `[3]`: summed loss, correct
-/// (of images joined in pairs, by the label of the larger share), count. States: `train.images`,
-/// `train.labels`, the parameters and the moments.
+/// One training step, of a shard where the settings have shards. Inputs: `indices` `u32 [batch]`,
+/// `step` `u32 [1]`, the rates of the groups that it has ([`Group::input`]), `loss_gradient` `f32
+/// [1]` (1, but for loss scaling), and where classes have weights, these ([`CLASS_WEIGHTS`]).
+/// Output: `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the
+/// larger share), count. States: `train.images`, `train.labels`, the parameters and the moments.
 ///
 /// # Errors
 /// If the image size does not suit the model.
