@@ -83,7 +83,8 @@ impl Workload {
     /// If the model cannot be made of its description.
     pub fn program(&self) -> Result<ModelGraph> {
         let batch_size = self.batch_size as usize;
-        let settings = Settings { batch_size, model: self.spec.architecture, ..self.settings.clone() };
+        let settings =
+            Settings { batch_size, shards: 1, model: self.spec.architecture, ..self.settings.clone() };
         match self.mode {
             Mode::Train => plans::training(&self.spec, &settings, batch_size),
             Mode::Infer => plans::evaluation(&self.spec, "test", batch_size, batch_size),

@@ -4,6 +4,7 @@
 //! [`rewrite::rewrite`] and turned into an executable [`crate::exec::plan::Plan`]. It is plain data
 //! and prints itself.
 
+pub mod cut;
 pub mod op;
 pub mod rewrite;
 

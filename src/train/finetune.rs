@@ -214,7 +214,7 @@ impl StageBuilder<'_> {
             let program = plans::training(spec, settings, images.len())?;
             let (beside, batch_source) = (Some(whole), BatchSource::Images);
             let mut stage =
-                Stage::load(device, beside, &program.graph, parameters, batch_source, part.config.clone())?;
+                Stage::load(device, beside, &program, parameters, batch_source, part.config.clone())?;
             stage.validate_on(device, spec, validation)?;
             plans::upload(device, whole, "train", images)?;
             return Ok(stage);
@@ -233,8 +233,7 @@ impl StageBuilder<'_> {
         }
         let program = plans::training_on_features(spec, settings, part.from, features.shape())?;
         let (beside, batch_source) = (Some(whole), BatchSource::Features(features));
-        let mut stage =
-            Stage::load(device, beside, &program.graph, parameters, batch_source, part.config.clone())?;
+        let mut stage = Stage::load(device, beside, &program, parameters, batch_source, part.config.clone())?;
         if !validation.is_empty() {
             let plain = (plans::plain(spec), 1);
             let features = self.features(device, ("validation", validation), plain, part.from, observer)?;

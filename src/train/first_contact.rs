@@ -38,7 +38,7 @@ fn batch(spec: &Spec, images: usize) -> usize {
 /// The settings of a trial of so many images. A classifier that begins at zero would pass no
 /// gradient on in its first step.
 fn settings_of_trial(settings: &Settings, batch_size: usize) -> Settings {
-    Settings { batch_size, seed: 0, zero_classifier: false, ..settings.clone() }
+    Settings { batch_size, shards: 1, seed: 0, zero_classifier: false, ..settings.clone() }
 }
 
 /// The first images of a set; fewer only where there are fewer.

@@ -37,7 +37,7 @@ pub fn find(
     let images = data.train.len();
     let program = plans::training(&spec, settings, images)?;
     let config = settings.config(images).of_images(&data.train.labels, &data.classes)?;
-    let stage = Stage::load(device, None, &program.graph, &program.parameters, BatchSource::Images, config)?;
+    let stage = Stage::load(device, None, &program, &program.parameters, BatchSource::Images, config)?;
     plans::upload(device, stage.plan, "train", &data.train)?;
     let values = plans::initial_values_for(&program.parameters, settings.seed, &spec, &data.train);
     plans::write_parameters(device, stage.plan, &program.parameters, &values)?;

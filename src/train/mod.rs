@@ -28,6 +28,7 @@ pub mod schedules;
 pub mod score;
 pub mod session;
 pub mod settings;
+mod shards;
 pub mod split_table;
 pub mod stage;
 pub mod updates;
@@ -246,7 +247,7 @@ pub fn train(
     settings.check_against(data.training_len(settings.validation))?;
     let config = settings.config(data.train.len()).of_images(&data.train.labels, &data.classes)?;
     let program = plans::training(&spec, settings, data.train.len())?;
-    let parameters = program.parameters;
+    let parameters = program.parameters.clone();
     let reading = settings.reading(spec.classes.len());
     if let Some(loss) = &reading.loss {
         observer.note(&format!("note: {loss}"));
@@ -256,7 +257,7 @@ pub fn train(
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
-    let mut stage = Stage::load(device, None, &program.graph, &parameters, BatchSource::Images, config)?;
+    let mut stage = Stage::load(device, None, &program, &parameters, BatchSource::Images, config)?;
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
     let sample = TrainingSample::of(&images, settings, spec.classes.len());

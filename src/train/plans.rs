@@ -11,7 +11,7 @@ use super::groups::Group;
 use super::optimizers::ParameterStep;
 use super::settings::Settings;
 use super::settings::class_weights::ClassWeights;
-use super::updates;
+use super::{shards, updates};
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::{Device, PlanId};
@@ -35,25 +35,27 @@ pub struct ModelGraph {
     pub layers: Vec<Layer>,
     /// The nodes of the forward pass, for the model's table.
     pub forward: Graph,
+    /// What is added up over the shards of a training step, by name.
+    pub added_up: Vec<(String, Value)>,
 }
 
 /// The input that holds the weights of the classes.
 pub const CLASS_WEIGHTS: &str = "class_weights";
 
-/// One training step. Inputs: `indices` `u32 [batch]`, `step` `u32 [1]`, the rates of the groups
-/// that it has ([`Group::input`]), `loss_gradient` `f32 [1]` (1, but for loss scaling), and where
-/// classes have weights, these ([`CLASS_WEIGHTS`]). Output: `totals` `[3]`: summed loss, correct
-/// (of images joined in pairs, by the label of the larger share), count. States: `train.images`,
-/// `train.labels`, the parameters and the moments.
+/// One training step, of a shard where the settings have shards. Inputs: `indices` `u32 [batch]`,
+/// `step` `u32 [1]`, the rates of the groups that it has ([`Group::input`]), `loss_gradient` `f32
+/// [1]` (1, but for loss scaling), and where classes have weights, these ([`CLASS_WEIGHTS`]).
+/// Output: `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the
+/// larger share), count. States: `train.images`, `train.labels`, the parameters and the moments.
 ///
 /// # Errors
 /// If the image size does not suit the model.
 pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let epoch_steps = settings.config(images).steps();
+    let epoch_steps = settings.config(images).steps() * settings.shards;
     let augment = Augment { epoch_steps, ..augmented(spec, settings) };
-    let batch = batch(&mut graph, spec, augment, "train", images, settings.batch_size, step)?;
+    let batch = batch(&mut graph, spec, augment, "train", images, settings.shard_size(), step)?;
     training_step(graph, spec, settings, WHOLE, batch, step)
 }
 
@@ -71,7 +73,7 @@ pub fn training_on_features(
 ) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let batch = feature_batch(&mut graph, features, settings.batch_size);
+    let batch = feature_batch(&mut graph, features, settings.shard_size());
     training_step(graph, spec, settings, from..WHOLE.end, batch, step)
 }
 
@@ -104,6 +106,8 @@ fn training_step(
     let trainable: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable()).collect();
     let values: Vec<Value> = trainable.iter().map(|p| p.value).collect();
     let mut gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
+    let by_parameter: Vec<_> = trainable.iter().copied().zip(gradients.iter().copied()).collect();
+    let added_up = shards::added_up(&graph, &by_parameter, outputs[1]);
     if settings.clip > 0.0 {
         gradients = updates::clip(&mut graph, &gradients, settings.clip)?;
     }
@@ -119,7 +123,7 @@ fn training_step(
     if settings.ema > 0.0 {
         updates::keep_averages(&mut graph, &parameters, settings.ema)?;
     }
-    Ok(ModelGraph { graph, parameters, layers, forward })
+    Ok(ModelGraph { graph, parameters, layers, forward, added_up })
 }
 
 /// The loss of a classifier, for [`super::logistic`]. Inputs: `features` `[rows, depth]`, `labels`
@@ -185,7 +189,7 @@ fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) 
     let Builder { parameters, layers, .. } = builder;
     let forward = graph.clone();
     graph.output("logits", logits);
-    Ok(ModelGraph { graph, parameters, layers, forward })
+    Ok(ModelGraph { graph, parameters, layers, forward, added_up: Vec::new() })
 }
 
 /// Outputs of the model's first units, up to `until`, for a batch of images, with stored statistics

@@ -7,15 +7,15 @@ use super::divergence::States;
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::BatchSource;
 use super::groups::{Group, STEM_EPOCHS};
-use super::plans::{CLASS_WEIGHTS, Totals};
+use super::plans::{CLASS_WEIGHTS, ModelGraph, Totals};
 use super::settings::Settings;
+use super::shards::{self, Shards};
 use super::{balanced, probe, score};
 use crate::console;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::plan::Plan;
 use crate::exec::{Device, PlanId};
-use crate::graph::Graph;
 use crate::kernels::rng::{self, Stream};
 use crate::models::Spec;
 use crate::nn::Parameter;
@@ -126,9 +126,11 @@ impl StageConfig {
 
 /// A training plan that is loaded on a device.
 pub struct Stage {
+    /// The step, or where it has shards what follows them.
     pub(super) plan: PlanId,
     /// What is loaded as `plan`.
     pub(super) planned: Plan,
+    shards: Option<Shards>,
     batch_source: BatchSource,
     /// Those whose rates the plan takes.
     groups: Vec<Group>,
@@ -138,8 +140,16 @@ pub struct Stage {
     pub(super) validation: Option<Evaluator>,
 }
 
+/// Says what the steps of a training are.
+fn tell_plan(operations: usize, plan: &Plan) {
+    let (steps, memory) = (plan.steps.len(), bytes((plan.slot_bytes() + plan.state_bytes()) as u64));
+    console::detail(format_args!(
+        "plan of a training step: {operations} operations, fused into {steps} steps over {memory}"
+    ));
+}
+
 impl Stage {
-    /// Loads a plan as [`super::plans::training`] makes them: with the inputs `step`,
+    /// Loads a step as [`super::plans::training`] makes them: with the inputs `step`,
     /// `loss_gradient`, rates, and those that `batch_source` writes, and with the output `totals`.
     /// `parameters` are the model's, trained by this plan or not; if there is a plan `beside`, they
     /// are its own. The images that the plan reads are for the caller to write.
@@ -149,32 +159,35 @@ impl Stage {
     pub fn load(
         device: &mut dyn Device,
         beside: Option<PlanId>,
-        graph: &Graph,
+        program: &ModelGraph,
         parameters: &[Parameter],
         batch_source: BatchSource,
         config: StageConfig,
     ) -> Result<Stage> {
-        let plan = device.plan(graph)?;
-        let (operations, steps) = (graph.nodes().len(), plan.steps.len());
-        let memory = bytes((plan.slot_bytes() + plan.state_bytes()) as u64);
-        console::detail(format_args!(
-            "plan of a training step: {operations} operations, fused into {steps} steps over {memory}"
-        ));
+        let count = config.settings.shards;
+        let halves = if count > 1 { Some(shards::halves(program)?) } else { None };
+        let planned = device.plan(halves.as_ref().map_or(&program.graph, |halves| &halves.second))?;
         let is_parameter = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
-        let states = plan.written_states().filter(|(name, _)| !is_parameter(name));
+        let states = planned.written_states().filter(|(name, _)| !is_parameter(name));
         let states = states.map(|(name, ty)| (name.clone(), ty.len())).collect();
-        let groups = Group::in_plan(&plan);
-        let planned = plan.clone();
-        let plan = device.load_plan(plan, beside)?;
-        let stage = Stage { plan, planned, batch_source, groups, states, config, validation: None };
-        stage.write_loss_inputs(device, plan)?;
+        let groups = Group::in_plan(&planned);
+        let plan = device.load_plan(planned.clone(), beside)?;
+        tell_plan(program.graph.nodes().len(), &planned);
+        let shards = match halves {
+            Some(halves) => Some(Shards::load(device, plan, &halves.first, program, count)?),
+            None => None,
+        };
+        let stage = Stage { plan, planned, shards, batch_source, groups, states, config, validation: None };
+        stage.write_loss_inputs(device, stage.shards.as_ref().map_or(plan, Shards::plan))?;
         device.record(plan, &["totals"])?;
         Ok(stage)
     }
 
     /// Writes what the loss of every step takes to a plan like the stage's.
     pub(super) fn write_loss_inputs(&self, device: &mut dyn Device, plan: PlanId) -> Result<()> {
-        device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        // The mean over a batch is that over its shards.
+        let factor = 1.0 / self.config.settings.shards as f32;
+        device.write(plan, "loss_gradient", [factor].as_slice().into())?;
         match self.config.class_weights.as_slice() {
             [] => Ok(()),
             weights => device.write(plan, CLASS_WEIGHTS, weights.into()),
@@ -200,6 +213,9 @@ impl Stage {
     pub fn unload(self, device: &mut dyn Device) -> Result<()> {
         if let Some(validation) = self.validation {
             validation.unload(device)?;
+        }
+        if let Some(shards) = self.shards {
+            device.unload(shards.plan())?;
         }
         device.unload(self.plan)
     }
@@ -245,14 +261,26 @@ impl Stage {
 
     /// Starts a step.
     pub(super) fn run(&self, device: &mut dyn Device, images: &[u32], at: StepContext) -> Result<()> {
-        self.feed(device, self.plan, images, at)?;
+        match &self.shards {
+            Some(shards) => shards.run(device, (&self.batch_source, images), at, self.plan)?,
+            None => self.batch_source.write(device, self.plan, images, at.epoch)?,
+        }
+        self.write_rates(device, self.plan, at)?;
         device.run(self.plan)
     }
 
     /// Writes the inputs of a step to a plan that has them.
     fn feed(&self, device: &mut dyn Device, plan: PlanId, images: &[u32], at: StepContext) -> Result<()> {
         self.batch_source.write(device, plan, images, at.epoch)?;
-        device.write(plan, "step", [at.step as u32].as_slice().into())?;
+        self.write_rates(device, plan, at)
+    }
+
+    /// Writes number and rates of a step.
+    fn write_rates(&self, device: &mut dyn Device, plan: PlanId, at: StepContext) -> Result<()> {
+        // What follows shards may do without.
+        if self.planned.inputs.iter().any(|input| input.name == "step") {
+            device.write(plan, "step", [at.step as u32].as_slice().into())?;
+        }
         for group in &self.groups {
             let rate = group.rate(&self.config, &at);
             device.write(plan, group.input(), [rate].as_slice().into())?;

@@ -55,7 +55,13 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Loads the plan beside the stage's, with which it shares its states.
+    ///
+    /// # Errors
+    /// If a step has shards, and so is no single plan.
     pub fn begin(device: &mut dyn Device, stage: &'a Stage) -> Result<Walk<'a>> {
+        if stage.config.settings.shards > 1 {
+            return Err(Error::Failed("a step in `shards` cannot be run one op at a time".into()));
+        }
         let stepwise = Stepwise::load(device, &stage.planned, Some(stage.plan))?;
         stage.write_loss_inputs(device, stepwise.id())?;
         Ok(Walk { stage, stepwise })

@@ -161,6 +161,7 @@ impl Begin<'_> {
             model: self.model.spec.architecture,
             image_size: self.model.spec.image_size,
             batch_size,
+            shards: 1,
             epochs: EPOCHS,
             rate,
             bias_rate,

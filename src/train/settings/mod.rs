@@ -19,6 +19,7 @@ use super::checkpoint::check_same;
 use super::optimizers::sgd::{MOMENTUM as SGD_MOMENTUM, SGD};
 use super::optimizers::{OPTIMIZERS, Optimizer, USUAL_BATCH};
 use super::schedules::{ONE_CYCLE, SCHEDULES, Schedule};
+use super::shards;
 use super::stage::StageConfig;
 use crate::data::{DEFAULT_SIZE, SIZES};
 use crate::error::{Error, Result};
@@ -115,6 +116,22 @@ settings! {
         value_name: "N",
         in_finetune: Some(("Images a step", Usual::Told("16 for up to 2,000 training images, else 64"))),
         check: |s| usage(s.batch_size > 0, "`batch_size` must be at least 1".into()),
+    }
+
+    /// Parts of a batch, a power of two, whose gradients are computed one after the other and added
+    /// up: for batches that memory has no room for. Each part is normalised by itself.
+    #[once = "one"]
+    shards: usize = 1, {
+        kind: ValueKind::Count,
+        value_name: "N",
+        check: |s| {
+            let Settings { shards, batch_size, .. } = *s;
+            let most = shards::MOST;
+            let problem = format!("`shards` must be a power of two up to {most}, not {shards}");
+            usage(shards.is_power_of_two() && shards <= most, problem)?;
+            let problem = format!("`batch_size` {batch_size} cannot be cut into {shards} equal `shards`");
+            usage(batch_size.is_multiple_of(shards), problem)
+        },
     }
 
     /// Highest learning rate.
@@ -367,6 +384,10 @@ settings! {
     }
 }
 
+fn one() -> usize {
+    1
+}
+
 fn usual_momentum() -> f32 {
     SGD_MOMENTUM
 }
@@ -417,6 +438,11 @@ impl Settings {
         // Without a validation there is nothing beside the training loss.
         let loss = reading.loss.filter(|_| self.validation > 0);
         Reading { loss, second_stage }
+    }
+
+    /// Images of a shard.
+    pub fn shard_size(&self) -> usize {
+        self.batch_size / self.shards
     }
 
     /// The weight decay of a parameter.
