@@ -89,7 +89,7 @@ impl BegunOptions {
             Error::file(run.path(), "has no checkpoint: no epoch was finished, or it was deleted")
         })?;
         let digest = pretrained.as_ref().map(|pretrained| weights::digest(&pretrained.file)).transpose()?;
-        RunFingerprint::of(&settings, &data, digest).check(&checkpoint.fingerprint)?;
+        RunFingerprint::of(&settings, &data, digest)?.check(&checkpoint.fingerprint)?;
         Ok(Begun { folder: self.run.clone(), settings, data, pretrained, checkpoint })
     }
 
