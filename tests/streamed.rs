@@ -381,7 +381,7 @@ fn all_commands_answer_alike() {
         "inspect run-0 --json",
         "predict --sample 3 --weights run-0/best.safetensors --data photos --json",
         "verify run-0 --json",
-        "lr-find --data photos --image-size 16 --batch-size 16 --steps 20 --json --out rates.png",
+        "lr-find --data photos --image-size 16 --batch-size 16 --steps 120 --json --out rates.png",
     ] {
         let [(memory, _), (file, _)] = both(command);
         assert_eq!(without_times(&memory), without_times(&file), "{command}");
