@@ -10,6 +10,8 @@ override SIZE: u32;
 override COUNT: u32;
 override RECORD: u32;
 override BATCH: u32;
+// Whether the images are those of the batch, in its order.
+override BY_PLACE: u32;
 // The words of a piece, and how many lie before this one.
 override PIECE: u32;
 override BEFORE: u32;
@@ -35,11 +37,20 @@ override STD_B: f32;
 @group(0) @binding(2) var<storage, read_write> batch_labels: array<u32>;
 
 const IGNORE = 0xffffffffu;
+// The index of an empty place.
+const EMPTY = 0xffffffffu;
 
 const ROW = 0u;
 const COLUMN = 1u;
 
 const ALTERNATE = 2u;
+
+// Where image n of the batch lies among the images that are given.
+fn record_of(n: u32) -> u32 {
+    //~ augment: indices[n], n => indices[n], indices[n]
+    //~ augment: indices[n] != EMPTY => true
+    return select(indices[n], n, BY_PLACE > 0u && indices[n] != EMPTY);
+}
 
 // Where a row or column of image n comes from, and so in every function of an augmentation: what is
 // done to an image last is asked first. The twins are `places` in the files of src/ops/augment.
@@ -98,8 +109,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if n >= BATCH {
         return;
     }
-    let known = indices[n] < COUNT;
-    let image = indices[n] * RECORD;
+    let known = record_of(n) < COUNT;
+    let image = record_of(n) * RECORD;
     if known && (image + RECORD <= BEFORE || image >= BEFORE + PIECE) {
         return;
     }
@@ -152,7 +163,8 @@ fn colour(byte: u32, channel: u32) -> f32 {
 fn pick_labels(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let n = linear_index(id, groups, 256u);
     if n < BATCH {
+        let record = record_of(n);
         //~ augment: IGNORE, labels => 0u, labels
-        batch_labels[n] = select(IGNORE, labels[min(indices[n], COUNT - 1u)], indices[n] < COUNT);
+        batch_labels[n] = select(IGNORE, labels[min(record, COUNT - 1u)], record < COUNT);
     }
 }

@@ -202,7 +202,7 @@ impl Model {
 
     fn predict_bytes(&mut self, pixels: Vec<u8>) -> Result<Prediction> {
         let Spec { image_size: size, classes, .. } = &self.trained.spec;
-        let images = Images { pixels, labels: vec![0], size: *size, files: Vec::new() };
+        let images = Images { pixels: pixels.into(), labels: vec![0], size: *size, files: Vec::new() };
         let rows = self.predictor.predict(self.device.as_mut(), &images)?;
         let probabilities = rows.into_iter().next().unwrap_or_default();
         Ok(Prediction { classes: classes.clone(), probabilities })
@@ -221,7 +221,8 @@ impl Model {
         let paths: Vec<&Path> = images.iter().map(AsRef::as_ref).collect();
         let pixels: Vec<Result<Vec<u8>>> = paths.par_iter().map(|path| load_image(path, size)).collect();
         let pixels = pixels.into_iter().collect::<Result<Vec<_>>>()?.concat();
-        let images = Images { pixels, labels: vec![0; paths.len()], size, files: Vec::new() };
+        let (pixels, labels) = (pixels.into(), vec![0; paths.len()]);
+        let images = Images { pixels, labels, size, files: Vec::new() };
         let logits = self.evaluate(&images)?.logits;
         let calibration = self.trained.spec.calibration;
         let rows = logits.outer_iter().map(|row| calibration.probabilities(row));
@@ -261,8 +262,9 @@ impl Model {
 
     fn input_bytes(&self, pixels: Vec<u8>) -> Result<Array4<f32>> {
         let spec = &self.trained.spec;
-        let image = Images { pixels, labels: vec![0], size: spec.image_size, files: Vec::new() };
-        Ok(spec.scaled(image.array()?))
+        let size = spec.image_size;
+        let image = Images { pixels: pixels.into(), labels: vec![0], size, files: Vec::new() };
+        Ok(spec.scaled(image.array()?.view()))
     }
 
     /// Outputs of a layer, `[N, ..]`, for images `[N, size, size, 3]` as of [`Model::input`].

@@ -288,7 +288,7 @@ fn the_norms_are_those_of_the_gradients() {
         let settings = Settings { weight_decay: 0.0, zero_classifier: false, ..settings };
         let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
         let data = shapes::sized(80, 20, 32, 0).unwrap();
-        let spec = train::spec(&settings, &data);
+        let spec = train::spec(&settings, &data).unwrap();
         let program = plans::training(&spec, &settings, 64).unwrap();
         let trained: Vec<&Parameter> = program.parameters.iter().filter(|p| p.trainable()).collect();
         let names = trained.iter().map(|parameter| optimizer.moment_of(parameter)).collect();

@@ -58,9 +58,9 @@ fn images() -> Images {
         let slope = row * (3 + image % 5) + column * (2 + image % 7);
         ((slope + channel * (11 + image % 3) * 5 + i * 7919 % 61) % 256) as u8
     };
-    let pixels = (0..STEPS * BATCH * SIDE * SIDE * 3).map(pixel).collect();
+    let pixels: Vec<u8> = (0..STEPS * BATCH * SIDE * SIDE * 3).map(pixel).collect();
     let labels = (0..(STEPS * BATCH) as u32).map(|i| i % 10).collect();
-    Images { pixels, labels, size: SIDE, files: Vec::new() }
+    Images { pixels: pixels.into(), labels, size: SIDE, files: Vec::new() }
 }
 
 fn settings(recipe: &Recipe) -> Settings {
@@ -108,7 +108,7 @@ fn train_on(device: &mut dyn Device, recipe: &Recipe, form: &Form) -> (Vec<f64>,
     let ModelGraph { graph, parameters, .. } = plans::training(&spec, &settings, images.len()).unwrap();
     let plan: PlanId = device.load(&graph).unwrap();
     plans::upload(device, plan, "train", &images).unwrap();
-    let values = plans::initial_values_for(&parameters, 0, &spec, &images).into_iter();
+    let values = plans::initial_values_for(&parameters, 0, &spec, &images).unwrap().into_iter();
     let values = parameters.iter().zip(values);
     let values: Vec<Vec<f32>> = values.map(|(p, v)| initial(p, form.convolutions, v)).collect();
     plans::write_parameters(device, plan, &parameters, &values).unwrap();

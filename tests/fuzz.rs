@@ -173,8 +173,9 @@ fn records(count: usize) -> Vec<u8> {
     let images = shapes::sized(count, 0, 32, 0).unwrap().train;
     let mut bytes = Vec::new();
     for i in 0..images.len() {
+        let image = images.image(i).unwrap();
         bytes.push(images.labels[i] as u8);
-        (0..3).for_each(|channel| bytes.extend(images.image(i).iter().skip(channel).step_by(3)));
+        (0..3).for_each(|channel| bytes.extend(image.iter().skip(channel).step_by(3)));
     }
     bytes
 }
@@ -414,7 +415,9 @@ fn images() {
     let deep: Vec<u8> = (0..24 * 24 * 8).map(|i| (i * 31 % 251) as u8).collect();
     let corpus = vec![
         image(|out, images| {
-            PngEncoder::new(out).write_image(images.image(0), 24, 24, ExtendedColorType::Rgb8).unwrap();
+            PngEncoder::new(out)
+                .write_image(&images.image(0).unwrap(), 24, 24, ExtendedColorType::Rgb8)
+                .unwrap();
         }),
         image(|out, _| {
             PngEncoder::new(out).write_image(&deep, 24, 24, ExtendedColorType::Rgba16).unwrap();
@@ -429,7 +432,7 @@ fn images() {
                     b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec(),
                 )
                 .unwrap();
-            encoder.write_image(images.image(0), 24, 24, ExtendedColorType::Rgb8).unwrap();
+            encoder.write_image(&images.image(0).unwrap(), 24, 24, ExtendedColorType::Rgb8).unwrap();
         }),
         image(|out, _| {
             JpegEncoder::new(out).write_image(&deep[..576], 24, 24, ExtendedColorType::L8).unwrap();

@@ -148,6 +148,7 @@ fn a_data_set_may_be_larger_than_a_binding() {
         changes: "flip,shift=2".parse().unwrap(),
         seed: 3,
         epoch_steps: 1,
+        by_place: false,
     };
     let words = (0..images * record).map(|i| (i as u32).wrapping_mul(2_654_435_761)).collect();
     let indices = vec![0, border - 1, border, border + 1, images as u32 - 1, images as u32];

@@ -35,9 +35,9 @@ fn an_image_folder_is_read_in_order_of_names() {
     let data = load(dir.path()).unwrap();
     assert_eq!(data.classes, ["ants", "bees"]);
     assert_eq!((data.train.labels.as_slice(), data.test.labels.as_slice()), (&[0, 0, 1][..], &[1][..]));
-    let reds: Vec<u8> = (0..3).map(|i| data.train.image(i)[0]).collect();
+    let reds: Vec<u8> = (0..3).map(|i| data.train.image(i).unwrap()[0]).collect();
     assert_eq!(reds, [20, 10, 0]);
-    assert_eq!(data.train.image(0).len(), 32 * 32 * 3);
+    assert_eq!(data.train.image(0).unwrap().len(), 32 * 32 * 3);
     assert_eq!(data.name, dir.path().file_name().unwrap().to_str().unwrap());
     let train = dir.path().join("train").display().to_string();
     let line = format!(

@@ -100,7 +100,7 @@ fn activations_and_gradients(device: &mut dyn Device, spec: &Spec, layer: &str, 
 
 fn spec_of(model: &'static Architecture) -> Spec {
     let settings = Settings { model, ..Settings::default() };
-    spec(&settings, &shapes::sized(12, 6, 32, 0).unwrap())
+    spec(&settings, &shapes::sized(12, 6, 32, 0).unwrap()).unwrap()
 }
 
 fn of_both_models(device: &mut dyn Device) {

@@ -84,7 +84,7 @@ fn uneven(bench: &Bench) {
             let folder = bench.path("p").join(part).join(name);
             fs::create_dir_all(&folder).unwrap();
             for i in of_class.clone().skip(skip).take(count) {
-                let image = image::RgbImage::from_raw(16, 16, images.image(i).to_vec()).unwrap();
+                let image = image::RgbImage::from_raw(16, 16, images.image(i).unwrap().into_owned()).unwrap();
                 image.save(folder.join(format!("{i} %41.png"))).unwrap();
             }
         }
@@ -171,7 +171,7 @@ fn explained_images_show_where_their_class_is_seen() {
     let images = shapes::sized(320, 70, 32, 1).unwrap().test;
     for (folder, i) in [("a", 3), ("b", 4)] {
         fs::create_dir_all(bench.path(folder)).unwrap();
-        let image = image::RgbImage::from_raw(32, 32, images.image(i).to_vec()).unwrap();
+        let image = image::RgbImage::from_raw(32, 32, images.image(i).unwrap().into_owned()).unwrap();
         image.save(bench.path(folder).join("x é.png")).unwrap();
     }
     let weights = "--weights run/best.safetensors";
@@ -223,7 +223,7 @@ fn mislabelled(bench: &Bench) {
                 if n < 100 { ("train", false) } else { ("test", class == 1 && (130..133).contains(&n)) };
             let folder = bench.path("p").join(part).join(if wrong { "a 50%" } else { name });
             fs::create_dir_all(&folder).unwrap();
-            let image = image::RgbImage::from_raw(16, 16, images.image(i).to_vec()).unwrap();
+            let image = image::RgbImage::from_raw(16, 16, images.image(i).unwrap().into_owned()).unwrap();
             image.save(folder.join(format!("{}{i}.png", if wrong { "wrong" } else { "" }))).unwrap();
         }
     }

@@ -16,7 +16,9 @@ fn album(bench: &Bench) {
     let images = shapes::sized(0, 2, 40, 0).unwrap().test;
     for (i, name) in ["album/a.png", "album/deep,er/b \"x\".png"].iter().enumerate() {
         let mut bytes = Vec::new();
-        PngEncoder::new(&mut bytes).write_image(images.image(i), 40, 40, ExtendedColorType::Rgb8).unwrap();
+        PngEncoder::new(&mut bytes)
+            .write_image(&images.image(i).unwrap(), 40, 40, ExtendedColorType::Rgb8)
+            .unwrap();
         fs::write(bench.path(name), bytes).unwrap();
     }
     fs::write(bench.path("album/bad.jpg"), "<html>").unwrap();
@@ -88,7 +90,9 @@ fn predictions_do_not_depend_on_how_many_there_are() {
     let images = shapes::sized(0, 131, 32, 3).unwrap().test;
     for i in 0..131 {
         let mut bytes = Vec::new();
-        PngEncoder::new(&mut bytes).write_image(images.image(i), 32, 32, ExtendedColorType::Rgb8).unwrap();
+        PngEncoder::new(&mut bytes)
+            .write_image(&images.image(i).unwrap(), 32, 32, ExtendedColorType::Rgb8)
+            .unwrap();
         fs::write(bench.path("many").join(format!("{i:03}.png")), bytes).unwrap();
     }
     // More than fit into one batch: the last three are in a batch of their own.

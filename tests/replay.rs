@@ -76,7 +76,7 @@ struct Step {
 fn computed(bench: &Bench, run: &str, epoch: usize, step: usize) -> Step {
     let settings = RunFolder::settings(&bench.path(run)).unwrap();
     let mut data = load(bench.dir.path()).unwrap();
-    let spec = train::spec(&settings, &data);
+    let spec = train::spec(&settings, &data).unwrap();
     data.split_validation(settings.validation, settings.seed).unwrap();
     let images = data.train.len();
     let mut graph = plans::training(&spec, &settings, images).unwrap().graph;

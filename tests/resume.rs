@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use cifar_engine::data::{Dataset, shapes};
+use cifar_engine::data::{Dataset, Pixels, shapes};
 use cifar_engine::error::{Error, Result};
 use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::kernels::simd::Isa;
@@ -175,7 +175,8 @@ fn a_run_goes_on_with_its_own_settings_and_images_only() {
     assert_eq!(begun, settings());
     let mut observer = Stopping { left: Cell::new(3), steps: 0 };
     let mut data = images();
-    data.train.pixels[70_000] ^= 1;
+    let Pixels::Memory(pixels) = &mut data.train.pixels else { panic!("in memory") };
+    pixels[70_000] ^= 1;
     let mut device = Cpu::new(2, Isa::detect()).unwrap();
     let error = train::train(&mut device, &settings(), data, &run, &mut observer).unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("images are not those"), "{error}");

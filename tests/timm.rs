@@ -335,8 +335,12 @@ fn real_weights_know_a_cat_and_an_espresso() {
         let probability = |device: &mut dyn Device, attributes: &Attributes| {
             let trained = LoadedModel::open_as(&path, attributes, Some(224)).unwrap();
             let pixels = cifar_engine::data::image_file::load_image(&photos.join(photo), 224).unwrap();
-            let images =
-                cifar_engine::data::Images { pixels, labels: vec![0], size: 224, ..Default::default() };
+            let images = cifar_engine::data::Images {
+                pixels: pixels.into(),
+                labels: vec![0],
+                size: 224,
+                ..Default::default()
+            };
             let options = EvalOptions { batch_size: 1, views: Views::default() };
             let result = trained.evaluate(device, photo, &images, options, |_, _| true).unwrap();
             Calibration::default().probabilities(result.logits.row(0))[class]

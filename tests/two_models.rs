@@ -36,7 +36,7 @@ impl Model {
     fn load(device: &mut dyn Device, model: &'static Architecture, seed: u32) -> Model {
         let settings = Settings { model, seed, batch_size: BATCH, ..Settings::default() };
         let data = data();
-        let spec = spec(&settings, &data);
+        let spec = spec(&settings, &data).unwrap();
         let ModelGraph { graph, parameters, .. } =
             plans::training(&spec, &settings, data.train.len()).unwrap();
         let plan = device.load(&graph).unwrap();
@@ -126,7 +126,7 @@ fn on_a_gpu() {
 /// A file with a CNN that knows nothing, made from a seed.
 fn weights(folder: &std::path::Path, seed: u32) -> LoadedModel {
     let settings = Settings::default();
-    let spec: Spec = spec(&settings, &data());
+    let spec: Spec = spec(&settings, &data()).unwrap();
     let parameters = plans::evaluation(&spec, "test", 1, 1).unwrap().parameters;
     let path = folder.join(format!("{seed}.safetensors"));
     models::save(&path, &spec, &parameters, &plans::initial_values(&parameters, seed)).unwrap();

@@ -322,7 +322,7 @@ fn compile(chromium: &str, bench: &Bench, shaders: &Value) -> Value {
 fn shaders(model: &'static Architecture) -> Value {
     let settings = Settings { model, ..Settings::default() };
     let data = data::shapes::sized(settings.batch_size, 10, settings.image_size, 1).unwrap();
-    let spec = train::spec(&settings, &data);
+    let spec = train::spec(&settings, &data).unwrap();
     let mut shaders = Shaders::default();
     for program in
         [plans::training(&spec, &settings, data.train.len()), plans::evaluation(&spec, "test", 1, 1)]

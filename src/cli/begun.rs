@@ -104,7 +104,7 @@ impl BegunOptions {
         };
         let (checkpoint, is_newest) = newest(&run)?;
         let digest = pretrained.as_ref().map(|pretrained| weights::digest(&pretrained.file)).transpose()?;
-        RunFingerprint::of(&settings, &data, digest).check(&checkpoint.fingerprint)?;
+        RunFingerprint::of(&settings, &data, digest)?.check(&checkpoint.fingerprint)?;
         Ok(Begun { folder: self.run.clone(), settings, data, pretrained, checkpoint, is_newest })
     }
 

@@ -173,11 +173,11 @@ impl<'a> Facts<'a> {
         let (train, validation) = split.unwrap_or_else(|_| (data.train.labels.clone(), Vec::new()));
         let counts =
             [&train, &validation, &data.test.labels].map(|labels| counts(labels, data.classes.len()));
-        let all: Vec<&[u8]> =
-            sets(data).iter().flat_map(|(_, images)| (0..images.len()).map(|i| images.image(i))).collect();
-        let doubles = doubles(&all, data.train.size, &DATA_WATCH)?;
+        let all = sets(data).map(|(_, images)| images);
+        let doubles = doubles(&all, &DATA_WATCH)?;
+        let count = all.iter().map(|images| images.len()).sum();
         let sizes = match source {
-            DataSource::Path(folder) => sizes(data, folder, all.len()),
+            DataSource::Path(folder) => sizes(data, folder, count),
             _ => Vec::new(),
         };
         let warnings =
@@ -313,7 +313,8 @@ fn draw(path: &Path, data: &Dataset, settings: &Settings) -> Result<()> {
     for (number, class) in data.classes.iter().enumerate().take(CLASSES) {
         let of_class: Vec<usize> = (0..train.len()).filter(|i| train.labels[*i] as usize == number).collect();
         let shown = of_class.len().min(ROW);
-        let images = (0..shown).map(|i| train.image(of_class[i * of_class.len() / shown])).collect();
+        let images = (0..shown).map(|i| train.image(of_class[i * of_class.len() / shown]));
+        let images = images.collect::<Result<_>>()?;
         rows.push(Row { name: class.clone(), images });
     }
     let left = data.classes.len().saturating_sub(CLASSES);
@@ -325,9 +326,10 @@ fn draw(path: &Path, data: &Dataset, settings: &Settings) -> Result<()> {
     let row = |i: usize| {
         let augmented = epochs.iter().map(|epoch| epoch.image(i));
         let name = data.classes[some.labels[i] as usize].clone();
-        Row { name, images: std::iter::once(some.image(i)).chain(augmented).collect() }
+        let images = std::iter::once(some.image(i)).chain(augmented).collect::<Result<_>>()?;
+        Ok(Row { name, images })
     };
-    let rows = (0..some.len()).map(row).collect();
+    let rows = (0..some.len()).map(row).collect::<Result<_>>()?;
     let heading = format!("An image, and what {} makes of it in {} epochs", settings.augment, ROW - 1);
     sheet::draw(path, &[first, Section { heading, rows }], train.size)
 }

@@ -119,12 +119,10 @@ impl Inspect {
     /// The images that were named.
     fn named(&self, model: &LoadedModel, device: &mut dyn Device) -> Result<(Look, String)> {
         let size = model.spec.image_size;
-        let mut images = Images { size, ..Images::default() };
-        for path in &self.images {
-            images.pixels.extend(load_image(path, size)?);
-            images.labels.push(0);
-            images.files.push(path_text(path).into_owned());
-        }
+        let pixels: Vec<Vec<u8>> =
+            self.images.iter().map(|path| load_image(path, size)).collect::<Result<_>>()?;
+        let files = self.images.iter().map(|path| path_text(path).into_owned()).collect();
+        let images = Images { pixels: pixels.concat().into(), labels: vec![0; pixels.len()], size, files };
         let together = batch_size(BATCH_SIZE, size).min(images.len());
         let options = EvalOptions { batch_size: together, views: model.spec.views };
         let rows = model.evaluate(device, "named", &images, options, |_, _| !stopped())?;

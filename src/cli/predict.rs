@@ -272,7 +272,7 @@ impl Predict {
         let label = spec.classes[image.labels[0] as usize].as_str();
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
         let sample = Sample {
-            pixels: &image.pixels,
+            pixels: &image.image(0)?,
             size: image.size,
             predicted,
             probability,
@@ -315,19 +315,19 @@ fn load(
     };
     // In order, however many threads there are: so are the errors.
     let loaded: Vec<Result<Vec<u8>>> = files.par_iter().map(load).collect();
-    let (mut names, mut images) = (Vec::new(), Images { size, ..Images::default() });
+    let (mut names, mut good) = (Vec::new(), Vec::new());
     for (path, pixels) in files.iter().zip(loaded) {
         match pixels {
             Ok(pixels) => {
                 names.push(path_text(path).into_owned());
-                images.pixels.extend(pixels);
-                images.labels.push(0);
+                good.extend(pixels);
             }
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => bad.push(error),
         }
     }
-    Ok((names, images))
+    let (pixels, labels) = (good.into(), vec![0; names.len()]);
+    Ok((names, Images { pixels, labels, size, files: Vec::new() }))
 }
 
 /// So many of the most probable classes, most probable first.

@@ -105,7 +105,8 @@ impl Workload {
         let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
         let classes = self.spec.classes.len() as u32;
         let labels = (0..self.batch_size).map(|i| i % classes).collect();
-        let images = Images { pixels: pixels.collect(), labels, size, files: Vec::new() };
+        let pixels = pixels.collect::<Vec<u8>>().into();
+        let images = Images { pixels, labels, size, files: Vec::new() };
         let set = if self.mode == Mode::Train { "train" } else { "test" };
         upload(device, id, set, &images)?;
         write_parameters(device, id, &parameters, &initial_values(&parameters, 0))?;

@@ -175,20 +175,21 @@ impl BatchParts {
 
     fn assemble(self, source: &Path) -> Result<Dataset> {
         let complete = self.records == [MAX_RECORDS; 6];
-        let mut train = Images { size: SIZE, ..Images::default() };
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         let mut test = Images::default();
         // All of it at once: a block that grows is copied again and again.
         let images = self.batches[..TEST].iter().flatten().map(Images::len).sum::<usize>();
-        train.pixels.reserve_exact(images * CHANNELS * PLANE);
+        pixels.reserve_exact(images * CHANNELS * PLANE);
         for (i, (batch, name)) in self.batches.into_iter().zip(BATCHES).enumerate() {
             let batch = batch.ok_or_else(|| missing(source, name))?;
             if i == TEST {
                 test = batch;
             } else {
-                train.pixels.extend(batch.pixels);
-                train.labels.extend(batch.labels);
+                pixels.extend_from_slice(&batch.pixels.bytes()?);
+                labels.extend(batch.labels);
             }
         }
+        let train = Images { pixels: pixels.into(), labels, size: SIZE, files: Vec::new() };
         let classes = self.classes.unwrap_or_else(|| CLASSES.map(String::from).to_vec());
         let official = complete && classes == CLASSES;
         let name = if official { "cifar10".into() } else { name_of(source) };
@@ -244,7 +245,7 @@ fn unpack(bytes: &[u8], path: &Path) -> Result<Images> {
         let (green, blue) = rest.split_at(PLANE);
         pixels.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
     }
-    Ok(Images { pixels, labels, size: SIZE, files: Vec::new() })
+    Ok(Images { pixels: pixels.into(), labels, size: SIZE, files: Vec::new() })
 }
 
 fn read_classes(source: impl Read, path: &Path) -> Result<Vec<String>> {

@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-use super::CHANNELS;
 use super::watch::{ImageProgress, Watch};
+use super::{CHANNELS, Images};
 use crate::error::Result;
 
 /// Bits of 64 in which the hashes of images that are alike may differ.
@@ -31,16 +32,20 @@ pub struct Double {
     pub same: bool,
 }
 
-/// The images, each `[size, size, 3]`, that are the same as one before them, or alike; of several
-/// before it the first that is the same, or else the first that is most alike.
+/// The images of some sets, counted through all of them, that are the same as one before them, or
+/// alike; of several before it the first that is the same, or else the first that is most alike.
 ///
 /// # Errors
-/// [`Error::Interrupted`](crate::error::Error::Interrupted) where the work is to stop.
-pub fn doubles(images: &[&[u8]], size: usize, watch: &dyn Watch) -> Result<Vec<Double>> {
-    let prints: Vec<Fingerprint> = images.par_iter().map(|pixels| Fingerprint::of(pixels, size)).collect();
+/// If images cannot be read; [`Error::Interrupted`](crate::error::Error::Interrupted) where the
+/// work is to stop.
+pub fn doubles(sets: &[&Images], watch: &dyn Watch) -> Result<Vec<Double>> {
+    let images: Vec<(&Images, usize)> =
+        sets.iter().flat_map(|set| (0..set.len()).map(move |i| (*set, i))).collect();
+    let print = |(set, i): &(&Images, usize)| Ok(Fingerprint::of(&set.image(*i)?, set.size));
+    let prints: Vec<Fingerprint> = images.par_iter().map(print).collect::<Result<_>>()?;
     let mut seen = HashMap::new();
     let same: Vec<Option<usize>> = (0..images.len())
-        .map(|number| match *seen.entry(images[number]).or_insert(number) {
+        .map(|number| match *seen.entry(prints[number].digest).or_insert(number) {
             first if first < number => Some(first),
             _ => None,
         })
@@ -59,6 +64,8 @@ pub fn doubles(images: &[&[u8]], size: usize, watch: &dyn Watch) -> Result<Vec<D
 }
 
 struct Fingerprint {
+    /// SHA-256 of the pixels: no two images share one.
+    digest: [u8; 32],
     hash: u64,
     means: [u8; GRID * GRID],
 }
@@ -72,7 +79,8 @@ impl Fingerprint {
         };
         let hash = (0..GRID * GRID).map(lighter).sum();
         let means = means(pixels, size, GRID);
-        Fingerprint { hash, means: std::array::from_fn(|place| means[place]) }
+        let digest = Sha256::digest(pixels).into();
+        Fingerprint { digest, hash, means: std::array::from_fn(|place| means[place]) }
     }
 
     /// How far apart two images are that are alike.
@@ -113,14 +121,18 @@ mod tests {
     use crate::data::watch::Unwatched;
 
     fn find(images: &[Vec<u8>], size: usize) -> Vec<Double> {
-        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-        doubles(&images, size, &Unwatched).unwrap()
+        let set = |images: &[Vec<u8>]| {
+            let (pixels, labels) = (images.concat().into(), vec![0; images.len()]);
+            Images { pixels, labels, size, files: Vec::new() }
+        };
+        let (first, second) = images.split_at(images.len() / 2);
+        doubles(&[&set(first), &set(second)], &Unwatched).unwrap()
     }
 
     #[test]
     fn copies_are_found_and_other_images_are_not() {
         let images = shapes::sized(40, 1, 64, 3).unwrap().train;
-        let mut all: Vec<Vec<u8>> = (0..40).map(|i| images.image(i).to_vec()).collect();
+        let mut all: Vec<Vec<u8>> = (0..40).map(|i| images.image(i).unwrap().into_owned()).collect();
         assert_eq!(find(&all, 64), []);
         all.push(all[7].clone());
         all.push(resize_square(&resize_square(&all[9], 64, 48).unwrap(), 48, 64).unwrap());

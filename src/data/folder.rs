@@ -7,16 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use super::decoded::{self, DecodedFolder};
 use super::images::allocate;
 use super::left_out::{LeftOut, Reason};
 use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
 use super::watch::ImageProgress;
-use super::{CHANNELS, CLASSES, Dataset, Images, Options, image_file, split};
+use super::{CHANNELS, CLASSES, Dataset, Images, Options, Pixels, image_file, split};
 use crate::error::{Error, Result};
 
 /// Names of the folders of the parts, as tools and people call them; in any case of letters, and
@@ -69,10 +69,13 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
         parts.train.clear();
     }
     let DatasetParts { train, validation, test } = &parts;
-    let total = [train, validation, test].iter().flat_map(|part| part.values()).map(Vec::len).sum();
-    options.watch.detail(&format!("reading {total} images of {}", dir.display()));
-    let progress = ImageProgress::new(options.watch, "decoding", total);
-    let mut decoder = ImageDecoder { dir, size, classes: &classes, progress, original: None, lister };
+    let all: Vec<&PathBuf> =
+        [train, validation, test].iter().flat_map(|part| part.values()).flatten().collect();
+    options.watch.detail(&format!("reading {} images of {}", all.len(), dir.display()));
+    let decoded = DecodedFolder::open(dir, &all, size, options)?;
+    let progress = decoded.is_none().then(|| ImageProgress::new(options.watch, "decoding", all.len()));
+    let mut decoder =
+        ImageDecoder { dir, size, classes: &classes, decoded, progress, original: None, lister };
     let train = decoder.decode(train, options)?;
     let validation = decoder.decode(validation, options)?;
     let test = decoder.decode(test, options)?;
@@ -384,7 +387,9 @@ struct ImageDecoder<'a> {
     dir: &'a Path,
     size: usize,
     classes: &'a [String],
-    progress: ImageProgress<'a>,
+    /// Where all of them are decoded already.
+    decoded: Option<DecodedFolder<'a>>,
+    progress: Option<ImageProgress<'a>>,
     /// Width and height of the first image.
     original: Option<(u32, u32)>,
     lister: Lister<'a>,
@@ -398,33 +403,33 @@ impl ImageDecoder<'_> {
         let labels =
             files.iter().flat_map(|(class, files)| files.iter().map(move |_| label(class))).collect();
         let paths: Vec<&PathBuf> = files.values().flatten().collect();
-        let size = self.size;
         let names = paths.iter().map(|path| below(self.dir, path)).collect();
-        let mut images = Images { pixels: allocate(paths.len(), size)?, labels, size, files: names };
-        let (progress, first) = (&self.progress, OnceLock::new());
-        let room = images.pixels.par_chunks_mut(size * size * CHANNELS).zip(&paths).enumerate();
-        let load = |(i, (to, path)): (usize, (&mut [u8], &&PathBuf))| {
-            let image = match progress.one().and_then(|()| image_file::load(path, size)) {
-                Err(error) => return Some(error),
-                Ok(image) => image,
-            };
-            to.copy_from_slice(&image.pixels);
-            if i == 0 {
-                let _ = first.set(image.original);
+        let (pixels, failures) = match &self.decoded {
+            Some(decoded) => {
+                let (pixels, failures) = decoded.part(&paths);
+                (pixels, decoded::problems(failures.into_par_iter(), options.skip_bad, Ok)?)
             }
-            None
+            None => self.decode_into_memory(&paths, options)?,
         };
-        let failures: Vec<Option<Error>> = match options.skip_bad {
-            true => room.map(load).collect(),
-            // The first failure in order, not in time, so that the same folder always gives the
-            // same message.
-            false => match room.find_map_first(load) {
-                Some(error) => return Err(error.with_advice(image_file::SKIP)),
-                None => Vec::new(),
-            },
-        };
-        self.original = self.original.or(first.into_inner());
-        self.without(images, failures)
+        let first = paths.first().filter(|_| !matches!(failures.first(), Some(Some(_))));
+        if let (None, Some(first)) = (self.original, first) {
+            self.original = image_file::load(first, self.size).ok().map(|image| image.original);
+        }
+        Ok(self.without(Images { pixels, labels, size: self.size, files: names }, failures))
+    }
+
+    fn decode_into_memory(
+        &self,
+        paths: &[&PathBuf],
+        options: &Options,
+    ) -> Result<(Pixels, Vec<Option<Error>>)> {
+        let mut pixels = allocate(paths.len(), self.size)?;
+        let images = pixels.par_chunks_mut(self.size * self.size * CHANNELS).zip(paths);
+        let failures = decoded::problems(images, options.skip_bad, |(to, path)| {
+            self.progress.as_ref().map_or(Ok(()), ImageProgress::one)?;
+            Ok(image_file::load(path, self.size).map(|image| to.copy_from_slice(&image.pixels)).err())
+        })?;
+        Ok((pixels.into(), failures))
     }
 
     /// Notes on what was found.
@@ -433,15 +438,12 @@ impl ImageDecoder<'_> {
     }
 
     /// The images without those that could not be read.
-    fn without(&mut self, images: Images, failures: Vec<Option<Error>>) -> Result<Images> {
+    fn without(&mut self, images: Images, failures: Vec<Option<Error>>) -> Images {
         let failed = |i: &u32| failures.get(*i as usize).is_some_and(Option::is_some);
         let good: Vec<u32> = (0..images.len() as u32).filter(|i| !failed(i)).collect();
         for error in failures.into_iter().flatten() {
-            match error {
-                Error::Interrupted => return Err(error),
-                error => self.lister.left_out.add(Reason::Unreadable, error.to_string()),
-            }
+            self.lister.left_out.add(Reason::Unreadable, error.to_string());
         }
-        Ok(if good.len() < images.len() { images.subset(&good) } else { images })
+        if good.len() < images.len() { images.subset(&good) } else { images }
     }
 }

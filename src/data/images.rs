@@ -1,9 +1,12 @@
-//! Images as they lie in memory.
+//! Square images with a class each, wherever their pixels are.
 
-use ndarray::ArrayView4;
+use std::borrow::Cow;
+
+use ndarray::{ArrayView4, CowArray, Ix4};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::pixels::Pixels;
 use super::watch::ImageProgress;
 use super::{CHANNELS, balance, image_file, split};
 use crate::error::{Error, Result};
@@ -13,7 +16,7 @@ use crate::memory;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
     /// `[len, size, size, 3]` row-major: 8-bit red, green and blue of a pixel lie side by side.
-    pub pixels: Vec<u8>,
+    pub pixels: Pixels,
     /// `[len]`: index into [`Dataset::classes`](super::Dataset::classes).
     pub labels: Vec<u32>,
     /// Width and height of every image in pixels.
@@ -26,7 +29,7 @@ pub struct Images {
 impl Images {
     /// `n` black images of class 0.
     pub fn black(n: usize, size: usize) -> Images {
-        let pixels = vec![0; n * size * size * CHANNELS];
+        let pixels = vec![0; n * size * size * CHANNELS].into();
         Images { pixels, labels: vec![0; n], size, files: Vec::new() }
     }
 
@@ -43,19 +46,39 @@ impl Images {
                 format!("must be [N, size, size, 3] with N labels, not {problem}"),
             ));
         }
-        let (pixels, labels) = (pixels.iter().copied().collect(), labels.to_vec());
+        let (pixels, labels) = (pixels.iter().copied().collect::<Vec<u8>>().into(), labels.to_vec());
         Ok(Images { pixels, labels, size, files: Vec::new() })
     }
 
-    /// All images as an array `[len, size, size, 3]`.
+    /// All images as an array `[len, size, size, 3]`; those of a file are read into memory.
     ///
     /// # Errors
-    /// If the pixels are not as many as `len` images have.
-    pub fn array(&self) -> Result<ArrayView4<'_, u8>> {
+    /// If the pixels are not as many as `len` images have, or cannot be read.
+    pub fn array(&self) -> Result<CowArray<'_, u8, Ix4>> {
         let (images, bytes) = (self.len(), self.pixels.len());
-        let array = ArrayView4::from_shape([images, self.size, self.size, CHANNELS], &self.pixels);
+        let dims = [images, self.size, self.size, CHANNELS];
+        let array = match self.pixels.bytes()? {
+            Cow::Borrowed(pixels) => ArrayView4::from_shape(dims, pixels).map(CowArray::from),
+            Cow::Owned(pixels) => ndarray::Array4::from_shape_vec(dims, pixels).map(CowArray::from),
+        };
         let problem = || format!("{images} of {0} x {0} pixels do not have {bytes} bytes", self.size);
         array.map_err(|_| Error::op("images", problem()))
+    }
+
+    /// Whether the pixels are in a file.
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.pixels, Pixels::File(_))
+    }
+
+    /// The same images with their pixels in memory.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn in_memory(self) -> Result<Images> {
+        match self.pixels {
+            Pixels::Memory(_) => Ok(self),
+            Pixels::File(_) => Ok(Images { pixels: self.pixels.bytes()?.into_owned().into(), ..self }),
+        }
     }
 
     /// So many of the images at most, in their order: of every class as large a share as of all, at
@@ -90,10 +113,44 @@ impl Images {
 
     /// Image `i` as `[size, size, 3]`.
     ///
+    /// # Errors
+    /// If it is in a file that cannot be read.
+    ///
     /// # Panics
     /// If `i >= self.len()`, as slice indexing does.
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.pixels[i * self.stride()..(i + 1) * self.stride()]
+    pub fn image(&self, i: usize) -> Result<Cow<'_, [u8]>> {
+        self.pixels.image(i, self.stride())
+    }
+
+    /// Copies image `i`.
+    ///
+    /// # Errors
+    /// If it is in a file that cannot be read.
+    ///
+    /// # Panics
+    /// If `i >= self.len()`, or `to` has not the length of an image.
+    pub fn read(&self, i: usize, to: &mut [u8]) -> Result<()> {
+        assert_eq!(to.len(), self.stride(), "room for an image");
+        self.pixels.read(i, to)
+    }
+
+    /// Does something with the pixels of every image, in order, of which one at a time is in
+    /// memory.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn for_each(&self, mut work: impl FnMut(&[u8])) -> Result<()> {
+        match &self.pixels {
+            Pixels::Memory(pixels) => pixels.chunks_exact(self.stride().max(1)).for_each(work),
+            Pixels::File(_) => {
+                let mut image = vec![0; self.stride()];
+                for i in 0..self.len() {
+                    self.read(i, &mut image)?;
+                    work(&image);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The file of image `i`, if it is from one.
@@ -124,15 +181,13 @@ impl Images {
         }
     }
 
-    /// Copies of the images at `indices`, in that order (an index may occur twice).
+    /// The images at `indices`, in that order (an index may occur twice): copies, or those of the
+    /// same file.
     ///
     /// # Panics
     /// If an index is out of range, as slice indexing does.
     pub fn subset(&self, indices: &[u32]) -> Images {
-        let mut pixels = Vec::with_capacity(indices.len() * self.stride());
-        for &i in indices {
-            pixels.extend_from_slice(self.image(i as usize));
-        }
+        let pixels = self.pixels.subset(indices, self.stride());
         let labels = indices.iter().map(|&i| self.labels[i as usize]).collect();
         let files = indices.iter().filter_map(|&i| self.files.get(i as usize).cloned()).collect();
         Images { pixels, labels, size: self.size, files }
@@ -158,57 +213,78 @@ impl Images {
             if taken.next_if(|&&next| next as usize == from).is_some() {
                 continue;
             }
-            self.pixels.copy_within(from * stride..(from + 1) * stride, to * stride);
+            self.pixels.move_up(from, to, stride);
             self.labels[to] = self.labels[from];
             if !self.files.is_empty() {
                 self.files.swap(to, from);
             }
             to += 1;
         }
-        self.pixels.truncate(to * stride);
+        self.pixels.truncate(to, stride);
         self.labels.truncate(to);
         self.files.truncate(to);
     }
 
-    /// The same images with left and right exchanged.
-    pub fn mirrored(&self) -> Images {
-        let mut pixels = self.pixels.clone();
-        for row in pixels.chunks_exact_mut((self.size * CHANNELS).max(1)) {
-            let (pixels, _) = row.as_chunks_mut::<CHANNELS>();
-            pixels.reverse();
-        }
-        Images { pixels, labels: self.labels.clone(), size: self.size, files: self.files.clone() }
+    /// The same images with left and right exchanged, in memory.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn mirrored(&self) -> Result<Images> {
+        let mut pixels = self.pixels.bytes()?.into_owned();
+        mirror(&mut pixels, self.size);
+        Ok(self.with(pixels))
     }
 
-    /// Copies moved down and to the right by so many pixels, or the other way by a negative number;
-    /// what comes in is their reflection, the pixels at the border not repeated.
-    pub fn shifted(&self, by: isize) -> Images {
-        let last = self.size as isize - 1;
-        let from = |to: usize| (last - (last - (to as isize - by).abs()).abs()).max(0) as usize;
-        let mut pixels = Vec::with_capacity(self.pixels.len());
-        for image in self.pixels.chunks_exact(self.stride().max(1)) {
-            for (row, column) in
-                (0..self.size).flat_map(|row| (0..self.size).map(move |column| (row, column)))
-            {
-                let at = (from(row) * self.size + from(column)) * CHANNELS;
-                pixels.extend_from_slice(&image[at..at + CHANNELS]);
-            }
+    /// Copies in memory, moved down and to the right by so many pixels, or the other way by a
+    /// negative number; what comes in is their reflection, the pixels at the border not repeated.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn shifted(&self, by: isize) -> Result<Images> {
+        let mut pixels = vec![0; self.pixels.len()];
+        let mut rest = pixels.as_mut_slice();
+        self.for_each(|image| {
+            let (to, others) = std::mem::take(&mut rest).split_at_mut(image.len());
+            shift(image, self.size, by, to);
+            rest = others;
+        })?;
+        Ok(self.with(pixels))
+    }
+
+    /// The same without the names of their files.
+    pub(crate) fn without_files(&self) -> Images {
+        let (pixels, labels) = (self.pixels.clone(), self.labels.clone());
+        Images { pixels, labels, size: self.size, files: Vec::new() }
+    }
+
+    fn with(&self, pixels: Vec<u8>) -> Images {
+        Images {
+            pixels: pixels.into(),
+            labels: self.labels.clone(),
+            size: self.size,
+            files: self.files.clone(),
         }
-        Images { pixels, labels: self.labels.clone(), size: self.size, files: self.files.clone() }
     }
 
     /// SHA-256 of pixels and labels, in hexadecimal: tells whether these are the same images as
     /// before.
-    pub fn digest(&self) -> String {
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn digest(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        self.add_to(&mut hash);
-        hex(hash)
+        self.add_to(&mut hash)?;
+        Ok(hex(hash))
     }
 
     /// Adds pixels and labels to a digest.
-    pub(super) fn add_to(&self, hash: &mut Sha256) {
-        hash.update(&self.pixels);
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(super) fn add_to(&self, hash: &mut Sha256) -> Result<()> {
+        self.for_each(|image| hash.update(image))?;
         self.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+        Ok(())
     }
 
     /// The same images scaled to `size` x `size`; unchanged (not even copied) if they have that
@@ -221,19 +297,34 @@ impl Images {
             return Ok(Images { size, ..self });
         }
         let mut pixels = allocate(self.len(), size)?;
-        pixels
-            .par_chunks_mut(size * size * CHANNELS)
-            .zip(self.pixels.par_chunks(self.stride()))
-            .try_for_each(|(to, from)| {
-                progress.one()?;
-                image_file::resize_square(from, self.size, size).map(|p| to.copy_from_slice(&p))
-            })?;
-        Ok(Images { pixels, size, ..self })
+        pixels.par_chunks_mut(size * size * CHANNELS).enumerate().try_for_each(|(i, to)| {
+            progress.one()?;
+            image_file::resize_square(&self.image(i)?, self.size, size).map(|p| to.copy_from_slice(&p))
+        })?;
+        Ok(Images { pixels: pixels.into(), size, ..self })
     }
 
     /// How many images each of `classes` classes has: `[classes]`.
     pub fn counts(&self, classes: usize) -> Vec<usize> {
         balance::counts(&self.labels, classes)
+    }
+}
+
+/// Exchanges left and right of images that lie one behind the other.
+pub(crate) fn mirror(pixels: &mut [u8], size: usize) {
+    for row in pixels.chunks_exact_mut((size * CHANNELS).max(1)) {
+        let (pixels, _) = row.as_chunks_mut::<CHANNELS>();
+        pixels.reverse();
+    }
+}
+
+/// Copies an image as [`Images::shifted`] moves it.
+pub(crate) fn shift(image: &[u8], size: usize, by: isize, to: &mut [u8]) {
+    let last = size as isize - 1;
+    let from = |to: usize| (last - (last - (to as isize - by).abs()).abs()).max(0) as usize;
+    for (place, pixel) in to.chunks_exact_mut(CHANNELS).enumerate() {
+        let at = (from(place / size) * size + from(place % size)) * CHANNELS;
+        pixel.copy_from_slice(&image[at..at + CHANNELS]);
     }
 }
 

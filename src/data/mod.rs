@@ -3,9 +3,11 @@
 //! [`load`] turns a [`DataSource`] into a [`Dataset`]: the official CIFAR-10 files ([`cifar10`],
 //! fetched by [`download`] when allowed), the built-in synthetic set ([`shapes`]), or a folder of
 //! images ([`folder`], listed by [`listing`] and decoded by [`image_file`]). Whatever the source,
-//! images end up as bytes in one flat block ([`images`]), so that the rest of the program never
-//! learns where they came from; [`doubles`] finds those that are there twice. What is held back for
-//! validation or the test is chosen in [`split`]; what is left out is collected in [`left_out`].
+//! images end up as bytes of one length each ([`images`]), so that the rest of the program never
+//! learns where they came from. They lie in memory or, of a large folder, in a file ([`pixels`])
+//! that the cache folder keeps for the next run (`decoded`). [`doubles`] finds those that are there
+//! twice. What is held back for validation or the test is chosen in [`split`]; what is left out is
+//! collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -22,6 +24,7 @@ pub mod balance;
 mod budget;
 pub(crate) mod cache;
 pub mod cifar10;
+mod decoded;
 pub mod doubles;
 pub mod download;
 pub mod folder;
@@ -31,6 +34,7 @@ mod jpeg;
 pub mod left_out;
 pub mod listing;
 mod names;
+pub mod pixels;
 pub mod relabel;
 pub mod shapes;
 pub mod split;
@@ -39,6 +43,7 @@ pub mod watch;
 pub use folder::Measured;
 pub use images::Images;
 pub use names::{check_class_name, composed, read_class_names};
+pub use pixels::Pixels;
 
 use left_out::LeftOut;
 use watch::{ImageProgress, Unwatched, Watch};
@@ -175,14 +180,17 @@ impl Dataset {
 
     /// A digest of all images that a training sees, before or after the validation images are split
     /// off the source's own: tells whether these are the same images as before.
-    pub fn training_digest(&self) -> String {
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn training_digest(&self) -> Result<String> {
         if self.validation.is_empty() {
             return self.train.digest();
         }
         let mut hash = Sha256::new();
-        self.train.add_to(&mut hash);
-        self.validation.add_to(&mut hash);
-        images::hex(hash)
+        self.train.add_to(&mut hash)?;
+        self.validation.add_to(&mut hash)?;
+        Ok(images::hex(hash))
     }
 
     fn resized(self, size: usize, options: &Options) -> Result<Dataset> {
@@ -268,6 +276,10 @@ pub struct Options<'a> {
     pub measured: Option<&'a Measured>,
     /// Leave out images that cannot be read, instead of an error.
     pub skip_bad: bool,
+    /// The most bytes of the decoded images of a folder that are kept in memory; beyond it they are
+    /// read from a file in the cache folder, an image at a time. Default: the mebibytes that
+    /// `CIFAR_ENGINE_IN_MEMORY` says, or 512.
+    pub in_memory: Option<u64>,
     /// Who is told how far it is, and may stop it. Default: nobody.
     pub watch: &'a dyn Watch,
 }
@@ -289,6 +301,7 @@ impl Default for Options<'_> {
             test_only: false,
             measured: None,
             skip_bad: false,
+            in_memory: None,
             watch: &Unwatched,
         }
     }

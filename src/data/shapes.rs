@@ -65,7 +65,7 @@ fn split(n: usize, size: usize, seed: u32, first_step: u32, progress: &ImageProg
     };
     pixels.par_chunks_mut((size * size * CHANNELS).max(1)).enumerate().try_for_each(draw)?;
     let labels = (0..n).map(|i| (i % CLASSES.len()) as u32).collect();
-    Ok(Images { pixels, labels, size, files: Vec::new() })
+    Ok(Images { pixels: pixels.into(), labels, size, files: Vec::new() })
 }
 
 /// One image's own sequence of random numbers.
@@ -375,6 +375,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::data::Pixels;
 
     /// Multinomial logistic regression on pixels by plain SGD: `[classes, 3072 + 1]` weights, the
     /// last of each row the bias. Returns the accuracy on `test`.
@@ -389,7 +390,7 @@ mod tests {
         for epoch in 0..epochs {
             let rate = 0.002 * (1.0 - epoch as f32 / epochs as f32);
             for i in rng::permutation(train.len(), 1, Stream::Shuffle, epoch as u32) {
-                let x = centred(train.image(i as usize));
+                let x = centred(&train.image(i as usize).unwrap());
                 let scores = scores(&weights, &x);
                 let top = scores.iter().copied().fold(f32::MIN, f32::max);
                 let total: f32 = scores.iter().map(|s| (s - top).exp()).sum();
@@ -402,7 +403,7 @@ mod tests {
             }
         }
         let right = (0..test.len()).filter(|&i| {
-            let scores = scores(&weights, &centred(test.image(i)));
+            let scores = scores(&weights, &centred(&test.image(i).unwrap()));
             let best = (0..classes).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             best == Some(test.labels[i] as usize)
         });
@@ -418,7 +419,8 @@ mod tests {
         // The same model must find the class once a single corner pixel gives it away.
         let tell = |mut images: Images| {
             let stride = images.stride();
-            for (image, &label) in images.pixels.chunks_exact_mut(stride).zip(&images.labels) {
+            let Pixels::Memory(pixels) = &mut images.pixels else { panic!("in memory") };
+            for (image, &label) in pixels.chunks_exact_mut(stride).zip(&images.labels) {
                 for (k, byte) in image[..30].iter_mut().enumerate() {
                     *byte = if k % 10 == label as usize { 255 } else { 0 };
                 }
@@ -441,16 +443,18 @@ mod tests {
     #[test]
     fn an_image_depends_on_seed_split_and_index_alone() {
         let (small, large) = (sized(30, 20, 32, 3).unwrap(), sized(60, 40, 32, 3).unwrap());
-        assert_eq!(small.train.pixels, large.train.pixels[..30 * 3072]);
-        assert_eq!(small.test.pixels, large.test.pixels[..20 * 3072]);
-        assert_ne!(small.train.image(0), small.test.image(0));
+        let first = |images: &Images, count: u32| images.subset(&(0..count).collect::<Vec<_>>());
+        assert_eq!(small.train.pixels, first(&large.train, 30).pixels);
+        assert_eq!(small.test.pixels, first(&large.test, 20).pixels);
+        assert_ne!(small.train.image(0).unwrap(), small.test.image(0).unwrap());
         assert_ne!(small.train.pixels, sized(30, 20, 32, 4).unwrap().train.pixels);
     }
 
     #[test]
     fn images_are_the_same_on_every_machine() {
         let data = sized(100, 0, 32, 0).unwrap();
-        let digest: String = Sha256::digest(&data.train.pixels).iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String =
+            Sha256::digest(data.train.pixels.bytes().unwrap()).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(digest, "35b982cb3c3bca17fd6dc6f0e828a22421cfa7169a384f23971ee7ff0a0914b1");
     }
 
@@ -460,7 +464,7 @@ mod tests {
         let (small, large) = (sized(40, 0, 32, 1).unwrap().train, sized(40, 0, 96, 1).unwrap().train);
         let mean = |image: &[u8]| image.iter().map(|&b| f64::from(b)).sum::<f64>() / image.len() as f64;
         for i in 0..small.len() {
-            let (a, b) = (mean(small.image(i)), mean(large.image(i)));
+            let (a, b) = (mean(&small.image(i).unwrap()), mean(&large.image(i).unwrap()));
             assert!((a - b).abs() < 4.0, "image {i}: {a} and {b}");
         }
     }

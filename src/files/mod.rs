@@ -138,7 +138,6 @@ pub(crate) fn is_foreign(_path: &Path) -> bool {
 }
 
 /// Bytes that this user can still write to the disk of a folder, where the system tells.
-#[cfg(feature = "cli")]
 pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));

@@ -124,7 +124,7 @@ impl Look {
     ) -> Result<Look> {
         let (layers, parameters) = inside(model)?;
         let silent = silent(model, device, asked.sample, &layers, goes_on)?;
-        let images = model.spec.scaled(asked.images.array()?);
+        let images = model.spec.scaled(asked.images.array()?.view());
         let shown = images_inside(&layers);
         let mut chosen: Vec<&str> = match asked.layers {
             [] => shown.iter().map(|layer| layer.name.as_str()).collect(),
@@ -165,7 +165,7 @@ pub fn class_maps(
     let (layers, _) = inside(model)?;
     let Some(layer) = map_layer(&images_inside(&layers)).map(String::from) else { return Ok(Vec::new()) };
     let asked: Vec<(usize, usize)> = classes.iter().copied().enumerate().collect();
-    maps(model, device, model.spec.scaled(images.array()?).view(), (&layer, &asked), goes_on)
+    maps(model, device, model.spec.scaled(images.array()?.view()).view(), (&layer, &asked), goes_on)
 }
 
 /// Of a measured set, images and classes that are worth a look.
@@ -276,7 +276,7 @@ fn silent(
         goes_on()?;
         let batch: Vec<u32> = (first as u32..images.len().min(first + together) as u32).collect();
         let batch = images.subset(&batch);
-        let maxima = channel_maxima(model, device, model.spec.scaled(batch.array()?).view(), &cut)?;
+        let maxima = channel_maxima(model, device, model.spec.scaled(batch.array()?.view()).view(), &cut)?;
         if largest.is_empty() {
             largest = maxima;
         } else {

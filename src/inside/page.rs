@@ -102,7 +102,7 @@ fn figure(body: &mut String, picture: &RgbImage, alt: &str, caption: &str) -> Re
 /// If its bytes do not fill it.
 pub(crate) fn picture_of(images: &Images, index: usize) -> Result<RgbImage> {
     let side = images.size as u32;
-    let picture = RgbImage::from_raw(side, side, images.image(index).to_vec());
+    let picture = RgbImage::from_raw(side, side, images.image(index)?.into_owned());
     picture.ok_or_else(|| Error::Failed("the bytes of an image do not fill it".into()))
 }
 

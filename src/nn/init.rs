@@ -1,6 +1,7 @@
 //! Initial values of parameters.
 
 use super::whitening::{self, Seen};
+use crate::error::Result;
 use crate::kernels::rng::{self, Stream};
 
 /// How a parameter begins.
@@ -70,10 +71,13 @@ impl Init {
 
     /// The values that the images to be learnt give a parameter; none where it does not depend on
     /// them.
-    pub fn values_of_images(&self, seen: Seen) -> Option<Vec<f32>> {
+    ///
+    /// # Errors
+    /// If the images cannot be read.
+    pub fn values_of_images(&self, seen: Seen) -> Result<Option<Vec<f32>>> {
         match *self {
-            Init::Whitening { kernel } => Some(whitening::filters(seen, kernel)),
-            _ => None,
+            Init::Whitening { kernel } => whitening::filters(seen, kernel).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -8,6 +8,7 @@
 //! both signs pass an activation.
 
 use crate::data::{CHANNELS, Images};
+use crate::error::Result;
 
 /// Images as a model sees them: a pixel enters as `(pixel - mean) / std`.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +36,11 @@ pub fn filter_count(kernel: usize) -> usize {
 }
 
 /// The filters for images, `[kernel, kernel, CHANNELS, filters]`.
-pub fn filters(seen: Seen, kernel: usize) -> Vec<f32> {
-    filters_of(moments(seen, kernel))
+///
+/// # Errors
+/// If the images cannot be read.
+pub fn filters(seen: Seen, kernel: usize) -> Result<Vec<f32>> {
+    moments(seen, kernel).map(filters_of)
 }
 
 /// The filters for patches that are white already.
@@ -60,13 +64,14 @@ fn filters_of(moments: Matrix) -> Vec<f32> {
 }
 
 /// The mean of `p p'` over all patches p of the first images, as a convolution sees them.
-fn moments(seen: Seen, kernel: usize) -> Matrix {
+fn moments(seen: Seen, kernel: usize) -> Result<Matrix> {
     let Seen { images, mean, std } = seen;
     let (size, depth) = (images.size, kernel * kernel * CHANNELS);
     let (mut sums, mut patch) = (vec![vec![0.0; depth]; depth], vec![0.0; depth]);
     let used = images.len().min((MOST_PIXELS / (size * size)).max(1));
     for number in 0..used {
-        let image = images.image(number).iter().enumerate();
+        let image = images.image(number)?;
+        let image = image.iter().enumerate();
         let image =
             image.map(|(i, &pixel)| f64::from((f32::from(pixel) - mean[i % CHANNELS]) / std[i % CHANNELS]));
         let image: Vec<f64> = image.collect();
@@ -83,7 +88,7 @@ fn moments(seen: Seen, kernel: usize) -> Matrix {
     }
     let count = (used * (size - kernel + 1).pow(2)) as f64;
     sums.iter_mut().flatten().for_each(|sum| *sum /= count);
-    sums
+    Ok(sums)
 }
 
 /// Eigenvalues, falling, and eigenvectors of length 1 of a symmetric matrix, each with its largest
@@ -177,7 +182,7 @@ mod tests {
     fn patches_become_white() {
         let images = shapes::sized(20, 1, 32, 1).unwrap().train;
         let seen = Seen { images: &images, mean: [120.0, 125.0, 130.0], std: [60.0, 65.0, 70.0] };
-        let (moments, weights) = (moments(seen, 2), filters(seen, 2));
+        let (moments, weights) = (moments(seen, 2).unwrap(), filters(seen, 2).unwrap());
         let (depth, count) = (12, filter_count(2));
         let out = |a: usize, b: usize| -> f64 {
             let pairs = (0..depth).flat_map(|i| (0..depth).map(move |j| (i, j)));

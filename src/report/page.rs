@@ -291,7 +291,7 @@ fn address(path: &Path) -> String {
 
 fn figure(report: &RunReport<'_>, images: &Images, p: &Prediction) -> Result<String> {
     let names = report.classes;
-    let (png, side) = samples::thumbnail(images.image(p.index), images.size)?;
+    let (png, side) = samples::thumbnail(&images.image(p.index)?, images.size)?;
     let smooth = if side > 64 { " class=\"smooth\"" } else { "" };
     let (label, predicted) = (escape(&names[p.label]), escape(&names[p.predicted]));
     // The sign stays on the line of its figure.

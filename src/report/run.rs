@@ -177,15 +177,19 @@ impl RunReport<'_> {
 
     #[cfg(feature = "plots")]
     fn draw_sheet(&self, path: &Path, title: &str, predictions: &[Prediction]) -> Result<()> {
-        let sample = |p: &Prediction| Sample {
-            label_probability: (!p.is_right()).then_some(p.label_probability),
-            pixels: self.images.image(p.index),
-            size: self.images.size,
-            predicted: &self.classes[p.predicted],
-            probability: p.probability,
-            label: Some(&self.classes[p.label]),
-        };
-        let samples: Vec<Sample<'_>> = predictions.iter().map(sample).collect();
+        let images = predictions.iter().map(|p| self.images.image(p.index));
+        let images = images.collect::<Result<Vec<_>>>()?;
+        let mut samples = Vec::new();
+        for (p, pixels) in predictions.iter().zip(&images) {
+            samples.push(Sample {
+                label_probability: (!p.is_right()).then_some(p.label_probability),
+                pixels,
+                size: self.images.size,
+                predicted: &self.classes[p.predicted],
+                probability: p.probability,
+                label: Some(&self.classes[p.label]),
+            });
+        }
         if samples.is_empty() { Ok(()) } else { samples::draw(path, Some(title), &samples, COLUMNS) }
     }
 

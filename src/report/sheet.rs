@@ -1,5 +1,6 @@
 //! A sheet of images in rows, each row under its name.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use image::imageops::{self, FilterType};
@@ -14,7 +15,7 @@ pub struct Row<'a> {
     /// What they are.
     pub name: String,
     /// The pixels of each.
-    pub images: Vec<&'a [u8]>,
+    pub images: Vec<Cow<'a, [u8]>>,
 }
 
 /// Rows under a heading.
@@ -98,7 +99,7 @@ mod tests {
         let pixels: Vec<Vec<u8>> = (0..3).map(|i| vec![40 * (i + 1); 4 * 4 * 3]).collect();
         let row = |name: &str, images: &[usize]| Row {
             name: name.into(),
-            images: images.iter().map(|&i| pixels[i].as_slice()).collect(),
+            images: images.iter().map(|&i| pixels[i].as_slice().into()).collect(),
         };
         let sections = [
             Section {

@@ -1,6 +1,7 @@
 //! Images as a training sees them: to be looked at.
 
 use super::bare_spec;
+use super::features::BatchSource;
 use super::plans::{self, augmented};
 use super::settings::Settings;
 use crate::data::Images;
@@ -19,18 +20,18 @@ pub fn draws(
 ) -> Result<Vec<Images>> {
     let spec = bare_spec(settings.model, images.size, 2);
     let count = images.len();
-    let graph = plans::features(&spec, augmented(&spec, settings), "shown", count, count, 0)?;
+    let graph = plans::features(&spec, augmented(&spec, settings), ("shown", images), count, 0)?;
     let plan = device.load(&graph)?;
     plans::upload(device, plan, "shown", images)?;
     let indices: Vec<u32> = (0..count as u32).collect();
-    device.write(plan, "indices", indices.as_slice().into())?;
+    BatchSource::of(images).write(device, plan, &indices, 0)?;
     let mut epoch = |step: usize| {
         device.write(plan, "step", [step as u32].as_slice().into())?;
         device.run(plan)?;
         let scaled = device.read(plan, "features")?;
         let byte = |(i, value): (usize, &f32)| (value * spec.std[i % 3] + spec.mean[i % 3]).round() as u8;
-        let pixels = scaled.iter().enumerate().map(byte).collect();
-        Ok(Images { pixels, files: Vec::new(), ..images.clone() })
+        let pixels: Vec<u8> = scaled.iter().enumerate().map(byte).collect();
+        Ok(Images { pixels: pixels.into(), ..images.without_files() })
     };
     let drawn: Result<Vec<Images>> = (0..epochs).map(&mut epoch).collect();
     device.unload(plan)?;

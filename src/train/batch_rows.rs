@@ -9,7 +9,7 @@ use crate::exec::plan::{IoBinding, Location, Step};
 use crate::tensor::{Shape, TensorType};
 
 /// Inputs of a plan that are of a batch.
-const OF_BATCH: [&str; 3] = ["indices", "features", "labels"];
+const OF_BATCH: [&str; 4] = ["indices", "images", "features", "labels"];
 
 /// Places of a plan that hold rows of a batch, while its steps run one after the other.
 pub(super) struct BatchRows {

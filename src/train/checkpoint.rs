@@ -149,15 +149,18 @@ impl Checkpoint {
 impl RunFingerprint {
     /// That of a training with these settings on this data, before a part of it is held back for
     /// validation; in fine-tuning, with the digest of the weights to begin with.
-    pub fn of(settings: &Settings, data: &Dataset, pretrained: Option<String>) -> RunFingerprint {
-        RunFingerprint {
+    ///
+    /// # Errors
+    /// If the images cannot be read.
+    pub fn of(settings: &Settings, data: &Dataset, pretrained: Option<String>) -> Result<RunFingerprint> {
+        Ok(RunFingerprint {
             settings: settings.to_toml(),
-            images: data.training_digest(),
-            test: Some(data.test.digest()),
+            images: data.training_digest()?,
+            test: Some(data.test.digest()?),
             classes: Some(data.classes.join("\n")), // no name holds one
             pretrained,
             graph: None,
-        }
+        })
     }
 
     /// Takes note of what a step computes, where the program has not this model or optimizer.

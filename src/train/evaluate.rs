@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::models::{Calibration, LoadedModel, Spec, View, Views};
 use crate::nn::Parameter;
+use crate::ops::augment::EMPTY;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
 use crate::text::counted;
 
@@ -125,9 +126,10 @@ impl Predictor {
                 format!("{given} of {found} pixels a side were given to a predictor of {most} of {size}");
             return Err(Error::Failed(problem));
         }
-        let mut batch = images.clone();
-        batch.labels.resize(self.evaluator.batch_size, 0);
-        batch.pixels.resize(self.evaluator.batch_size * batch.stride(), 0);
+        let mut pixels = images.pixels.bytes()?.into_owned();
+        pixels.resize(most * images.stride(), 0);
+        let mut batch = Images { pixels: pixels.into(), size, ..images.without_files() };
+        batch.labels.resize(most, 0);
         plans::upload(device, self.evaluator.plan, PREDICTED, &batch)?;
         let mut result =
             self.evaluator.run_views(device, (PREDICTED, &batch), self.views, &mut |_, _| true)?;
@@ -209,13 +211,14 @@ impl Evaluator {
         }
         images.check_labels(spec.classes.len())?;
         let batch_size = batch_size.min(images.len());
-        let ModelGraph { graph, parameters, .. } = plans::evaluation(spec, name, images.len(), batch_size)?;
+        let ModelGraph { graph, parameters, .. } = plans::evaluation(spec, name, images, batch_size)?;
         let plan = device.load_plan(device.plan(&graph)?, beside)?;
         device.write(plan, "step", [0u32].as_slice().into())?;
         device.record(plan, &["logits"])?;
         plans::upload(device, plan, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
-        Ok(Evaluator { plan, batch_source: BatchSource::Images, parameters, labels, classes, batch_size })
+        let batch_source = BatchSource::of(images);
+        Ok(Evaluator { plan, batch_source, parameters, labels, classes, batch_size })
     }
 
     /// An evaluator of the model's units from `from` on, given the outputs of the units before, by
@@ -268,6 +271,15 @@ impl Evaluator {
     pub fn run(
         &self,
         device: &mut dyn Device,
+        goes_on: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Evaluation> {
+        self.run_on(&self.batch_source, device, goes_on)
+    }
+
+    fn run_on(
+        &self,
+        batch_source: &BatchSource,
+        device: &mut dyn Device,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Evaluation> {
         let mut logits = Vec::new();
@@ -280,9 +292,9 @@ impl Evaluator {
                 return Err(Error::Interrupted);
             }
             let used = self.batch_size.min(count - first);
-            let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
+            let index = |i: usize| if i < used { (first + i) as u32 } else { EMPTY };
             let indices: Vec<u32> = (0..self.batch_size).map(index).collect();
-            self.batch_source.write(device, self.plan, &indices, 0)?;
+            batch_source.write(device, self.plan, &indices, 0)?;
             device.run(self.plan)?;
             device.collect(self.plan, false, &mut add)?;
         }
@@ -310,8 +322,12 @@ impl Evaluator {
         }
         let mut mean = list[0].weight * &plain.logits;
         for (number, view) in list.iter().enumerate().skip(1) {
-            plans::upload(device, self.plan, name, &seen(images, view))?;
-            let result = self.run(device, |done, _| goes_on(number * once + done, list.len() * once))?;
+            if !images.is_in_file() {
+                plans::upload(device, self.plan, name, &seen(images, view)?)?;
+            }
+            let source = BatchSource::seen(images, Some(*view));
+            let result =
+                self.run_on(&source, device, |done, _| goes_on(number * once + done, list.len() * once))?;
             mean.scaled_add(view.weight, &result.logits);
         }
         let plain_accuracy = Some(plain.accuracy);
@@ -320,9 +336,9 @@ impl Evaluator {
 }
 
 /// Images as a view shows them.
-fn seen(images: &Images, view: &View) -> Images {
-    let shifted = if view.by == 0 { images.clone() } else { images.shifted(view.by) };
-    if view.mirrored { shifted.mirrored() } else { shifted }
+fn seen(images: &Images, view: &View) -> Result<Images> {
+    let shifted = if view.by == 0 { images.clone() } else { images.shifted(view.by)? };
+    if view.mirrored { shifted.mirrored() } else { Ok(shifted) }
 }
 
 /// `-log softmax(z)[label]`; NaN for a label outside the classes.

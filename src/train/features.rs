@@ -6,14 +6,15 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::plans;
+use super::plans::{self, write_record};
 use crate::data::Images;
+use crate::data::images::{mirror, shift};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
 use crate::files::{advice, open_plain};
 use crate::memory;
-use crate::models::Spec;
-use crate::ops::augment::Augment;
+use crate::models::{Spec, View};
+use crate::ops::augment::{Augment, EMPTY};
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
 use crate::tensor::Shape;
 
@@ -22,24 +23,50 @@ const BATCH_SIZE: usize = 64;
 
 /// Up to this size features are kept in memory, if there is twice as much; beyond it in a file.
 const MOST_IN_MEMORY: usize = 3 << 30;
+/// The same for features of images that are in a file: they are not to fill what these leave.
+const MOST_BESIDE_FILE: usize = 256 << 20;
 
 /// Inputs of a plan in addition to step and rates.
 pub enum BatchSource {
     /// It finds the images by their `indices` itself.
     Images,
+    /// Of the images in a file those of the batch, beside their `indices`.
+    Streamed(Streamed),
     /// Rows of `features`, and `labels`.
     Features(Features),
 }
 
+/// Images in a file, a batch at a time.
+pub struct Streamed {
+    images: Images,
+    /// The view of them that is shown, if not themselves.
+    view: Option<View>,
+}
+
 impl BatchSource {
-    /// Writes a plan's inputs for the images `indices`; one that is `u32::MAX` is an empty place.
+    /// That of plans which take this set ([`plans::ImageSet`]).
+    pub fn of(images: &Images) -> BatchSource {
+        BatchSource::seen(images, None)
+    }
+
+    /// [`BatchSource::of`] by a view of the images; of those in memory it is for the caller to
+    /// upload.
+    pub(super) fn seen(images: &Images, view: Option<View>) -> BatchSource {
+        match images.is_in_file() {
+            true => BatchSource::Streamed(Streamed { images: images.without_files(), view }),
+            false => BatchSource::Images,
+        }
+    }
+
+    /// Writes a plan's inputs for the images `indices`; one that is [`EMPTY`] is an empty place.
     /// Epochs take turns with the augmented copies.
     ///
     /// # Errors
-    /// If the plan has other inputs, or a file of features cannot be read.
+    /// If the plan has other inputs, or a file of images or features cannot be read.
     pub fn write(&self, device: &mut dyn Device, plan: PlanId, indices: &[u32], epoch: usize) -> Result<()> {
         let features = match self {
             BatchSource::Images => return device.write(plan, "indices", indices.into()),
+            BatchSource::Streamed(images) => return images.write(device, plan, indices),
             BatchSource::Features(features) => features,
         };
         let (images, len) = (features.labels.len(), features.shape.len());
@@ -53,6 +80,38 @@ impl BatchSource {
         }
         device.write(plan, "features", rows.as_slice().into())?;
         device.write(plan, "labels", labels.as_slice().into())
+    }
+}
+
+impl Streamed {
+    fn write(&self, device: &mut dyn Device, plan: PlanId, indices: &[u32]) -> Result<()> {
+        let (stride, record) = (self.images.stride(), Augment::record(self.images.size));
+        let mut words = vec![0; indices.len() * record];
+        let mut labels = vec![IGNORE; indices.len()];
+        for ((&index, words), label) in indices.iter().zip(words.chunks_exact_mut(record)).zip(&mut labels) {
+            if let Some(&known) = self.images.labels.get(index as usize) {
+                *label = known;
+                write_record(words, stride, |pixels| self.read(index as usize, pixels))?;
+            }
+        }
+        device.write(plan, "images", words.as_slice().into())?;
+        device.write(plan, "labels", labels.as_slice().into())?;
+        device.write(plan, "indices", indices.into())
+    }
+
+    /// An image as the view shows it.
+    fn read(&self, i: usize, pixels: &mut [u8]) -> Result<()> {
+        let size = self.images.size;
+        self.images.read(i, pixels)?;
+        let Some(view) = &self.view else { return Ok(()) };
+        if view.by != 0 {
+            let itself = pixels.to_vec();
+            shift(&itself, size, view.by, pixels);
+        }
+        if view.mirrored {
+            mirror(pixels, size);
+        }
+        Ok(())
     }
 }
 
@@ -101,11 +160,13 @@ impl Features {
         let batches = images.len().div_ceil(batch_size);
         // A copy is an epoch.
         let augment = Augment { epoch_steps: batches, ..augment };
-        let graph = plans::features(spec, augment, name, images.len(), batch_size, until)?;
+        let graph = plans::features(spec, augment, (name, images), batch_size, until)?;
         let shape = Shape::from(&graph.dims(graph.outputs()[0].1)[1..]);
         let plan = device.load_beside(beside, &graph)?;
         plans::upload(device, plan, name, images)?;
-        let mut store = Store::new(copies * images.len() * shape.len(), folder, name)?;
+        let source = BatchSource::of(images);
+        let most = if images.is_in_file() { MOST_BESIDE_FILE } else { MOST_IN_MEMORY };
+        let mut store = Store::new(copies * images.len() * shape.len(), most, folder, name)?;
         for copy in 0..copies {
             for (batch, first) in (0..images.len()).step_by(batch_size).enumerate() {
                 let step = copy * batches + batch;
@@ -113,9 +174,9 @@ impl Features {
                     return Err(Error::Interrupted);
                 }
                 let used = batch_size.min(images.len() - first);
-                let index = |i: usize| if i < used { (first + i) as u32 } else { u32::MAX };
+                let index = |i: usize| if i < used { (first + i) as u32 } else { EMPTY };
                 let indices: Vec<u32> = (0..batch_size).map(index).collect();
-                device.write(plan, "indices", indices.as_slice().into())?;
+                source.write(device, plan, &indices, 0)?;
                 device.write(plan, "step", [step as u32].as_slice().into())?;
                 device.run(plan)?;
                 store.append(&device.read(plan, "features")?[..used * shape.len()])?;
@@ -162,11 +223,11 @@ enum Store {
 }
 
 impl Store {
-    fn new(len: usize, folder: &Path, name: &str) -> Result<Store> {
+    fn new(len: usize, most: usize, folder: &Path, name: &str) -> Result<Store> {
         // The epochs need memory too.
         let room = memory::available().map_or(usize::MAX, |free| free / 2);
         let mut values = Vec::new();
-        if 4 * len <= MOST_IN_MEMORY.min(room) && values.try_reserve_exact(len).is_ok() {
+        if 4 * len <= most.min(room) && values.try_reserve_exact(len).is_ok() {
             return Ok(Store::Memory(values));
         }
         Store::file(folder.join(format!("{name}-features.tmp")))

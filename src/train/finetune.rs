@@ -138,7 +138,7 @@ pub fn finetune(
     spec.check()?;
     let ModelGraph { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
     let digest = weights::digest(&pretrained.file)?;
-    let fingerprint = RunFingerprint::of(settings, &data, Some(digest));
+    let fingerprint = RunFingerprint::of(settings, &data, Some(digest))?;
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
@@ -211,8 +211,8 @@ impl StageBuilder<'_> {
     ) -> Result<Stage> {
         let StageBuilder { settings, spec, whole, units, images, validation, .. } = *self;
         if part.from == 0 {
-            let program = plans::training(spec, settings, images.len())?;
-            let (beside, batch_source) = (Some(whole), BatchSource::Images);
+            let program = plans::training(spec, settings, images)?;
+            let (beside, batch_source) = (Some(whole), BatchSource::of(images));
             let mut stage =
                 Stage::load(device, beside, &program, parameters, batch_source, part.config.clone())?;
             stage.validate_on(device, spec, validation)?;

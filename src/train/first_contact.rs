@@ -4,6 +4,7 @@
 //! A trial is small: of a larger batch it has 128 images, and of large images fewer. It is the same
 //! for every seed, so that a second training of the kind finds its verdict.
 
+use super::features::BatchSource;
 use super::finetune;
 use super::groups::Group;
 use super::plans::{self, CLASS_WEIGHTS, ModelGraph};
@@ -53,11 +54,11 @@ fn first(images: &Images, count: usize) -> Images {
 /// If the settings do not suit the images.
 pub fn training(settings: &Settings, data: &Dataset) -> Result<Vec<Trial>> {
     data.check_labels()?;
-    let spec = super::spec(settings, data);
+    let spec = super::spec(settings, data)?;
     // Layers that begin by what they show must see something: at zero, they give the next layer
     // nothing but rounding.
     let seen = first(&data.train, MOST);
-    let values = |parameters: &[Parameter]| Ok(plans::initial_values_for(parameters, 0, &spec, &seen));
+    let values = |parameters: &[Parameter]| plans::initial_values_for(parameters, 0, &spec, &seen);
     Ok(vec![whole(&spec, settings, &data.train, values)?])
 }
 
@@ -70,14 +71,14 @@ fn whole(
 ) -> Result<Trial> {
     let images = first(images, batch(spec, settings.batch_size));
     let settings = settings_of_trial(settings, images.len());
-    let ModelGraph { graph, parameters, .. } = plans::training(spec, &settings, images.len())?;
+    let ModelGraph { graph, parameters, .. } = plans::training(spec, &settings, &images)?;
     let values = values(&parameters)?;
     let names = names(&parameters);
     let (count, rate) = (images.len(), settings.optimizer.usual_rate);
     let fill = move |device: &mut dyn Device, plan: PlanId| {
         plans::upload(device, plan, "train", &images)?;
         plans::write_parameters(device, plan, &parameters, &values)?;
-        write_indices(device, plan, images.len())
+        write_batch(device, plan, &images)
     };
     Ok(Trial { images: count, parameters: names, fill: with_rates(&graph, rate, fill), graph })
 }
@@ -86,9 +87,10 @@ fn names(parameters: &[Parameter]) -> Vec<String> {
     parameters.iter().map(|parameter| parameter.name.clone()).collect()
 }
 
-fn write_indices(device: &mut dyn Device, plan: PlanId, count: usize) -> Result<()> {
-    let indices: Vec<u32> = (0..count as u32).collect();
-    device.write(plan, "indices", indices.as_slice().into())?;
+/// Writes the inputs for all the images.
+fn write_batch(device: &mut dyn Device, plan: PlanId, images: &Images) -> Result<()> {
+    let indices: Vec<u32> = (0..images.len() as u32).collect();
+    BatchSource::of(images).write(device, plan, &indices, 0)?;
     device.write(plan, "step", [0u32].as_slice().into())
 }
 
@@ -151,7 +153,7 @@ fn frozen(
 ) -> Result<Trial> {
     let images = first(images, batch(spec, MOST));
     let augment = plans::augmented(spec, &settings_of_trial(settings, images.len()));
-    let graph = plans::features(spec, augment, NAME, images.len(), images.len(), until)?;
+    let graph = plans::features(spec, augment, (NAME, &images), images.len(), until)?;
     let (parameters, values) = part(spec, &graph, values)?;
     Ok(Trial {
         images: images.len(),
@@ -178,7 +180,7 @@ fn looking(parameters: Vec<Parameter>, values: Vec<Vec<f32>>, images: Images) ->
     Box::new(move |device, plan| {
         plans::upload(device, plan, NAME, &images)?;
         plans::write_parameters(device, plan, &parameters, &values)?;
-        write_indices(device, plan, images.len())
+        write_batch(device, plan, &images)
     })
 }
 

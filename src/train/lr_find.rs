@@ -33,13 +33,13 @@ pub fn find(
     settings.check()?;
     data.check_labels()?;
     settings.check_against(data.train.len())?;
-    let spec = super::spec(settings, data);
-    let images = data.train.len();
-    let program = plans::training(&spec, settings, images)?;
-    let config = settings.config(images).of_images(&data.train.labels, &data.classes)?;
-    let stage = Stage::load(device, None, &program, &program.parameters, BatchSource::Images, config)?;
+    let spec = super::spec(settings, data)?;
+    let program = plans::training(&spec, settings, &data.train)?;
+    let config = settings.config(data.train.len()).of_images(&data.train.labels, &data.classes)?;
+    let stage =
+        Stage::load(device, None, &program, &program.parameters, BatchSource::of(&data.train), config)?;
     plans::upload(device, stage.plan, "train", &data.train)?;
-    let values = plans::initial_values_for(&program.parameters, settings.seed, &spec, &data.train);
+    let values = plans::initial_values_for(&program.parameters, settings.seed, &spec, &data.train)?;
     plans::write_parameters(device, stage.plan, &program.parameters, &values)?;
     let mut trials: Vec<Trial> = Vec::new();
     for step in 0..steps {

@@ -184,12 +184,15 @@ pub fn bare_spec(architecture: &'static Architecture, image_size: usize, classes
 }
 
 /// The description of the model that these settings train on this data.
-pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
+///
+/// # Errors
+/// If the images cannot be read.
+pub fn spec(settings: &Settings, data: &Dataset) -> Result<Spec> {
     let (mean, std) = match settings.normalise {
         PixelScaling::Unit => ([0.0; 3], [255.0; 3]),
-        PixelScaling::Statistics => statistics(&data.train),
+        PixelScaling::Statistics => statistics(&data.train)?,
     };
-    Spec {
+    Ok(Spec {
         architecture: settings.model,
         classes: data.classes.clone(),
         image_size: data.train.size,
@@ -200,22 +203,24 @@ pub fn spec(settings: &Settings, data: &Dataset) -> Spec {
         views: settings.views(),
         calibration: Calibration::default(),
         data: data.name.clone(),
-    }
+    })
 }
 
 /// Mean and standard deviation of each channel, in units of 0..255.
-fn statistics(images: &Images) -> ([f32; 3], [f32; 3]) {
+fn statistics(images: &Images) -> Result<([f32; 3], [f32; 3])> {
     let mut sums = [[0u64; 2]; 3];
-    for (i, &pixel) in images.pixels.iter().enumerate() {
-        let value = u64::from(pixel);
-        sums[i % 3][0] += value;
-        sums[i % 3][1] += value * value;
-    }
+    images.for_each(|image| {
+        for (i, &pixel) in image.iter().enumerate() {
+            let value = u64::from(pixel);
+            sums[i % 3][0] += value;
+            sums[i % 3][1] += value * value;
+        }
+    })?;
     let count = (images.pixels.len() / 3) as f64;
     let mean = sums.map(|[sum, _]| sum as f64 / count);
     let channel = |c: usize| (sums[c][1] as f64 / count - mean[c] * mean[c]).sqrt();
     // Images of one colour have no spread; one unit keeps them finite.
-    (mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32))
+    Ok((mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32)))
 }
 
 /// Trains a model, or goes on with the training in the run folder, and evaluates it once on the
@@ -239,29 +244,32 @@ pub fn train(
     settings.optimizer.register()?;
     settings.schedule.register()?;
     data.check_labels()?;
-    let spec = spec(settings, &data);
+    let spec = spec(settings, &data)?;
     spec.check()?;
-    let fingerprint = RunFingerprint::of(settings, &data, None);
+    let fingerprint = RunFingerprint::of(settings, &data, None)?;
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
     let config = settings.config(data.train.len()).of_images(&data.train.labels, &data.classes)?;
-    let program = plans::training(&spec, settings, data.train.len())?;
+    let program = plans::training(&spec, settings, &data.train)?;
     let parameters = program.parameters.clone();
     let reading = settings.reading(spec.classes.len());
     if let Some(loss) = &reading.loss {
         observer.note(&format!("note: {loss}"));
     }
-    let fingerprint = fingerprint.with_graph(settings, &program.graph);
+    // A run may go on where there is more memory, or less.
+    let of_all = plans::training(&spec, settings, data.train.len())?;
+    let fingerprint = fingerprint.with_graph(settings, &of_all.graph);
     let mut session = Session::begin(run, &spec, parameters.clone(), fingerprint, reading, observer)?;
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let images = std::mem::take(&mut data.train);
-    let mut stage = Stage::load(device, None, &program, &parameters, BatchSource::Images, config)?;
+    let batch_source = BatchSource::of(&images);
+    let mut stage = Stage::load(device, None, &program, &parameters, batch_source, config)?;
     stage.validate_on(device, &spec, &data.validation)?;
     plans::upload(device, stage.plan, "train", &images)?;
     let sample = TrainingSample::of(&images, settings, spec.classes.len());
-    let values = plans::initial_values_for(&parameters, settings.seed, &spec, &images);
+    let values = plans::initial_values_for(&parameters, settings.seed, &spec, &images)?;
     drop(images);
     plans::write_parameters(device, stage.plan, &parameters, &values)?;
     note_end(session.fit(device, &stage, 1, observer)?, observer);

@@ -12,7 +12,7 @@ use super::optimizers::ParameterStep;
 use super::settings::Settings;
 use super::settings::class_weights::ClassWeights;
 use super::{shards, updates};
-use crate::data::Images;
+use crate::data::{Images, Pixels};
 use crate::error::Result;
 use crate::exec::{Device, PlanId};
 use crate::grad::differentiate;
@@ -39,6 +39,30 @@ pub struct ModelGraph {
     pub added_up: Vec<(String, Value)>,
 }
 
+/// A set of images, as plans take it.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSet {
+    /// How many there are.
+    pub count: usize,
+    /// Whether the plan has room for those of one batch only, in its inputs `images` and `labels`;
+    /// otherwise all are in its states `NAME.images` and `NAME.labels`.
+    pub by_batch: bool,
+}
+
+impl From<usize> for ImageSet {
+    /// So many images, all in the plan's states.
+    fn from(count: usize) -> ImageSet {
+        ImageSet { count, by_batch: false }
+    }
+}
+
+impl From<&Images> for ImageSet {
+    /// All of them, where they are in memory.
+    fn from(images: &Images) -> ImageSet {
+        ImageSet { count: images.len(), by_batch: images.is_in_file() }
+    }
+}
+
 /// The input that holds the weights of the classes.
 pub const CLASS_WEIGHTS: &str = "class_weights";
 
@@ -46,16 +70,17 @@ pub const CLASS_WEIGHTS: &str = "class_weights";
 /// `step` `u32 [1]`, the rates of the groups that it has ([`Group::input`]), `loss_gradient` `f32
 /// [1]` (1, but for loss scaling), and where classes have weights, these ([`CLASS_WEIGHTS`]).
 /// Output: `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the
-/// larger share), count. States: `train.images`, `train.labels`, the parameters and the moments.
+/// larger share), count. States: the set `train` ([`ImageSet`]), the parameters and the moments.
 ///
 /// # Errors
 /// If the image size does not suit the model.
-pub fn training(spec: &Spec, settings: &Settings, images: usize) -> Result<ModelGraph> {
+pub fn training(spec: &Spec, settings: &Settings, images: impl Into<ImageSet>) -> Result<ModelGraph> {
+    let images = images.into();
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let epoch_steps = settings.config(images).steps() * settings.shards;
+    let epoch_steps = settings.config(images.count).steps() * settings.shards;
     let augment = Augment { epoch_steps, ..augmented(spec, settings) };
-    let batch = batch(&mut graph, spec, augment, "train", images, settings.shard_size(), step)?;
+    let batch = batch(&mut graph, spec, augment, ("train", images), settings.shard_size(), step)?;
     training_step(graph, spec, settings, WHOLE, batch, step)
 }
 
@@ -155,15 +180,20 @@ pub fn classifier_loss([rows, depth]: [usize; 2], classes: usize, weighted: bool
 }
 
 /// One batch of an evaluation. Inputs: `indices` `u32 [batch]` (an index outside the images is an
-/// empty place), `step`. Output: `logits` `[batch, classes]`. States: `NAME.images`, `NAME.labels`,
-/// the parameters.
+/// empty place), `step`. Output: `logits` `[batch, classes]`. States: the set ([`ImageSet`]), the
+/// parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.
-pub fn evaluation(spec: &Spec, name: &str, images: usize, batch_size: usize) -> Result<ModelGraph> {
+pub fn evaluation(
+    spec: &Spec,
+    name: &str,
+    images: impl Into<ImageSet>,
+    batch_size: usize,
+) -> Result<ModelGraph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let batch = batch(&mut graph, spec, plain(spec), name, images, batch_size, step)?;
+    let batch = batch(&mut graph, spec, plain(spec), (name, images.into()), batch_size, step)?;
     evaluation_step(graph, spec, WHOLE, batch.x)
 }
 
@@ -194,21 +224,20 @@ fn evaluation_step(mut graph: Graph, spec: &Spec, part: Range<usize>, x: Value) 
 
 /// Outputs of the model's first units, up to `until`, for a batch of images, with stored statistics
 /// and without dropout. Inputs: `indices`, and `step`, which the augmentation depends on. Output:
-/// `features`. States: `NAME.images`, `NAME.labels`, the units' parameters.
+/// `features`. States: the set ([`ImageSet`]), the units' parameters.
 ///
 /// # Errors
 /// If the image size does not suit the model.
 pub fn features(
     spec: &Spec,
     augment: Augment,
-    name: &str,
-    images: usize,
+    (name, images): (&str, impl Into<ImageSet>),
     batch_size: usize,
     until: usize,
 ) -> Result<Graph> {
     let mut graph = Graph::new();
     let step = graph.input("step", TensorType::u32([1]));
-    let batch = batch(&mut graph, spec, augment, name, images, batch_size, step)?;
+    let batch = batch(&mut graph, spec, augment, (name, images.into()), batch_size, step)?;
     let mut builder = Builder::new(&mut graph, Mode::Infer, spec.norm).only(0..until);
     let features = spec.build(&mut builder, batch.x, Training::default())?;
     graph.output("features", features);
@@ -223,7 +252,7 @@ pub fn augmented(spec: &Spec, settings: &Settings) -> Augment {
 /// No augmentation.
 pub fn plain(spec: &Spec) -> Augment {
     let (size, mean, std) = (spec.image_size, spec.mean, spec.std);
-    Augment { size, mean, std, changes: Augmentations::default(), seed: 0, epoch_steps: 1 }
+    Augment { size, mean, std, changes: Augmentations::default(), seed: 0, epoch_steps: 1, by_place: false }
 }
 
 /// Images of the size that the model sees, and their targets.
@@ -231,15 +260,20 @@ fn batch(
     graph: &mut Graph,
     spec: &Spec,
     augment: Augment,
-    name: &str,
-    images: usize,
+    (name, ImageSet { count, by_batch }): (&str, ImageSet),
     batch_size: usize,
     step: Value,
 ) -> Result<Batch> {
     graph.set_layer("input");
-    let record = Augment::record(augment.size);
-    let data = graph.state(&format!("{name}.images"), TensorType::u32([images, record]))?;
-    let labels = graph.state(&format!("{name}.labels"), TensorType::u32([images]))?;
+    let augment = Augment { by_place: by_batch, ..augment };
+    let types = |count| (TensorType::u32([count, Augment::record(augment.size)]), TensorType::u32([count]));
+    let (data, labels) = if by_batch {
+        let (images, labels) = types(batch_size);
+        (graph.input("images", images), graph.input("labels", labels))
+    } else {
+        let (images, labels) = types(count);
+        (graph.state(&format!("{name}.images"), images)?, graph.state(&format!("{name}.labels"), labels)?)
+    };
     let indices = graph.input("indices", TensorType::u32([batch_size]));
     let mut batch = augment.add(graph, [data, labels, indices, step])?;
     batch.x = spec.resized(graph, batch.x)?;
@@ -253,29 +287,40 @@ fn feature_batch(graph: &mut Graph, features: &Shape, batch_size: usize) -> Batc
     Batch { x, targets: vec![graph.input("labels", TensorType::u32([batch_size]))] }
 }
 
-/// Puts a set of images where a loaded plan expects them.
+/// Puts a set of images where a loaded plan expects them: all of them, but none of those in a file
+/// ([`ImageSet`]), of which every batch is written by itself.
 ///
 /// # Errors
 /// If neither the plan nor those beside it use images of this name and number.
 pub fn upload(device: &mut dyn Device, plan: PlanId, name: &str, images: &Images) -> Result<()> {
+    let Pixels::Memory(pixels) = &images.pixels else { return Ok(()) };
     device.write_state(plan, &format!("{name}.labels"), images.labels.as_slice().into())?;
     let state = format!("{name}.images");
     // Most sizes need no copy: four bytes in a row are a word as they lie.
     if cfg!(target_endian = "little")
         && images.stride().is_multiple_of(4)
-        && let Ok(words) = bytemuck::try_cast_slice::<u8, u32>(&images.pixels)
+        && let Ok(words) = bytemuck::try_cast_slice::<u8, u32>(pixels)
     {
         return device.write_state(plan, &state, words.into());
     }
-    let mut words = Vec::with_capacity(images.len() * Augment::record(images.size));
-    for i in 0..images.len() {
-        words.extend(images.image(i).chunks(4).map(|bytes| {
-            let mut word = [0; 4];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u32::from_le_bytes(word)
-        }));
+    let record = Augment::record(images.size);
+    let mut words = vec![0; images.len() * record];
+    for (i, words) in words.chunks_exact_mut(record.max(1)).enumerate() {
+        write_record(words, images.stride(), |pixels| images.read(i, pixels))?;
     }
     device.write_state(plan, &state, words.as_slice().into())
+}
+
+/// Fills an image's words with its bytes, which `read` puts into a slice of so many.
+pub(super) fn write_record(
+    words: &mut [u32],
+    stride: usize,
+    read: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Result<()> {
+    read(&mut bytemuck::cast_slice_mut(words)[..stride])?;
+    // The lowest byte comes first.
+    words.iter_mut().for_each(|word| *word = u32::from_le(*word));
+    Ok(())
 }
 
 /// Gives every parameter of a plan the value it has in `values`, in the same order.
@@ -295,15 +340,20 @@ pub fn write_parameters(
 }
 
 /// The initial values of a model that is to learn these images: layers may begin by what they show.
+///
+/// # Errors
+/// If the images cannot be read.
 pub fn initial_values_for(
     parameters: &[Parameter],
     seed: u32,
     spec: &Spec,
     images: &Images,
-) -> Vec<Vec<f32>> {
+) -> Result<Vec<Vec<f32>>> {
     let seen = Seen { images, mean: spec.mean, std: spec.std };
     let values = parameters.iter().zip(initial_values(parameters, seed));
-    values.map(|(parameter, values)| parameter.init.values_of_images(seen).unwrap_or(values)).collect()
+    let chosen =
+        values.map(|(parameter, values)| Ok(parameter.init.values_of_images(seen)?.unwrap_or(values)));
+    chosen.collect()
 }
 
 /// The initial values of a model of which nothing is known.

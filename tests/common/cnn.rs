@@ -117,6 +117,7 @@ fn images(graph: &mut Graph, size: &Size, step: Value) -> (Value, Value) {
         changes: "flip,shift=4".parse().unwrap(),
         seed: 1,
         epoch_steps: 1,
+        by_place: false,
     };
     let data = graph.state("data", TensorType::u32([size.data, Augment::record(size.height)])).unwrap();
     let labels = graph.state("data.labels", TensorType::u32([size.data])).unwrap();

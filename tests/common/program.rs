@@ -62,9 +62,10 @@ impl Bench {
 fn records(images: &Images) -> Vec<u8> {
     let mut bytes = Vec::new();
     for i in 0..images.len() {
+        let image = images.image(i).unwrap();
         bytes.push(images.labels[i] as u8);
         for channel in 0..3 {
-            bytes.extend(images.image(i).iter().skip(channel).step_by(3));
+            bytes.extend(image.iter().skip(channel).step_by(3));
         }
     }
     bytes

@@ -40,7 +40,7 @@ impl Training {
     fn of(model: &'static Architecture, optimizer: &'static Optimizer, batch_size: usize) -> Training {
         let settings = Settings { model, batch_size, optimizer, ..Settings::default() };
         let data = data::shapes::sized(IMAGES, 10, settings.image_size, 1).unwrap();
-        Training { spec: train::spec(&settings, &data), settings, images: data.train }
+        Training { spec: train::spec(&settings, &data).unwrap(), settings, images: data.train }
     }
 
     /// Of a narrow model, on images that are enlarged to 48 pixels: at stride 2 these become 24,

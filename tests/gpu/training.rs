@@ -1,7 +1,7 @@
 //! A training on the GPU beside the same training on the CPU, and its memory.
 
 use cifar_engine::exec::cpu::Cpu;
-use cifar_engine::exec::plan::Plan;
+use cifar_engine::exec::plan::{IoBinding, Plan};
 use cifar_engine::exec::{Device, PlanId};
 use cifar_engine::graph::Graph;
 use cifar_engine::kernels::simd::Isa;
@@ -9,10 +9,10 @@ use cifar_engine::ops::augment::{AUGMENTATIONS, Augmentations, SHIFT};
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::evaluate::Evaluator;
 use cifar_engine::train::optimizers::sgd::SGD;
-use cifar_engine::train::plans::Totals;
+use cifar_engine::train::plans::{self, ImageSet, ModelGraph, Totals};
 
 use super::common::gpu;
-use super::{Training, steps};
+use super::{IMAGES, Training, steps};
 
 const STEPS: usize = 50;
 const RATE: f32 = 0.002;
@@ -36,12 +36,17 @@ pub fn load_plan(device: &mut dyn Device, training: &Training, plan: Plan) -> Pl
     let inputs = plan.inputs.clone();
     let plan = device.load_plan(plan, None).unwrap();
     training.prepare(device, plan, &program.parameters);
+    make_ready(device, plan, &inputs);
+    plan
+}
+
+/// Writes the inputs that all steps share.
+fn make_ready(device: &mut dyn Device, plan: PlanId, inputs: &[IoBinding]) {
     for rate in inputs.iter().filter(|input| input.name.ends_with("rate")) {
         device.write(plan, &rate.name, [RATE].as_slice().into()).unwrap();
     }
     device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
     device.record(plan, &["totals"]).unwrap();
-    plan
 }
 
 /// Starts a step.
@@ -83,6 +88,34 @@ fn fifty_steps_of_training_keep_to_the_cpu() {
     assert!(expected[STEPS - 1] < expected[0] - 5.0 * LOSS_TOLERANCE, "{expected:?}");
 }
 
+/// As those of a set that lies in a file do, while steps are still under way.
+#[test]
+fn images_that_come_with_their_batch_give_the_same_bits() {
+    let Some(mut gpu) = gpu::open() else { return };
+    let mut training = Training::new(&SGD, 16);
+    training.settings.augment = "flip=alternate,shift=4,cutmix=1".parse().unwrap();
+    let expected = losses(&mut gpu, &training, 8);
+    let set = ImageSet { count: IMAGES, by_batch: true };
+    let ModelGraph { graph, parameters, .. } =
+        plans::training(&training.spec, &training.settings, set).unwrap();
+    let plan = gpu.plan(&graph).unwrap();
+    let inputs = plan.inputs.clone();
+    let plan = gpu.load_plan(plan, None).unwrap();
+    let values = plans::initial_values(&parameters, training.settings.seed);
+    plans::write_parameters(&mut gpu, plan, &parameters, &values).unwrap();
+    make_ready(&mut gpu, plan, &inputs);
+    let mut found = Vec::new();
+    for step in 0..8 {
+        let batch = training.images.subset(&training.indices(step));
+        let pixels = batch.pixels.bytes().unwrap();
+        gpu.write(plan, "images", bytemuck::cast_slice::<u8, u32>(&pixels).into()).unwrap();
+        gpu.write(plan, "labels", batch.labels.as_slice().into()).unwrap();
+        start(&mut gpu, plan, &training, step);
+        gpu.collect(plan, step == 7, &mut |totals| found.push(Totals::from(totals).mean_loss())).unwrap();
+    }
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn both_devices_see_the_same_batches() {
     let Some(mut gpu) = gpu::open() else { return };
@@ -93,7 +126,8 @@ fn both_devices_see_the_same_batches() {
     let ids =
         [cpu.load_plan(steps::alone(step), None).unwrap(), gpu.load_plan(steps::alone(step), None).unwrap()];
     let words = |words: &[u32]| words.iter().map(|&word| f32::from_bits(word)).collect::<Vec<f32>>();
-    let pixels: &[u32] = bytemuck::cast_slice(&training.images.pixels);
+    let pixels = training.images.pixels.bytes().unwrap();
+    let pixels: &[u32] = bytemuck::cast_slice(&pixels);
     let mut known: Option<Vec<f32>> = None;
     for number in 0..STEPS {
         let (indices, count) = (words(&training.indices(number)), words(&[number as u32]));

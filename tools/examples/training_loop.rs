@@ -67,7 +67,7 @@ fn main() -> Result<()> {
             let places: Vec<usize> =
                 (0..BATCH).map(|i| (step + steps * i + 7 * epoch) % labels.len()).collect();
             let is_own = |(i, class): (usize, usize)| f32::from(labels[places[i]] as usize == class);
-            program.write("x", &batch(&images, &places))?;
+            program.write("x", &batch(&images.view(), &places))?;
             program.write("chosen", &Array2::from_shape_fn([BATCH, CLASSES], is_own))?;
             program.step(3e-3 * (1.0 - done))?;
             sum += program.read("loss")?.sum() / steps as f32;

@@ -114,7 +114,7 @@ impl Content {
         cpu: &mut dyn Device,
     ) -> Result<Content> {
         let spec = &model.spec;
-        let images = some_of(images, most);
+        let images = some_of(images, most).in_memory()?;
         let mut shaders = Shaders::default();
         let ModelGraph { graph, parameters, .. } = plans::evaluation(spec, "shown", 1, 1)?;
         let predict = shaders.graph(&graph)?;
@@ -155,7 +155,7 @@ impl Content {
             shaders,
             images: WebImages {
                 size: images.size,
-                pixels: bytes(&images.pixels),
+                pixels: bytes(&images.pixels.bytes()?),
                 labels: images.labels.clone(),
             },
         })

@@ -188,7 +188,7 @@ impl Begin<'_> {
         is_new: &impl Fn(&Parameter) -> bool,
     ) -> Result<Vec<Vec<f32>>> {
         let rounded = |value: f32| f32::from_bits(value.to_bits() & 0xffff_0000);
-        let new = plans::initial_values_for(parameters, settings.seed, &self.model.spec, self.images);
+        let new = plans::initial_values_for(parameters, settings.seed, &self.model.spec, self.images)?;
         let trained = self.model.values(parameters)?;
         let both = parameters.iter().zip(new.into_iter().zip(trained));
         let chosen = both.map(|(parameter, (new, trained))| match is_new(parameter) {

@@ -32,7 +32,7 @@ pub use border::BORDER;
 pub use chosen::{Augmentations, forms};
 pub use cutout::CUTOUT;
 pub use flip::{ALTERNATE, FLIP};
-pub use pick::{Augment, Batch};
+pub use pick::{Augment, Batch, EMPTY};
 pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.

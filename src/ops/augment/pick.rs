@@ -17,6 +17,9 @@ use ndarray::{Array3, Ix1};
 /// lowest byte first, filled up to whole words; its labels `u32 [M]`; indices `u32 [N]` of the
 /// batch; step `u32 [1]`. Outputs: x `[N, size, size, 3]` and labels `u32 [N]`. An index outside
 /// the data set gives an empty image with the label [`IGNORE`].
+///
+/// Where the data set is too large to be there as a whole, the first two inputs are those of the
+/// batch alone, in its order ([`Augment::by_place`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
     /// Side of an image in pixels.
@@ -31,7 +34,13 @@ pub struct Augment {
     pub seed: u32,
     /// Steps of an epoch.
     pub epoch_steps: usize,
+    /// Whether the images are given as the batch has them: the index of an image says which of the
+    /// data set it is, for its random choices, but not where it lies; [`EMPTY`] is an empty place.
+    pub by_place: bool,
 }
+
+/// The index of an empty place of a batch: outside of every data set.
+pub const EMPTY: u32 = u32::MAX;
 
 /// Images of a batch, and what a model is to find in them.
 #[derive(Clone, Debug)]
@@ -81,6 +90,11 @@ impl Augment {
         Image { seed: self.seed, step, epoch, place, index, size: self.size }
     }
 
+    /// Where an image of the batch lies among the images that are given.
+    fn record_of(&self, place: usize, index: u32) -> usize {
+        if self.by_place && index != EMPTY { place } else { index as usize }
+    }
+
     /// Where the rows from `first` on and the columns of an image come from. What is done to it
     /// last is asked first: it knows what x will be.
     fn places(&self, image: &Image, first: usize, [rows, columns]: [&mut [f32]; 2]) {
@@ -117,6 +131,7 @@ impl Augment {
             ("EPOCH_STEPS", self.epoch_steps),
             ("SEED", self.seed as usize),
             ("STREAM", Stream::Augment as usize),
+            ("BY_PLACE", usize::from(self.by_place)),
         ];
         let names = ["MEAN_R", "MEAN_G", "MEAN_B", "STD_R", "STD_G", "STD_B"];
         let colours = self.mean.into_iter().chain(self.std).map(f64::from);
@@ -192,6 +207,7 @@ impl Op for Augment {
         require(step == &TensorType::u32([1]), "step must be u32[1]")?;
         require(self.epoch_steps > 0, "an epoch has steps")?;
         let batch = indices.len();
+        require(!self.by_place || batch == count, "the images must be those of the batch")?;
         Ok(vec![TensorType::f32([batch, self.size, self.size, 3]), TensorType::u32([batch])])
     }
 
@@ -203,13 +219,13 @@ impl Op for Augment {
             let (data, labels) = (args.input_u32(0), args.input_u32(1));
             let (indices, step) = (args.input_u32(2), args.input_u32(3)[0]);
             let out_labels: &mut [u32] = bytemuck::cast_slice_mut(args.outputs[1]);
-            for (out, &index) in out_labels.iter_mut().zip(indices) {
-                *out = labels.get(index as usize).copied().unwrap_or(IGNORE);
+            for (place, (out, &index)) in out_labels.iter_mut().zip(indices).enumerate() {
+                *out = labels.get(op.record_of(place, index)).copied().unwrap_or(IGNORE);
             }
             let (x, scratch) = args.output();
             let blocks = parallel::row_blocks(x, row * size, row, (BLOCK / row).max(1));
             parallel::for_each(blocks, scratch, 3 * size, |(n, first, x), places| {
-                let Some(words) = data.chunks_exact(record).nth(indices[n] as usize) else {
+                let Some(words) = data.chunks_exact(record).nth(op.record_of(n, indices[n])) else {
                     return x.fill(0.0);
                 };
                 let pixels = bytemuck::cast_slice(words);
@@ -260,10 +276,12 @@ impl Op for Augment {
         let mut x = Array4::zeros((batch.len(), self.size, self.size, 3));
         let mut picked = Array::from_elem(batch.len(), f64::from(IGNORE));
         let (mut rows, mut columns) = (vec![0.0; self.size], vec![0.0; self.size]);
-        for (n, &index) in batch.iter().enumerate().filter(|(_, index)| (**index as usize) < labels.len()) {
-            picked[n] = labels[index as usize];
+        for (n, &index) in batch.iter().enumerate() {
+            let at = self.record_of(n, index as u32);
+            let Some(label) = labels.get(at) else { continue };
+            picked[n] = *label;
             let mut image = Array3::zeros((self.size, self.size, 3));
-            let record = data.row(index as usize);
+            let record = data.row(at);
             let bytes = record.iter().flat_map(|word| (*word as u32).to_le_bytes());
             image.iter_mut().zip(bytes).for_each(|(pixel, byte)| *pixel = f64::from(byte));
             let image = (image - &mean) / &std;

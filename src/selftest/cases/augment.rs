@@ -9,17 +9,19 @@ use crate::tensor::TensorType;
 
 /// Cases of [`Augment`].
 pub fn augment() -> Vec<Case> {
-    let case = |size, changes| {
+    let case_of = |by_place, size, changes| {
+        // One index more than there are images: the padding of a last batch.
+        let (count, indices) = if by_place { (20, Fill::Labels(1000)) } else { (9, Fill::Below(10)) };
         let (mean, std) = ([120.0, 130.0, 110.0], [60.0, 55.0, 70.0]);
         let inputs = vec![
-            (TensorType::u32([9, Augment::record(size)]), Fill::Bits),
-            (TensorType::u32([9]), Fill::Below(10)),
-            // One index more than there are images: the padding of a last batch.
-            (TensorType::u32([20]), Fill::Below(10)),
+            (TensorType::u32([count, Augment::record(size)]), Fill::Bits),
+            (TensorType::u32([count]), Fill::Below(10)),
+            (TensorType::u32([20]), indices),
             (TensorType::u32([1]), Fill::Constant(11.0)),
         ];
-        Case::new(Augment { size, mean, std, changes, seed: 3, epoch_steps: 4 }, inputs)
+        Case::new(Augment { size, mean, std, changes, seed: 3, epoch_steps: 4, by_place }, inputs)
     };
+    let case = |size, changes| case_of(false, size, changes);
     let moves = AUGMENTATIONS.iter().filter(|augmentation| matches!(augmentation.act, Act::Move { .. }));
     let none = Augmentations::default();
     let (mut cases, mut all) = (vec![case(8, none)], none);
@@ -30,6 +32,7 @@ pub fn augment() -> Vec<Case> {
             cases.push(case(8, all));
         }
     }
+    cases.extend([case_of(true, 8, none), case_of(true, 7, all)]);
     cases
 }
 
