@@ -99,7 +99,7 @@ fn a_step_in_shards_takes_less_memory() {
     let device = Cpu::new(1, Isa::detect()).unwrap();
     let bytes = |shards: usize| {
         let settings = settings(shards);
-        let program = plans::training(&train::spec(&settings, &data), &settings, 64).unwrap();
+        let program = plans::training(&train::spec(&settings, &data).unwrap(), &settings, 64).unwrap();
         device.plan(&program.graph).unwrap().slot_bytes()
     };
     assert!(6 * bytes(8) < bytes(1), "{} and {}", bytes(8), bytes(1));

@@ -80,7 +80,7 @@ mod tests {
             let plan = |batch_size| {
                 let settings = Settings { model, batch_size, ..Settings::default() };
                 let data = shapes::sized(64, 10, settings.image_size, 1).unwrap();
-                let graph = plans::training(&spec(&settings, &data), &settings, 64).unwrap().graph;
+                let graph = plans::training(&spec(&settings, &data).unwrap(), &settings, 64).unwrap().graph;
                 Plan::compile(&graph).unwrap()
             };
             let (plan, larger) = (plan(32), plan(33));
