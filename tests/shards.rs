@@ -9,8 +9,11 @@ use std::path::Path;
 use cifar_engine::data::{Dataset, shapes};
 use cifar_engine::exec::Device;
 use cifar_engine::exec::cpu::Cpu;
+use cifar_engine::graph::Source;
+use cifar_engine::graph::cut::Halves;
 use cifar_engine::kernels::simd::Isa;
 use cifar_engine::ops::augment::Augmentations;
+use cifar_engine::prelude::{Function, Graph, TensorType, Value};
 use cifar_engine::train::optimizers::sgd::SGD;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::schedules::CONSTANT;
@@ -132,4 +135,48 @@ fn a_fine_tuning_in_shards_is_itself() {
     bench.ok("finetune --pretrained pretrained.safetensors --data . --image-size 32 --epochs 3 \
         --head-epochs 1 --unfreeze 2 --batch-size 32 --validation 40 --shards 2 --out run");
     assert!(bench.ok("verify run --all").contains("3 epochs are the run's"));
+}
+
+/// `w <- w * rate + relu(x + w)`, and an output `relu(x + w)`; the sum is the value.
+fn cuttable() -> (Graph, [Value; 1]) {
+    let mut graph = Graph::new();
+    let ty = TensorType::f32([2]);
+    let (x, rate) = (graph.input("x", ty.clone()), graph.input("rate", ty.clone()));
+    let w = graph.state("w", ty).unwrap();
+    let sum = graph.add(x, w).unwrap();
+    let active = graph.map(Function::Relu, sum).unwrap();
+    let scaled = graph.mul(w, rate).unwrap();
+    let new = graph.add(scaled, active).unwrap();
+    graph.update(w, new).unwrap();
+    graph.output("active", active);
+    (graph, [sum])
+}
+
+fn inputs(graph: &Graph) -> Vec<&str> {
+    graph.values().filter(|&v| graph.source(v) == Source::Input).map(|v| graph.name(v)).collect()
+}
+
+#[test]
+fn each_half_has_what_it_reads() {
+    let (mut graph, [sum, ..]) = cuttable();
+    graph.output("sum too", sum);
+    let Halves { first, second } = graph.cut(&[("sum".into(), sum)]).unwrap();
+    assert_eq!((inputs(&first), inputs(&second)), (vec!["x"], vec!["rate", "sum"]));
+    assert_eq!((first.nodes().len(), second.nodes().len()), (2, 3));
+    assert!(first.updates().is_empty() && second.updates().len() == 1);
+    let outputs: Vec<&str> = first.outputs().iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(outputs, ["active", "sum too", "sum"]);
+    assert_eq!(second.outputs().len(), 1);
+    assert!(second.name(second.outputs()[0].1) == "sum" && first.has_state("w") && second.has_state("w"));
+}
+
+#[test]
+fn only_what_is_computed_can_be_cut_at() {
+    let (graph, _) = cuttable();
+    let state = graph.updates()[0].0;
+    let foreign = cuttable().1[0];
+    for (value, problem) in [(state, "is not computed"), (foreign, "another graph")] {
+        let error = graph.cut(&[("here".into(), value)]).unwrap_err().to_string();
+        assert!(error.starts_with("here: ") && error.contains(problem), "{error}");
+    }
 }
