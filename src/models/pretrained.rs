@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::WIDTHS;
+use super::spec::{WIDTHS, check_preparation};
 use super::{Architecture, Calibration, PaddingStyle, Spec, Variant, Views, check_shapes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
@@ -139,6 +139,7 @@ impl Pretrained {
     /// # Errors
     /// As for [`Pretrained::open`].
     pub fn of(mut file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
+        check_preparation(&file.metadata, path)?;
         let prefix = prefix(file.tensors.keys());
         let tensors = std::mem::take(&mut file.tensors).into_iter();
         file.tensors = tensors.map(|(name, tensor)| (name[prefix..].to_string(), tensor)).collect();
