@@ -86,6 +86,12 @@ impl Spec {
         scaled
     }
 
+    /// The Python expression that makes the model in PyTorch, for weights under the engine's names;
+    /// none where neither timm nor torchvision has it.
+    pub fn in_pytorch(&self) -> Option<String> {
+        Some((self.architecture.published.as_ref()?.in_pytorch)(self))
+    }
+
     /// The model's parameters, as a file must have them.
     ///
     /// # Errors
