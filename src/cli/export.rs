@@ -39,8 +39,8 @@ pub struct Export {
     #[command(flatten)]
     views: ViewOptions,
 
-    /// Write the weights for PyTorch, under the names of timm's or torchvision's model, where one of
-    /// them has it; how images are prepared is in the metadata.
+    /// Write the weights for PyTorch, under the names of timm's or torchvision's model, where one
+    /// of them has it; how images are prepared is in the metadata.
     #[arg(long, value_name = "FILE.safetensors", value_hint = ValueHint::FilePath)]
     torch: Option<PathBuf>,
 
