@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cifar_engine::data::image_file::{CROP, FILTER};
 use cifar_engine::models::LoadedModel;
 use cifar_engine::models::mobilenet_v1::MOBILENET_V1;
 use cifar_engine::models::mobilenet_v2::MOBILENET_V2;
@@ -152,6 +153,33 @@ fn what_is_written_is_read_again_the_same() {
     let again = open(&ours).unwrap();
     assert_eq!((again.layout, &again.file.tensors), ("this engine's", &timm().tensors));
     assert_eq!(again.spec, spec);
+    let told = |key: &str| again.file.metadata[key].as_str();
+    assert_eq!((told("crop"), told("filter")), (CROP, FILTER));
+}
+
+/// In files of this program, which are silent about it where they are older, and of others.
+#[test]
+fn another_crop_or_filter_is_refused_with_what_is_known() {
+    let theirs = timm();
+    let (_folder, path) = written(&theirs);
+    let spec = open(&path).unwrap().spec;
+    let (parameters, ours) = (parameters(&spec), path.with_file_name("ours.safetensors"));
+    models::save(&ours, &spec, &parameters, &models::values(&theirs, &parameters, &path).unwrap()).unwrap();
+    for file in [weights::load(&ours).unwrap(), theirs] {
+        for (key, known) in [("crop", CROP), ("filter", FILTER)] {
+            let says = |value: Option<&str>| {
+                let mut file = file.clone();
+                file.metadata.remove(key);
+                file.metadata.extend(value.map(|value| (key.to_string(), value.to_string())));
+                weights::save(&path, &file).unwrap();
+                open(&path).map(|_| ()).map_err(|error| error.to_string())
+            };
+            assert_eq!((says(Some(known)), says(None)), (Ok(()), Ok(())));
+            let message = says(Some("bicubic\nx")).unwrap_err();
+            let wanted = format!("its metadata's '{key}' is 'bicubic\\nx'; known is {known}");
+            assert!(message.ends_with(&wanted), "{message}");
+        }
+    }
 }
 
 #[test]

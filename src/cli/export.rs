@@ -16,14 +16,16 @@ use crate::inspect::web::content::{Content, IMAGES};
 use crate::inspect::web::run::Run;
 use crate::models::LoadedModel;
 use crate::onnx;
-use crate::text::bytes;
+use crate::text::{bytes, grouped};
+use crate::weights::{self, Precision, Rounding, WeightsFile};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cifar-engine export runs/cnn-cifar10-1 --onnx cnn.onnx
   cifar-engine export runs/cnn-cifar10-1 --web cnn.html
+  cifar-engine export runs/mobilenet-v1-photos-1 --torch photos.safetensors --half
   cifar-engine export best.safetensors --data pictures/ --web model.html")]
-#[group(id = "what", required = true, multiple = true, args = ["web", "onnx"])]
+#[group(id = "what", required = true, multiple = true, args = ["web", "onnx", "torch"])]
 pub struct Export {
     /// The weights, as `train` writes them, a run folder, for its best ones, or builtin.
     #[arg(value_name = "RUN|WEIGHTS", value_hint = ValueHint::AnyPath)]
@@ -36,6 +38,15 @@ pub struct Export {
 
     #[command(flatten)]
     views: ViewOptions,
+
+    /// Write the weights for PyTorch, under the names of timm's or torchvision's model, where one
+    /// of them has it; how images are prepared is in the metadata.
+    #[arg(long, value_name = "FILE.safetensors", value_hint = ValueHint::FilePath)]
+    torch: Option<PathBuf>,
+
+    /// Write the values for PyTorch in half precision, a file of half the size.
+    #[arg(long, requires = "torch")]
+    half: bool,
 
     /// Write a page that is the engine: it predicts, trains and checks the GPU in any browser with
     /// WebGPU, from disk and without a network.
@@ -54,17 +65,51 @@ pub struct Export {
 impl Export {
     pub fn run(self) -> Result<()> {
         let (tried, model) = Tried::open(&self.weights)?;
-        self.onnx.iter().chain(&self.web).try_for_each(|out| tried.check_output(out))?;
-        if self.onnx.is_some() && self.onnx == self.web {
-            return Err(Error::Usage("--onnx and --web name the same file".into()));
-        }
+        self.check_outputs(&tried)?;
         if let Some(path) = &self.onnx {
             write(path, &onnx::file(&model, self.views.or(model.spec.views))?)?;
         }
         if let Some(path) = &self.web {
             write(path, self.page(&tried, &model)?.as_bytes())?;
         }
+        if let Some(path) = &self.torch {
+            self.write_torch(path, &model)?;
+        }
         Ok(())
+    }
+
+    /// Checks that what is written is neither read nor written twice.
+    fn check_outputs(&self, tried: &Tried) -> Result<()> {
+        let outputs = [("onnx", &self.onnx), ("web", &self.web), ("torch", &self.torch)];
+        let outputs = outputs.map(|(option, path)| Some((option, path.as_ref()?)));
+        let outputs: Vec<_> = outputs.into_iter().flatten().collect();
+        for (i, (option, path)) in outputs.iter().enumerate() {
+            tried.check_output(path)?;
+            if let Some((other, _)) = outputs[..i].iter().find(|(_, earlier)| earlier == path) {
+                return Err(Error::Usage(format!("--{other} and --{option} name the same file")));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_torch(&self, path: &Path, model: &LoadedModel) -> Result<()> {
+        let file = model.for_pytorch();
+        if self.half {
+            check_rounding(&file, &model.path)?;
+        }
+        let precision = if self.half { Precision::Half } else { Precision::Full };
+        weights::save_as(path, &file, precision)?;
+        let size = bytes(std::fs::metadata(path).map_err(|e| Error::file(path, e.to_string()))?.len());
+        match model.spec.in_pytorch() {
+            Some(expression) => {
+                console::print_own(format_args!("{}: {size}, for {expression}", path.display()))
+            }
+            None => {
+                let names = "neither timm nor torchvision has it: under the engine's own names";
+                let architecture = model.spec.architecture;
+                console::print_own(format_args!("{}: {size}, a {architecture}; {names}", path.display()))
+            }
+        }
     }
 
     fn page(&self, tried: &Tried, model: &LoadedModel) -> Result<String> {
@@ -77,6 +122,22 @@ impl Export {
         content.missing.iter().for_each(|what| console::note(format_args!("note: the page lacks {what}")));
         web::page(&content)
     }
+}
+
+/// Refuses values that half precision makes infinite, and tells of those that it makes zero.
+fn check_rounding(file: &WeightsFile, path: &Path) -> Result<()> {
+    let Rounding { too_large, vanishing } = Rounding::of(file);
+    if let (count @ 1.., tensor) = too_large {
+        let problem = format!("{} of its values, the first in {tensor}, would be infinite", grouped(count));
+        return Err(Error::file(path, format!("{problem} as f16, which ends at 65504; leave out --half")));
+    }
+    if let (count @ 1.., tensor) = vanishing {
+        console::note(format_args!(
+            "warning: {} of its values, the first in {tensor}, are smaller than the smallest f16 and become 0",
+            grouped(count)
+        ));
+    }
+    Ok(())
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

@@ -29,6 +29,12 @@ const MAX_FILE: u64 = 256 << 20;
 /// Number of first bytes by which formats are recognised.
 const MAGIC: u64 = 64;
 
+/// What of an image is kept, as files of weights call it: the largest square, in its middle.
+pub const CROP: &str = "centre-square";
+/// By which filter it is scaled, as they call it: a triangle over the covered pixels where it
+/// shrinks, Catmull-Rom where it grows.
+pub const FILTER: &str = "triangle-or-catmull-rom";
+
 /// Memory that the images decoded at the same time may take: the largest one that is accepted has
 /// it for itself.
 static BUDGET: Budget = Budget::new(800 << 20);

@@ -96,6 +96,15 @@ impl LoadedModel {
         Ok(Network::of(&self.spec, &mut graph, images)?.parameters)
     }
 
+    /// The weights as PyTorch loads them: under the names that timm or torchvision gives them,
+    /// where one of them has the model ([`Spec::in_pytorch`], which is in the metadata), else
+    /// under the engine's own; the engine reads them as its own.
+    pub fn for_pytorch(&self) -> WeightsFile {
+        let mut metadata = self.spec.to_metadata();
+        metadata.extend(self.spec.in_pytorch().map(|expression| ("pytorch".to_string(), expression)));
+        WeightsFile { tensors: self.file.tensors.clone(), metadata }
+    }
+
     /// The values of these parameters of the model.
     ///
     /// # Errors

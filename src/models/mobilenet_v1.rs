@@ -4,7 +4,7 @@
 //! From Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
 //! Applications" (2017). Layers are called as timm calls them.
 
-use super::pretrained::{CENTRED, Names, Published};
+use super::pretrained::{CENTRED, Names, Published, in_timm};
 use super::{Architecture, Config, Variant, scaled};
 use crate::error::Result;
 use crate::graph::Value;
@@ -22,6 +22,7 @@ pub static MOBILENET_V1: Architecture = Architecture {
         names: &[Names::ours("timm's")],
         pixels: CENTRED,
         relatives: &[("conv_head.weight", "MobileNet v1 with a larger head (timm's mobilenetv1_100h)")],
+        in_pytorch: |spec| in_timm(spec, 1, &[1.0, 1.25]),
     }),
 };
 

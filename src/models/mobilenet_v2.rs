@@ -6,7 +6,7 @@
 //! calls them.
 
 use super::mobilenet_v1::{separable, stem};
-use super::pretrained::{IMAGENET, Names, Published};
+use super::pretrained::{IMAGENET, Names, Published, in_timm};
 use super::{Architecture, Config, Variant, mobilenet_v2_names, scaled};
 use crate::error::Result;
 use crate::graph::Value;
@@ -26,6 +26,7 @@ pub static MOBILENET_V2: Architecture = Architecture {
             "blocks.1.2.conv_pw.weight",
             "MobileNet v2 with more blocks (timm's mobilenetv2_110d or 120d)",
         )],
+        in_pytorch: |spec| in_timm(spec, 2, &[0.35, 0.5, 0.75, 1.0, 1.4]),
     }),
 };
 

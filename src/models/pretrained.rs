@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::WIDTHS;
+use super::spec::{WIDTHS, check_preparation};
 use super::{Architecture, Calibration, PaddingStyle, Spec, Variant, Views, check_shapes};
 use crate::data::CLASSES;
 use crate::error::{Error, Result};
@@ -57,6 +57,8 @@ pub struct Published {
     pub pixels: Pixels,
     /// Tensors that the model does not have, and what has them: relatives that differ in layers.
     pub relatives: &'static [(&'static str, &'static str)],
+    /// The Python expression that makes the model, for PyTorch to load weights under our names.
+    pub in_pytorch: fn(&Spec) -> String,
 }
 
 /// How someone names the layers of a model.
@@ -96,10 +98,35 @@ pub struct Pixels {
 pub const IMAGENET: Pixels = Pixels { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
 /// Pixels between -1 and 1, as TensorFlow's MobileNets and timm's of the first generation see them.
 pub const CENTRED: Pixels = Pixels { mean: [127.5; 3], std: [127.5; 3] };
+/// Epsilon of PyTorch's batch normalisations, unless it is given.
+pub(super) const TORCH_EPSILON: f32 = 1e-5;
 /// Side of ImageNet's images.
 const INPUT_SIZE: usize = 224;
 /// The widths that are looked for.
 const USUAL_WIDTHS: [f32; 12] = [1.0, 0.25, 0.35, 0.5, 0.75, 1.4, 1.25, 1.1, 1.2, 1.3, 1.5, 2.0];
+
+/// timm's expression for a MobileNet: by the name that it has at this width, where it has one, else
+/// by the function that makes all widths.
+pub(super) fn in_timm(spec: &Spec, generation: u8, named: &[f32]) -> String {
+    let Spec { variant: Variant { width, padding, .. }, norm, .. } = spec;
+    let name = |width: f32| format!("'mobilenetv{generation}_{:03.0}'", 100.0 * width);
+    let mut arguments = match named.contains(width) {
+        true => vec![name(*width)],
+        false => vec![name(1.0), width.to_string()],
+    };
+    arguments.push(format!("num_classes={}", spec.classes.len()));
+    if norm.epsilon != TORCH_EPSILON {
+        arguments.push(format!("bn_eps={}", norm.epsilon));
+    }
+    if *padding == PaddingStyle::Same {
+        arguments.push("pad_type='same'".into());
+    }
+    let function = match named.contains(width) {
+        true => "create_model".to_string(),
+        false => format!("models.efficientnet._gen_mobilenet_v{generation}"),
+    };
+    format!("timm.{function}({})", arguments.join(", "))
+}
 
 /// Weights under the engine's names, in PyTorch's layout, with what is known about them.
 pub struct Pretrained {
@@ -139,6 +166,7 @@ impl Pretrained {
     /// # Errors
     /// As for [`Pretrained::open`].
     pub fn of(mut file: WeightsFile, path: &Path, attributes: &Attributes) -> Result<Pretrained> {
+        check_preparation(&file.metadata, path)?;
         let prefix = prefix(file.tensors.keys());
         let tensors = std::mem::take(&mut file.tensors).into_iter();
         file.tensors = tensors.map(|(name, tensor)| (name[prefix..].to_string(), tensor)).collect();
@@ -363,7 +391,7 @@ fn spec(
         mean: entry(&file.metadata, "mean", channels)?.unwrap_or(usual.mean),
         std: entry(&file.metadata, "std", channels)?.unwrap_or(usual.std),
         norm: Norm {
-            epsilon: entry(&file.metadata, "bn_eps", |text| text.parse().ok())?.unwrap_or(1e-5),
+            epsilon: entry(&file.metadata, "bn_eps", |text| text.parse().ok())?.unwrap_or(TORCH_EPSILON),
             momentum: entry(&file.metadata, "bn_momentum", |text| text.parse().ok())?.unwrap_or(0.1),
         },
         views: Views::default(),

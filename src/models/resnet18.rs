@@ -3,9 +3,9 @@
 //! From He et al., "Deep Residual Learning for Image Recognition" (2015). Layers are called as
 //! torchvision and timm call them.
 
-use super::pretrained::{IMAGENET, Names, Published};
+use super::pretrained::{IMAGENET, Names, Published, TORCH_EPSILON};
 use super::resnet20::stages;
-use super::{Architecture, Config, check_size};
+use super::{Architecture, Config, Spec, check_size};
 use crate::error::Result;
 use crate::graph::Value;
 use crate::nn::Builder;
@@ -29,8 +29,18 @@ pub static RESNET18: Architecture = Architecture {
             ("layer1.2.conv1.weight", "ResNet with more blocks (such as ResNet-34)"),
             ("conv1.0.weight", "ResNet with a deep stem (such as timm's resnet18d)"),
         ],
+        in_pytorch,
     }),
 };
+
+/// torchvision's expression for a model.
+fn in_pytorch(spec: &Spec) -> String {
+    let norm = match spec.norm.epsilon {
+        TORCH_EPSILON => String::new(),
+        other => format!(", norm_layer=functools.partial(torch.nn.BatchNorm2d, eps={other})"),
+    };
+    format!("torchvision.models.resnet18(num_classes={}{norm})", spec.classes.len())
+}
 
 /// Side of the smallest image that can be halved five times.
 const LEAST_SIZE: usize = 17;

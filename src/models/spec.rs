@@ -8,6 +8,7 @@ use ndarray::{Array4, ArrayView4, Axis};
 use serde::Serialize;
 
 use super::{Architecture, Calibration, Config, PaddingStyle, Training, Variant, Views};
+use crate::data::image_file::{CROP, FILTER};
 use crate::data::{CLASSES, SIZES, check_class_name};
 use crate::error::{Error, Result, printable};
 use crate::graph::{Graph, Value};
@@ -85,6 +86,12 @@ impl Spec {
         scaled
     }
 
+    /// The Python expression that makes the model in PyTorch, for weights under the engine's names;
+    /// none where neither timm nor torchvision has it.
+    pub fn in_pytorch(&self) -> Option<String> {
+        Some((self.architecture.published.as_ref()?.in_pytorch)(self))
+    }
+
     /// The model's parameters, as a file must have them.
     ///
     /// # Errors
@@ -99,6 +106,8 @@ impl Spec {
             ("model", self.architecture.to_string()),
             ("classes", json(&self.classes)),
             ("image_size", self.image_size.to_string()),
+            ("crop", CROP.to_string()),
+            ("filter", FILTER.to_string()),
             ("mean", json(&self.mean)),
             ("std", json(&self.std)),
             ("bn_epsilon", self.norm.epsilon.to_string()),
@@ -221,6 +230,21 @@ impl Spec {
         ];
         fine.into_iter().find(|(_, fine)| !fine).map(|(key, _)| key)
     }
+}
+
+/// Checks that images are prepared here as a file's metadata ask for, if they do: images cut or
+/// scaled in another way would cost accuracy in silence.
+///
+/// # Errors
+/// If they ask for another crop or filter; `path` is for the message.
+pub(super) fn check_preparation(metadata: &BTreeMap<String, String>, path: &Path) -> Result<()> {
+    for (key, known) in [("crop", CROP), ("filter", FILTER)] {
+        if let Some(other) = metadata.get(key).filter(|asked| *asked != known) {
+            let problem = format!("its metadata's '{key}' is '{}'; known is {known}", printable(other));
+            return Err(Error::file(path, problem));
+        }
+    }
+    Ok(())
 }
 
 /// JSON text of a list, which cannot fail to be written.

@@ -2,6 +2,7 @@
 //!
 //! Every F16 and BF16 value has an exact `f32`; one of F64 is rounded to the nearest.
 
+use half::{bf16, f16};
 use safetensors::Dtype;
 
 /// The function that decodes one value, and how many bytes it takes; none where the type cannot
@@ -17,8 +18,8 @@ impl ValueDecoder {
         match dtype {
             Dtype::F64 => Some(ValueDecoder::Eight(|bytes| f64::from_le_bytes(bytes) as f32)),
             Dtype::F32 => Some(ValueDecoder::Four(f32::from_le_bytes)),
-            Dtype::F16 => Some(ValueDecoder::Two(|bytes| from_f16(u16::from_le_bytes(bytes)))),
-            Dtype::BF16 => Some(ValueDecoder::Two(|bytes| from_bf16(u16::from_le_bytes(bytes)))),
+            Dtype::F16 => Some(ValueDecoder::Two(|bytes| f16::from_le_bytes(bytes).to_f32())),
+            Dtype::BF16 => Some(ValueDecoder::Two(|bytes| bf16::from_le_bytes(bytes).to_f32())),
             _ => None,
         }
     }
@@ -42,38 +43,23 @@ impl ValueDecoder {
     }
 }
 
-/// bfloat16 is the upper half of an `f32`.
-fn from_bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// IEEE half precision: 1 sign bit, 5 exponent bits (bias 15), 10 fraction bits.
-fn from_f16(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let fraction = u32::from(bits & 0x3ff);
-    let magnitude = match exponent {
-        // Zero and subnormals: the fraction counts steps of 2^-24, and f32 holds the product
-        // exactly.
-        0 => (fraction as f32 * 2f32.powi(-24)).to_bits(),
-        // Infinity and NaN keep their fraction.
-        0x1f => 0x7f80_0000 | fraction << 13,
-        // f32's bias is 127, so the exponent moves by 112.
-        _ => (exponent + 112) << 23 | fraction << 13,
-    };
-    f32::from_bits(sign | magnitude)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The value of a file that has these two bytes.
+    fn decoded(dtype: Dtype, bits: u16) -> f32 {
+        let mut values = Vec::new();
+        ValueDecoder::of(dtype).unwrap().decode(&bits.to_le_bytes(), &mut values);
+        values[0]
+    }
 
     #[test]
     fn every_f16_has_the_value_of_its_definition() {
         for bits in 0..=u16::MAX {
             let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
             let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-            let got = from_f16(bits);
+            let got = decoded(Dtype::F16, bits);
             if exponent == 31 {
                 assert_eq!(got.is_nan(), fraction != 0.0);
                 assert_eq!(got.is_infinite(), fraction == 0.0);
@@ -91,8 +77,8 @@ mod tests {
     #[test]
     fn bf16_known_values() {
         for (bits, value) in [(0x3f80, 1.0), (0xc040, -3.0), (0x4049, 3.140625), (0x0000, 0.0)] {
-            assert_eq!(from_bf16(bits), value);
+            assert_eq!(decoded(Dtype::BF16, bits), value);
         }
-        assert!(from_bf16(0x7fc0).is_nan());
+        assert!(decoded(Dtype::BF16, 0x7fc0).is_nan());
     }
 }

@@ -8,12 +8,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
-use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::decode::ValueDecoder;
+use super::precision::Precision;
 use super::{Tensor, WeightsFile, foreign, layout, printable_shape, shortened};
 use crate::console;
 use crate::error::{Error, Result};
@@ -200,8 +200,17 @@ fn unreadable(error: std::io::Error) -> String {
 /// tensor has the name that the format keeps for metadata.
 pub fn save(path: impl AsRef<Path>, weights: &WeightsFile) -> Result<()> {
     let path = path.as_ref();
-    let header = header_bytes(weights).map_err(|problem| Error::file(path, problem))?;
-    write_atomic(path, |file| write_parts(file, &header, weights))
+    save_as(path, weights, Precision::Full)
+}
+
+/// [`save`] with the values in a precision; those that half precision cannot hold are the caller's
+/// matter ([`Rounding`](super::Rounding)).
+///
+/// # Errors
+/// As [`save`].
+pub fn save_as(path: &Path, weights: &WeightsFile, precision: Precision) -> Result<()> {
+    let header = header_bytes(weights, precision).map_err(|problem| Error::file(path, problem))?;
+    write_atomic(path, |file| write_parts(file, &header, weights, precision))
 }
 
 /// SHA-256, in hexadecimal, of the bytes that [`save`] writes.
@@ -209,9 +218,9 @@ pub fn save(path: impl AsRef<Path>, weights: &WeightsFile) -> Result<()> {
 /// # Errors
 /// As [`save`], of which it is the part that needs no file.
 pub fn digest(weights: &WeightsFile) -> Result<String> {
-    let header = header_bytes(weights).map_err(Error::Failed)?;
+    let header = header_bytes(weights, Precision::Full).map_err(Error::Failed)?;
     let mut hash = Hashing(Sha256::new());
-    write_parts(&mut BufWriter::new(&mut hash), &header, weights)
+    write_parts(&mut BufWriter::new(&mut hash), &header, weights, Precision::Full)
         .map_err(|e| Error::Failed(e.to_string()))?;
     Ok(hash.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -230,15 +239,20 @@ impl Write for Hashing {
     }
 }
 
-fn write_parts(out: &mut impl Write, header: &[u8], weights: &WeightsFile) -> std::io::Result<()> {
+fn write_parts(
+    out: &mut impl Write,
+    header: &[u8],
+    weights: &WeightsFile,
+    precision: Precision,
+) -> std::io::Result<()> {
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header)?;
     let mut values = weights.tensors.values().flat_map(|tensor| &tensor.data);
-    values.try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
+    values.try_for_each(|value| precision.write(*value, out))?;
     out.flush()
 }
 
-fn header_bytes(weights: &WeightsFile) -> Parsed<Vec<u8>> {
+fn header_bytes(weights: &WeightsFile, precision: Precision) -> Parsed<Vec<u8>> {
     let mut tensors = Vec::with_capacity(weights.tensors.len());
     let mut start = 0;
     for (name, tensor) in &weights.tensors {
@@ -249,8 +263,9 @@ fn header_bytes(weights: &WeightsFile) -> Parsed<Vec<u8>> {
             let (shape, values) = (printable_shape(&tensor.shape), tensor.data.len());
             return Err(format!("tensor {} has {values} values for the shape {shape}", shortened(name)));
         }
-        let end = start + size_of_val(tensor.data.as_slice());
-        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };
+        let end = start + precision.bytes() * tensor.data.len();
+        let info =
+            TensorInfo { dtype: precision.dtype(), shape: tensor.shape.clone(), data_offsets: (start, end) };
         tensors.push((name.as_str(), info));
         start = end;
     }

@@ -7,6 +7,7 @@
 //!   tells what is none.
 //! - [`layout`]: the engine's order of dimensions to PyTorch's and back.
 //! - `names`: [`match_names`], which tells every tensor that is missing, unused or misshapen.
+//! - `precision`: [`Precision`], the type of the values in a file, and what is lost by a small one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,10 +17,12 @@ mod file;
 mod foreign;
 pub mod layout;
 mod names;
+mod precision;
 
-pub use file::{digest, load, outline, parse, save};
+pub use file::{digest, load, outline, parse, save, save_as};
 pub use layout::Layout;
 pub use names::match_names;
+pub use precision::{Precision, Rounding};
 
 /// One tensor as it lies on disk: row-major `data` of `shape`, in PyTorch's order of dimensions.
 #[derive(Clone, Debug, PartialEq)]
