@@ -43,7 +43,7 @@ fn compared(bench: &Bench, file: &str, expression: &str) -> Option<String> {
 fn write_pictures(bench: &Bench) {
     let shapes = cifar_engine::data::shapes::sized(2, 2, 32, 7).unwrap();
     for i in 0..2 {
-        let picture = image::RgbImage::from_raw(32, 32, shapes.test.image(i).to_vec()).unwrap();
+        let picture = image::RgbImage::from_raw(32, 32, shapes.test.image(i).unwrap().into_owned()).unwrap();
         picture.save(bench.path(&format!("{i}.png"))).unwrap();
     }
 }
