@@ -22,7 +22,7 @@ name=cifar-engine-$version-x86_64-linux-musl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/$name"
-cp "${CARGO_TARGET_DIR:-target}/$target/release/cifar-engine" README.md LICENSE "$work/$name"
+cp -r "${CARGO_TARGET_DIR:-target}/$target/release/cifar-engine" README.md docs LICENSE "$work/$name"
 # Neither times nor owners, so that the same program gives the same file.
 tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$work" -c "$name" | gzip -9n > "$out/$name.tar.gz"
 cd "$out"

@@ -71,7 +71,9 @@ impl Inspect {
     /// If weights, images or layers cannot be had, or the page cannot be written.
     pub fn run(self) -> Result<()> {
         let (tried, model) = Tried::open(&self.weights)?;
-        tried.check_output(&self.out)?;
+        if !self.json {
+            tried.check_output(&self.out)?;
+        }
         let OpenDevice { mut device, name, .. } =
             self.contact.open(&self.device, || first_contact::evaluation(&model, 1))?;
         console::info(format_args!("device: {name}"));

@@ -71,7 +71,9 @@ impl Replay {
     /// # Errors
     /// If the run has no such step; if what is repeated is not the run; or as for a training.
     pub fn run(self) -> Result<()> {
-        check_output(&self.out, &RunFolder::needed(&self.begun.run))?;
+        if !self.json {
+            check_output(&self.out, &RunFolder::needed(&self.begun.run))?;
+        }
         let begun = self.begun.begun()?;
         check_epoch(self.epoch, &begun)?;
         self.check_step(&begun)?;

@@ -6,8 +6,8 @@
 //! | to 10,000 | 64 | fitted, 5 epochs at 1e-4 | 9 | 0.02, blocks 0.01 | of the batch |
 //! | more | 64 | from zero, 3 epochs at 2e-3 | 9 | 0.02, blocks 0.01 | of the batch |
 //!
-//! The more images, the further the layers may move from what they know. README.md has what this
-//! was chosen by.
+//! The more images, the further the layers may move from what they know. `docs/images.md` has what
+//! this was chosen by.
 
 use super::settings::Settings;
 use super::settings::finetune::Finetune;

@@ -12,6 +12,8 @@ use crate::environment;
 /// on Linux, where a GPU takes more than a driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
+    /// Whether this program is static, and so loads no library.
+    is_static: bool,
     /// Interfaces that `WGPU_BACKEND` allows, where Vulkan is not among them.
     without_vulkan: Option<String>,
     /// A variable that names files of drivers for the loader, and its value, where none is there.
@@ -55,6 +57,7 @@ impl Machine {
         let interfaces = environment::text("WGPU_BACKEND");
         let version = std::fs::read_to_string("/proc/version").unwrap_or_default();
         Machine {
+            is_static: cfg!(target_feature = "crt-static"),
             without_vulkan: interfaces
                 .filter(|list| !Backends::from_comma_list(list).contains(Backends::VULKAN)),
             nowhere: DRIVER_VARIABLES
@@ -73,6 +76,10 @@ impl Machine {
 
     /// What to do about what was found; a line each.
     pub fn hints(&self) -> Vec<String> {
+        if self.is_static {
+            let hint = "this is the static program, which can load no driver: build with cargo to use a GPU";
+            return vec![hint.into()];
+        }
         if let Some(interfaces) = &self.without_vulkan {
             return vec![format!(
                 "WGPU_BACKEND allows {interfaces} only, and Linux has its GPUs by vulkan: unset it"
@@ -208,6 +215,8 @@ mod tests {
         assert!(text.contains("VK_DRIVER_FILES names a driver that is not there (/none.json)"), "{text}");
         let both = Machine { lacks_loader: true, ..container.clone() };
         assert_eq!(both.hints().len(), 2);
+        let of_static = Machine { is_static: true, ..misled };
+        assert!(hint(&of_static).contains("can load no driver"), "what else it lacks is no matter");
         let other = Machine { without_vulkan: Some("dx12".into()), lacks_loader: true, ..container };
         assert!(hint(&other).contains("unset it"), "with what is not asked for nothing can be wrong");
     }

@@ -272,12 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn readme_has_a_row_for_each() {
-        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    fn the_guide_has_a_row_for_each() {
+        let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).unwrap();
         for augmentation in AUGMENTATIONS {
             let form = augmentation.form().replace(", ", "`, `");
             let row = format!("| `{form}` | {} |", augmentation.about);
-            assert!(readme.lines().any(|line| line == row), "README lacks the row\n{row}");
+            assert!(guide.lines().any(|line| line == row), "docs/guide.md lacks the row\n{row}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Random changes of training images.
 //!
 //! An [`Augmentation`] is a file in this folder and a line of [`AUGMENTATIONS`], which `--augment`,
-//! its help and its errors, the checks of settings, the table in README and the tests read. It says
-//! of itself how it is written, what it does, and how.
+//! its help and its errors, the checks of settings, the table in `docs/guide.md` and the tests
+//! read. It says of itself how it is written, what it does, and how.
 //!
 //! There are three ways to do it. What moves pixels says where the rows and columns of an image
 //! come from, here and by a function in `shaders/augment.wgsl`: the op that picks a batch,
@@ -46,7 +46,7 @@ pub struct Augmentation {
     pub name: &'static str,
     /// Form of its value in text.
     pub value: ValueForm,
-    /// Effect on an image, for the table in README.
+    /// Effect on an image, for the table in `docs/guide.md`.
     pub about: &'static str,
     /// Way of doing that.
     pub act: Act,

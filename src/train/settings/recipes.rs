@@ -83,9 +83,9 @@ pub static ACCURATE: Recipe = Recipe {
 };
 
 /// A training as of arXiv 2404.00498, in its form with Muon, but for batches of 500 at half its
-/// rate: they end as well as its 2000 (README), and a step needs a quarter of the memory. There
-/// the loss is summed over a batch; here it is the mean, as everywhere, and the rates of SGD are as
-/// many times larger as a batch has images. What the head's factor of 256 does to them:
+/// rate: they end as well as its 2000 (docs/accuracy.md), and a step needs a quarter of the memory.
+/// There the loss is summed over a batch; here it is the mean, as everywhere, and the rates of SGD
+/// are as many times larger as a batch has images. What the head's factor of 256 does to them:
 /// [`crate::models::fast`].
 fn of_jordan(model: &'static Architecture, epochs: usize, augment: Augmentations) -> Settings {
     const HEAD: f32 = 256.0 * 256.0;
