@@ -23,7 +23,7 @@ use crate::weights::{self, Precision, Rounding, WeightsFile};
 #[command(after_help = "Examples:
   cifar-engine export runs/cnn-cifar10-1 --onnx cnn.onnx
   cifar-engine export runs/cnn-cifar10-1 --web cnn.html
-  cifar-engine export runs/mobilenet-v1-photos-1 --torch photos.safetensors --half
+  cifar-engine export runs/photos-1 --torch photos.safetensors --half
   cifar-engine export best.safetensors --data pictures/ --web model.html")]
 #[group(id = "what", required = true, multiple = true, args = ["web", "onnx", "torch"])]
 pub struct Export {
