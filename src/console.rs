@@ -37,6 +37,9 @@ pub fn print_json(value: &Value) -> Result<()> {
 /// # Errors
 /// As for [`print()`].
 pub fn print_own(text: impl Display) -> Result<()> {
+    if !says(Level::Quiet) {
+        return Ok(());
+    }
     let mut out = stdout();
     arrived(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
@@ -101,6 +104,8 @@ pub fn coloured(text: &str, colour: u8) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
+    /// Nothing at all: another process speaks for this one.
+    Silent,
     /// Warnings and errors.
     Quiet,
     /// Messages that a user wants.
@@ -123,6 +128,9 @@ pub fn says(level: Level) -> bool {
 
 /// Prints a warning or an error, one line, on standard error, if it can be printed.
 pub fn note(text: impl Display) {
+    if !says(Level::Quiet) {
+        return;
+    }
     let _ = writeln!(stderr(), "{}", escaped(&with_options(&text.to_string())));
 }
 

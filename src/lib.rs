@@ -92,6 +92,7 @@
 //! console      the terminal
 //! environment  variables
 //! text         words for numbers
+//! team         processes that train together
 //! error        what goes wrong
 //! ```
 //!
@@ -171,6 +172,7 @@ pub mod program;
 pub mod registry;
 pub mod report;
 pub mod selftest;
+pub mod team;
 pub mod tensor;
 #[doc(hidden)]
 pub mod text;

@@ -6,16 +6,19 @@ use serde_json::json;
 use super::device::{DeviceOptions, OpenDevice};
 use super::options::image_size;
 use super::stopped;
+use super::team::{together, usual_shards};
 use super::trace::table;
 use super::values::{known, model_names, read, usual_sizes};
 use super::workload::{Mode, Workload};
 use crate::console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inspect::trace::Trace;
 use crate::models::Architecture;
+use crate::team::Team;
 use crate::text::bytes;
 use crate::train::bare_spec;
 use crate::train::settings::Settings;
+use crate::train::throughput::Throughput;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -45,6 +48,10 @@ pub struct Bench {
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
+    /// Shards of a training step, which the processes of mpirun share [default: 1, under mpirun 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    shards: Option<u32>,
+
     /// Print the time of every step of the plan, its rates and its share of the measured peak.
     #[arg(long)]
     profile: bool,
@@ -59,6 +66,42 @@ pub struct Bench {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
+        together(|team| {
+            let shards = self.shards.map_or(usual_shards(team).unwrap_or(1), |shards| shards as usize);
+            if shards > 1 || team.size() > 1 { self.run_shared(team, shards) } else { self.run_alone() }
+        })
+    }
+
+    /// Times training steps in shards, and the same without others.
+    fn run_shared(&self, team: &Team, shards: usize) -> Result<()> {
+        if self.mode != Mode::Train || self.profile {
+            let problem = "--shards and mpirun are for --mode train, without --profile";
+            return Err(Error::Usage(problem.into()));
+        }
+        let image_size = self.image_size.unwrap_or(self.model.usual_size);
+        let batch_size = self.batch_size as usize;
+        let settings = Settings { batch_size, shards, model: self.model, ..Settings::default() };
+        settings.check()?;
+        team.check_shards(shards)?;
+        let OpenDevice { mut device, name, json, .. } = self.device.open()?;
+        console::info(format_args!("device: {name}"));
+        let spec = bare_spec(self.model, image_size, 10);
+        let rate = |settings: &Settings, team: &Team| {
+            let size = settings.batch_size as u32;
+            let workload = Workload {
+                spec: spec.clone(),
+                mode: self.mode,
+                batch_size: size,
+                settings: settings.clone(),
+            };
+            let (of, images) = ((&spec, settings), workload.images());
+            Throughput::measure(device.as_mut(), of, &images, team, self.steps as usize, || !stopped())
+        };
+        Shared::measure(&settings, team, rate)?.print(team, self.json, json)
+    }
+
+    /// Times a plan in this process.
+    fn run_alone(&self) -> Result<()> {
         let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
@@ -97,5 +140,60 @@ impl Bench {
             true => console::print_own(table(&profile()?, console::width())),
             false => Ok(()),
         }
+    }
+}
+
+/// Rates of a step in shards.
+struct Shared {
+    batch_size: usize,
+    /// As the processes share it.
+    together: Throughput,
+    /// Of each process's share, without the others.
+    alone: Throughput,
+}
+
+impl Shared {
+    fn measure(
+        settings: &Settings,
+        team: &Team,
+        mut rate: impl FnMut(&Settings, &Team) -> Result<Throughput>,
+    ) -> Result<Shared> {
+        let Settings { batch_size, shards, .. } = *settings;
+        let (own, size) = (Settings { shards: shards / team.size(), ..settings.clone() }, team.size());
+        let own = Settings { batch_size: batch_size / size, ..own };
+        let alone = rate(&own, &Team::default())?;
+        Ok(Shared { batch_size, together: rate(settings, team)?, alone })
+    }
+
+    /// Images a second, the share of what as many processes do that do not wait for each other, and
+    /// the share of the time in which sums are exchanged.
+    fn figures(&self) -> [f64; 3] {
+        let Shared { batch_size, together, alone } = self;
+        [*batch_size as f64 / together.step, alone.step / together.step, together.exchange / together.step]
+    }
+
+    fn print(&self, team: &Team, as_json: bool, about: serde_json::Value) -> Result<()> {
+        let ([rate, scaling, waiting], size) = (self.figures(), team.size());
+        if as_json {
+            let mut result = json!({
+                "processes": size,
+                "batch_size": self.batch_size,
+                "images_per_s": rate,
+                "step_ms": self.together.step * 1e3,
+                "scaling": scaling,
+                "exchange_share": waiting,
+                "sent_bytes_a_step": self.together.sent,
+            });
+            about.as_object().into_iter().flatten().for_each(|(key, value)| result[key] = value.clone());
+            return console::print_json(&result);
+        }
+        let (ms, processes) = (self.together.step * 1e3, if size == 1 { "process" } else { "processes" });
+        console::print(format_args!("{rate:.1} images/s by {size} {processes}, {ms:.2} ms a step"))?;
+        console::print(format_args!(
+            "{:.1} % of {size} times one alone; {:.1} % of the time to exchange and wait; {} sent a step by each",
+            100.0 * scaling,
+            100.0 * waiting,
+            bytes(self.together.sent as u64)
+        ))
     }
 }

@@ -9,13 +9,15 @@ use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training, options_of_program};
 use super::options::WeightsOptions;
 use super::progress::Display;
-use super::resume::{check_begun_by, tell_interrupted};
+use super::resume::{check_begun_by, reopened, tell_interrupted};
+use super::team::{together, with_shards};
 use super::train::Report;
 use crate::console;
 use crate::data::{DEFAULT_SIZE, DataSource, Dataset};
 use crate::error::{Error, Result};
 use crate::models::manifest;
 use crate::models::pretrained::{Attributes, Pretrained};
+use crate::team::Team;
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::choices::{absolute, reusable_source};
@@ -91,9 +93,17 @@ impl FinetuneCommand {
     /// # Errors
     /// If the arguments do not fit each other, the weights or the images, or the training fails.
     pub fn run(self) -> Result<()> {
+        together(|team| self.run_in(team))
+    }
+
+    /// [`FinetuneCommand::run`] by the processes of a team.
+    ///
+    /// # Errors
+    /// As for [`FinetuneCommand::run`].
+    pub fn run_in(self, team: &Team) -> Result<()> {
         let (run, settings, data, pretrained) = match &self.resume {
-            Some(path) => self.open(RunFolder::open(path.clone())?)?,
-            None => self.create()?,
+            Some(path) => self.open(reopened(team, path)?)?,
+            None => self.create(team)?,
         };
         let OpenDevice { mut device, name: device_name, .. } =
             self.contact.open(&self.device, || first_contact::finetuning(&settings, &pretrained, &data))?;
@@ -113,9 +123,11 @@ impl FinetuneCommand {
     }
 
     /// A new run, by the given options.
-    fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+    fn create(&self, team: &Team) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
         let (choices, own) = self.own()?.with_file(&self.choices, self.config.as_deref())?;
+        let choices = with_shards(choices, team);
         let (mut settings, finetune) = own.apply_to(&choices, &defaults(MANY, choices.epochs))?;
+        team.check_shards(settings.shards)?;
         let (path, known) = match own.pretrained.as_ref().filter(|path| *path != "auto") {
             Some(path) => (PathBuf::from(path), Attributes::default()),
             None => manifest::find(settings.model, &options_of_program())?,
@@ -149,7 +161,8 @@ impl FinetuneCommand {
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
         tell(&settings, images);
-        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
+        let new = || RunFolder::create(self.out.clone(), &settings, &data.name);
+        let run = RunFolder::of_team(team, new)?;
         Ok((run, settings, data, pretrained))
     }
 

@@ -35,6 +35,7 @@ mod signals;
 mod summary;
 mod system;
 mod table;
+mod team;
 mod trace;
 mod train;
 mod values;

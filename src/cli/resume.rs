@@ -8,11 +8,13 @@ use super::contact::ContactOptions;
 use super::device::DeviceOptions;
 use super::finetune::FinetuneCommand;
 use super::options::count;
+use super::team::together;
 use super::train::{Train, quoted};
 use crate::console;
 use crate::error::{Error, Result};
+use crate::team::Team;
 use crate::train::run_folder::RunFolder;
-use crate::train::settings::Choices;
+use crate::train::settings::{Choices, Settings};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -51,14 +53,26 @@ impl Resume {
     pub fn run(self) -> Result<()> {
         let Resume { run, data, epochs, pretrained, json, device, contact } = self;
         let choices = Choices { data, epochs, ..Choices::default() };
-        match (RunFolder::settings(&run)?.command(), pretrained) {
-            ("finetune", pretrained) => {
-                FinetuneCommand::resuming(run, choices, pretrained, json, device, contact).run()
+        together(|team| {
+            let command = || Ok(RunFolder::settings(&run)?.command().into());
+            match (team.from_first(command)?.as_slice(), pretrained) {
+                (b"finetune", pretrained) => {
+                    FinetuneCommand::resuming(run, choices, pretrained, json, device, contact).run_in(team)
+                }
+                (_, None) => Train::resuming(run, choices, json, device, contact).run_in(team),
+                _ => {
+                    Err(Error::Usage("--pretrained is for a fine-tuning; this run was begun by train".into()))
+                }
             }
-            (_, None) => Train::resuming(run, choices, json, device, contact).run(),
-            _ => Err(Error::Usage("--pretrained is for a fine-tuning; this run was begun by train".into())),
-        }
+        })
     }
+}
+
+/// A run that was begun before, for all processes of a team, and its settings.
+pub fn reopened(team: &Team, path: &Path) -> Result<(RunFolder, Settings)> {
+    let run = RunFolder::of_team(team, || Ok(RunFolder::open(path.to_path_buf())?.0))?;
+    let settings = RunFolder::settings(run.path())?;
+    Ok((run, settings))
 }
 
 /// Refuses a run that another command began: on it, each of them would do damage.

@@ -10,10 +10,12 @@ use super::device::{DeviceOptions, OpenDevice};
 use super::evaluate::headline;
 use super::loading::{announce, load_training, tell_scaling};
 use super::progress::Display;
-use super::resume::{check_begun_by, tell_interrupted};
+use super::resume::{check_begun_by, reopened, tell_interrupted};
+use super::team::{together, with_shards};
 use crate::console;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::team::Team;
 use crate::text::{counted, duration};
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::choices::reusable_source;
@@ -72,9 +74,14 @@ impl Train {
     }
 
     pub fn run(self) -> Result<()> {
+        together(|team| self.run_in(team))
+    }
+
+    /// [`Train::run`] by the processes of a team.
+    pub fn run_in(self, team: &Team) -> Result<()> {
         let (run, settings, data) = match &self.resume {
-            Some(path) => self.open(RunFolder::open(path.clone())?)?,
-            None => self.create()?,
+            Some(path) => self.open(reopened(team, path)?)?,
+            None => self.create(team)?,
         };
         let OpenDevice { mut device, name: device_name, .. } =
             self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
@@ -91,10 +98,11 @@ impl Train {
     }
 
     /// A new run, by the given choices.
-    fn create(&self) -> Result<(RunFolder, Settings, Dataset)> {
-        let choices = self.choices.with_file(self.config.as_deref())?;
+    fn create(&self, team: &Team) -> Result<(RunFolder, Settings, Dataset)> {
+        let choices = with_shards(self.choices.with_file(self.config.as_deref())?, team);
         let mut settings = choices.settings();
         settings.check()?;
+        team.check_shards(settings.shards)?;
         let data = load_training(&settings, self.device.threads, None)?;
         if choices.image_size.is_none() {
             tell_scaling(&data, settings.image_size);
@@ -103,7 +111,8 @@ impl Train {
         notes.iter().for_each(|note| console::info(format_args!("note: {note}")));
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
-        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
+        let new = || RunFolder::create(self.out.clone(), &settings, &data.name);
+        let run = RunFolder::of_team(team, new)?;
         Ok((run, settings, data))
     }
 

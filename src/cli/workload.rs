@@ -91,22 +91,26 @@ impl Workload {
         }
     }
 
+    /// A made-up batch.
+    pub fn images(&self) -> Images {
+        let (batch_size, size) = (self.batch_size as usize, self.spec.image_size);
+        let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
+        let classes = self.spec.classes.len() as u32;
+        let labels = (0..self.batch_size).map(|i| i % classes).collect();
+        Images { pixels: pixels.collect::<Vec<u8>>().into(), labels, size, files: Vec::new() }
+    }
+
     /// Loads it with a made-up batch.
     ///
     /// # Errors
     /// If the device fails, or has too little memory.
     pub fn load(&self, device: &mut dyn Device) -> Result<LoadedWorkload> {
-        let (batch_size, size) = (self.batch_size as usize, self.spec.image_size);
         let ModelGraph { graph, parameters, .. } = self.program()?;
         let plan = device.plan(&graph)?;
         let (planned_bytes, groups) = (device.planned_bytes(&plan), Group::in_plan(&plan));
         let constants = plan.constants;
         let id = device.load_plan(plan, None)?;
-        let pixels = (0..batch_size * 3 * size * size).map(|i| (i * 7919 % 251) as u8);
-        let classes = self.spec.classes.len() as u32;
-        let labels = (0..self.batch_size).map(|i| i % classes).collect();
-        let pixels = pixels.collect::<Vec<u8>>().into();
-        let images = Images { pixels, labels, size, files: Vec::new() };
+        let images = self.images();
         let set = if self.mode == Mode::Train { "train" } else { "test" };
         upload(device, id, set, &images)?;
         write_parameters(device, id, &parameters, &initial_values(&parameters, 0))?;

@@ -13,6 +13,7 @@ use crate::models::{Calibration, LoadedModel, Spec, View, Views};
 use crate::nn::Parameter;
 use crate::ops::augment::EMPTY;
 use crate::ops::loss::softmax_cross_entropy::first_largest;
+use crate::team::Team;
 use crate::text::counted;
 
 /// Images a step, where nothing else is asked for.
@@ -26,6 +27,8 @@ pub struct Evaluator {
     labels: Vec<u32>,
     classes: usize,
     batch_size: usize,
+    /// The processes that share the batches.
+    team: Team,
 }
 
 /// How a model is evaluated.
@@ -49,9 +52,24 @@ impl LoadedModel {
         name: &str,
         images: &Images,
         options: EvalOptions,
+        goes_on: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Evaluation> {
+        self.evaluate_in(&Team::default(), device, (name, images), options, goes_on)
+    }
+
+    /// [`LoadedModel::evaluate`] by all processes of a team.
+    ///
+    /// # Errors
+    /// As for [`LoadedModel::evaluate`].
+    pub fn evaluate_in(
+        &self,
+        team: &Team,
+        device: &mut dyn Device,
+        (name, images): (&str, &Images),
+        options: EvalOptions,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Evaluation> {
-        let evaluator = self.evaluator(device, name, images, options.batch_size)?;
+        let evaluator = self.evaluator(device, name, images, options.batch_size)?.shared_by(team);
         let result = evaluator.run_views(device, (name, images), options.views, &mut goes_on);
         evaluator.unload(device)?;
         finite(result?, &self.path)
@@ -218,7 +236,8 @@ impl Evaluator {
         plans::upload(device, plan, name, images)?;
         let (labels, classes) = (images.labels.clone(), spec.classes.len());
         let batch_source = BatchSource::of(images);
-        Ok(Evaluator { plan, batch_source, parameters, labels, classes, batch_size })
+        let team = Team::default();
+        Ok(Evaluator { plan, batch_source, parameters, labels, classes, batch_size, team })
     }
 
     /// An evaluator of the model's units from `from` on, given the outputs of the units before, by
@@ -247,7 +266,13 @@ impl Evaluator {
             labels,
             classes,
             batch_size,
+            team: Team::default(),
         })
+    }
+
+    /// The same, whose batches the processes of a team share; all of them run it.
+    pub fn shared_by(self, team: &Team) -> Evaluator {
+        Evaluator { team: team.clone(), ..self }
     }
 
     /// Batches of a run.
@@ -287,9 +312,14 @@ impl Evaluator {
         // An evaluation that was interrupted may have left some.
         device.collect(self.plan, true, &mut |_| ())?;
         let count = self.labels.len();
-        for (batch, first) in (0..count).step_by(self.batch_size).enumerate() {
-            if !goes_on(batch, self.batches()) {
+        // All are asked before each round of a batch for each of them.
+        for round in (0..self.batches()).step_by(self.team.size()) {
+            if !goes_on(round, self.batches()) {
                 return Err(Error::Interrupted);
+            }
+            let first = (round + self.team.rank()) * self.batch_size;
+            if first >= count {
+                continue;
             }
             let used = self.batch_size.min(count - first);
             let index = |i: usize| if i < used { (first + i) as u32 } else { EMPTY };
@@ -299,11 +329,26 @@ impl Evaluator {
             device.collect(self.plan, false, &mut add)?;
         }
         device.collect(self.plan, true, &mut add)?;
+        let mut logits = self.in_order(logits)?;
         // The last batch may have empty places.
         logits.truncate(count * self.classes);
         let logits = Array2::from_shape_vec([count, self.classes], logits);
         let logits = logits.map_err(|_| Error::Failed("the device left out some of the logits".into()))?;
         Ok(Evaluation::of(logits, &self.labels))
+    }
+
+    /// The logits of all batches, of which each process of the team has every so many-th.
+    fn in_order(&self, own: Vec<f32>) -> Result<Vec<f32>> {
+        if self.team.size() == 1 {
+            return Ok(own);
+        }
+        let len = self.batch_size * self.classes;
+        let parts = self.team.gather_numbers(own)?;
+        let (size, missing) = (parts.len(), || Error::Failed("a process left out some of the logits".into()));
+        let batch = |batch: usize| {
+            parts[batch % size].get(batch / size * len..).and_then(|rest| rest.get(..len)).ok_or_else(missing)
+        };
+        (0..self.batches()).map(batch).collect::<Result<Vec<_>>>().map(|batches| batches.concat())
     }
 
     /// [`Evaluator::run`] by the mean logits of views of the images; `name` is the device's for

@@ -16,6 +16,7 @@ use crate::memory;
 use crate::models::{Spec, View};
 use crate::ops::augment::{Augment, EMPTY};
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
+use crate::team::Team;
 use crate::tensor::Shape;
 
 /// Images a step of the computation.
@@ -140,6 +141,8 @@ pub struct FeatureJob<'a> {
     pub until: usize,
     /// Where a file may be put that is too large for memory.
     pub folder: &'a Path,
+    /// The processes that share the batches; each has all features afterwards.
+    pub team: &'a Team,
 }
 
 impl Features {
@@ -155,7 +158,7 @@ impl Features {
         job: &FeatureJob,
         mut goes_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Features> {
-        let FeatureJob { beside, name, images, augment, copies, until, folder } = *job;
+        let FeatureJob { beside, name, images, augment, copies, until, folder, team } = *job;
         let batch_size = BATCH_SIZE.min(images.len());
         let batches = images.len().div_ceil(batch_size);
         // A copy is an epoch.
@@ -168,18 +171,24 @@ impl Features {
         let most = if images.is_in_file() { MOST_BESIDE_FILE } else { MOST_IN_MEMORY };
         let mut store = Store::new(copies * images.len() * shape.len(), most, folder, name)?;
         for copy in 0..copies {
-            for (batch, first) in (0..images.len()).step_by(batch_size).enumerate() {
-                let step = copy * batches + batch;
-                if !goes_on(step, copies * batches) {
+            // All are asked before each round of a batch for each of them.
+            for round in (0..batches).step_by(team.size()) {
+                let (step, mut own) = (copy * batches + round + team.rank(), Vec::new());
+                if !goes_on(copy * batches + round, copies * batches) {
                     return Err(Error::Interrupted);
                 }
-                let used = batch_size.min(images.len() - first);
-                let index = |i: usize| if i < used { (first + i) as u32 } else { EMPTY };
-                let indices: Vec<u32> = (0..batch_size).map(index).collect();
-                source.write(device, plan, &indices, 0)?;
-                device.write(plan, "step", [step as u32].as_slice().into())?;
-                device.run(plan)?;
-                store.append(&device.read(plan, "features")?[..used * shape.len()])?;
+                let first = (round + team.rank()) * batch_size;
+                if first < images.len() {
+                    let used = batch_size.min(images.len() - first);
+                    let index = |i: usize| if i < used { (first + i) as u32 } else { EMPTY };
+                    let indices: Vec<u32> = (0..batch_size).map(index).collect();
+                    source.write(device, plan, &indices, 0)?;
+                    device.write(plan, "step", [step as u32].as_slice().into())?;
+                    device.run(plan)?;
+                    own = device.read(plan, "features")?;
+                    own.truncate(used * shape.len());
+                }
+                team.gather_numbers(own)?.iter().try_for_each(|part| store.append(part))?;
             }
         }
         device.unload(plan)?;

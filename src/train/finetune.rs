@@ -21,6 +21,7 @@ use super::settings::class_weights::ClassWeights;
 use super::settings::finetune::Finetune;
 use super::split_table;
 use super::stage::{Ended, Stage, StageConfig};
+use super::together::{Together, check_team};
 use super::{Observer, Outcome, Phase, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
@@ -133,12 +134,15 @@ pub fn finetune(
         return Err(Error::Usage("these are no settings of a fine-tuning".into()));
     };
     settings.check()?;
+    run.team().check_shards(settings.shards)?;
+    let observer = &mut Together { team: run.team(), observer };
     data.check_labels()?;
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
     let ModelGraph { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
     let digest = weights::digest(&pretrained.file)?;
     let fingerprint = RunFingerprint::of(settings, &data, Some(digest))?;
+    check_team(run.team(), device, &fingerprint)?;
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
@@ -157,7 +161,8 @@ pub fn finetune(
     let units = spec.architecture.units()?.len();
     let mut parts = parts(settings, finetune, units, data.train.len());
     for part in &mut parts {
-        part.config = part.config.clone().of_images(&data.train.labels, &data.classes)?;
+        let config = part.config.clone().of_images(&data.train.labels, &data.classes)?;
+        part.config = StageConfig { team: run.team().clone(), ..config };
     }
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
         observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.description(units)));
@@ -237,8 +242,8 @@ impl StageBuilder<'_> {
         if !validation.is_empty() {
             let plain = (plans::plain(spec), 1);
             let features = self.features(device, ("validation", validation), plain, part.from, observer)?;
-            stage.validation =
-                Some(Evaluator::on_features(device, whole, spec, part.from, features, BATCH_SIZE)?);
+            let evaluator = Evaluator::on_features(device, whole, spec, part.from, features, BATCH_SIZE)?;
+            stage.validation = Some(evaluator.shared_by(self.run.team()));
         }
         Ok(stage)
     }
@@ -279,8 +284,8 @@ impl StageBuilder<'_> {
         until: usize,
         observer: &mut dyn Observer,
     ) -> Result<Features> {
-        let job =
-            FeatureJob { beside: self.whole, name, images, augment, copies, until, folder: self.run.path() };
+        let (folder, team) = (self.run.path(), self.run.team());
+        let job = FeatureJob { beside: self.whole, name, images, augment, copies, until, folder, team };
         Features::compute(device, self.spec, &job, |done, of| observer.goes_on(Phase::Features, done, of))
     }
 }

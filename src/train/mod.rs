@@ -31,6 +31,8 @@ pub mod settings;
 mod shards;
 pub mod split_table;
 pub mod stage;
+pub mod throughput;
+mod together;
 pub mod updates;
 pub mod verify;
 pub mod walk;
@@ -49,6 +51,7 @@ use crate::models::{self, Architecture, Calibration, LoadedModel, Spec, Variant,
 use crate::report::analysis::Analysis;
 use crate::report::norms::ParameterNorms;
 use crate::report::{EpochMetrics, Measures, RunReport};
+use crate::team::Team;
 use crate::text::counted;
 use advice::TrainingSample;
 use calibrate::Calibrated;
@@ -58,7 +61,8 @@ use features::BatchSource;
 use run_folder::RunFolder;
 use session::Session;
 use settings::{PixelScaling, Settings};
-use stage::{Ended, Stage};
+use stage::{Ended, Stage, StageConfig};
+use together::{Together, check_team};
 use walk::Witness;
 
 /// Where a training is, after each step.
@@ -239,6 +243,8 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
+    run.team().check_shards(settings.shards)?;
+    let observer = &mut Together { team: run.team(), observer };
     // The weights that it writes hold these names, and are read at its end.
     settings.model.register()?;
     settings.optimizer.register()?;
@@ -247,10 +253,12 @@ pub fn train(
     let spec = spec(settings, &data)?;
     spec.check()?;
     let fingerprint = RunFingerprint::of(settings, &data, None)?;
+    check_team(run.team(), device, &fingerprint)?;
     data.split_validation(settings.validation, settings.seed)?;
     split_table::check(run.path(), &data)?;
     settings.check_against(data.training_len(settings.validation))?;
     let config = settings.config(data.train.len()).of_images(&data.train.labels, &data.classes)?;
+    let config = StageConfig { team: run.team().clone(), ..config };
     let program = plans::training(&spec, settings, &data.train)?;
     let parameters = program.parameters.clone();
     let reading = settings.reading(spec.classes.len());
@@ -309,11 +317,11 @@ fn finish(
     // From the file, which thereby is known to be good.
     let mut trained = LoadedModel::open(&run.best())?;
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
-    let validated = calibrate(device, &mut trained, (&data.validation, options), observer)?;
+    let validated = calibrate(device, run.team(), &mut trained, (&data.validation, options), observer)?;
     let tested = |done, of| observer.goes_on(Phase::Test, done, of);
     let (result, validated) = match validated {
         Some(validated) if data.test.is_empty() => (validated, None),
-        validated => (trained.evaluate(device, "test", test, options, tested)?, validated),
+        validated => (trained.evaluate_in(run.team(), device, ("test", test), options, tested)?, validated),
     };
     let calibration = trained.spec.calibration;
     let inside = look_inside(device, &trained, (test, &result), &run.norms(history.len()), observer);
@@ -359,6 +367,7 @@ fn finish(
 /// images; returns the evaluation of these, if there are any.
 fn calibrate(
     device: &mut dyn Device,
+    team: &Team,
     trained: &mut LoadedModel,
     (validation, options): (&Images, EvalOptions),
     observer: &mut dyn Observer,
@@ -366,7 +375,7 @@ fn calibrate(
     let goes_on = |done, of| observer.goes_on(Phase::Validation, done, of);
     let result = match validation.is_empty() {
         true => None,
-        false => Some(trained.evaluate(device, "validation", validation, options, goes_on)?),
+        false => Some(trained.evaluate_in(team, device, ("validation", validation), options, goes_on)?),
     };
     let none = Array2::zeros([0, trained.spec.classes.len()]);
     let logits = result.as_ref().map_or(none.view(), |result| result.logits.view());

@@ -18,6 +18,7 @@ use crate::report::run::FILES;
 #[cfg(feature = "tensorboard")]
 use crate::report::tensorboard;
 use crate::report::{EpochMetrics, Reading, RunReport, metrics};
+use crate::team::Team;
 
 /// A run folder: [`NEEDED`] and [`SHOWN`], and at the end the files of [`RunReport`]. It is locked
 /// as long as this value lives; the lock ends with the process, however that ends. A new run that
@@ -29,6 +30,8 @@ pub struct RunFolder {
     /// None where the folder cannot be written to anyway.
     _lock: Option<File>,
     begun: Begun,
+    /// The processes that make the run.
+    team: Team,
 }
 
 /// Extent of what is new about a run.
@@ -40,6 +43,8 @@ enum Begun {
     Here,
     /// The folder too.
     WithFolder,
+    /// A folder that goes with the process, which is not the first of its team.
+    Apart,
 }
 
 const SETTINGS: &str = "settings.toml";
@@ -59,6 +64,9 @@ pub const NEEDED: [&str; 7] = [BEST, LAST, CHECKPOINT, KEPT, "metrics.csv", "met
 /// The picture that is drawn during the training, and those of the report, are missed by nobody but
 /// the eye.
 pub const SHOWN: &str = "curves.png";
+
+/// The files of a run that a process of a team needs to begin or to go on with it.
+const CARRIED: [&str; 6] = [SETTINGS, split_table::FILE, NORMS, BEST, LAST, CHECKPOINT];
 
 /// Settings and results are no larger than this.
 pub const MOST_TEXT: u64 = 1 << 20;
@@ -87,7 +95,8 @@ impl RunFolder {
             None => (free_folder(&format!("{}-{data}", settings.model))?, Begun::WithFolder),
         };
         let was_a_run = path.join(LOCK).exists();
-        let mut run = RunFolder { _lock: Some(lock(&path)?), path, begun: Begun::Before };
+        let (lock, team) = (Some(lock(&path)?), Team::default());
+        let mut run = RunFolder { _lock: lock, path, begun: Begun::Before, team };
         let fit = check_free(&run.path, was_a_run, settings)
             .and_then(|()| check_apart(&run.path, Path::new(&settings.data)));
         if let Err(error) = fit {
@@ -111,7 +120,8 @@ impl RunFolder {
     /// If it holds no run, its settings cannot be read, or another process is writing to it.
     pub fn open(path: PathBuf) -> Result<(RunFolder, Settings)> {
         let settings = RunFolder::settings(&path)?;
-        Ok((RunFolder { _lock: Some(lock(&path)?), path, begun: Begun::Before }, settings))
+        let (lock, team) = (Some(lock(&path)?), Team::default());
+        Ok((RunFolder { _lock: lock, path, begun: Begun::Before, team }, settings))
     }
 
     /// [`RunFolder::open`] of a run that is only read: its folder may be one that cannot be written
@@ -124,10 +134,56 @@ impl RunFolder {
         match open_plain(&path.join(LOCK)) {
             Err(error) if closed.contains(&error.kind()) => {
                 let settings = RunFolder::settings(&path)?;
-                Ok((RunFolder { _lock: None, path, begun: Begun::Before }, settings))
+                let team = Team::default();
+                Ok((RunFolder { _lock: None, path, begun: Begun::Before, team }, settings))
             }
             _ => RunFolder::open(path),
         }
+    }
+
+    /// The folder of a run that a team makes: in the first process its own, which `own` gives; in
+    /// each of the others one that goes with the process, with the same files in it.
+    ///
+    /// # Errors
+    /// Those of `own`, in the first process; in the others, if they cannot write the files.
+    pub fn of_team(team: &Team, own: impl FnOnce() -> Result<RunFolder>) -> Result<RunFolder> {
+        let mut first = None;
+        let files = team.from_first(|| first.insert(own()?).packed())?;
+        let mut run = match first {
+            Some(run) => run,
+            None => RunFolder::apart(&files)?,
+        };
+        run.team = team.clone();
+        Ok(run)
+    }
+
+    /// The files that a run begins or goes on from, packed.
+    fn packed(&self) -> Result<Vec<u8>> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for name in CARRIED {
+            let path = self.path.join(name);
+            if path.exists() {
+                let added = archive.append_path_with_name(&path, name);
+                added.map_err(|error| Error::file(&path, unreadable(&error)))?;
+            }
+        }
+        archive.into_inner().map_err(|error| Error::file(&self.path, unreadable(&error)))
+    }
+
+    /// A folder that goes with this process, with such files.
+    fn apart(files: &[u8]) -> Result<RunFolder> {
+        remove_left_apart();
+        let path = numbered_folder(&std::env::temp_dir(), &format!("{APART}{}", std::process::id()))?;
+        let failed = |e: std::io::Error| Error::file(&path, format!("cannot be written: {}", advice(&e)));
+        let (begun, team) = (Begun::Apart, Team::default());
+        let run = RunFolder { _lock: Some(lock(&path)?), path: path.clone(), begun, team };
+        tar::Archive::new(files).unpack(&path).map_err(failed)?;
+        Ok(run)
+    }
+
+    /// The processes that make the run.
+    pub fn team(&self) -> &Team {
+        &self.team
     }
 
     /// The settings of the run in a folder.
@@ -166,6 +222,11 @@ impl RunFolder {
     /// If it cannot be written.
     pub fn write_settings(&self, settings: &Settings) -> Result<()> {
         write_atomic(self.path.join(SETTINGS), |file| file.write_all(settings.to_toml().as_bytes()))
+    }
+
+    /// Whether nobody looks into the folder.
+    fn is_apart(&self) -> bool {
+        self.begun == Begun::Apart
     }
 
     /// The folder itself.
@@ -308,7 +369,7 @@ impl RunFolder {
     /// # Errors
     /// If a file cannot be written.
     pub fn write_report(&self, report: &RunReport<'_>) -> Result<()> {
-        report.write(&self.path)
+        if self.is_apart() { Ok(()) } else { report.write(&self.path) }
     }
 
     /// Writes the history so far as tables.
@@ -367,7 +428,7 @@ impl RunFolder {
     /// If the picture cannot be written.
     #[cfg(feature = "plots")]
     pub fn draw_curves(&self, title: &str, reading: &Reading, history: &[EpochMetrics]) -> Result<()> {
-        curves::draw(self.path.join(SHOWN), title, reading, history)
+        if self.is_apart() { Ok(()) } else { curves::draw(self.path.join(SHOWN), title, reading, history) }
     }
 
     /// Nothing: this build draws no pictures.
@@ -382,6 +443,10 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
+        if self.is_apart() {
+            let _ = fs::remove_dir_all(&self.path); // the system clears such folders, too
+            return;
+        }
         // What a training diverged by is looked at, and is in the way of no other.
         if self.begun == Begun::Before || self.has_saved() || self.path.join(DIVERGENCE).exists() {
             return;
@@ -479,8 +544,28 @@ fn free_folder(stem: &str) -> Result<PathBuf> {
     let stem: String = stem.chars().take(60).map(plain).collect();
     let runs = Path::new("runs");
     fs::create_dir_all(runs).map_err(|e| Error::file(runs, format!("cannot be created: {}", advice(&e))))?;
+    numbered_folder(runs, &stem)
+}
+
+/// How the names begin of folders that go with a process: its number follows, and another.
+const APART: &str = "cifar-engine-run-";
+
+/// Removes what processes have left apart that were killed.
+fn remove_left_apart() {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let is_apart = path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.starts_with(APART));
+        // One without a lock has only just been made.
+        if is_apart && path.join(LOCK).exists() && lock(&path).is_ok() {
+            let _ = fs::remove_dir_all(path); // of another user, it is for the system to clear
+        }
+    }
+}
+
+/// Creates the first folder `STEM-N` that there is not.
+fn numbered_folder(within: &Path, stem: &str) -> Result<PathBuf> {
     for number in 1u64.. {
-        let path = runs.join(format!("{stem}-{number}"));
+        let path = within.join(format!("{stem}-{number}"));
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

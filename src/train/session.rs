@@ -231,6 +231,7 @@ impl<'a> Session<'a> {
             validation_images: validation.as_ref().map_or(0, Evaluation::images),
             proof: Some(self.proof(device, stage)?),
         };
+        self.check_alike(&metrics)?;
         let norms = self.norms(device, stage)?;
         // Before the checkpoint: rows of an epoch that is repeated are taken out, missing ones
         // never come.
@@ -421,6 +422,14 @@ impl<'a> Session<'a> {
         let named = self.parameters.iter().zip(&weights);
         let named = named.map(|(parameter, values)| (parameter.name.as_str(), values.as_slice()));
         Ok(Proof { weights_sha256: weights_digest(named), device: device.name() })
+    }
+
+    /// Checks that all processes of the team have the same weights: what each computes by itself
+    /// could have gone wrong in one of them.
+    fn check_alike(&self, metrics: &EpochMetrics) -> Result<()> {
+        let weights = metrics.proof.as_ref().map(|proof| proof.weights_sha256.clone()).unwrap_or_default();
+        let what = format!("hash of the weights after epoch {}", metrics.epoch);
+        self.run.team().check_alike(&[(&what, weights)])
     }
 
     /// Enters the epoch into the history and writes every file: first what cannot be had again, the

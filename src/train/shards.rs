@@ -3,7 +3,8 @@
 //! The graph of a step is cut where its updates begin ([`crate::graph::cut`]). The first half runs
 //! for each shard; its gradients, the statistics of its normalisations and its totals are added up
 //! in a binary tree of a fixed form; the second half makes the updates by the sums. So a batch may
-//! be larger than memory has room for, and the result does not depend on who computes which shard.
+//! be larger than memory has room for, and the result does not depend on who computes which shard:
+//! the processes of a [`Team`] share them.
 //!
 //! A normalisation is by the images of a shard, and the running statistics follow the mean over the
 //! shards: a training in other shards has other bits.
@@ -16,6 +17,7 @@ use crate::exec::{Device, PlanId};
 use crate::graph::cut::Halves;
 use crate::graph::{Graph, Source, Value};
 use crate::nn::Parameter;
+use crate::team::Team;
 
 /// Most shards of a step.
 pub const MOST: usize = 1024;
@@ -72,8 +74,9 @@ pub(super) fn halves(program: &ModelGraph) -> Result<Halves> {
 
 /// The plan of the first half, and what its runs are added up to.
 pub(super) struct Shards {
-    /// Of a step.
+    /// Of a step, of which this process computes its share.
     count: usize,
+    team: Team,
     plan: PlanId,
     /// Names and lengths.
     added_up: Vec<(String, usize)>,
@@ -86,11 +89,11 @@ impl Shards {
         beside: PlanId,
         first: &Graph,
         program: &ModelGraph,
-        count: usize,
+        (count, team): (usize, &Team),
     ) -> Result<Shards> {
         let plan = device.load_beside(beside, first)?;
         let len = |(name, value): &(String, Value)| (name.clone(), program.graph.ty(*value).len());
-        Ok(Shards { count, plan, added_up: program.added_up.iter().map(len).collect() })
+        Ok(Shards { count, team: team.clone(), plan, added_up: program.added_up.iter().map(len).collect() })
     }
 
     /// The plan that computes a shard.
@@ -98,7 +101,8 @@ impl Shards {
         self.plan
     }
 
-    /// Computes the shards of a step, and writes their sums to the plan of the second half.
+    /// Computes this process's shards of a step, and writes the sums over all to the plan of the
+    /// second half.
     pub fn run(
         &self,
         device: &mut dyn Device,
@@ -108,15 +112,18 @@ impl Shards {
     ) -> Result<()> {
         let (source, images) = images;
         let mut tree = Tree::default();
-        for (shard, images) in images.chunks_exact(images.len() / self.count).enumerate() {
-            source.write(device, self.plan, images, at.epoch)?;
+        let len = images.len() / self.count;
+        for shard in self.team.share(self.count) {
+            source.write(device, self.plan, &images[shard * len..][..len], at.epoch)?;
             // Each has random numbers of its own.
             let step = at.step * self.count + shard;
             device.write(self.plan, "step", [step as u32].as_slice().into())?;
             device.run(self.plan)?;
             tree.add(self.read(device)?);
         }
-        self.write(device, second, tree.sum())
+        let mut sums = tree.sum();
+        self.team.add_up(&mut sums)?;
+        self.write(device, second, sums)
     }
 
     /// All values of a shard, one after the other.

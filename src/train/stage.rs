@@ -20,6 +20,7 @@ use crate::kernels::rng::{self, Stream};
 use crate::models::Spec;
 use crate::nn::Parameter;
 use crate::report::EpochMetrics;
+use crate::team::Team;
 use crate::text::bytes;
 
 /// How many steps there are, over which images, at which rates.
@@ -33,6 +34,8 @@ pub struct StageConfig {
     pub class_weights: Vec<f32>,
     /// Rate of what lies before the classifier, as a share of the rate; in fine-tuning only.
     pub backbone: f32,
+    /// The processes that share the steps and the validation.
+    pub team: Team,
     /// Everything else; epochs and rate are those of the stage.
     pub settings: Settings,
 }
@@ -174,7 +177,7 @@ impl Stage {
         let plan = device.load_plan(planned.clone(), beside)?;
         tell_plan(program.graph.nodes().len(), &planned);
         let shards = match halves {
-            Some(halves) => Some(Shards::load(device, plan, &halves.first, program, count)?),
+            Some(halves) => Some(Shards::load(device, plan, &halves.first, program, (count, &config.team))?),
             None => None,
         };
         let stage = Stage { plan, planned, shards, batch_source, groups, states, config, validation: None };
@@ -201,7 +204,8 @@ impl Stage {
     pub fn validate_on(&mut self, device: &mut dyn Device, spec: &Spec, images: &Images) -> Result<()> {
         if !images.is_empty() {
             let beside = Some(self.plan);
-            self.validation = Some(Evaluator::new(device, beside, spec, "validation", images, BATCH_SIZE)?);
+            let evaluator = Evaluator::new(device, beside, spec, "validation", images, BATCH_SIZE)?;
+            self.validation = Some(evaluator.shared_by(&self.config.team));
         }
         Ok(())
     }

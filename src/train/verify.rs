@@ -50,7 +50,7 @@ impl Repeated {
 }
 
 /// A device's words without the number of its threads, which changes no bit.
-fn without_threads(device: &str) -> String {
+pub(super) fn without_threads(device: &str) -> String {
     let parts: Vec<&str> = device.split(", ").filter(|part| !part.contains(" thread")).collect();
     parts.join(", ")
 }

@@ -9,6 +9,7 @@ pub mod hooked;
 pub mod mobilenet;
 pub mod program;
 pub mod stopped;
+pub mod team;
 
 use cifar_engine::graph::{Graph, Value};
 use cifar_engine::ops::reference::array;

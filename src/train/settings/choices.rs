@@ -18,6 +18,9 @@ use crate::text::counted;
 use crate::train::optimizers::USUAL_BATCH;
 use crate::train::run_folder::MOST_TEXT;
 
+/// A normalisation over fewer images than this is a rough one.
+const FEW_OF_SHARD: usize = 16;
+
 impl Choices {
     /// The choices in a file.
     ///
@@ -85,6 +88,14 @@ impl Choices {
         if held != chosen {
             notes.push(format!(
                 "`validation` {held} instead of {chosen}: each class keeps an image to train on"
+            ));
+        }
+        let of_shard = settings.shard_size();
+        if settings.shards > 1 && of_shard < FEW_OF_SHARD {
+            notes.push(format!(
+                "each of {} shards is normalised by its {}; a larger `batch_size` or fewer `shards` train better",
+                settings.shards,
+                counted(of_shard, "image")
             ));
         }
         Ok(notes)

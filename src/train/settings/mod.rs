@@ -28,6 +28,7 @@ use crate::models::{Architecture, Training, Views};
 use crate::nn::{Norm, Parameter, Role};
 use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
+use crate::team::Team;
 use class_weights::ClassWeights;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 pub use recipes::{ACCURATE, FAST, KERAS, RECIPES, Recipe};
@@ -119,11 +120,13 @@ settings! {
     }
 
     /// Parts of a batch, a power of two, whose gradients are computed one after the other and added
-    /// up: for batches that memory has no room for. Each part is normalised by itself.
+    /// up: for batches that memory has no room for; several processes share them. Each part is
+    /// normalised by itself.
     #[once = "one"]
     shards: usize = 1, {
         kind: ValueKind::Count,
         value_name: "N",
+        usual: Usual::Told("1, under mpirun 8"),
         check: |s| {
             let Settings { shards, batch_size, .. } = *s;
             let most = shards::MOST;
@@ -424,7 +427,8 @@ impl Settings {
     /// The configuration of a training on `images` images.
     pub fn config(&self, images: usize) -> StageConfig {
         let (labels, class_weights) = (Vec::new(), Vec::new());
-        StageConfig { images, labels, class_weights, backbone: 1.0, settings: self.clone() }
+        let (backbone, team) = (1.0, Team::default());
+        StageConfig { images, labels, class_weights, backbone, team, settings: self.clone() }
     }
 
     /// How the curves of a training on so many classes are to be read.
