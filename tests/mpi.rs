@@ -166,7 +166,7 @@ fn the_throughput_of_a_team_is_measured() {
     assert!((4.0 * parameters..1.01 * 4.0 * parameters).contains(&sent), "{found}");
     let share = |name: &str| found[name].as_f64().unwrap();
     assert!(
-        share("exchange_share") > 0.0 && share("exchange_share") < 1.0 && share("scaling") > 0.0,
+        share("waiting_share") > 0.0 && share("waiting_share") < 1.0 && share("scaling") > 0.0,
         "{found}"
     );
     assert_eq!(found["processes"], 2);

@@ -171,6 +171,43 @@ fn each_half_has_what_it_reads() {
     assert!(second.name(second.outputs()[0].1) == "sum" && first.has_state("w") && second.has_state("w"));
 }
 
+/// Outputs of a chain, of a state alone, and of what depends on nothing but a state.
+#[test]
+fn outputs_are_told_as_soon_as_they_are_computed() {
+    let mut graph = Graph::new();
+    let ty = TensorType::f32([3]);
+    let (x, w) = (graph.input("x", ty.clone()), graph.state("w", ty).unwrap());
+    let early = graph.map(Function::Exp, x).unwrap();
+    let between = graph.map(Function::Exp, early).unwrap();
+    let late = graph.add(between, w).unwrap();
+    let of_state = graph.map(Function::Exp, w).unwrap();
+    for (name, value) in [("late", late), ("early", early), ("of state", of_state)] {
+        graph.output(name, value);
+    }
+    let names = ["late", "early", "of state"];
+    let cpu: Box<dyn Device> = Box::new(Cpu::new(2, Isa::detect()).unwrap());
+    for mut device in [cpu].into_iter().chain(common::gpu::open().map(|gpu| Box::new(gpu) as Box<dyn Device>))
+    {
+        let plan = device.load(&graph).unwrap();
+        device.write(plan, "x", [1.0f32, 2.0, 3.0].as_slice().into()).unwrap();
+        device.write_state(plan, "w", [0.5f32, 0.25, 0.125].as_slice().into()).unwrap();
+        for run in 0..2 {
+            let mut told = Vec::new();
+            let mut tell = |number: usize, values: &[f32]| told.push((number, values.to_vec()));
+            device.run_telling(plan, &names, &mut tell).unwrap();
+            let order: Vec<usize> = told.iter().map(|(number, _)| *number).collect();
+            let place = |number| order.iter().position(|&other| other == number).unwrap();
+            // A GPU tells them in the order of the list, once all is done.
+            let early_first = place(1) < place(0) || !device.name().starts_with("cpu");
+            assert!(order.len() == 3 && early_first, "run {run}: {order:?}");
+            for (number, values) in told {
+                assert_eq!(values, device.read(plan, names[number]).unwrap(), "{}", names[number]);
+            }
+        }
+        assert!(device.run_telling(plan, &["none"], &mut |_, _| ()).is_err());
+    }
+}
+
 #[test]
 fn only_what_is_computed_can_be_cut_at() {
     let (graph, _) = cuttable();

@@ -166,10 +166,10 @@ impl Shared {
     }
 
     /// Images a second, the share of what as many processes do that do not wait for each other, and
-    /// the share of the time in which sums are exchanged.
+    /// the share of the time in which others are waited for.
     fn figures(&self) -> [f64; 3] {
         let Shared { batch_size, together, alone } = self;
-        [*batch_size as f64 / together.step, alone.step / together.step, together.exchange / together.step]
+        [*batch_size as f64 / together.step, alone.step / together.step, together.waited / together.step]
     }
 
     fn print(&self, team: &Team, as_json: bool, about: serde_json::Value) -> Result<()> {
@@ -181,7 +181,7 @@ impl Shared {
                 "images_per_s": rate,
                 "step_ms": self.together.step * 1e3,
                 "scaling": scaling,
-                "exchange_share": waiting,
+                "waiting_share": waiting,
                 "sent_bytes_a_step": self.together.sent,
             });
             about.as_object().into_iter().flatten().for_each(|(key, value)| result[key] = value.clone());
@@ -190,7 +190,7 @@ impl Shared {
         let (ms, processes) = (self.together.step * 1e3, if size == 1 { "process" } else { "processes" });
         console::print(format_args!("{rate:.1} images/s by {size} {processes}, {ms:.2} ms a step"))?;
         console::print(format_args!(
-            "{:.1} % of {size} times one alone; {:.1} % of the time to exchange and wait; {} sent a step by each",
+            "{:.1} % of {size} times one alone; {:.1} % of the time waiting; {} sent a step by each",
             100.0 * scaling,
             100.0 * waiting,
             bytes(self.together.sent as u64)

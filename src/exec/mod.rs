@@ -108,6 +108,24 @@ pub trait Device: Send {
     /// If an input, or a state that the plan only reads, was never written, or the device fails.
     fn run(&mut self, plan: PlanId) -> Result<()>;
 
+    /// Runs a plan once, and tells these `f32` outputs, by their place in the list: each once, as
+    /// soon as it is computed, where the device can tell.
+    ///
+    /// # Errors
+    /// As for [`Device::run`]; if there is no such output.
+    fn run_telling(
+        &mut self,
+        plan: PlanId,
+        outputs: &[&str],
+        tell: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<()> {
+        self.run(plan)?;
+        for (number, output) in outputs.iter().enumerate() {
+            tell(number, &self.read(plan, output)?);
+        }
+        Ok(())
+    }
+
     /// Launches of each run of a plan, on a device whose work is made of such.
     ///
     /// # Errors

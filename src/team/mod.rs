@@ -40,6 +40,12 @@ pub trait Link: Send + Sync {
     /// If a process is gone.
     fn gather(&self, part: &[u8]) -> Result<Vec<Vec<u8>>>;
 
+    /// Whether all processes say yes. All call it.
+    ///
+    /// # Errors
+    /// If a process is gone.
+    fn all(&self, yes: bool) -> Result<bool>;
+
     /// Ends all processes of the team with this exit code.
     fn abort(&self, code: i32) -> !;
 }
@@ -57,7 +63,7 @@ pub struct Team {
 struct State {
     has_agreed_to_stop: AtomicBool,
     bytes: AtomicU64,
-    nanoseconds: AtomicU64,
+    waited_ns: AtomicU64,
 }
 
 /// Extent of what a process has exchanged with others.
@@ -65,8 +71,8 @@ struct State {
 pub struct Traffic {
     /// Bytes that it has sent.
     pub bytes: u64,
-    /// Time spent on it, waiting for others included.
-    pub time: Duration,
+    /// Time in which it has computed nothing for it ([`Team::wait`]).
+    pub waited: Duration,
 }
 
 impl fmt::Debug for Team {
@@ -163,18 +169,23 @@ impl Team {
     }
 
     fn swap(&self, link: &dyn Link, partner: usize, sent: &[f32], received: &mut [f32]) -> Result<()> {
-        let begin = Instant::now();
-        let outcome = link.swap(partner, sent, received);
         self.state.bytes.fetch_add(4 * sent.len() as u64, Ordering::Relaxed);
-        self.state.nanoseconds.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        outcome
+        link.swap(partner, sent, received)
     }
 
-    /// Sums that this process has exchanged so far ([`Team::add_up`]).
+    /// Does something that only waits for other processes, and counts the time.
+    pub fn wait<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let done = work();
+        self.state.waited_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        done
+    }
+
+    /// Extent of what this process has exchanged so far by [`Team::add_up`].
     pub fn traffic(&self) -> Traffic {
-        let State { bytes, nanoseconds, .. } = &*self.state;
-        let time = Duration::from_nanos(nanoseconds.load(Ordering::Relaxed));
-        Traffic { bytes: bytes.load(Ordering::Relaxed), time }
+        let State { bytes, waited_ns, .. } = &*self.state;
+        let waited = Duration::from_nanos(waited_ns.load(Ordering::Relaxed));
+        Traffic { bytes: bytes.load(Ordering::Relaxed), waited }
     }
 
     /// The numbers of all processes, by rank.
@@ -202,8 +213,7 @@ impl Team {
     /// Whether all processes say yes: the same answer in all of them.
     pub fn all(&self, yes: bool) -> bool {
         let Some(link) = self.others() else { return yes };
-        let answers = link.gather(&[u8::from(yes)]);
-        let all = answers.is_ok_and(|answers| answers.iter().all(|answer| answer == &[1]));
+        let all = link.all(yes).unwrap_or(false);
         self.state.has_agreed_to_stop.fetch_or(!all, Ordering::Relaxed);
         all
     }

@@ -9,6 +9,10 @@
 //! A normalisation is by the images of a shard, and the running statistics follow the mean over the
 //! shards: a training in other shards has other bits.
 
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
 use super::features::BatchSource;
 use super::plans::ModelGraph;
 use super::stage::StepContext;
@@ -111,70 +115,120 @@ impl Shards {
         second: PlanId,
     ) -> Result<()> {
         let (source, images) = images;
+        let (len, own) = (images.len() / self.count, self.team.share(self.count));
         let mut tree = Tree::default();
-        let len = images.len() / self.count;
-        for shard in self.team.share(self.count) {
+        for shard in own.clone() {
             source.write(device, self.plan, &images[shard * len..][..len], at.epoch)?;
             // Each has random numbers of its own.
             let step = at.step * self.count + shard;
             device.write(self.plan, "step", [step as u32].as_slice().into())?;
-            device.run(self.plan)?;
-            tree.add(self.read(device)?);
-        }
-        let mut sums = tree.sum();
-        self.team.add_up(&mut sums)?;
-        self.write(device, second, sums)
-    }
-
-    /// All values of a shard, one after the other.
-    fn read(&self, device: &dyn Device) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; self.added_up.iter().map(|(_, len)| len).sum()];
-        let mut rest = values.as_mut_slice();
-        for (name, len) in &self.added_up {
-            let (own, behind) = rest.split_at_mut(*len);
-            device.read_into(self.plan, name, own)?;
-            rest = behind;
-        }
-        Ok(values)
-    }
-
-    /// Writes sums to the second half, statistics as means.
-    fn write(&self, device: &mut dyn Device, second: PlanId, mut sums: Vec<f32>) -> Result<()> {
-        let mut rest = sums.as_mut_slice();
-        for (name, len) in &self.added_up {
-            let (own, behind) = rest.split_at_mut(*len);
-            if name.starts_with(STATISTIC) {
-                own.iter_mut().for_each(|value| *value /= self.count as f32);
+            if shard + 1 < own.end {
+                device.run(self.plan)?;
+                tree.add(self.read(device)?);
             }
-            device.write(second, name, (&*own).into())?;
-            rest = behind;
         }
-        Ok(())
+        self.run_last(device, &tree, second)
     }
+
+    /// Computes the last shard. The sums of a value over the processes are exchanged while the next
+    /// values are computed.
+    fn run_last(&self, device: &mut dyn Device, tree: &Tree, second: PlanId) -> Result<()> {
+        let names: Vec<&str> = self.added_up.iter().map(|(name, _)| name.as_str()).collect();
+        let (computed, to_exchange) = channel::<Vec<Sum>>();
+        let sums = thread::scope(|scope| {
+            let exchange = scope.spawn(|| self.exchange(to_exchange));
+            let mut bucket = Vec::new();
+            let outcome = device.run_telling(self.plan, &names, &mut |number, values| {
+                let mut values = values.to_vec();
+                tree.complete(number, &mut values);
+                bucket.push(Sum { number, values });
+                if bucket.iter().map(|sum| sum.values.len()).sum::<usize>() >= BUCKET {
+                    let _ = computed.send(std::mem::take(&mut bucket)); // an error is found at the end
+                }
+            });
+            let _ = computed.send(bucket);
+            drop(computed);
+            let sums = self.team.wait(|| exchange.join());
+            outcome?;
+            sums.unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        sums.into_iter().try_for_each(|sum| self.write(device, second, sum))
+    }
+
+    /// Adds up buckets over the processes, in the order in which all of them compute them.
+    fn exchange(&self, buckets: Receiver<Vec<Sum>>) -> Result<Vec<Sum>> {
+        let mut done = Vec::new();
+        for mut sums in buckets {
+            let mut values: Vec<f32> = sums.iter().flat_map(|sum| &sum.values).copied().collect();
+            self.team.add_up(&mut values)?;
+            let mut rest = values.as_slice();
+            for sum in &mut sums {
+                let (own, behind) = rest.split_at(sum.values.len());
+                sum.values.copy_from_slice(own);
+                rest = behind;
+            }
+            done.append(&mut sums);
+        }
+        Ok(done)
+    }
+
+    /// All values of a shard.
+    fn read(&self, device: &dyn Device) -> Result<Vec<Vec<f32>>> {
+        let read = |(name, len): &(String, usize)| {
+            let mut values = vec![0.0; *len];
+            device.read_into(self.plan, name, &mut values).map(|()| values)
+        };
+        self.added_up.iter().map(read).collect()
+    }
+
+    /// Writes a sum to the second half, a statistic as a mean.
+    fn write(&self, device: &mut dyn Device, second: PlanId, mut sum: Sum) -> Result<()> {
+        let (name, _) = &self.added_up[sum.number];
+        if name.starts_with(STATISTIC) {
+            sum.values.iter_mut().for_each(|value| *value /= self.count as f32);
+        }
+        device.write(second, name, sum.values.as_slice().into())
+    }
+}
+
+/// Numbers that are exchanged at a time: a fraction of a millisecond of a network, and far more
+/// than what a message costs by itself.
+const BUCKET: usize = 1 << 16;
+
+/// The sum of one of the values over shards.
+struct Sum {
+    /// Place in the list of what is added up.
+    number: usize,
+    values: Vec<f32>,
 }
 
 /// A sum in a binary tree: of eight terms `((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7))`, with as many
-/// held at a time as it is high.
+/// held at a time as it is high. A term is a list of values.
 #[derive(Default)]
 struct Tree {
     /// Sums of powers of two of terms, the largest first, with their numbers.
-    sums: Vec<(usize, Vec<f32>)>,
+    sums: Vec<(usize, Vec<Vec<f32>>)>,
 }
 
 impl Tree {
-    fn add(&mut self, mut term: Vec<f32>) {
+    fn add(&mut self, mut term: Vec<Vec<f32>>) {
         let mut terms = 1;
-        while let Some((_, mut sum)) = self.sums.pop_if(|(count, _)| *count == terms) {
-            sum.iter_mut().zip(&term).for_each(|(sum, term)| *sum += term);
-            (term, terms) = (sum, 2 * terms);
+        while let Some((_, sum)) = self.sums.pop_if(|(count, _)| *count == terms) {
+            term.iter_mut().zip(&sum).for_each(|(term, sum)| add(sum, term));
+            terms *= 2;
         }
         self.sums.push((terms, term));
     }
 
-    /// The sum of a power of two of terms.
-    fn sum(mut self) -> Vec<f32> {
-        self.sums.pop().map(|(_, sum)| sum).unwrap_or_default()
+    /// Adds all before it to one of the values of the last term, of a power of two of them.
+    fn complete(&self, number: usize, last: &mut [f32]) {
+        self.sums.iter().rev().for_each(|(_, sum)| add(&sum[number], last));
     }
+}
+
+/// Adds values to others.
+fn add(values: &[f32], to: &mut [f32]) {
+    to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
 }
 
 #[cfg(test)]
@@ -185,12 +239,15 @@ mod tests {
     fn the_tree_has_one_form() {
         // One after the other they would be the first, which has no digit left for a 1.
         let large = (1 << 24) as f32;
-        let terms = [large, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        let (terms, last) = ([large, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], &mut [1.0]);
         let mut tree = Tree::default();
-        terms.iter().for_each(|term| tree.add(vec![*term, 1.0]));
-        assert_eq!(tree.sum(), [large + 6.0, 8.0]);
-        let mut one = Tree::default();
-        one.add(vec![7.0]);
-        assert_eq!(one.sum(), [7.0]);
+        terms.iter().for_each(|term| tree.add(vec![vec![*term], vec![1.0]]));
+        tree.complete(0, last);
+        assert_eq!(last, &[large + 6.0]);
+        let mut of_ones = [1.0];
+        tree.complete(1, &mut of_ones);
+        assert_eq!(of_ones, [8.0]);
+        Tree::default().complete(0, &mut of_ones);
+        assert_eq!(of_ones, [8.0]);
     }
 }

@@ -17,8 +17,8 @@ use crate::team::Team;
 pub struct Throughput {
     /// Seconds of a step.
     pub step: f64,
-    /// Seconds of it in which sums were exchanged, or others waited for.
-    pub exchange: f64,
+    /// Seconds of it in which others were waited for, and nothing was computed.
+    pub waited: f64,
     /// Bytes that the process has sent in it.
     pub sent: f64,
 }
@@ -64,10 +64,10 @@ impl Throughput {
         stage.collect(device, true)?;
         let (seconds, after) = (begin.elapsed().as_secs_f64(), team.traffic());
         stage.unload(device)?;
-        let (steps, time) = (steps as f64, after.time - before.time);
+        let (steps, waited) = (steps as f64, after.waited - before.waited);
         Ok(Throughput {
             step: seconds / steps,
-            exchange: time.as_secs_f64() / steps,
+            waited: waited.as_secs_f64() / steps,
             sent: (after.bytes - before.bytes) as f64 / steps,
         })
     }

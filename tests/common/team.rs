@@ -49,6 +49,10 @@ impl Link for Threads {
         (0..self.size()).map(|from| self.receive(from)).collect()
     }
 
+    fn all(&self, yes: bool) -> Result<bool> {
+        Ok(self.gather(&[u8::from(yes)])?.iter().all(|answer| answer == &[1]))
+    }
+
     fn abort(&self, code: i32) -> ! {
         panic!("process {} ended all with {code}", self.rank)
     }

@@ -145,6 +145,15 @@ impl Cpu {
     /// # Errors
     /// As for [`Device::run`].
     pub fn run_with(&mut self, plan: PlanId, mut visit: impl FnMut(usize, &Step, f64) + Send) -> Result<()> {
+        self.run_seeing(plan, |index, step, seconds, _| visit(index, step, seconds))
+    }
+
+    /// [`Cpu::run_with`] that shows the memory, too.
+    fn run_seeing(
+        &mut self,
+        plan: PlanId,
+        mut visit: impl FnMut(usize, &Step, f64, &Buffers) + Send,
+    ) -> Result<()> {
         let (Loaded { plan, states: of_plan, own, .. }, states, stale) = self.plans.start(plan)?;
         let CpuProgram { work, segments, slots, packed, recorded, records, .. } = own;
         let memory = &mut Buffers { slots, states: &mut states.buffers, of_plan };
@@ -161,10 +170,12 @@ impl Cpu {
                 if let Some(segment) = segment {
                     segment.run(memory.shared(packed));
                     segment.leave(memory.slots);
-                    steps.clone().for_each(|index| visit(index, &plan.steps[index], segment.seconds(index)));
+                    steps.clone().for_each(|index| {
+                        visit(index, &plan.steps[index], segment.seconds(index), memory);
+                    });
                 } else {
                     memory.run(step, &work[next], packed[next].f32(), scratch.f32_mut());
-                    visit(next, step, begin.elapsed().as_secs_f64());
+                    visit(next, step, begin.elapsed().as_secs_f64(), memory);
                 }
                 next = steps.end;
             }
@@ -319,6 +330,34 @@ impl Device for Cpu {
 
     fn run(&mut self, plan: PlanId) -> Result<()> {
         self.run_with(plan, |_, _, _| {})
+    }
+
+    fn run_telling(
+        &mut self,
+        plan: PlanId,
+        outputs: &[&str],
+        tell: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<()> {
+        let bound = &self.plans.get(plan)?.0.plan;
+        let place = |name: &&str| binding(&bound.outputs, name).map(|io| (io.location, io.ty.len()));
+        let places: Vec<(Location, usize)> = outputs.iter().map(place).collect::<Result<_>>()?;
+        // The last to write there is the one that computes it: after it nothing does.
+        let last = |location| bound.steps.iter().rposition(|step| step.outputs.contains(&location));
+        let steps: Vec<Option<usize>> = places.iter().map(|(location, _)| last(*location)).collect();
+        let mut told = vec![false; outputs.len()];
+        self.run_seeing(plan, |index, _, _, memory| {
+            for number in (0..steps.len()).filter(|&number| steps[number] == Some(index)) {
+                let (location, len) = places[number];
+                tell(number, &memory.get(location).f32()[..len]);
+                told[number] = true;
+            }
+        })?;
+        // What no step of a run computes: a state, or what depends on nothing but such.
+        let untold = (0..outputs.len()).filter(|&number| !told[number]);
+        untold.into_iter().try_for_each(|number| {
+            tell(number, self.output(plan, outputs[number])?);
+            Ok(())
+        })
     }
 
     fn planned_bytes(&self, plan: &Plan) -> usize {
