@@ -3,10 +3,10 @@
 //! Each does the same work but for what is shared out among them: shards of a step, batches of an
 //! evaluation. What they add up is added in a binary tree of one form, whichever process owns which
 //! of its leaves, so the result does not depend on their number. [`Team`] knows how; a [`Link`]
-//! carries the numbers: [`mpi`] where the build has it.
+//! carries the numbers: by MPI, where the build has the feature `mpi`.
 
 #[cfg(feature = "mpi")]
-pub mod mpi;
+pub(crate) mod mpi;
 
 use std::fmt;
 use std::ops::Range;
