@@ -7,7 +7,7 @@ use clap::Args;
 use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training, options_of_program};
-use super::options::WeightsOptions;
+use super::options::{AboutOptions, WeightsOptions};
 use super::progress::Display;
 use super::resume::{check_begun_by, tell_interrupted};
 use super::train::Report;
@@ -59,6 +59,9 @@ pub struct FinetuneCommand {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    #[command(flatten)]
+    about: AboutOptions,
+
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -81,9 +84,22 @@ impl FinetuneCommand {
         contact: ContactOptions,
     ) -> FinetuneCommand {
         let own = FinetuneChoices { pretrained, ..FinetuneChoices::default() };
-        let attributes = WeightsOptions::default();
+        let (attributes, about) = (WeightsOptions::default(), AboutOptions::default());
         let (config, resume, out) = (None, Some(run), None);
-        FinetuneCommand { choices, own, attributes, config, resume, out, json, device, contact }
+        FinetuneCommand { choices, own, attributes, config, resume, out, about, json, device, contact }
+    }
+
+    /// The command that begins a fine-tuning by these choices, to look at what it would do.
+    pub fn beginning(
+        choices: Choices,
+        own: FinetuneChoices,
+        attributes: WeightsOptions,
+        config: Option<PathBuf>,
+        device: DeviceOptions,
+        contact: ContactOptions,
+    ) -> FinetuneCommand {
+        let (resume, out, about, json) = (None, None, AboutOptions::default(), false);
+        FinetuneCommand { choices, own, attributes, config, resume, out, about, json, device, contact }
     }
 
     /// Fine-tunes a model, or goes on with it, and leaves a run folder.
@@ -91,10 +107,12 @@ impl FinetuneCommand {
     /// # Errors
     /// If the arguments do not fit each other, the weights or the images, or the training fails.
     pub fn run(self) -> Result<()> {
+        let about = self.about.given()?;
         let (run, settings, data, pretrained) = match &self.resume {
             Some(path) => self.open(RunFolder::open(path.clone())?)?,
             None => self.create()?,
         };
+        about.write(run.path())?;
         let OpenDevice { mut device, name: device_name, .. } =
             self.contact.open(&self.device, || first_contact::finetuning(&settings, &pretrained, &data))?;
         let (folder, layout) = (run.path().display(), pretrained.layout);
@@ -114,6 +132,16 @@ impl FinetuneCommand {
 
     /// A new run, by the given options.
     fn create(&self) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+        let (settings, data, pretrained) = self.prepare()?;
+        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
+        Ok((run, settings, data, pretrained))
+    }
+
+    /// What a new run needs, by the given options.
+    ///
+    /// # Errors
+    /// If the options do not fit each other, the weights or the images.
+    pub(super) fn prepare(&self) -> Result<(Settings, Dataset, Pretrained)> {
         let (choices, own) = self.own()?.with_file(&self.choices, self.config.as_deref())?;
         let (mut settings, finetune) = own.apply_to(&choices, &defaults(MANY, choices.epochs))?;
         let (path, known) = match own.pretrained.as_ref().filter(|path| *path != "auto") {
@@ -149,8 +177,7 @@ impl FinetuneCommand {
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
         tell(&settings, images);
-        let run = RunFolder::create(self.out.clone(), &settings, &data.name)?;
-        Ok((run, settings, data, pretrained))
+        Ok((settings, data, pretrained))
     }
 
     /// A run that was begun before; what is chosen now must be what was chosen then.
