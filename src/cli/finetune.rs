@@ -52,7 +52,7 @@ pub struct FinetuneCommand {
     config: Option<PathBuf>,
 
     /// Go on with an interrupted run, with its settings.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config", "recipe"])]
     resume: Option<PathBuf>,
 
     /// Where to write the run [default: runs/MODEL-DATA-N].

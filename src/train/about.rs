@@ -1,8 +1,8 @@
 //! What people say about a run: its name, tags and a note, in `about.toml` of its folder.
 //!
 //! They are no settings: what is trained does not depend on them, a run that takes over another
-//! one's `settings.toml` does not take its name, and they may be changed when a run goes on. Weights
-//! do not hold them, so that the same training writes the same file, whatever it is called.
+//! one's `settings.toml` does not take its name, and they may be changed when a run goes on.
+//! Weights do not hold them, so that the same training writes the same file, whatever it is called.
 
 use std::io::Write;
 use std::path::Path;

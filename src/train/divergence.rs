@@ -362,11 +362,7 @@ impl Context<'_> {
         let (location, ty) = (step.outputs[index], &step.types.outputs[index]);
         let Values::F32(values) = values else { unreachable!("only numbers are not finite") };
         let what = if self.stepwise.is_slot(location) {
-            step.op
-                .output_names()
-                .get(index)
-                .filter(|_| index > 0)
-                .map_or(format!("output {index}"), |name| name.to_string())
+            step.op.output_names().get(index).map_or(format!("output {index}"), |name| name.to_string())
         } else {
             self.stepwise.name(location).to_string()
         };
@@ -392,8 +388,7 @@ impl Context<'_> {
         }
         if let Some(&(writer, output)) = self.writers.get(&location) {
             let step = &self.stepwise.steps()[writer];
-            // The first is what an op is there for.
-            let which = step.op.output_names().get(output).filter(|_| output > 0);
+            let which = step.op.output_names().get(output);
             let which = which.map(|name| format!(", {name}")).unwrap_or_default();
             return format!("step {writer}, {} '{}'{which}", step.op.name(), step.layer);
         }

@@ -30,7 +30,7 @@ use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
 use class_weights::ClassWeights;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-pub use recipes::{ACCURATE, FAST, KERAS, RECIPES, Recipe};
+pub use recipes::{ACCURATE, FAST, KERAS, PHOTOS, RECIPES, Recipe};
 use setting::settings;
 pub use setting::{Setting, Usual, ValueKind};
 
