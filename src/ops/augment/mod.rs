@@ -30,8 +30,6 @@ use crate::ops::{Inferred, Op, expect, require};
 use crate::tensor::TensorType;
 pub use border::BORDER;
 pub use chosen::{Augmentations, forms};
-pub use colour::COLOUR;
-pub use crop::CROP;
 pub use cutout::CUTOUT;
 pub use flip::{ALTERNATE, FLIP};
 pub use pick::{Augment, Batch, EMPTY};

@@ -171,9 +171,9 @@ mod tests {
     #[test]
     fn the_recipe_for_photographs_decides_what_is_not_chosen() {
         let photos = PHOTOS.settings();
-        let of = |settings: &Settings| (settings.ema, settings.label_smoothing, settings.augment);
+        let of = |settings: &Settings| (settings.ema, settings.label_smoothing);
         let (settings, _) = in_file("recipe = 'photos'\nema = 0.5\n[finetune]\n").unwrap();
-        assert_eq!(of(&settings), (0.5, photos.label_smoothing, photos.augment));
+        assert_eq!(of(&settings), (0.5, photos.label_smoothing));
         assert_ne!(of(&photos), of(&defaults(MANY, None)));
         let (own, choices) =
             (FinetuneChoices::default(), Choices { recipe: Some(&PHOTOS), ..Choices::default() });

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::models::fast::{ACCURATE as ACCURATE_MODEL, FAST as FAST_MODEL};
 use crate::nn::Norm;
-use crate::ops::augment::{ALTERNATE, Augmentations, BORDER, COLOUR, CROP, CUTOUT, FLIP, SHIFT};
+use crate::ops::augment::{ALTERNATE, Augmentations, BORDER, CUTOUT, FLIP, SHIFT};
 use crate::registry::registry;
 use crate::train::finetune_defaults::{MANY, defaults};
 use crate::train::optimizers::keras_adam::KERAS_ADAM;
@@ -130,15 +130,11 @@ pub static ACCURATE: Recipe = Recipe {
     }),
 };
 
-/// What suits photographs of one's own that are few: `docs/images.md` has what it was chosen by.
+/// What suits photographs of one's own: `docs/images.md` has what it was chosen by.
 pub static PHOTOS: Recipe = Recipe {
     name: "photos",
-    about: "For finetune, on up to some thousand photographs: averaged weights, no label smoothing, crops \
-            and changes of colour",
-    make: Make::Finetune(|defaults| {
-        let augment = Augmentations::default().with(&FLIP, 1.0).with(&CROP, 0.8).with(&COLOUR, 0.1);
-        Settings { augment, ema: 0.98, label_smoothing: 0.0, ..defaults }
-    }),
+    about: "For finetune, on up to some thousand photographs: averages of the weights, no label smoothing",
+    make: Make::Finetune(|defaults| Settings { ema: 0.98, label_smoothing: 0.0, ..defaults }),
 };
 
 /// A training as of arXiv 2404.00498, in its form with Muon, but for batches of 500 at half its
