@@ -5,9 +5,9 @@
 //! images ([`folder`], listed by [`listing`] and decoded by [`image_file`]). Whatever the source,
 //! images end up as bytes of one length each ([`images`]), so that the rest of the program never
 //! learns where they came from. They lie in memory or, of a large folder, in a file ([`pixels`])
-//! that the cache folder keeps for the next run ([`decoded`]). [`doubles`] finds those that are there
-//! twice. What is held back for validation or the test is chosen in [`split`]; what is left out is
-//! collected in [`left_out`].
+//! that the cache folder keeps for the next run ([`decoded`]). [`doubles`] finds those that are
+//! there twice. What is held back for validation or the test is chosen in [`split`]; what is left
+//! out is collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
