@@ -208,8 +208,8 @@ fn parts_of(settings: &Settings, finetune: &Finetune, units: usize, data: &Datas
 const MEASURED: usize = BATCH_SIZE;
 
 /// A range test of the last stage's rate, from a classifier that is fitted to the images which its
-/// steps draw. Measured is the loss on images that are held back for validation, at most
-/// [`MEASURED`]: that on the training images is low from the beginning. No weights are kept;
+/// steps draw. Measured is the loss on images that are held back for validation, at most a batch of
+/// an evaluation: that on the training images is low from the beginning. No weights are kept;
 /// `folder` is for features too large for memory.
 ///
 /// # Errors
