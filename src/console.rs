@@ -172,13 +172,14 @@ pub fn detail(text: impl Display) {
 }
 
 /// Does something during which libraries of others print on standard error, as graphics drivers do
-/// while they are looked for: that is kept from the terminal, unless details are wanted. What was
-/// printed before a panic is shown all the same.
+/// while they are looked for: that is kept from the terminal, or where details are wanted shown
+/// afterwards, each line once, as they say the same for every card. What was printed before a panic
+/// is shown all the same.
 ///
 /// Only on Linux, whose drivers do so.
 pub fn hushed<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_os = "linux")]
-    let _hush = if says(Level::Verbose) { None } else { Hush::begin().ok() };
+    let _hush = Hush::begin().ok();
     work()
 }
 
@@ -203,18 +204,34 @@ impl Hush {
 #[cfg(target_os = "linux")]
 impl Drop for Hush {
     fn drop(&mut self) {
-        use std::io::{Seek, copy};
+        use std::io::{Read, Seek};
         // Nothing can be said about a failure here: this is where it would be said.
         let _ = rustix::stdio::dup2_stderr(&self.terminal);
-        if std::thread::panicking() {
-            let _ = self.heard.rewind().and_then(|()| copy(&mut self.heard, &mut stderr()));
+        if std::thread::panicking() || says(Level::Verbose) {
+            let mut heard = Vec::new();
+            let _ = self.heard.rewind().and_then(|()| self.heard.read_to_end(&mut heard));
+            once(&String::from_utf8_lossy(&heard)).for_each(note);
         }
     }
+}
+
+/// The lines of a text, each once.
+#[cfg(target_os = "linux")]
+fn once(text: &str) -> impl Iterator<Item = &str> {
+    let mut shown = std::collections::HashSet::new();
+    text.lines().filter(move |line| shown.insert(*line))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_drivers_say_is_said_once() {
+        let said = "error: XDG_RUNTIME_DIR is invalid\nslow\nerror: XDG_RUNTIME_DIR is invalid\nslow\n";
+        assert!(once(said).eq(["error: XDG_RUNTIME_DIR is invalid", "slow"]));
+    }
 
     #[test]
     fn settings_are_options_in_the_program() {

@@ -134,9 +134,9 @@ fn what_does_not_happen_again_is_the_devices_fault() {
     assert_eq!((found.cause, found.epoch, found.norms.len()), (Cause::NotRepeated, 3, 0));
 }
 
-/// Passes on x, but for one element in a step of the training: infinity.
+/// Passes on x, but for one element in a step of the training.
 #[derive(Clone, Copy, Debug)]
-struct Spike;
+struct Spike(f32);
 
 impl Op for Spike {
     fn name(&self) -> &'static str {
@@ -156,14 +156,14 @@ impl Op for Spike {
     }
 
     fn cpu(&self, types: &Types, _: CpuTarget) -> CpuStep {
-        let dims = types.inputs[0].dims().to_vec();
+        let (dims, value) = (types.inputs[0].dims().to_vec(), self.0);
         CpuStep::new(move |args| {
             let [x, step] = args.inputs_from(0);
             let y = args.output().0;
             y.copy_from_slice(x);
             if step[0].to_bits() == 6 && dims[0] == 16 {
                 let at = [3, 2, 1, 5].iter().zip(&dims).fold(0, |at, (i, size)| at * size + i);
-                y[at] = f32::INFINITY;
+                y[at] = value;
             }
         })
     }
@@ -173,17 +173,42 @@ impl Op for Spike {
     }
 }
 
-/// A convolution, and the spike.
+/// A convolution, and a spike.
+fn conv_and_spike(b: &mut Builder, images: Value, value: f32) -> Result<Value> {
+    let x = b.conv2d("conv", images, 8, 3, 1, Padding::Same)?;
+    let Some(step) = b.graph.input_named("step") else { return Ok(x) };
+    b.layer("spiked", "spike", |b| b.graph.apply1(Spike(value), &[x, step]))
+}
+
 fn spiked(b: &mut Builder, images: Value, config: &Config) -> Result<Value> {
-    let mut x = b.conv2d("conv", images, 8, 3, 1, Padding::Same)?;
-    if let Some(step) = b.graph.input_named("step") {
-        x = b.layer("spiked", "spike", |b| b.graph.apply1(Spike, &[x, step]))?;
-    }
+    let x = conv_and_spike(b, images, f32::INFINITY)?;
     let x = b.unit("average", x, |b, x| b.global_average_pool("average", x))?;
     b.classifier("fc", x, config.classes, config.training)
 }
 
 static SPIKED: Architecture = Architecture::new("spiked", spiked);
+
+/// A spike that is finite, but not its square.
+fn spread(b: &mut Builder, images: Value, config: &Config) -> Result<Value> {
+    let x = conv_and_spike(b, images, 1e30)?;
+    let x = b.batch_norm("bn", x)?;
+    let x = b.unit("average", x, |b, x| b.global_average_pool("average", x))?;
+    b.classifier("fc", x, config.classes, config.training)
+}
+
+static SPREAD: Architecture = Architecture::new("spread", spread);
+
+#[test]
+fn a_variance_that_is_infinite_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { model: &SPREAD, epochs: 3, batch_size: 16, validation: 16, ..Settings::default() };
+    let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
+    let data = shapes::sized(80, 20, 32, 0).unwrap();
+    let mut device = Cpu::new(2, Isa::detect()).unwrap();
+    let error = train::train(&mut device, &settings, data, &run, &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("'bn'") && error.contains("gave +inf at [5] of f32[8], variance"), "{error}");
+}
 
 #[test]
 fn an_infinite_activation_is_named_with_its_image() {

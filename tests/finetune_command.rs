@@ -102,7 +102,17 @@ fn settings_come_from_a_file_and_options_and_variables_win() {
             "scratch/settings.toml says nothing about fine-tuning",
         ),
         ("train --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
-        ("lr-find --config first/settings.toml", 2, "first/settings.toml is about fine-tuning"),
+        (
+            "train --data images --recipe photos",
+            2,
+            "--recipe photos is for finetune; train has default, keras",
+        ),
+        (
+            "finetune --recipe fast --pretrained pretrained.safetensors",
+            2,
+            "--recipe fast is for train; finetune has photos",
+        ),
+        ("finetune --resume first --recipe photos", 2, "cannot be used with"),
         ("finetune --resume first --head-lr 0.5", 2, "begun with other settings"),
         ("finetune --resume first --padding same", 2, "begun with other settings"),
         ("finetune --resume first --head-epochs 2", 2, "finetune.head_epochs = 1, now 2"),
@@ -173,4 +183,48 @@ fn a_run_of_the_classifier_only_can_be_made_longer() {
     assert!(before == ["last.safetensors", "checkpoint.safetensors", "metrics.csv"].map(bytes));
     run("resume run --epochs 3 --pretrained moved.safetensors");
     assert_eq!(text("metrics.csv").lines().count(), 4);
+}
+
+/// As a search prints it in JSON.
+fn searched(folder: &Path, command: &str) -> serde_json::Value {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+    program.current_dir(folder).args(command.split_whitespace()).arg("--json");
+    let output = program.env("CIFAR_ENGINE_OFFLINE", "1").env("CIFAR_ENGINE_DEVICE", "cpu").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_rate_of_fine_tuning_is_searched_on_images_that_are_held_back() {
+    let folder = pretrained();
+    let search = "lr-find --data shapes --pretrained pretrained.safetensors --image-size 32 --batch-size 8 --steps 20 \
+                  --unfreeze 1";
+    let found = searched(folder.path(), search);
+    let (rate, steps) = (found["suggested"].as_f64().unwrap(), found["steps"].as_u64().unwrap());
+    assert!((1e-5..10.1).contains(&rate) && steps <= 20, "{found}");
+    assert_eq!((found["option"].as_str(), found["held_back_images"].as_u64()), (Some("--lr"), Some(128)));
+    let table = std::fs::read_to_string(folder.path().join("lr-find.csv")).unwrap();
+    assert_eq!(table.lines().count() as u64, 1 + steps);
+    assert!(folder.path().join("lr-find.png").exists());
+
+    // A run's settings are those of its command, and the classifier alone has a rate of its own.
+    let settings = "[finetune]\npretrained = 'pretrained.safetensors'\nunfreeze = 0\ninput_size = 32\n";
+    std::fs::write(folder.path().join("mine.toml"), settings).unwrap();
+    let found = searched(folder.path(), "lr-find --data shapes --config mine.toml --steps 20 --batch-size 8");
+    assert_eq!(found["option"], "--head-lr");
+}
+
+#[test]
+fn a_search_with_few_images_says_that_they_are_few() {
+    let folder = pretrained();
+    write_images(folder.path());
+    let search = "lr-find --data images --pretrained pretrained.safetensors --image-size 40 --steps 12";
+    let (code, message) = program(folder.path(), search, &[]);
+    assert!(code == 1, "{message}");
+    assert!(
+        message.contains("which may be chance") || message.contains("no learning rate lowered"),
+        "{message}"
+    );
+    let (code, message) = program(folder.path(), &format!("{search} --out a.jpg"), &[]);
+    assert!(code == 1 && message.contains("a.jpg: pictures are written as PNG, not jpg"), "{message}");
 }

@@ -162,7 +162,10 @@ fn a_second_run_finds_the_file_unless_something_changed() {
     let first = cached(dir.path());
     // What only a look into the file can tell: pixels that no image has.
     let pixels = fs::read(&first[0]).unwrap();
-    fs::write(&first[0], [&[1; 30 * SIZE * SIZE * 3], &pixels[30 * SIZE * SIZE * 3..]].concat()).unwrap();
+    let image = [1; SIZE * SIZE * 3];
+    let sums = crc32fast::hash(&image).to_le_bytes().repeat(30);
+    fs::write(&first[0], [&image.repeat(30), &sums[..], &pixels[30 * image.len() + sums.len()..]].concat())
+        .unwrap();
     said(&lines(SIZE), &["decoded images: 23.0 kB, found in"]);
     assert!(load(dir.path(), 0).train.image(3).unwrap().iter().all(|byte| *byte == 1));
     said(&lines(8), &["written to"]);
@@ -230,6 +233,85 @@ fn what_nobody_uses_is_deleted_and_said() {
     assert!(left.contains(&used), "what was found was used");
     let names = ["young.images", "old.txt"].map(|name| left.contains(&folder.join(name)));
     assert_eq!((names, left.len()), ([true; 2], 4), "{left:?}");
+}
+
+/// A bit that the disk, or another program, has turned over is no pixel of a training.
+#[test]
+fn an_image_that_is_damaged_is_told() {
+    let dir = photos(30);
+    let whole = load(dir.path(), 0).train;
+    let path = cached(dir.path()).remove(0);
+    let good = fs::read(&path).unwrap();
+    let stride = SIZE * SIZE * 3;
+    for byte in [0, 7 * stride, 8 * stride - 1, 30 * stride - 1] {
+        let mut bytes = good.clone();
+        bytes[byte] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let data = load(dir.path(), 0);
+        let sets = [&data.train, &data.validation, &data.test];
+        let errors: Vec<String> =
+            sets.iter().filter_map(|set| set.digest().err()).map(|error| error.to_string()).collect();
+        let expected = format!("its image {} is damaged", byte / stride);
+        assert!(errors.len() == 1 && errors[0].contains(&expected), "{errors:?}");
+        assert!(errors[0].contains("delete the file"), "{errors:?}");
+    }
+    // Nor is a checksum.
+    let mut bytes = good.clone();
+    bytes[30 * stride] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let data = load(dir.path(), 0);
+    assert!([&data.train, &data.test].iter().any(|set| set.digest().is_err()));
+    fs::write(&path, good).unwrap();
+    assert_same(&load(dir.path(), 0).train, &whole);
+}
+
+/// CIFAR-10's own files, at another size than theirs.
+#[test]
+fn images_that_are_scaled_up_come_from_a_file_too() {
+    let bench = Bench::new();
+    let load = |in_memory| {
+        let told = Told::default();
+        let options = Options { image_size: Some(48), ..options(bench.dir.path(), in_memory, &told) };
+        let data = data::load(&DataSource::Path(bench.dir.path().into()), &options).unwrap();
+        (data, told.lines())
+    };
+    let ((memory, _), (file, lines)) = (load(ALL), load(0));
+    assert!(!memory.train.is_in_file() && file.train.is_in_file() && file.test.is_in_file());
+    assert_eq!((memory.train.len(), memory.test.len()), (320, 70));
+    assert_same(&file.train, &memory.train);
+    assert_same(&file.test, &memory.test);
+    assert!(lines.iter().filter(|line| line.contains("written to")).count() == 2, "{lines:?}");
+    let (_, again) = load(0);
+    assert!(again.iter().filter(|line| line.contains("found in")).count() == 2, "{again:?}");
+    // All that is loaded counts: a limit that the test images alone would fit.
+    assert!(load(100 * 48 * 48 * 3).0.test.is_in_file() && !load(390 * 48 * 48 * 3).0.test.is_in_file());
+    // Other images are another file.
+    let path = bench.path("test_batch.bin");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(load(0).1.iter().filter(|line| line.contains("written to")).count(), 1);
+    let command = "train --data . --image-size 48 --epochs 1 --batch-size 64 --validation 64";
+    let weights = |out: &str, in_memory: &str| {
+        let output = program(&bench, &format!("{command} --out {out}"), in_memory);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read(bench.path(out).join("last.safetensors")).unwrap()
+    };
+    assert!(weights("memory", "9999") == weights("file", "0"));
+}
+
+#[test]
+fn a_cache_that_cannot_be_is_told_with_what_helps() {
+    let bench = Bench::new();
+    write_photos(&bench.path("photos"), 30);
+    for cache in ["/dev/null", "test_batch.bin"] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_cifar-engine"));
+        program.current_dir(bench.dir.path()).args("train --data photos --epochs 1".split(' '));
+        program.env("CIFAR_ENGINE_IN_MEMORY", "0").env("CIFAR_ENGINE_CACHE", cache);
+        let message = String::from_utf8(program.output().unwrap().stderr).unwrap();
+        assert!(message.contains("a part of this path is a file; set CIFAR_ENGINE_CACHE"), "{message}");
+        assert!(!message.contains("delete it"), "{message}");
+    }
 }
 
 /// Stops a training after some steps.
@@ -381,11 +463,19 @@ fn all_commands_answer_alike() {
         "inspect run-0 --json",
         "predict --sample 3 --weights run-0/best.safetensors --data photos --json",
         "verify run-0 --json",
-        "lr-find --data photos --image-size 16 --batch-size 16 --steps 120 --json --out rates.png",
     ] {
         let [(memory, _), (file, _)] = both(command);
         assert_eq!(without_times(&memory), without_times(&file), "{command}");
     }
+    // It may find no rate by so few images.
+    let searched = ["512", "0"].map(|in_memory| {
+        let search = "lr-find --data photos --image-size 16 --batch-size 16 --steps 40 --out rates.png";
+        program(&bench, search, in_memory);
+        let table = fs::read_to_string(bench.path("rates.csv")).unwrap();
+        fs::remove_file(bench.path("rates.csv")).unwrap();
+        table
+    });
+    assert!(searched[0] == searched[1] && searched[0].lines().count() > 20, "{searched:?}");
     let error = program(&bench, "data photos", "much");
     assert_eq!(error.status.code(), Some(2));
     let error = String::from_utf8(error.stderr).unwrap();

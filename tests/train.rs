@@ -416,7 +416,7 @@ fn bash_completes_commands_and_their_options() {
     for (words, expected) in [
         ("cifar-engine trai", "train"),
         ("cifar-engine finetune --con", "--config"),
-        ("cifar-engine lr-find --st", "--steps"),
+        ("cifar-engine lr-find --ste", "--steps"),
     ] {
         let (before, word) = words.rsplit_once(' ').unwrap();
         let (count, last) = (before.split(' ').count(), before.rsplit(' ').next().unwrap());

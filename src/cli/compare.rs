@@ -11,7 +11,8 @@ use crate::console;
 use crate::error::{Error, Result};
 use crate::files::{is_file, is_file_or_nothing, read_text, read_toml};
 use crate::report::{EpochMetrics, comparison, metrics};
-use crate::text::duration;
+use crate::text::{counted, duration};
+use crate::train::about::About;
 use crate::train::run_folder::MOST_TEXT;
 use crate::train::score;
 
@@ -26,6 +27,10 @@ pub struct Compare {
     /// Run folders.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
+
+    /// Only runs that `train` or `finetune --tag` gave this tag; several times for all of several.
+    #[arg(long = "tag", value_name = "TEXT")]
+    tags: Vec<String>,
 
     /// Which run comes first; the others are held against it.
     #[arg(long, value_enum, default_value_t, value_name = "BY")]
@@ -61,6 +66,7 @@ enum Sort {
 /// A run by its folder.
 pub struct Run {
     name: String,
+    about: About,
     settings: toml::Table,
     history: Vec<EpochMetrics>,
     /// `result.json`; null for a run that is not finished.
@@ -82,7 +88,8 @@ impl Run {
         let history = if is_file_or_nothing(&table)? { metrics::read_csv(&table)? } else { Vec::new() };
         let file = path.join("result.json");
         let result = if is_file_or_nothing(&file)? { read_result(&file)? } else { Value::Null };
-        Ok(Run { name: path.display().to_string(), settings, history, result })
+        let (name, about) = (path.display().to_string(), About::read(path)?);
+        Ok(Run { name, about, settings, history, result })
     }
 
     fn seconds(&self) -> f64 {
@@ -90,8 +97,9 @@ impl Run {
     }
 
     fn json(&self) -> Value {
-        json!({
+        let mut run = json!({
             "run": self.name,
+            "finished": !self.result.is_null(),
             "test_accuracy": self.result["test_accuracy"],
             "test_loss": self.result["test_loss"],
             "test_balanced_accuracy": self.result["test_balanced_accuracy"],
@@ -105,7 +113,9 @@ impl Run {
             "seconds": self.seconds(),
             "parameters": self.result["parameters"],
             "settings": self.settings,
-        })
+        });
+        self.about.entries().into_iter().for_each(|(name, value)| run[name] = value);
+        run
     }
 
     /// The epochs that are finished and, where the run is not, those it was begun for.
@@ -167,6 +177,12 @@ impl Compare {
     /// If a run cannot be read, or the picture not be written.
     pub fn run(self) -> Result<()> {
         let mut runs = self.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
+        let all = runs.len();
+        runs.retain(|run| self.tags.iter().all(|tag| run.about.tags.contains(tag)));
+        if runs.is_empty() {
+            let tags = self.tags.join(", ");
+            return Err(Error::Failed(format!("none of {} has the tag {tags}", counted(all, "run"))));
+        }
         sort(&mut runs, self.sort);
         let drawn = draw(&runs, &self.out)?;
         if self.json {
@@ -210,10 +226,17 @@ pub fn table(runs: &[Run]) -> Table {
     let differs = |name: &&String| settings.iter().any(|run| run.get(*name) != settings[0].get(*name));
     let names: Vec<&String> = names.into_iter().filter(differs).collect();
     let titles = COLUMNS.into_iter().chain(names.iter().map(|name| name.as_str()));
-    let mut table = Table::new(titles.map(|title| (title, Side::Right)).chain([("run", Side::Left)]));
-    for (run, given) in runs.iter().zip(&settings) {
+    let facts: Vec<BTreeMap<String, String>> =
+        runs.iter().map(|run| run.about.facts().into_iter().collect()).collect();
+    // A note may be long, and has lines: it is in the report and in --json.
+    let about = ["name", "tags"].into_iter().filter(|fact| facts.iter().any(|run| run.contains_key(*fact)));
+    let about: Vec<&str> = about.collect();
+    let words = about.iter().copied().chain(["run"]).map(|title| (title, Side::Left));
+    let mut table = Table::new(titles.map(|title| (title, Side::Right)).chain(words));
+    for ((run, given), facts) in runs.iter().zip(&settings).zip(&facts) {
         let given = names.iter().map(|name| given.get(*name).cloned().unwrap_or_else(unknown));
-        table.push(run.cells(&runs[0]).into_iter().chain(given).chain([run.name.clone()]));
+        let about = about.iter().map(|fact| facts.get(*fact).cloned().unwrap_or_else(unknown));
+        table.push(run.cells(&runs[0]).into_iter().chain(given).chain(about).chain([run.name.clone()]));
     }
     table
 }

@@ -19,7 +19,7 @@ use crate::data::left_out::{LeftOut, Reason};
 use crate::data::{self, DataSource, Dataset, Images, image_file};
 use crate::error::{Error, Result, escaped};
 use crate::exec::device;
-use crate::files::check_output;
+use crate::files::{check_output, check_picture};
 use crate::ops::augment::{Augmentations, forms};
 use crate::report::sheet::{self, Row, Section};
 use crate::text::{counted, grouped};
@@ -94,6 +94,7 @@ impl Data {
         }
         if let Some(out) = &self.out {
             let read = if let DataSource::Path(path) = &source { vec![path.clone()] } else { Vec::new() };
+            check_picture(out)?;
             check_output(out, &read)?;
         }
         let side = if source.is_image_folder() { SIDE } else { data::DEFAULT_SIZE };
@@ -180,8 +181,10 @@ impl<'a> Facts<'a> {
             DataSource::Path(folder) => sizes(data, folder, count),
             _ => Vec::new(),
         };
-        let warnings =
-            balance::warnings(&data.classes, &train, &validation).into_iter().chain(nothing).collect();
+        let warnings = balance::warnings(&data.classes, &train, &validation, &data.test.labels)
+            .into_iter()
+            .chain(nothing)
+            .collect();
         Ok(Facts { data, counts, doubles, sizes, warnings })
     }
 

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::device::{DeviceOptions, OpenDevice};
 use super::examine::{Pair, examine_all};
 use super::system;
+use super::train::quoted;
 use crate::console;
-use crate::data;
+use crate::data::{self, decoded::kept};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::cpu::Cpu;
@@ -95,6 +96,12 @@ impl Doctor {
             });
             (result["right"], result["ops"]) = (json!(wrong == 0), json!(findings));
             result["left_out_cases"] = json!(left_out);
+            result["cache"] = json!(data::Options::default().cache);
+            result["decoded"] = data::Options::default()
+                .cache
+                .as_deref()
+                .map(kept)
+                .map_or(Value::Null, |kept| json!({"folder": kept.0, "files": kept.1, "bytes": kept.2}));
             console::print_json(&result)?;
         }
         if !self.json && self.quick {
@@ -169,6 +176,14 @@ fn print_machine() -> Result<()> {
         None => "none (there is no home folder; set CIFAR_ENGINE_CACHE)".into(),
     };
     console::print(format_args!("cache:    {cache}"))?;
+    if let Some((folder, files, size)) = options.cache.as_deref().map(kept).filter(|(_, files, _)| *files > 0)
+    {
+        let (folder, files) = (quoted(&folder.to_string_lossy()), counted(files, "file"));
+        console::print(format_args!(
+            "decoded:  {files} of decoded images, {}, deleted where no run uses them for 30 days; at once by: rm -r {folder}",
+            bytes(size)
+        ))?;
+    }
     let network = match options.offline {
         true => "off: CIFAR_ENGINE_OFFLINE is set",
         false => "may be used for downloads (CIFAR_ENGINE_OFFLINE=1 forbids it)",

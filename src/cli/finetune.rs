@@ -7,7 +7,7 @@ use clap::Args;
 use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::loading::{announce, load_training, options_of_program};
-use super::options::WeightsOptions;
+use super::options::{AboutOptions, WeightsOptions};
 use super::progress::Display;
 use super::resume::{check_begun_by, reopened, tell_interrupted};
 use super::team::{together, with_shards};
@@ -54,12 +54,15 @@ pub struct FinetuneCommand {
     config: Option<PathBuf>,
 
     /// Go on with an interrupted run, with its settings.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config", "recipe"])]
     resume: Option<PathBuf>,
 
     /// Where to write the run [default: runs/MODEL-DATA-N].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    #[command(flatten)]
+    about: AboutOptions,
 
     /// Print the result as JSON.
     #[arg(long)]
@@ -83,9 +86,22 @@ impl FinetuneCommand {
         contact: ContactOptions,
     ) -> FinetuneCommand {
         let own = FinetuneChoices { pretrained, ..FinetuneChoices::default() };
-        let attributes = WeightsOptions::default();
+        let (attributes, about) = (WeightsOptions::default(), AboutOptions::default());
         let (config, resume, out) = (None, Some(run), None);
-        FinetuneCommand { choices, own, attributes, config, resume, out, json, device, contact }
+        FinetuneCommand { choices, own, attributes, config, resume, out, about, json, device, contact }
+    }
+
+    /// The command that begins a fine-tuning by these choices, to look at what it would do.
+    pub fn beginning(
+        choices: Choices,
+        own: FinetuneChoices,
+        attributes: WeightsOptions,
+        config: Option<PathBuf>,
+        device: DeviceOptions,
+        contact: ContactOptions,
+    ) -> FinetuneCommand {
+        let (resume, out, about, json) = (None, None, AboutOptions::default(), false);
+        FinetuneCommand { choices, own, attributes, config, resume, out, about, json, device, contact }
     }
 
     /// Fine-tunes a model, or goes on with it, and leaves a run folder.
@@ -101,10 +117,12 @@ impl FinetuneCommand {
     /// # Errors
     /// As for [`FinetuneCommand::run`].
     pub fn run_in(self, team: &Team) -> Result<()> {
+        let about = self.about.given()?;
         let (run, settings, data, pretrained) = match &self.resume {
             Some(path) => self.open(reopened(team, path)?)?,
             None => self.create(team)?,
         };
+        about.write(run.path())?;
         let OpenDevice { mut device, name: device_name, .. } =
             self.contact.open(&self.device, || first_contact::finetuning(&settings, &pretrained, &data))?;
         let (folder, layout) = (run.path().display(), pretrained.layout);
@@ -124,6 +142,17 @@ impl FinetuneCommand {
 
     /// A new run, by the given options.
     fn create(&self, team: &Team) -> Result<(RunFolder, Settings, Dataset, Pretrained)> {
+        let (settings, data, pretrained) = self.prepare(team)?;
+        let new = || RunFolder::create(self.out.clone(), &settings, &data.name);
+        let run = RunFolder::of_team(team, new)?;
+        Ok((run, settings, data, pretrained))
+    }
+
+    /// What a new run needs, by the given options.
+    ///
+    /// # Errors
+    /// If the options do not fit each other, the weights or the images.
+    pub(super) fn prepare(&self, team: &Team) -> Result<(Settings, Dataset, Pretrained)> {
         let (choices, own) = self.own()?.with_file(&self.choices, self.config.as_deref())?;
         let choices = with_shards(choices, team);
         let (mut settings, finetune) = own.apply_to(&choices, &defaults(MANY, choices.epochs))?;
@@ -161,9 +190,7 @@ impl FinetuneCommand {
         settings.check_against(data.training_len(settings.validation))?;
         announce(&data, &settings)?;
         tell(&settings, images);
-        let new = || RunFolder::create(self.out.clone(), &settings, &data.name);
-        let run = RunFolder::of_team(team, new)?;
-        Ok((run, settings, data, pretrained))
+        Ok((settings, data, pretrained))
     }
 
     /// A run that was begun before; what is chosen now must be what was chosen then.

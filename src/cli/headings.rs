@@ -16,8 +16,8 @@ const HEADINGS: [(&str, &[&str]); 5] = [
     (
         "Output",
         &[
-            "out", "web", "onnx", "torch", "half", "no_proof", "report", "format", "top", "explain", "sort",
-            "diff", "profile", "measure", "html", "json", "quiet", "verbose",
+            "out", "name", "tags", "note", "web", "onnx", "torch", "half", "no_proof", "report", "format",
+            "top", "explain", "sort", "diff", "profile", "measure", "html", "json", "quiet", "verbose",
         ],
     ),
 ];

@@ -262,7 +262,7 @@ pub fn announce(data: &Dataset, settings: &Settings) -> Result<()> {
     if data.test.is_empty() {
         console::info("there are no test images: results are those of the validation images");
     }
-    for warning in balance::warnings(&data.classes, &train, &validation) {
+    for warning in balance::warnings(&data.classes, &train, &validation, &data.test.labels) {
         console::note(format_args!("warning: {warning}"));
     }
     Ok(())

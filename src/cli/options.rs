@@ -7,6 +7,7 @@ use crate::data;
 use crate::error::{Error, Result};
 use crate::models::pretrained::Attributes;
 use crate::models::{PaddingStyle, Views};
+use crate::train::about::About;
 
 /// How predictions look at an image.
 #[derive(Args, Clone, Debug)]
@@ -76,6 +77,30 @@ impl WeightsOptions {
             mean: channels("--mean", &self.mean, 0.0)?,
             std: channels("--std", &self.std, 1e-3)?,
         })
+    }
+}
+
+/// What people say about a run.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AboutOptions {
+    /// What the run is called in `compare` and its report; its folder is not named after it.
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+
+    /// A word that `compare --tag` finds the run by; several times for several.
+    #[arg(long = "tag", value_name = "TEXT")]
+    pub tags: Vec<String>,
+
+    /// What is to be remembered about the run.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+}
+
+impl AboutOptions {
+    /// # Errors
+    /// If a text is too long, or has lines where it may not.
+    pub fn given(&self) -> Result<About> {
+        About::given(self.name.clone(), self.tags.clone(), self.note.clone())
     }
 }
 

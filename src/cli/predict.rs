@@ -23,6 +23,7 @@ use crate::data::watch::{ImageProgress, Watch};
 use crate::data::{Images, read_class_names};
 use crate::environment;
 use crate::error::{Error, Result, path_text};
+use crate::files::check_picture;
 use crate::kernels::parallel;
 use crate::models::LoadedModel;
 use crate::models::Spec;
@@ -271,6 +272,7 @@ impl Predict {
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
+        check_picture(&out)?;
         let sample = Sample {
             pixels: &image.image(0)?,
             size: image.size,

@@ -137,6 +137,7 @@ impl Observer for Display {
             Phase::Features => "features of the frozen layers",
             Phase::Validation => "validation",
             Phase::Test => "test",
+            Phase::Rates => "learning rates",
             Phase::Search => "search for the first value that is not finite",
         });
         let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64 * (of - done) as f64;

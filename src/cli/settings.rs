@@ -15,7 +15,9 @@ use crate::train::optimizers::{OPTIMIZERS, Optimizer};
 use crate::train::settings::choices::table;
 use crate::train::settings::class_weights::ClassWeights;
 use crate::train::settings::finetune::{Blocks, FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-use crate::train::settings::{Choices, RECIPES, Recipe, SETTINGS, Setting, Settings, Usual, ValueKind};
+use crate::train::settings::{
+    Choices, PHOTOS, RECIPES, Recipe, SETTINGS, Setting, Settings, Usual, ValueKind,
+};
 
 /// `--recipe`, which chooses what no option gives.
 static RECIPE: Setting = Setting {
@@ -138,13 +140,17 @@ fn help_in_train(row: &Setting) -> String {
 /// differ from it.
 fn of_recipes(row: &Setting, words: &str) -> String {
     let value = |recipe: &&Recipe| (recipe.name, shown(row, &values(&recipe.settings())));
-    let mut groups = grouped(RECIPES.iter().map(value)).into_iter();
+    let mut groups = grouped(RECIPES.iter().filter(of_train).map(value)).into_iter();
     let first = groups.next().map_or(String::new(), |(value, _)| value);
     let others = groups.map(|(value, names)| {
         let noun = if names.len() > 1 { "recipes" } else { "recipe" };
         format!("; {value} in the {} {noun}", joined(&names, "and"))
     });
     format!("{first}{words}{}", others.collect::<String>())
+}
+
+fn of_train(recipe: &&&Recipe) -> bool {
+    recipe.command() == "train"
 }
 
 /// Values of the optimizers for a setting: `1 for a, 2 for b and c`.
@@ -193,18 +199,23 @@ fn number(value: f32) -> String {
 
 /// Says in the help of `finetune` what the settings that `train` has too mean and are there.
 pub fn in_finetune(command: Command) -> Command {
-    let settings = values(&defaults(MANY, None));
+    let (settings, photos) = (values(&defaults(MANY, None)), values(&PHOTOS.settings()));
     let text = |row: &Setting| {
         let (text, usual) = row.in_finetune.unwrap_or((row.help, row.usual));
         match usual {
             Usual::Told(words) => help(row, text, words),
             Usual::Untold => help(row, text, ""),
-            Usual::OfRecipe(words) => help(row, text, &format!("{}{words}", shown(row, &settings))),
+            Usual::OfRecipe(words) => {
+                let (usual, other) = (shown(row, &settings), shown(row, &photos));
+                let recipe =
+                    if usual == other { String::new() } else { format!("; {other} in the photos recipe") };
+                help(row, text, &format!("{usual}{words}{recipe}"))
+            }
             Usual::OfOptimizer(_) => help(row, text, &shown(row, &settings)),
         }
     };
     command.mut_args(|arg| match all().find(|row| row.name == arg.get_id().as_str()) {
-        Some(row) if row.name == RECIPE.name => arg.hide(true),
+        Some(row) if row.name == RECIPE.name => arg.help(help(row, row.help, "none")),
         Some(row) => arg.help(text(row)),
         None => arg,
     })
@@ -227,7 +238,7 @@ mod tests {
         for row in all().filter(|row| row.is_option()) {
             let option = row.option().unwrap();
             assert!(says(&train, &option), "train --{option}");
-            assert_eq!(says(&finetune, &option), row.name != RECIPE.name, "finetune --{option}");
+            assert!(says(&finetune, &option), "finetune --{option}");
             assert!(!row.help.trim().is_empty() && !row.value_name.is_empty(), "{option}");
         }
         for row in FINETUNE_SETTINGS.iter().filter(|row| row.is_option()) {
@@ -257,6 +268,8 @@ mod tests {
             "[default: 1e-4]",
             "[default: 2500, at most a tenth]",
             "[default: all]",
+            "[default: 0, off; 0.98 in the photos recipe]",
+            "[default: 0.1; 0 in the photos recipe]",
             "[default: 20]",
         ] {
             assert_eq!(finetune.contains(default), default != "[default: 20]", "{default}: {finetune}");

@@ -9,6 +9,7 @@ use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::evaluate::headline;
 use super::loading::{announce, load_training, tell_scaling};
+use super::options::AboutOptions;
 use super::progress::Display;
 use super::resume::{check_begun_by, reopened, tell_interrupted};
 use super::team::{together, with_shards};
@@ -17,6 +18,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::team::Team;
 use crate::text::{counted, duration};
+use crate::train::about::About;
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::choices::reusable_source;
 use crate::train::settings::{Choices, Settings};
@@ -50,6 +52,9 @@ pub struct Train {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    #[command(flatten)]
+    about: AboutOptions,
+
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -70,7 +75,8 @@ impl Train {
         device: DeviceOptions,
         contact: ContactOptions,
     ) -> Train {
-        Train { choices, config: None, resume: Some(run), out: None, json, device, contact }
+        let (config, out, about) = (None, None, AboutOptions::default());
+        Train { choices, config, resume: Some(run), out, about, json, device, contact }
     }
 
     pub fn run(self) -> Result<()> {
@@ -79,10 +85,12 @@ impl Train {
 
     /// [`Train::run`] by the processes of a team.
     pub fn run_in(self, team: &Team) -> Result<()> {
+        let about = self.about.given()?;
         let (run, settings, data) = match &self.resume {
             Some(path) => self.open(reopened(team, path)?)?,
             None => self.create(team)?,
         };
+        about.write(run.path())?;
         let OpenDevice { mut device, name: device_name, .. } =
             self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
         console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
@@ -155,6 +163,7 @@ impl Report<'_> {
                 "seconds": seconds,
                 "run": run.path().to_string_lossy(),
             });
+            About::read(run.path())?.entries().into_iter().for_each(|(name, value)| result[name] = value);
             result[format!("{set}_accuracy")] = json!(test.accuracy);
             result[format!("{set}_loss")] = json!(test.loss);
             let plain = test.plain_accuracy.unwrap_or(test.accuracy);

@@ -69,6 +69,9 @@ pub(super) fn advice(error: &io::Error) -> String {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             format!("cannot be written ({error}); {elsewhere} of your own")
         }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            format!("a part of this path is a file; {elsewhere}")
+        }
         _ => error.to_string(),
     }
 }

@@ -1,23 +1,26 @@
-//! Decoded images of a folder that are too many for memory, in a file of the cache folder.
+//! Images that are too many for memory, decoded or scaled, in a file of the cache folder.
 //!
-//! Its name is a digest of all that decides its bytes: the files' names, lengths and times, the
-//! size, and what decodes them. So a second run finds it, and a folder that was changed has another
-//! one. It holds the pixels, image by image in the order of the files' names; behind them, as JSON,
-//! which could not be read; then the length of that, and a sign that it is whole.
+//! Its name is a digest of all that decides its bytes: of a folder the files' names, lengths and
+//! times, of images in memory, as those of CIFAR-10, themselves; the size, and what decodes them.
+//! So a second run finds it, and a folder that was changed has another one. It holds the pixels,
+//! image by image, of a folder in the order of the files' names; behind them a checksum of each
+//! image, by which every reading is checked ([`super::pixels`]), and, as JSON, which could not be
+//! read; then the length of these two, and a sign that it is whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::pixels::{Pixels, PositionedFile, RecordFile, Records};
+use super::pixels::{Pixels, PositionedFile, RecordFile, Records, checksum};
 use super::watch::ImageProgress;
-use super::{CHANNELS, Options, cache, image_file, images};
+use super::{CHANNELS, Images, Options, cache, image_file, images};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::files::{free_space, write_atomic};
@@ -37,7 +40,7 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const ENDING: &str = "images";
 
 /// The end of a file that is whole.
-const WHOLE: &[u8; 8] = b"decoded1";
+const WHOLE: &[u8; 8] = b"decoded2";
 
 /// The images of a folder, in a file.
 pub(super) struct DecodedFolder<'a> {
@@ -45,7 +48,7 @@ pub(super) struct DecodedFolder<'a> {
     /// By their place in the file.
     paths: Vec<&'a PathBuf>,
     /// What is wrong with those that could not be read, by their place.
-    bad: BTreeMap<u32, String>,
+    bad: Bad,
 }
 
 impl<'a> DecodedFolder<'a> {
@@ -61,37 +64,16 @@ impl<'a> DecodedFolder<'a> {
         size: usize,
         options: &Options,
     ) -> Result<Option<DecodedFolder<'a>>> {
-        let stride = size * size * CHANNELS;
-        let bytes = paths.len() as u64 * stride as u64;
-        if bytes <= most_in_memory(options)? {
+        let count = paths.len();
+        if bytes_of(count, size) <= most_in_memory(options)? {
             return Ok(None);
         }
-        let shown = text::bytes(bytes);
-        let Some(folder) = options.cache.as_ref().map(|cache| cache.join("decoded")) else {
-            options.watch.warn(&format!(
-                "warning: the decoded images take {shown} of memory: there is no cache folder to keep them in; set \
-                 CIFAR_ENGINE_CACHE to one"
-            ));
-            return Ok(None);
-        };
         let mut sorted = paths.to_vec();
         sorted.sort_unstable();
-        let path = folder.join(format!("{}.{ENDING}", key(dir, &sorted, size)));
-        let mut found = find(&path, bytes)?;
-        if found.is_some() {
-            options.watch.note(&format!("decoded images: {shown}, found in {}", path.display()));
-        } else {
-            fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, cache::advice(&error)))?;
-            check_room(&folder, bytes, free_space(&folder))?;
-            options.watch.note(&format!("decoded images: {shown}, written to {}", path.display()));
-            write(&path, (paths, &sorted), size, options)?;
-            delete_unused(&folder, options);
-            found = find(&path, bytes)?;
-        }
-        let (file, bad) =
-            found.ok_or_else(|| Error::file(&path, "was deleted by another program; begin again"))?;
-        let file = Arc::new(RecordFile { file: PositionedFile::new(file), path, stride });
-        Ok(Some(DecodedFolder { file, paths: sorted, bad }))
+        let name = || Ok(key(dir, &sorted, size));
+        let made =
+            made(name, (count, size), options, |writer| decode(writer, (paths, &sorted), size, options))?;
+        Ok(made.map(|(file, bad)| DecodedFolder { file, paths: sorted, bad }))
     }
 
     /// The images at some of the paths, and what is wrong with each, if anything.
@@ -102,6 +84,90 @@ impl<'a> DecodedFolder<'a> {
         let problems = numbers.iter().zip(paths).map(problem).collect();
         (Pixels::File(Records::new(self.file.clone(), numbers)), problems)
     }
+}
+
+/// The same images scaled to a size: in a file, where all that are loaded with them are `all` of
+/// that size and too many for memory.
+///
+/// # Errors
+/// If the file cannot be written or the images not be read, or the progress is told to stop.
+pub(super) fn scaled(
+    images: Images,
+    size: usize,
+    (all, options): (usize, &Options),
+    progress: &ImageProgress,
+) -> Result<Images> {
+    let few = bytes_of(all, size) <= most_in_memory(options)?;
+    if few || images.is_empty() || images.size == size {
+        return images.resized(size, progress);
+    }
+    let name = || Ok(hashed(format!("{DECODER} {size} {}\n", images.digest()?)));
+    let made = made(name, (images.len(), size), options, |writer| {
+        (0..images.len()).into_par_iter().try_for_each(|i| {
+            progress.one()?;
+            writer.put(i, &image_file::resize_square(&images.image(i)?, images.size, size)?)
+        })?;
+        Ok(BTreeMap::new())
+    })?;
+    let Some((file, _)) = made else { return images.resized(size, progress) };
+    let numbers = (0..images.len() as u32).collect();
+    Ok(Images { pixels: Pixels::File(Records::new(file, numbers)), size, ..images })
+}
+
+fn bytes_of(images: usize, size: usize) -> u64 {
+    images as u64 * (size * size * CHANNELS) as u64
+}
+
+/// What is wrong with images that cannot be read, by their place in a file.
+type Bad = BTreeMap<u32, String>;
+
+/// A file of so many images of a size: found under a name in the cache folder, or made by `fill`;
+/// none where there is no cache folder.
+fn made(
+    name: impl FnOnce() -> Result<String>,
+    (count, size): (usize, usize),
+    options: &Options,
+    fill: impl FnOnce(&Writer) -> Result<Bad>,
+) -> Result<Option<(Arc<RecordFile>, Bad)>> {
+    let bytes = bytes_of(count, size);
+    let shown = text::bytes(bytes);
+    let Some(folder) = options.cache.as_deref().map(folder) else {
+        options.watch.warn(&format!(
+            "warning: the decoded images take {shown} of memory: there is no cache folder to keep them in; set \
+             CIFAR_ENGINE_CACHE to one"
+        ));
+        return Ok(None);
+    };
+    let path = folder.join(format!("{}.{ENDING}", name()?));
+    let mut found = find(&path, (count, bytes))?;
+    if found.is_some() {
+        options.watch.note(&format!("decoded images: {shown}, found in {}", path.display()));
+    } else {
+        fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, cache::advice(&error)))?;
+        check_room(&folder, bytes, free_space(&folder))?;
+        options.watch.note(&format!("decoded images: {shown}, written to {}", path.display()));
+        write(&path, (count, size), fill)?;
+        delete_unused(&folder, options);
+        found = find(&path, (count, bytes))?;
+    }
+    let (file, End { sums, bad }) =
+        found.ok_or_else(|| Error::file(&path, "was deleted by another program; begin again"))?;
+    let stride = size * size * CHANNELS;
+    Ok(Some((Arc::new(RecordFile { file: PositionedFile::new(file), path, stride, sums }), bad)))
+}
+
+/// The folder of these files in a cache folder.
+fn folder(cache: &Path) -> PathBuf {
+    cache.join("decoded")
+}
+
+/// The folder of these files in a cache folder, how many there are, and their bytes.
+pub fn kept(cache: &Path) -> (PathBuf, usize, u64) {
+    let folder = folder(cache);
+    let files = fs::read_dir(&folder).into_iter().flatten().flatten();
+    let sizes = files.filter_map(|entry| Some(entry.metadata().ok()?.len()));
+    let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+    (folder, count, bytes)
 }
 
 /// The most bytes of a folder's pixels that are kept in memory.
@@ -127,6 +193,15 @@ fn key(dir: &Path, paths: &[&PathBuf], size: usize) -> String {
         hash.update(format!("{} {stamp}\n", name.len()));
         hash.update(name);
     }
+    short(hash)
+}
+
+fn hashed(text: String) -> String {
+    short(Sha256::new_with_prefix(text))
+}
+
+/// As much of a digest as a file is named after.
+fn short(hash: Sha256) -> String {
     images::hex(hash)[..32].to_string()
 }
 
@@ -146,82 +221,125 @@ fn stamp(found: Option<Metadata>) -> String {
     format!("{} {modified} {} {}", found.len(), changed.0, changed.1)
 }
 
-/// The file, if it is there, whole and for so many bytes of pixels; and what is wrong with the
-/// images that it lacks. It counts as used.
+/// What stands behind the pixels.
+struct End {
+    /// A checksum of each image.
+    sums: Vec<u32>,
+    bad: Bad,
+}
+
+/// The file, if it is there, whole and for so many images and bytes of pixels. It counts as used.
 ///
 /// # Errors
 /// If it is another user's, or cannot be read.
-fn find(path: &Path, pixels: u64) -> Result<Option<(File, BTreeMap<u32, String>)>> {
+fn find(path: &Path, images: (usize, u64)) -> Result<Option<(File, End)>> {
     cache::check_own(path)?;
     let opened = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.and_then(|file| Ok((read_end(&file, pixels)?, file))),
+        // What is wrong with a cache folder that is none shows when it is made.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        opened => opened.and_then(|file| Ok((read_end(&file, images)?, file))),
     };
-    let (bad, file) =
+    let (end, file) =
         opened.map_err(|error| Error::file(path, format!("cannot be read ({error}); delete it")))?;
     // Where that cannot be, it is deleted the sooner.
     let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    Ok(bad.map(|bad| (file, bad)))
+    Ok(end.map(|end| (file, end)))
 }
 
 /// What a whole file says behind its pixels.
-fn read_end(file: &File, pixels: u64) -> io::Result<Option<BTreeMap<u32, String>>> {
+fn read_end(file: &File, (images, pixels): (usize, u64)) -> io::Result<Option<End>> {
     let (all, file) = (file.metadata()?.len(), PositionedFile::new(file.try_clone()?));
     let mut end = [0; 16];
-    let Some(at) = all.checked_sub(16).filter(|at| *at >= pixels) else { return Ok(None) };
+    let Some(at) = all.checked_sub(16).filter(|at| *at >= pixels + 4 * images as u64) else {
+        return Ok(None);
+    };
     file.read(&mut end, at)?;
     let (length, sign) = end.split_at(8);
     if sign != WHOLE || length != (at - pixels).to_le_bytes() {
         return Ok(None);
     }
-    let mut json = vec![0; (at - pixels) as usize];
-    file.read(&mut json, pixels)?;
-    Ok(serde_json::from_slice(&json).ok())
+    let mut behind = vec![0; (at - pixels) as usize];
+    file.read(&mut behind, pixels)?;
+    let (sums, json) = behind.split_at(4 * images);
+    let sums = sums.as_chunks().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+    Ok(serde_json::from_slice(json).ok().map(|bad| End { sums, bad }))
 }
 
-/// Decodes the images, with one in memory for each thread, each to its place among the sorted ones.
+/// A file while it is filled, by any number of threads.
+struct Writer<'a> {
+    path: &'a Path,
+    file: PositionedFile,
+    /// Bytes of an image.
+    stride: usize,
+    sums: Vec<AtomicU32>,
+}
+
+impl Writer<'_> {
+    /// Writes an image to its place.
+    fn put(&self, place: usize, pixels: &[u8]) -> Result<()> {
+        self.sums[place].store(checksum(pixels), Ordering::Relaxed);
+        self.file.write(pixels, (place * self.stride) as u64).map_err(|error| self.full(&error))
+    }
+
+    /// Writes what stands behind the pixels.
+    fn end(&self, bad: &Bad) -> Result<()> {
+        let sums = self.sums.iter().flat_map(|sum| sum.load(Ordering::Relaxed).to_le_bytes());
+        let json = serde_json::to_vec(bad).map_err(|error| Error::file(self.path, error))?;
+        let behind: Vec<u8> = sums.chain(json).collect();
+        let end = [&behind[..], &(behind.len() as u64).to_le_bytes(), WHOLE].concat();
+        self.file.write(&end, (self.stride * self.sums.len()) as u64).map_err(|error| self.full(&error))
+    }
+
+    fn full(&self, error: &io::Error) -> Error {
+        let needed = text::bytes((self.stride * self.sums.len()) as u64);
+        let problem = format!("{}; the decoded images need {needed} there", cache::advice(error));
+        Error::file(self.path, problem)
+    }
+}
+
+/// Makes a file of so many images of a size, of which `fill` puts each to its place.
 fn write(
     path: &Path,
-    (paths, sorted): (&[&PathBuf], &[&PathBuf]),
-    size: usize,
-    options: &Options,
+    (count, size): (usize, usize),
+    fill: impl FnOnce(&Writer) -> Result<Bad>,
 ) -> Result<()> {
-    let stride = (size * size * CHANNELS) as u64;
     let mut failed = None;
     let written = write_atomic(path, |file| {
         let file = PositionedFile::new(file.get_ref().try_clone()?);
-        let progress = ImageProgress::new(options.watch, "decoding", paths.len());
-        let full = |error: io::Error| {
-            let needed = text::bytes(stride * paths.len() as u64);
-            Error::file(path, format!("{}; the decoded images need {needed} there", cache::advice(&error)))
-        };
-        let decode = |path: &&PathBuf| {
-            progress.one()?;
-            let place = sorted.binary_search(path).unwrap_or(usize::MAX) as u64;
-            match image_file::load(path, size) {
-                Ok(image) => file.write(&image.pixels, place * stride).map_err(full).map(|()| None),
-                Err(bad) => Ok(Some(bad)),
-            }
-        };
-        let end = problems(paths.par_iter(), options.skip_bad, decode).and_then(|problems| {
-            let bad: BTreeMap<usize, String> = paths
-                .iter()
-                .zip(problems)
-                .filter_map(|(path, problem)| {
-                    let Some(Error::File { problem, .. }) = problem else { return None };
-                    Some((sorted.binary_search(path).ok()?, problem))
-                })
-                .collect();
-            let json = serde_json::to_vec(&bad).map_err(|error| Error::file(path, error))?;
-            let end = [&json[..], &(json.len() as u64).to_le_bytes(), WHOLE].concat();
-            file.write(&end, stride * paths.len() as u64).map_err(full)
-        });
-        end.map_err(|error| {
+        let sums = (0..count).map(|_| AtomicU32::new(0)).collect();
+        let writer = Writer { path, file, stride: size * size * CHANNELS, sums };
+        fill(&writer).and_then(|bad| writer.end(&bad)).map_err(|error| {
             failed = Some(error);
             io::Error::other("the images are not all there")
         })
     });
     failed.map_or(written, Err)
+}
+
+/// Decodes images, with one in memory for each thread, each to its place among the sorted ones.
+fn decode(
+    writer: &Writer,
+    (paths, sorted): (&[&PathBuf], &[&PathBuf]),
+    size: usize,
+    options: &Options,
+) -> Result<Bad> {
+    let progress = ImageProgress::new(options.watch, "decoding", paths.len());
+    let place = |path: &PathBuf| sorted.binary_search(&path).unwrap_or(usize::MAX);
+    let decode = |path: &&PathBuf| {
+        progress.one()?;
+        match image_file::load(path, size) {
+            Ok(image) => writer.put(place(path), &image.pixels).map(|()| None),
+            Err(bad) => Ok(Some(bad)),
+        }
+    };
+    let problems = problems(paths.par_iter(), options.skip_bad, decode)?;
+    let bad = paths.iter().zip(problems).filter_map(|(path, problem)| {
+        let Some(Error::File { problem, .. }) = problem else { return None };
+        Some((place(path) as u32, problem))
+    });
+    Ok(bad.collect())
 }
 
 /// What is wrong with each image by some work on it, which ends at what is wrong with something

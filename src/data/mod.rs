@@ -5,9 +5,9 @@
 //! images ([`folder`], listed by [`listing`] and decoded by [`image_file`]). Whatever the source,
 //! images end up as bytes of one length each ([`images`]), so that the rest of the program never
 //! learns where they came from. They lie in memory or, of a large folder, in a file ([`pixels`])
-//! that the cache folder keeps for the next run (`decoded`). [`doubles`] finds those that are there
-//! twice. What is held back for validation or the test is chosen in [`split`]; what is left out is
-//! collected in [`left_out`].
+//! that the cache folder keeps for the next run ([`decoded`]). [`doubles`] finds those that are
+//! there twice. What is held back for validation or the test is chosen in [`split`]; what is left
+//! out is collected in [`left_out`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -24,7 +24,7 @@ pub mod balance;
 mod budget;
 pub(crate) mod cache;
 pub mod cifar10;
-mod decoded;
+pub mod decoded;
 pub mod doubles;
 pub mod download;
 pub mod folder;
@@ -194,9 +194,10 @@ impl Dataset {
     }
 
     fn resized(self, size: usize, options: &Options) -> Result<Dataset> {
-        let progress = ImageProgress::new(options.watch, "scaling", self.train.len() + self.test.len());
-        let train = self.train.resized(size, &progress)?;
-        Ok(Dataset { train, test: self.test.resized(size, &progress)?, ..self })
+        let all = self.train.len() + self.test.len();
+        let progress = ImageProgress::new(options.watch, "scaling", all);
+        let scaled = |images| decoded::scaled(images, size, (all, options), &progress);
+        Ok(Dataset { train: scaled(self.train)?, test: scaled(self.test)?, ..self })
     }
 }
 

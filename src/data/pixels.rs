@@ -1,7 +1,8 @@
 //! Where the pixels of a set of images are: in memory, or in a file that may be larger than it.
 //!
 //! A file is read by position, an image at a time, and not mapped: the system keeps what was read
-//! in memory while nobody else needs it, and an error of the disk stays an error.
+//! in memory while nobody else needs it, and an error of the disk stays an error. Every image that
+//! is read is checked by its checksum.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -34,6 +35,13 @@ pub(super) struct RecordFile {
     pub file: PositionedFile,
     /// Bytes of an image.
     pub stride: usize,
+    /// The checksum of each image.
+    pub sums: Vec<u32>,
+}
+
+/// What tells that a bit of an image is another one than it was.
+pub(super) fn checksum(pixels: &[u8]) -> u32 {
+    crc32fast::hash(pixels)
 }
 
 impl Default for Pixels {
@@ -166,9 +174,15 @@ impl Records {
     }
 
     fn read(&self, i: usize, to: &mut [u8]) -> Result<()> {
-        let RecordFile { path, file, stride } = &*self.file;
-        let read = file.read(to, u64::from(self.numbers[i]) * *stride as u64);
-        read.map_err(|error| unreadable(path, &error))
+        let RecordFile { path, file, stride, sums } = &*self.file;
+        let number = self.numbers[i];
+        let read = file.read(to, u64::from(number) * *stride as u64);
+        read.map_err(|error| unreadable(path, &error))?;
+        if checksum(to) == sums[number as usize] {
+            return Ok(());
+        }
+        let problem = format!("its image {number} is damaged: other bytes were written");
+        Err(Error::file(path, format!("{problem}; delete the file and begin again, and it is made anew")))
     }
 }
 

@@ -171,9 +171,38 @@ pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
     }
 }
 
+/// Checks that a picture which is written by this name can be a PNG.
+///
+/// # Errors
+/// If its ending is that of another kind of picture or document.
+pub fn check_picture(path: &Path) -> Result<()> {
+    const OTHERS: [&str; 12] =
+        ["jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "svg", "pdf", "eps", "avif", "heic"];
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    match ending.filter(|ending| OTHERS.contains(&ending.as_str())) {
+        None => Ok(()),
+        Some(ending) => {
+            let png = path.with_extension("png");
+            Err(Error::file(
+                path,
+                format!("pictures are written as PNG, not {ending}; name it {}", path_text(&png)),
+            ))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_picture_is_that_of_what_is_written() {
+        for fine in ["a.png", "a.PNG", "a", "a.b.png", "/dev/stdout", "jpg"] {
+            check_picture(Path::new(fine)).unwrap();
+        }
+        let message = check_picture(Path::new("curves/a.JPG")).unwrap_err().to_string();
+        assert_eq!(message, "curves/a.JPG: pictures are written as PNG, not jpg; name it curves/a.png");
+    }
 
     /// Nobody may write into the folders of the processes, root neither.
     #[cfg(target_os = "linux")]

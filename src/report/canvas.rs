@@ -13,7 +13,7 @@ use plotters::style::{Color, FontDesc, FontStyle, RGBColor, ShapeStyle, TextStyl
 
 use super::font;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{check_picture, write_atomic};
 
 pub(super) const INK: RGBColor = RGBColor(38, 38, 38);
 pub(super) const WHITE: RGBColor = RGBColor(255, 255, 255);
@@ -115,7 +115,11 @@ pub(super) fn png(picture: &RgbImage) -> Result<Vec<u8>> {
 }
 
 /// Encodes as PNG and writes the file.
+///
+/// # Errors
+/// If the file's name says that it is another kind of picture, or it cannot be written.
 pub(super) fn save(path: impl AsRef<Path>, picture: &RgbImage) -> Result<()> {
+    check_picture(path.as_ref())?;
     let bytes = png(picture)?;
     write_atomic(path, |file| std::io::Write::write_all(file, &bytes))
 }

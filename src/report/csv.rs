@@ -48,9 +48,61 @@ pub fn row(line: &str) -> Vec<String> {
     cells.into_iter().map(text).collect()
 }
 
+/// A cell that holds a name, from which [`named`] reads the very same name.
+pub fn name(text: &str) -> String {
+    // Where a name has a backslash of its own, that is no escape.
+    cell(&text.replace('\\', r"\\"))
+}
+
+/// The name in a text of a row: the other way round than [`name`].
+pub fn named(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        name.push_str(before);
+        let (letter, behind) = escape(after).unwrap_or(('\\', after));
+        name.push(letter);
+        rest = behind;
+    }
+    name + rest
+}
+
+/// The character that an escape stands for, by what is behind its backslash, and what follows.
+fn escape(text: &str) -> Option<(char, &str)> {
+    let simple = [('\\', '\\'), ('n', '\n'), ('r', '\r'), ('t', '\t')];
+    if let Some((_, letter)) = simple.iter().find(|(sign, _)| text.starts_with(*sign)) {
+        return Some((*letter, &text[1..]));
+    }
+    let (digits, behind) = text.strip_prefix("u{")?.split_once('}')?;
+    let letter = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
+    Some((letter, behind))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_read_back_as_they_were() {
+        let names = [
+            "cat",
+            "a\nb",
+            "a\\nb",
+            "a\\\\nb",
+            "\\",
+            "\\u{41}",
+            "\u{1b}\u{202e},\"x\"",
+            "'=\\",
+            "a\\u{zz}b\\",
+        ];
+        let mut cells = std::collections::BTreeSet::new();
+        for text in names {
+            let cell = name(text);
+            assert!(!cell.contains('\n') && cells.insert(cell.clone()), "{cell}");
+            let row = row(&format!("{cell},train"));
+            assert_eq!([named(&row[0]).as_str(), &row[1]], [text, "train"], "{cell}");
+        }
+    }
 
     #[test]
     fn cells_are_one_line_and_no_formulas() {

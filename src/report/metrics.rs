@@ -19,7 +19,7 @@ const HEADER: &str = "epoch,train_loss,train_accuracy,validation_loss,validation
 pub struct Trial {
     /// The learning rate.
     pub rate: f32,
-    /// Loss of the step's batch, before the step.
+    /// Loss of the step's batch before the step, or of images that are held back after it.
     pub loss: f64,
     /// The mean loss of the steps around it.
     pub smooth: f64,

@@ -76,7 +76,7 @@ pub struct Culprit {
 /// The range of a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operand {
-    /// A state's or an input's name, or the step that wrote it: `step 22, relu 'bn2'`.
+    /// A state's or an input's name, or the step that wrote it: `step 22, batch_norm 'bn2', mean`.
     pub what: String,
     /// Shape and element type.
     pub ty: String,
@@ -244,7 +244,7 @@ impl Search<'_> {
                     about.culprit(number, step, &inputs, (output, &outputs[output]))
                 });
             }
-            writers.extend(step.outputs.iter().map(|location| (*location, number)));
+            writers.extend(step.outputs.iter().enumerate().map(|(i, location)| (*location, (number, i))));
         }
         let loss = Some(kept.loss).filter(|loss| loss.is_finite());
         Ok(Seen { norms: Norms { step: kept.step + 1, loss, gradients: norms }, culprit })
@@ -346,8 +346,8 @@ fn norm(values: &Values) -> Option<f64> {
 /// What is known of a step while it runs.
 struct Context<'a> {
     stepwise: &'a Stepwise,
-    /// The last step that wrote to each location.
-    writers: &'a HashMap<Location, usize>,
+    /// The last step that wrote to each location, and which of its outputs that was.
+    writers: &'a HashMap<Location, (usize, usize)>,
     /// The images that the rows of the output belong to, if it has one for each.
     images: &'a [u32],
 }
@@ -362,7 +362,7 @@ impl Context<'_> {
         let (location, ty) = (step.outputs[index], &step.types.outputs[index]);
         let Values::F32(values) = values else { unreachable!("only numbers are not finite") };
         let what = if self.stepwise.is_slot(location) {
-            format!("output {index}")
+            step.op.output_names().get(index).map_or(format!("output {index}"), |name| name.to_string())
         } else {
             self.stepwise.name(location).to_string()
         };
@@ -386,9 +386,11 @@ impl Context<'_> {
         if !self.stepwise.is_slot(location) {
             return self.stepwise.name(location).to_string();
         }
-        if let Some(&writer) = self.writers.get(&location) {
+        if let Some(&(writer, output)) = self.writers.get(&location) {
             let step = &self.stepwise.steps()[writer];
-            return format!("step {writer}, {} '{}'", step.op.name(), step.layer);
+            let which = step.op.output_names().get(output);
+            let which = which.map(|name| format!(", {name}")).unwrap_or_default();
+            return format!("step {writer}, {} '{}'{which}", step.op.name(), step.layer);
         }
         self.stepwise.input_at(location).unwrap_or("an input").to_string()
     }

@@ -301,6 +301,20 @@ impl Evaluator {
         self.run_on(&self.batch_source, device, goes_on)
     }
 
+    /// The loss of every image, in a run.
+    ///
+    /// # Errors
+    /// As for [`Evaluator::run`].
+    pub(super) fn losses(
+        &self,
+        device: &mut dyn Device,
+        goes_on: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Vec<f64>> {
+        let logits = self.run(device, goes_on)?.logits;
+        let losses = logits.outer_iter().zip(&self.labels);
+        Ok(losses.map(|(logits, &label)| cross_entropy(logits, label as usize)).collect())
+    }
+
     fn run_on(
         &self,
         batch_source: &BatchSource,

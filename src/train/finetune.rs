@@ -5,6 +5,8 @@
 //!    classifier that knows nothing yet, its gradients would destroy what they know.
 //! 2. The last blocks, or all. They follow at a lower rate than the classifier. What stays frozen
 //!    is again computed once; batch normalisation in it uses its stored statistics.
+//!
+//! [`find_rate`] searches for the rate of the second.
 
 use std::path::Path;
 
@@ -13,6 +15,7 @@ use super::checkpoint::{Progress, RunFingerprint};
 use super::evaluate::{BATCH_SIZE, Evaluator};
 use super::features::{BatchSource, FeatureJob, Features};
 use super::logistic;
+use super::lr_find::{Curve, Range, rise};
 use super::plans::{self, ModelGraph};
 use super::run_folder::RunFolder;
 use super::session::Session;
@@ -30,6 +33,7 @@ use crate::models::pretrained::Pretrained;
 use crate::models::{self, Calibration, Spec, Variant};
 use crate::nn::Parameter;
 use crate::ops::augment::Augment;
+use crate::team::Team;
 use crate::weights;
 
 /// For every image so many differently augmented sets of features are computed.
@@ -139,7 +143,8 @@ pub fn finetune(
     data.check_labels()?;
     let spec = spec(&pretrained.spec, settings, finetune, &data);
     spec.check()?;
-    let ModelGraph { graph, parameters, .. } = plans::evaluation(&spec, "weights", 1, 1)?;
+    let whole = plans::evaluation(&spec, "weights", 1, 1)?;
+    let parameters = whole.parameters.clone();
     let digest = weights::digest(&pretrained.file)?;
     let fingerprint = RunFingerprint::of(settings, &data, Some(digest))?;
     check_team(run.team(), device, &fingerprint)?;
@@ -151,19 +156,11 @@ pub fn finetune(
         observer.note(&format!("note: {loss}"));
     }
     let mut session = Session::begin(run, &spec, parameters.clone(), fingerprint, reading, observer)?;
-    // Of all plans, this one has every parameter.
-    let whole = device.load(&graph)?;
-    let values = initial_values(&pretrained, &parameters, settings)?;
-    plans::write_parameters(device, whole, &parameters, &values)?;
-    drop((values, pretrained));
+    let whole = load_whole(device, &whole, settings, pretrained)?;
     run.write_settings(settings)?;
     split_table::write(run.path(), &data)?;
     let units = spec.architecture.units()?.len();
-    let mut parts = parts(settings, finetune, units, data.train.len());
-    for part in &mut parts {
-        let config = part.config.clone().of_images(&data.train.labels, &data.classes)?;
-        part.config = StageConfig { team: run.team().clone(), ..config };
-    }
+    let parts = parts_of(settings, finetune, units, (&data, run.team()))?;
     for (number, part) in parts.iter().enumerate().skip(session.progress().stage) {
         observer.note(&format!("stage {} of {}: {}", number + 1, parts.len(), part.description(units)));
         let (fresh, images) = (*session.progress() == Progress::default(), &data.train);
@@ -172,7 +169,8 @@ pub fn finetune(
             spec: &spec,
             whole,
             units,
-            run,
+            folder: run.path(),
+            team: run.team(),
             images,
             validation: &data.validation,
             fresh,
@@ -190,6 +188,84 @@ pub fn finetune(
     finish(device, run, settings, session.progress().history.clone(), &sample, &data, observer)
 }
 
+/// Loads the plan that has every parameter, with its initial value.
+fn load_whole(
+    device: &mut dyn Device,
+    program: &ModelGraph,
+    settings: &Settings,
+    pretrained: Pretrained,
+) -> Result<PlanId> {
+    let whole = device.load(&program.graph)?;
+    let values = initial_values(&pretrained, &program.parameters, settings)?;
+    plans::write_parameters(device, whole, &program.parameters, &values)?;
+    Ok(whole)
+}
+
+/// [`parts`] on the training images of this data.
+fn parts_of(
+    settings: &Settings,
+    finetune: &Finetune,
+    units: usize,
+    (data, team): (&Dataset, &Team),
+) -> Result<Vec<Part>> {
+    let mut parts = parts(settings, finetune, units, data.train.len());
+    for part in &mut parts {
+        let config = part.config.clone().of_images(&data.train.labels, &data.classes)?;
+        part.config = StageConfig { team: team.clone(), ..config };
+    }
+    Ok(parts)
+}
+
+/// Images that the loss is measured on after each step of [`find_rate`].
+const MEASURED: usize = BATCH_SIZE;
+
+/// A range test of the last stage's rate, from a classifier that is fitted to the images which its
+/// steps draw. Measured is the loss on images that are held back for validation, at most a batch of
+/// an evaluation: that on the training images is low from the beginning. No weights are kept;
+/// `folder` is for features too large for memory.
+///
+/// # Errors
+/// As for [`finetune`].
+pub fn find_rate(
+    device: &mut dyn Device,
+    settings: &Settings,
+    pretrained: Pretrained,
+    mut data: Dataset,
+    (range, folder): (Range, &Path),
+    observer: &mut dyn Observer,
+) -> Result<Curve> {
+    let Some(finetune) = &settings.finetune else {
+        return Err(Error::Usage("these are no settings of a fine-tuning".into()));
+    };
+    settings.check()?;
+    data.check_labels()?;
+    let spec = spec(&pretrained.spec, settings, finetune, &data);
+    spec.check()?;
+    data.split_validation(settings.validation, settings.seed)?;
+    settings.check_against(data.training_len(settings.validation))?;
+    data.train = data.train.part(range.steps * settings.batch_size);
+    data.validation = data.validation.part(MEASURED);
+    let program = plans::evaluation(&spec, "weights", 1, 1)?;
+    let parameters = &program.parameters;
+    let whole = load_whole(device, &program, settings, pretrained)?;
+    let units = spec.architecture.units()?.len();
+    let team = &Team::default();
+    let parts = parts_of(settings, finetune, units, (&data, team))?;
+    let Some(part) = parts.last() else { unreachable!("there are epochs") };
+    let (images, validation, fresh) = (&data.train, &data.validation, true);
+    let spec = &spec;
+    let stages = StageBuilder { settings, spec, whole, units, folder, team, images, validation, fresh };
+    if part.from + 1 < units {
+        let features = stages.training_features(device, units - 1, COPIES, observer)?;
+        stages.fit_head(device, &features, parameters, observer)?;
+    }
+    let stage = stages.stage(device, part, parameters, observer)?;
+    let curve = rise(device, (&stage, spec.classes.len()), range, observer)?;
+    stage.unload(device)?;
+    device.unload(whole)?;
+    Ok(curve)
+}
+
 /// Everything that stages are made from.
 struct StageBuilder<'a> {
     settings: &'a Settings,
@@ -198,7 +274,10 @@ struct StageBuilder<'a> {
     whole: PlanId,
     /// Units of the model.
     units: usize,
-    run: &'a RunFolder,
+    /// Where a file may be put that is too large for memory.
+    folder: &'a Path,
+    /// The processes that share the work.
+    team: &'a Team,
     images: &'a Images,
     validation: &'a Images,
     /// Whether nothing has been trained yet.
@@ -225,13 +304,7 @@ impl StageBuilder<'_> {
             return Ok(stage);
         }
         let copies = COPIES.min(part.config.settings.epochs);
-        observer.note(&format!(
-            "computing frozen features once: {} training images, {copies} augmented {}",
-            images.len(),
-            if copies == 1 { "copy" } else { "copies" }
-        ));
-        let augment = plans::augmented(spec, settings);
-        let features = self.features(device, ("train", images), (augment, copies), part.from, observer)?;
+        let features = self.training_features(device, part.from, copies, observer)?;
         let is_head = part.from + 1 == units;
         if is_head && self.fresh && settings.finetune.as_ref().is_some_and(|finetune| finetune.fit_head) {
             self.fit_head(device, &features, parameters, observer)?;
@@ -243,9 +316,25 @@ impl StageBuilder<'_> {
             let plain = (plans::plain(spec), 1);
             let features = self.features(device, ("validation", validation), plain, part.from, observer)?;
             let evaluator = Evaluator::on_features(device, whole, spec, part.from, features, BATCH_SIZE)?;
-            stage.validation = Some(evaluator.shared_by(self.run.team()));
+            stage.validation = Some(evaluator.shared_by(self.team));
         }
         Ok(stage)
+    }
+
+    fn training_features(
+        &self,
+        device: &mut dyn Device,
+        until: usize,
+        copies: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Features> {
+        observer.note(&format!(
+            "computing frozen features once: {} training images, {copies} augmented {}",
+            self.images.len(),
+            if copies == 1 { "copy" } else { "copies" }
+        ));
+        let augment = plans::augmented(self.spec, self.settings);
+        self.features(device, ("train", self.images), (augment, copies), until, observer)
     }
 
     /// Begins the classifier as the logistic regression that suits the features best.
@@ -284,8 +373,8 @@ impl StageBuilder<'_> {
         until: usize,
         observer: &mut dyn Observer,
     ) -> Result<Features> {
-        let (folder, team) = (self.run.path(), self.run.team());
-        let job = FeatureJob { beside: self.whole, name, images, augment, copies, until, folder, team };
+        let StageBuilder { whole: beside, folder, team, .. } = *self;
+        let job = FeatureJob { beside, name, images, augment, copies, until, folder, team };
         Features::compute(device, self.spec, &job, |done, of| observer.goes_on(Phase::Features, done, of))
     }
 }

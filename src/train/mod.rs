@@ -5,6 +5,7 @@
 //! loop can be continued from. [`train`] puts them together for a model that is trained from
 //! scratch. [`first_contact`] tries a device before all that.
 
+pub mod about;
 pub mod advice;
 pub mod augmented;
 pub mod balanced;
@@ -53,6 +54,7 @@ use crate::report::norms::ParameterNorms;
 use crate::report::{EpochMetrics, Measures, RunReport};
 use crate::team::Team;
 use crate::text::counted;
+use about::About;
 use advice::TrainingSample;
 use calibrate::Calibrated;
 use checkpoint::RunFingerprint;
@@ -104,6 +106,8 @@ pub enum Phase {
     Validation,
     /// Measures the accuracy on the test set, at the end.
     Test,
+    /// Trains at rates that rise, in a search for one.
+    Rates,
     /// Repeats steps to find the first value that is not finite.
     Search,
 }
@@ -326,15 +330,21 @@ fn finish(
     let calibration = trained.spec.calibration;
     let inside = look_inside(device, &trained, (test, &result), &run.norms(history.len()), observer);
     let images = |what: &str, number: usize| (what.to_string(), counted(number, "image"));
+    let about = About::read(run.path()).unwrap_or_else(|error| {
+        observer.warn(&format!("{error}; the report is without"));
+        About::default()
+    });
+    let mut facts = about.facts();
+    facts.extend([
+        ("data".to_string(), settings.data.clone()),
+        images("trained on", sample.all),
+        images("validated on", data.validation.len()),
+        images("tested on", data.test.len()),
+        ("device".to_string(), device.name()),
+    ]);
     let report = RunReport {
         title: &format!("{} on {}", trained.spec.architecture, trained.spec.data),
-        facts: &[
-            ("data".to_string(), settings.data.clone()),
-            images("trained on", sample.all),
-            images("validated on", data.validation.len()),
-            images("tested on", data.test.len()),
-            ("device".to_string(), device.name()),
-        ],
+        facts: &facts,
         classes: &trained.spec.classes,
         history: &history,
         reading: settings.reading(trained.spec.classes.len()),

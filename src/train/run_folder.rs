@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::about;
 use super::checkpoint::Checkpoint;
 use super::divergence::Divergence;
 use super::settings::Settings;
@@ -106,7 +107,7 @@ impl RunFolder {
         }
         run.begun = begun;
         // Those of a killed start, which are none of this run.
-        for file in [split_table::FILE, NORMS] {
+        for file in [split_table::FILE, NORMS, about::FILE] {
             let _ = fs::remove_file(run.path.join(file));
         }
         run.write_settings(settings)?;
@@ -411,7 +412,7 @@ impl Drop for RunFolder {
             return;
         }
         // Whatever cannot be removed is in the way no more than it was.
-        for file in [SETTINGS, split_table::FILE, NORMS, LOCK] {
+        for file in [SETTINGS, split_table::FILE, NORMS, about::FILE, LOCK] {
             let _ = fs::remove_file(self.path.join(file));
         }
         if self.begun == Begun::WithFolder {
@@ -425,7 +426,7 @@ impl Drop for RunFolder {
 /// there will be.
 fn check_free(folder: &Path, was_a_run: bool, settings: &Settings) -> Result<()> {
     let found = |file: &&str| fs::symlink_metadata(folder.join(file)).is_ok();
-    let first = [SETTINGS, split_table::FILE, NORMS].into_iter().filter(|_| !was_a_run);
+    let first = [SETTINGS, split_table::FILE, NORMS, about::FILE].into_iter().filter(|_| !was_a_run);
     if let Some(file) = NEEDED.into_iter().chain(first).find(|file| found(file)) {
         let advice = "go on with it by `resume`, or choose another folder with `out`";
         return Err(Error::file(folder, format!("holds a run already ({file}); {advice}")));

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::data::{Dataset, Measured};
 use crate::error::{Error, Result};
 use crate::files::{is_file_or_nothing, read_text};
-use crate::report::csv::{self, cell};
+use crate::report::csv;
 
 /// The name of the file.
 pub const FILE: &str = "split.csv";
@@ -41,7 +41,7 @@ pub fn write(folder: &Path, data: &Dataset) -> Result<()> {
     if data.train.files.is_empty() {
         return Ok(());
     }
-    let rows = split_of(data).into_iter().map(|(file, part)| format!("{},{part}", cell(&file)));
+    let rows = split_of(data).into_iter().map(|(file, part)| format!("{},{part}", csv::name(&file)));
     csv::write(&folder.join(FILE), HEADER, rows)
 }
 
@@ -98,7 +98,7 @@ fn parse(text: &str) -> std::result::Result<Split, String> {
     let mut split = Split::new();
     for (line, number) in lines.zip(2..).filter(|(line, _)| !line.is_empty()) {
         let (file, part) = match csv::row(line).as_slice() {
-            [file, part] if PARTS.contains(&part.as_str()) => (file.clone(), part.clone()),
+            [file, part] if PARTS.contains(&part.as_str()) => (csv::named(file), part.clone()),
             _ => return Err(format!("line {number} is not a file and train, validation or test")),
         };
         if split.insert(file, part).is_some() {

@@ -168,6 +168,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Says what is wrong with the inputs; [`Graph::apply`] adds the layer and the types.
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred;
 
+    /// What the outputs are called, where there are several.
+    fn output_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The gradient rule: adds the nodes that turn the gradients of the outputs (`None` where
     /// nothing depends on one) into those of the inputs; only those in `needed` are used.
     ///

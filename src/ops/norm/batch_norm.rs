@@ -66,6 +66,10 @@ impl Op for BatchNorm {
         "batch_norm"
     }
 
+    fn output_names(&self) -> &'static [&'static str] {
+        &["y", "mean", "variance"]
+    }
+
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x, gamma, beta] = floats(inputs)?;
         per_channel(x, &[gamma, beta])?;

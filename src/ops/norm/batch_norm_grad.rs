@@ -122,6 +122,10 @@ impl Op for BatchNormGrad {
         "batch_norm_grad"
     }
 
+    fn output_names(&self) -> &'static [&'static str] {
+        &["dx", "dgamma", "dbeta"]
+    }
+
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [dy, x, gamma, beta, mean, variance] = floats(inputs)?;
         require(dy == x, "dy and x must have one shape")?;

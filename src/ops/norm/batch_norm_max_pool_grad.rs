@@ -24,6 +24,10 @@ impl Op for BatchNormMaxPoolGrad {
         "batch_norm_max_pool_grad"
     }
 
+    fn output_names(&self) -> &'static [&'static str] {
+        &["dx", "dgamma", "dbeta"]
+    }
+
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [dy, x, gamma, beta, mean, variance] = floats(inputs)?;
         require(POOL.output_types(&[x])?[0] == *dy, "dy must have the shape of x, pooled")?;

@@ -32,6 +32,10 @@ impl Op for Moments {
         "moments"
     }
 
+    fn output_names(&self) -> &'static [&'static str] {
+        &["mean", "variance"]
+    }
+
     fn output_types(&self, inputs: &[&TensorType]) -> Inferred {
         let [x] = floats(inputs)?;
         require(!x.is_empty() && !x.dims().is_empty(), "x must have elements and channels")?;

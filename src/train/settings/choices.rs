@@ -36,13 +36,14 @@ impl Choices {
     /// # Errors
     /// If the file is no file of choices, or one for `finetune`.
     pub fn with_file(&self, file: Option<&Path>) -> Result<Choices> {
-        let Some(path) = file else { return Ok(self.clone()) };
-        let read = Choices::read(path)?;
-        if read.finetune.is_some() {
+        let read = file.map(Choices::read).transpose()?.unwrap_or_default();
+        if let Some(path) = file.filter(|_| read.finetune.is_some()) {
             let advice = "it is one for cifar-engine finetune; leave out [finetune] to use it here";
             return Err(Error::Usage(format!("{} is about fine-tuning: {advice}", path.display())));
         }
-        Ok(Choices { recipe: self.recipe.or(read.recipe), ..self.or(&read) })
+        let choices = Choices { recipe: self.recipe.or(read.recipe), ..self.or(&read) };
+        choices.recipe.map_or(Ok(()), |recipe| recipe.check_for("train"))?;
+        Ok(choices)
     }
 
     /// The settings of the recipe, with every choice in place.
@@ -220,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_runs_settings_are_choices() {
-        for recipe in RECIPES {
+        for recipe in RECIPES.iter().filter(|recipe| recipe.command() == "train") {
             let settings = Settings { seed: 5, rate: 0.3, ..recipe.settings() };
             let (_folder, path) = file(&settings.to_toml());
             assert_eq!(Choices::default().with_file(Some(&path)).unwrap().settings(), settings);

@@ -28,6 +28,8 @@ pub enum ClassWeights {
 /// A table of classes is no longer.
 const MOST: u64 = 4 << 20;
 const HEADER: &str = "class,weight";
+/// Beyond this, the gradients of the one are lost in the rounding of the other's.
+const MOST_RATIO: f64 = 1e6;
 
 impl ClassWeights {
     /// The weight of each class for a training on images with these labels; empty where all count
@@ -50,7 +52,24 @@ impl ClassWeights {
             false => count as f64 / labels.len() as f64,
         };
         let mean: f64 = raw.iter().zip(&counts).map(|(weight, count)| weight * share(*count)).sum();
-        Ok(raw.iter().map(|weight| (weight / mean) as f32).collect())
+        let weights: Vec<f64> = raw.iter().map(|weight| weight / mean).collect();
+        // Only of what a file says; images of a class that there are none of may weigh anything.
+        let of_images = || weights.iter().zip(&counts).zip(classes).filter(|((_, count), _)| **count > 0);
+        let largest = of_images().map(|((weight, _), _)| *weight).fold(0.0, f64::max);
+        let given = matches!(self, ClassWeights::Given(_));
+        if let Some(((weight, _), class)) =
+            of_images().find(|((weight, _), _)| **weight < largest / MOST_RATIO)
+            && given
+        {
+            let ratio = largest / weight;
+            let problem = format!(
+                "`class_weights` has a class {class} that weighs {ratio:.0e} times less than another"
+            );
+            return Err(Error::Usage(format!(
+                "{problem}: at most {MOST_RATIO:.0e} times can be computed with"
+            )));
+        }
+        Ok(weights.into_iter().map(|weight| weight as f32).collect())
     }
 }
 
@@ -182,6 +201,24 @@ mod tests {
         let table = toml::Value::try_from(&given).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(table.try_into::<ClassWeights>().unwrap(), given);
+    }
+
+    #[test]
+    fn weights_that_no_gradient_survives_are_refused() {
+        let given = |dog: f32| {
+            let weights = [("cat", 1.0), ("dog", dog), ("'=x", 2.0)].map(|(name, w)| (name.to_string(), w));
+            ClassWeights::Given(weights.into()).of(&classes(), &LABELS, false)
+        };
+        assert!(given(1e-5).is_ok() && given(1e5).is_ok());
+        for (dog, class) in [(1e-30, "dog"), (1e38, "cat")] {
+            let message = given(dog).unwrap_err().to_string();
+            assert!(message.contains(&format!("a class {class} that weighs")), "{message}");
+        }
+        // Of a class without images nothing is learnt anyway.
+        let none = ClassWeights::Given(
+            [("cat", 1e-30), ("dog", 1.0), ("'=x", 1.0)].map(|(n, w)| (n.into(), w)).into(),
+        );
+        assert!(none.of(&classes(), &[1, 2, 2], false).is_ok());
     }
 
     #[test]

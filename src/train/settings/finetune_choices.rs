@@ -59,10 +59,11 @@ impl FinetuneChoices {
     /// # Errors
     /// If they make no sense, or are not those of a fine-tuning.
     pub fn apply_to(&self, choices: &Choices, settings: &Settings) -> Result<(Settings, Finetune)> {
-        if choices.recipe.is_some() {
-            return Err(Error::Usage("recipes are for train; fine-tuning takes single settings".into()));
-        }
-        let mut settings = Choices { image_size: None, ..choices.clone() }.apply_to(settings);
+        let settings = match choices.recipe {
+            Some(recipe) => recipe.finetuning(settings.clone())?,
+            None => settings.clone(),
+        };
+        let mut settings = Choices { image_size: None, ..choices.clone() }.apply_to(&settings);
         let Some(begun) = settings.finetune.take() else {
             return Err(Error::Usage("these are no settings of a fine-tuning".into()));
         };
@@ -101,6 +102,7 @@ mod tests {
     use super::*;
     use crate::models::PaddingStyle;
     use crate::train::finetune_defaults::MANY;
+    use crate::train::settings::PHOTOS;
 
     /// What comes out for `given` with a file of this text.
     fn chosen(given: FinetuneChoices, choices: Choices, text: &str) -> Result<(Settings, Finetune)> {
@@ -167,6 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn the_recipe_for_photographs_decides_what_is_not_chosen() {
+        let photos = PHOTOS.settings();
+        let of = |settings: &Settings| (settings.ema, settings.label_smoothing);
+        let (settings, _) = in_file("recipe = 'photos'\nema = 0.5\n[finetune]\n").unwrap();
+        assert_eq!(of(&settings), (0.5, photos.label_smoothing));
+        assert_ne!(of(&photos), of(&defaults(MANY, None)));
+        let (own, choices) =
+            (FinetuneChoices::default(), Choices { recipe: Some(&PHOTOS), ..Choices::default() });
+        let (mut settings, _) = own.apply_to(&choices, &defaults(MANY, None)).unwrap();
+        own.resolve(&choices, &mut settings, 400).unwrap();
+        let few = defaults(400, None);
+        assert_eq!(of(&settings), of(&photos));
+        assert_eq!(
+            (settings.batch_size, settings.epochs, settings.rate),
+            (few.batch_size, few.epochs, few.rate)
+        );
+    }
+
+    #[test]
     fn few_epochs_leave_room_for_both_stages() {
         let head_epochs = |epochs| {
             let choices = Choices { epochs: Some(epochs), ..Default::default() };
@@ -188,7 +209,7 @@ mod tests {
     fn a_file_for_train_is_refused() {
         for (text, part) in [
             ("epochs = 3\n", "mine.toml says nothing about fine-tuning"),
-            ("recipe = 'keras'\n[finetune]\n", "recipes are for train"),
+            ("recipe = 'keras'\n[finetune]\n", "keras is for train; finetune has photos"),
             ("[finetune]\nlayers = 3\n", "line 2: unknown field 'layers'"),
         ] {
             let message = in_file(text).unwrap_err().to_string();

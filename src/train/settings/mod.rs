@@ -31,7 +31,7 @@ use crate::report::Reading;
 use crate::team::Team;
 use class_weights::ClassWeights;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
-pub use recipes::{ACCURATE, FAST, KERAS, RECIPES, Recipe};
+pub use recipes::{ACCURATE, FAST, KERAS, PHOTOS, RECIPES, Recipe};
 use setting::settings;
 pub use setting::{Setting, Usual, ValueKind};
 

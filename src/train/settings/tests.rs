@@ -37,7 +37,8 @@ fn settings_survive_their_file_and_are_the_rows_of_the_table() {
     for recipe in RECIPES {
         let text = recipe.settings().to_toml();
         assert_eq!(toml::from_str::<Settings>(&text).unwrap(), recipe.settings());
-        let table: toml::Table = text.parse().unwrap();
+        let mut table: toml::Table = text.parse().unwrap();
+        assert_eq!(table.remove("finetune").is_some(), recipe.command() == "finetune");
         let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
         names.sort_unstable();
         assert!(table.keys().eq(names), "{recipe}");
