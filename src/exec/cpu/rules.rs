@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::exec::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE, can_activate, summands};
+use crate::exec::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE, can_activate, summands};
 use crate::exec::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM, foldable};
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
@@ -24,6 +24,7 @@ pub const RULES: &[&Rule] = &[
     &KEPT_ACTIVATION,
     &SLOPE,
     &RESIDUAL,
+    &DROPPED_MASK,
     &ACTIVATION_GRAD,
     &STATISTICS,
     &POOLING,

@@ -33,7 +33,7 @@ mod readback;
 mod submissions;
 mod unchecked;
 
-use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
+use super::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
 use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
@@ -66,6 +66,7 @@ pub const RULES: &[&Rule] = &[
     &KEPT_ACTIVATION,
     &SLOPE,
     &RESIDUAL,
+    &DROPPED_MASK,
     &ACTIVATION_GRAD,
     &STATISTICS,
     &POOLING,

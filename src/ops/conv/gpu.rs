@@ -68,7 +68,7 @@ fn tiled(product: TiledProduct) -> Dispatches {
 
 fn forward(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
     if let Some(product) = pointwise::forward(g) {
-        return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS, None) });
+        return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS) });
     }
     tiled(TiledProduct {
         shader: shader!("conv2d"),
@@ -87,7 +87,7 @@ fn forward(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
 fn weight_grad(g: &ConvGeometry) -> Dispatches {
     if let Some(Product { m, n, k, .. }) = pointwise::forward(g) {
         let product = Product { m: k, n, k: m, a_transposed: true, b_transposed: false };
-        return tiled(matmul::on_gpu(&product, OPERANDS, None));
+        return tiled(matmul::on_gpu(&product, OPERANDS));
     }
     tiled(TiledProduct {
         shader: shader!("conv2d_weight_grad"),
@@ -105,7 +105,7 @@ fn weight_grad(g: &ConvGeometry) -> Dispatches {
 
 fn input_grad(g: &ConvGeometry, epilogue: Epilogue) -> Dispatches {
     if let Some(product) = pointwise::input_gradient(g) {
-        return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS, None) });
+        return tiled(TiledProduct { epilogue, ..matmul::on_gpu(&product, OPERANDS) });
     }
     let phases = (0..g.stride * g.stride).filter_map(|i| phase(g, epilogue, i / g.stride, i % g.stride));
     let list = phases.flat_map(|product| {
