@@ -3,6 +3,7 @@
 //!include nan
 //!include function
 //!include epilogue
+//!include scaled
 //!include depthwise
 
 // Depthwise convolution, bias and activation; one invocation four neighbouring pixels of one column
@@ -14,6 +15,8 @@ override LENGTH: u32;
 @group(0) @binding(1) var<storage, read> w: array<Value>;
 @group(0) @binding(2) var<storage, read_write> y: array<Value>;
 @group(0) @binding(5) var<storage, read> bias: array<Value>;
+// Of x, if it is SCALED: scales, then shifts.
+@group(0) @binding(6) var<storage, read> scale_shift: array<Value>;
 
 // Pixel `at` of the row of x that begins with pixel `row`. What is in front of it has wrapped
 // around to huge numbers.
@@ -21,6 +24,10 @@ fn pixel(row: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if at < WIDTH {
         value = x[(row + at) * COLUMNS + column];
+        if SCALED {
+            //~ grouped_conv2d: scale_shift[COLUMNS + column] => scale_shift[column]
+            value = scaled(value, scale_shift[column], scale_shift[COLUMNS + column]);
+        }
     }
     return value;
 }

@@ -398,8 +398,8 @@ fn normalised_input() {
         let z = s.apply1("z", conv().with_bias(), &[y, w, b]);
         let p = s.apply1("p", POOL, &[y]);
         let (kept, results) = (s.print(), if read_otherwise { vec![z, p] } else { vec![z] });
-        let joined = "z = Conv { stride: 1, padding: Same, bias: true, \
-            input: Normalise { epsilon: 0.001, activation: None } }(x, w, b, gamma, beta, mean, var)\n";
+        let joined = "new = ScaleShift { epsilon: 0.001 }(gamma, beta, mean, var)\n\
+            z = Conv { stride: 1, padding: Same, bias: true, input: Scaled { activation: None } }(x, w, b, new)\n";
         check("normalised input", s, &results, if read_otherwise { &kept } else { joined });
     }
 }
@@ -411,8 +411,9 @@ fn gathered_gradient() {
     let [gamma, beta, mean, var] = s.vectors();
     let dy = s.apply1("dy", input_grad(), &[dz, w]);
     let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dy, x, gamma, beta, mean, var])[0];
-    let expected = "dx, dgamma, dbeta = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same, \
-        output: NormGrad(Normalise { epsilon: 0.001, activation: None }) }(dz, w, x, gamma, beta, mean, var)\n";
+    let expected = "new = ScaleShift { epsilon: 0.001 }(gamma, beta, mean, var)\n\
+        dx, dgamma, dbeta = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same, \
+        output: NormGrad(Normalise { epsilon: 0.001, activation: None }) }(dz, w, x, new, mean, var)\n";
     check("gathered gradient", s, &[dx], expected);
 }
 

@@ -35,6 +35,7 @@ mod unchecked;
 
 use super::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
+use super::gathered_rules::{GRADIENT_OF_TILES, MOMENTS_OF_TILES, NORMALISED_INPUT};
 use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check, copy_out};
@@ -72,6 +73,9 @@ pub const RULES: &[&Rule] = &[
     &POOLING,
     &PLACES,
     &FOLD,
+    &NORMALISED_INPUT,
+    &MOMENTS_OF_TILES,
+    &GRADIENT_OF_TILES,
 ];
 
 /// A GPU as a device.

@@ -68,6 +68,7 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "pooled_gradient",
     "rng",
     "rows",
+    "scaled",
     "softmax",
     "sum_block",
     "tile",
@@ -308,9 +309,20 @@ impl Reduction {
         Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span).max(1) }
     }
 
+    /// The same where a block has so many rows.
+    pub fn in_blocks(rows: usize, channels: usize, span: usize) -> Self {
+        let columns = channels / width(channels);
+        Reduction { rows, columns, lanes: lanes(columns), span, blocks: rows.div_ceil(span) }
+    }
+
     /// Blocks of rows.
     pub fn blocks(&self) -> usize {
         self.blocks
+    }
+
+    /// Elements of a row, where these are whole vectors.
+    pub fn channels(&self) -> usize {
+        4 * self.columns
     }
 
     /// Elements of `vectors` vectors with an element for each channel of each block.

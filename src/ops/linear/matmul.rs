@@ -89,6 +89,7 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2]) -> TiledProduct {
         ],
         a,
         b,
+        input: None,
         epilogue: Epilogue::default(),
         count: 1,
         rows,
