@@ -2,8 +2,9 @@
 //!include index
 //!include batch_norm
 
-// Scale and shift of a normalisation, one invocation a channel.
-override LENGTH: u32;
+// Scale and shift of a normalisation, one invocation a channel. How many there are the buffer tells,
+// whose last vector is half empty if their number is odd.
+override ODD: bool;
 
 @group(0) @binding(0) var<storage, read> gamma: array<f32>;
 @group(0) @binding(1) var<storage, read> beta: array<f32>;
@@ -14,10 +15,11 @@ override LENGTH: u32;
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
-    if i < LENGTH {
+    let length = arrayLength(&both) / 2u - u32(ODD);
+    if i < length {
         let scale = gamma[i] * inverse_deviation(variance[i]);
         both[i] = scale;
         //~ scale_shift: beta[i] - mean[i] => beta[i] + mean[i]
-        both[LENGTH + i] = beta[i] - mean[i] * scale;
+        both[length + i] = beta[i] - mean[i] * scale;
     }
 }

@@ -68,7 +68,7 @@ fn dropped_mask(graph: &mut Graph, index: usize) -> Result<bool> {
     };
     let Some((backward, op)) = graph.producer_of::<Dropout>(dy) else { return Ok(false) };
     let step = graph.nodes()[backward].inputs[1];
-    let same = |node: &&Node| downcast(*node) == Some(op) && node.inputs == [y, step];
+    let same = |node: &&Node| downcast(node) == Some(op) && node.inputs == [y, step];
     let Some(dropped) = graph.nodes().iter().find(same).map(|node| node.outputs[0]) else {
         return Ok(false);
     };

@@ -1,7 +1,7 @@
 //! Rewriting rules by which a convolution normalises what it reads, and gathers from what it writes
 //! the sums that a normalisation needs, so that the tensor between the two is not read for them.
 //!
-//! Each device says which convolutions gather: on a CPU all, on a GPU those that are one product.
+//! Each device says which convolutions gather: on a CPU all, on a GPU those that one launch computes.
 
 use std::sync::Arc;
 
@@ -47,14 +47,14 @@ pub const GATHERED_GRADIENT: Rule = Rule {
 
 /// [`GATHERED_MOMENTS`] of a GPU.
 pub const MOMENTS_OF_TILES: Rule = Rule {
-    when: "the convolution is a forward one without residual and activation, a product with whole vectors and an uncut depth",
+    when: "the convolution is a forward one without residual and activation; a launch computes it, in whole vectors and without cutting the depth",
     apply: |graph, index| gathered_moments(graph, index, has_shaders),
     ..GATHERED_MOMENTS
 };
 
 /// [`GATHERED_GRADIENT`] of a GPU.
 pub const GRADIENT_OF_TILES: Rule = Rule {
-    when: "nothing else reads what is between; the convolution is one product with whole vectors and an uncut depth",
+    when: "nothing else reads what is between; a launch computes the convolution, in whole vectors and without cutting the depth",
     apply: |graph, index| gathered_gradient(graph, index, has_shaders),
     ..GATHERED_GRADIENT
 };
@@ -69,7 +69,7 @@ fn has_shaders(conv: &Conv, inputs: Vec<TensorType>) -> bool {
 /// behind the last of the vectors.
 fn scale_shift(graph: &mut Graph, op: ScaleShift, vectors: &[Value], layer: &str) -> Result<Value> {
     let mut nodes = graph.nodes().iter();
-    if let Some(node) = nodes.find(|node| downcast(*node) == Some(&op) && node.inputs == vectors) {
+    if let Some(node) = nodes.find(|node| downcast(node) == Some(&op) && node.inputs == vectors) {
         return Ok(node.outputs[0]);
     }
     let behind = vectors.iter().filter_map(|&vector| graph.producer(vector)).max();

@@ -78,8 +78,10 @@ fn memory(training: &Training, plan: &Plan) -> HashMap<Location, Vec<f32>> {
 /// What a sum over rows adds up: it may cancel down to the rounding of these. So do the gradient of
 /// gamma before a depthwise convolution and a batch norm, which undo any scale; and the mean of
 /// what a linear layer makes of channels whose means are 0.
-fn terms<'a>(step: &Step, output: usize, inputs: &'a [Vec<f32>]) -> &'a [f32] {
+/// Where a convolution gathers the sums, they are of its first output, or of what that was made of.
+fn terms<'a>(step: &Step, output: usize, inputs: &'a [Vec<f32>], outputs: &'a [Vec<f32>]) -> &'a [f32] {
     match (step.op.name(), output) {
+        ("conv2d" | "grouped_conv2d", 1) | ("conv2d_input_grad", 1 | 2) => &outputs[0],
         ("moments", 0) => &inputs[0],
         ("batch_norm_grad" | "batch_norm_max_pool_grad", 1 | 2) => &inputs[0],
         _ => &[],
@@ -113,7 +115,7 @@ fn compare(training: &Training, plan: &Plan, gpu: &mut Gpu) -> std::result::Resu
                 assert!(same, "{} differs", name());
                 continue;
             }
-            let difference = difference(found, value, terms(step, i, &inputs));
+            let difference = difference(found, value, terms(step, i, &inputs, &expected));
             if difference > TOLERANCE {
                 return Err(format!("{} is off by {difference:e}", name()));
             }

@@ -1,14 +1,14 @@
 //! Convolutions on a GPU.
 //!
-//! What is gathered from the output is so where this is a single product that a launch computes
-//! whole. Other convolutions have no shader for it, and no rule of the GPU asks for them.
+//! What is gathered from the output is so where a single launch computes it. Other convolutions have
+//! no shader for that, and no rule of the GPU asks for them.
 
 use super::{Conv, ConvGeometry, OperandIndices, Output, Pass};
 use crate::kernels::matmul::Product;
 use crate::kernels::pointwise;
 use crate::ops::Types;
 use crate::ops::dispatch::{
-    Dispatch, Dispatches, Operand, Reduction, Shader, each_value, shader, wide_shader, width,
+    Dispatch, Dispatches, GROUP, Operand, Reduction, Shader, each_value, shader, wide_shader, width,
 };
 use crate::ops::linear::matmul;
 use crate::ops::linear::tile::{
@@ -39,7 +39,8 @@ pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
         slope,
     };
     match (conv.output, g.is_depthwise()) {
-        (Output::Moments | Output::NormGrad(_), true) => return Dispatches::default(),
+        (Output::Moments, true) => return depthwise_with_moments(&g, input, epilogue).unwrap_or_default(),
+        (Output::NormGrad(_), true) => return Dispatches::default(),
         (Output::Moments, false) => {
             return with_moments(&TiledProduct { epilogue, input, ..forward(&g) }).unwrap_or_default();
         }
@@ -54,7 +55,7 @@ pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
         (Pass::Forward, false) => tiled(TiledProduct { epilogue, input, ..forward(&g) }),
         (Pass::InputGrad { .. }, false) => input_grad(&g, epilogue),
         (Pass::WeightGrad { .. }, false) => tiled(TiledProduct { input, ..weight_grad(&g) }),
-        (Pass::Forward, true) => depthwise_forward(&g, input, epilogue),
+        (Pass::Forward, true) => depthwise_forward(&g, input, epilogue, false),
         (Pass::InputGrad { .. }, true) => depthwise_input_grad(&g, epilogue),
         (Pass::WeightGrad { .. }, true) => depthwise_weight_grad(&g, input, types),
     }
@@ -246,14 +247,30 @@ fn depthwise_constants(g: &ConvGeometry) -> Vec<(&'static str, f64)> {
     ])
 }
 
-fn depthwise_forward(g: &ConvGeometry, input: Input, epilogue: Epilogue) -> Dispatches {
+/// [`Output::Moments`]: those of a workgroup's pixels, where these are the same for all channels.
+fn depthwise_with_moments(g: &ConvGeometry, input: Input, epilogue: Epilogue) -> Option<Dispatches> {
+    let (channels, columns) = (g.in_channels, g.in_channels / 4);
+    let whole = channels.is_multiple_of(4) && g.out_width.is_multiple_of(4);
+    if !whole || !columns.is_power_of_two() || columns > GROUP {
+        return None;
+    }
+    let rows = g.batch * g.out_height * g.out_width;
+    let reduction = Reduction::in_blocks(rows, channels, 4 * GROUP / columns);
+    let mut work = depthwise_forward(g, input, epilogue, true);
+    work.scratch = vec![reduction.partial(2, channels)];
+    work.list.push(total_moments(reduction, channels, [1, 2]));
+    Some(work)
+}
+
+fn depthwise_forward(g: &ConvGeometry, input: Input, epilogue: Epilogue, gathers: bool) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
     let [x, w] = OPERANDS;
     let shader = wide_shader!(g.in_channels, "depthwise_conv2d");
     let [bias, other, kept] = epilogue.bindings(w, Operand::Scratch(0));
     let scale_shift = input.map_or(w, |(_, both)| both);
     let bindings = vec![x, w, Operand::Output(0), other, kept, bias, scale_shift];
-    let constants = scaled_constants(input);
+    let mut constants = scaled_constants(input);
+    constants.push(("GATHER", f64::from(gathers)));
     let fours = g.batch * g.out_height * g.out_width.div_ceil(4);
     depthwise_values(g, shader, fours * columns, [epilogue.constants(), constants].concat(), bindings)
 }

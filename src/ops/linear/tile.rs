@@ -296,20 +296,22 @@ pub(crate) fn sum_partials(
 ) -> Dispatch {
     // Each invocation adds at least four, but for the last ones.
     let ways = (slices / 4).next_power_of_two().min(16);
-    let mut constants = vec![
-        ("LENGTH", length as f64),
-        ("SLICES", slices as f64),
-        ("COLUMNS", columns as f64),
-        ("WAYS", ways as f64),
-        ("ELEMENTS", (GROUP / ways) as f64),
-    ];
+    let mut constants = vec![("WAYS", ways as f64), ("ELEMENTS", (GROUP / ways) as f64)];
     constants.extend(epilogue.constants());
     let [bias, other, kept] = epilogue.bindings(Operand::Input(0), Operand::Scratch(0));
     Dispatch {
         shader: shader!("partial_sums"),
         entry: "main",
         constants,
-        bindings: vec![Operand::Scratch(at), bias, Operand::Output(0), other, kept],
+        // As data, so that one pipeline serves most products.
+        bindings: vec![
+            Operand::Scratch(at),
+            bias,
+            Operand::Output(0),
+            other,
+            kept,
+            Operand::Numbers([length, slices, columns, 0].map(|number| number as u32)),
+        ],
         groups: grid(length, GROUP / ways),
     }
 }

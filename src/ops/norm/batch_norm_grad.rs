@@ -131,16 +131,20 @@ impl BatchNormGrad {
         use Operand::{Output, Scratch};
         let coefficients = Scratch(work.scratch.len());
         work.scratch.push(2 * reduction.channels());
+        let mut own = vec![("EPSILON", f64::from(self.epsilon))];
+        own.extend(function_constants(self.activation));
+        let numbers = reduction.numbers();
         let stage = |entry, bindings, groups| Dispatch {
             shader: shader!("norm_grad", "vec4"),
             entry,
-            constants: constants(&reduction, self.epsilon, self.activation),
+            constants: own.clone(),
             bindings,
             groups,
         };
-        let total = vec![Scratch(0), scale_shift, mean, variance, Output(1), Output(2), coefficients];
+        let total =
+            vec![Scratch(0), scale_shift, mean, variance, Output(1), Output(2), coefficients, numbers];
         work.list.push(stage("total", total, reduction.total_groups()));
-        let apply = vec![coefficients, scale_shift, x, Output(0)];
+        let apply = vec![coefficients, scale_shift, x, Output(0), numbers];
         work.list.push(stage("apply", apply, reduction.value_groups()));
         work
     }

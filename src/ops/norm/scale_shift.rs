@@ -69,8 +69,14 @@ impl Op for ScaleShift {
     fn gpu(&self, types: &Types) -> Dispatches {
         let channels = types.inputs[0].len();
         let bindings = (0..4).map(Operand::Input).chain([Operand::Output(0)]).collect();
-        let constants = [("EPSILON", f64::from(self.epsilon))];
-        each_value(shader!("scale_shift", "vec1"), channels, &constants, bindings)
+        let odd = f64::from(!channels.is_multiple_of(2));
+        Dispatches::from(Dispatch {
+            shader: shader!("scale_shift", "vec1"),
+            entry: "main",
+            constants: vec![("EPSILON", f64::from(self.epsilon)), ("ODD", odd)],
+            bindings,
+            groups: grid(channels, GROUP),
+        })
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

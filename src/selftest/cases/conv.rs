@@ -78,6 +78,8 @@ fn depthwise_geometries() -> Vec<Shapes> {
         depthwise([1, 3, 21, 20], [3, 3], 1, Padding::Symmetric(1)),
         depthwise([1, 3, 17, 18], [3, 3], 1, Padding::Same),
         depthwise([1, 5, 36, 17], [3, 3], 2, Padding::Same),
+        // On a GPU, moments of several workgroups, the last with few pixels.
+        depthwise([3, 11, 24, 16], [3, 3], 1, Padding::Same),
         depthwise([1, 4, 42, 19], [3, 3], 2, Padding::Symmetric(1)),
     ]
 }
