@@ -14,6 +14,8 @@ override LENGTH: u32;
 // Whether the moments of a workgroup's pixels are gathered, in `kept`: the means of the columns and
 // then the sums of squared deviations. COLUMNS is a power of two then, and OUT_WIDTH a multiple of 4.
 override GATHER: bool;
+// Pixels of a workgroup, if they are gathered.
+override SPAN: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read> w: array<Value>;
@@ -93,10 +95,9 @@ fn store_four(start: Start, sums: Four) {
 
 // Every invocation of a workgroup must call it; of those that there are not, the sums are 0.
 fn gather_moments(group: u32, local: u32, is_there: bool, sums: Four) {
-    let span = 4u * (256u / COLUMNS);
     let rows = LENGTH / COLUMNS * 4u;
-    let blocks = (rows + span - 1u) / span;
-    let count = f32(min(span, max(rows, group * span) - group * span));
+    let blocks = (rows + SPAN - 1u) / SPAN;
+    let count = f32(min(SPAN, max(rows, group * SPAN) - group * SPAN));
     let mean = tree_sum(local, sums.a + sums.b + sums.c + sums.d, COLUMNS) / max(count, 1.0);
     let a = sums.a - mean;
     let b = sums.b - mean;

@@ -1,5 +1,5 @@
-//! Rewriting rules by which what follows a convolution, a product or a normalisation joins it: an activation,
-//! a residual, the slope of an activation.
+//! Rewriting rules by which what follows a convolution, a product or a normalisation joins it: an
+//! activation, a residual, the slope of an activation.
 //!
 //! All are worth it on every device: each saves a pass over a tensor, and on a GPU a launch.
 

@@ -1,7 +1,8 @@
 //! Rewriting rules by which a convolution normalises what it reads, and gathers from what it writes
-//! the sums that a normalisation needs, so that the tensor between the two is not read for them.
+//! the sums that a normalisation needs.
 //!
-//! Each device says which convolutions gather: on a CPU all, on a GPU those that one launch computes.
+//! The tensor between the two is not read for either. Each device says which convolutions gather: on
+//! a CPU all, on a GPU those that one launch computes.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use crate::ops::norm::scale_shift::{ScaleShift, Scaled};
 use crate::ops::{Op, Types};
 use crate::tensor::TensorType;
 
-/// Convolutions normalise what they read, as they read it: the normalised values are neither written
-/// nor kept.
+/// Convolutions normalise what they read, as they read it: the normalised values are neither
+/// written nor kept.
 pub const NORMALISED_INPUT: Rule = Rule {
     name: "normalised input",
     replaces: "conv(batch_norm_infer(x, ..), w) => conv[scaled](x, w, scale_shift(..))",

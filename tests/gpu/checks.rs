@@ -46,17 +46,21 @@ fn counted_outputs(device: &mut dyn Device, case: &Case) -> (Vec<ArrayD<f64>>, V
     (found, outside, sites.len())
 }
 
-/// The launches of a case and its shapes, but for what is computed of a value where there is no
-/// index.
+/// What an index of a case may depend on, of each launch: constants and shapes, and what is done
+/// with a value, apart. Functions of a value have no index.
 fn paths(case: &Case) -> Vec<String> {
-    let shapes: Vec<&[usize]> = case.inputs.iter().map(|(ty, _)| ty.dims()).collect();
-    let matters = |(name, _): &&(&str, f64)| !["FUNCTION", "SLOPE_OF_VALUE", "CUT"].contains(name);
-    let path = |dispatch: &Dispatch| {
-        let constants: Vec<_> = dispatch.constants.iter().filter(matters).collect();
-        let Dispatch { shader, entry, bindings, .. } = dispatch;
-        format!("{} {:?} {entry} {constants:?} {bindings:?} {shapes:?}", shader.name, shader.chosen)
+    let shapes: Vec<&[usize]> = case.inputs.iter().take(2).map(|(ty, _)| ty.dims()).collect();
+    let functions = ["FUNCTION", "SLOPE_OF_VALUE", "CUT"];
+    let done = ["BIAS", "OTHER", "KEPT", "GATHER", "SCALED", "A_VECTORS", "B_VECTORS"];
+    let keys = |dispatch: &Dispatch| {
+        let of_index = dispatch.constants.iter().filter(|(name, _)| !functions.contains(name));
+        let (done, other): (Vec<&(&str, f64)>, Vec<&(&str, f64)>) =
+            of_index.partition(|(name, _)| done.contains(name));
+        let shader = format!("{} {:?} {}", dispatch.shader.name, dispatch.shader.chosen, dispatch.entry);
+        let numbers: Vec<_> = dispatch.bindings.iter().filter_map(|operand| operand.numbers()).collect();
+        [format!("{shader} {done:?}"), format!("{shader} {other:?} {numbers:?} {shapes:?}")]
     };
-    case.op.gpu(&case.types()).list.iter().map(path).collect()
+    case.op.gpu(&case.types()).list.iter().flat_map(keys).collect()
 }
 
 /// The shaders that count compute what the op should, so that they are those that are meant.

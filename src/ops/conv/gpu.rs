@@ -55,7 +55,7 @@ pub fn dispatches(conv: &Conv, types: &Types) -> Dispatches {
         (Pass::Forward, false) => tiled(TiledProduct { epilogue, input, ..forward(&g) }),
         (Pass::InputGrad { .. }, false) => input_grad(&g, epilogue),
         (Pass::WeightGrad { .. }, false) => tiled(TiledProduct { input, ..weight_grad(&g) }),
-        (Pass::Forward, true) => depthwise_forward(&g, input, epilogue, false),
+        (Pass::Forward, true) => depthwise_forward(&g, input, epilogue, None),
         (Pass::InputGrad { .. }, true) => depthwise_input_grad(&g, epilogue),
         (Pass::WeightGrad { .. }, true) => depthwise_weight_grad(&g, input, types),
     }
@@ -255,14 +255,21 @@ fn depthwise_with_moments(g: &ConvGeometry, input: Input, epilogue: Epilogue) ->
         return None;
     }
     let rows = g.batch * g.out_height * g.out_width;
-    let reduction = Reduction::in_blocks(rows, channels, 4 * GROUP / columns);
-    let mut work = depthwise_forward(g, input, epilogue, true);
+    let span = 4 * GROUP / columns;
+    let reduction = Reduction::in_blocks(rows, channels, span);
+    let mut work = depthwise_forward(g, input, epilogue, Some(span));
     work.scratch = vec![reduction.partial(2, channels)];
     work.list.push(total_moments(reduction, channels, [1, 2]));
     Some(work)
 }
 
-fn depthwise_forward(g: &ConvGeometry, input: Input, epilogue: Epilogue, gathers: bool) -> Dispatches {
+/// Pixels of a workgroup are those whose moments are gathered, if they are.
+fn depthwise_forward(
+    g: &ConvGeometry,
+    input: Input,
+    epilogue: Epilogue,
+    gathered: Option<usize>,
+) -> Dispatches {
     let columns = g.in_channels / width(g.in_channels);
     let [x, w] = OPERANDS;
     let shader = wide_shader!(g.in_channels, "depthwise_conv2d");
@@ -270,7 +277,8 @@ fn depthwise_forward(g: &ConvGeometry, input: Input, epilogue: Epilogue, gathers
     let scale_shift = input.map_or(w, |(_, both)| both);
     let bindings = vec![x, w, Operand::Output(0), other, kept, bias, scale_shift];
     let mut constants = scaled_constants(input);
-    constants.push(("GATHER", f64::from(gathers)));
+    constants.push(("GATHER", f64::from(gathered.is_some())));
+    constants.push(("SPAN", gathered.unwrap_or(1) as f64));
     let fours = g.batch * g.out_height * g.out_width.div_ceil(4);
     depthwise_values(g, shader, fours * columns, [epilogue.constants(), constants].concat(), bindings)
 }

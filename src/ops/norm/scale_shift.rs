@@ -1,4 +1,4 @@
-//! What a batch normalisation does to a channel, as two numbers:
+//! What a batch normalisation does to a channel, as two numbers.
 //!
 //! `scale = gamma / sqrt(variance + epsilon)` and `shift = beta - mean scale`
 //!
