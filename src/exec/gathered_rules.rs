@@ -1,8 +1,8 @@
 //! Rewriting rules by which a convolution normalises what it reads, and gathers from what it writes
 //! the sums that a normalisation needs.
 //!
-//! The tensor between the two is not read for either. Each device says which convolutions gather: on
-//! a CPU all, on a GPU those that one launch computes.
+//! The tensor between the two is not read for either. Each device says which convolutions gather:
+//! on a CPU all, on a GPU those that one launch computes.
 
 use std::sync::Arc;
 

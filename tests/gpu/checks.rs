@@ -51,14 +51,18 @@ fn counted_outputs(device: &mut dyn Device, case: &Case) -> (Vec<ArrayD<f64>>, V
 fn paths(case: &Case) -> Vec<String> {
     let shapes: Vec<&[usize]> = case.inputs.iter().take(2).map(|(ty, _)| ty.dims()).collect();
     let functions = ["FUNCTION", "SLOPE_OF_VALUE", "CUT"];
-    let done = ["BIAS", "OTHER", "KEPT", "GATHER", "SCALED", "A_VECTORS", "B_VECTORS"];
+    let done = ["BIAS", "OTHER", "KEPT", "GATHER", "SCALED", "A_VECTORS", "B_VECTORS", "A_ALONG_DEPTH"];
     let keys = |dispatch: &Dispatch| {
-        let of_index = dispatch.constants.iter().filter(|(name, _)| !functions.contains(name));
-        let (done, other): (Vec<&(&str, f64)>, Vec<&(&str, f64)>) =
-            of_index.partition(|(name, _)| done.contains(name));
+        let constants = |of_value: bool| -> Vec<&(&str, f64)> {
+            let of_index = dispatch.constants.iter().filter(|(name, _)| !functions.contains(name));
+            of_index.filter(|(name, _)| done.contains(name) == of_value).collect()
+        };
         let shader = format!("{} {:?} {}", dispatch.shader.name, dispatch.shader.chosen, dispatch.entry);
         let numbers: Vec<_> = dispatch.bindings.iter().filter_map(|operand| operand.numbers()).collect();
-        [format!("{shader} {done:?}"), format!("{shader} {other:?} {numbers:?} {shapes:?}")]
+        [
+            format!("{shader} {:?}", constants(true)),
+            format!("{shader} {:?} {numbers:?} {shapes:?}", constants(false)),
+        ]
     };
     case.op.gpu(&case.types()).list.iter().flat_map(keys).collect()
 }

@@ -182,8 +182,8 @@ impl Operand {
 }
 
 impl Dispatch {
-    /// Of the one launch of an op that [`may_be_joined`]: the operands of which it treats every vec4
-    /// by itself, then its numbers, and then what it reads as a whole.
+    /// Of the one launch of an op that [`may_be_joined`]: the operands of which it treats every
+    /// vec4 by itself, then its numbers, and then what it reads as a whole.
     pub fn joinable(&self) -> Option<(&[Operand], [u32; 4], &[Operand])> {
         let (at, bits) = self.bindings.iter().enumerate().find_map(|(at, op)| Some((at, op.numbers()?)))?;
         Some((&self.bindings[..at], bits, &self.bindings[at + 1..]))

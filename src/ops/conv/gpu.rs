@@ -1,7 +1,7 @@
 //! Convolutions on a GPU.
 //!
-//! What is gathered from the output is so where a single launch computes it. Other convolutions have
-//! no shader for that, and no rule of the GPU asks for them.
+//! What is gathered from the output is so where a single launch computes it. Other convolutions
+//! have no shader for that, and no rule of the GPU asks for them.
 
 use super::{Conv, ConvGeometry, OperandIndices, Output, Pass};
 use crate::kernels::matmul::Product;
