@@ -12,7 +12,7 @@
 // by one: these stay in registers. Invocations.
 override LENGTH: u32;
 // Whether the moments of a workgroup's pixels are gathered, in `kept`: the means of the columns and
-// then the sums of squared deviations. COLUMNS is a power of two then, and OUT_WIDTH a multiple of 4.
+// then the sums of squared deviations. Then COLUMNS is a power of two, OUT_WIDTH a multiple of 4.
 override GATHER: bool;
 // Pixels of a workgroup, if they are gathered.
 override SPAN: u32;

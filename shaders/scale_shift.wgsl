@@ -2,8 +2,8 @@
 //!include index
 //!include batch_norm
 
-// Scale and shift of a normalisation, one invocation a channel. How many there are the buffer tells,
-// whose last vector is half empty if their number is odd.
+// Scale and shift of a normalisation, one invocation a channel. How many there are the buffer
+// tells, whose last vector is half empty if their number is odd.
 override ODD: bool;
 
 @group(0) @binding(0) var<storage, read> gamma: array<f32>;
