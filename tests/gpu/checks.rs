@@ -24,8 +24,8 @@ use super::training::{load_plan, losses, run};
 use super::write;
 use ndarray::ArrayD;
 
-/// What a case comes to by shaders that count, integers as their values; what they accessed outside,
-/// and their number of indices.
+/// What a case comes to by shaders that count, integers as their values; what they accessed
+/// outside, and their number of indices.
 fn counted_outputs(device: &mut dyn Device, case: &Case) -> (Vec<ArrayD<f64>>, Vec<String>, usize) {
     let (plan, sites) = counted(Plan::compile(&graph_of(case).unwrap().0).unwrap());
     let id = device.load_plan(plan, None).unwrap();
