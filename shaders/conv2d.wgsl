@@ -2,6 +2,7 @@
 //!include nan
 //!include function
 //!include epilogue
+//!include scaled
 //!include tile
 //!include pixels
 //!include conv
@@ -27,6 +28,7 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     let j = depths / CHANNELS % KERNEL_WIDTH;
     let offset = (i * WIDTH + j) * CHANNELS + depths % CHANNELS;
     let valid = depths < vec4<u32>(DEPTH);
+    let channels = channels_of(depths % CHANNELS, CHANNELS);
     var pixels = source;
     if OUT_WIDTH % 4u == 0u {
         //~ conv2d: STRIDE * CHANNELS => CHANNELS
@@ -34,9 +36,9 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     }
     return mat4x4<f32>(
         //~ conv2d: pixels.y.x + i => pixels.y.x + j
-        read_a(pixels.at.x + offset, valid & inside(pixels.y.x + i, pixels.x.x + j)),
-        read_a(pixels.at.y + offset, valid & inside(pixels.y.y + i, pixels.x.y + j)),
-        read_a(pixels.at.z + offset, valid & inside(pixels.y.z + i, pixels.x.z + j)),
-        read_a(pixels.at.w + offset, valid & inside(pixels.y.w + i, pixels.x.w + j)),
+        read_channels(pixels.at.x + offset, valid & inside(pixels.y.x + i, pixels.x.x + j), channels),
+        read_channels(pixels.at.y + offset, valid & inside(pixels.y.y + i, pixels.x.y + j), channels),
+        read_channels(pixels.at.z + offset, valid & inside(pixels.y.z + i, pixels.x.z + j), channels),
+        read_channels(pixels.at.w + offset, valid & inside(pixels.y.w + i, pixels.x.w + j), channels),
     );
 }

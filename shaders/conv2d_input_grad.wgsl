@@ -2,6 +2,7 @@
 //!include nan
 //!include function
 //!include epilogue
+//!include scaled
 //!include tile
 //!include pixels
 

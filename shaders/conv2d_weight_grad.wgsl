@@ -2,6 +2,7 @@
 //!include nan
 //!include function
 //!include epilogue
+//!include scaled
 //!include tile
 //!include pixels
 //!include conv
@@ -34,11 +35,14 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
         at = at.x + STRIDE * CHANNELS * LANES;
     }
     let valid = pixels < vec4<u32>(DEPTH);
+    // Counted from the padding, no place has wrapped around.
+    //~ conv2d_weight_grad: (PAD_TOP * WIDTH + PAD_LEFT) * CHANNELS => PAD_LEFT
+    let channels = channels_of((source.at + (PAD_TOP * WIDTH + PAD_LEFT) * CHANNELS) % CHANNELS, CHANNELS);
     return mat4x4<f32>(
-        read_a(source.at + at.x, valid.xxxx & inside(source.y + y.x, source.x + x.x)),
-        read_a(source.at + at.y, valid.yyyy & inside(source.y + y.y, source.x + x.y)),
-        read_a(source.at + at.z, valid.zzzz & inside(source.y + y.z, source.x + x.z)),
+        read_channels(source.at + at.x, valid.xxxx & inside(source.y + y.x, source.x + x.x), channels),
+        read_channels(source.at + at.y, valid.yyyy & inside(source.y + y.y, source.x + x.y), channels),
+        read_channels(source.at + at.z, valid.zzzz & inside(source.y + y.z, source.x + x.z), channels),
         //~ conv2d_weight_grad: source.x + x.w => source.x + y.w
-        read_a(source.at + at.w, valid.wwww & inside(source.y + y.w, source.x + x.w)),
+        read_channels(source.at + at.w, valid.wwww & inside(source.y + y.w, source.x + x.w), channels),
     );
 }

@@ -1,4 +1,6 @@
 //!include vec4 | vec1
+//!include nan
+//!include scaled
 //!include rows
 //!include tree
 
@@ -18,6 +20,8 @@ override PAD_LEFT: u32;
 @group(0) @binding(0) var<storage, read> x: array<Value>;
 @group(0) @binding(1) var<storage, read> dy: array<Value>;
 @group(0) @binding(2) var<storage, read_write> dw: array<Value>;
+// Of x, if it is SCALED: scales, then shifts.
+@group(0) @binding(3) var<storage, read> scale_shift: array<Value>;
 
 struct Three {
     a: Value,
@@ -30,6 +34,10 @@ fn pixel(image: u32, height: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if height < HEIGHT && at < WIDTH {
         value = x[((image * HEIGHT + height) * WIDTH + at) * COLUMNS + column];
+        if SCALED {
+            //~ grouped_conv2d_weight_grad: scale_shift[COLUMNS + column] => scale_shift[column]
+            value = scaled(value, scale_shift[column], scale_shift[COLUMNS + column]);
+        }
     }
     return value;
 }

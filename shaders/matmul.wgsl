@@ -2,6 +2,7 @@
 //!include nan
 //!include function
 //!include epilogue
+//!include scaled
 //!include tile
 
 // Y = A B + bias: the tile product on matrices in memory; of several products none is cut into
@@ -32,19 +33,21 @@ fn fetch_a(source: Source, k: u32) -> mat4x4<f32> {
     //~ matmul: depths < vec4<u32>(DEPTH) => depths < vec4<u32>(SLICE)
     let valid = depths < vec4<u32>(DEPTH);
     if A_ALONG_DEPTH {
+        let channels = channels_of(depths, DEPTH);
         return mat4x4<f32>(
-            read_a(source.at.x + depths, valid),
-            read_a(source.at.y + depths, valid),
-            read_a(source.at.z + depths, valid),
-            read_a(source.at.w + depths, valid),
+            read_channels(source.at.x + depths, valid, channels),
+            read_channels(source.at.y + depths, valid, channels),
+            read_channels(source.at.z + depths, valid, channels),
+            read_channels(source.at.w + depths, valid, channels),
         );
     }
+    let channels = channels_of(source.at, ROWS);
     return mat4x4<f32>(
-        read_a(source.at + depths.x * ROWS, valid.xxxx),
+        read_channels(source.at + depths.x * ROWS, valid.xxxx, channels),
         //~ matmul: depths.y * ROWS => depths.x * ROWS
-        read_a(source.at + depths.y * ROWS, valid.yyyy),
-        read_a(source.at + depths.z * ROWS, valid.zzzz),
-        read_a(source.at + depths.w * ROWS, valid.wwww),
+        read_channels(source.at + depths.y * ROWS, valid.yyyy, channels),
+        read_channels(source.at + depths.z * ROWS, valid.zzzz, channels),
+        read_channels(source.at + depths.w * ROWS, valid.wwww, channels),
     );
 }
 

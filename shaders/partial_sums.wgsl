@@ -6,10 +6,6 @@
 // Adds up the slices that a tile product was cut into: y[i] = sum over s of partials[s, i]. Of the
 // WAYS invocations that work on an element, number w sums slices w, w + WAYS, ... in order; their
 // sums are added as a tree.
-override LENGTH: u32;
-override SLICES: u32;
-// Length of the bias.
-override COLUMNS: u32;
 // A power of two.
 override WAYS: u32;
 // Elements of a workgroup: 256 / WAYS.
@@ -20,6 +16,8 @@ override ELEMENTS: u32;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read> other: array<f32>;
 @group(0) @binding(4) var<storage, read_write> kept: array<f32>;
+// Length of y, number of slices, length of the bias: as data, so that a pipeline serves many sums.
+@group(0) @binding(5) var<storage, read> numbers: array<vec4<u32>>;
 
 var<workgroup> sums: array<f32, 256>;
 
@@ -30,11 +28,14 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
+    let length = numbers[0].x;
+    let slices = numbers[0].y;
+    let columns = numbers[0].z;
     let i = (group.y * groups.x + group.x) * ELEMENTS + local.x;
     var sum = 0.0;
-    if i < LENGTH {
-        for (var slice = local.y; slice < SLICES; slice += WAYS) {
-            sum += partials[slice * LENGTH + i];
+    if i < length {
+        for (var slice = local.y; slice < slices; slice += WAYS) {
+            sum += partials[slice * length + i];
         }
     }
     sums[index] = sum;
@@ -44,11 +45,11 @@ fn main(
             sums[index] += sums[index + ways * ELEMENTS];
         }
     }
-    if local.y == 0u && i < LENGTH {
+    if local.y == 0u && i < length {
         var shift = 0.0;
         if BIAS {
-            //~ matmul: bias[i % COLUMNS] => 0.0
-            shift = bias[i % COLUMNS];
+            //~ matmul: bias[i % columns] => 0.0
+            shift = bias[i % columns];
         }
         var beside = 0.0;
         if OTHER != 0u {

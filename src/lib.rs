@@ -122,7 +122,7 @@
 //! - A convolution hands each block of rows that it has written to an epilogue
 //!   ([`kernels::parallel::Epilogue`]), which finds it in the cache: that is how a normalisation
 //!   after it gets its statistics, and one before it, in the backward pass, its sums
-//!   ([`ops::conv::Output`]). That is a rule of the CPU: on a GPU both stay launches of their own.
+//!   ([`ops::conv::Output`]). On a GPU the block is a tile of a product, in registers.
 //! - A convolution, and the gradient of its weights, can normalise their input as they read it, in
 //!   the cache ([`ops::conv::Conv::input`]): the output of a normalisation in training is not
 //!   stored.

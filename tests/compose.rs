@@ -61,7 +61,7 @@ fn attention(graph: &mut Graph, x: Value, weights: [Value; 3]) -> Result<Value> 
     let depth = graph.dims(weights[0])[1] as f32;
     let [q, k, v] = weights.map(|w| graph.matmul(x, w));
     let (q, k, v) = (q?, k?, v?);
-    let scores = graph.apply1(Matmul { a_transposed: false, b_transposed: true }, &[q, k])?;
+    let scores = graph.apply1(Matmul { b_transposed: true, ..Matmul::default() }, &[q, k])?;
     let scores = graph.scale(scores, 1.0 / depth.sqrt())?;
     let shares = softmax(graph, scores)?;
     graph.matmul(shares, v)

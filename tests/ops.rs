@@ -175,7 +175,7 @@ fn planted_in(path: &Path) -> Vec<Planted> {
 fn tiled(tile: TileShape, plain: bool) -> Case {
     let (rows, columns, depth) =
         (tile.rows + 5, tile.columns + if plain { 12 } else { 7 }, if plain { 40 } else { 37 });
-    let matmul = Matmul { a_transposed: !plain, b_transposed: !plain };
+    let matmul = Matmul { a_transposed: !plain, b_transposed: !plain, ..Matmul::default() };
     let (a, b) = if plain { ([rows, depth], [depth, columns]) } else { ([depth, rows], [columns, depth]) };
     let tiling = Tiling { tile, slice: if plain { 48 } else { 16 } };
     let work = move |types: &Types| matmul.tiled(types).dispatches(tiling);

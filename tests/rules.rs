@@ -9,8 +9,10 @@ use cifar_engine::graph::{Graph, Source, Value};
 use cifar_engine::kernels::rng::{self, Stream};
 use cifar_engine::models;
 use cifar_engine::ops::conv::{Conv, Padding, Pass};
+use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
 use cifar_engine::ops::map::binary::{Binary, Function2};
+use cifar_engine::ops::map::dropout::Dropout;
 use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
 use cifar_engine::ops::norm::batch_norm::BatchNorm;
 use cifar_engine::ops::norm::batch_norm_grad::BatchNormGrad;
@@ -137,6 +139,34 @@ fn activation() {
         let joined = "z = Conv { stride: 1, padding: Same, activation: Relu }(x, w)\n";
         let results: &[Value] = if read_twice { &[y, z] } else { &[z] };
         check("activation", s, results, if read_twice { kept } else { joined });
+    }
+}
+
+#[test]
+fn activation_of_a_product() {
+    let mut s = Sketch::new();
+    let (x, w, b) = (s.input("x", &[4, 6]), s.input("w", &[6, 5]), s.input("b", &[5]));
+    let y = s.apply1("y", Matmul::default(), &[x, w, b]);
+    let z = s.apply1("z", RELU, &[y]);
+    let expected =
+        "z = Matmul { a_transposed: false, b_transposed: false, activation: Some(Relu) }(x, w, b)\n";
+    check("activation", s, &[z], expected);
+}
+
+#[test]
+fn dropped_mask() {
+    for other_seed in [0, 1] {
+        let mut s = Sketch::new();
+        let [x, dz] = ["x", "dz"].map(|name| s.input(name, &[4, 6]));
+        let step = s.graph.input("step", TensorType::u32([1]));
+        let y = s.apply1("y", RELU, &[x]);
+        let dropout = Dropout { rate: 0.5, seed: 0 };
+        let z = s.apply1("z", dropout, &[y, step]);
+        let dy = s.apply1("dy", Dropout { seed: other_seed, ..dropout }, &[dz, step]);
+        let dx = s.apply1("dx", UnaryGrad { function: Function::Relu }, &[dy, y]);
+        let kept = s.print();
+        let told = kept.replace("(dy, y)", "(dy, z)");
+        check("dropped mask", s, &[z, dx], if other_seed == 0 { &told } else { &kept });
     }
 }
 
@@ -368,8 +398,8 @@ fn normalised_input() {
         let z = s.apply1("z", conv().with_bias(), &[y, w, b]);
         let p = s.apply1("p", POOL, &[y]);
         let (kept, results) = (s.print(), if read_otherwise { vec![z, p] } else { vec![z] });
-        let joined = "z = Conv { stride: 1, padding: Same, bias: true, \
-            input: Normalise { epsilon: 0.001, activation: None } }(x, w, b, gamma, beta, mean, var)\n";
+        let joined = "new = ScaleShift { epsilon: 0.001 }(gamma, beta, mean, var)\n\
+            z = Conv { stride: 1, padding: Same, bias: true, input: Scaled { activation: None } }(x, w, b, new)\n";
         check("normalised input", s, &results, if read_otherwise { &kept } else { joined });
     }
 }
@@ -381,8 +411,9 @@ fn gathered_gradient() {
     let [gamma, beta, mean, var] = s.vectors();
     let dy = s.apply1("dy", input_grad(), &[dz, w]);
     let dx = s.apply(&["dx", "dgamma", "dbeta"], NORM_GRAD, &[dy, x, gamma, beta, mean, var])[0];
-    let expected = "dx, dgamma, dbeta = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same, \
-        output: NormGrad(Normalise { epsilon: 0.001, activation: None }) }(dz, w, x, gamma, beta, mean, var)\n";
+    let expected = "new = ScaleShift { epsilon: 0.001 }(gamma, beta, mean, var)\n\
+        dx, dgamma, dbeta = Conv { pass: InputGrad { x: [2, 6, 6, 8] }, stride: 1, padding: Same, \
+        output: NormGrad(Normalise { epsilon: 0.001, activation: None }) }(dz, w, x, new, mean, var)\n";
     check("gathered gradient", s, &[dx], expected);
 }
 

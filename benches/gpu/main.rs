@@ -109,7 +109,7 @@ struct Peak {
 
 fn peak(gpu: &mut Gpu, scale: &Scale) -> Peak {
     let matrix = || TensorType::f32([scale.side, scale.side]);
-    let product = Matmul { a_transposed: false, b_transposed: false };
+    let product = Matmul::default();
     let product =
         peak_bench(format!("{0} x {0} x {0}", scale.side), Arc::new(product), vec![matrix(), matrix()]);
     let copied = TensorType::f32([scale.copied]);

@@ -43,7 +43,7 @@ fn ladder(m: usize, n: usize, k: usize) -> Ladder {
             ("threads", threads),
         ],
     );
-    let op = Matmul { a_transposed: false, b_transposed: false };
+    let op = Matmul::default();
     let engine = Chain::of(op, vec![Input::floats(&[m, k], &dense.a), Input::floats(&[k, n], &dense.b)]);
     rungs.push(engine.on_cpu("engine"));
     Ladder {

@@ -26,6 +26,14 @@ override LENGTH_B: u32;
 override SLICE: u32;
 override SLICES: u32;
 
+// What is gathered of a tile's rows, by columns, in `kept`: for every row of tiles two vectors of
+// COLUMNS. Nothing; means and sums of squares; or, where Y is the gradient of a normalisation's
+// output, sums for that of its input. Then `other` is that input, `bias` its means.
+override GATHER: u32;
+
+const MOMENTS = 1u;
+const NORM_GRAD = 2u;
+
 // Depths that are in workgroup memory at a time.
 const STEP = 16u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
@@ -41,6 +49,9 @@ const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 @group(0) @binding(4) var<storage, read> other_vectors: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> kept: array<f32>;
 @group(0) @binding(5) var<storage, read_write> kept_vectors: array<vec4<f32>>;
+
+// Scales and then shifts: of the channels that A has, if it is SCALED, or for what is gathered.
+@group(0) @binding(6) var<storage, read> scale_shift: array<vec4<f32>>;
 
 // Which product this workgroup is about, of several that lie one after the other.
 var<private> number: u32;
@@ -60,6 +71,43 @@ fn read_a(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
         if valid.y { value.y = a[at.y / 4u][at.y % 4u]; }
         if valid.z { value.z = a[at.z / 4u][at.z % 4u]; }
         if valid.w { value.w = a[at.w / 4u][at.w % 4u]; }
+    }
+    return value;
+}
+
+struct Channels {
+    scale: vec4<f32>,
+    shift: vec4<f32>,
+}
+
+fn scale_or_shift(at: vec4<u32>) -> vec4<f32> {
+    if A_VECTORS {
+        return scale_shift[at.x / 4u];
+    }
+    return vec4<f32>(
+        scale_shift[at.x / 4u][at.x % 4u],
+        scale_shift[at.y / 4u][at.y % 4u],
+        scale_shift[at.z / 4u][at.z % 4u],
+        scale_shift[at.w / 4u][at.w % 4u],
+    );
+}
+
+// Of the channels, out of so many, that four elements of A are of.
+fn channels_of(four: vec4<u32>, count: u32) -> Channels {
+    if !SCALED {
+        return Channels();
+    }
+    let channels = min(four, vec4<u32>(count - 1u));
+    //~ conv2d: scale_or_shift(channels + count) => scale_or_shift(channels)
+    return Channels(scale_or_shift(channels), scale_or_shift(channels + count));
+}
+
+// The same elements of A, normalised; what is beyond a border stays 0.
+fn read_channels(at: vec4<u32>, valid: vec4<bool>, channels: Channels) -> vec4<f32> {
+    let value = read_a(at, valid);
+    if SCALED {
+        //~ conv2d: channels.shift), valid) => channels.shift), vec4<bool>(true))
+        return select(vec4<f32>(), scaled(value, channels.scale, channels.shift), valid);
     }
     return value;
 }
@@ -204,15 +252,19 @@ struct Position {
     column_quad: u32,
 }
 
+// Invocations that have the same rows.
+fn abreast() -> u32 {
+    return select(TILE_COLUMNS / 4u, TILE_COLUMNS / 8u, WIDE);
+}
+
 fn position(group: vec3<u32>, groups: vec3<u32>, invocation: u32) -> Position {
     let tile = group.y * groups.x + group.x;
     let across = (COLUMNS + TILE_COLUMNS - 1u) / TILE_COLUMNS;
-    let width = select(TILE_COLUMNS / 4u, TILE_COLUMNS / 8u, WIDE);
     return Position(
         tile / across * TILE_ROWS,
         tile % across * TILE_COLUMNS,
-        invocation / width,
-        invocation % width,
+        invocation / abreast(),
+        invocation % abreast(),
     );
 }
 
@@ -254,6 +306,10 @@ fn store_vector(row: u32, column: u32, slice: u32, value: vec4<f32>) {
     if row < ROWS {
         //~ matmul: line_of(row, slice) + column => line_of(row, 0u) + column
         let at = (line_of(row, slice) + column) / 4u;
+        if GATHER == NORM_GRAD {
+            y_vectors[at] = value;
+            return;
+        }
         var beside = vec4<f32>();
         if OTHER != 0u {
             //~ conv2d_input_grad: beside = other_vectors[at] => beside = other_vectors[0]
@@ -277,6 +333,123 @@ fn store_vectors(row: u32, column: u32, slice: u32, values: mat4x4<f32>) {
     }
 }
 
+// Of an invocation's columns.
+struct Across {
+    left: vec4<f32>,
+    right: vec4<f32>,
+}
+
+// Sums over the tile's rows, as a tree. The memory is that of the operands, which have been used.
+fn over_rows(own: Across, invocation: u32) -> Across {
+    tile_a[invocation] = own.left;
+    if WIDE { tile_a[INVOCATIONS + invocation] = own.right; }
+    workgroupBarrier();
+    for (var half = INVOCATIONS / 2u; half >= abreast(); half /= 2u) {
+        if invocation < half {
+            //~ conv2d: tile_a[invocation] += tile_a[invocation + half] => tile_a[invocation] += tile_a[half]
+            tile_a[invocation] += tile_a[invocation + half];
+            if WIDE { tile_a[INVOCATIONS + invocation] += tile_a[INVOCATIONS + invocation + half]; }
+        }
+        workgroupBarrier();
+    }
+    let first = invocation % abreast();
+    var sums = Across(tile_a[first], vec4<f32>());
+    if WIDE { sums.right = tile_a[INVOCATIONS + first]; }
+    workgroupBarrier();
+    return sums;
+}
+
+fn put_gathered(tile: Position, column: u32, first: vec4<f32>, second: vec4<f32>) {
+    if column < COLUMNS {
+        let block = tile.row / TILE_ROWS;
+        let blocks = (ROWS + TILE_ROWS - 1u) / TILE_ROWS;
+        kept_vectors[(block * COLUMNS + column) / 4u] = first;
+        //~ conv2d_input_grad: (blocks + block) * COLUMNS => block * COLUMNS
+        kept_vectors[((blocks + block) * COLUMNS + column) / 4u] = second;
+    }
+}
+
+// 1 for each of four rows that there is.
+fn there(row: u32) -> vec4<f32> {
+    return select(vec4<f32>(), vec4<f32>(1.0), vec4<u32>(row) + LANES < vec4<u32>(ROWS));
+}
+
+fn squares(rows: mat4x4<f32>, mean: vec4<f32>, there: vec4<f32>) -> vec4<f32> {
+    let a = rows[0] - mean;
+    let b = rows[1] - mean;
+    let c = rows[2] - mean;
+    let d = rows[3] - mean;
+    //~ conv2d: d * d * there.w => d * d
+    return a * a * there.x + b * b * there.y + c * c * there.z + d * d * there.w;
+}
+
+// First the means of the tile, then the squares of the deviations from them.
+fn gather_moments(tile: Position, sums: Sums, invocation: u32) {
+    let above = there(tile.row + 4u * tile.row_quad);
+    let below = there(tile.row + TILE_ROWS / 2u + 4u * tile.row_quad);
+    let left = sums.top_left * above + sums.bottom_left * below;
+    let right = sums.top_right * above + sums.bottom_right * below;
+    let total = over_rows(Across(left, right), invocation);
+    let count = f32(min(TILE_ROWS, ROWS - tile.row));
+    let mean = Across(total.left / count, total.right / count);
+    let of_left = squares(sums.top_left, mean.left, above) + squares(sums.bottom_left, mean.left, below);
+    let of_right = squares(sums.top_right, mean.right, above) + squares(sums.bottom_right, mean.right, below);
+    let around = over_rows(Across(of_left, of_right), invocation);
+    if invocation < abreast() {
+        let column = tile.column + 4u * tile.column_quad;
+        //~ conv2d: mean.left + shift(column) => mean.left
+        put_gathered(tile, column, mean.left + shift(column), around.left);
+        if WIDE {
+            let column = column + TILE_COLUMNS / 2u;
+            put_gathered(tile, column, mean.right + shift(column), around.right);
+        }
+    }
+}
+
+// Sums of g (x - mean), and of g.
+struct GradientSums {
+    products: vec4<f32>,
+    sum: vec4<f32>,
+}
+
+fn gradient_of_four(rows: mat4x4<f32>, row: u32, column: u32) -> GradientSums {
+    var sums = GradientSums();
+    if column < COLUMNS {
+        let scale = scale_shift[column / 4u];
+        let shift = scale_shift[(COLUMNS + column) / 4u];
+        let mean = vec4<f32>(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
+        for (var i = 0u; i < 4u; i++) {
+            if row + i < ROWS {
+                let x = other_vectors[(line_of(row + i, 0u) + column) / 4u];
+                //~ conv2d_input_grad: through(rows[i], fma(x, scale, shift)) => rows[i]
+                let g = through(rows[i], fma(x, scale, shift));
+                sums.products += g * (x - mean);
+                sums.sum += g;
+            }
+        }
+    }
+    return sums;
+}
+
+fn gather_gradient(tile: Position, sums: Sums, invocation: u32) {
+    let row = tile.row + 4u * tile.row_quad;
+    let column = tile.column + 4u * tile.column_quad;
+    let a = gradient_of_four(sums.top_left, row, column);
+    let b = gradient_of_four(sums.bottom_left, row + TILE_ROWS / 2u, column);
+    var c = GradientSums();
+    var d = GradientSums();
+    if WIDE {
+        c = gradient_of_four(sums.top_right, row, column + TILE_COLUMNS / 2u);
+        d = gradient_of_four(sums.bottom_right, row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u);
+    }
+    let products = over_rows(Across(a.products + b.products, c.products + d.products), invocation);
+    let sum = over_rows(Across(a.sum + b.sum, c.sum + d.sum), invocation);
+    if invocation < abreast() {
+        put_gathered(tile, column, products.left, sum.left);
+        if WIDE { put_gathered(tile, column + TILE_COLUMNS / 2u, products.right, sum.right); }
+    }
+}
+
 // For rows of a multiple of four columns.
 @compute @workgroup_size(INVOCATIONS)
 fn vectors(
@@ -295,6 +468,12 @@ fn vectors(
     if WIDE {
         store_vectors(row, column + TILE_COLUMNS / 2u, slice, sums.top_right);
         store_vectors(row + TILE_ROWS / 2u, column + TILE_COLUMNS / 2u, slice, sums.bottom_right);
+    }
+    if GATHER == MOMENTS {
+        gather_moments(tile, sums, invocation);
+    }
+    if GATHER == NORM_GRAD {
+        gather_gradient(tile, sums, invocation);
     }
 }
 

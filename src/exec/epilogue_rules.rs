@@ -1,5 +1,5 @@
-//! Rewriting rules by which what follows a convolution or a normalisation joins it: an activation,
-//! a residual, the slope of an activation.
+//! Rewriting rules by which what follows a convolution, a product or a normalisation joins it: an
+//! activation, a residual, the slope of an activation.
 //!
 //! All are worth it on every device: each saves a pass over a tensor, and on a GPU a launch.
 
@@ -10,7 +10,9 @@ use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Node, Value};
 use crate::ops::conv::separable_conv2d::SeparableConv2d;
 use crate::ops::conv::{Conv, Output, Pass};
+use crate::ops::linear::matmul::Matmul;
 use crate::ops::map::binary::{Binary, Function2};
+use crate::ops::map::dropout::Dropout;
 use crate::ops::map::unary::{Unary, UnaryGrad};
 use crate::ops::norm::batch_norm::BatchNorm;
 use crate::ops::norm::batch_norm_grad::BatchNormGrad;
@@ -21,7 +23,7 @@ use crate::ops::{Function, Op};
 pub const ACTIVATION: Rule = Rule {
     name: "activation",
     replaces: "a(f(x)) => f[a](x)",
-    when: "a is elementwise, f a normalisation or a forward convolution without one; nothing else reads f(x)",
+    when: "a is elementwise, f a product, a normalisation or a forward convolution without one; nothing else reads f(x)",
     apply: activation,
 };
 
@@ -49,6 +51,30 @@ pub const RESIDUAL: Rule = Rule {
     when: "f is a normalisation without an activation, or a convolution or its gradient; nothing else reads f(x)",
     apply: residual,
 };
+
+/// The mask of a ReLU is told as well by what dropout left of its output: where that dropped a
+/// value, it drops the gradient, too. So dropout may overwrite the output.
+pub const DROPPED_MASK: Rule = Rule {
+    name: "dropped mask",
+    replaces: "relu_grad(dropout(dy), y) => relu_grad(dropout(dy), dropout(y))",
+    when: "both are the same dropout, and the second is there anyway",
+    apply: dropped_mask,
+};
+
+fn dropped_mask(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = &graph.nodes()[index];
+    let (Some(&UnaryGrad { function: Function::Relu }), &[dy, y]) = (downcast(node), &node.inputs[..]) else {
+        return Ok(false);
+    };
+    let Some((backward, op)) = graph.producer_of::<Dropout>(dy) else { return Ok(false) };
+    let step = graph.nodes()[backward].inputs[1];
+    let same = |node: &&Node| downcast(node) == Some(op) && node.inputs == [y, step];
+    let Some(dropped) = graph.nodes().iter().find(same).map(|node| node.outputs[0]) else {
+        return Ok(false);
+    };
+    graph.node_mut(index).inputs[1] = dropped;
+    Ok(true)
+}
 
 fn activation(graph: &mut Graph, index: usize) -> Result<bool> {
     let node = &graph.nodes()[index];
@@ -78,6 +104,9 @@ fn with_activation(node: &Node, function: Function) -> Option<Arc<dyn Op>> {
     }
     if let Some(&op @ SeparableConv2d { activations: [first, None], .. }) = downcast(node) {
         return Some(Arc::new(SeparableConv2d { activations: [first, activation], ..op }));
+    }
+    if let Some(&op @ Matmul { activation: None, .. }) = downcast(node) {
+        return Some(Arc::new(Matmul { activation, ..op }));
     }
     let conv: &Conv = downcast(node)?;
     can_activate(conv).then(|| Arc::new(Conv { activation, ..conv.clone() }) as Arc<dyn Op>)

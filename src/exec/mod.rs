@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod device;
 pub mod epilogue_rules;
 mod fit;
+pub mod gathered_rules;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plan;

@@ -77,14 +77,16 @@ pub const FOLD: Rule = Rule {
 
 /// Operands of the gradient of a normalisation: what was normalised, mean and variance.
 fn norm_grad_operands(node: &Node) -> Option<[Value; 3]> {
-    let first =
-        if downcast::<BatchNormGrad>(node).is_some() || downcast::<BatchNormMaxPoolGrad>(node).is_some() {
-            1
-        } else {
+    let by_itself =
+        downcast::<BatchNormGrad>(node).is_some() || downcast::<BatchNormMaxPoolGrad>(node).is_some();
+    match (by_itself, &node.inputs[..]) {
+        (true, &[_, x, _, _, mean, variance]) => Some([x, mean, variance]),
+        (false, &[.., x, _, mean, variance]) => {
             downcast::<Conv>(node).filter(|conv| matches!(conv.output, Output::NormGrad(_)))?;
-            node.inputs.len() - 5
-        };
-    Some([node.inputs[first], node.inputs[first + 3], node.inputs[first + 4]])
+            Some([x, mean, variance])
+        }
+        _ => None,
+    }
 }
 
 /// Whether `mean` and `variance` are those of x.

@@ -15,7 +15,7 @@
 //! 7. `src/train/plans.rs`, `training`: augmentation before it, loss and optimizer after it: the
 //!    graph of a training step is whole.
 //! 8. `src/graph/rewrite.rs`, `rewrite`: the device's rules are applied.
-//! 9. `src/exec/cpu/rules.rs`, `gathered_moments`: one of them: the convolution gathers the
+//! 9. `src/exec/gathered_rules.rs`, `gathered_moments`: one of them: the convolution gathers the
 //!    statistics of the normalisation behind it.
 //! 10. `src/exec/plan.rs`, `compile`: nodes become steps, values get slots.
 //!

@@ -59,9 +59,10 @@
 #![doc = include_str!("printed/rules.txt")]
 //! ```
 //!
-//! Those of [`exec::rules`](crate::exec::rules) and
-//! [`exec::epilogue_rules`](crate::exec::epilogue_rules) serve every device,
-//! [`exec::cpu::rules`](crate::exec::cpu::rules) has those that a CPU adds: its cache makes them
+//! Those of [`exec::rules`](crate::exec::rules),
+//! [`exec::epilogue_rules`](crate::exec::epilogue_rules) and
+//! [`exec::gathered_rules`](crate::exec::gathered_rules) serve every device,
+//! [`exec::cpu::rules`](crate::exec::cpu::rules) has the one that a CPU adds: its cache makes it
 //! worthwhile.
 //!
 //! Next: [step 5](super::step_5_plan), where the values get their memory.

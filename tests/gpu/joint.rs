@@ -111,7 +111,7 @@ fn states_side_by_side_are_updated_by_one_launch_to_the_same_bits() {
 }
 
 /// The launches of a plan, were each step's its own.
-fn separate(plan: &Plan) -> usize {
+pub fn separate(plan: &Plan) -> usize {
     plan.steps[plan.constants..].iter().map(|step| step.op.gpu(&step.types).list.len()).sum()
 }
 

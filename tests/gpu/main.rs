@@ -4,6 +4,7 @@
 mod checks;
 #[path = "../common/mod.rs"]
 mod common;
+mod counts;
 mod faults;
 mod joint;
 mod outside;

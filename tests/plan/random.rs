@@ -142,8 +142,9 @@ impl Maker {
             let &[from, to] = dims(b).as_slice() else { continue };
             for (a_transposed, k) in [(false, columns), (true, rows)] {
                 let options = [(false, from), (true, to)].into_iter().filter(|(_, depth)| *depth == k);
-                fitting
-                    .extend(options.map(|(b_transposed, _)| (b, Matmul { a_transposed, b_transposed }, k)));
+                fitting.extend(options.map(|(b_transposed, _)| {
+                    (b, Matmul { a_transposed, b_transposed, ..Matmul::default() }, k)
+                }));
             }
         }
         let (b, op, k) = fitting[choice % fitting.len()];

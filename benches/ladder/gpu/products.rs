@@ -46,7 +46,7 @@ fn dense(sizes: Sizes) -> Ladder {
     let Sizes { rows, columns, depth } = sizes;
     let a = Input::floats(&[rows, depth], &noise(rows * depth, 1));
     let b = Input::floats(&[depth, columns], &noise(depth * columns, 2));
-    let engine = Chain::of(Matmul { a_transposed: false, b_transposed: false }, vec![a, b]);
+    let engine = Chain::of(Matmul::default(), vec![a, b]);
     let title = format!("gpu-dense: [{rows}, {depth}] times [{depth}, {columns}]");
     ladder(title, engine, products!("dense.wgsl"), sizes, &[], &[In(0), In(1), Out(0)])
 }

@@ -33,8 +33,9 @@ mod readback;
 mod submissions;
 mod unchecked;
 
-use super::epilogue_rules::{ACTIVATION, KEPT_ACTIVATION, RESIDUAL, SLOPE};
+use super::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
+use super::gathered_rules::{GRADIENT_OF_TILES, MOMENTS_OF_TILES, NORMALISED_INPUT};
 use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
 use super::{Data, Device, PlanId, check, copy_out};
@@ -66,11 +67,15 @@ pub const RULES: &[&Rule] = &[
     &KEPT_ACTIVATION,
     &SLOPE,
     &RESIDUAL,
+    &DROPPED_MASK,
     &ACTIVATION_GRAD,
     &STATISTICS,
     &POOLING,
     &PLACES,
     &FOLD,
+    &NORMALISED_INPUT,
+    &MOMENTS_OF_TILES,
+    &GRADIENT_OF_TILES,
 ];
 
 /// A GPU as a device.

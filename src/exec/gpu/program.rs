@@ -164,7 +164,8 @@ fn launch(
     let dispatch = &works[0].list[i];
     let (pipeline, layout) = pipelines.get(dispatch);
     let bound = |&operand: &Operand| match operand {
-        Operand::Numbers(_) => numbers(context, steps, works),
+        Operand::Numbers(bits) if steps.len() == 1 => numbers(context, &[bits]),
+        Operand::Numbers(_) => numbers(context, &numbers_of_blocks(steps, works)),
         _ => Ok(memory.bound(steps, works, operand)),
     };
     let bound: Vec<(Region, usize)> = dispatch.bindings.iter().map(bound).collect::<Result<_>>()?;
@@ -182,15 +183,18 @@ fn launch(
     Ok(Launch { pipeline: pipeline.clone(), bindings, groups })
 }
 
-/// The numbers of a step, or for each block those of the step that it is of.
-fn numbers(context: &Context, steps: &[Step], works: &[Dispatches]) -> Result<(Region, usize)> {
+/// For each block of a joined launch, the numbers of the step that it is of.
+fn numbers_of_blocks(steps: &[Step], works: &[Dispatches]) -> Vec<[u32; 4]> {
     let blocks = |(step, work): (&Step, &Dispatches)| {
         let bits = work.list[0].joinable().map(|(_, bits, _)| bits).unwrap_or_default();
-        let count = if steps.len() == 1 { 1 } else { pitch(step.types.outputs[0].bytes()) / (4 * BLOCK) };
-        vec![bits; count]
+        vec![bits; pitch(step.types.outputs[0].bytes()) / (4 * BLOCK)]
     };
-    let bits: Vec<[u32; 4]> = steps.iter().zip(works).flat_map(blocks).collect();
-    let bytes: &[u8] = bytemuck::cast_slice(&bits);
+    steps.iter().zip(works).flat_map(blocks).collect()
+}
+
+/// Memory that holds numbers.
+fn numbers(context: &Context, bits: &[[u32; 4]]) -> Result<(Region, usize)> {
+    let bytes: &[u8] = bytemuck::cast_slice(bits);
     let region = Region::from(context.storage("numbers", bytes.len()));
     context.write(&region, bytes)?;
     Ok((region, bytes.len()))

@@ -68,6 +68,7 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "pooled_gradient",
     "rng",
     "rows",
+    "scaled",
     "softmax",
     "sum_block",
     "tile",
@@ -143,8 +144,9 @@ pub enum Operand {
     Scratch(usize),
     /// The same of one of these.
     ScratchInput(usize),
-    /// The bits of four numbers of the op, which a launch that [`may_be_joined`] reads as data: for
-    /// each [`BLOCK`] of the operands before it. The operands after it are read as a whole.
+    /// The bits of four numbers of the op, which a launch reads as data, so that it shares its
+    /// pipeline with others. One that [`may_be_joined`] has them for each [`BLOCK`] of the operands
+    /// before it; the operands after it are read as a whole.
     Numbers([u32; 4]),
 }
 
@@ -180,8 +182,8 @@ impl Operand {
 }
 
 impl Dispatch {
-    /// The operands of which it treats every vec4 by itself, if it is one that [`may_be_joined`],
-    /// then its numbers, and then what it reads as a whole.
+    /// Of the one launch of an op that [`may_be_joined`]: the operands of which it treats every
+    /// vec4 by itself, then its numbers, and then what it reads as a whole.
     pub fn joinable(&self) -> Option<(&[Operand], [u32; 4], &[Operand])> {
         let (at, bits) = self.bindings.iter().enumerate().find_map(|(at, op)| Some((at, op.numbers()?)))?;
         Some((&self.bindings[..at], bits, &self.bindings[at + 1..]))
@@ -308,9 +310,25 @@ impl Reduction {
         Reduction { rows, columns, lanes, span, blocks: rows.div_ceil(span).max(1) }
     }
 
+    /// The same where a block has so many rows.
+    pub fn in_blocks(rows: usize, channels: usize, span: usize) -> Self {
+        let columns = channels / width(channels);
+        Reduction { rows, columns, lanes: lanes(columns), span, blocks: rows.div_ceil(span) }
+    }
+
     /// Blocks of rows.
     pub fn blocks(&self) -> usize {
         self.blocks
+    }
+
+    /// Rows, values of a row and blocks, for a shader that takes them as data.
+    pub fn numbers(&self) -> Operand {
+        Operand::Numbers([self.rows, self.columns, self.blocks, 0].map(|number| number as u32))
+    }
+
+    /// Elements of a row, where these are whole vectors.
+    pub fn channels(&self) -> usize {
+        4 * self.columns
     }
 
     /// Elements of `vectors` vectors with an element for each channel of each block.

@@ -27,7 +27,7 @@ pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
         len: packed,
         run: Box::new(move |weights, packed| conv::prepare(isa, &g, weights, packed)),
     });
-    let scratch = work.affine + work.coefficients + work.parts + work.kernel;
+    let scratch = work.coefficients + work.parts + work.kernel;
     CpuStep {
         pack,
         // Winograd's algorithm transforms the weights in every call.
@@ -44,8 +44,6 @@ struct Work {
     target: CpuTarget,
     /// Channels of the result.
     channels: usize,
-    /// Elements of scratch: scale and shift of the normalised input.
-    affine: usize,
     /// Elements of scratch: coefficients of [`Output::NormGrad`].
     coefficients: usize,
     /// Elements of scratch: the blocks' parts of what is gathered from the output.
@@ -59,8 +57,7 @@ impl Work {
         let g = conv.checked_geometry(types);
         let channels = types.outputs[0].shape.last();
         let (mut kernel, per_thread, blocks) = needs(conv, &g, target);
-        let affine = if conv.input.is_some() { 2 * g.in_channels } else { 0 };
-        if affine > 0 {
+        if conv.input.is_some() {
             kernel += target.threads * per_thread;
         }
         let (coefficients, part) = match conv.output {
@@ -69,28 +66,16 @@ impl Work {
             Output::NormGrad(_) => (NormGradCoefficients::scratch(channels), 2 * channels),
         };
         let at = conv.operands();
-        Work {
-            conv: conv.clone(),
-            g,
-            at,
-            target,
-            channels,
-            affine,
-            coefficients,
-            parts: blocks * part,
-            kernel,
-        }
+        Work { conv: conv.clone(), g, at, target, channels, coefficients, parts: blocks * part, kernel }
     }
 
     fn run(&self, args: &mut CpuArgs) {
         let (inputs, packed) = (args.inputs, args.packed);
         let ([y, second, third], scratch) = args.outputs();
-        let (affine, scratch) = scratch.split_at_mut(self.affine);
         let (coefficients, scratch) = scratch.split_at_mut(self.coefficients);
         let (parts, scratch) = scratch.split_at_mut(self.parts);
-        let normalise = self.conv.input.zip(self.at.normalise);
-        let affine = normalise
-            .map(|(normalise, first)| normalise.affine(std::array::from_fn(|i| inputs[first + i]), affine));
+        let affine = self.conv.input.zip(self.at.scale_shift);
+        let affine = affine.map(|(scaled, both)| scaled.affine(inputs[both]));
         let product = Product {
             x: Input { x: inputs[0], affine },
             second: inputs[1],
@@ -112,9 +97,11 @@ impl Work {
             Output::Moments => self.moments(product, y, sums, parts),
             Output::NormGrad(norm) => {
                 let first = self.at.norm_grad.unwrap_or_default();
-                let vectors = std::array::from_fn(|i| if i == 0 { &[][..] } else { inputs[first + i - 1] });
-                let (coefficients, _) =
-                    NormGradCoefficients::new(&BatchNormGrad::from(norm), vectors, coefficients);
+                let [x, both, mean, variance] = std::array::from_fn(|i| inputs[first + i]);
+                let (scale, shift) = both.split_at(self.channels);
+                let vectors = [&[], x, scale, shift, mean, variance];
+                let norm = BatchNormGrad::from(norm);
+                let (coefficients, _) = NormGradCoefficients::with_scales(&norm, vectors, coefficients);
                 self.norm_grad(product, coefficients, y, sums, parts);
             }
         }

@@ -28,7 +28,8 @@ use crate::kernels::pointwise;
 use crate::ops::linear::sum_rows::SumRows;
 use crate::ops::norm::batch_norm::per_channel;
 use crate::ops::norm::batch_norm_grad::BatchNormGrad;
-use crate::ops::norm::batch_norm_infer::{BatchNormInfer, Normalise};
+use crate::ops::norm::batch_norm_infer::Normalise;
+use crate::ops::norm::scale_shift::Scaled;
 use crate::ops::*;
 use crate::tensor::Shape;
 
@@ -114,14 +115,15 @@ pub enum Output {
     /// of a batch normalisation.
     Moments,
     /// It is the gradient of the output of a batch normalisation, and becomes that of what the
-    /// normalisation took, x, with dgamma and dbeta `[C]` for two more outputs. Five more inputs:
-    /// x `[N, H, W, C]`, and gamma, beta, mean and variance `[C]`.
+    /// normalisation took, x, with dgamma and dbeta `[C]` for two more outputs. Four more inputs:
+    /// x `[N, H, W, C]`, scales and shifts `[2, C]` of the normalisation
+    /// ([`crate::ops::norm::scale_shift`]), its mean and variance `[C]`.
     NormGrad(Normalise),
 }
 
-/// A convolution. Inputs: the two of its [`Pass`]; a bias `[O]`, if there is one; gamma, beta, mean
-/// and variance `[C]` of the normalisation of x, if there is one; the residual, if there is one;
-/// those of [`Output`].
+/// A convolution. Inputs: the two of its [`Pass`]; a bias `[O]`, if there is one; scales and shifts
+/// `[2, C]` of the normalisation of x, if there is one; the residual, if there is one; those of
+/// [`Output`].
 #[derive(Clone, PartialEq)]
 pub struct Conv {
     /// Which product.
@@ -138,9 +140,9 @@ pub struct Conv {
     pub residual: bool,
     /// Applied to y last.
     pub activation: Activation,
-    /// Normalisation of x as it is read: [`crate::ops::norm::batch_norm_infer`]. The padding is 0
-    /// behind that.
-    pub input: Option<Normalise>,
+    /// Normalisation of x as it is read: [`crate::ops::norm::scale_shift`]. The padding is 0 behind
+    /// that.
+    pub input: Option<Scaled>,
     /// Use of the result.
     pub output: Output,
 }
@@ -179,12 +181,12 @@ impl Debug for Conv {
 /// Numbers of the inputs behind the first two.
 pub(super) struct OperandIndices {
     bias: Option<usize>,
-    /// Gamma; beta, mean and variance follow.
-    normalise: Option<usize>,
+    /// Scales and shifts of the normalisation of x.
+    scale_shift: Option<usize>,
     residual: Option<usize>,
     /// v of [`Output::Slope`].
     slope: Option<usize>,
-    /// x of [`Output::NormGrad`]; gamma, beta, mean and variance follow.
+    /// x of [`Output::NormGrad`]; scales and shifts, mean and variance follow.
     norm_grad: Option<usize>,
     count: usize,
 }
@@ -210,11 +212,11 @@ impl Conv {
             wanted.then_some(first)
         };
         let bias = take(self.bias, 1);
-        let normalise = take(self.input.is_some(), 4);
+        let scale_shift = take(self.input.is_some(), 1);
         let residual = take(self.residual, 1);
         let slope = take(matches!(self.output, Output::Slope(_)), 1);
-        let norm_grad = take(matches!(self.output, Output::NormGrad(_)), 5);
-        OperandIndices { bias, normalise, residual, slope, norm_grad, count }
+        let norm_grad = take(matches!(self.output, Output::NormGrad(_)), 4);
+        OperandIndices { bias, scale_shift, residual, slope, norm_grad, count }
     }
 
     /// The geometry for x and w of these dimensions.
@@ -273,7 +275,7 @@ impl Conv {
 
     /// Checks the inputs behind the first two, for a result of this type.
     fn check_more(&self, g: &ConvGeometry, inputs: &[&TensorType], result: &TensorType) -> Inferred {
-        let OperandIndices { bias, normalise, residual, slope, norm_grad, .. } = self.operands();
+        let OperandIndices { bias, scale_shift, residual, slope, norm_grad, .. } = self.operands();
         let forward = self.pass == Pass::Forward;
         require(
             forward || !self.bias && self.activation.is_none(),
@@ -283,10 +285,11 @@ impl Conv {
             let fits = inputs[bias].dims() == [g.out_channels];
             require(fits, "the bias must have one element an output channel")?;
         }
-        if let Some(first) = normalise {
+        if let Some(scale_shift) = scale_shift {
             let reads_x = !matches!(self.pass, Pass::InputGrad { .. });
             require(reads_x, "the gradient of the input has no x that could be normalised")?;
-            per_channel(inputs[0], &inputs[first..first + 4])?;
+            let fits = inputs[scale_shift].dims() == [2, g.in_channels];
+            require(fits, "scales and shifts must have one element an input channel")?;
         }
         if let Some(residual) = residual {
             let values = matches!(self.output, Output::Values | Output::Kept);
@@ -297,7 +300,9 @@ impl Conv {
         match (self.output, norm_grad) {
             (Output::NormGrad(_), Some(first)) => {
                 require(is_gradient && inputs[first] == result, "x must have the shape of the gradient")?;
-                per_channel(result, &inputs[first + 1..first + 5])?;
+                let fits = inputs[first + 1].dims() == [2, result.shape.last()];
+                require(fits, "scales and shifts must have one element a channel")?;
+                per_channel(result, &inputs[first + 2..first + 4])?;
                 Ok(vec![result.clone(), channels.clone(), channels])
             }
             (Output::Moments, _) => {

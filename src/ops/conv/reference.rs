@@ -1,18 +1,18 @@
 //! Convolutions in `f64`, naively.
 
-use ndarray::{Array4, ArrayD, ArrayViewD, Ix4, indices};
+use ndarray::{Array4, ArrayD, ArrayViewD, Axis, Ix4, indices};
 
-use super::{BatchNormGrad, BatchNormInfer, Conv, ConvGeometry, Op, OperandIndices, Output, Pass, checked};
+use super::{BatchNormGrad, Conv, ConvGeometry, Op, OperandIndices, Output, Pass, checked};
 use crate::kernels::function::activated;
 use crate::ops::reference::{moments, view};
 
 /// The op's outputs.
 pub fn outputs(conv: &Conv, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
-    let OperandIndices { bias, normalise, residual, slope, norm_grad, .. } = conv.operands();
-    let first = match (conv.input, normalise) {
-        (Some(norm), Some(gamma)) => {
-            let inputs = [&inputs[..1], &inputs[gamma..gamma + 4]].concat();
-            BatchNormInfer::from(norm).reference(&inputs).remove(0)
+    let OperandIndices { bias, scale_shift, residual, slope, norm_grad, .. } = conv.operands();
+    let first = match (conv.input, scale_shift) {
+        (Some(scaled), Some(both)) => {
+            let [scale, shift] = [0, 1].map(|i| inputs[both].index_axis(Axis(0), i));
+            (&inputs[0] * &scale + shift).mapv(|x| activated(scaled.activation, x))
         }
         _ => inputs[0].to_owned(),
     };
@@ -28,7 +28,14 @@ pub fn outputs(conv: &Conv, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
             let [mean, variance] = moments(&result.view());
             vec![result, mean, variance]
         }
-        Output::NormGrad(norm) => BatchNormGrad::from(norm).reference(&[&[result.view()], last].concat()),
+        Output::NormGrad(norm) => {
+            let [x, both, mean, variance] = std::array::from_fn(|i| last[i].view());
+            let [scale, shift] = [0, 1].map(|i| both.index_axis(Axis(0), i));
+            let gamma = &scale * &(&variance + f64::from(norm.epsilon)).sqrt();
+            let beta = &shift + &(&mean * &scale);
+            let operands = [result.view(), x, gamma.view(), beta.view(), mean, variance];
+            BatchNormGrad::from(norm).reference(&operands)
+        }
     }
 }
 

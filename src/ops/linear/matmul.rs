@@ -6,19 +6,22 @@
 
 use super::sum_rows::SumRows;
 use super::tile::Epilogue;
+use crate::kernels::function::activated;
 use crate::kernels::matmul::{self, Product, Right};
 use crate::kernels::parallel;
 use crate::ops::*;
 use ndarray::{Array3, Ix3};
 
-/// A matrix product, perhaps with a bias. Inputs: a `[.., m, k]` (or `[.., k, m]`), b `[.., k, n]`
-/// (or `[.., n, k]`) and, if there is one, bias `[n]`.
+/// A matrix product, perhaps with a bias and an activation. Inputs: a `[.., m, k]` (or `[.., k,
+/// m]`), b `[.., k, n]` (or `[.., n, k]`) and, if there is one, bias `[n]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// Whether a is given as `[k, m]`.
     pub a_transposed: bool,
     /// Whether b is given as `[n, k]`.
     pub b_transposed: bool,
+    /// Applied to the result.
+    pub activation: Activation,
 }
 
 /// How many products there are, all of one shape.
@@ -51,7 +54,8 @@ impl Matmul {
     /// The product as a GPU computes it.
     pub fn tiled(&self, types: &Types) -> TiledProduct {
         let Products { count, each } = self.checked_products(types);
-        TiledProduct { count, ..on_gpu(&each, [0, 1].map(Operand::Input), bias(types)) }
+        let epilogue = Epilogue { activation: self.activation, ..Epilogue::biased(bias(types)) };
+        TiledProduct { count, epilogue, ..on_gpu(&each, [0, 1].map(Operand::Input)) }
     }
 }
 
@@ -73,7 +77,7 @@ pub(crate) fn bias(types: &Types) -> Option<Operand> {
 }
 
 /// A matrix product on a GPU.
-pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Operand>) -> TiledProduct {
+pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2]) -> TiledProduct {
     let Product { m: rows, n: columns, k: depth, a_transposed, b_transposed } = *product;
     let run_of_a = if a_transposed { rows } else { depth };
     let run_of_b = if b_transposed { depth } else { columns };
@@ -85,7 +89,8 @@ pub(crate) fn on_gpu(product: &Product, [a, b]: [Operand; 2], bias: Option<Opera
         ],
         a,
         b,
-        epilogue: Epilogue::biased(bias),
+        input: None,
+        epilogue: Epilogue::default(),
         count: 1,
         rows,
         columns,
@@ -117,12 +122,16 @@ impl Op for Matmul {
         grads: &[Option<Value>],
         needed: &[bool],
     ) -> Gradients {
+        if self.activation.is_some() {
+            let name = format!("matmul '{}'", node.layer);
+            return Err(Error::op(name, "has a gradient only as it is before fusion"));
+        }
         let Some(dy) = grads[0] else { return Ok(vec![None; node.inputs.len()]) };
         let (a, b) = (node.inputs[0], node.inputs[1]);
         let (ta, tb) = (self.a_transposed, self.b_transposed);
         let mut out = vec![None; node.inputs.len()];
         let mut product = |left, right, a_transposed, b_transposed| {
-            graph.apply1(Matmul { a_transposed, b_transposed }, &[left, right])
+            graph.apply1(Matmul { a_transposed, b_transposed, activation: None }, &[left, right])
         };
         if needed[0] {
             // da = dy b', or its transpose b dy' where a was given transposed.
@@ -143,12 +152,12 @@ impl Op for Matmul {
     }
 
     fn cpu(&self, types: &Types, target: CpuTarget) -> CpuStep {
-        let (isa, has_bias) = (target.isa, types.inputs.len() == 3);
+        let (isa, has_bias, activation) = (target.isa, types.inputs.len() == 3, self.activation);
         let Products { count, each: product } = self.checked_products(types);
         let (shared, own) = matmul::scratch(isa, &product);
         let multiply = move |[a, b, bias]: [&[f32]; 3], y: &mut [f32], scratch: &mut [f32]| {
             let bias = has_bias.then_some(bias);
-            matmul::multiply(isa, &product, (a.into(), Right::Plain(b)), bias, None, y.into(), scratch);
+            matmul::multiply(isa, &product, (a.into(), Right::Plain(b)), bias, activation, y.into(), scratch);
         };
         if count == 1 {
             return CpuStep::with_scratch(shared + target.threads * own, move |args| {
@@ -189,6 +198,7 @@ impl Op for Matmul {
             y[[p, i, j]] += a[[p, i, l]] * b[[p, l, j]];
         }
         let y = shaped(&y.view().into_dyn(), &[front, &[m, n]].concat());
-        vec![inputs.get(2).map_or(y.clone(), |bias| &y + bias)]
+        let y = inputs.get(2).map_or(y.clone(), |bias| &y + bias);
+        vec![y.mapv(|y| activated(self.activation, y))]
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
-use crate::ops::dispatch::{Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Shader, grid, shader};
+use crate::ops::dispatch::{
+    Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, Shader, grid, shader,
+};
+use crate::ops::norm::scale_shift::Scaled;
 use crate::ops::{Activation, Function, function_constants};
 
 /// Depths that a workgroup has in its memory at a time, as in the shader.
@@ -160,6 +163,26 @@ impl Epilogue {
 /// Elements of the scratch that `kept` is bound to where nothing is kept.
 pub const NOTHING_KEPT: usize = 4;
 
+/// Sums over the rows of a tile of Y, column by column, that are gathered while these are in
+/// registers: for each tile's rows two vectors of columns.
+#[derive(Clone, Copy, Debug)]
+pub enum Gather {
+    /// Means, then the sums of squared deviations from them.
+    Moments,
+    /// Y is the gradient of a normalisation's output, g the part of it that passes the activation:
+    /// sums of g (x - mean), then of g.
+    NormGrad {
+        /// The normalisation's.
+        activation: Activation,
+        /// The normalisation's input, of the shape of Y.
+        x: Operand,
+        /// Scales and shifts.
+        scale_shift: Operand,
+        /// Means.
+        mean: Operand,
+    },
+}
+
 /// A product Y = A B that a shader around `include/tile.wgsl` computes.
 pub struct TiledProduct {
     /// After `epilogue` and `tile`.
@@ -170,6 +193,9 @@ pub struct TiledProduct {
     pub a: Operand,
     /// B, `[depth, columns]` or whatever the shader reads it from.
     pub b: Operand,
+    /// Normalisation of A as it is read, and scales and shifts of its channels; none that is more
+    /// than a cut.
+    pub input: Option<(Scaled, Operand)>,
     /// Work on Y as it is written.
     pub epilogue: Epilogue,
     /// Number of such products, one after the other in memory.
@@ -190,16 +216,28 @@ impl TiledProduct {
     pub fn dispatches(&self, tiling: Tiling) -> Dispatches {
         let slices = tiling.slices(self.depth);
         if slices == 1 {
-            let list = vec![self.dispatch(tiling, self.epilogue, Operand::Output(0))];
+            let list = vec![self.dispatch(tiling, self.epilogue, Operand::Output(0), None)];
             return Dispatches { scratch: vec![NOTHING_KEPT], list };
         }
         let length = self.rows * self.columns;
-        let product = self.dispatch(tiling, Epilogue::default(), Operand::Scratch(1));
+        let product = self.dispatch(tiling, Epilogue::default(), Operand::Scratch(1), None);
         let sum = sum_partials(Partials { slices, length, columns: self.columns, at: 1 }, self.epilogue);
         Dispatches { scratch: vec![NOTHING_KEPT, slices * length], list: vec![product, sum] }
     }
 
-    fn dispatch(&self, tiling: Tiling, epilogue: Epilogue, y: Operand) -> Dispatch {
+    /// Computes output 0 and, into scratch 0, what is gathered; returns how the rows are divided,
+    /// too. None of a product that is cut, of which there are several, or whose rows are no whole
+    /// vectors.
+    pub fn gathering(&self, tiling: Tiling, gather: Gather) -> Option<(Dispatches, Reduction)> {
+        if tiling.slices(self.depth) > 1 || self.count > 1 || !self.columns.is_multiple_of(4) {
+            return None;
+        }
+        let reduction = Reduction::in_blocks(self.rows, self.columns, tiling.tile.rows);
+        let list = vec![self.dispatch(tiling, self.epilogue, Operand::Output(0), Some(gather))];
+        Some((Dispatches { scratch: vec![reduction.partial(2, self.columns)], list }, reduction))
+    }
+
+    fn dispatch(&self, tiling: Tiling, epilogue: Epilogue, y: Operand, gather: Option<Gather>) -> Dispatch {
         let Tiling { tile, slice } = tiling;
         let [x, y_groups, _] = grid(tile.count(self.rows, self.columns), 1);
         let mut constants = vec![
@@ -217,14 +255,23 @@ impl TiledProduct {
             ("SLICE", slice as f64),
             ("SLICES", tiling.slices(self.depth) as f64),
         ];
-        constants.extend(epilogue.constants());
+        let [mut bias, mut other, kept] = epilogue.bindings(self.b, Operand::Scratch(0));
+        let mut scale_shift = self.input.map_or(self.b, |(_, both)| both);
+        let mut own = epilogue.constants();
+        if let Some(Gather::NormGrad { activation, x, scale_shift: both, mean }) = gather {
+            (bias, other, scale_shift) = (mean, x, both);
+            own = Epilogue { activation, ..epilogue }.constants();
+        }
+        let number = gather.map_or(0.0, |gather| if let Gather::Moments = gather { 1.0 } else { 2.0 });
+        constants.push(("GATHER", number));
+        constants.extend(own);
+        constants.extend(Scaled::constants(self.input.map(|(scaled, _)| scaled)).unwrap_or_default());
         constants.extend(&self.constants);
-        let [bias, other, kept] = epilogue.bindings(self.b, Operand::Scratch(0));
         Dispatch {
             shader: self.shader,
             entry: if self.columns.is_multiple_of(4) { "vectors" } else { "scalars" },
             constants,
-            bindings: vec![self.a, self.b, bias, y, other, kept],
+            bindings: vec![self.a, self.b, bias, y, other, kept, scale_shift],
             groups: [x, y_groups, (self.count * tiling.slices(self.depth)) as u32],
         }
     }
@@ -249,20 +296,22 @@ pub(crate) fn sum_partials(
 ) -> Dispatch {
     // Each invocation adds at least four, but for the last ones.
     let ways = (slices / 4).next_power_of_two().min(16);
-    let mut constants = vec![
-        ("LENGTH", length as f64),
-        ("SLICES", slices as f64),
-        ("COLUMNS", columns as f64),
-        ("WAYS", ways as f64),
-        ("ELEMENTS", (GROUP / ways) as f64),
-    ];
+    let mut constants = vec![("WAYS", ways as f64), ("ELEMENTS", (GROUP / ways) as f64)];
     constants.extend(epilogue.constants());
     let [bias, other, kept] = epilogue.bindings(Operand::Input(0), Operand::Scratch(0));
     Dispatch {
         shader: shader!("partial_sums"),
         entry: "main",
         constants,
-        bindings: vec![Operand::Scratch(at), bias, Operand::Output(0), other, kept],
+        // As data, so that one pipeline serves most products.
+        bindings: vec![
+            Operand::Scratch(at),
+            bias,
+            Operand::Output(0),
+            other,
+            kept,
+            Operand::Numbers([length, slices, columns, 0].map(|number| number as u32)),
+        ],
         groups: grid(length, GROUP / ways),
     }
 }

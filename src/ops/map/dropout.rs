@@ -9,7 +9,7 @@ use crate::kernels::rng::{self, Stream};
 use crate::ops::*;
 
 /// Inputs: x, and step `u32 [1]`; works in place on x.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// In [0, 1).
     pub rate: f32,

@@ -53,12 +53,22 @@ impl<'a> NormGradCoefficients<'a> {
         [dy, x, gamma, beta, mean, variance]: [&'a [f32]; 6],
         scratch: &'a mut [f32],
     ) -> (Self, &'a mut [f32]) {
-        let channels = gamma.len();
-        let (vectors, rest) = scratch.split_at_mut(VECTORS * channels);
-        let mut vectors = vectors.chunks_exact_mut(channels);
-        let [scale, shift, inv_std, slope, offset] =
-            std::array::from_fn(|_| vectors.next().unwrap_or_default());
+        let (both, scratch) = scratch.split_at_mut(2 * gamma.len());
+        let (scale, shift) = both.split_at_mut(gamma.len());
         scale_and_shift([gamma, beta, mean, variance], norm.epsilon, scale, shift);
+        NormGradCoefficients::with_scales(norm, [dy, x, scale, shift, mean, variance], scratch)
+    }
+
+    /// The same of scales and shifts that are known.
+    pub fn with_scales(
+        norm: &BatchNormGrad,
+        [dy, x, scale, shift, mean, variance]: [&'a [f32]; 6],
+        scratch: &'a mut [f32],
+    ) -> (Self, &'a mut [f32]) {
+        let channels = scale.len();
+        let (vectors, rest) = scratch.split_at_mut((VECTORS - 2) * channels);
+        let mut vectors = vectors.chunks_exact_mut(channels);
+        let [inv_std, slope, offset] = std::array::from_fn(|_| vectors.next().unwrap_or_default());
         for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
             *inv_std = 1.0 / (variance + norm.epsilon).sqrt();
         }
@@ -106,6 +116,37 @@ impl BatchNormGrad {
             stage("apply", vec![Input(0), Input(1), coefficients, Output(0)], reduction.value_groups()),
         ];
         Dispatches { scratch: vec![reduction.partial(2, channels), 4 * channels], list }
+    }
+}
+
+impl BatchNormGrad {
+    /// Launches behind those that have left dy in output 0, and in scratch 0 sums of g (x - mean)
+    /// and of g of each block of rows. Operands: x, scales and shifts, mean and variance.
+    pub(crate) fn finish_gathered(
+        &self,
+        mut work: Dispatches,
+        reduction: Reduction,
+        [x, scale_shift, mean, variance]: [Operand; 4],
+    ) -> Dispatches {
+        use Operand::{Output, Scratch};
+        let coefficients = Scratch(work.scratch.len());
+        work.scratch.push(2 * reduction.channels());
+        let mut own = vec![("EPSILON", f64::from(self.epsilon))];
+        own.extend(function_constants(self.activation));
+        let numbers = reduction.numbers();
+        let stage = |entry, bindings, groups| Dispatch {
+            shader: shader!("norm_grad", "vec4"),
+            entry,
+            constants: own.clone(),
+            bindings,
+            groups,
+        };
+        let total =
+            vec![Scratch(0), scale_shift, mean, variance, Output(1), Output(2), coefficients, numbers];
+        work.list.push(stage("total", total, reduction.total_groups()));
+        let apply = vec![coefficients, scale_shift, x, Output(0), numbers];
+        work.list.push(stage("apply", apply, reduction.value_groups()));
+        work
     }
 }
 

@@ -8,3 +8,4 @@ pub mod batch_norm_max_pool;
 pub mod batch_norm_max_pool_grad;
 pub mod fold_batch_norm;
 pub mod moments;
+pub mod scale_shift;

@@ -12,19 +12,27 @@ pub struct Moments;
 pub(super) fn moments_on_gpu(x: &TensorType, outputs: [usize; 2]) -> Dispatches {
     let channels = x.shape.last();
     let reduction = Reduction::new(x);
-    let stage = |entry, bindings, groups| Dispatch {
+    let blocks = Dispatch {
         shader: wide_shader!(channels, "batch_norm"),
-        entry,
+        entry: "blocks",
         constants: reduction.constants(),
-        bindings,
-        groups,
+        bindings: vec![Operand::Input(0), Operand::Scratch(0)],
+        groups: reduction.block_groups(),
     };
-    let (partial, [mean, variance]) = (Operand::Scratch(0), outputs.map(Operand::Output));
-    let list = vec![
-        stage("blocks", vec![Operand::Input(0), partial], reduction.block_groups()),
-        stage("total", vec![partial, mean, variance], reduction.total_groups()),
-    ];
+    let list = vec![blocks, total_moments(reduction, channels, outputs)];
     Dispatches { scratch: vec![reduction.partial(2, channels)], list }
+}
+
+/// The launch that finds them from those of blocks of rows, in scratch 0.
+pub(crate) fn total_moments(reduction: Reduction, channels: usize, outputs: [usize; 2]) -> Dispatch {
+    let [mean, variance] = outputs.map(Operand::Output);
+    Dispatch {
+        shader: wide_shader!(channels, "batch_norm"),
+        entry: "total",
+        constants: reduction.constants(),
+        bindings: vec![Operand::Scratch(0), mean, variance],
+        groups: reduction.total_groups(),
+    }
 }
 
 impl Op for Moments {

@@ -3,6 +3,7 @@
 use crate::ops::conv::separable_conv2d::SeparableConv2d;
 use crate::ops::conv::{Conv, Output, Padding, Pass};
 use crate::ops::norm::batch_norm_infer::Normalise;
+use crate::ops::norm::scale_shift::Scaled;
 use crate::ops::{Activation, Function, Op};
 use crate::selftest::case::{Case, Fill};
 use crate::tensor::TensorType;
@@ -77,6 +78,8 @@ fn depthwise_geometries() -> Vec<Shapes> {
         depthwise([1, 3, 21, 20], [3, 3], 1, Padding::Symmetric(1)),
         depthwise([1, 3, 17, 18], [3, 3], 1, Padding::Same),
         depthwise([1, 5, 36, 17], [3, 3], 2, Padding::Same),
+        // On a GPU, moments of several workgroups, the last with few pixels.
+        depthwise([3, 11, 24, 16], [3, 3], 1, Padding::Same),
         depthwise([1, 4, 42, 19], [3, 3], 2, Padding::Symmetric(1)),
     ]
 }
@@ -182,25 +185,23 @@ fn fused(i: usize, conv: &Conv, types: &[TensorType; 2]) -> Vec<Case> {
     readers.into_iter().chain([plain((moments, types.clone()), &more), norm_grad]).collect()
 }
 
-/// Gamma, beta, mean and variance, each between two numbers.
-fn vectors(channels: usize, ranges: [(f32, f32); 4]) -> [(TensorType, Fill); 4] {
-    ranges.map(|(low, high)| (TensorType::f32([channels]), Fill::Uniform(low, high)))
-}
-
 /// A convolution of the output of a normalisation. The padding is 0 in that, which would show if it
 /// were normalised as well.
 fn normalised(i: usize, (conv, [x, second]): Shapes) -> Case {
-    let input = Some(Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 5] });
-    let vectors = vectors(x.shape.last(), [(0.5, 1.5), (0.5, 1.0), (-0.5, 0.5), (0.2, 2.0)]);
-    let own = [(x, Fill::Uniform(-4.0, 4.0)), (second, Fill::Uniform(-1.0, 1.0))];
-    Case::new(Conv { input, ..conv }, own.into_iter().chain(vectors).collect())
+    let input = Some(Scaled { activation: ACTIVATIONS[i % 5] });
+    let scale_shift = (TensorType::f32([2, x.shape.last()]), Fill::Uniform(0.5, 1.5));
+    let own = [(x, Fill::Uniform(-4.0, 4.0)), (second, Fill::Uniform(-1.0, 1.0)), scale_shift];
+    Case::new(Conv { input, ..conv }, own.to_vec())
 }
 
 /// The gradient through the normalisation before a convolution.
 fn norm_grad(i: usize, (conv, [dz, w]): Shapes) -> Case {
     let x = conv.output_types(&[&dz, &w]).unwrap_or_default().remove(0);
-    let vectors = vectors(x.shape.last(), [(0.5, 1.5), (-1.0, 1.0), (-0.1, 0.1), (0.2, 0.5)]);
-    let more: Vec<_> = std::iter::once((x, Fill::Uniform(-1.0, 1.0))).chain(vectors).collect();
+    let vector = |dims: &[usize], low, high| (TensorType::f32(dims), Fill::Uniform(low, high));
+    let channels = x.shape.last();
+    let both = vector(&[2, channels], -1.0, 1.0);
+    let more =
+        [(x, Fill::Uniform(-1.0, 1.0)), both, vector(&[channels], -0.1, 0.1), vector(&[channels], 0.2, 0.5)];
     let norm = Normalise { epsilon: 1e-2, activation: ACTIVATIONS[i % 4 + 1] };
     let output = Output::NormGrad(norm);
     plain((Conv { output, ..conv }, [dz, w]), &more)

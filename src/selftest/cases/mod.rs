@@ -25,6 +25,7 @@ pub fn all() -> Vec<Case> {
         norm::batch_norm_infer,
         norm::batch_norm_max_pool,
         norm::batch_norm_max_pool_grad,
+        norm::scale_shift,
         norm::fold_batch_norm,
         pool::max_pool,
         pool::max_pool_grad,

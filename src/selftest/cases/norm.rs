@@ -9,6 +9,7 @@ use crate::ops::norm::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::norm::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
 use crate::ops::norm::fold_batch_norm::FoldBatchNorm;
 use crate::ops::norm::moments::Moments;
+use crate::ops::norm::scale_shift::ScaleShift;
 use crate::selftest::case::{Case, Fill, REDUCTIONS};
 use crate::tensor::TensorType;
 
@@ -158,6 +159,16 @@ pub fn batch_norm_max_pool_grad() -> Vec<Case> {
         case([2, 6, 9, 1000], Some(Function::Relu)),
         case([2, 11, 18, 300], Some(Function::Relu)),
     ]
+}
+
+/// Cases of [`ScaleShift`].
+pub fn scale_shift() -> Vec<Case> {
+    let case = |channels: usize| {
+        let vector = |low, high| (TensorType::f32([channels]), Fill::Uniform(low, high));
+        let inputs = vec![vector(0.5, 1.5), vector(-1.0, 1.0), vector(-0.5, 0.5), vector(0.1, 2.0)];
+        Case::new(ScaleShift { epsilon: 1e-3 }, inputs)
+    };
+    [1, 12, 300].map(case).into()
 }
 
 /// Cases of [`FoldBatchNorm`].

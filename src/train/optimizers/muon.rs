@@ -89,7 +89,8 @@ fn orthogonal(graph: &mut Graph, x: Value) -> Result<Value> {
     let [linear, cubic, quintic] = COEFFICIENTS;
     let is_tall = rows > columns;
     for _ in 0..ITERATIONS {
-        let a = graph.apply1(Matmul { a_transposed: is_tall, b_transposed: !is_tall }, &[x, x])?;
+        let a = graph
+            .apply1(Matmul { a_transposed: is_tall, b_transposed: !is_tall, ..Matmul::default() }, &[x, x])?;
         let square = graph.matmul(a, a)?;
         let a = graph.scale(a, cubic)?;
         let square = graph.scale(square, quintic)?;
