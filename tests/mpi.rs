@@ -61,6 +61,7 @@ fn two_processes_make_the_run_of_one() {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(out.matches("test accuracy").count(), 1, "one process speaks: {out}");
     assert_eq!(err.matches("epoch  2/2").count(), 1, "one process speaks: {err}");
+    assert!(err.contains("2 processes on ") && err.contains("8 shards of 4 images a step"), "{err}");
     assert_eq!(left_apart(&bench), 0);
 }
 
@@ -78,8 +79,12 @@ fn what_does_not_fit_is_told_once() {
     };
     refused(&[train.as_str(); 3], 2, &["takes 1, 2, 4, 8 .. processes, not 3"]);
     refused(&[format!("{train} --shards 1").as_str(); 2], 2, &["--shards 1 is too few for 2 processes"]);
-    refused(&[&train, &format!("{train} --seed 1")], 1, &["process 1, on ", "has another settings"]);
-    refused(&[&train, &format!("{train} --isa portable")], 1, &["another device", "portable"]);
+    refused(
+        &[&train, &format!("{train} --seed 1")],
+        1,
+        &["process 1, on ", "in the settings: seed = 1, not seed = "],
+    );
+    refused(&[&train, &format!("{train} --isa portable")], 1, &["in the device: cpu, portable, not cpu, "]);
     refused(&[&train, &format!("{train} --data nowhere")], 1, &["process 1, on ", "nowhere"]);
     refused(&[format!("{train} --data nowhere").as_str(); 2], 1, &["nowhere"]);
     // None of them has left anything that is in the way.

@@ -80,6 +80,8 @@ fn answers_are_those_of_all() {
     assert_eq!(no, [(true, false, false); 4]);
     let told = together(4, |team| team.from_first(|| Ok(vec![7 + team.rank() as u8])).unwrap());
     assert_eq!(told, vec![vec![7]; 4]);
+    let hosts = together(2, |team| team.hosts().unwrap());
+    assert_eq!(hosts, vec![["host0", "host1"]; 2]);
     let alone = Team::default();
     assert!(alone.all(true) && !alone.all(false) && alone.from_first(|| Ok(vec![1])).unwrap() == [1]);
 }
@@ -90,7 +92,7 @@ fn what_differs_is_named() {
     for found in together(4, |team| team.check_alike(&facts(team))) {
         let error = found.unwrap_err().to_string();
         assert!(
-            error.starts_with("process 3, on host3, has another hour than process 0, on host0: 1, not 0")
+            error.starts_with("process 3, on host3, differs from process 0, on host0, in the hour: 1, not 0")
         );
     }
     let other = |team: &Team| if team.rank() == 1 { facts(team)[..1].to_vec() } else { facts(team).to_vec() };
@@ -243,12 +245,16 @@ fn a_process_with_other_data_or_settings_is_named_before_anything_is_trained() {
     data.train.pixels = pixels.into();
     for error in start("data", settings(), data) {
         assert!(
-            error.starts_with("process 1, on host1, has another digest of the training images"),
+            error.contains("process 1, on host1, differs")
+                && error.contains("in the digest of the training images: "),
             "{error}"
         );
     }
     for error in start("settings", Settings { seed: 1, ..settings() }, images()) {
-        assert!(error.contains("on host1, has another settings"), "{error}");
+        assert!(
+            error.contains("on host1, differs") && error.contains("in the settings: seed = 1, not seed = 0"),
+            "{error}"
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::inspect::trace::Trace;
 use crate::models::Architecture;
 use crate::team::Team;
-use crate::text::bytes;
+use crate::text::{bytes, counted};
 use crate::train::bare_spec;
 use crate::train::settings::Settings;
 use crate::train::throughput::Throughput;
@@ -24,6 +24,7 @@ use crate::train::throughput::Throughput;
 #[command(after_help = "Examples:
   cifar-engine bench --mode train --batch-size 128 --threads 2 --json
   cifar-engine bench --mode infer --profile
+  mpirun -n 2 cifar-engine bench --mode train    built with --features mpi
 
 Nothing that a GPU computes here is checked: that is for `doctor`.")]
 pub struct Bench {
@@ -148,8 +149,8 @@ struct Shared {
     batch_size: usize,
     /// As the processes share it.
     together: Throughput,
-    /// Of each process's share, without the others.
-    alone: Throughput,
+    /// Seconds of a step of the first process on its share, while the others wait.
+    alone: f64,
 }
 
 impl Shared {
@@ -161,15 +162,16 @@ impl Shared {
         let Settings { batch_size, shards, .. } = *settings;
         let (own, size) = (Settings { shards: shards / team.size(), ..settings.clone() }, team.size());
         let own = Settings { batch_size: batch_size / size, ..own };
-        let alone = rate(&own, &Team::default())?;
+        let measured = || Ok(rate(&own, &Team::default())?.step.to_le_bytes().to_vec());
+        let alone = team.from_first(measured)?.try_into().map_or(f64::NAN, f64::from_le_bytes);
         Ok(Shared { batch_size, together: rate(settings, team)?, alone })
     }
 
-    /// Images a second, the share of what as many processes do that do not wait for each other, and
-    /// the share of the time in which others are waited for.
+    /// Images a second, their share of so many times what one process does alone, and the share of
+    /// the time in which others are waited for.
     fn figures(&self) -> [f64; 3] {
         let Shared { batch_size, together, alone } = self;
-        [*batch_size as f64 / together.step, alone.step / together.step, together.waited / together.step]
+        [*batch_size as f64 / together.step, alone / together.step, together.waited / together.step]
     }
 
     fn print(&self, team: &Team, as_json: bool, about: serde_json::Value) -> Result<()> {
@@ -187,8 +189,8 @@ impl Shared {
             about.as_object().into_iter().flatten().for_each(|(key, value)| result[key] = value.clone());
             return console::print_json(&result);
         }
-        let (ms, processes) = (self.together.step * 1e3, if size == 1 { "process" } else { "processes" });
-        console::print(format_args!("{rate:.1} images/s by {size} {processes}, {ms:.2} ms a step"))?;
+        let (ms, processes) = (self.together.step * 1e3, counted(size, "process"));
+        console::print(format_args!("{rate:.1} images/s by {processes}, {ms:.2} ms a step"))?;
         console::print(format_args!(
             "{:.1} % of {size} times one alone; {:.1} % of the time waiting; {} sent a step by each",
             100.0 * scaling,

@@ -10,7 +10,7 @@ use super::loading::{announce, load_training, options_of_program};
 use super::options::{AboutOptions, WeightsOptions};
 use super::progress::Display;
 use super::resume::{check_begun_by, reopened, tell_interrupted};
-use super::team::{together, with_shards};
+use super::team::{self, together, with_shards};
 use super::train::Report;
 use crate::console;
 use crate::data::{DEFAULT_SIZE, DataSource, Dataset};
@@ -128,6 +128,7 @@ impl FinetuneCommand {
         let (folder, layout) = (run.path().display(), pretrained.layout);
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
         console::info(format_args!("device: {device_name}; run folder: {folder}"));
+        team::tell(team, &settings)?;
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);
         let outcome = finetune::finetune(device.as_mut(), &settings, pretrained, data, &run, &mut display);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::console::{self, Level};
 use crate::error::{Error, Result};
 use crate::team::Team;
-use crate::train::settings::Choices;
+use crate::text::counted;
+use crate::train::settings::{Choices, Settings};
 
 /// Shards of a step where a launcher has started the processes, and none are chosen: so many that
 /// any usual number of processes makes the same run.
@@ -48,6 +49,20 @@ fn end_all(team: &Team, error: &Error) {
         console::note(format_args!("error: {}: {error}", team.name()));
     }
     team.abort(error.exit_code());
+}
+
+/// Says who makes a run, where a launcher has started them.
+///
+/// # Errors
+/// If a process is gone.
+pub fn tell(team: &Team, settings: &Settings) -> Result<()> {
+    if !team.is_linked() {
+        return Ok(());
+    }
+    let (processes, hosts) = (counted(team.size(), "process"), team.hosts()?.join(", "));
+    let (shards, images) = (settings.shards, counted(settings.shard_size(), "image"));
+    console::info(format_args!("{processes} on {hosts}; {shards} shards of {images} a step"));
+    Ok(())
 }
 
 /// Shards where none are chosen, if a launcher has started this process.

@@ -12,7 +12,7 @@ use super::loading::{announce, load_training, tell_scaling};
 use super::options::AboutOptions;
 use super::progress::Display;
 use super::resume::{check_begun_by, reopened, tell_interrupted};
-use super::team::{together, with_shards};
+use super::team::{self, together, with_shards};
 use crate::console;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -94,6 +94,7 @@ impl Train {
         let OpenDevice { mut device, name: device_name, .. } =
             self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
         console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
+        team::tell(team, &settings)?;
         let (name, classes) = (data.name.clone(), data.classes.clone());
         let mut display = Display::new(settings.epochs);
         let outcome = train::train(device.as_mut(), &settings, data, &run, &mut display);

@@ -223,6 +223,23 @@ impl Team {
         self.state.has_agreed_to_stop.load(Ordering::Relaxed)
     }
 
+    /// Names of the machines that the processes run on, each once, in the order of their first
+    /// processes.
+    ///
+    /// # Errors
+    /// If a process is gone.
+    pub fn hosts(&self) -> Result<Vec<String>> {
+        let Some(link) = &self.link else { return Ok(Vec::new()) };
+        let mut hosts: Vec<String> = Vec::new();
+        for host in link.gather(link.host().as_bytes())? {
+            let host = String::from_utf8_lossy(&host).into_owned();
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        Ok(hosts)
+    }
+
     /// Checks that facts, named, are the same in all processes.
     ///
     /// # Errors
@@ -242,11 +259,10 @@ impl Team {
             }
             let differs = (0..facts.len()).find(|&i| found[i] != expected[i]);
             if let Some(i) = differs {
-                let (name, found, expected) = (facts[i].0, shown(&found[i]), shown(&expected[i]));
-                let whose = format!("process {rank}, on {host}");
-                let problem =
-                    format!("has another {name} than process 0, on {first}: {found}, not {expected}");
-                return Err(Error::Failed(format!("{whose}, {problem}; a team needs the same everywhere")));
+                let [found, expected] = first_difference(&found[i], &expected[i]).map(shown);
+                let whose = format!("process {rank}, on {host}, differs from process 0, on {first}");
+                let problem = format!("in the {}: {found}, not {expected}", facts[i].0);
+                return Err(Error::Failed(format!("{whose}, {problem}; all need the same")));
             }
         }
         Ok(())
@@ -275,13 +291,18 @@ fn other_program() -> String {
     "the processes of the team are not of one version of the program; install the same on all machines".into()
 }
 
-/// A fact in a message, where it is short enough.
-fn shown(fact: &str) -> String {
+/// The first lines of two texts that are not the same.
+fn first_difference<'a>(one: &'a str, other: &'a str) -> [&'a str; 2] {
+    let lines = one.lines().zip(other.lines());
+    let same = lines.take_while(|(one, other)| one == other).count();
+    [one, other].map(|text| text.lines().nth(same).unwrap_or("nothing"))
+}
+
+/// As much of a line as a message has room for.
+fn shown(line: &str) -> String {
     const MOST: usize = 60;
-    let line = fact.lines().next().unwrap_or_default();
     match line.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}..", &line[..end]),
-        None if line.len() < fact.len() => format!("{line} .."),
         None => line.into(),
     }
 }

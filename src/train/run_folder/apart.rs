@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::{BEST, Begun, CHECKPOINT, LAST, LOCK, NORMS, RunFolder, SETTINGS, lock, numbered_folder};
+use super::{BEST, Begun, CHECKPOINT, LAST, NORMS, RunFolder, SETTINGS, lock, numbered_folder};
 use crate::error::{Error, Result};
 use crate::files::{advice, unreadable};
 use crate::team::Team;
@@ -61,10 +61,24 @@ impl RunFolder {
 fn remove_left_apart() {
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
-        let is_apart = path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.starts_with(APART));
-        // One without a lock has only just been made.
-        if is_apart && path.join(LOCK).exists() && lock(&path).is_ok() {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(APART));
+        let process = name.and_then(|rest| rest.split('-').next()?.parse().ok());
+        // Its lock is looked at as well: a process in another container may share the folder.
+        if process.is_some_and(|process| !is_running(process)) && lock(&path).is_ok() {
             let _ = fs::remove_dir_all(path); // of another user, it is for the system to clear
         }
     }
+}
+
+/// Whether there is a process of this number; where the system does not tell, there may be.
+#[cfg(unix)]
+fn is_running(process: i32) -> bool {
+    use rustix::process::{Pid, test_kill_process};
+    let gone = |error: rustix::io::Errno| error == rustix::io::Errno::SRCH;
+    Pid::from_raw(process).is_some_and(|process| !test_kill_process(process).is_err_and(gone))
+}
+
+#[cfg(not(unix))]
+fn is_running(_process: i32) -> bool {
+    true
 }
