@@ -121,6 +121,10 @@ fn the_program_trains_in_shards() {
     assert!(values(&bench.path("one/last.safetensors")) != values(&bench.path("whole/last.safetensors")));
     assert!(json(&bench.ok("evaluate two --json"))["accuracy"].is_number());
     bench.fails(1, "replay two --epoch 1 --step 1", &["a step in --shards cannot be run one op at a time"]);
+    // A batch that is made smaller for the data fits the shards, too.
+    bench.ok("train --data . --epochs 1 --batch-size 1024 --validation 40 --shards 16 --out smaller");
+    let settings = std::fs::read_to_string(bench.path("smaller/settings.toml")).unwrap();
+    assert!(settings.contains("batch_size = 272\n"), "{settings}");
     bench.fails(2, &format!("{QUICK} --shards 3"), &["--shards must be a power of two"]);
     bench.fails(
         2,

@@ -266,5 +266,8 @@ fn a_team_fits_the_shards() {
     let three = together(3, |team| team.check_shards(8).unwrap_err().to_string());
     assert!(three[0].contains("1, 2, 4, 8 .. processes, not 3"), "{three:?}");
     let error = alone[0].2.as_ref().unwrap_err().to_string();
-    assert!(alone[0].1 && error == "`shards` 2 is too few for 4 processes; choose 4 or more", "{error}");
+    assert!(
+        alone[0].1 && error == "`shards` 2 is too few for 4 processes; choose 4 or more, or start fewer",
+        "{error}"
+    );
 }

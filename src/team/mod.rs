@@ -129,7 +129,9 @@ impl Team {
         let problem = match size.is_power_of_two() {
             false => format!("a training takes 1, 2, 4, 8 .. processes, not {size}"),
             true if size > shards => {
-                format!("`shards` {shards} is too few for {size} processes; choose {size} or more")
+                format!(
+                    "`shards` {shards} is too few for {size} processes; choose {size} or more, or start fewer"
+                )
             }
             true => return Ok(()),
         };

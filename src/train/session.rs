@@ -18,7 +18,7 @@ use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
 use super::updates::average_of;
-use super::walk::check_room;
+use super::walk;
 use super::{Observer, Phase, StepProgress};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
     ) -> Result<Ended> {
         self.pace = Pace::new(stages);
         if observer.needs_room() {
-            check_room(&stage.planned)?;
+            walk::check(stage)?;
         }
         stage.clear(device)?;
         if let Some(saved) = self.saved.take() {

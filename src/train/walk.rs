@@ -24,7 +24,7 @@ const STATES: usize = 3;
 ///
 /// # Errors
 /// If it has not.
-pub(super) fn check_room(plan: &Plan) -> Result<()> {
+fn check_room(plan: &Plan) -> Result<()> {
     let needed = room(plan);
     match memory::available() {
         Some(free) if free < needed => {
@@ -47,6 +47,22 @@ fn room(plan: &Plan) -> usize {
     2 * plan.slot_bytes() + COPIES * largest + STATES * states
 }
 
+/// Checks that a step can be run one op at a time, before a training that is to come to it.
+///
+/// # Errors
+/// If it has shards, and so is no single plan; as for [`check_room`].
+pub(super) fn check(stage: &Stage) -> Result<()> {
+    check_whole(stage)?;
+    check_room(&stage.planned)
+}
+
+fn check_whole(stage: &Stage) -> Result<()> {
+    match stage.config.settings.shards {
+        0..=1 => Ok(()),
+        _ => Err(Error::Failed("a step in `shards` cannot be run one op at a time".into())),
+    }
+}
+
 /// A training's plan, to be run one op at a time.
 pub(super) struct Walk<'a> {
     stage: &'a Stage,
@@ -59,9 +75,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// If a step has shards, and so is no single plan.
     pub fn begin(device: &mut dyn Device, stage: &'a Stage) -> Result<Walk<'a>> {
-        if stage.config.settings.shards > 1 {
-            return Err(Error::Failed("a step in `shards` cannot be run one op at a time".into()));
-        }
+        check_whole(stage)?;
         let stepwise = Stepwise::load(device, &stage.planned, Some(stage.plan))?;
         stage.write_loss_inputs(device, stepwise.id())?;
         Ok(Walk { stage, stepwise })

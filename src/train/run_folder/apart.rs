@@ -26,7 +26,10 @@ impl RunFolder {
         let files = team.from_first(|| first.insert(own()?).packed())?;
         let mut run = match first {
             Some(run) => run,
-            None => RunFolder::apart(&files)?,
+            None => RunFolder::apart(&files).map_err(|error| {
+                let whose = "a process of a team keeps files in the folder that the variable TMPDIR names";
+                Error::Failed(format!("{error} ({whose})"))
+            })?,
         };
         run.team = team.clone();
         Ok(run)

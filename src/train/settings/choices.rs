@@ -137,6 +137,9 @@ impl Choices {
         }
         // Without images the settings are refused anyway.
         settings.batch_size = settings.batch_size.min(images.max(1));
+        if settings.batch_size != asked && settings.batch_size > settings.shards {
+            settings.batch_size -= settings.batch_size % settings.shards;
+        }
         let batch = settings.batch_size;
         if batch != asked {
             let (batch, images) = (counted(batch, "image"), counted(images, "image"));

@@ -132,7 +132,7 @@ settings! {
             let most = shards::MOST;
             let problem = format!("`shards` must be a power of two up to {most}, not {shards}");
             usage(shards.is_power_of_two() && shards <= most, problem)?;
-            let problem = format!("`batch_size` {batch_size} cannot be cut into {shards} equal `shards`");
+            let problem = format!("`batch_size` {batch_size} cannot be cut into {shards} equal `shards`; choose one that can, or fewer");
             usage(batch_size.is_multiple_of(shards), problem)
         },
     }
