@@ -66,8 +66,8 @@ fn windows(op: &Conv, inputs: &[ArrayViewD<f64>]) -> Vec<f64> {
 /// What `.dot()` makes of a case, if its op is a product and nothing else.
 fn witness(op: &Arc<dyn Op>, inputs: &[ArrayViewD<f64>]) -> Option<Vec<f64>> {
     let op: &dyn Any = &**op;
-    if let Some(matmul) = op.downcast_ref() {
-        return Some(products(matmul, inputs));
+    if let Some(matmul) = op.downcast_ref::<Matmul>() {
+        return matmul.activation.is_none().then(|| products(matmul, inputs));
     }
     let conv: &Conv = op.downcast_ref()?;
     let plain = conv.pass == Pass::Forward && conv.output == Output::Values && conv.input.is_none();

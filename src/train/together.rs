@@ -18,10 +18,11 @@ pub(super) fn check_team(team: &Team, device: &dyn Device, of: &RunFingerprint) 
     team.check_alike(&[
         ("version of the program", env!("CARGO_PKG_VERSION").into()),
         ("device", without_threads(&device.name())),
-        ("settings", of.settings.clone()),
+        // Some settings follow from the images.
         ("classes", text(&of.classes)),
         ("digest of the training images", of.images.clone()),
         ("digest of the test images", text(&of.test)),
+        ("settings", of.settings.clone()),
         ("digest of the pretrained weights", text(&of.pretrained)),
     ])
 }

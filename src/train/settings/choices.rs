@@ -92,7 +92,8 @@ impl Choices {
             ));
         }
         let of_shard = settings.shard_size();
-        if settings.shards > 1 && of_shard < FEW_OF_SHARD {
+        let normalises = settings.finetune.as_ref().is_none_or(|finetune| !finetune.frozen_statistics);
+        if settings.shards > 1 && of_shard < FEW_OF_SHARD && normalises {
             notes.push(format!(
                 "each of {} shards is normalised by its {}; a larger `batch_size` or fewer `shards` train better",
                 settings.shards,
