@@ -28,8 +28,9 @@
 //! # Features
 //!
 //! `cli`, the default, is the program. Without it, `gpu` has devices by wgpu, `download` data and
-//! weights from the network, `plots` the pictures and the page of a finished run; a training on a
-//! CPU needs none of them.
+//! weights from the network, `plots` the pictures and the page of a finished run, `onnx` and
+//! `tensorboard` files for others; a training on a CPU needs none of them. `mpi`, which the program
+//! has only where it is asked for, trains in several processes ([`team`]).
 //!
 //! # Reading order
 //!
