@@ -85,10 +85,13 @@ fn what_does_not_fit_is_told_once() {
         &["process 1, on ", "in the settings: seed = 1, not seed = "],
     );
     refused(&[&train, &format!("{train} --isa portable")], 1, &["in the device: cpu, portable, not cpu, "]);
+    refused(&[&train, "bench --steps 1"], 1, &["process 1, on ", "in the command: bench, not train"]);
     refused(&[&train, &format!("{train} --data nowhere")], 1, &["process 1, on ", "nowhere"]);
     refused(&[format!("{train} --data nowhere").as_str(); 2], 1, &["nowhere"]);
     // None of them has left anything that is in the way.
     assert!(run(&bench, 2, &train).status.success());
+    bench.ok(&train.replace("run", "whole"));
+    refused(&["resume whole"; 2], 1, &["begun with --shards 1, ", "go on with it in 1 process at most"]);
 }
 
 /// A run that goes on for long, once it has finished an epoch.

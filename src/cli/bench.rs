@@ -67,7 +67,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        together(|team| {
+        together("bench", |team| {
             let shards = self.shards.map_or(usual_shards(team).unwrap_or(1), |shards| shards as usize);
             if shards > 1 || team.size() > 1 { self.run_shared(team, shards) } else { self.run_alone() }
         })

@@ -109,7 +109,7 @@ impl FinetuneCommand {
     /// # Errors
     /// If the arguments do not fit each other, the weights or the images, or the training fails.
     pub fn run(self) -> Result<()> {
-        together(|team| self.run_in(team))
+        together("finetune", |team| self.run_in(team))
     }
 
     /// [`FinetuneCommand::run`] by the processes of a team.

@@ -13,6 +13,7 @@ use super::train::{Train, quoted};
 use crate::console;
 use crate::error::{Error, Result};
 use crate::team::Team;
+use crate::text::counted;
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::{Choices, Settings};
 
@@ -53,7 +54,7 @@ impl Resume {
     pub fn run(self) -> Result<()> {
         let Resume { run, data, epochs, pretrained, json, device, contact } = self;
         let choices = Choices { data, epochs, ..Choices::default() };
-        together(|team| {
+        together("resume", |team| {
             let command = || Ok(RunFolder::settings(&run)?.command().into());
             match (team.from_first(command)?.as_slice(), pretrained) {
                 (b"finetune", pretrained) => {
@@ -72,6 +73,11 @@ impl Resume {
 pub fn reopened(team: &Team, path: &Path) -> Result<(RunFolder, Settings)> {
     let run = RunFolder::of_team(team, || Ok(RunFolder::open(path.to_path_buf())?.0))?;
     let settings = RunFolder::settings(run.path())?;
+    if team.size() > settings.shards {
+        let problem = format!("was begun with --shards {}, which stay as they are", settings.shards);
+        let advice = format!("go on with it in {} at most", counted(settings.shards, "process"));
+        return Err(Error::file(path, format!("{problem}; {advice}")));
+    }
     Ok((run, settings))
 }
 

@@ -17,17 +17,17 @@ const USUAL_SHARDS: usize = 8;
 /// Intel's, and those of SLURM with either.
 const LAUNCHED: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK"];
 
-/// Does something in all processes that were started together. The first speaks for all; an error
-/// of any of them ends all.
+/// Does the work of a command in all processes that were started together. The first speaks for
+/// all; an error of any of them ends all.
 ///
 /// # Errors
 /// Those of the work, and if the processes cannot work together.
-pub fn together(work: impl FnOnce(&Team) -> Result<()>) -> Result<()> {
+pub fn together(command: &str, work: impl FnOnce(&Team) -> Result<()>) -> Result<()> {
     let team = join()?;
     if !team.is_first() {
         console::set_level(Level::Silent);
     }
-    let outcome = work(&team);
+    let outcome = team.check_alike(&[("command", command.into())]).and_then(|()| work(&team));
     match &outcome {
         Err(Error::Interrupted) if team.has_agreed_to_stop() => {}
         Err(error) if !matches!(error, Error::ReaderLeft) && team.size() > 1 => end_all(&team, error),

@@ -80,7 +80,7 @@ impl Train {
     }
 
     pub fn run(self) -> Result<()> {
-        together(|team| self.run_in(team))
+        together("train", |team| self.run_in(team))
     }
 
     /// [`Train::run`] by the processes of a team.
