@@ -50,6 +50,11 @@ pub trait Link: Send + Sync {
     fn abort(&self, code: i32) -> !;
 }
 
+/// Numbers that are added up at a time: far more than what a message costs by itself. Messages of half of them pass each other on a link at its
+/// full rate both ways: measured at 1 Gbit/s, over TCP, with 956 Mbit/s, and with 500 those of a
+/// megabyte or more.
+pub(crate) const CHUNK: usize = 1 << 16;
+
 /// A process and those that it works with. The default is one that works alone.
 ///
 /// All processes of a team call its methods in the same order.
@@ -148,6 +153,10 @@ impl Team {
     /// If a process is gone.
     pub fn add_up(&self, values: &mut [f32]) -> Result<()> {
         let Some(link) = self.others() else { return Ok(()) };
+        values.chunks_mut(CHUNK).try_for_each(|chunk| self.add_up_chunk(link, chunk))
+    }
+
+    fn add_up_chunk(&self, link: &dyn Link, values: &mut [f32]) -> Result<()> {
         let (mut part, mut given) = (0..values.len(), Vec::new());
         let distances = std::iter::successors(Some(1), |distance| Some(2 * distance));
         for distance in distances.take_while(|distance| *distance < link.size()) {

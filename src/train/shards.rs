@@ -21,7 +21,7 @@ use crate::exec::{Device, PlanId};
 use crate::graph::cut::Halves;
 use crate::graph::{Graph, Source, Value};
 use crate::nn::Parameter;
-use crate::team::Team;
+use crate::team::{CHUNK, Team};
 
 /// Most shards of a step.
 pub const MOST: usize = 1024;
@@ -142,7 +142,7 @@ impl Shards {
                 let mut values = values.to_vec();
                 tree.complete(number, &mut values);
                 bucket.push(Sum { number, values });
-                if bucket.iter().map(|sum| sum.values.len()).sum::<usize>() >= BUCKET {
+                if bucket.iter().map(|sum| sum.values.len()).sum::<usize>() >= CHUNK {
                     let _ = computed.send(std::mem::take(&mut bucket)); // an error is found at the end
                 }
             });
@@ -190,10 +190,6 @@ impl Shards {
         device.write(second, name, sum.values.as_slice().into())
     }
 }
-
-/// Numbers that are exchanged at a time: a fraction of a millisecond of a network, and far more
-/// than what a message costs by itself.
-const BUCKET: usize = 1 << 16;
 
 /// The sum of one of the values over shards.
 struct Sum {
