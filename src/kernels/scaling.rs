@@ -73,13 +73,27 @@ pub fn square(isa: Isa, pixels: &[u8], from: usize, to: usize, filter: Filter) -
         isa.run(Sums { rows: &pixels[taps.first * row..], weights: &taps.weights, sums });
     }
     // Columns as rows, so that their sums are vectors too.
-    let (columns, column) = (transposed(&rows, to, row), CHANNELS * to);
-    let mut scaled = vec![0.0; to * column];
-    for (taps, sums) in taps.iter().zip(scaled.chunks_exact_mut(column)) {
-        isa.run(Sums { rows: &columns[taps.first * column..], weights: &taps.weights, sums });
+    let mut columns = vec![0.0; rows.len()];
+    transpose(&rows, (to, row), &mut columns, to, |value| value);
+    let side = CHANNELS * to; // numbers of a column of pixels, and bytes of a row
+    let mut scaled = vec![0; side * to];
+    // A few columns at a time, which stay in the cache.
+    let mut sums = vec![0.0; SIDE * side];
+    for (number, taps) in taps.chunks(SIDE).enumerate() {
+        let sums = &mut sums[..taps.len() * side];
+        sums.fill(0.0);
+        for (taps, sums) in taps.iter().zip(sums.chunks_exact_mut(side)) {
+            isa.run(Sums { rows: &columns[taps.first * side..], weights: &taps.weights, sums });
+        }
+        let to_the_right = &mut scaled[number * SIDE * CHANNELS..];
+        transpose(sums, (taps.len() * CHANNELS, to), to_the_right, side, to_byte);
     }
-    transposed(&scaled, column, to).into_iter().map(to_byte).collect()
+    scaled
 }
+
+/// Side of the squares of a matrix that are turned one after the other, so that both stay in the
+/// cache, and pixels whose columns are summed up together.
+const SIDE: usize = 16;
 
 /// Sums of rows as long as `sums`, each times its weight.
 struct Sums<'a, T> {
@@ -101,21 +115,23 @@ impl<T: Copy + Into<f32>> Kernel for Sums<'_, T> {
     }
 }
 
-/// A matrix `[rows, columns]` as `[columns, rows]`.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    /// Side of the squares that are taken one after the other, so that both stay in the cache.
-    const SIDE: usize = 16;
-    let mut turned = vec![0.0; values.len()];
+/// A matrix `[rows, columns]` as `[columns, rows]`, in rows that begin `stride` apart.
+fn transpose<T>(
+    values: &[f32],
+    (rows, columns): (usize, usize),
+    turned: &mut [T],
+    stride: usize,
+    as_output: impl Fn(f32) -> T,
+) {
     for top in (0..rows).step_by(SIDE) {
         for left in (0..columns).step_by(SIDE) {
             for column in left..(left + SIDE).min(columns) {
                 for row in top..(top + SIDE).min(rows) {
-                    turned[column * rows + row] = values[row * columns + column];
+                    turned[column * stride + row] = as_output(values[row * columns + column]);
                 }
             }
         }
     }
-    turned
 }
 
 /// The nearest byte; of halves the larger.
