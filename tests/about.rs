@@ -80,6 +80,8 @@ fn a_run_that_goes_on_keeps_what_is_said_and_may_be_told_anew() {
     let again = "train --resume run --epochs 3";
     assert!(train(&bench, again, &["--tag", "y", "--tag", "z", "--note", ""]).status.success());
     assert_eq!(about(), expected(r#"["one", ["y", "z"], null]"#));
+    assert!(train(&bench, "resume run --epochs 4", &["--name", "two"]).status.success());
+    assert_eq!(about(), expected(r#"["two", ["y", "z"], null]"#));
     // Another run by its settings is another run.
     bench.ok("train --config run/settings.toml --epochs 1 --out other");
     assert!(!bench.path("other/about.toml").exists());

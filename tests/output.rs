@@ -169,11 +169,12 @@ fn verbose_says_what_is_done_and_quiet_says_nothing() {
 fn every_command_has_a_manual_page() {
     let bench = Bench::new();
     let page = bench.ok("man");
-    assert!(page.contains(".TH cifar-engine 1") && page.contains("cifar\\-engine\\-train(1)"), "{page}");
+    assert!(page.contains(".TH CIFAR-ENGINE 1") && page.contains("cifar\\-engine\\-train(1)"), "{page}");
     assert_eq!(bench.ok("man --out pages/man1"), "pages/man1: 23 pages\n");
     let pages = std::fs::read_dir(bench.path("pages/man1")).unwrap();
     assert_eq!(pages.count(), 1 + bench.ok("--help").lines().filter(|line| is_command(line)).count());
     let page = std::fs::read_to_string(bench.path("pages/man1/cifar-engine-lr-find.1")).unwrap();
+    assert!(page.contains(".TH CIFAR-ENGINE-LR-FIND 1"), "{page}");
     assert!(page.contains("\\-\\-steps") && !page.contains("\\-\\-epochs"), "{page}");
     std::fs::write(bench.path("file"), "").unwrap();
     bench.fails(1, "man --out file", &["file", "folder"]);

@@ -241,6 +241,27 @@ fn what_has_changed_in_a_folder_is_told_when_a_run_goes_on() {
 }
 
 #[test]
+fn images_that_were_moved_change_no_byte_of_the_weights() {
+    let place = Location::new();
+    place.images(&["data/cat", "data/dog"], 20);
+    place.train("--data data --schedule constant");
+    let at = |name: &str| place.0.path().join(name);
+    fs::create_dir(at("other")).unwrap();
+    for entry in fs::read_dir(at("run")).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(entry.path(), at("other").join(entry.file_name())).unwrap();
+    }
+    place.ok("resume run --epochs 2");
+    fs::rename(at("data"), at("moved")).unwrap();
+    place.ok("resume other --epochs 2 --data moved");
+    for name in ["last.safetensors", "best.safetensors"] {
+        assert!(
+            fs::read(at("run").join(name)).unwrap() == fs::read(at("other").join(name)).unwrap(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn a_list_of_files_in_the_folder_of_a_new_run_is_nobodys_but_its_owners() {
     let place = Location::new();
     place.images(&["data/cat", "data/dog"], 10);

@@ -15,14 +15,20 @@ target=x86_64-unknown-linux-musl
 command -v musl-gcc > /dev/null || { echo "there is no musl-gcc; install musl-tools" >&2; exit 1; }
 rustup target add "$target"
 
-CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --target "$target" --bin cifar-engine
+# That it is static has to be said for Cargo.toml, where wgpu's part for drivers depends on it, though it is what
+# this target does by itself.
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
+    cargo build --profile dist --locked --target "$target" --bin cifar-engine
+
+program=${CARGO_TARGET_DIR:-target}/$target/dist/cifar-engine
+strip "$program" # what Rust's own linker for this target leaves
 
 version=$(cargo metadata --no-deps --format-version 1 | grep -o '"name":"cifar-engine","version":"[^"]*' | cut -d'"' -f8)
 name=cifar-engine-$version-x86_64-linux-musl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/$name"
-cp -r "${CARGO_TARGET_DIR:-target}/$target/release/cifar-engine" README.md docs LICENSE "$work/$name"
+cp -r "$program" README.md docs LICENSE "$work/$name"
 # Neither times nor owners, so that the same program gives the same file.
 tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$work" -c "$name" | gzip -9n > "$out/$name.tar.gz"
 cd "$out"

@@ -9,6 +9,7 @@ use clap::Args;
 use super::contact::ContactOptions;
 use super::device::{DeviceOptions, OpenDevice};
 use super::finetune::FinetuneCommand;
+use super::options::AboutOptions;
 use super::train::Train;
 use crate::console;
 use crate::data::Dataset;
@@ -83,18 +84,19 @@ impl BegunOptions {
     /// # Errors
     /// If they do not, or cannot be read.
     pub fn begun(&self) -> Result<Begun> {
-        let (path, device, contact) = (self.run.clone(), self.device.clone(), self.contact);
+        let path = self.run.clone();
+        let options = (AboutOptions::default(), false, self.device.clone(), self.contact);
         let choices = Choices { data: self.data.clone(), ..Choices::default() };
         let is_finetune = RunFolder::settings(&path)?.command() == "finetune";
         let (run, settings, data, pretrained) = match (is_finetune, self.pretrained.clone()) {
             (true, given) => {
-                let command = FinetuneCommand::resuming(path.clone(), choices, given, false, device, contact);
+                let command = FinetuneCommand::resuming(path.clone(), choices, given, options);
                 let (run, settings, data, pretrained) = command.open(RunFolder::look_into(path)?)?;
                 (run, settings, data, Some(pretrained))
             }
             (false, None) => {
-                let (run, settings, data) = Train::resuming(path.clone(), choices, false, device, contact)
-                    .open(RunFolder::look_into(path)?)?;
+                let (run, settings, data) =
+                    Train::resuming(path.clone(), choices, options).open(RunFolder::look_into(path)?)?;
                 (run, settings, data, None)
             }
             _ => {

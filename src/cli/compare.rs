@@ -92,6 +92,14 @@ impl Run {
         Ok(Run { name, about, settings, history, result })
     }
 
+    /// The run as a picture calls it: what it is called, if anything, and its folder.
+    fn label(&self) -> String {
+        match &self.about.name {
+            Some(name) => format!("{name} ({})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     fn seconds(&self) -> f64 {
         self.history.iter().map(|row| row.seconds).sum()
     }
@@ -213,7 +221,7 @@ fn sort(runs: &mut [Run], by: Sort) {
 pub fn draw(runs: &[Run], out: &Path) -> Result<bool> {
     let drawn = runs.iter().any(|run| !run.history.is_empty());
     if drawn {
-        let lines: Vec<_> = runs.iter().map(|run| (run.name.clone(), run.history.clone())).collect();
+        let lines: Vec<_> = runs.iter().map(|run| (run.label(), run.history.clone())).collect();
         comparison::draw(out, &lines)?;
     }
     Ok(drawn)
@@ -264,5 +272,21 @@ fn flatten(before: &str, table: &toml::Table, given: &mut BTreeMap<String, Strin
             toml::Value::String(text) => drop(given.insert(name, text.clone())),
             other => drop(given.insert(name, other.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_calls_a_run_by_its_name_and_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("settings.toml"), "epochs = 1\n").unwrap();
+        let folder = dir.path().display().to_string();
+        let label = || Run::read(dir.path()).unwrap().label();
+        assert_eq!(label(), folder);
+        std::fs::write(dir.path().join("about.toml"), "name = \"small\"\n").unwrap();
+        assert_eq!(label(), format!("small ({folder})"));
     }
 }

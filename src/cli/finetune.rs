@@ -81,12 +81,10 @@ impl FinetuneCommand {
         run: PathBuf,
         choices: Choices,
         pretrained: Option<String>,
-        json: bool,
-        device: DeviceOptions,
-        contact: ContactOptions,
+        (about, json, device, contact): (AboutOptions, bool, DeviceOptions, ContactOptions),
     ) -> FinetuneCommand {
         let own = FinetuneChoices { pretrained, ..FinetuneChoices::default() };
-        let (attributes, about) = (WeightsOptions::default(), AboutOptions::default());
+        let attributes = WeightsOptions::default();
         let (config, resume, out) = (None, Some(run), None);
         FinetuneCommand { choices, own, attributes, config, resume, out, about, json, device, contact }
     }

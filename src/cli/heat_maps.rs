@@ -14,7 +14,7 @@ use crate::files::{advice, check_output};
 use crate::inside::look::{ClassMap, class_maps};
 use crate::inside::page::{heated, picture_of};
 use crate::models::LoadedModel;
-use crate::report::{Sample, samples};
+use crate::report::samples::{self, HEAT_MAP, PREDICTION, Sample};
 
 /// Images whose maps are made at once: their gradients need memory.
 const BATCH: usize = 16;
@@ -83,9 +83,10 @@ impl<'a> HeatMaps<'a> {
         let class = &model.spec.classes[map.class];
         let unsure = model.spec.calibration.is_unsure(probability) == Some(true);
         let predicted = if unsure { format!("unsure: {class}") } else { class.clone() };
-        let shown = [&plain, &heat].map(|picture| Sample {
+        let shown = [(&plain, PREDICTION), (&heat, HEAT_MAP)].map(|(picture, what)| Sample {
             pixels: picture.as_raw(),
             size: picture.width() as usize,
+            what,
             predicted: &predicted,
             probability,
             label: None,

@@ -20,6 +20,7 @@ use crate::text::counted;
 use crate::train::run_folder::RunFolder;
 use crate::train::settings::Settings;
 use crate::train::{run_folder, split_table};
+use crate::weights;
 
 /// The data set that weights are tried on.
 #[derive(Args, Clone, Debug)]
@@ -214,7 +215,16 @@ pub fn load_training(settings: &Settings, threads: u16, continued: Option<&Path>
         threads: threads.into(),
         ..options_of_program()
     };
-    load(&settings.data, &options)
+    let data = load(&settings.data, &options)?;
+    // By which folder the images lie in now, no byte of the weights should differ.
+    let name = continued.and_then(named_data).unwrap_or(data.name);
+    Ok(Dataset { name, ..data })
+}
+
+/// The name of the data in a run's newest weights, if there are any yet.
+fn named_data(run: &Path) -> Option<String> {
+    let path = run.join(run_folder::LAST);
+    Spec::from_metadata(&weights::outline(&path).ok()?.metadata, &path).ok().map(|spec| spec.data)
 }
 
 /// Where downloads go, whether there may be any, how much is said, and what stops it.

@@ -45,7 +45,9 @@ impl Man {
 /// A command's page.
 fn text(command: clap::Command) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    let rendered = Page::new(command).render(&mut text);
+    // Titles are in capitals, as those of other programs.
+    let title = command.get_display_name().unwrap_or_else(|| command.get_name()).to_uppercase();
+    let rendered = Page::new(command).title(title).render(&mut text);
     rendered.map_err(|error| Error::Failed(format!("the page cannot be made: {error}")))?;
     Ok(text)
 }

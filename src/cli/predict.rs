@@ -276,6 +276,7 @@ impl Predict {
         let sample = Sample {
             pixels: &image.image(0)?,
             size: image.size,
+            what: samples::PREDICTION,
             predicted,
             probability,
             label: Some(label),

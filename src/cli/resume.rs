@@ -7,7 +7,7 @@ use clap::Args;
 use super::contact::ContactOptions;
 use super::device::DeviceOptions;
 use super::finetune::FinetuneCommand;
-use super::options::count;
+use super::options::{AboutOptions, count};
 use super::team::together;
 use super::train::{Train, quoted};
 use crate::console;
@@ -21,7 +21,8 @@ use crate::train::settings::{Choices, Settings};
 #[command(after_help = "Examples:
   cifar-engine resume runs/mine                go on where it was interrupted
   cifar-engine resume runs/mine --epochs 40    only with --schedule constant
-  cifar-engine resume runs/mine --data moved/  its images lie elsewhere now")]
+  cifar-engine resume runs/mine --data moved/  its images lie elsewhere now
+  cifar-engine resume runs/mine --name small   and call it so")]
 pub struct Resume {
     /// The run's folder.
     #[arg(value_name = "RUN")]
@@ -39,6 +40,9 @@ pub struct Resume {
     #[arg(long, value_name = "PATH")]
     pretrained: Option<String>,
 
+    #[command(flatten)]
+    about: AboutOptions,
+
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -52,15 +56,16 @@ pub struct Resume {
 
 impl Resume {
     pub fn run(self) -> Result<()> {
-        let Resume { run, data, epochs, pretrained, json, device, contact } = self;
+        let Resume { run, data, epochs, pretrained, about, json, device, contact } = self;
         let choices = Choices { data, epochs, ..Choices::default() };
         together("resume", |team| {
             let command = || Ok(RunFolder::settings(&run)?.command().into());
             match (team.from_first(command)?.as_slice(), pretrained) {
                 (b"finetune", pretrained) => {
-                    FinetuneCommand::resuming(run, choices, pretrained, json, device, contact).run_in(team)
+                    let options = (about, json, device, contact);
+                    FinetuneCommand::resuming(run, choices, pretrained, options).run_in(team)
                 }
-                (_, None) => Train::resuming(run, choices, json, device, contact).run_in(team),
+                (_, None) => Train::resuming(run, choices, (about, json, device, contact)).run_in(team),
                 _ => {
                     Err(Error::Usage("--pretrained is for a fine-tuning; this run was begun by train".into()))
                 }

@@ -71,11 +71,9 @@ impl Train {
     pub fn resuming(
         run: PathBuf,
         choices: Choices,
-        json: bool,
-        device: DeviceOptions,
-        contact: ContactOptions,
+        (about, json, device, contact): (AboutOptions, bool, DeviceOptions, ContactOptions),
     ) -> Train {
-        let (config, out, about) = (None, None, AboutOptions::default());
+        let (config, out) = (None, None);
         Train { choices, config, resume: Some(run), out, about, json, device, contact }
     }
 

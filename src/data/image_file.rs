@@ -5,7 +5,6 @@ use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use image::error::{LimitError, LimitErrorKind};
-use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{
     ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb,
@@ -17,6 +16,8 @@ use ndarray::ArrayView3;
 use super::budget::Budget;
 use super::{CHANNELS, jpeg};
 use crate::error::{Error, Result};
+use crate::kernels::scaling::{self, Filter};
+use crate::kernels::simd::Isa;
 
 /// Larger sides are taken for a decompression bomb.
 const MAX_SIDE: u32 = 20_000;
@@ -224,8 +225,9 @@ fn on_white(image: DynamicImage) -> RgbImage {
 fn fit(image: RgbImage, size: usize) -> DecodedImage {
     let original = image.dimensions();
     let square = centre(image);
-    let square = if square.width() as usize == size { square } else { scale(&square, size) };
-    DecodedImage { pixels: square.into_raw(), original }
+    let side = square.width() as usize;
+    let pixels = square.into_raw();
+    DecodedImage { pixels: if side == size { pixels } else { scale(&pixels, side, size) }, original }
 }
 
 /// The square in the middle, in the memory of the whole.
@@ -245,9 +247,9 @@ fn centre(image: RgbImage) -> RgbImage {
 
 /// Triangle averages over all covered pixels when shrinking; Catmull-Rom keeps edges when
 /// enlarging.
-fn scale<C: std::ops::Deref<Target = [u8]>>(square: &ImageBuffer<Rgb<u8>, C>, size: usize) -> RgbImage {
-    let filter = if (size as u32) < square.width() { FilterType::Triangle } else { FilterType::CatmullRom };
-    imageops::resize(square, size as u32, size as u32, filter)
+fn scale(square: &[u8], from: usize, to: usize) -> Vec<u8> {
+    let filter = if to < from { Filter::Triangle } else { Filter::CatmullRom };
+    scaling::square(Isa::detect(), square, from, to, filter)
 }
 
 /// An image `[height, width, 3]` as [`load_image`] makes one of a file: `[size, size, 3]`.
@@ -270,17 +272,17 @@ pub fn square_image(pixels: ArrayView3<u8>, size: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// If `pixels` does not hold `from * from * 3` bytes.
 pub fn resize_square(pixels: &[u8], from: usize, to: usize) -> Result<Vec<u8>> {
-    let square: ImageBuffer<Rgb<u8>, &[u8]> = Some(pixels)
-        .filter(|p| p.len() == from * from * CHANNELS)
-        .and_then(|p| ImageBuffer::from_raw(from as u32, from as u32, p))
-        .ok_or_else(|| Error::op("resize", format!("{} bytes are no {from}x{from} image", pixels.len())))?;
-    Ok(scale(&square, to).into_raw())
+    if from == 0 || pixels.len() != from * from * CHANNELS {
+        return Err(Error::op("resize", format!("{} bytes are no {from}x{from} image", pixels.len())));
+    }
+    Ok(scale(pixels, from, to))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use image::imageops::FilterType;
     use image::{GrayImage, ImageEncoder, Luma, Rgba, RgbaImage, codecs::jpeg::JpegEncoder};
     use tempfile::TempDir;
 
@@ -343,6 +345,22 @@ mod tests {
         for size in [5, 10, 20] {
             let pixels = load_image(&path, size).unwrap();
             assert_eq!(pixels, [0, 255, 0].repeat(size * size), "size {size}");
+        }
+    }
+
+    /// The bytes of `image`, by which models were trained before.
+    #[test]
+    fn images_are_scaled_as_the_crate_of_images_does() {
+        let sizes =
+            [(97, 96), (96, 97), (32, 96), (301, 64), (64, 65), (200, 7), (3, 50), (1, 9), (1411, 96)];
+        for (from, to) in sizes {
+            let byte = |x: u32, y: u32, c: u32| (x * x * 7 + y * 131 + x * y * (c + 3) + 50 * c) as u8;
+            let image = RgbImage::from_fn(from, from, |x, y| Rgb([0, 1, 2].map(|c| byte(x, y, c))));
+            let filter = if to < from { FilterType::Triangle } else { FilterType::CatmullRom };
+            let expected = image::imageops::resize(&image, to, to, filter).into_raw();
+            let scaled = resize_square(&image, from as usize, to as usize).unwrap();
+            let worst = scaled.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+            assert_eq!(worst, Some(0), "{from} to {to}");
         }
     }
 

@@ -23,6 +23,7 @@ pub mod reduce;
 pub mod resize;
 pub mod rng;
 pub mod rows;
+pub mod scaling;
 pub mod separable;
 pub mod simd;
 pub mod winograd;

@@ -124,7 +124,11 @@ impl Best {
     fn of(epochs: &[EpochMetrics]) -> Option<Best> {
         let best = metrics::best(epochs)?;
         let (epoch, accuracy) = (best.epoch, 100.0 * best.validation_accuracy?);
-        Some(Best { epoch, text: format!("best validation accuracy {accuracy:.2} % (epoch {epoch})") })
+        let text = match best.validation_loss.filter(|_| metrics::loss_decides(epochs)) {
+            Some(loss) => format!("best validation loss {loss:.4}, accuracy {accuracy:.2} % (epoch {epoch})"),
+            None => format!("best validation accuracy {accuracy:.2} % (epoch {epoch})"),
+        };
+        Some(Best { epoch, text })
     }
 }
 

@@ -141,6 +141,11 @@ fn the_epoch_whose_weights_are_kept_is_marked() {
     }
     let best = Best::of(&epochs).unwrap();
     assert_eq!((best.epoch, best.text.as_str()), (3, "best validation accuracy 70.00 % (epoch 3)"));
+    // Of few images the loss decides, and is what is said.
+    epochs.iter_mut().for_each(|row| row.validation_images = 24);
+    let best = Best::of(&epochs).unwrap();
+    let text = "best validation loss 0.1000, accuracy 30.00 % (epoch 1)";
+    assert_eq!((best.epoch, best.text.as_str()), (1, text));
     epochs.iter_mut().for_each(|row| row.validation_accuracy = None);
     assert!(Best::of(&epochs).is_none());
 }

@@ -93,12 +93,17 @@ impl EpochMetrics {
     }
 }
 
+/// Whether the validation loss alone says which epoch is best ([`best`]).
+pub fn loss_decides(history: &[EpochMetrics]) -> bool {
+    history.iter().any(EpochMetrics::few_validated)
+}
+
 /// The epoch whose weights a run keeps: the one with the best validation accuracy, of equals that
 /// with the lowest validation loss, and of these the first. Where few images were validated the
 /// loss alone decides, which also counts how sure the model was, and what differs by less than
 /// hundredths is equal: it is chance, too. None where nothing was validated.
 pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
-    let few = history.iter().any(EpochMetrics::few_validated);
+    let few = loss_decides(history);
     let rank = |row: &EpochMetrics| {
         let loss = row.validation_loss.unwrap_or(f64::INFINITY);
         if few { (None, -(100.0 * loss).round()) } else { (row.validation_accuracy, -loss) }

@@ -185,6 +185,7 @@ impl RunReport<'_> {
                 label_probability: (!p.is_right()).then_some(p.label_probability),
                 pixels,
                 size: self.images.size,
+                what: samples::PREDICTION,
                 predicted: &self.classes[p.predicted],
                 probability: p.probability,
                 label: Some(&self.classes[p.label]),

@@ -16,6 +16,9 @@ pub struct Sample<'a> {
     pub pixels: &'a [u8],
     /// Width and height in pixels.
     pub size: usize,
+    /// What the class is to the image, for the words before its name: [`PREDICTION`] or
+    /// [`HEAT_MAP`].
+    pub what: &'static str,
     /// Name of the predicted class.
     pub predicted: &'a str,
     /// The model's probability for it, 0 to 1.
@@ -26,12 +29,18 @@ pub struct Sample<'a> {
     pub label_probability: Option<f32>,
 }
 
+/// The words before a class that is predicted.
+pub const PREDICTION: &str = "predicted: ";
+/// The words before a class whose places in the image are coloured.
+pub const HEAT_MAP: &str = "seen here: ";
+
 // A green and a red that differ in lightness too; the marks say the same without colour.
 const RIGHT: RGBColor = RGBColor(0, 122, 84);
 const WRONG: RGBColor = RGBColor(190, 24, 40);
 const MUTED: RGBColor = RGBColor(95, 95, 95);
 
-const TITLE: Face = Face::bold(24.0);
+/// The title's faces; one that has no room gives way to the next.
+const TITLES: [Face; 3] = [Face::bold(24.0), Face::bold(20.0), Face::bold(16.0)];
 const PREDICTED: Face = Face::bold(16.0);
 const LABEL: Face = Face::plain(16.0);
 
@@ -64,9 +73,9 @@ pub fn draw(
     let mut sheet = RgbImage::from_pixel(width, height + above, image::Rgb([255; 3]));
     if let Some(title) = title {
         let room = f64::from(width - 2 * MARGIN);
+        let face = title_face(title, room);
         let head = canvas::paint((width, above), 3, |canvas| {
-            let text = TITLE.fit(title, room);
-            canvas.text((f64::from(MARGIN), 38.0), HPos::Left, TITLE, INK, &text)
+            canvas.text((f64::from(MARGIN), 38.0), HPos::Left, face, INK, &face.fit(title, room))
         })?;
         imageops::replace(&mut sheet, &head, 0, 0);
     }
@@ -82,6 +91,11 @@ pub fn draw(
         imageops::replace(&mut sheet, &text, i64::from(left), i64::from(top + SHOWN));
     }
     canvas::save(path, &sheet)
+}
+
+/// The largest face in which a title has room, or the smallest.
+fn title_face(title: &str, room: f64) -> Face {
+    TITLES.into_iter().find(|face| face.width(title) <= room).unwrap_or(TITLES[TITLES.len() - 1])
 }
 
 /// Columns, and the sheet's width and height in pixels.
@@ -145,7 +159,7 @@ fn caption(canvas: &Canvas<'_>, sample: &Sample<'_>) -> Result<()> {
         Some(_) => (WRONG, " ✗"),
     };
     let figure = format!(" {}{mark}", percent(sample.probability));
-    let text = named(PREDICTED, "predicted: ", sample.predicted, &figure, room);
+    let text = named(PREDICTED, sample.what, sample.predicted, &figure, room);
     canvas.text((middle, BASELINE), HPos::Center, PREDICTED, color, &text)?;
     match sample.label {
         None => Ok(()),
@@ -185,7 +199,8 @@ mod tests {
     }
 
     fn sample<'a>(pixels: &'a [u8], size: usize, label: Option<&'a str>) -> Sample<'a> {
-        Sample { pixels, size, predicted: "cat", probability: 0.974, label, label_probability: None }
+        let what = PREDICTION;
+        Sample { pixels, size, what, predicted: "cat", probability: 0.974, label, label_probability: None }
     }
 
     fn drawn(name: &str, samples: &[Sample<'_>], columns: usize) -> RgbImage {
@@ -234,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn a_long_title_is_smaller_before_it_is_cut() {
+        let room = f64::from(3 * CELL.0);
+        let title = "mobilenet-v1 on photos: highest loss: the label got the least probability";
+        assert_eq!(title_face(title, room).fit(title, room), title);
+        assert_eq!(title_face("mobilenet-v1 on photos", room).width("x"), TITLES[0].width("x"));
+        assert!(title_face(title, 100.0).fit(title, 100.0).ends_with('…'));
+    }
+
+    #[test]
     fn right_wrong_and_unknown_have_their_colours() {
         let (small, odd, large) = (ramp(32), ramp(28), ramp(300));
         let mut samples = vec![
@@ -256,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_cifar_class_is_shown_whole() {
-        let text = named(PREDICTED, "predicted: ", "automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
+        let text = named(PREDICTED, PREDICTION, "automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
         assert_eq!(text, "predicted: automobile >99 % ✗");
     }
 

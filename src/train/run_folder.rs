@@ -53,7 +53,8 @@ enum Begun {
 const SETTINGS: &str = "settings.toml";
 const LOCK: &str = ".lock";
 const BEST: &str = "best.safetensors";
-const LAST: &str = "last.safetensors";
+/// The newest weights of a run.
+pub const LAST: &str = "last.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The folder of the checkpoints that are kept.
 const KEPT: &str = "checkpoints";
