@@ -48,7 +48,7 @@ fn counted_outputs(device: &mut dyn Device, case: &Case) -> (Vec<ArrayD<f64>>, V
 
 /// What an index of a case may depend on, of each launch: constants and shapes, and what is done
 /// with a value, apart. Functions of a value have no index.
-fn paths(case: &Case) -> Vec<String> {
+pub fn paths(case: &Case) -> Vec<String> {
     let shapes: Vec<&[usize]> = case.inputs.iter().take(2).map(|(ty, _)| ty.dims()).collect();
     let functions = ["FUNCTION", "SLOPE_OF_VALUE", "CUT"];
     let done = ["BIAS", "OTHER", "KEPT", "GATHER", "SCALED", "A_VECTORS", "B_VECTORS", "A_ALONG_DEPTH"];

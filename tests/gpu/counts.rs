@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use cifar_engine::exec::gpu::RULES;
+use cifar_engine::exec::Precision;
+use cifar_engine::exec::gpu::{RULES, store_halves};
 use cifar_engine::exec::plan::{Plan, Step};
 use cifar_engine::graph::rewrite::{Rule, rewrite};
 use cifar_engine::models::Architecture;
@@ -102,4 +103,32 @@ fn a_training_step_of_mobilenet_moves_few_bytes() {
         (joined(&plan), pipelines(&plan), planned(&plan) / 1_000_000, moved / 1_000_000)
     });
     assert_eq!(counts, [(288, 123, 2196, 2562), (303, 136, 2953, 3319)]);
+}
+
+/// The plan of a training step with its activations and their gradients in this precision.
+fn stored_in(precision: Precision, model: &'static Architecture, batch_size: usize) -> Plan {
+    let spec = bare_spec(model, model.usual_size, 10);
+    let settings = Settings { batch_size, model, precision, ..Settings::default() };
+    let mut graph = plans::training(&spec, &settings, batch_size).unwrap().graph;
+    rewrite(&mut graph, RULES).unwrap();
+    if precision == Precision::F16 {
+        store_halves(&mut graph);
+    }
+    Plan::compile(&graph).unwrap()
+}
+
+/// MB that the steps read and write by plan, that launches do of activations, and of slots.
+#[test]
+fn half_precision_halves_what_a_training_step_moves() {
+    for (model, batch, expected) in
+        [(&CNN, 128, [[0; 3]; 2]), (&CNN, 512, [[0; 3]; 2]), (&MOBILENET_V1, 64, [[0; 3]; 2])]
+    {
+        let counts = [Precision::F32, Precision::F16].map(|precision| {
+            let plan = stored_in(precision, model, batch);
+            let moved: u64 = plan.steps.iter().map(moved).sum();
+            [planned(&plan), moved, plan.slot_bytes() as u64].map(|bytes| bytes / 1_000_000)
+        });
+        println!("{} {batch}: {counts:?}", model.name);
+        assert_eq!(counts, expected, "{} in batches of {batch}", model.name);
+    }
 }
