@@ -25,12 +25,13 @@ impl Precision {
         ("f16", "Half precision for activations and their gradients, on a GPU that has it"),
     ];
 
-    /// What the loss of a training is multiplied by, so that its small gradients stay numbers in
-    /// half precision. A power of two changes no digit of a number that stays in range.
-    pub fn loss_scale(self) -> f32 {
+    /// What the mean loss of so many images is multiplied by, so that its gradients stay numbers in
+    /// half precision: 32 for each image, whose own gradients do not depend on how many there are.
+    /// A power of two changes no digit of a number that stays in range.
+    pub fn loss_scale(self, images: usize) -> f32 {
         match self {
             Precision::F32 => 1.0,
-            Precision::F16 => 1024.0,
+            Precision::F16 => 32.0 * images.next_power_of_two() as f32,
         }
     }
 }

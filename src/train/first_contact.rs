@@ -108,7 +108,7 @@ fn with_rates(
     let classes = graph.input_named(CLASS_WEIGHTS).map_or(0, |weights| graph.ty(weights).len());
     // Whatever they are, the device must compute by them.
     let weights: Vec<f32> = (0..classes).map(|class| 0.5 + (class % 3) as f32).collect();
-    let (rate, scale) = (settings.optimizer.usual_rate, settings.precision.loss_scale());
+    let (rate, scale) = (settings.optimizer.usual_rate, settings.precision.loss_scale(settings.batch_size));
     Box::new(move |device, plan| {
         fill(device, plan)?;
         device.write(plan, "loss_gradient", [scale].as_slice().into())?;

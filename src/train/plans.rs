@@ -134,7 +134,8 @@ fn training_step(
     let by_parameter: Vec<_> = trainable.iter().copied().zip(gradients.iter().copied()).collect();
     let added_up = shards::added_up(&graph, &by_parameter, outputs[1]);
     if settings.precision == Precision::F16 {
-        gradients = updates::unscale(&mut graph, &gradients, settings.precision.loss_scale())?;
+        gradients =
+            updates::unscale(&mut graph, &gradients, settings.precision.loss_scale(settings.batch_size))?;
     }
     if settings.clip > 0.0 {
         gradients = updates::clip(&mut graph, &gradients, settings.clip)?;

@@ -12,7 +12,8 @@
 //!   divisions; `constants` gives every one of them.
 //! - A binding is as long as its operand, rounded up to whole vectors: any can be read as
 //!   `array<vec4<f32>>`.
-//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile
+//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU, but for
+//!   operands that are stored in half precision ([`Shader::halves`]): shaders compile
 //!   in a browser.
 //! - A grid over a number of elements is folded by [`grid`]; `include/index.wgsl` unfolds it.
 
