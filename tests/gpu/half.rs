@@ -186,23 +186,23 @@ fn a_training_in_half_precision_keeps_to_one_in_single() {
     let Some([found, expected]) = both(&mut Training::new(&SGD, 16), STEPS) else { return };
     let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     println!("losses {:.4} to {:.4}, at most {apart:e} apart", expected[0], expected[STEPS - 1]);
-    assert!(apart < 0.03, "{found:?} {expected:?}");
+    assert!(apart < 0.002, "{found:?} {expected:?}");
     assert!(apart > 0.0, "nothing is stored in half precision");
-    assert!(expected[STEPS - 1] < expected[0] - 0.1, "it has not learnt: {expected:?}");
+    assert!(expected[STEPS - 1] < expected[0] - 0.02, "it has not learnt: {expected:?}");
 }
 
-/// Of all gradients together, in the place of which the optimizer finds them.
+/// One launch unscales all gradients; those that are known to be zero lie elsewhere, which divides
+/// the one of the updates.
 #[test]
-fn gradients_are_unscaled_by_one_launch() {
+fn gradients_are_unscaled_by_few_launches() {
     let (Some(mut half), Some(mut single)) = (open(), gpu::open()) else { return };
     let mut training = Training::new(&SGD, 4);
-    let expected = load(&mut single, &training);
+    let plan = load(&mut single, &training);
+    let expected = single.launches(plan).unwrap().unwrap();
     training.settings.precision = Precision::F16;
-    let found = load(&mut half, &training);
-    assert_eq!(
-        half.launches(found).unwrap(),
-        single.launches(expected).unwrap().map(|launches| launches + 1)
-    );
+    let plan = load(&mut half, &training);
+    let found = half.launches(plan).unwrap().unwrap();
+    assert!((expected + 1..=expected + 13).contains(&found), "{found}, in single precision {expected}");
 }
 
 /// The first step of a training in half precision: whether parameters are finite after it, and

@@ -6,12 +6,10 @@
 //! read and write stays as it is.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::graph::rewrite::downcast;
 use crate::graph::{Graph, Node, Source, Value};
 use crate::ops::dispatch::{Bindings, Dispatch, Shader};
-use crate::ops::movement::constant::Constant;
 use crate::ops::optim::unscale::Unscale;
 use crate::ops::{Alias, Types};
 use crate::tensor::DType;
@@ -27,23 +25,6 @@ pub fn store(graph: &mut Graph) {
     for value in graph.values().filter(|value| !whole.contains(&homes[value])) {
         graph.store_as(value, DType::F16);
     }
-}
-
-/// Leaves zeros as they are, which are what they were divided by any scale: gradients that a rule
-/// knows to be zero. So an optimizer's launch finds all gradients side by side.
-pub fn keep_zeros(graph: &mut Graph) {
-    for index in 0..graph.nodes().len() {
-        let node = &graph.nodes()[index];
-        if downcast::<Unscale>(node).is_none() {
-            continue;
-        }
-        let zeros = graph.producer_of::<Constant>(node.inputs[0]).map(|(_, op)| op.clone());
-        if let Some(zeros) = zeros.filter(|op| op.value == 0.0) {
-            let node = graph.node_mut(index);
-            (node.op, node.inputs) = (Arc::new(zeros), Vec::new());
-        }
-    }
-    graph.remove_dead_nodes();
 }
 
 /// For each value the one whose memory it is stored in, which it may share.

@@ -207,9 +207,6 @@ impl Device for Gpu {
 
     fn plan(&self, graph: &Graph) -> Result<Plan> {
         let (mut graph, _) = self.rewrite(graph)?;
-        if self.precision == Precision::F16 {
-            half::keep_zeros(&mut graph);
-        }
         let apart = joint::gather(&mut graph);
         if self.precision == Precision::F16 {
             half::store(&mut graph);
