@@ -21,10 +21,13 @@ const MOST_TOLERANCE: f32 = 0.5;
 /// gradient (Adam, Lion) may move an element the other way where the gradient is little more than
 /// rounding: 0.022 for a bias of MobileNet v2. Its moments, which are not so, are held to more.
 const MOVED_TOLERANCE: f32 = 0.1;
-/// So many times as far may they be from each other where the device stores activations in half
-/// precision, by a 2048th part of each: what a backward pass multiplies is that, not the last
-/// digits of single precision.
-const LOOSER: f32 = 8.0;
+/// So many times as far may outputs be from each other where the device stores activations in half
+/// precision, by a 2048th part of each.
+const LOOSER_OUTPUT: f32 = 4.0;
+/// The same of states. A backward pass multiplies that, not the last digits of single precision: in
+/// a batch of 32 images of 32 pixels, the mean distance of the momentum of MobileNet v1's first
+/// weights is 0.085.
+const LOOSER_STATE: f32 = 25.0;
 /// A tensor whose largest value is a smaller share than this of the largest among those named alike
 /// (the moments of one kind, a layer's own) may be nothing but rounding, such as the gradient of a
 /// scale that the next layer undoes.
@@ -81,7 +84,6 @@ pub fn first_wrong(
     parameters: &[String],
     precision: Precision,
 ) -> Option<Wrong> {
-    let looser = if precision == Precision::F16 { LOOSER } else { 1.0 };
     let scales = Scales::of(expected);
     let mut wrong = expected.iter().filter_map(|expected| {
         let name = &expected.name;
@@ -89,6 +91,11 @@ pub fn first_wrong(
         let (most, mean) = found.map_or((f32::INFINITY, f32::INFINITY), |found| distances(found, expected));
         let is_parameter = parameters.contains(name);
         let scale = scales.of_tensor(expected);
+        let looser = match precision {
+            Precision::F32 => 1.0,
+            Precision::F16 if expected.is_output => LOOSER_OUTPUT,
+            Precision::F16 => LOOSER_STATE,
+        };
         let single = looser * if expected.is_output { TOLERANCE } else { MOST_TOLERANCE };
         let tolerance = looser * if is_parameter { scales.tolerance_of_parameter(name) } else { TOLERANCE };
         let off = if !most.is_finite() {
@@ -210,7 +217,8 @@ mod tests {
             assert!(wrong(&[changed]).is_some(), "{changed:?}");
             assert_eq!(wrong_in(Precision::F16, &[changed]), None);
         }
-        let wrong: [(&str, &[f32]); 2] = [("totals", &[200.0, 10.0, 100.0]), ("m.conv.weight", &[0.0; 4])];
+        let wrong: [(&str, &[f32]); 2] =
+            [("totals", &[200.0, 10.0, 100.0]), ("m.conv.weight", &[-0.1, -0.2, 0.4, 0.0])];
         for changed in wrong {
             assert!(wrong_in(Precision::F16, &[changed]).is_some(), "{changed:?}");
         }
