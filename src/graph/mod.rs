@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::tensor::{DType, TensorType};
+#[cfg(feature = "gpu")]
+use crate::tensor::DType;
+use crate::tensor::TensorType;
 use op::Op;
 use op::cpu_step::{MAX_INPUTS, MAX_OUTPUTS};
 
@@ -247,6 +249,7 @@ impl Graph {
 
     /// Stores a value in elements of another type, as a device may for itself. The ops that read it
     /// are not asked again.
+    #[cfg(feature = "gpu")]
     pub(crate) fn store_as(&mut self, value: Value, dtype: DType) {
         self.values[value.number].ty.dtype = dtype;
     }

@@ -41,9 +41,7 @@ pub mod walk;
 use ndarray::Array2;
 
 use crate::data::{Dataset, Images};
-#[cfg(feature = "plots")]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Device;
 #[cfg(feature = "plots")]
 use crate::inside;
