@@ -2,7 +2,7 @@
 //!
 //! A value that a step computes and other steps read, and nobody else, is stored so where every
 //! shader that touches it can: one that declares its binding as `StoredValue3` or `Stored3`
-//! (`include/vec4.wgsl`). So what the shaders of an optimizer, of a loss or of sums over a batch
+//! (`shaders/README.md`). So what the shaders of an optimizer, of a loss or of sums over a batch
 //! read and write stays as it is.
 
 use std::collections::{HashMap, HashSet};

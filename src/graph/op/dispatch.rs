@@ -131,8 +131,8 @@ impl Shader {
         )
     }
 
-    /// What `Stored3` and `StoredValue3` are, for the bindings that may be stored in half precision:
-    /// the type of an element of binding 3, and of a `Value`.
+    /// What `Stored3` and `StoredValue3` are, for the bindings that may be halves: the type of an
+    /// element of binding 3, and of a `Value`.
     pub fn storage(&self) -> String {
         let body = self.body();
         let is_single = body.contains("alias Value = f32;");
