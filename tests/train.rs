@@ -464,8 +464,8 @@ fn wait_for(path: &Path) {
     panic!("{} did not appear within a minute", path.display());
 }
 
-/// Before anything is read or written, whether an option, a variable or a file asks for it. A run
-/// of it is gone on with on a GPU alone.
+/// Before anything is read or written, whether an option or a file asks for it; and a run keeps the
+/// precision that it was begun with.
 #[test]
 fn half_precision_is_for_a_gpu() {
     let bench = Bench::new();
@@ -480,7 +480,7 @@ fn half_precision_is_for_a_gpu() {
     let settings = fs::read_to_string(bench.path("run/settings.toml")).unwrap();
     assert!(settings.contains("precision = \"f32\""), "{settings}");
     fs::write(bench.path("run/settings.toml"), settings.replace("\"f32\"", "\"f16\"")).unwrap();
-    bench.fails(2, "verify run", &parts);
+    bench.fails(2, "verify run", &["precision = \"f32\", now \"f16\""]);
     // The program finds no other way in.
     let settings = Settings { precision: Precision::F16, ..Settings::default() };
     let data = shapes::sized(320, 70, 32, 1).unwrap();
