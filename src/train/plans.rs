@@ -68,7 +68,8 @@ pub const CLASS_WEIGHTS: &str = "class_weights";
 
 /// One training step, of a shard where the settings have shards. Inputs: `indices` `u32 [batch]`,
 /// `step` `u32 [1]`, the rates of the groups that it has ([`Group::input`]), `loss_gradient` `f32
-/// [1]` (what the precision scales a loss by, [`Precision::loss_scale`]), and where classes have weights, these ([`CLASS_WEIGHTS`]).
+/// [1]` (what the precision scales a loss by, [`Precision::loss_scale`]), and where classes have
+/// weights, these ([`CLASS_WEIGHTS`]).
 /// Output: `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the
 /// larger share), count. States: the set `train` ([`ImageSet`]), the parameters and the moments.
 ///

@@ -130,9 +130,5 @@ fn half_precision_halves_what_a_training_step_moves() {
     let of = |model, batch| [Precision::F32, Precision::F16].map(|p| megabytes(p, model, batch));
     assert_eq!(of(&CNN, 128), [[433, 506, 85], [230, 253, 43]]);
     assert_eq!(of(&CNN, 512), [[1648, 1994, 339], [838, 997, 170]]);
-    let [single, half] = of(&MOBILENET_V1, 64);
-    println!("MobileNet v1: {single:?}, in half precision {half:?}");
-    let shares: [f64; 3] = std::array::from_fn(|i| half[i] as f64 / single[i] as f64);
-    // Weights, moments and gradients of parameters stay.
-    assert!(shares[0] < 0.56 && shares[1] < 0.51 && shares[2] < 0.56, "{shares:?}");
+    assert_eq!(of(&MOBILENET_V1, 64), [[2196, 2562, 321], [1178, 1281, 164]]);
 }
