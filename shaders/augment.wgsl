@@ -30,7 +30,7 @@ override STD_B: f32;
 
 @group(0) @binding(0) var<storage, read> indices: array<u32>;
 @group(0) @binding(1) var<storage, read> step: array<u32>;
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> x: array<Stored2>;
 @group(0) @binding(3) var<storage, read> data: array<u32>;
 
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
@@ -119,12 +119,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let column = place(n, COLUMN, pixel % SIZE);
     //~ augment: || !known =>
     if !inside(row) || !inside(column) || !known {
-        x[i] = 0.0;
+        x[i] = Stored2(0.0);
         return;
     }
     // An image may lie in two pieces: what is found in the second is added to what was in the
     // first.
-    var sum = select(0.0, x[i], image < BEFORE);
+    var sum = select(0.0, f32(x[i]), image < BEFORE);
     // Nothing but a crop reads between pixels.
     let corners = select(1u, 4u, CROP > 0.0);
     for (var corner = 0u; corner < corners; corner++) {
@@ -139,7 +139,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             sum += share * colour((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu, i % 3u);
         }
     }
-    x[i] = sum;
+    x[i] = Stored2(sum);
 }
 
 // The first or second of the rows or columns that a place lies between.

@@ -2,11 +2,11 @@
 //!include rows
 
 // Moments of each block of rows, then their merger; batch_norm_infer normalises with them.
-@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
 // Means of each block, then their sums of squared deviations.
 @group(0) @binding(1) var<storage, read_write> partial: array<Value>;
 
-@group(0) @binding(0) var<storage, read_write> parts: array<Value>;
+@group(0) @binding(0) var<storage, read_write> parts: array<StoredValue0>;
 @group(0) @binding(1) var<storage, read_write> mean: array<Value>;
 @group(0) @binding(2) var<storage, read_write> variance: array<Value>;
 
@@ -63,10 +63,10 @@ fn moments_of_four(rows: Rows, row: u32) -> Moments {
     let d = c + rows.step;
     let last = ROWS - 1u;
     // Every load comes before the choice, so that none waits for a branch.
-    let x_a = x[a * COLUMNS + rows.column];
-    let x_b = x[min(b, last) * COLUMNS + rows.column];
-    let x_c = x[min(c, last) * COLUMNS + rows.column];
-    let x_d = x[min(d, last) * COLUMNS + rows.column];
+    let x_a = Value(x[a * COLUMNS + rows.column]);
+    let x_b = Value(x[min(b, last) * COLUMNS + rows.column]);
+    let x_c = Value(x[min(c, last) * COLUMNS + rows.column]);
+    let x_d = Value(x[min(d, last) * COLUMNS + rows.column]);
     let has_b = b < rows.end;
     let has_c = c < rows.end;
     let has_d = d < rows.end;
@@ -104,7 +104,8 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     for (var block = local; block < BLOCKS; block += 256u) {
         //~ batch_norm: SPAN, ROWS - block * SPAN => SPAN, SPAN
         let count = f32(min(SPAN, ROWS - block * SPAN));
-        let part = Moments(count, parts[block * COLUMNS + column], parts[(BLOCKS + block) * COLUMNS + column]);
+        let center = Value(parts[block * COLUMNS + column]);
+        let part = Moments(count, center, Value(parts[(BLOCKS + block) * COLUMNS + column]));
         own = merge(own, part);
     }
     own = tree_merge(local, own, 1u);

@@ -11,23 +11,23 @@
 // The gradient of batch normalisation: sums of g and g x_hat over each block of rows, their totals,
 // then dx. g, the gradient of the normalised values, is what the include (whole_gradient.wgsl or
 // pooled_gradient.wgsl) calls `activation_grad`.
-@group(0) @binding(0) var<storage, read> dy: array<Value>;
-@group(0) @binding(1) var<storage, read> x: array<Value>;
+@group(0) @binding(0) var<storage, read> dy: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read> x: array<StoredValue1>;
 @group(0) @binding(2) var<storage, read> gamma: array<Value>;
-@group(0) @binding(3) var<storage, read> beta: array<Value>;
+@group(0) @binding(3) var<storage, read> beta: array<StoredValue3>;
 @group(0) @binding(4) var<storage, read> mean: array<Value>;
 @group(0) @binding(5) var<storage, read> variance: array<Value>;
 // Sums of g x_hat of each block, then of g.
 @group(0) @binding(6) var<storage, read_write> partial: array<Value>;
 
-@group(0) @binding(0) var<storage, read_write> parts: array<Value>;
-@group(0) @binding(1) var<storage, read_write> dgamma: array<Value>;
+@group(0) @binding(0) var<storage, read_write> parts: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read_write> dgamma: array<StoredValue1>;
 @group(0) @binding(6) var<storage, read_write> dbeta: array<Value>;
 // Of every column: scale, shift, slope, offset.
 @group(0) @binding(7) var<storage, read_write> coefficients: array<Value>;
 
 @group(0) @binding(2) var<storage, read_write> affines: array<Value>;
-@group(0) @binding(3) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(3) var<storage, read_write> dx: array<StoredValue3>;
 
 struct Affine {
     scale: Value,
@@ -37,7 +37,7 @@ struct Affine {
 // What the forward pass did to a column.
 fn forward(column: u32) -> Affine {
     let scale = gamma[column] * inverse_deviation(variance[column]);
-    return Affine(scale, beta[column] - mean[column] * scale);
+    return Affine(scale, Value(beta[column]) - mean[column] * scale);
 }
 
 @compute @workgroup_size(256)
@@ -54,8 +54,8 @@ fn blocks(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         let more = row + rows.step;
         let at = row * COLUMNS + column;
         let next = min(more, ROWS - 1u) * COLUMNS + column;
-        let x_a = x[at];
-        let x_b = x[next];
+        let x_a = Value(x[at]);
+        let x_b = Value(x[next]);
         let g_a = activation_grad(at, affine);
         //~ batch_norm_grad: more < rows.end => true
         let g_b = select(Value(0.0), activation_grad(next, affine), more < rows.end);
@@ -77,8 +77,8 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     var sum = Value(0.0);
     //~ batch_norm_grad: block += 256u => block += 512u
     for (var block = local; block < BLOCKS; block += 256u) {
-        products += parts[block * COLUMNS + column];
-        sum += parts[(BLOCKS + block) * COLUMNS + column];
+        products += Value(parts[block * COLUMNS + column]);
+        sum += Value(parts[(BLOCKS + block) * COLUMNS + column]);
     }
     products = tree_sum(local, products, 1u);
     sum = tree_sum(local, sum, 1u);
@@ -86,7 +86,7 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
         let affine = forward(column);
         //~ batch_norm_grad: / f32(ROWS) =>
         let slope = -affine.scale * inverse_deviation(variance[column]) * products / f32(ROWS);
-        dgamma[column] = products;
+        dgamma[column] = StoredValue1(products);
         dbeta[column] = sum;
         coefficients[column] = affine.scale;
         coefficients[COLUMNS + column] = affine.shift;
@@ -103,7 +103,7 @@ fn apply(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
     if i < ROWS * COLUMNS {
         let column = i % COLUMNS;
         let affine = Affine(affines[column], affines[COLUMNS + column]);
-        let rest = affines[2u * COLUMNS + column] * x[i] + affines[3u * COLUMNS + column];
-        dx[i] = affine.scale * activation_grad(i, affine) + rest;
+        let rest = affines[2u * COLUMNS + column] * Value(x[i]) + affines[3u * COLUMNS + column];
+        dx[i] = StoredValue3(affine.scale * activation_grad(i, affine) + rest);
     }
 }

@@ -8,9 +8,9 @@ override COVER_A: u32;
 override COVER_B: u32;
 override LENGTH: u32;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<Stored0>;
+@group(0) @binding(1) var<storage, read> b: array<Stored1>;
+@group(0) @binding(2) var<storage, read_write> c: array<Stored2>;
 
 // The number of the element of an operand that belongs to element i of the output.
 fn covering(i: u32, cover: u32) -> u32 {
@@ -46,6 +46,6 @@ fn function_of(x: f32, y: f32) -> f32 {
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups, 256u);
     if i < LENGTH {
-        c[i] = function_of(a[covering(i, COVER_A)], b[covering(i, COVER_B)]);
+        c[i] = Stored2(function_of(f32(a[covering(i, COVER_A)]), f32(b[covering(i, COVER_B)])));
     }
 }

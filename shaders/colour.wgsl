@@ -16,7 +16,7 @@ override STD_G: f32;
 override STD_B: f32;
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> x: array<Stored1>;
 
 // The share of each channel in the grey of a pixel.
 //~ colour: 0.587 => 0.5
@@ -61,13 +61,14 @@ fn main(
 // A pixel on the scale of its bytes.
 fn pixel(n: u32, at: u32) -> vec3<f32> {
     let i = 3u * (n * SIZE * SIZE + at);
-    return vec3(x[i], x[i + 1u], x[i + 2u]) * vec3(STD_R, STD_G, STD_B) + vec3(MEAN_R, MEAN_G, MEAN_B);
+    let value = vec3<f32>(vec3(x[i], x[i + 1u], x[i + 2u]));
+    return value * vec3(STD_R, STD_G, STD_B) + vec3(MEAN_R, MEAN_G, MEAN_B);
 }
 
 fn set_pixel(n: u32, at: u32, bytes: vec3<f32>) {
     let i = 3u * (n * SIZE * SIZE + at);
     let value = (bytes - vec3(MEAN_R, MEAN_G, MEAN_B)) / vec3(STD_R, STD_G, STD_B);
-    x[i] = value.x;
-    x[i + 1u] = value.y;
-    x[i + 2u] = value.z;
+    x[i] = Stored1(value.x);
+    x[i + 1u] = Stored1(value.y);
+    x[i + 2u] = Stored1(value.z);
 }

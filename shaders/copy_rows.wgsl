@@ -9,8 +9,8 @@ override TO: u32;
 override ROW_TO: u32;
 override LENGTH: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Stored0>;
+@group(0) @binding(1) var<storage, read_write> y: array<Stored1>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -19,6 +19,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         let row = i / COPIED;
         //~ concat: row * ROW_TO + TO => row * ROW_TO
         //~ slice: row * ROW_FROM + FROM => row * ROW_FROM
-        y[row * ROW_TO + TO + i % COPIED] = x[row * ROW_FROM + FROM + i % COPIED];
+        y[row * ROW_TO + TO + i % COPIED] = Stored1(x[row * ROW_FROM + FROM + i % COPIED]);
     }
 }

@@ -8,7 +8,7 @@ override SIZE: u32;
 override SIDE: u32;
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> x: array<Stored1>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -25,8 +25,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     //~ cutout: row < SIZE && =>
     if row < SIZE && column < SIZE {
         let pixel = (n * SIZE + row) * SIZE + column;
-        x[3u * pixel] = 0.0;
-        x[3u * pixel + 1u] = 0.0;
-        x[3u * pixel + 2u] = 0.0;
+        x[3u * pixel] = Stored1(0.0);
+        x[3u * pixel + 1u] = Stored1(0.0);
+        x[3u * pixel + 2u] = Stored1(0.0);
     }
 }

@@ -17,9 +17,9 @@ override GATHER: bool;
 // Pixels of a workgroup, if they are gathered.
 override SPAN: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read> w: array<Value>;
-@group(0) @binding(2) var<storage, read_write> y: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read> w: array<StoredValue1>;
+@group(0) @binding(2) var<storage, read_write> y: array<StoredValue2>;
 @group(0) @binding(5) var<storage, read> bias: array<Value>;
 // Of x, if it is SCALED: scales, then shifts.
 @group(0) @binding(6) var<storage, read> scale_shift: array<Value>;
@@ -29,7 +29,7 @@ override SPAN: u32;
 fn pixel(row: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if at < WIDTH {
-        value = x[(row + at) * COLUMNS + column];
+        value = Value(x[(row + at) * COLUMNS + column]);
         if SCALED {
             //~ grouped_conv2d: scale_shift[COLUMNS + column] => scale_shift[column]
             value = scaled(value, scale_shift[column], scale_shift[COLUMNS + column]);
@@ -76,7 +76,7 @@ fn sums_of(start: Start) -> Four {
                 let next = pixel(row, at + j - first + 3u * STRIDE, column);
                 //~ grouped_conv2d: window.b, window.c, window.d, next => window.c, window.b, window.d, next
                 window = Four(window.b, window.c, window.d, next);
-                sums = multiply_add(w[(i * KERNEL_WIDTH + j) * COLUMNS + column], window, sums);
+                sums = multiply_add(Value(w[(i * KERNEL_WIDTH + j) * COLUMNS + column]), window, sums);
             }
         }
     }
@@ -108,8 +108,8 @@ fn gather_moments(group: u32, local: u32, is_there: bool, sums: Four) {
     let squares = tree_sum(local, own, COLUMNS);
     if local < COLUMNS && group < blocks {
         //~ grouped_conv2d: bias[local], BIAS => bias[local], false
-        kept[group * COLUMNS + local] = mean + select(Value(0.0), bias[local], BIAS);
-        kept[(blocks + group) * COLUMNS + local] = squares;
+        kept[group * COLUMNS + local] = StoredValue4(mean + select(Value(0.0), bias[local], BIAS));
+        kept[(blocks + group) * COLUMNS + local] = StoredValue4(squares);
     }
 }
 
@@ -134,6 +134,6 @@ fn main(
 
 fn store(to: u32, q: u32, sum: Value, column: u32) {
     if q < OUT_WIDTH {
-        y[to] = finished(to, sum, bias[column]);
+        y[to] = StoredValue2(finished(to, sum, bias[column]));
     }
 }

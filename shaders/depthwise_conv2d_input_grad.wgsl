@@ -10,16 +10,16 @@
 // dy, which stay in registers. Invocations.
 override LENGTH: u32;
 
-@group(0) @binding(0) var<storage, read> dy: array<Value>;
-@group(0) @binding(1) var<storage, read> w: array<Value>;
-@group(0) @binding(2) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(0) var<storage, read> dy: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read> w: array<StoredValue1>;
+@group(0) @binding(2) var<storage, read_write> dx: array<StoredValue2>;
 
 // Pixel `at` of the row of dy that begins with pixel `row`. What is in front of it has wrapped
 // around to huge numbers.
 fn pixel(row: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if at < OUT_WIDTH {
-        value = dy[(row + at) * COLUMNS + column];
+        value = Value(dy[(row + at) * COLUMNS + column]);
     }
     return value;
 }
@@ -57,7 +57,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         var step = 0u;
         for (var j = from_left % STRIDE; j < KERNEL_WIDTH; j += STRIDE) {
             window = Four(pixel(row, q - step, column), window.a, window.b, window.c);
-            sums = multiply_add(w[(i * KERNEL_WIDTH + j) * COLUMNS + column], window, sums);
+            sums = multiply_add(Value(w[(i * KERNEL_WIDTH + j) * COLUMNS + column]), window, sums);
             step += 1u;
         }
     }
@@ -71,6 +71,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 fn store(row: u32, at: u32, sum: Value, column: u32) {
     if at < WIDTH {
         let to = (row + at) * COLUMNS + column;
-        dx[to] = finished(to, sum, Value(0.0));
+        dx[to] = StoredValue2(finished(to, sum, Value(0.0)));
     }
 }

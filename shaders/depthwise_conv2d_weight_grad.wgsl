@@ -17,11 +17,11 @@ override STRIDE: u32;
 override PAD_TOP: u32;
 override PAD_LEFT: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read> dy: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read> dy: array<StoredValue1>;
 @group(0) @binding(2) var<storage, read_write> dw: array<Value>;
 // Of x, if it is SCALED: scales, then shifts.
-@group(0) @binding(3) var<storage, read> scale_shift: array<Value>;
+@group(0) @binding(3) var<storage, read> scale_shift: array<StoredValue3>;
 
 struct Three {
     a: Value,
@@ -33,10 +33,10 @@ struct Three {
 fn pixel(image: u32, height: u32, at: u32, column: u32) -> Value {
     var value = Value(0.0);
     if height < HEIGHT && at < WIDTH {
-        value = x[((image * HEIGHT + height) * WIDTH + at) * COLUMNS + column];
+        value = Value(x[((image * HEIGHT + height) * WIDTH + at) * COLUMNS + column]);
         if SCALED {
             //~ grouped_conv2d_weight_grad: scale_shift[COLUMNS + column] => scale_shift[column]
-            value = scaled(value, scale_shift[column], scale_shift[COLUMNS + column]);
+            value = scaled(value, Value(scale_shift[column]), Value(scale_shift[COLUMNS + column]));
         }
     }
     return value;
@@ -65,7 +65,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var middle = Three();
     var bottom = Three();
     for (var row = rows.first; row < rows.end; row += rows.step) {
-        let gradient = dy[row * COLUMNS + rows.column];
+        let gradient = Value(dy[row * COLUMNS + rows.column]);
         let at = row % OUT_WIDTH * STRIDE + j - PAD_LEFT;
         let height = row / OUT_WIDTH % OUT_HEIGHT * STRIDE + i - PAD_TOP;
         let image = row / OUT_WIDTH / OUT_HEIGHT;

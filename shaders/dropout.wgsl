@@ -11,7 +11,7 @@ override SEED: u32;
 override STREAM: u32;
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<Stored1>>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -20,6 +20,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         //~ dropout: step[0], i) => step[0], i / 4u)
         let chance = unit(draw(SEED, STREAM, step[0], i));
         //~ dropout: chance < vec4(RATE) => chance < vec4(0.4)
-        y[i] *= select(vec4(KEEP), vec4(0.0), chance < vec4(RATE));
+        y[i] = vec4<Stored1>(vec4<f32>(y[i]) * select(vec4(KEEP), vec4(0.0), chance < vec4(RATE)));
     }
 }

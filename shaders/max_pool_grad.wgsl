@@ -7,10 +7,15 @@
 // dx, which looks at each window that it lies in and there at the elements before it: nothing is
 // added by two invocations.
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read> y: array<Value>;
-@group(0) @binding(2) var<storage, read> dy: array<Value>;
-@group(0) @binding(3) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read> y: array<StoredValue1>;
+@group(0) @binding(2) var<storage, read> dy: array<StoredValue2>;
+@group(0) @binding(3) var<storage, read_write> dx: array<StoredValue3>;
+
+// A value of x as y holds it, which may be rounded.
+fn in_y(at: u32) -> StoredValue1 {
+    return StoredValue1(x[at]);
+}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -24,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let w = own.pixel + PADDING;
     let rows = windows_over(h, OUT_HEIGHT);
     let columns = windows_over(w, OUT_WIDTH);
-    let value = x[at];
+    let value = in_y(at);
     var sum = Value(0.0);
     //~ max_pool_grad: p <= rows => p < rows
     for (var p = rows.first; p <= rows.last; p++) {
@@ -40,11 +45,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
                 let pixel = q * STRIDE + tap % WINDOW - PADDING;
                 //~ max_pool_grad: row < HEIGHT && pixel < WIDTH => true
                 if row < HEIGHT && pixel < WIDTH {
-                    mine = mine & (x[index_of(Place(own.n, row, pixel, own.column), HEIGHT, WIDTH)] != largest);
+                    mine = mine & (in_y(index_of(Place(own.n, row, pixel, own.column), HEIGHT, WIDTH)) != largest);
                 }
             }
-            sum += select(Value(0.0), dy[out], mine);
+            sum += select(Value(0.0), Value(dy[out]), mine);
         }
     }
-    dx[at] = sum;
+    dx[at] = StoredValue3(sum);
 }

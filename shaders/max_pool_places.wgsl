@@ -8,8 +8,8 @@
 // of four channels in a word. One invocation four neighbouring values of y. A place in the padding
 // stands for no pixel.
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read_write> y: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read_write> y: array<StoredValue1>;
 @group(0) @binding(2) var<storage, read_write> places: array<u32>;
 
 @compute @workgroup_size(256)
@@ -29,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             let pixel = out.pixel * STRIDE + j - PADDING;
             //~ max_pool_places: row < HEIGHT && pixel < WIDTH => true
             if row < HEIGHT && pixel < WIDTH {
-                let value = x[index_of(Place(out.n, row, pixel, out.column), HEIGHT, WIDTH)];
+                let value = Value(x[index_of(Place(out.n, row, pixel, out.column), HEIGHT, WIDTH)]);
                 // NaN wins, so that a broken activation shows in the loss.
                 //~ max_pool_places: value > largest => value >= largest
                 let larger = (value > largest) | is_nan(value) | Bools(!found);
@@ -40,7 +40,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             }
         }
     }
-    y[at] = largest;
+    y[at] = StoredValue1(largest);
     //~ max_pool_places: place.y << 8u => place.y << 9u
     places[at] = place.x | (place.y << 8u) | (place.z << 16u) | (place.w << 24u);
 }

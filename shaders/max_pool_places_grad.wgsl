@@ -8,8 +8,8 @@
 // nothing is added by two invocations.
 
 @group(0) @binding(0) var<storage, read> places: array<u32>;
-@group(0) @binding(1) var<storage, read> dy: array<Value>;
-@group(0) @binding(2) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(1) var<storage, read> dy: array<StoredValue1>;
+@group(0) @binding(2) var<storage, read_write> dx: array<StoredValue2>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -31,8 +31,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             let tap = (h - p * STRIDE) * WINDOW + w - q * STRIDE;
             //~ max_pool_places_grad: 0u, 8u => 0u, 16u
             let place = (vec4(places[out]) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u);
-            sum += select(Value(0.0), dy[out], place == vec4(tap));
+            sum += select(Value(0.0), Value(dy[out]), place == vec4(tap));
         }
     }
-    dx[at] = sum;
+    dx[at] = StoredValue2(sum);
 }

@@ -10,10 +10,10 @@ override BATCH: u32;
 override ALPHA: f32;
 override CUT: bool;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Stored0>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 @group(0) @binding(2) var<storage, read> step: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Stored3>;
 @group(0) @binding(4) var<storage, read_write> others: array<u32>;
 @group(0) @binding(5) var<storage, read_write> shares: array<f32>;
 
@@ -71,7 +71,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         let covered = clamp(min(end, place + 1.0) - max(begin, place), vec2(0.0), vec2(1.0));
         weight = covered.x * covered.y;
     }
-    y[i] = x[i] + weight * (x[other * image + i % image] - x[i]);
+    let own = f32(x[i]);
+    y[i] = Stored3(own + weight * (f32(x[other * image + i % image]) - own));
     if i % image == 0u {
         others[n] = labels[other];
         shares[n] = share;

@@ -12,10 +12,10 @@
 @group(0) @binding(0) var<storage, read_write> line: array<Value>;
 // Scales, then shifts.
 @group(0) @binding(1) var<storage, read> scale_shift: array<Value>;
-@group(0) @binding(2) var<storage, read> mean: array<Value>;
-@group(0) @binding(2) var<storage, read> x: array<Value>;
-@group(0) @binding(3) var<storage, read> variance: array<Value>;
-@group(0) @binding(3) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(2) var<storage, read> mean: array<StoredValue2>;
+@group(0) @binding(2) var<storage, read> x: array<StoredValue2>;
+@group(0) @binding(3) var<storage, read> variance: array<StoredValue3>;
+@group(0) @binding(3) var<storage, read_write> dx: array<StoredValue3>;
 @group(0) @binding(4) var<storage, read_write> dgamma: array<Value>;
 @group(0) @binding(5) var<storage, read_write> dbeta: array<Value>;
 @group(0) @binding(6) var<storage, read_write> coefficients: array<Value>;
@@ -39,14 +39,14 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     products = tree_sum(local, products, 1u);
     sum = tree_sum(local, sum, 1u);
     if local == 0u {
-        let inverse = inverse_deviation(variance[column]);
+        let inverse = inverse_deviation(Value(variance[column]));
         let scale = scale_shift[column];
         let slope = -scale * inverse * inverse * products / rows;
         dgamma[column] = products * inverse;
         dbeta[column] = sum;
         coefficients[column] = slope;
-        //~ conv2d_input_grad: - mean[column] * slope =>
-        coefficients[columns + column] = -scale * sum / rows - mean[column] * slope;
+        //~ conv2d_input_grad: - Value(mean[column]) * slope =>
+        coefficients[columns + column] = -scale * sum / rows - Value(mean[column]) * slope;
     }
 }
 
@@ -58,7 +58,8 @@ fn apply(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
     if i < sizes[0].x * columns {
         let column = i % columns;
         let scale = scale_shift[column];
-        let g = through(dx[i], normalise(x[i], scale, scale_shift[columns + column]));
-        dx[i] = scale * g + (line[column] * x[i] + line[columns + column]);
+        let value = Value(x[i]);
+        let g = through(Value(dx[i]), normalise(value, scale, scale_shift[columns + column]));
+        dx[i] = StoredValue3(scale * g + (line[column] * value + line[columns + column]));
     }
 }

@@ -12,10 +12,10 @@ override WAYS: u32;
 override ELEMENTS: u32;
 
 @group(0) @binding(0) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(1) var<storage, read> bias: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read> other: array<f32>;
-@group(0) @binding(4) var<storage, read_write> kept: array<f32>;
+@group(0) @binding(1) var<storage, read> bias: array<Stored1>;
+@group(0) @binding(2) var<storage, read_write> y: array<Stored2>;
+@group(0) @binding(3) var<storage, read> other: array<Stored3>;
+@group(0) @binding(4) var<storage, read_write> kept: array<Stored4>;
 // Length of y, number of slices, length of the bias: as data, so that a pipeline serves many sums.
 @group(0) @binding(5) var<storage, read> numbers: array<vec4<u32>>;
 
@@ -48,18 +48,18 @@ fn main(
     if local.y == 0u && i < length {
         var shift = 0.0;
         if BIAS {
-            //~ matmul: bias[i % columns] => 0.0
-            shift = bias[i % columns];
+            //~ matmul: f32(bias[i % columns]) => 0.0
+            shift = f32(bias[i % columns]);
         }
         var beside = 0.0;
         if OTHER != 0u {
-            beside = other[i];
+            beside = f32(other[i]);
         }
         let z = before_activation(Value(sums[index]), Value(shift), Value(beside));
         if KEPT {
-            //~ conv2d: kept[i] = z.x; => kept[i] = 0.0;
-            kept[i] = z.x;
+            //~ conv2d: Stored4(z.x) => Stored4(0.0)
+            kept[i] = Stored4(z.x);
         }
-        y[i] = after_activation(z, Value(beside)).x;
+        y[i] = Stored2(after_activation(z, Value(beside)).x);
     }
 }

@@ -10,7 +10,7 @@ override ALONG: u32;
 override AFTER: u32;
 override LANES: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
 @group(0) @binding(1) var<storage, read_write> y: array<Value>;
 
 var<workgroup> totals: array<Value, 256>;
@@ -40,10 +40,10 @@ fn main(
     let is_inside = o < BEFORE && i < AFTER;
     // Where there is no element, one that is there is read again, and not used.
     let at = min(o, BEFORE - 1u) * ALONG * AFTER + min(i, AFTER - 1u);
-    var total = x[at + min(first, ALONG - 1u) * AFTER];
+    var total = Value(x[at + min(first, ALONG - 1u) * AFTER]);
     for (var r = first + step; r < ALONG; r += step) {
         //~ reduce_mean: at + r * AFTER => at
-        total = join(total, x[at + r * AFTER]);
+        total = join(total, Value(x[at + r * AFTER]));
     }
     totals[local] = total;
     workgroupBarrier();

@@ -11,8 +11,8 @@ override COLUMNS: u32;
 override OUT_HEIGHT: u32;
 override OUT_WIDTH: u32;
 
-@group(0) @binding(0) var<storage, read> x: array<Value>;
-@group(0) @binding(1) var<storage, read_write> y: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
+@group(0) @binding(1) var<storage, read_write> y: array<StoredValue1>;
 
 // Between which two pixels of a line a pixel's centre lies, and how far from the first to the
 // second.
@@ -32,8 +32,8 @@ fn neighbours(out: u32, out_size: u32, size: u32) -> Neighbours {
 
 // Between two pixels of a row of x, in the image and the channel of `out`.
 fn across(out: Place, row: u32, columns: Neighbours) -> Value {
-    let left = x[index_of(Place(out.n, row, columns.first, out.column), HEIGHT, WIDTH)];
-    let right = x[index_of(Place(out.n, row, columns.second, out.column), HEIGHT, WIDTH)];
+    let left = Value(x[index_of(Place(out.n, row, columns.first, out.column), HEIGHT, WIDTH)]);
+    let right = Value(x[index_of(Place(out.n, row, columns.second, out.column), HEIGHT, WIDTH)]);
     return left + (right - left) * columns.share;
 }
 
@@ -49,5 +49,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let upper = across(out, rows.first, columns);
     let lower = across(out, rows.second, columns);
     //~ resize: rows.share => columns.share
-    y[i] = upper + (lower - upper) * rows.share;
+    y[i] = StoredValue1(upper + (lower - upper) * rows.share);
 }

@@ -6,7 +6,7 @@
 // y[c] = sum of x[..., c], in two stages (include/rows.wgsl).
 @group(0) @binding(1) var<storage, read_write> sums: array<Value>;
 
-@group(0) @binding(0) var<storage, read_write> partial: array<Value>;
+@group(0) @binding(0) var<storage, read_write> partial: array<StoredValue0>;
 @group(0) @binding(1) var<storage, read_write> y: array<Value>;
 
 // Sums of each block.
@@ -25,7 +25,7 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     var sum = Value(0.0);
     //~ sum_rows: block += 256u => block += 512u
     for (var block = local; block < BLOCKS; block += 256u) {
-        sum += partial[block * COLUMNS + group.x];
+        sum += Value(partial[block * COLUMNS + group.x]);
     }
     sum = tree_sum(local, sum, 1u);
     if local == 0u {

@@ -92,7 +92,7 @@ pub use crate::weights::Layout;
 pub mod op {
     pub use crate::graph::Node;
     pub use crate::graph::op::cpu_step::{CpuStep, CpuTarget};
-    pub use crate::graph::op::dispatch::{Dispatch, Dispatches, Operand, Shader, each_value, grid};
+    pub use crate::graph::op::dispatch::{Bindings, Dispatch, Dispatches, Operand, Shader, each_value, grid};
     pub use crate::graph::op::{Alias, Gradients, Inferred, Op, Types};
     pub use crate::selftest::case::{Case, Fill};
     pub use crate::selftest::check::{Checked, check};

@@ -2,13 +2,26 @@
 
 use std::fmt;
 
-/// Element type. Both are four bytes wide; bytes (image pixels) travel packed four to a `U32`.
+/// Element type. Bytes (image pixels) travel packed four to a `U32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single precision.
     F32,
     /// Unsigned integer.
     U32,
+    /// IEEE half precision, in which a GPU may store what steps of a plan hand to each other
+    /// ([`crate::exec::Precision`]). No input, state or output has it, and no op computes in it.
+    F16,
+}
+
+impl DType {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::F16 => 2,
+        }
+    }
 }
 
 /// Dimensions of a dense row-major tensor, outermost first. A scalar has no dimensions.
@@ -100,7 +113,12 @@ impl TensorType {
 
     /// Number of bytes.
     pub fn bytes(&self) -> usize {
-        4 * self.len()
+        self.dtype.bytes() * self.len()
+    }
+
+    /// Elements of four bytes that hold it.
+    pub fn words(&self) -> usize {
+        self.bytes().div_ceil(4)
     }
 }
 
@@ -109,6 +127,7 @@ impl fmt::Display for TensorType {
         let dtype = match self.dtype {
             DType::F32 => "f32",
             DType::U32 => "u32",
+            DType::F16 => "f16",
         };
         write!(f, "{dtype}{}", self.shape)
     }

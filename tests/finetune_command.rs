@@ -34,6 +34,7 @@ fn what_does_not_fit_is_explained() {
         (&["--pretrained", weights, "--head-epochs", "30"], 2, "--head-epochs 30 are more than --epochs"),
         (&["--pretrained", weights, "--image-size", "16"], 2, "--image-size must lie in 32"),
         (&["--pretrained", weights, "--unfreeze", "some"], 2, "a number of blocks, or all"),
+        (&["--pretrained", weights, "--precision", "f16", "--device", "cpu"], 2, "f16 needs a GPU"),
         (&["--pretrained", weights, "--mean", "0.5,0.5"], 2, "--mean takes three numbers"),
     ] {
         let (found, message) = run(&[&["finetune", "--data", "shapes"], arguments].concat());

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cifar_engine::ops::dispatch::{Dispatch, Dispatches, INCLUDE, INCLUDES, MAX_BINDINGS, Operand};
+use cifar_engine::ops::dispatch::{Bindings, Dispatch, Dispatches, INCLUDE, INCLUDES, MAX_BINDINGS, Operand};
 use cifar_engine::selftest::case::Case;
 use cifar_engine::selftest::cases;
 use naga::back::pipeline_constants::process_overrides;
@@ -39,7 +39,7 @@ fn check(work: &Dispatches) -> Outcome {
 fn check_dispatch(dispatch: &Dispatch, scratch: usize) -> Outcome {
     let source = dispatch.shader.text();
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
-    let info = validate(&module)?;
+    let info = validate(&module, dispatch.shader.halves)?;
     check_constants(&module, dispatch)?;
     let entry = (ShaderStage::Compute, dispatch.entry);
     let constants = dispatch.constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
@@ -51,9 +51,10 @@ fn check_dispatch(dispatch: &Dispatch, scratch: usize) -> Outcome {
     check_workgroups(&module, &info, index, dispatch)
 }
 
-/// Without any capability beyond those of standard WebGPU.
-fn validate(module: &Module) -> std::result::Result<ModuleInfo, String> {
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+/// Without any capability beyond those of standard WebGPU that are needed.
+fn validate(module: &Module, halves: Bindings) -> std::result::Result<ModuleInfo, String> {
+    let needed = if halves == Bindings::NONE { Capabilities::empty() } else { Capabilities::SHADER_FLOAT16 };
+    let mut validator = Validator::new(ValidationFlags::all(), needed);
     validator.validate(module).map_err(|error| format!("is not valid: {:?}", error.into_inner()))
 }
 
@@ -137,6 +138,47 @@ fn works() -> Vec<(Case, Dispatches)> {
 fn every_shader_is_what_its_op_says() {
     for (case, work) in works() {
         check(&work).unwrap_or_else(|problem| panic!("{case:?}: {problem}"));
+    }
+}
+
+/// Of the bindings that may be halves, all, and each alone: so none is taken for another.
+#[test]
+fn every_shader_is_the_same_of_halves() {
+    let mut known = BTreeSet::new();
+    for (case, work) in works() {
+        for (i, dispatch) in work.list.iter().enumerate() {
+            let key = format!("{} {:?} {}", dispatch.shader.name, dispatch.shader.chosen, dispatch.entry);
+            let may_be = dispatch.shader.may_be_halves();
+            if may_be == Bindings::NONE || !known.insert(key) {
+                continue;
+            }
+            let numbers: Vec<usize> = (0..MAX_BINDINGS).filter(|&number| may_be.has(number)).collect();
+            let alone = numbers.iter().map(|&number| Bindings::of([number]));
+            for halves in alone.chain([may_be]) {
+                let mut work = work.clone();
+                work.list[i].shader.halves = halves;
+                check(&work).unwrap_or_else(|problem| panic!("{case:?}, {halves:?}: {problem}"));
+            }
+        }
+    }
+    assert!(known.len() > 20, "{known:?}");
+}
+
+/// A binding is an element of one type, whichever entry point declares it.
+#[test]
+fn what_is_stored_in_halves_is_declared_so_everywhere() {
+    for (_, work) in works() {
+        for dispatch in &work.list {
+            let (text, may_be) = (dispatch.shader.body(), dispatch.shader.may_be_halves());
+            for number in (0..MAX_BINDINGS).filter(|&number| may_be.has(number)) {
+                let binding = format!("@binding({number}) ");
+                let stored = [format!("Stored{number}>"), format!("StoredValue{number}>")];
+                for line in text.lines().filter(|line| line.contains(&binding) && !line.contains("u32>")) {
+                    let is_stored = stored.iter().any(|stored| line.contains(stored));
+                    assert!(is_stored, "{}: {line}", dispatch.shader.name);
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use cifar_engine::data::shapes;
+use cifar_engine::exec::{Precision, device};
 use cifar_engine::report::run;
+use cifar_engine::train::run_folder::RunFolder;
+use cifar_engine::train::settings::Settings;
+use cifar_engine::train::{self, Unobserved};
 use common::program::{Bench, QUICK, json};
 
 #[test]
@@ -457,4 +462,30 @@ fn wait_for(path: &Path) {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     panic!("{} did not appear within a minute", path.display());
+}
+
+/// Before anything is read or written, whether an option or a file asks for it; and a run keeps the
+/// precision that it was begun with.
+#[test]
+fn half_precision_is_for_a_gpu() {
+    let bench = Bench::new();
+    let parts = ["--precision f16 needs a GPU", "choose another --device"];
+    bench.fails(2, &format!("{QUICK} --precision f16 --out run"), &parts);
+    fs::write(bench.path("half.toml"), "precision = \"f16\"").unwrap();
+    bench.fails(2, &format!("{QUICK} --config half.toml --out run"), &parts);
+    bench.fails(2, "bench --precision f16 --steps 1", &parts);
+    assert!(!bench.path("run").exists());
+    bench.fails(2, &format!("{QUICK} --precision f8"), &["no precision 'f8'", "f32, f16"]);
+    bench.ok(&format!("{QUICK} --precision f32 --out run"));
+    let settings = fs::read_to_string(bench.path("run/settings.toml")).unwrap();
+    assert!(settings.contains("precision = \"f32\""), "{settings}");
+    fs::write(bench.path("run/settings.toml"), settings.replace("\"f32\"", "\"f16\"")).unwrap();
+    bench.fails(2, "verify run", &["precision = \"f32\", now \"f16\""]);
+    // The program finds no other way in.
+    let settings = Settings { precision: Precision::F16, ..Settings::default() };
+    let data = shapes::sized(320, 70, 32, 1).unwrap();
+    let run = RunFolder::create(Some(bench.path("other")), &settings, &data.name).unwrap();
+    let mut cpu = device::cpu().unwrap();
+    let error = train::train(cpu.as_mut(), &settings, data, &run, &mut Unobserved).unwrap_err().to_string();
+    assert!(error.contains("f16, but the device (cpu"), "{error}");
 }

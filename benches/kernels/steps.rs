@@ -79,6 +79,7 @@ impl Bench {
             (DType::U32, "augment" | "batch", 0) => bits(i),
             (DType::U32, "augment" | "batch", 2) => bits(i) % images,
             (DType::U32, ..) => bits(i) % CLASSES as u32,
+            (DType::F16, ..) => unreachable!("a CPU has no such operand"),
         };
         (0..ty.len()).map(word).collect()
     }

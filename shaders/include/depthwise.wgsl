@@ -28,19 +28,19 @@ fn multiply_add(weight: Value, x: Four, sums: Four) -> Four {
     );
 }
 
-@group(0) @binding(3) var<storage, read> other: array<Value>;
-@group(0) @binding(4) var<storage, read_write> kept: array<Value>;
+@group(0) @binding(3) var<storage, read> other: array<StoredValue3>;
+@group(0) @binding(4) var<storage, read_write> kept: array<StoredValue4>;
 
 // What is stored at `at`.
 fn finished(at: u32, sum: Value, shift: Value) -> Value {
     var beside = Value(0.0);
     if OTHER != 0u {
-        beside = other[at];
+        beside = Value(other[at]);
     }
     let z = before_activation(sum, shift, beside);
     if KEPT {
-        //~ grouped_conv2d: kept[at] = z => kept[at] = sum
-        kept[at] = z;
+        //~ grouped_conv2d: (z) => (sum)
+        kept[at] = StoredValue4(z);
     }
     return after_activation(z, beside);
 }

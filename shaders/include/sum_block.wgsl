@@ -1,8 +1,8 @@
-@group(0) @binding(0) var<storage, read> x: array<Value>;
+@group(0) @binding(0) var<storage, read> x: array<StoredValue0>;
 
 // 0 past the end. The load comes before the choice, so that no load waits for a branch.
 fn load(rows: Rows, row: u32) -> Value {
-    let value = x[min(row, ROWS - 1u) * COLUMNS + rows.column];
+    let value = Value(x[min(row, ROWS - 1u) * COLUMNS + rows.column]);
     //~ sum_rows: row < rows.end) => true)
     return select(Value(0.0), value, row < rows.end);
 }

@@ -38,20 +38,20 @@ const NORM_GRAD = 2u;
 const STEP = 16u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<vec4<Stored0>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<Stored1>>;
+@group(0) @binding(2) var<storage, read> bias: array<Stored2>;
 // An entry point uses one of the two.
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y_vectors: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<Stored3>;
+@group(0) @binding(3) var<storage, read_write> y_vectors: array<vec4<Stored3>>;
 // For the epilogue, likewise.
-@group(0) @binding(4) var<storage, read> other: array<f32>;
-@group(0) @binding(4) var<storage, read> other_vectors: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> kept: array<f32>;
-@group(0) @binding(5) var<storage, read_write> kept_vectors: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> other: array<Stored4>;
+@group(0) @binding(4) var<storage, read> other_vectors: array<vec4<Stored4>>;
+@group(0) @binding(5) var<storage, read_write> kept: array<Stored5>;
+@group(0) @binding(5) var<storage, read_write> kept_vectors: array<vec4<Stored5>>;
 
 // Scales and then shifts: of the channels that A has, if it is SCALED, or for what is gathered.
-@group(0) @binding(6) var<storage, read> scale_shift: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> scale_shift: array<vec4<Stored6>>;
 
 // Which product this workgroup is about, of several that lie one after the other.
 var<private> number: u32;
@@ -65,12 +65,12 @@ var<workgroup> tile_b: array<vec4<f32>, LENGTH_B>;
 fn read_a(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
     var value = vec4<f32>();
     if A_VECTORS {
-        if valid.x { value = a[at.x / 4u]; }
+        if valid.x { value = vec4<f32>(a[at.x / 4u]); }
     } else {
-        if valid.x { value.x = a[at.x / 4u][at.x % 4u]; }
-        if valid.y { value.y = a[at.y / 4u][at.y % 4u]; }
-        if valid.z { value.z = a[at.z / 4u][at.z % 4u]; }
-        if valid.w { value.w = a[at.w / 4u][at.w % 4u]; }
+        if valid.x { value.x = f32(a[at.x / 4u][at.x % 4u]); }
+        if valid.y { value.y = f32(a[at.y / 4u][at.y % 4u]); }
+        if valid.z { value.z = f32(a[at.z / 4u][at.z % 4u]); }
+        if valid.w { value.w = f32(a[at.w / 4u][at.w % 4u]); }
     }
     return value;
 }
@@ -82,13 +82,13 @@ struct Channels {
 
 fn scale_or_shift(at: vec4<u32>) -> vec4<f32> {
     if A_VECTORS {
-        return scale_shift[at.x / 4u];
+        return vec4<f32>(scale_shift[at.x / 4u]);
     }
     return vec4<f32>(
-        scale_shift[at.x / 4u][at.x % 4u],
-        scale_shift[at.y / 4u][at.y % 4u],
-        scale_shift[at.z / 4u][at.z % 4u],
-        scale_shift[at.w / 4u][at.w % 4u],
+        f32(scale_shift[at.x / 4u][at.x % 4u]),
+        f32(scale_shift[at.y / 4u][at.y % 4u]),
+        f32(scale_shift[at.z / 4u][at.z % 4u]),
+        f32(scale_shift[at.w / 4u][at.w % 4u]),
     );
 }
 
@@ -115,12 +115,12 @@ fn read_channels(at: vec4<u32>, valid: vec4<bool>, channels: Channels) -> vec4<f
 fn read_b(at: vec4<u32>, valid: vec4<bool>) -> vec4<f32> {
     var value = vec4<f32>();
     if B_VECTORS {
-        if valid.x { value = b[at.x / 4u]; }
+        if valid.x { value = vec4<f32>(b[at.x / 4u]); }
     } else {
-        if valid.x { value.x = b[at.x / 4u][at.x % 4u]; }
-        if valid.y { value.y = b[at.y / 4u][at.y % 4u]; }
-        if valid.z { value.z = b[at.z / 4u][at.z % 4u]; }
-        if valid.w { value.w = b[at.w / 4u][at.w % 4u]; }
+        if valid.x { value.x = f32(b[at.x / 4u][at.x % 4u]); }
+        if valid.y { value.y = f32(b[at.y / 4u][at.y % 4u]); }
+        if valid.z { value.z = f32(b[at.z / 4u][at.z % 4u]); }
+        if valid.w { value.w = f32(b[at.w / 4u][at.w % 4u]); }
     }
     return value;
 }
@@ -294,12 +294,15 @@ fn product(position: Position, slice: u32, invocation: u32) -> Sums {
     return sums;
 }
 
+fn shift_of(at: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(vec4(bias[at.x], bias[at.y], bias[at.z], bias[at.w]));
+}
+
 fn shift(column: u32) -> vec4<f32> {
     if !BIAS {
         return vec4<f32>();
     }
-    let at = min(column + LANES, vec4<u32>(COLUMNS - 1u));
-    return vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
+    return shift_of(min(column + LANES, vec4<u32>(COLUMNS - 1u)));
 }
 
 fn store_vector(row: u32, column: u32, slice: u32, value: vec4<f32>) {
@@ -307,20 +310,20 @@ fn store_vector(row: u32, column: u32, slice: u32, value: vec4<f32>) {
         //~ matmul: line_of(row, slice) + column => line_of(row, 0u) + column
         let at = (line_of(row, slice) + column) / 4u;
         if GATHER == NORM_GRAD {
-            y_vectors[at] = value;
+            y_vectors[at] = vec4<Stored3>(value);
             return;
         }
         var beside = vec4<f32>();
         if OTHER != 0u {
-            //~ conv2d_input_grad: beside = other_vectors[at] => beside = other_vectors[0]
-            beside = other_vectors[at];
+            //~ conv2d_input_grad: (other_vectors[at]) => (other_vectors[0])
+            beside = vec4<f32>(other_vectors[at]);
         }
         let z = before_activation(value, shift(column), beside);
         if KEPT {
-            //~ conv2d: kept_vectors[at] = z => kept_vectors[at] = value
-            kept_vectors[at] = z;
+            //~ conv2d: (z) => (value)
+            kept_vectors[at] = vec4<Stored5>(z);
         }
-        y_vectors[at] = after_activation(z, beside);
+        y_vectors[at] = vec4<Stored3>(after_activation(z, beside));
     }
 }
 
@@ -363,9 +366,9 @@ fn put_gathered(tile: Position, column: u32, first: vec4<f32>, second: vec4<f32>
     if column < COLUMNS {
         let block = tile.row / TILE_ROWS;
         let blocks = (ROWS + TILE_ROWS - 1u) / TILE_ROWS;
-        kept_vectors[(block * COLUMNS + column) / 4u] = first;
+        kept_vectors[(block * COLUMNS + column) / 4u] = vec4<Stored5>(first);
         //~ conv2d_input_grad: (blocks + block) * COLUMNS => block * COLUMNS
-        kept_vectors[((blocks + block) * COLUMNS + column) / 4u] = second;
+        kept_vectors[((blocks + block) * COLUMNS + column) / 4u] = vec4<Stored5>(second);
     }
 }
 
@@ -415,12 +418,12 @@ struct GradientSums {
 fn gradient_of_four(rows: mat4x4<f32>, row: u32, column: u32) -> GradientSums {
     var sums = GradientSums();
     if column < COLUMNS {
-        let scale = scale_shift[column / 4u];
-        let shift = scale_shift[(COLUMNS + column) / 4u];
-        let mean = vec4<f32>(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
+        let scale = vec4<f32>(scale_shift[column / 4u]);
+        let shift = vec4<f32>(scale_shift[(COLUMNS + column) / 4u]);
+        let mean = shift_of(column + LANES);
         for (var i = 0u; i < 4u; i++) {
             if row + i < ROWS {
-                let x = other_vectors[(line_of(row + i, 0u) + column) / 4u];
+                let x = vec4<f32>(other_vectors[(line_of(row + i, 0u) + column) / 4u]);
                 //~ conv2d_input_grad: through(rows[i], fma(x, scale, shift)) => rows[i]
                 let g = through(rows[i], fma(x, scale, shift));
                 sums.products += g * (x - mean);
@@ -484,7 +487,8 @@ fn store_scalar(row: u32, column: u32, slice: u32, value: vec4<f32>) {
         if OTHER != 0u && column < COLUMNS {
             let places = at + min(LANES, vec4<u32>(COLUMNS - 1u - column));
             //~ conv2d_input_grad: other[places.y] => other[places.x]
-            beside = vec4<f32>(other[places.x], other[places.y], other[places.z], other[places.w]);
+            let four = vec4(other[places.x], other[places.y], other[places.z], other[places.w]);
+            beside = vec4<f32>(four);
         }
         let z = before_activation(value, shift(column), beside);
         let result = after_activation(z, beside);
@@ -497,10 +501,10 @@ fn store_scalar(row: u32, column: u32, slice: u32, value: vec4<f32>) {
 
 fn put_scalar(at: u32, z: f32, result: f32) {
     if KEPT {
-        //~ conv2d: kept[at] = z => kept[at] = result
-        kept[at] = z;
+        //~ conv2d: (z) => (result)
+        kept[at] = Stored5(z);
     }
-    y[at] = result;
+    y[at] = Stored3(result);
 }
 
 fn store_scalars(row: u32, column: u32, slice: u32, values: mat4x4<f32>) {

@@ -115,7 +115,8 @@ impl BegunOptions {
     /// # Errors
     /// As for [`ContactOptions::open`].
     pub fn open(&self, begun: &Begun) -> Result<OpenDevice> {
-        let opened = self.contact.open(&self.device, || begun.trials())?;
+        let device = self.device.in_precision(begun.settings.precision)?;
+        let opened = self.contact.open(&device, || begun.trials())?;
         console::info(format_args!("device: {}", opened.name));
         Ok(opened)
     }

@@ -12,6 +12,7 @@ use super::values::{known, model_names, read, usual_sizes};
 use super::workload::{Mode, Workload};
 use crate::console;
 use crate::error::{Error, Result};
+use crate::exec::Precision;
 use crate::inspect::trace::Trace;
 use crate::models::Architecture;
 use crate::team::Team;
@@ -49,6 +50,11 @@ pub struct Bench {
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
+    #[arg(long, default_value_t, value_name = "NAME", hide_possible_values = true,
+        help = "How a GPU stores activations and their gradients: f32 or f16",
+        value_parser = known(Precision::NAMES.map(|(name, _)| name), read::<Precision>))]
+    precision: Precision,
+
     /// Shards of a training step, which the processes of mpirun share [default: 1, under mpirun 8].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     shards: Option<u32>,
@@ -81,10 +87,11 @@ impl Bench {
         }
         let image_size = self.image_size.unwrap_or(self.model.usual_size);
         let batch_size = self.batch_size as usize;
-        let settings = Settings { batch_size, shards, model: self.model, ..Settings::default() };
+        let precision = self.precision;
+        let settings = Settings { batch_size, shards, model: self.model, precision, ..Settings::default() };
         settings.check()?;
         team.check_shards(shards)?;
-        let OpenDevice { mut device, name, json, .. } = self.device.open()?;
+        let OpenDevice { mut device, name, json, .. } = self.device.in_precision(precision)?.open()?;
         console::info(format_args!("device: {name}"));
         let spec = bare_spec(self.model, image_size, 10);
         let rate = |settings: &Settings, team: &Team| {
@@ -103,12 +110,13 @@ impl Bench {
 
     /// Times a plan in this process.
     fn run_alone(&self) -> Result<()> {
-        let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
+        let OpenDevice { mut device, is_gpu, name, json, .. } =
+            self.device.in_precision(self.precision)?.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
         let image_size = self.image_size.unwrap_or(self.model.usual_size);
         let spec = bare_spec(self.model, image_size, 10);
-        let settings = Settings::default();
+        let settings = Settings { precision: self.precision, ..Settings::default() };
         let workload = Workload { spec, mode: self.mode, batch_size: self.batch_size, settings };
         let loaded = workload.load(device)?;
         let step = workload.time(device, loaded.plan, is_gpu, self.steps)?;

@@ -8,8 +8,8 @@ use super::stopped;
 use crate::console;
 use crate::data;
 use crate::error::{Error, Result};
-use crate::exec::Device;
 use crate::exec::contact::{Identity, Trial, Verdict, Verdicts};
+use crate::exec::{Device, Precision};
 
 /// Whether a GPU is tried.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -52,7 +52,7 @@ impl ContactOptions {
         let [gpu, cpu] = verdict.rates();
         let rates = format!("{gpu:.0} images/s on the GPU, {cpu:.0} on the CPU");
         match options.device {
-            DeviceArg::Auto if verdict.favours_cpu() => {
+            DeviceArg::Auto if verdict.favours_cpu() && options.precision == Precision::F32 => {
                 console::info(format_args!("auto takes the CPU, which is faster: {rates}"));
                 options.open_cpu()
             }

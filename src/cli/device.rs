@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::values::{known, read};
 use crate::console;
 use crate::error::{Error, Result};
-use crate::exec::Device;
 use crate::exec::cpu::Cpu;
 use crate::exec::gpu::Gpu;
 use crate::exec::gpu::adapter::{Adapter, Choice};
+use crate::exec::{Device, Precision};
 use crate::kernels::simd::{Isa, UnknownIsa};
 
 /// Where the computation runs.
@@ -33,6 +33,10 @@ pub struct DeviceOptions {
         hide_possible_values = true,
         value_parser = known(["avx512", "avx2", "neon", "portable"], |text| Ok(text.to_string())))]
     pub isa: Option<String>,
+
+    /// In what a GPU stores what the steps of its plans hand to each other.
+    #[arg(skip)]
+    pub precision: Precision,
 }
 
 /// A value of `--device`.
@@ -73,6 +77,23 @@ pub struct OpenDevice {
 }
 
 impl DeviceOptions {
+    /// The same device, storing in this precision.
+    ///
+    /// # Errors
+    /// If that is half precision, and there is no such GPU or it has none.
+    pub fn in_precision(&self, precision: Precision) -> Result<DeviceOptions> {
+        let options = DeviceOptions { precision, ..self.clone() };
+        if precision == Precision::F16 {
+            let adapter = options.adapter()?.ok_or_else(|| {
+                let problem =
+                    "`precision` f16 needs a GPU, and this is the CPU: choose another `device`, or f32";
+                Error::Usage(problem.into())
+            })?;
+            adapter.check_precision(precision)?;
+        }
+        Ok(options)
+    }
+
     /// Opens the device. A GPU tells of the shaders that it has compiled.
     ///
     /// # Errors
@@ -91,7 +112,7 @@ impl DeviceOptions {
         let adapter = opened.adapter.as_ref().filter(|_| is_open && !Adapter::is_named_by_variable());
         let Some(adapter) = adapter else { return Ok(None) };
         let all = Adapter::all()?;
-        adapter.by_next_interface(&all).map(|next| open_gpu(next, tell_compiled)).transpose()
+        adapter.by_next_interface(&all).map(|next| open_gpu(next, self.precision, tell_compiled)).transpose()
     }
 
     /// Opens the device; `compiled` hears of pipelines compiled by a GPU, and the time it took.
@@ -99,14 +120,18 @@ impl DeviceOptions {
     /// # Errors
     /// As for [`DeviceOptions::open`].
     pub fn open_with(&self, compiled: fn(usize, Duration)) -> Result<OpenDevice> {
-        let adapter = match &self.device {
-            DeviceArg::Cpu => None,
-            DeviceArg::Auto => real_gpu(),
-            DeviceArg::Gpu(choice) => Some(Adapter::choose(choice)?),
-        };
-        match adapter {
-            Some(adapter) => open_gpu(&adapter, compiled),
+        match self.adapter()? {
+            Some(adapter) => open_gpu(&adapter, self.precision, compiled),
             None => self.open_cpu(),
+        }
+    }
+
+    /// The GPU that is taken; none where that is the CPU.
+    fn adapter(&self) -> Result<Option<Adapter>> {
+        match &self.device {
+            DeviceArg::Cpu => Ok(None),
+            DeviceArg::Auto => Ok(real_gpu()),
+            DeviceArg::Gpu(choice) => Adapter::choose(choice).map(Some),
         }
     }
 
@@ -166,18 +191,18 @@ fn real_gpu() -> Option<Adapter> {
     }
 }
 
-fn open_gpu(adapter: &Adapter, compiled: fn(usize, Duration)) -> Result<OpenDevice> {
+fn open_gpu(adapter: &Adapter, precision: Precision, compiled: fn(usize, Duration)) -> Result<OpenDevice> {
     if adapter.is_software() {
         console::note(format_args!(
             "warning: {} is a software renderer, not a GPU: far slower than --device cpu",
             adapter.name()
         ));
     }
-    let mut gpu = Gpu::open(adapter)?;
+    let mut gpu = Gpu::open_in(adapter, precision)?;
     gpu.on_compile(compiled);
     let about = adapter.description();
     let name = gpu.name();
-    let json = json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver, "pci": about.pci});
+    let json = json!({"device": "gpu", "adapter": about.name, "interface": about.interface, "driver": about.driver, "pci": about.pci, "precision": precision});
     Ok(OpenDevice { device: Box::new(gpu), is_gpu: true, adapter: Some(adapter.clone()), name, json })
 }
 

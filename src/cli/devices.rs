@@ -58,7 +58,11 @@ fn print_gpu(gpu: &Description, mark: &str) -> Result<()> {
     let (buffer, binding) = (bytes(gpu.buffer_bytes), bytes(gpu.binding_bytes));
     console::print(format_args!("  buffers up to {buffer}, of which a shader sees {binding} at once"))?;
     let shared = bytes(u64::from(gpu.workgroup_bytes));
-    console::print(format_args!("  workgroups of {} invocations, sharing {shared}", gpu.invocations))?;
+    let half = if gpu.has_half_precision() { "half precision" } else { "no half precision" };
+    console::print(format_args!(
+        "  workgroups of {} invocations, sharing {shared}; {half}",
+        gpu.invocations
+    ))?;
     if !console::says(Level::Verbose) {
         return Ok(());
     }

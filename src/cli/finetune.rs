@@ -121,8 +121,9 @@ impl FinetuneCommand {
             None => self.create(team)?,
         };
         about.write(run.path())?;
+        let device = self.device.in_precision(settings.precision)?;
         let OpenDevice { mut device, name: device_name, .. } =
-            self.contact.open(&self.device, || first_contact::finetuning(&settings, &pretrained, &data))?;
+            self.contact.open(&device, || first_contact::finetuning(&settings, &pretrained, &data))?;
         let (folder, layout) = (run.path().display(), pretrained.layout);
         console::info(format_args!("weights: {} in {layout} names", pretrained.spec.architecture));
         console::info(format_args!("device: {device_name}; run folder: {folder}"));
@@ -155,6 +156,7 @@ impl FinetuneCommand {
         let (choices, own) = self.own()?.with_file(&self.choices, self.config.as_deref())?;
         let choices = with_shards(choices, team);
         let (mut settings, finetune) = own.apply_to(&choices, &defaults(MANY, choices.epochs))?;
+        self.device.in_precision(settings.precision)?;
         team.check_shards(settings.shards)?;
         let (path, known) = match own.pretrained.as_ref().filter(|path| *path != "auto") {
             Some(path) => (PathBuf::from(path), Attributes::default()),

@@ -148,11 +148,12 @@ impl LrFind {
         let choices = self.choices.with_file(self.config.as_deref())?;
         let mut settings = choices.settings();
         settings.check()?;
+        let device = self.device.in_precision(settings.precision)?;
         let data = load_training(&settings, self.device.threads, None)?;
         choices.resolve(&mut settings, &data)?;
         announce(&data, &settings)?;
         let OpenDevice { mut device, name, .. } =
-            self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
+            self.contact.open(&device, || first_contact::training(&settings, &data))?;
         console::info(format_args!("device: {name}"));
         let images = data.train.len();
         let passes = usize::from(self.steps) * settings.batch_size / images.max(1);
@@ -179,8 +180,9 @@ impl LrFind {
             self.contact,
         );
         let (settings, data, pretrained) = command.prepare(&Team::default())?;
+        let device = self.device.in_precision(settings.precision)?;
         let OpenDevice { mut device, name: device_name, .. } =
-            self.contact.open(&self.device, || first_contact::finetuning(&settings, &pretrained, &data))?;
+            self.contact.open(&device, || first_contact::finetuning(&settings, &pretrained, &data))?;
         console::info(format_args!("weights: {} in {} names", settings.model, pretrained.layout));
         console::info(format_args!("device: {device_name}"));
         let (name, folder) = (data.name.clone(), self.out.parent().unwrap_or(Path::new("")));

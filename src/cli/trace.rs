@@ -69,7 +69,8 @@ impl TraceCommand {
     pub fn run(self) -> Result<()> {
         self.out.as_ref().map_or(Ok(()), |out| self.model.check_output(out))?;
         let workload = self.model.workload(self.mode, self.batch_size)?;
-        let OpenDevice { mut device, is_gpu, name, json, .. } = self.device.open()?;
+        let OpenDevice { mut device, is_gpu, name, json, .. } =
+            self.device.in_precision(workload.settings.precision)?.open()?;
         console::info(format_args!("device: {name}"));
         let device = device.as_mut();
         let loaded = workload.load(device)?;

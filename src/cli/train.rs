@@ -89,8 +89,9 @@ impl Train {
             None => self.create(team)?,
         };
         about.write(run.path())?;
+        let device = self.device.in_precision(settings.precision)?;
         let OpenDevice { mut device, name: device_name, .. } =
-            self.contact.open(&self.device, || first_contact::training(&settings, &data))?;
+            self.contact.open(&device, || first_contact::training(&settings, &data))?;
         console::info(format_args!("device: {device_name}; run folder: {}", run.path().display()));
         team::tell(team, &settings)?;
         let (name, classes) = (data.name.clone(), data.classes.clone());
@@ -109,6 +110,7 @@ impl Train {
         let choices = with_shards(self.choices.with_file(self.config.as_deref())?, team);
         let mut settings = choices.settings();
         settings.check()?;
+        self.device.in_precision(settings.precision)?;
         team.check_shards(settings.shards)?;
         let data = load_training(&settings, self.device.threads, None)?;
         if choices.image_size.is_none() {

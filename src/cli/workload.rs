@@ -121,7 +121,8 @@ impl Workload {
             for group in groups {
                 device.write(id, group.input(), [1e-3f32].as_slice().into())?;
             }
-            device.write(id, "loss_gradient", [1.0f32].as_slice().into())?;
+            let scale = self.settings.precision.loss_scale(self.batch_size as usize);
+            device.write(id, "loss_gradient", [scale].as_slice().into())?;
             if self.settings.class_weights != ClassWeights::None {
                 let weights = vec![1.0f32; self.spec.classes.len()];
                 device.write(id, plans::CLASS_WEIGHTS, weights.as_slice().into())?;

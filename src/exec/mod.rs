@@ -14,10 +14,12 @@ pub mod gathered_rules;
 pub mod gpu;
 pub mod plan;
 mod plans;
+mod precision;
 pub mod rules;
 pub mod stepwise;
 
 pub use plans::PlanId;
+pub use precision::Precision;
 
 use crate::error::{Error, Result};
 use crate::exec::plan::{Plan, Step};
@@ -51,6 +53,11 @@ impl<'a> From<&'a [u32]> for Data<'a> {
 pub trait Device: Send {
     /// The device in words: `cpu, 2 threads, avx512`.
     fn name(&self) -> String;
+
+    /// How it stores what the steps of its plans hand to each other.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
 
     /// The rules by which it rewrites a graph before it plans it.
     fn rules(&self) -> &'static [&'static Rule];

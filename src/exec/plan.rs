@@ -64,7 +64,7 @@ pub struct Plan {
     /// they wrote stays, so that they need to run only in the first run after something else has
     /// written a state.
     pub constants: usize,
-    /// Size of every slot, in elements.
+    /// Size of every slot, in elements of four bytes.
     pub slots: Vec<usize>,
     /// The states that the plan uses; `Location::State(i)` is `states[i]`.
     pub states: Vec<(String, TensorType)>,
@@ -199,7 +199,7 @@ impl Storages {
     }
 
     fn create(&mut self, graph: &Graph, value: Value, first: usize) -> usize {
-        let len = graph.ty(value).len();
+        let len = graph.ty(value).words();
         self.storages.push(Storage {
             len,
             location: None,

@@ -1,5 +1,7 @@
 //! A plan that runs one step at a time, with every value readable in between.
 
+use half::f16;
+
 use crate::error::Result;
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::exec::{Data, Device, PlanId};
@@ -99,12 +101,18 @@ impl Stepwise {
         // Slots are words that hold one type after the other.
         let bits = match stored.dtype {
             DType::U32 => device.read_state_u32(self.whole, name)?,
-            DType::F32 => device.read_state(self.whole, name)?.into_iter().map(f32::to_bits).collect(),
+            DType::F32 | DType::F16 => {
+                device.read_state(self.whole, name)?.into_iter().map(f32::to_bits).collect()
+            }
         };
-        let bits = bits.into_iter().take(ty.len());
+        let bits = bits.into_iter().take(ty.words());
         Ok(match ty.dtype {
             DType::U32 => Values::U32(bits.collect()),
             DType::F32 => Values::F32(bits.map(f32::from_bits).collect()),
+            DType::F16 => {
+                let halves = bits.flat_map(|word| [word as u16, (word >> 16) as u16]);
+                Values::F32(halves.take(ty.len()).map(|half| f16::from_bits(half).to_f32()).collect())
+            }
         })
     }
 

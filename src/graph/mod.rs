@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::tensor::DType;
 use crate::tensor::TensorType;
 use op::Op;
 use op::cpu_step::{MAX_INPUTS, MAX_OUTPUTS};
@@ -243,6 +245,13 @@ impl Graph {
     fn info(&self, value: Value) -> &Info {
         assert_eq!(value.graph, self.id, "a value of another graph");
         &self.values[value.number]
+    }
+
+    /// Stores a value in elements of another type, as a device may for itself. The ops that read it
+    /// are not asked again.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn store_as(&mut self, value: Value, dtype: DType) {
+        self.values[value.number].ty.dtype = dtype;
     }
 
     /// Dimensions of a value, outermost first.

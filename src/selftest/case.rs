@@ -111,6 +111,7 @@ pub fn to_words(values: &ArrayD<f64>, dtype: DType) -> Vec<u32> {
     let word = |&value: &f64| match dtype {
         DType::F32 => (value as f32).to_bits(),
         DType::U32 => value as u32,
+        DType::F16 => unreachable!("no operand of an op has this type"),
     };
     values.iter().map(word).collect()
 }

@@ -66,7 +66,7 @@ pub fn distance(dtype: DType, found: &ArrayD<f64>, expected: &ArrayD<f64>) -> f6
     let apart = |(a, b): (&f64, &f64)| match dtype {
         _ if a == b => 0.0,
         DType::F32 => (a - b).abs(),
-        DType::U32 => f64::INFINITY,
+        DType::U32 | DType::F16 => f64::INFINITY,
     };
     let largest = found.iter().zip(expected).map(apart);
     largest.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) }) / scale

@@ -401,7 +401,13 @@ impl Divergence {
     pub fn summary(&self) -> String {
         let Divergence { epoch, step, .. } = self;
         let first = |operand: &Operand| match &operand.first {
-            Some(Element { place, value }) => format!("{value} at {place:?} of {}", operand.ty),
+            Some(Element { place, value }) => {
+                // Single precision might have held it.
+                let is_half = operand.ty.starts_with("f16") && value.ends_with("inf");
+                let end =
+                    if is_half { " (half precision ends at 65504; `precision` f32 does not)" } else { "" };
+                format!("{value} at {place:?} of {}{end}", operand.ty)
+            }
             None => operand.ty.clone(),
         };
         match &self.cause {

@@ -25,7 +25,7 @@ use super::settings::finetune::Finetune;
 use super::split_table;
 use super::stage::{Ended, Stage, StageConfig};
 use super::together::{Together, check_team};
-use super::{Observer, Outcome, Phase, finish, note_end};
+use super::{Observer, Outcome, Phase, check_precision, finish, note_end};
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
 use crate::exec::{Device, PlanId};
@@ -138,6 +138,7 @@ pub fn finetune(
         return Err(Error::Usage("these are no settings of a fine-tuning".into()));
     };
     settings.check()?;
+    check_precision(device, settings)?;
     run.team().check_shards(settings.shards)?;
     let observer = &mut Together { team: run.team(), observer };
     data.check_labels()?;

@@ -74,13 +74,13 @@ fn whole(
     let ModelGraph { graph, parameters, .. } = plans::training(spec, &settings, &images)?;
     let values = values(&parameters)?;
     let names = names(&parameters);
-    let (count, rate) = (images.len(), settings.optimizer.usual_rate);
+    let count = images.len();
     let fill = move |device: &mut dyn Device, plan: PlanId| {
         plans::upload(device, plan, "train", &images)?;
         plans::write_parameters(device, plan, &parameters, &values)?;
         write_batch(device, plan, &images)
     };
-    Ok(Trial { images: count, parameters: names, fill: with_rates(&graph, rate, fill), graph })
+    Ok(Trial { images: count, parameters: names, fill: with_rates(&graph, &settings, fill), graph })
 }
 
 fn names(parameters: &[Parameter]) -> Vec<String> {
@@ -97,7 +97,7 @@ fn write_batch(device: &mut dyn Device, plan: PlanId, images: &Images) -> Result
 /// A filling of a training's plan with all the rates that it takes.
 fn with_rates(
     graph: &Graph,
-    rate: f32,
+    settings: &Settings,
     fill: impl Fn(&mut dyn Device, PlanId) -> Result<()> + 'static,
 ) -> Fill {
     let rates: Vec<&str> = Group::ALL
@@ -108,9 +108,10 @@ fn with_rates(
     let classes = graph.input_named(CLASS_WEIGHTS).map_or(0, |weights| graph.ty(weights).len());
     // Whatever they are, the device must compute by them.
     let weights: Vec<f32> = (0..classes).map(|class| 0.5 + (class % 3) as f32).collect();
+    let (rate, scale) = (settings.optimizer.usual_rate, settings.precision.loss_scale(settings.batch_size));
     Box::new(move |device, plan| {
         fill(device, plan)?;
-        device.write(plan, "loss_gradient", [1.0f32].as_slice().into())?;
+        device.write(plan, "loss_gradient", [scale].as_slice().into())?;
         if !weights.is_empty() {
             device.write(plan, CLASS_WEIGHTS, weights.as_slice().into())?;
         }
@@ -208,12 +209,7 @@ fn on_features(
         device.write(plan, "labels", images.labels.as_slice().into())?;
         device.write(plan, "step", [0u32].as_slice().into())
     };
-    Ok(Trial {
-        images: count,
-        parameters: names,
-        fill: with_rates(&graph, settings.optimizer.usual_rate, fill),
-        graph,
-    })
+    Ok(Trial { images: count, parameters: names, fill: with_rates(&graph, &settings, fill), graph })
 }
 
 /// The trial of an evaluation of so many images at a time, on made-up ones.

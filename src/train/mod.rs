@@ -41,9 +41,7 @@ pub mod walk;
 use ndarray::Array2;
 
 use crate::data::{Dataset, Images};
-#[cfg(feature = "plots")]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Device;
 #[cfg(feature = "plots")]
 use crate::inside;
@@ -231,6 +229,13 @@ fn statistics(images: &Images) -> Result<([f32; 3], [f32; 3])> {
     Ok((mean.map(|m| m as f32), [0, 1, 2].map(|c| channel(c).max(1.0) as f32)))
 }
 
+/// Checks that a device stores as the settings say.
+fn check_precision(device: &dyn Device, settings: &Settings) -> Result<()> {
+    let (wanted, is) = (settings.precision, device.precision());
+    let problem = format!("`precision` is {wanted}, but the device ({}) stores in {is}", device.name());
+    if wanted == is { Ok(()) } else { Err(Error::Usage(problem + "; open a GPU in that precision")) }
+}
+
 /// Trains a model, or goes on with the training in the run folder, and evaluates it once on the
 /// test set. See
 /// [`session::Session::fit`] for what the run folder holds meanwhile.
@@ -247,6 +252,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
+    check_precision(device, settings)?;
     run.team().check_shards(settings.shards)?;
     let observer = &mut Together { team: run.team(), observer };
     // The weights that it writes hold these names, and are read at its end.

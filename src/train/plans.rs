@@ -14,7 +14,7 @@ use super::settings::class_weights::ClassWeights;
 use super::{shards, updates};
 use crate::data::{Images, Pixels};
 use crate::error::Result;
-use crate::exec::{Device, PlanId};
+use crate::exec::{Device, PlanId, Precision};
 use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::models::{Spec, Training};
@@ -68,7 +68,8 @@ pub const CLASS_WEIGHTS: &str = "class_weights";
 
 /// One training step, of a shard where the settings have shards. Inputs: `indices` `u32 [batch]`,
 /// `step` `u32 [1]`, the rates of the groups that it has ([`Group::input`]), `loss_gradient` `f32
-/// [1]` (1, but for loss scaling), and where classes have weights, these ([`CLASS_WEIGHTS`]).
+/// [1]` (what the precision scales a loss by, [`Precision::loss_scale`]), and where classes have
+/// weights, these ([`CLASS_WEIGHTS`]).
 /// Output: `totals` `[3]`: summed loss, correct (of images joined in pairs, by the label of the
 /// larger share), count. States: the set `train` ([`ImageSet`]), the parameters and the moments.
 ///
@@ -133,6 +134,10 @@ fn training_step(
     let mut gradients = differentiate(&mut graph, &[(outputs[0], loss_gradient)], &values)?;
     let by_parameter: Vec<_> = trainable.iter().copied().zip(gradients.iter().copied()).collect();
     let added_up = shards::added_up(&graph, &by_parameter, outputs[1]);
+    if settings.precision == Precision::F16 {
+        gradients =
+            updates::unscale(&mut graph, &gradients, settings.precision.loss_scale(settings.batch_size))?;
+    }
     if settings.clip > 0.0 {
         gradients = updates::clip(&mut graph, &gradients, settings.clip)?;
     }

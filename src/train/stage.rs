@@ -189,7 +189,8 @@ impl Stage {
     /// Writes what the loss of every step takes to a plan like the stage's.
     pub(super) fn write_loss_inputs(&self, device: &mut dyn Device, plan: PlanId) -> Result<()> {
         // The mean over a batch is that over its shards.
-        let factor = 1.0 / self.config.settings.shards as f32;
+        let Settings { precision, shards, batch_size, .. } = self.config.settings;
+        let factor = precision.loss_scale(batch_size) / shards as f32;
         device.write(plan, "loss_gradient", [factor].as_slice().into())?;
         match self.config.class_weights.as_slice() {
             [] => Ok(()),

@@ -12,6 +12,7 @@ use crate::ops::map::binary::Function2;
 use crate::ops::movement::constant::Constant;
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sum_squares::SumSquares;
+use crate::ops::optim::unscale::Unscale;
 use crate::program::Program;
 use crate::tensor::TensorType;
 
@@ -68,6 +69,15 @@ pub fn training(
     let mut program = Program::new(graph, device)?;
     program.initialise(&parameters, seed)?;
     Ok(program)
+}
+
+/// Divides the gradients of a loss that was multiplied by `scale` by it.
+///
+/// # Errors
+/// None but those of [`Graph::apply`].
+pub fn unscale(graph: &mut Graph, gradients: &[Value], scale: f32) -> Result<Vec<Value>> {
+    graph.set_layer("unscale");
+    gradients.iter().map(|&gradient| graph.apply1(Unscale { scale }, &[gradient])).collect()
 }
 
 /// Gradient clipping by the global norm (Pascanu et al. 2013): `g *= min(1, limit / |g|)`. Scales

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
+use cifar_engine::exec::Precision;
 use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::graph::{Graph, Node, Value};
@@ -22,7 +23,7 @@ pub fn open() -> Option<Gpu> {
 /// The same, with shaders that are checked, or as the program runs them.
 pub fn open_with(checks: bool) -> Option<Gpu> {
     match Adapter::choose(&Choice::Any) {
-        Ok(adapter) => Some(Gpu::open_with(&adapter, checks).unwrap()),
+        Ok(adapter) => Some(Gpu::open_with(&adapter, Precision::F32, checks).unwrap()),
         Err(error) => {
             println!("nothing is tested on a GPU: {error}");
             None
@@ -43,7 +44,7 @@ pub fn corrupted(op: Arc<dyn Op>, from: &'static str, to: &'static str) -> Arc<d
         let mut work = original.gpu(types);
         let mut found = false;
         for dispatch in &mut work.list {
-            let source = dispatch.shader.text();
+            let source = dispatch.shader.body();
             found |= source.contains(from);
             // Tests end soon: the text may live until then.
             let source: &'static str = source.replace(from, to).leak();
@@ -61,7 +62,7 @@ pub fn littered(op: Arc<dyn Op>) -> Arc<dyn Op> {
     let work = move |types: &Types| {
         let mut work = original.gpu(types);
         for dispatch in &mut work.list {
-            dispatch.shader.source = litter(&dispatch.shader.text(), dispatch.entry).leak();
+            dispatch.shader.source = litter(&dispatch.shader.body(), dispatch.entry).leak();
         }
         work
     };

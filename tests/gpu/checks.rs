@@ -48,7 +48,7 @@ fn counted_outputs(device: &mut dyn Device, case: &Case) -> (Vec<ArrayD<f64>>, V
 /// What an index of a case may depend on, of each launch: shapes and constants; and whether there
 /// is a bias, a residual, .., by itself, as each has an index of its own. Functions of a value have
 /// none.
-fn paths(case: &Case) -> Vec<String> {
+pub fn paths(case: &Case) -> Vec<String> {
     let shapes: Vec<&[usize]> = case.inputs.iter().take(2).map(|(ty, _)| ty.dims()).collect();
     let functions = ["FUNCTION", "SLOPE_OF_VALUE", "CUT"];
     let parts = ["BIAS", "OTHER", "KEPT", "GATHER", "SCALED"];

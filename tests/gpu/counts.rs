@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use cifar_engine::exec::gpu::RULES;
+use cifar_engine::exec::Precision;
+use cifar_engine::exec::gpu::{RULES, store_halves};
 use cifar_engine::exec::plan::{Plan, Step};
 use cifar_engine::graph::rewrite::{Rule, rewrite};
 use cifar_engine::models::Architecture;
@@ -102,4 +103,32 @@ fn a_training_step_of_mobilenet_moves_few_bytes() {
         (joined(&plan), pipelines(&plan), planned(&plan) / 1_000_000, moved / 1_000_000)
     });
     assert_eq!(counts, [(288, 123, 2196, 2562), (303, 136, 2953, 3319)]);
+}
+
+/// The plan of a training step with its activations and their gradients in this precision.
+fn stored_in(precision: Precision, model: &'static Architecture, batch_size: usize) -> Plan {
+    let spec = bare_spec(model, model.usual_size, 10);
+    let settings = Settings { batch_size, model, precision, ..Settings::default() };
+    let mut graph = plans::training(&spec, &settings, batch_size).unwrap().graph;
+    rewrite(&mut graph, RULES).unwrap();
+    if precision == Precision::F16 {
+        store_halves(&mut graph);
+    }
+    Plan::compile(&graph).unwrap()
+}
+
+/// MB that a training step reads and writes by plan, that its launches do of images and activations,
+/// and of slots.
+fn megabytes(precision: Precision, model: &'static Architecture, batch: usize) -> [u64; 3] {
+    let plan = stored_in(precision, model, batch);
+    let moved: u64 = plan.steps.iter().map(moved).sum();
+    [planned(&plan), moved, plan.slot_bytes() as u64].map(|bytes| bytes / 1_000_000)
+}
+
+#[test]
+fn half_precision_halves_what_a_training_step_moves() {
+    let of = |model, batch| [Precision::F32, Precision::F16].map(|p| megabytes(p, model, batch));
+    assert_eq!(of(&CNN, 128), [[433, 506, 85], [230, 253, 43]]);
+    assert_eq!(of(&CNN, 512), [[1648, 1994, 339], [838, 997, 170]]);
+    assert_eq!(of(&MOBILENET_V1, 64), [[2196, 2562, 321], [1178, 1281, 164]]);
 }

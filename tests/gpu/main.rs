@@ -6,6 +6,7 @@ mod checks;
 mod common;
 mod counts;
 mod faults;
+mod half;
 mod joint;
 mod outside;
 mod parity;
@@ -78,5 +79,6 @@ fn write(dtype: DType, values: &[f32], send: &mut dyn FnMut(cifar_engine::exec::
             let words: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
             send(words.as_slice().into());
         }
+        DType::F16 => unreachable!("no device is given such values"),
     }
 }

@@ -72,7 +72,7 @@ impl Sites {
                     self.texts.entry(key).or_insert(text)
                 }
             };
-            dispatch.shader.source = text;
+            dispatch.shader.source = text.strip_prefix(&dispatch.shader.storage()).unwrap();
         }
         work
     }

@@ -36,16 +36,21 @@ pub fn load_plan(device: &mut dyn Device, training: &Training, plan: Plan) -> Pl
     let inputs = plan.inputs.clone();
     let plan = device.load_plan(plan, None).unwrap();
     training.prepare(device, plan, &program.parameters);
-    make_ready(device, plan, &inputs);
+    make_ready(device, plan, &inputs, loss_scale(training));
     plan
 }
 
+/// What a training multiplies its loss by.
+pub fn loss_scale(training: &Training) -> f32 {
+    training.settings.precision.loss_scale(training.settings.batch_size)
+}
+
 /// Writes the inputs that all steps share.
-fn make_ready(device: &mut dyn Device, plan: PlanId, inputs: &[IoBinding]) {
+fn make_ready(device: &mut dyn Device, plan: PlanId, inputs: &[IoBinding], loss_scale: f32) {
     for rate in inputs.iter().filter(|input| input.name.ends_with("rate")) {
         device.write(plan, &rate.name, [RATE].as_slice().into()).unwrap();
     }
-    device.write(plan, "loss_gradient", [1.0f32].as_slice().into()).unwrap();
+    device.write(plan, "loss_gradient", [loss_scale].as_slice().into()).unwrap();
     device.record(plan, &["totals"]).unwrap();
 }
 
@@ -103,7 +108,7 @@ fn images_that_come_with_their_batch_give_the_same_bits() {
     let plan = gpu.load_plan(plan, None).unwrap();
     let values = plans::initial_values(&parameters, training.settings.seed);
     plans::write_parameters(&mut gpu, plan, &parameters, &values).unwrap();
-    make_ready(&mut gpu, plan, &inputs);
+    make_ready(&mut gpu, plan, &inputs, loss_scale(&training));
     let mut found = Vec::new();
     for step in 0..8 {
         let batch = training.images.subset(&training.indices(step));

@@ -91,7 +91,7 @@ impl Op for Mish {
         let last = types.inputs.len() - 1; // the value reads no dy, but every binding needs an operand
         let bindings = vec![Operand::Input(0), Operand::Input(last), Operand::Output(0)];
         let gradient = f64::from(matches!(self, Mish::Gradient));
-        let shader = Shader { name: "mish", source: SHADER, chosen: &[] };
+        let shader = Shader { name: "mish", source: SHADER, chosen: &[], halves: Bindings::NONE };
         each_value(shader, types.outputs[0].len(), &[("GRADIENT", gradient)], bindings)
     }
 }

@@ -13,7 +13,7 @@ use cifar_engine::exec::gpu::Gpu;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
 use cifar_engine::kernels::peak::Peak;
 use cifar_engine::ops::Types;
-use cifar_engine::ops::dispatch::{Dispatch, Dispatches, Operand, Shader};
+use cifar_engine::ops::dispatch::{Bindings, Dispatch, Dispatches, Operand, Shader};
 
 use super::Rung;
 use super::altered::Altered;
@@ -58,7 +58,7 @@ fn launch(
     groups: [usize; 3],
 ) -> Dispatch {
     Dispatch {
-        shader: Shader { name: "ladder", source, chosen: &[] },
+        shader: Shader { name: "ladder", source, chosen: &[], halves: Bindings::NONE },
         entry,
         constants: constants.iter().map(|&(name, value)| (name, value as f64)).collect(),
         bindings: bindings.to_vec(),

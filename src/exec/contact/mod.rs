@@ -81,7 +81,7 @@ pub fn compare(
 ) -> Result<std::result::Result<Verdict, Wrong>> {
     let (expected, cpu_seconds) = run(cpu, trial)?;
     let (found, device_seconds) = run(device, trial)?;
-    Ok(match first_wrong(&found, &expected, &trial.parameters) {
+    Ok(match first_wrong(&found, &expected, &trial.parameters, device.precision()) {
         Some(wrong) => Err(wrong),
         None => Ok(Verdict { images: trial.images, device_seconds, cpu_seconds }),
     })

@@ -1,12 +1,13 @@
 //! Which GPUs there are, and which one is taken.
 
 use serde::Serialize;
-use wgpu::{AdapterInfo, Backend, Backends, DeviceType, InstanceDescriptor, InstanceFlags};
+use wgpu::{AdapterInfo, Backend, Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags};
 
 use super::absent::Machine;
 use crate::console;
 use crate::environment;
 use crate::error::{Error, Result};
+use crate::exec::Precision;
 
 /// A GPU, or a program that plays one.
 #[derive(Clone, Debug)]
@@ -42,6 +43,13 @@ pub struct Description {
     pub invocations: u32,
     /// By wgpu's names.
     pub features: Vec<String>,
+}
+
+impl Description {
+    /// Whether it can store numbers in half precision, for `--precision f16`.
+    pub fn has_half_precision(&self) -> bool {
+        self.features.iter().any(|feature| feature == "shader_f16")
+    }
 }
 
 /// Which adapter to take.
@@ -167,6 +175,23 @@ impl Adapter {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             invocations: limits.max_compute_invocations_per_workgroup,
             features: self.inner.features().iter_names().map(|(name, _)| name.to_lowercase()).collect(),
+        }
+    }
+
+    /// Whether its shaders can store numbers in half precision.
+    pub fn has_half_precision(&self) -> bool {
+        self.inner.features().contains(Features::SHADER_F16)
+    }
+
+    /// Checks that its shaders can store numbers in this precision.
+    ///
+    /// # Errors
+    /// If they cannot.
+    pub fn check_precision(&self, precision: Precision) -> Result<()> {
+        let problem = "has no half precision: its driver does not offer shader-f16; choose `precision` f32, or another `device`";
+        match precision == Precision::F32 || self.has_half_precision() {
+            true => Ok(()),
+            false => Err(Error::op(self.name(), problem)),
         }
     }
 

@@ -14,6 +14,7 @@ use super::limits::check_device;
 use super::memory::Region;
 use crate::console;
 use crate::error::{Error, Result};
+use crate::exec::Precision;
 
 /// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
 const UPLOAD_BYTES: usize = 32 << 20;
@@ -51,11 +52,17 @@ impl Faults {
 }
 
 impl Context {
-    /// Opens an adapter with the limits it has, and no feature beyond standard WebGPU.
-    pub fn open(adapter: &Adapter) -> Result<Context> {
+    /// Opens an adapter with the limits it has, and no feature beyond those of standard WebGPU that
+    /// are needed.
+    pub fn open(adapter: &Adapter, precision: Precision) -> Result<Context> {
         check_device(&adapter.name(), &adapter.inner.limits())?;
+        adapter.check_precision(precision)?;
+        let wanted = match precision {
+            Precision::F32 => Features::TIMESTAMP_QUERY,
+            Precision::F16 => Features::TIMESTAMP_QUERY | Features::SHADER_F16,
+        };
         let descriptor = DeviceDescriptor {
-            required_features: adapter.inner.features() & Features::TIMESTAMP_QUERY,
+            required_features: adapter.inner.features() & wanted,
             required_limits: adapter.inner.limits(),
             ..DeviceDescriptor::default()
         };

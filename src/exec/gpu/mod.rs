@@ -4,6 +4,7 @@
 //!
 //! - [`adapter`]: which GPU.
 //! - `absent`: why there is none.
+//! - `half`: what is stored in half precision, on a GPU that was opened so.
 //! - `context`: an open GPU, its memory, its faults.
 //! - `joint`: which steps one launch can do.
 //! - `limits`: what does not fit, reported before it fails.
@@ -22,6 +23,7 @@
 mod absent;
 pub mod adapter;
 mod context;
+mod half;
 mod joint;
 mod limits;
 mod memory;
@@ -38,7 +40,7 @@ use super::fit::size;
 use super::gathered_rules::{GRADIENT_OF_TILES, MOMENTS_OF_TILES, NORMALISED_INPUT};
 use super::plans::{Loaded, Plans, States, binding};
 use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
-use super::{Data, Device, PlanId, check, copy_out};
+use super::{Data, Device, PlanId, Precision, check, copy_out};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
@@ -51,6 +53,7 @@ use crate::tensor::{DType, TensorType};
 use adapter::Adapter;
 use context::Context;
 pub use context::padded;
+pub use half::store as store_halves;
 use limits::check_plan;
 use memory::{Packs, Region};
 use pipelines::Pipelines;
@@ -83,6 +86,7 @@ pub struct Gpu {
     name: String,
     context: Context,
     pipelines: Pipelines,
+    precision: Precision,
     plans: Plans<GpuProgram, Region>,
     /// Seconds that a submission may take a slow integrated GPU.
     submission_seconds: f64,
@@ -96,19 +100,32 @@ impl Gpu {
     /// # Errors
     /// If its driver fails, or it lacks what WebGPU promises.
     pub fn open(adapter: &Adapter) -> Result<Gpu> {
-        Gpu::open_with(adapter, cfg!(debug_assertions) || environment::is_on("CIFAR_ENGINE_GPU_CHECKS"))
+        Gpu::open_in(adapter, Precision::F32)
+    }
+
+    /// The same, with plans that store in this precision what their steps hand to each other.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`]; if the adapter has no half precision.
+    pub fn open_in(adapter: &Adapter, precision: Precision) -> Result<Gpu> {
+        let checks = cfg!(debug_assertions) || environment::is_on("CIFAR_ENGINE_GPU_CHECKS");
+        Gpu::open_with(adapter, precision, checks)
     }
 
     /// The same, with shaders that check every index and every loop, or without.
     ///
     /// # Errors
-    /// As [`Gpu::open`].
-    pub fn open_with(adapter: &Adapter, checks: bool) -> Result<Gpu> {
+    /// As [`Gpu::open_in`].
+    pub fn open_with(adapter: &Adapter, precision: Precision, checks: bool) -> Result<Gpu> {
         let about = adapter.description();
         Ok(Gpu {
-            name: format!("gpu, {} ({})", about.name, about.interface),
-            context: Context::open(adapter)?,
+            name: match precision {
+                Precision::F32 => format!("gpu, {} ({})", about.name, about.interface),
+                Precision::F16 => format!("gpu, {} ({}), f16", about.name, about.interface),
+            },
+            context: Context::open(adapter, precision)?,
             pipelines: Pipelines::new(checks),
+            precision,
             plans: Plans::new(),
             submission_seconds: match about.kind {
                 "discrete" => submissions::DISCRETE,
@@ -180,6 +197,10 @@ impl Device for Gpu {
         self.name.clone()
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn rules(&self) -> &'static [&'static Rule] {
         RULES
     }
@@ -187,6 +208,9 @@ impl Device for Gpu {
     fn plan(&self, graph: &Graph) -> Result<Plan> {
         let (mut graph, _) = self.rewrite(graph)?;
         let apart = joint::gather(&mut graph);
+        if self.precision == Precision::F16 {
+            half::store(&mut graph);
+        }
         Plan::compile_apart(&graph, &apart)
     }
 

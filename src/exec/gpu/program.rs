@@ -139,7 +139,7 @@ impl GpuProgram {
 
 /// The dispatches of each step of a plan.
 pub fn dispatches(plan: &Plan) -> Vec<Dispatches> {
-    plan.steps.iter().map(|step| step.op.gpu(&step.types)).collect()
+    plan.steps.iter().map(|step| step.op.gpu(&step.types).stored_as(&step.types)).collect()
 }
 
 /// Elements of the temporary buffers: each as large as any step needs it, for all steps together.

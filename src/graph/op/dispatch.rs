@@ -12,11 +12,14 @@
 //!   divisions; `constants` gives every one of them.
 //! - A binding is as long as its operand, rounded up to whole vectors: any can be read as
 //!   `array<vec4<f32>>`.
-//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU: shaders compile
+//! - At most [`MAX_BINDINGS`] storage buffers, no feature beyond standard WebGPU, but for
+//!   operands that are stored in half precision ([`Shader::halves`]): shaders compile
 //!   in a browser.
 //! - A grid over a number of elements is folded by [`grid`]; `include/index.wgsl` unfolds it.
 
-use crate::tensor::TensorType;
+use super::Types;
+use crate::graph::{Node, Value};
+use crate::tensor::{DType, TensorType};
 
 /// WebGPU guarantees no more storage buffers a dispatch.
 pub const MAX_BINDINGS: usize = 8;
@@ -38,6 +41,27 @@ pub struct Shader {
     pub source: &'static str,
     /// The includes that the op chooses.
     pub chosen: &'static [&'static str],
+    /// The bindings whose operands are stored in half precision.
+    pub halves: Bindings,
+}
+
+/// Some of the bindings of a launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bindings(u8);
+
+impl Bindings {
+    /// None of them.
+    pub const NONE: Bindings = Bindings(0);
+
+    /// Those of these numbers, which are below [`MAX_BINDINGS`].
+    pub fn of(numbers: impl IntoIterator<Item = usize>) -> Bindings {
+        Bindings(numbers.into_iter().fold(0, |all, number| all | 1 << number))
+    }
+
+    /// Whether this one is among them.
+    pub fn has(self, number: usize) -> bool {
+        number < MAX_BINDINGS && self.0 >> number & 1 == 1
+    }
 }
 
 /// How a line begins that names an include.
@@ -80,13 +104,47 @@ pub const INCLUDES: &[(&str, &str)] = includes![
 ];
 
 impl Shader {
-    /// The WGSL: the file, with its includes in place of the lines that name them.
+    /// The WGSL: the file, with its includes in place of the lines that name them, behind what
+    /// says how operands are stored.
     pub fn text(&self) -> String {
+        let body = self.body();
+        self.storage() + &body
+    }
+
+    /// The same without what says how operands are stored.
+    pub fn body(&self) -> String {
         let lines = self.source.lines().map(|line| match line.strip_prefix(INCLUDE) {
             Some(names) => self.included(names),
             None => line,
         });
         lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// The bindings whose operands may be stored in half precision: of number 3, the shader
+    /// declares `array<StoredValue3>`, or something else of `Stored3`, and so knows no other type.
+    pub fn may_be_halves(&self) -> Bindings {
+        let body = self.body();
+        Bindings::of(
+            (0..MAX_BINDINGS).filter(|i| {
+                body.contains(&format!("Stored{i}")) || body.contains(&format!("StoredValue{i}"))
+            }),
+        )
+    }
+
+    /// What `Stored3` and `StoredValue3` are, for the bindings that may be halves: the type of an
+    /// element of binding 3, and of a `Value`.
+    pub fn storage(&self) -> String {
+        let body = self.body();
+        let is_single = body.contains("alias Value = f32;");
+        let aliases = (0..MAX_BINDINGS).flat_map(|i| {
+            let element = if self.halves.has(i) { "f16" } else { "f32" };
+            let value = if is_single { element.into() } else { format!("vec4<{element}>") };
+            [(format!("Stored{i}"), element.to_string()), (format!("StoredValue{i}"), value)]
+        });
+        let used = aliases.filter(|(name, _)| body.contains(name.as_str()));
+        let aliases: String = used.map(|(name, ty)| format!("alias {name} = {ty};\n")).collect();
+        let feature = if aliases.contains("f16") { "enable f16;\n" } else { "" };
+        format!("{feature}{aliases}")
     }
 
     /// The include of that name; of several, the one that is chosen.
@@ -105,6 +163,7 @@ macro_rules! shader {
             name: $name,
             source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
             chosen: &[$($chosen),*],
+            halves: $crate::graph::op::dispatch::Bindings::NONE,
         }
     };
 }
@@ -175,6 +234,20 @@ impl Operand {
         if let Operand::Numbers(bits) = self { Some(bits) } else { None }
     }
 
+    /// What it is of an op's operands, if it is one.
+    fn of<'a, T>(self, inputs: &'a [T], outputs: &'a [T]) -> Option<&'a T> {
+        match self {
+            Operand::Input(i) | Operand::InputPiece(i, _) => inputs.get(i),
+            Operand::Output(i) | Operand::OutputInput(i) => outputs.get(i),
+            Operand::Scratch(_) | Operand::ScratchInput(_) | Operand::Numbers(_) => None,
+        }
+    }
+
+    /// The value of a node that it is, if it is one.
+    pub fn value_of(self, node: &Node) -> Option<Value> {
+        self.of(&node.inputs, &node.outputs).copied()
+    }
+
     /// Whether a launch writes to it.
     pub fn is_written(self) -> bool {
         matches!(self, Operand::Output(_) | Operand::Scratch(_))
@@ -187,6 +260,15 @@ impl Dispatch {
     pub fn joinable(&self) -> Option<(&[Operand], [u32; 4], &[Operand])> {
         let (at, bits) = self.bindings.iter().enumerate().find_map(|(at, op)| Some((at, op.numbers()?)))?;
         Some((&self.bindings[..at], bits, &self.bindings[at + 1..]))
+    }
+
+    /// The bindings of operands that are stored in half precision.
+    fn halves(&self, types: &Types) -> Bindings {
+        let is_half = |operand: Operand| {
+            let ty = operand.of(&types.inputs, &types.outputs);
+            ty.is_some_and(|ty| ty.dtype == DType::F16)
+        };
+        Bindings::of((0..self.bindings.len()).filter(|&i| is_half(self.bindings[i])))
     }
 
     /// The same launch on other operands.
@@ -209,6 +291,20 @@ impl Dispatches {
     /// The same launches on other operands.
     pub fn with_operands(mut self, operand: impl Fn(Operand) -> Operand) -> Dispatches {
         self.list = self.list.into_iter().map(|dispatch| dispatch.with_operands(&operand)).collect();
+        self
+    }
+
+    /// The same launches, of shaders that read and write the operands as these types say that they
+    /// are stored.
+    pub fn stored_as(mut self, types: &Types) -> Dispatches {
+        for dispatch in &mut self.list {
+            let halves = dispatch.halves(types);
+            if halves != Bindings::NONE {
+                let may_be = dispatch.shader.may_be_halves();
+                // A shader that knows none copies bits.
+                dispatch.shader.halves = Bindings(halves.0 & may_be.0);
+            }
+        }
         self
     }
 

@@ -195,7 +195,8 @@ impl Recorder {
     /// The part of the training step that a step of the plan belongs to, after those that are
     /// recorded.
     fn phase(&self, step: &Step, is_constant: bool) -> &'static str {
-        let is_update = self.names.contains(&step.layer) || ["clip", "average"].contains(&&*step.layer);
+        let is_update =
+            self.names.contains(&step.layer) || ["unscale", "clip", "average"].contains(&&*step.layer);
         let after_loss = self.record.steps.iter().any(|seen| seen.phase == "loss");
         match step.layer.as_str() {
             _ if is_constant => "constants",
@@ -227,7 +228,7 @@ impl Witness for Recorder {
             }
             // Whole numbers in states are the data set.
             let values = match ty.dtype {
-                DType::F32 => Some(stepwise.read(device, location, &ty)?),
+                DType::F32 | DType::F16 => Some(stepwise.read(device, location, &ty)?),
                 DType::U32 => None,
             };
             let name = Some(stepwise.name(location).to_string());

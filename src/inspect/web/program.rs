@@ -188,6 +188,7 @@ impl Tensor {
         let dtype = match ty.dtype {
             DType::F32 => "f32",
             DType::U32 => "u32",
+            DType::F16 => unreachable!("a page stores everything in single precision"),
         };
         Tensor { name: name.to_string(), dtype, dims: ty.dims().to_vec(), memory: location.into() }
     }

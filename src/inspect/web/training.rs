@@ -6,8 +6,8 @@ use super::content::Named;
 use super::program::{Shaders, WebProgram, bytes};
 use crate::data::Images;
 use crate::error::Result;
-use crate::exec::Device;
 use crate::exec::plan::Plan;
+use crate::exec::{Device, Precision};
 use crate::models::LoadedModel;
 use crate::nn::Parameter;
 use crate::train::groups::Group;
@@ -162,6 +162,7 @@ impl Begin<'_> {
             image_size: self.model.spec.image_size,
             batch_size,
             shards: 1,
+            precision: Precision::F32,
             epochs: EPOCHS,
             rate,
             bias_rate,

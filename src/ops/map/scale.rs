@@ -39,9 +39,8 @@ impl Op for Scale {
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let constants = [("FACTOR", f64::from(self.factor))];
-        let vectors = types.outputs[0].len().div_ceil(4);
-        each_value(shader!("scale"), vectors, &constants, vec![Operand::Output(0)])
+        let factor = [self.factor, 0.0, 0.0, 0.0];
+        may_be_joined(shader!("scale"), types.outputs[0].len(), &[], &[Operand::Output(0)], factor, &[])
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

@@ -28,7 +28,7 @@ impl Op for Copy {
     }
 
     fn gpu(&self, types: &Types) -> Dispatches {
-        let vectors = types.outputs[0].len().div_ceil(4);
+        let vectors = types.outputs[0].words().div_ceil(4);
         let shader = shader!("copy");
         let bindings = vec![Operand::Input(0), Operand::Output(0)];
         each_value(shader, vectors, &[], bindings)

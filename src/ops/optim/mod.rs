@@ -4,3 +4,4 @@ pub mod adam;
 pub mod moving_average;
 pub mod sgd;
 pub mod sum_squares;
+pub mod unscale;

@@ -47,6 +47,7 @@ pub fn all() -> Vec<Case> {
         optim::adam,
         optim::moving_average,
         optim::sum_squares,
+        optim::unscale,
         augment::augment,
         augment::colour,
         augment::cutout,

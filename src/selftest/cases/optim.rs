@@ -4,6 +4,7 @@ use crate::ops::optim::adam::{Adam, EpsilonForm};
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sgd::Sgd;
 use crate::ops::optim::sum_squares::SumSquares;
+use crate::ops::optim::unscale::Unscale;
 use crate::selftest::case::{Case, ELEMENTWISE, Fill};
 use crate::tensor::TensorType;
 
@@ -59,4 +60,11 @@ pub fn sum_squares() -> Vec<Case> {
     let case =
         |dims: &[usize]| Case::new(SumSquares, vec![(TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))]);
     vec![case(&[1]), case(&[3, 5, 7]), case(&[130, 128]), case(&[9001])]
+}
+
+/// Cases of [`Unscale`].
+pub fn unscale() -> Vec<Case> {
+    let case =
+        |dims| Case::new(Unscale { scale: 2.0 }, vec![(TensorType::f32(dims), Fill::Uniform(-1.0, 1.0))]);
+    ELEMENTWISE.map(case).to_vec()
 }

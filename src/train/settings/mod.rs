@@ -23,6 +23,7 @@ use super::shards;
 use super::stage::StageConfig;
 use crate::data::{DEFAULT_SIZE, SIZES};
 use crate::error::{Error, Result};
+use crate::exec::Precision;
 use crate::models::cnn::CNN;
 use crate::models::{Architecture, Training, Views};
 use crate::nn::{Norm, Parameter, Role};
@@ -135,6 +136,13 @@ settings! {
             let problem = format!("`batch_size` {batch_size} cannot be cut into {shards} equal `shards`; choose one that can, or fewer");
             usage(batch_size.is_multiple_of(shards), problem)
         },
+    }
+
+    /// How a GPU stores activations and their gradients.
+    #[serde(default)]
+    precision: Precision = Precision::F32, {
+        kind: ValueKind::Name(|| Precision::NAMES.to_vec()),
+        value_name: "NAME",
     }
 
     /// Highest learning rate.
