@@ -117,8 +117,8 @@ fn stored_in(precision: Precision, model: &'static Architecture, batch_size: usi
     Plan::compile(&graph).unwrap()
 }
 
-/// MB that a training step reads and writes by plan, that its launches do of images and activations,
-/// and of slots.
+/// MB that a training step reads and writes by plan, that its launches do of images and
+/// activations, and of slots.
 fn megabytes(precision: Precision, model: &'static Architecture, batch: usize) -> [u64; 3] {
     let plan = stored_in(precision, model, batch);
     let moved: u64 = plan.steps.iter().map(moved).sum();

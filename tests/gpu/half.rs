@@ -25,8 +25,8 @@ use super::common::gpu;
 use super::training::{load, loss_scale, losses};
 use super::{Training, parity};
 
-/// Of the largest value, at least 1: what is stored is rounded to 11 bits, by a 2048th part; colours
-/// of images are changed three times in their place, and rounded each time.
+/// Of the largest value, at least 1: what is stored is rounded to 11 bits, by a 2048th part;
+/// colours of images are changed three times in their place, and rounded each time.
 const TOLERANCE: f64 = 3.0 / 2048.0;
 
 /// The GPU under test, storing in half precision; says so if it cannot, or there is none.
