@@ -50,9 +50,9 @@ pub trait Link: Send + Sync {
     fn abort(&self, code: i32) -> !;
 }
 
-/// Numbers that are added up at a time: far more than what a message costs by itself. Messages of half of them pass each other on a link at its
-/// full rate both ways: measured at 1 Gbit/s, over TCP, with 956 Mbit/s, and with 500 those of a
-/// megabyte or more.
+/// Numbers that are added up at a time: far more than what a message costs by itself. Messages of
+/// half of them pass each other on a link at its full rate both ways: measured at 1 Gbit/s, over
+/// TCP, with 956 Mbit/s, and with 500 those of a megabyte or more.
 pub(crate) const CHUNK: usize = 1 << 16;
 
 /// A process and those that it works with. The default is one that works alone.
