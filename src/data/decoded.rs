@@ -13,14 +13,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::pixels::{Pixels, PositionedFile, RecordFile, Records, checksum};
-use super::watch::{self, ImageProgress, Watch};
+use super::turn::{self, Turn};
+use super::watch::ImageProgress;
 use super::{CHANNELS, Images, Options, cache, image_file, images};
 use crate::environment;
 use crate::error::{Error, Result};
@@ -39,9 +39,6 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Ending of the files' names.
 const ENDING: &str = "images";
-
-/// Ending of the names of what processes lock.
-const TURN: &str = "turn";
 
 /// The end of a file that is whole.
 const WHOLE: &[u8; 8] = b"decoded2";
@@ -165,39 +162,6 @@ fn made(
         found.ok_or_else(|| Error::file(&path, "was deleted by another program; begin again"))?;
     let stride = size * size * CHANNELS;
     Ok(Some((Arc::new(RecordFile { file: PositionedFile::new(file), path, stride, sums }), bad)))
-}
-
-/// Turn of this process to make a file that others need as well, such as those of one training on
-/// one machine: they wait for it.
-struct Turn {
-    path: PathBuf,
-    /// Locked, where the system has locks there.
-    _lock: Option<File>,
-}
-
-impl Turn {
-    /// # Errors
-    /// If the watch stops the work while another process has its turn.
-    fn take(of: &Path, watch: &dyn Watch) -> Result<Turn> {
-        let path = of.with_extension(TURN);
-        let mut lock = File::create(&path).ok();
-        let is_taken = |file: &mut File| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock));
-        if lock.as_mut().is_some_and(is_taken) {
-            watch.note(&format!("waiting for another process, which writes {}", of.display()));
-            while lock.as_mut().is_some_and(is_taken) {
-                watch::check(watch)?;
-                sleep(Duration::from_millis(100));
-            }
-        }
-        Ok(Turn { path, _lock: lock })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // What cannot be deleted now is so by a later run.
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 /// The folder of these files in a cache folder.
@@ -426,7 +390,7 @@ fn check_room(folder: &Path, bytes: u64, free: Option<u64>) -> Result<()> {
 fn delete_unused(folder: &Path, options: &Options) {
     let is_unused = |path: &Path, found: &Metadata| match path.extension().and_then(|end| end.to_str()) {
         Some(ENDING) => found.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > UNUSED)),
-        Some("writing" | TURN) => File::open(path).is_ok_and(|file| file.try_lock().is_ok()),
+        Some("writing" | turn::ENDING) => File::open(path).is_ok_and(|file| file.try_lock().is_ok()),
         _ => false,
     };
     let (mut deleted, mut bytes) = (0, 0);
@@ -467,7 +431,7 @@ mod tests {
         let options = Options { cache: Some(dir.path().to_path_buf()), ..Options::default() };
         let fill = |writer: &Writer| {
             made_by.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(300));
             writer.put(0, &[7; CHANNELS]).map(|()| Bad::new())
         };
         std::thread::scope(|scope| {
@@ -478,11 +442,6 @@ mod tests {
         assert_eq!(made_by.into_inner(), 1);
         let left = fs::read_dir(folder(dir.path())).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["one.images"]);
-        // One that waits may be stopped.
-        let file = dir.path().join("two.images");
-        let _first = Turn::take(&file, &watch::Unwatched).unwrap();
-        let stopped = std::sync::atomic::AtomicBool::new(true);
-        assert!(matches!(Turn::take(&file, &stopped), Err(Error::Interrupted)));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod pixels;
 pub mod relabel;
 pub mod shapes;
 pub mod split;
+mod turn;
 pub mod watch;
 
 pub use folder::Measured;

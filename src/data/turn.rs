@@ -1,0 +1,64 @@
+//! Turns of processes that need the same file: one makes it, the others wait.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::watch::{self, Watch};
+use crate::error::Result;
+
+/// Ending of the names of what processes lock.
+pub(super) const ENDING: &str = "turn";
+
+/// Turn of this process to make a file that others need as well, such as those of one training on
+/// one machine: they wait for it.
+pub(super) struct Turn {
+    path: PathBuf,
+    /// Locked, where the system has locks there.
+    _lock: Option<File>,
+}
+
+impl Turn {
+    /// # Errors
+    /// If the watch stops the work while another process has its turn.
+    pub fn take(of: &Path, watch: &dyn Watch) -> Result<Turn> {
+        let path = of.with_extension(ENDING);
+        let mut lock = File::create(&path).ok();
+        let is_taken = |file: &mut File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if lock.as_mut().is_some_and(is_taken) {
+            watch.note(&format!("waiting for another process, which writes {}", of.display()));
+            while lock.as_mut().is_some_and(is_taken) {
+                watch::check(watch)?;
+                sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(Turn { path, _lock: lock })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // What cannot be deleted now is so by a later run.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn one_that_waits_may_be_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("one.images");
+        let first = Turn::take(&file, &watch::Unwatched).unwrap();
+        let stopped = AtomicBool::new(true);
+        assert!(matches!(Turn::take(&file, &stopped), Err(Error::Interrupted)));
+        drop(first);
+        Turn::take(&file, &stopped).unwrap();
+    }
+}
