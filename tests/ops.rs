@@ -16,7 +16,7 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget};
+use cifar_engine::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, inputs as cpu_inputs};
 use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
@@ -281,7 +281,7 @@ fn output(op: &dyn Op, types: &Types, inputs: &[&[f32]]) -> Vec<f32> {
     let mut y = vec![f32::NAN; types.outputs[0].len()];
     let mut scratch = vec![f32::NAN; work.scratch];
     let mut args = CpuArgs {
-        inputs: std::array::from_fn(|i| inputs.get(i).copied().unwrap_or_default()),
+        inputs: &cpu_inputs(inputs.iter().copied()),
         outputs: Default::default(),
         packed: &[],
         scratch: &mut scratch,

@@ -14,11 +14,14 @@ use cifar_engine::ops::linear::sum_rows::SumRows;
 use cifar_engine::ops::map::binary::{Binary, Function2};
 use cifar_engine::ops::map::dropout::Dropout;
 use cifar_engine::ops::map::unary::{Unary, UnaryGrad};
+use cifar_engine::ops::movement::constant::Constant;
 use cifar_engine::ops::norm::batch_norm::BatchNorm;
 use cifar_engine::ops::norm::batch_norm_grad::BatchNormGrad;
 use cifar_engine::ops::norm::batch_norm_infer::BatchNormInfer;
 use cifar_engine::ops::norm::batch_norm_max_pool::POOL;
 use cifar_engine::ops::norm::moments::Moments;
+use cifar_engine::ops::optim::clip::{Clip, ClipFactor};
+use cifar_engine::ops::optim::unscale::Unscale;
 use cifar_engine::ops::pool::max_pool_grad::MaxPoolGrad;
 use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::TensorType;
@@ -125,6 +128,37 @@ fn zero_sum() {
             &[sum],
             if own { "sum = Constant { shape: [8], value: 0.0 }()\n" } else { kept },
         );
+    }
+}
+
+#[test]
+fn zeros_scaled() {
+    type Make = fn(&mut Sketch, Value) -> Value;
+    let clip: Make = |s, zeros| {
+        let factor = s.input("factor", &[1]);
+        s.apply1("y", Clip, &[zeros, factor])
+    };
+    let unscale: Make = |s, zeros| s.apply1("y", Unscale { scale: 4.0 }, &[zeros]);
+    let factor: Make = |s, zeros| {
+        let gradient = s.input("gradient", &[9]);
+        s.apply1("y", ClipFactor { limit: 2.0 }, &[zeros, gradient])
+    };
+    let zeros = "y = Constant { shape: [8], value: 0.0 }()\n";
+    let cases = [
+        (clip, zeros, "Clip(c, factor)"),
+        (unscale, zeros, "Unscale { scale: 4.0 }(c)"),
+        (factor, "y = ClipFactor { limit: 2.0 }(gradient)\n", "ClipFactor { limit: 2.0 }(c, gradient)"),
+    ];
+    for (make, of_zeros, of_others) in cases {
+        for (value, expected) in [
+            (0.0, of_zeros.to_string()),
+            (0.5, format!("c = Constant {{ shape: [8], value: 0.5 }}()\ny = {of_others}\n")),
+        ] {
+            let mut s = Sketch::new();
+            let constant = s.apply1("c", Constant { shape: [8].into(), value }, &[]);
+            let y = make(&mut s, constant);
+            check("zeros scaled", s, &[y], &expected);
+        }
     }
 }
 
@@ -469,7 +503,7 @@ fn graphs() -> Vec<(String, Graph)> {
     let mut graphs = Vec::new();
     for model in models::MODELS {
         let spec = bare_spec(model, model.usual_size, 10);
-        let settings = Settings { batch_size: 4, model, ..Settings::default() };
+        let settings = Settings { batch_size: 4, clip: 1.0, model, ..Settings::default() };
         let training = plans::training(&spec, &settings, 16).unwrap().graph;
         let evaluation = plans::evaluation(&spec, "test", 16, 4).unwrap().graph;
         graphs.extend([(format!("{model} training"), training), (format!("{model} evaluation"), evaluation)]);

@@ -91,9 +91,11 @@ fn check_bindings(
         ensure(binding.group == 0, || format!("'{name}' is not in group 0"))?;
         let operand = dispatch.bindings.get(binding.binding as usize);
         let writes = match operand.ok_or_else(|| format!("'{name}' is bound to nothing"))? {
-            Operand::Input(_) | Operand::InputPiece(..) | Operand::OutputInput(_) | Operand::Numbers(_) => {
-                false
-            }
+            Operand::Input(_)
+            | Operand::InputPiece(..)
+            | Operand::OutputInput(_)
+            | Operand::Numbers(_)
+            | Operand::BlockNumbers(_) => false,
             Operand::Output(_) => true,
             operand @ (Operand::Scratch(i) | Operand::ScratchInput(i)) => {
                 ensure(*i < scratch, || format!("'{name}' is scratch {i} of {scratch}"))?;

@@ -20,6 +20,8 @@ use crate::ops::norm::batch_norm_max_pool::{BatchNormMaxPool, POOL};
 use crate::ops::norm::batch_norm_max_pool_grad::BatchNormMaxPoolGrad;
 use crate::ops::norm::fold_batch_norm::FoldBatchNorm;
 use crate::ops::norm::moments::Moments;
+use crate::ops::optim::clip::{Clip, ClipFactor};
+use crate::ops::optim::unscale::Unscale;
 use crate::ops::pool::max_pool::MaxPool;
 use crate::ops::pool::max_pool_grad::MaxPoolGrad;
 use crate::ops::pool::max_pool_places::MaxPoolPlaces;
@@ -32,6 +34,14 @@ pub const ZERO_SUM: Rule = Rule {
     replaces: "sum_rows(batch_norm_grad(dy, x, ..)) => zeros",
     when: "mean and variance are those of x",
     apply: zero_sum,
+};
+
+/// What is known to be zero stays so, whatever it is multiplied by, and adds nothing to a norm.
+pub const ZEROS_SCALED: Rule = Rule {
+    name: "zeros scaled",
+    replaces: "clip(zeros, clip_factor(zeros, g, ..)) => zeros, with clip_factor(g, ..); unscale(zeros) => zeros",
+    when: "always",
+    apply: zeros_scaled,
 };
 
 /// The gradient that passed the activation is worked out from x again.
@@ -119,6 +129,27 @@ fn zero_sum(graph: &mut Graph, index: usize) -> Result<bool> {
     node.op = Arc::new(Constant::zeros(shape));
     node.inputs.clear();
     Ok(true)
+}
+
+fn zeros_scaled(graph: &mut Graph, index: usize) -> Result<bool> {
+    let node = &graph.nodes()[index];
+    let is_zero = |&input: &Value| {
+        graph.producer_of(input).is_some_and(|(_, constant): (_, &Constant)| constant.value == 0.0)
+    };
+    let scales = downcast::<Clip>(node).is_some() || downcast::<Unscale>(node).is_some();
+    if scales && is_zero(&node.inputs[0]) {
+        let shape = graph.ty(node.outputs[0]).shape.clone();
+        let node = graph.node_mut(index);
+        node.op = Arc::new(Constant::zeros(shape));
+        node.inputs.clear();
+        return Ok(true);
+    }
+    let others: Vec<Value> = node.inputs.iter().copied().filter(|input| !is_zero(input)).collect();
+    let adds = downcast::<ClipFactor>(node).is_some() && (1..node.inputs.len()).contains(&others.len());
+    if adds {
+        graph.node_mut(index).inputs = others;
+    }
+    Ok(adds)
 }
 
 fn activation_grad(graph: &mut Graph, index: usize) -> Result<bool> {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::tensor::DType;
 use crate::tensor::TensorType;
 use op::Op;
-use op::cpu_step::{MAX_INPUTS, MAX_OUTPUTS};
+use op::cpu_step::MAX_OUTPUTS;
 
 /// A value of a graph, which knows the graph and may be used in that one and its clones alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,9 +192,9 @@ impl Graph {
         let checked = types.iter().try_for_each(|ty| check_size(ty)).and_then(|()| {
             let outputs = op.output_types(&types)?;
             outputs.iter().try_for_each(check_size)?;
-            match inputs.len() <= MAX_INPUTS && outputs.len() <= MAX_OUTPUTS {
+            match outputs.len() <= MAX_OUTPUTS {
                 true => Ok(outputs),
-                false => Err(format!("has more than {MAX_INPUTS} inputs or {MAX_OUTPUTS} outputs")),
+                false => Err(format!("has more than {MAX_OUTPUTS} outputs")),
             }
         });
         let outputs = checked.map_err(|problem| {

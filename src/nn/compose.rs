@@ -3,7 +3,6 @@
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::conv::{Conv, Padding};
-use crate::ops::cpu_step::MAX_INPUTS;
 use crate::ops::movement::constant::Constant;
 use crate::ops::movement::join::{Concat, Slice};
 
@@ -54,9 +53,5 @@ pub fn grouped_conv2d(
         let w = graph.apply1(Slice { axis: 3, range: part(outputs) }, &[w])?;
         parts.push(graph.apply1(Conv::new(stride, padding, 1), &[x, w])?);
     }
-    while parts.len() > 1 {
-        let joined = parts.chunks(MAX_INPUTS).map(|parts| graph.apply1(Concat { axis: 3 }, parts));
-        parts = joined.collect::<Result<_>>()?;
-    }
-    Ok(parts[0])
+    graph.apply1(Concat { axis: 3 }, &parts)
 }

@@ -7,11 +7,9 @@ use crate::exec::Device;
 use crate::grad::differentiate;
 use crate::graph::{Graph, Value};
 use crate::nn::{Builder, Parameter};
-use crate::ops::Function;
-use crate::ops::map::binary::Function2;
 use crate::ops::movement::constant::Constant;
+use crate::ops::optim::clip::{Clip, ClipFactor};
 use crate::ops::optim::moving_average::MovingAverage;
-use crate::ops::optim::sum_squares::SumSquares;
 use crate::ops::optim::unscale::Unscale;
 use crate::program::Program;
 use crate::tensor::TensorType;
@@ -88,21 +86,11 @@ pub fn unscale(graph: &mut Graph, gradients: &[Value], scale: f32) -> Result<Vec
 /// None but those of [`Graph::apply`].
 pub fn clip(graph: &mut Graph, gradients: &[Value], limit: f32) -> Result<Vec<Value>> {
     graph.set_layer("clip");
-    let mut total = None;
-    for &gradient in gradients {
-        let squares = graph.apply1(SumSquares, &[gradient])?;
-        total = Some(match total {
-            None => squares,
-            Some(total) => graph.add(total, squares)?,
-        });
+    if gradients.is_empty() {
+        return Ok(Vec::new());
     }
-    let Some(total) = total else { return Ok(Vec::new()) };
-    let norm = graph.map(Function::Sqrt, total)?;
-    let [limit, one] = [limit, 1.0].map(|value| Constant { shape: [1].into(), value });
-    let [limit, one] = [graph.apply1(limit, &[])?, graph.apply1(one, &[])?];
-    let factor = graph.div(limit, norm)?;
-    let factor = graph.map2(Function2::Min, factor, one)?;
-    gradients.iter().map(|&gradient| graph.mul(gradient, factor)).collect()
+    let factor = graph.apply1(ClipFactor { limit }, gradients)?;
+    gradients.iter().map(|&gradient| graph.apply1(Clip, &[gradient, factor])).collect()
 }
 
 /// The state that holds the moving average of a parameter.

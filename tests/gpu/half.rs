@@ -191,18 +191,21 @@ fn a_training_in_half_precision_keeps_to_one_in_single() {
     assert!(expected[STEPS - 1] < expected[0] - 0.02, "it has not learnt: {expected:?}");
 }
 
-/// One launch unscales all gradients; those that are known to be zero lie elsewhere, which divides
-/// the one of the updates.
+/// One launch unscales all gradients, and three clip them.
 #[test]
-fn gradients_are_unscaled_by_few_launches() {
+fn gradients_are_unscaled_and_clipped_by_few_launches() {
     let (Some(mut half), Some(mut single)) = (open(), gpu::open()) else { return };
     let mut training = Training::new(&SGD, 4);
-    let plan = load(&mut single, &training);
-    let expected = single.launches(plan).unwrap().unwrap();
-    training.settings.precision = Precision::F16;
-    let plan = load(&mut half, &training);
-    let found = half.launches(plan).unwrap().unwrap();
-    assert!((expected + 1..=expected + 13).contains(&found), "{found}, in single precision {expected}");
+    let mut launches = |gpu: &mut Gpu, clip: f32| {
+        training.settings.clip = clip;
+        training.settings.precision = gpu.precision();
+        let plan = load(gpu, &training);
+        gpu.launches(plan).unwrap().unwrap()
+    };
+    let plain = launches(&mut single, 0.0);
+    assert_eq!(launches(&mut single, 1.0), plain + 3);
+    assert_eq!(launches(&mut half, 0.0), plain + 1);
+    assert_eq!(launches(&mut half, 1.0), plain + 1 + 3);
 }
 
 /// The first step of a training in half precision: whether parameters are finite after it, and

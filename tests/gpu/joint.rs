@@ -10,6 +10,7 @@ use cifar_engine::ops::optim::moving_average::MovingAverage;
 use cifar_engine::ops::optim::sgd::Sgd;
 use cifar_engine::tensor::TensorType;
 use cifar_engine::train::optimizers::OPTIMIZERS;
+use cifar_engine::train::updates::clip;
 
 use super::Training;
 use super::common::gpu;
@@ -132,6 +133,52 @@ fn a_training_step_has_one_launch_for_all_updates_of_a_kind() {
         let others = if optimizer.name == "lion" { trained + 1 } else { 0 };
         assert_eq!(launches, separate(&plan) - spared + others, "{optimizer}");
         gpu.unload(id).unwrap();
+    }
+}
+
+/// A step of plain descent with gradients that are clipped together.
+fn clipped(limit: f32) -> Graph {
+    let mut graph = Graph::new();
+    let rate = graph.input("rate", TensorType::f32([1]));
+    let gradient = |i: usize| {
+        let x = graph.input(&named("x", i), TensorType::f32([LENGTHS[i]]));
+        graph.mul(x, x).unwrap()
+    };
+    let gradients: Vec<Value> = (0..LENGTHS.len()).map(gradient).collect();
+    for (i, gradient) in clip(&mut graph, &gradients, limit).unwrap().into_iter().enumerate() {
+        let [p, b] = ["p", "b"].map(|kind| state(&mut graph, kind, i));
+        let op = Sgd { momentum: 0.0, nesterov: false, decay: 0.0 };
+        let new = graph.apply(op, &[p, b, gradient, rate]).unwrap();
+        graph.update(p, new[0]).unwrap();
+        graph.update(b, new[1]).unwrap();
+    }
+    graph
+}
+
+/// The norms of gradients that lie side by side, by what one step at a rate of 1 takes from zeros.
+#[test]
+fn gradients_are_clipped_by_three_launches() {
+    let Some(mut gpu) = gpu::open() else { return };
+    let value = |i: usize, k: usize| ((i * 31 + k * 17) % 23) as f32 / 23.0 - 0.4;
+    let squares: Vec<Vec<f32>> =
+        (0..LENGTHS.len()).map(|i| (0..LENGTHS[i]).map(|k| value(i, k) * value(i, k)).collect()).collect();
+    let norm = squares.concat().iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+    for limit in [0.5, 1e3f32] {
+        let plan = gpu.load(&clipped(limit)).unwrap();
+        assert_eq!(gpu.launches(plan).unwrap(), Some(LENGTHS.len() + 3 + 1), "limit {limit}");
+        for i in 0..LENGTHS.len() {
+            let values: Vec<f32> = (0..LENGTHS[i]).map(|k| value(i, k)).collect();
+            gpu.write(plan, &named("x", i), values.as_slice().into()).unwrap();
+        }
+        gpu.write(plan, "rate", [1.0f32].as_slice().into()).unwrap();
+        gpu.run(plan).unwrap();
+        let factor = (f64::from(limit) / norm).min(1.0);
+        for (i, squares) in squares.iter().enumerate() {
+            let moved = gpu.read_state(plan, &named("p", i)).unwrap();
+            let far = |(p, g): (&f32, &f32)| (f64::from(*p) + factor * f64::from(*g)).abs() > 1e-6;
+            assert!(!moved.iter().zip(squares).any(far), "limit {limit}: {moved:?}");
+        }
+        gpu.unload(plan).unwrap();
     }
 }
 

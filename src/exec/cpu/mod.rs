@@ -24,7 +24,7 @@ use crate::graph::rewrite::Rule;
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
 use crate::ops::Types;
-use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
+use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_OUTPUTS, inputs};
 use crate::tensor::{Buffer, DType};
 use crate::text::counted;
 use spin_pool::SpinPool;
@@ -192,7 +192,7 @@ impl Cpu {
 fn call(
     work: &CpuStep,
     types: &Types,
-    mut inputs: [&[f32]; MAX_INPUTS],
+    mut inputs: Vec<&[f32]>,
     mut outputs: [&mut [f32]; MAX_OUTPUTS],
     packed: &[f32],
     scratch: &mut [f32],
@@ -204,7 +204,7 @@ fn call(
         *values = &mut std::mem::take(values)[..ty.len()];
     }
     let scratch = &mut scratch[..work.scratch];
-    (work.run)(&mut CpuArgs { inputs, outputs, packed, scratch });
+    (work.run)(&mut CpuArgs { inputs: &inputs, outputs, packed, scratch });
 }
 
 /// All memory of a plan, to be read by several workers.
@@ -267,10 +267,7 @@ impl Buffers<'_> {
         for (buffer, location) in buffers.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*location));
         }
-        let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-        for (values, location) in inputs.iter_mut().zip(&step.inputs) {
-            *values = self.get(*location).f32();
-        }
+        let inputs = inputs(step.inputs.iter().map(|location| self.get(*location).f32()));
         let outputs = buffers.each_mut().map(Buffer::f32_mut);
         call(work, &step.types, inputs, outputs, packed, scratch);
         for (buffer, location) in buffers.iter_mut().zip(&step.outputs) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::exec::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE, summands};
 use crate::exec::gathered_rules::{GATHERED_GRADIENT, GATHERED_MOMENTS, NORMALISED_INPUT};
-use crate::exec::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
+use crate::exec::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM, ZEROS_SCALED};
 use crate::graph::rewrite::{Rule, downcast};
 use crate::graph::{Graph, Value};
 use crate::ops::conv::Conv;
@@ -17,6 +17,7 @@ use crate::ops::norm::batch_norm_infer::BatchNormInfer;
 /// The rules of a CPU.
 pub const RULES: &[&Rule] = &[
     &ZERO_SUM,
+    &ZEROS_SCALED,
     &ACTIVATION,
     &KEPT_ACTIVATION,
     &SLOPE,

@@ -15,7 +15,7 @@ use super::{Shared, call};
 use crate::exec::plan::{Location, Plan, Step};
 use crate::kernels::parallel;
 use crate::kernels::simd::Isa;
-use crate::ops::cpu_step::{CpuStep, CpuTarget, MAX_INPUTS, MAX_OUTPUTS};
+use crate::ops::cpu_step::{CpuStep, CpuTarget, MAX_OUTPUTS, inputs};
 use crate::ops::{Axis, Op, Tile, Types};
 use crate::tensor::Buffer;
 
@@ -324,14 +324,12 @@ impl Worker {
         for (buffer, (slot, _)) in buffers.iter_mut().zip(&wiring.outputs) {
             std::mem::swap(buffer, &mut self.slots[*slot]);
         }
-        let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-        for (i, (values, source)) in inputs.iter_mut().zip(&wiring.inputs).enumerate() {
-            *values = match *source {
-                InputSource::Inside(slot) => self.slots[slot].f32(),
-                InputSource::Part(slot) => part(i, slot),
-                InputSource::Whole(location) => shared.get(location),
-            };
-        }
+        let values = |(i, source): (usize, &InputSource)| match *source {
+            InputSource::Inside(slot) => self.slots[slot].f32(),
+            InputSource::Part(slot) => part(i, slot),
+            InputSource::Whole(location) => shared.get(location),
+        };
+        let inputs = inputs(wiring.inputs.iter().enumerate().map(values));
         let mut outputs = buffers.each_mut().map(Buffer::f32_mut);
         for (output, (_, result)) in outputs.iter_mut().zip(&wiring.outputs) {
             if let Some(result) = *result {

@@ -1,26 +1,56 @@
-//! Launches that do the work of several steps: of all updates by an optimizer, of all moving
-//! averages.
+//! Launches that do the work of several: of all updates by an optimizer, of all moving averages, of
+//! the squares of all gradients.
 //!
-//! A launch costs some microseconds, which is more than most of these steps take. The steps compute
-//! every element by itself, by one rule ([`may_be_joined`](crate::ops::dispatch::may_be_joined)).
-//! [`gather`] brings them together, [`super::memory`] places their operands side by side where it
-//! can, and [`follows`] tells those whose operands do lie so: they are one launch. Others (of
-//! states that another plan placed before) are several, and compute the same bits.
+//! A launch costs some microseconds, which is more than most of these take. They treat every block
+//! of their operands by itself, by one rule (`may_be_joined` of [`crate::ops::dispatch`]).
+//! [`gather`] brings their steps together, [`super::memory`] places their operands side by side
+//! where it can, and [`follows`] tells those whose operands do lie so: they are one launch. Others
+//! (of states that another plan placed before) are several, and compute the same bits.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::memory::{Region, pitch};
-use crate::exec::plan::Plan;
+use super::program::extent;
+use crate::exec::plan::{Plan, Step};
 use crate::graph::{Graph, Source, Value};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
-/// The kind of a node that others can be joined with, and how many such nodes wait for one another
-/// after it.
+/// A launch of a plan, before it has memory.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// The number of its step.
+    pub index: usize,
+    pub step: &'a Step,
+    pub work: &'a Dispatches,
+    pub dispatch: &'a Dispatch,
+}
+
+/// The launches of a plan, in order. `work` are the dispatches of each step.
+pub fn tasks<'a>(plan: &'a Plan, work: &'a [Dispatches]) -> Vec<Task<'a>> {
+    let of_step = |(index, (step, work)): (usize, (&'a Step, &'a Dispatches))| {
+        work.list.iter().map(move |dispatch| Task { index, step, work, dispatch })
+    };
+    plan.steps.iter().zip(work).enumerate().flat_map(of_step).collect()
+}
+
+impl Task<'_> {
+    /// Bytes of each of the operands that it treats block by block, if it may be joined.
+    pub fn bytes(&self) -> Option<usize> {
+        let (operands, ..) = self.dispatch.joinable()?;
+        Some(extent(self.step, self.work, *operands.first()?).1)
+    }
+}
+
+/// A node that others can be joined with.
 struct Late {
     kind: usize,
+    /// How many such nodes wait for one another after it.
     after: usize,
+    /// Whether it, or such a node before it, reads what is computed once: a gradient that is known
+    /// to be zero. Others are not parted by them, as nothing scales these.
+    reads_constants: bool,
 }
 
 /// Moves the nodes that a launch may do with others, and that nothing else waits for, to the end,
@@ -30,102 +60,120 @@ pub fn gather(graph: &mut Graph) -> HashSet<Value> {
     let late = late_nodes(graph);
     let mut apart = HashSet::new();
     for (&index, Late { kind, .. }) in &late {
-        if late.values().filter(|other| other.kind == *kind).count() > 1 {
-            apart.extend(
-                treated(graph, index).into_iter().filter(|&value| graph.source(value) == Source::Node),
-            );
+        let treated = treated(graph, index);
+        if treated.len() > 1 || late.values().filter(|other| other.kind == *kind).count() > 1 {
+            apart.extend(treated.into_iter().filter(|&value| graph.source(value) == Source::Node));
         }
     }
     let mut order: Vec<usize> = (0..graph.nodes.len()).collect();
     // Stable: the nodes of a kind stay in their order.
-    order.sort_by_key(|index| late.get(index).map(|Late { kind, after }| (Reverse(*after), Reverse(*kind))));
+    order.sort_by_key(|index| {
+        let late = late.get(index)?;
+        Some((Reverse(late.after), Reverse(late.kind), late.reads_constants))
+    });
     graph.nodes = order.into_iter().map(|index| graph.nodes[index].clone()).collect();
     apart
 }
 
 fn late_nodes(graph: &Graph) -> HashMap<usize, Late> {
-    let mut kinds: Vec<Dispatch> = Vec::new();
+    let mut kinds: Vec<Dispatches> = Vec::new();
     let mut late: HashMap<usize, Late> = HashMap::new();
     for (index, node) in graph.nodes().iter().enumerate().rev() {
         let work = node.op.gpu(&graph.types(node));
-        let Some(dispatch) = single(&work) else { continue };
+        if !work.list.iter().any(|dispatch| dispatch.joinable().is_some()) {
+            continue;
+        }
         let readers = node.outputs.iter().flat_map(|&value| graph.readers(value));
         let mut stages = readers.map(|reader| late.get(&reader).map(|late| late.after + 1));
         let Some(after) = stages.try_fold(0, |most: usize, stage| Some(most.max(stage?))) else { continue };
-        let kind = kinds.iter().position(|kind| is_alike(kind, dispatch)).unwrap_or(kinds.len());
+        let kind = kinds.iter().position(|kind| are_alike(kind, &work)).unwrap_or(kinds.len());
         if kind == kinds.len() {
-            kinds.push(dispatch.clone());
+            kinds.push(work);
         }
-        late.insert(index, Late { kind, after });
+        late.insert(index, Late { kind, after, reads_constants: false });
+    }
+    for (index, node) in graph.nodes().iter().enumerate() {
+        let is_constant = |&input: &Value| {
+            graph.producer(input).is_some_and(|producer| {
+                let reads_constants = late.get(&producer).is_some_and(|late| late.reads_constants);
+                reads_constants || graph.nodes()[producer].inputs.is_empty()
+            })
+        };
+        let reads_constants = node.inputs.iter().any(is_constant);
+        if let Some(late) = late.get_mut(&index) {
+            late.reads_constants = reads_constants;
+        }
     }
     late
 }
 
-/// The inputs of which a node of one launch treats every element by itself.
+/// The inputs of which launches of a node treat every block by itself.
 fn treated(graph: &Graph, index: usize) -> Vec<Value> {
     let node = &graph.nodes()[index];
     let work = node.op.gpu(&graph.types(node));
-    let operands = single(&work).and_then(Dispatch::joinable).map_or(&[][..], |(operands, ..)| operands);
+    let operands = work.list.iter().filter_map(Dispatch::joinable).flat_map(|(operands, ..)| operands);
     let input =
         |operand: &Operand| if let Operand::Input(i) = *operand { Some(node.inputs[i]) } else { None };
-    operands.iter().filter_map(input).collect()
+    operands.filter_map(input).collect()
 }
 
-/// The one launch of some work, if it may be joined with others.
-fn single(work: &Dispatches) -> Option<&Dispatch> {
-    let [dispatch] = &work.list[..] else { return None };
-    dispatch.joinable().map(|_| dispatch)
+/// Whether one launch each can do both, but for their memory and their numbers.
+fn are_alike(a: &Dispatches, b: &Dispatches) -> bool {
+    a.list.len() == b.list.len() && a.list.iter().zip(&b.list).all(|(a, b)| is_alike(a, b))
 }
 
 /// Whether one launch can do both, but for their memory and their numbers.
 fn is_alike(a: &Dispatch, b: &Dispatch) -> bool {
     let same = a.shader == b.shader && a.entry == b.entry && a.constants == b.constants;
     let operands = |dispatch: &Dispatch| {
-        dispatch.joinable().map(|(operands, _, wholes)| (operands.to_vec(), wholes.to_vec()))
+        let (treated, _, wholes) = dispatch.joinable()?;
+        Some((treated.iter().map(|operand| operand.is_written()).collect::<Vec<_>>(), wholes.to_vec()))
     };
-    same && operands(a) == operands(b)
+    same && operands(a).is_some() && operands(a) == operands(b)
 }
 
-/// Steps, one after the other, that one launch can do if their operands lie side by side, and none
-/// of these is longer than a binding. Those of every run stay apart from those that run once.
-pub fn alike(plan: &Plan, work: &[Dispatches]) -> Vec<Range<usize>> {
-    let bytes = |step: usize| pitch(plan.steps[step].types.outputs[0].bytes());
+/// Launches, one after the other, that one can do if their operands lie side by side, and none of
+/// these is longer than a binding. Those of every run stay apart from those that run once.
+pub fn alike(plan: &Plan, tasks: &[Task]) -> Vec<Range<usize>> {
+    let is_of_run = |at: usize| tasks[at].index >= plan.constants;
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut taken = 0;
-    for (step, dispatches) in work.iter().enumerate() {
-        let Some(dispatch) = single(dispatches) else { continue };
-        taken += bytes(step);
+    for (at, task) in tasks.iter().enumerate() {
+        let Some(bytes) = task.bytes() else { continue };
+        taken += pitch(bytes);
         match found.last_mut() {
             Some(last)
-                if last.end == step
-                    && step != plan.constants
+                if last.end == at
+                    && is_of_run(at - 1) == is_of_run(at)
                     && taken <= PIECE_BYTES
-                    && is_alike(&work[last.start].list[0], dispatch) =>
+                    && is_alike(tasks[last.start].dispatch, task.dispatch) =>
             {
-                last.end = step + 1;
+                last.end = at + 1;
             }
             _ => {
-                found.push(step..step + 1);
-                taken = bytes(step);
+                found.push(at..at + 1);
+                taken = pitch(bytes);
             }
         }
     }
-    found.retain(|steps| steps.len() > 1);
+    found.retain(|alike| alike.len() > 1);
     found
 }
 
-/// Whether the operands of a step lie behind those of the one before it, whose are of so many
-/// bytes, and one launch can do both. The regions are those of their operands, in the order of the
+/// Whether the operands of a launch lie behind those of the one before it, whose are of so many
+/// bytes, and one can do both. The regions are those of their operands, in the order of the
 /// bindings.
 pub fn follows(dispatch: &Dispatch, bytes: usize, [before, after]: [&[Option<&Region>]; 2]) -> bool {
-    let Some((operands, ..)) = dispatch.joinable() else { return false };
+    let Some((operands, _, wholes)) = dispatch.joinable() else { return false };
     let pairs = || dispatch.bindings.iter().zip(before.iter().zip(after));
     let behind = |(before, after): (&Option<&Region>, &Option<&Region>)| {
         let (Some(before), Some(after)) = (before, after) else { return false };
         before.buffer == after.buffer && before.offset + pitch(bytes) == after.offset
     };
-    let written: Vec<_> = pairs().filter(|(operand, _)| operand.is_written()).map(|pair| pair.1.0).collect();
-    let all_behind = pairs().take(operands.len()).all(|(_, regions)| behind(regions));
-    // What is read as a whole is the same, and none of what they write.
-    all_behind && pairs().skip(operands.len()).all(|(_, (a, b))| a == b && !written.contains(&a))
+    let treated = || pairs().take(operands.len());
+    let written: Vec<_> =
+        treated().filter(|(operand, _)| operand.is_written()).map(|pair| pair.1.0).collect();
+    // What is one for all is the same, and none of what they write each by itself.
+    let mut shared = pairs().skip(dispatch.bindings.len() - wholes.len());
+    treated().all(|(_, regions)| behind(regions)) && shared.all(|(_, (a, b))| a == b && !written.contains(&a))
 }

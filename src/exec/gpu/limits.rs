@@ -108,7 +108,7 @@ fn operand_demands<'a>(
             (Some(step.outputs[i]), step.types.outputs[i].bytes())
         }
         Operand::Scratch(i) | Operand::ScratchInput(i) => (None, 4 * work.scratch[i]),
-        Operand::Numbers(_) => (None, extent(step, work, operand).1),
+        Operand::Numbers(_) | Operand::BlockNumbers(_) => (None, extent(step, work, operand).1),
     };
     let scales = !matches!(location, Some(Location::State(_)));
     let demand = |kind, needed, limit: u64| Demand { step, kind, needed, limit: limit as usize, scales };

@@ -1,12 +1,13 @@
 //! Where the slots and states of a plan lie: each in a buffer of its own, but those side by side in
 //! one that a launch of several steps works on ([`super::joint`]).
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use wgpu::{BindingResource, BufferBinding, BufferSize};
 
 use super::context::Context;
-use super::joint::alike;
+use super::joint::{Task, alike, tasks};
 use crate::error::Result;
 use crate::exec::plan::{Location, Plan, Step};
 use crate::ops::dispatch::{BLOCK, Dispatches, Operand};
@@ -48,21 +49,24 @@ pub struct Packs {
 }
 
 impl Packs {
-    /// Packs the operands of the steps that one launch can do. What no two steps may have in common
+    /// Packs the operands of the launches that one can do. What no two of them may have in common
     /// stays alone: a slot that is longer than an operand, and a pack that some launch would read
     /// and write at once, which WebGPU allows of no buffer.
     pub fn new(plan: &Plan, work: &[Dispatches]) -> Packs {
         let (places, bytes, buffers) = Default::default();
         let mut packs = Packs { places, bytes, buffers };
-        for steps in alike(plan, work) {
-            let operands = work[steps.start].list[0].joinable().map_or(0, |(operands, ..)| operands.len());
+        let tasks = tasks(plan, work);
+        let mut groups = alike(plan, &tasks);
+        // Of an operand that several groups have, the largest one decides.
+        groups.sort_by_key(|group| Reverse(group.len()));
+        for alike in groups {
+            let tasks = &tasks[alike];
+            let operands = tasks[0].dispatch.joinable().map_or(0, |(operands, ..)| operands.len());
             for operand in 0..operands {
-                let members = steps.clone().map(|step| {
-                    let operand = work[step].list[0].bindings[operand];
-                    location(&plan.steps[step], operand)
-                        .map(|at| (at, plan.steps[step].types.outputs[0].bytes()))
-                });
-                if let Some(members) = members.collect() {
+                let member = |task: &Task| {
+                    Some((location(task.step, task.dispatch.bindings[operand])?, task.bytes()?))
+                };
+                if let Some(members) = tasks.iter().map(member).collect() {
                     packs.add(plan, members);
                 }
             }
@@ -129,6 +133,6 @@ pub fn location(step: &Step, operand: Operand) -> Option<Location> {
     match operand {
         Operand::Input(i) | Operand::InputPiece(i, _) => Some(step.inputs[i]),
         Operand::Output(i) | Operand::OutputInput(i) => Some(step.outputs[i]),
-        Operand::Scratch(_) | Operand::ScratchInput(_) | Operand::Numbers(_) => None,
+        _ => None,
     }
 }

@@ -39,7 +39,7 @@ use super::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL,
 use super::fit::size;
 use super::gathered_rules::{GRADIENT_OF_TILES, MOMENTS_OF_TILES, NORMALISED_INPUT};
 use super::plans::{Loaded, Plans, States, binding};
-use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM};
+use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM, ZEROS_SCALED};
 use super::{Data, Device, PlanId, Precision, check, copy_out};
 use crate::environment;
 use crate::error::{Error, Result};
@@ -66,6 +66,7 @@ use wgpu::Limits;
 /// The rules of a GPU: those that save traffic there, too.
 pub const RULES: &[&Rule] = &[
     &ZERO_SUM,
+    &ZEROS_SCALED,
     &ACTIVATION,
     &KEPT_ACTIVATION,
     &SLOPE,

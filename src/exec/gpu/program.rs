@@ -5,7 +5,7 @@ use std::ops::Range;
 use wgpu::{BindGroup, BindGroupDescriptor, BindGroupEntry, ComputePass, ComputePipeline};
 
 use super::context::{Context, VECTOR_BYTES, padded};
-use super::joint::{alike, follows};
+use super::joint::{Task, alike, follows, tasks};
 use super::memory::{Packs, Region, location, pitch};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
@@ -58,19 +58,15 @@ impl GpuProgram {
         let scratch = shared_scratch(work).into_iter().map(|len| context.storage("scratch", 4 * len).into());
         let memory = Memory { slots: slots.collect::<Result<_>>()?, scratch: scratch.collect(), states };
         context.check()?;
-        let joined = memory.joined(plan, work);
-        let mut launches = Vec::new();
-        for (index, own) in work.iter().enumerate() {
-            let steps = match joined.iter().find(|steps| steps.contains(&index)) {
-                Some(steps) if steps.start < index => index..index,
-                Some(steps) => steps.clone(),
-                None => index..index + 1,
-            };
-            let steps = &plan.steps[steps];
-            let works = &work[index..index + steps.len()];
-            let launch = |i| launch(context, pipelines, &memory, steps, works, i);
-            let count = if steps.is_empty() { 0 } else { own.list.len() };
-            launches.push((0..count).map(launch).collect::<Result<_>>()?);
+        let tasks = tasks(plan, work);
+        let mut launches: Vec<Vec<Launch>> = plan.steps.iter().map(|_| Vec::new()).collect();
+        let mut joined = Vec::new();
+        for tasks in memory.joined(plan, &tasks) {
+            let (first, last) = (tasks[0].index, tasks[tasks.len() - 1].index);
+            launches[first].push(launch(context, pipelines, &memory, tasks)?);
+            if last > first {
+                joined.push(first..last + 1);
+            }
             context.check()?;
         }
         let submissions =
@@ -152,44 +148,38 @@ pub fn shared_scratch(work: &[Dispatches]) -> Vec<usize> {
     sizes
 }
 
-/// Launch number `i` of a step, or the one launch of several.
-fn launch(
-    context: &Context,
-    pipelines: &Pipelines,
-    memory: &Memory,
-    steps: &[Step],
-    works: &[Dispatches],
-    i: usize,
-) -> Result<Launch> {
-    let dispatch = &works[0].list[i];
+/// The launch of one task, or of several.
+fn launch(context: &Context, pipelines: &Pipelines, memory: &Memory, tasks: &[Task]) -> Result<Launch> {
+    let dispatch = tasks[0].dispatch;
     let (pipeline, layout) = pipelines.get(dispatch);
-    let bound = |&operand: &Operand| match operand {
-        Operand::Numbers(bits) if steps.len() == 1 => numbers(context, &[bits]),
-        Operand::Numbers(_) => numbers(context, &numbers_of_blocks(steps, works)),
-        _ => Ok(memory.bound(steps, works, operand)),
+    let bound = |(binding, operand): (usize, &Operand)| match *operand {
+        Operand::BlockNumbers(_) if tasks.len() > 1 => numbers(context, &numbers_of_blocks(tasks)),
+        Operand::Numbers(bits) | Operand::BlockNumbers(bits) => numbers(context, &[bits]),
+        _ => Ok(memory.bound(tasks, binding)),
     };
-    let bound: Vec<(Region, usize)> = dispatch.bindings.iter().map(bound).collect::<Result<_>>()?;
-    check_access(&steps[0], dispatch, &bound)?;
+    let bound: Vec<(Region, usize)> =
+        dispatch.bindings.iter().enumerate().map(bound).collect::<Result<_>>()?;
+    check_access(tasks[0].step, dispatch, &bound)?;
     let resources = bound.iter().map(|(region, bytes)| region.resource(*bytes)).enumerate();
     let entries: Vec<BindGroupEntry> =
         resources.map(|(i, resource)| BindGroupEntry { binding: i as u32, resource }).collect();
     let label = Some(dispatch.shader.name);
     let bindings =
         context.device.create_bind_group(&BindGroupDescriptor { label, layout, entries: &entries });
-    let groups = match steps {
+    let groups = match tasks {
         [_] => dispatch.groups,
         _ => grid(bound[0].1 / VECTOR_BYTES, GROUP),
     };
     Ok(Launch { pipeline: pipeline.clone(), bindings, groups })
 }
 
-/// For each block of a joined launch, the numbers of the step that it is of.
-fn numbers_of_blocks(steps: &[Step], works: &[Dispatches]) -> Vec<[u32; 4]> {
-    let blocks = |(step, work): (&Step, &Dispatches)| {
-        let bits = work.list[0].joinable().map(|(_, bits, _)| bits).unwrap_or_default();
-        vec![bits; pitch(step.types.outputs[0].bytes()) / (4 * BLOCK)]
+/// For each block of a joined launch, the numbers of the task that it is of.
+fn numbers_of_blocks(tasks: &[Task]) -> Vec<[u32; 4]> {
+    let blocks = |task: &Task| {
+        let bits = task.dispatch.joinable().map(|(_, bits, _)| bits).unwrap_or_default();
+        vec![bits; pitch(task.bytes().unwrap_or(0)) / (4 * BLOCK)]
     };
-    steps.iter().zip(works).flat_map(blocks).collect()
+    tasks.iter().flat_map(blocks).collect()
 }
 
 /// Memory that holds numbers.
@@ -234,40 +224,43 @@ impl Memory<'_> {
         }
     }
 
-    /// What is bound of an operand of steps that one launch does: from the first one's to the end
-    /// of the last one's.
-    fn bound(&self, steps: &[Step], works: &[Dispatches], operand: Operand) -> (Region, usize) {
-        let last = steps.len() - 1;
-        let region = |step: usize| match self.region(&steps[step], operand) {
-            Some(region) => region,
-            None => unreachable!("numbers are bound by themselves"),
+    /// What is bound for tasks that one launch does: from the first one's operand to the end of the
+    /// last one's.
+    fn bound(&self, tasks: &[Task], binding: usize) -> (Region, usize) {
+        let part = |task: &Task| {
+            let operand = task.dispatch.bindings[binding];
+            let Some(region) = self.region(task.step, operand) else {
+                unreachable!("numbers are bound by themselves")
+            };
+            let (offset, bytes) = extent(task.step, task.work, operand);
+            (Region { offset: region.offset + offset, ..region.clone() }, bytes)
         };
-        let (first, end) = (region(0), region(last).offset);
-        let (offset, _) = extent(&steps[0], &works[0], operand);
-        let (_, bytes) = extent(&steps[last], &works[last], operand);
-        let begin = Region { offset: first.offset + offset, ..first.clone() };
-        (begin, end - first.offset + padded(bytes))
+        let [(first, _), (last, bytes)] = [&tasks[0], &tasks[tasks.len() - 1]].map(part);
+        let bytes = last.offset - first.offset + padded(bytes);
+        (first, bytes)
     }
 
-    /// The steps that one launch does together, where that are several.
-    fn joined(&self, plan: &Plan, work: &[Dispatches]) -> Vec<Range<usize>> {
-        let follows_the_last = |&step: &usize| {
-            let dispatch = &work[step].list[0];
-            let regions = |step: &Step| {
-                dispatch.bindings.iter().map(|&operand| self.region(step, operand)).collect::<Vec<_>>()
+    /// The tasks of each launch.
+    fn joined<'a>(&self, plan: &Plan, tasks: &'a [Task<'a>]) -> Vec<&'a [Task<'a>]> {
+        let alike = alike(plan, tasks);
+        let follows_the_last = |at: usize| {
+            let [before, after] = [&tasks[at - 1], &tasks[at]];
+            let regions = |task: &Task| {
+                let bindings = task.dispatch.bindings.iter();
+                bindings.map(|&operand| self.region(task.step, operand)).collect::<Vec<_>>()
             };
-            let [before, after] = [&plan.steps[step - 1], &plan.steps[step]];
-            follows(dispatch, before.types.outputs[0].bytes(), [&regions(before), &regions(after)])
+            let are_alike = alike.iter().any(|alike| alike.start < at && at < alike.end);
+            let bytes = before.bytes().unwrap_or(0);
+            are_alike && follows(after.dispatch, bytes, [&regions(before), &regions(after)])
         };
-        let next = alike(plan, work).into_iter().flat_map(|steps| steps.start + 1..steps.end);
-        let mut found: Vec<Range<usize>> = Vec::new();
-        for step in next.filter(follows_the_last) {
-            match found.last_mut() {
-                Some(last) if last.end == step => last.end = step + 1,
-                _ => found.push(step - 1..step + 1),
+        let mut launches: Vec<Range<usize>> = Vec::new();
+        for at in 0..tasks.len() {
+            match launches.last_mut() {
+                Some(last) if follows_the_last(at) => last.end = at + 1,
+                _ => launches.push(at..at + 1),
             }
         }
-        found
+        launches.into_iter().map(|launch| &tasks[launch]).collect()
     }
 }
 
@@ -284,6 +277,6 @@ pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize
         }
         Operand::Output(i) | Operand::OutputInput(i) => (0, step.types.outputs[i].bytes()),
         Operand::Scratch(i) | Operand::ScratchInput(i) => (0, 4 * work.scratch[i]),
-        Operand::Numbers(bits) => (0, size_of_val(&bits)),
+        Operand::Numbers(bits) | Operand::BlockNumbers(bits) => (0, size_of_val(&bits)),
     }
 }

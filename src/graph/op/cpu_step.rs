@@ -7,8 +7,8 @@ use std::fmt;
 
 use crate::kernels::simd::Isa;
 
-/// No op takes more inputs.
-pub const MAX_INPUTS: usize = 12;
+/// No op asks for more inputs than that, if it has fewer.
+const LEAST_INPUTS: usize = 12;
 /// No op has more outputs.
 pub const MAX_OUTPUTS: usize = 4;
 
@@ -23,9 +23,9 @@ pub struct CpuTarget {
 
 /// Memory that a step works on. Every slice has exactly the length of its operand's type.
 pub struct CpuArgs<'a> {
-    /// Empty beyond the op's inputs, and for an input that shares memory with an output. Integers
-    /// lie in them bit by bit.
-    pub inputs: [&'a [f32]; MAX_INPUTS],
+    /// Empty for an input that shares memory with an output, and for those that an op could have
+    /// but has not. Integers lie in them bit by bit.
+    pub inputs: &'a [&'a [f32]],
     /// Not zeroed: they hold whatever was there before, or, for an op that works in place, the
     /// input.
     pub outputs: [&'a mut [f32]; MAX_OUTPUTS],
@@ -61,6 +61,13 @@ impl<'a> CpuArgs<'a> {
     }
 }
 
+/// The inputs for [`CpuArgs`], with empty ones behind them.
+pub fn inputs<'a>(values: impl Iterator<Item = &'a [f32]>) -> Vec<&'a [f32]> {
+    let mut inputs: Vec<&[f32]> = values.collect();
+    inputs.resize(inputs.len().max(LEAST_INPUTS), &[]);
+    inputs
+}
+
 type Run = dyn Fn(&mut CpuArgs) + Send + Sync;
 type PackWeights = dyn Fn(&[f32], &mut [f32]) + Send + Sync;
 
@@ -92,6 +99,16 @@ impl CpuStep {
     /// A step without scratch.
     pub fn new(run: impl Fn(&mut CpuArgs) + Send + Sync + 'static) -> CpuStep {
         CpuStep::with_scratch(0, run)
+    }
+
+    /// This step, and then more with its outputs.
+    pub fn and_then(self, next: impl Fn(&mut CpuArgs) + Send + Sync + 'static) -> CpuStep {
+        let run = self.run;
+        let both = move |args: &mut CpuArgs| {
+            run(args);
+            next(args);
+        };
+        CpuStep { run: Box::new(both), ..self }
     }
 
     /// A step with so many elements of scratch.

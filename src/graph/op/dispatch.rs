@@ -204,13 +204,15 @@ pub enum Operand {
     /// The same of one of these.
     ScratchInput(usize),
     /// The bits of four numbers of the op, which a launch reads as data, so that it shares its
-    /// pipeline with others. One that [`may_be_joined`] has them for each [`BLOCK`] of the operands
-    /// before it; the operands after it are read as a whole.
+    /// pipeline with others.
     Numbers([u32; 4]),
+    /// The same of a launch that [`may_be_joined`], which has them for each [`BLOCK`] of the
+    /// operands before it; the operands after it are one for all.
+    BlockNumbers([u32; 4]),
 }
 
-/// Elements for which a joined launch has the same [`Operand::Numbers`]; each step's operands begin
-/// at a multiple of so many.
+/// Elements for which a joined launch has the same [`Operand::BlockNumbers`]; each dispatch's
+/// operands begin at a multiple of so many.
 pub const BLOCK: usize = 256;
 
 /// One launch of a shader.
@@ -231,7 +233,10 @@ pub struct Dispatch {
 impl Operand {
     /// The bits of the numbers, if it is some.
     pub fn numbers(self) -> Option<[u32; 4]> {
-        if let Operand::Numbers(bits) = self { Some(bits) } else { None }
+        match self {
+            Operand::Numbers(bits) | Operand::BlockNumbers(bits) => Some(bits),
+            _ => None,
+        }
     }
 
     /// What it is of an op's operands, if it is one.
@@ -239,7 +244,7 @@ impl Operand {
         match self {
             Operand::Input(i) | Operand::InputPiece(i, _) => inputs.get(i),
             Operand::Output(i) | Operand::OutputInput(i) => outputs.get(i),
-            Operand::Scratch(_) | Operand::ScratchInput(_) | Operand::Numbers(_) => None,
+            _ => None,
         }
     }
 
@@ -255,10 +260,12 @@ impl Operand {
 }
 
 impl Dispatch {
-    /// Of the one launch of an op that [`may_be_joined`]: the operands of which it treats every
-    /// vec4 by itself, then its numbers, and then what it reads as a whole.
+    /// Of a launch that [`may_be_joined`]: the operands of which it treats every block by itself,
+    /// then its numbers, and then the operands that are one for all.
     pub fn joinable(&self) -> Option<(&[Operand], [u32; 4], &[Operand])> {
-        let (at, bits) = self.bindings.iter().enumerate().find_map(|(at, op)| Some((at, op.numbers()?)))?;
+        let is_of_blocks = |operand: &Operand| matches!(operand, Operand::BlockNumbers(_));
+        let at = self.bindings.iter().position(is_of_blocks)?;
+        let bits = self.bindings[at].numbers().unwrap_or_default();
         Some((&self.bindings[..at], bits, &self.bindings[at + 1..]))
     }
 
@@ -360,10 +367,10 @@ pub fn each_value(
     Dispatches::from(Dispatch { shader, entry: "main", constants, bindings, groups: grid(values, GROUP) })
 }
 
-/// The one launch of a shader whose invocations compute a vec4 each, of `elements`, and by the same
-/// rule whatever operands these are of: so a device may let one launch do the work of several
-/// steps. `operands` have that many elements; `wholes`, such as a rate, are read by all. Between
-/// the two are bound the `numbers`, in which the steps may differ (`include/joint.wgsl`).
+/// The launch of a shader whose invocations treat a vec4 each, of `elements`, and by the same rule
+/// whatever operands these are of: so a device may let one launch do the work of several.
+/// `operands` have that many elements; `wholes`, such as a rate, are one for all. Between the two
+/// are bound the `numbers`, in which launches may differ (`include/joint.wgsl`).
 pub fn may_be_joined(
     shader: Shader,
     elements: usize,
@@ -371,11 +378,11 @@ pub fn may_be_joined(
     operands: &[Operand],
     numbers: [f32; 4],
     wholes: &[Operand],
-) -> Dispatches {
-    let numbers = Operand::Numbers(numbers.map(f32::to_bits));
+) -> Dispatch {
+    let numbers = Operand::BlockNumbers(numbers.map(f32::to_bits));
     let bindings = [operands, &[numbers], wholes].concat();
     let groups = grid(elements.div_ceil(4), GROUP);
-    Dispatches::from(Dispatch { shader, entry: "main", constants: constants.to_vec(), bindings, groups })
+    Dispatch { shader, entry: "main", constants: constants.to_vec(), bindings, groups }
 }
 
 /// How a matrix `[rows, channels]` is cut to be reduced over its rows, for the shaders with

@@ -210,7 +210,9 @@ impl Bound {
             Operand::Input(i) | Operand::InputPiece(i, _) => step.inputs[i].into(),
             Operand::Output(i) | Operand::OutputInput(i) => step.outputs[i].into(),
             Operand::Scratch(i) | Operand::ScratchInput(i) => Memory::Scratch(i),
-            Operand::Numbers(own) => Memory::Numbers(numbers.partition_point(|other| *other < own)),
+            Operand::Numbers(own) | Operand::BlockNumbers(own) => {
+                Memory::Numbers(numbers.partition_point(|other| *other < own))
+            }
         };
         let (offset, bytes) = extent(step, work, operand);
         Bound { memory, offset, bytes: padded(bytes) }

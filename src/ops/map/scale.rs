@@ -41,6 +41,7 @@ impl Op for Scale {
     fn gpu(&self, types: &Types) -> Dispatches {
         let factor = [self.factor, 0.0, 0.0, 0.0];
         may_be_joined(shader!("scale"), types.outputs[0].len(), &[], &[Operand::Output(0)], factor, &[])
+            .into()
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

@@ -103,6 +103,7 @@ impl Op for Adam {
             [self.decay, 0.0, 0.0, 0.0],
             &[Operand::Input(4), Operand::Input(5)],
         )
+        .into()
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

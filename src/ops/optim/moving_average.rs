@@ -48,6 +48,7 @@ impl Op for MovingAverage {
             [self.scale, 0.0, 0.0, 0.0],
             &[],
         )
+        .into()
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

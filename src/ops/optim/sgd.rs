@@ -61,6 +61,7 @@ impl Op for Sgd {
             [self.decay, 0.0, 0.0, 0.0],
             &[Operand::Input(3)],
         )
+        .into()
     }
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {

@@ -47,6 +47,8 @@ pub fn all() -> Vec<Case> {
         optim::adam,
         optim::moving_average,
         optim::sum_squares,
+        optim::clip_factor,
+        optim::clip,
         optim::unscale,
         augment::augment,
         augment::colour,

@@ -1,6 +1,7 @@
 //! Cases of [`crate::ops::optim`].
 
 use crate::ops::optim::adam::{Adam, EpsilonForm};
+use crate::ops::optim::clip::{Clip, ClipFactor};
 use crate::ops::optim::moving_average::MovingAverage;
 use crate::ops::optim::sgd::Sgd;
 use crate::ops::optim::sum_squares::SumSquares;
@@ -55,11 +56,37 @@ pub fn moving_average() -> Vec<Case> {
     ELEMENTWISE.map(case).to_vec()
 }
 
+/// Inputs of several lengths: a part of a block, some, and many.
+fn gradients(shapes: &[&[usize]]) -> Vec<(TensorType, Fill)> {
+    shapes.iter().map(|&dims| (TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))).collect()
+}
+
 /// Cases of [`SumSquares`].
 pub fn sum_squares() -> Vec<Case> {
-    let case =
-        |dims: &[usize]| Case::new(SumSquares, vec![(TensorType::f32(dims), Fill::Uniform(-0.1, 0.1))]);
-    vec![case(&[1]), case(&[3, 5, 7]), case(&[130, 128]), case(&[9001])]
+    let case = |shapes: &[&[usize]]| Case::new(SumSquares, gradients(shapes));
+    let several: [&[usize]; 4] = [&[1], &[3, 5, 7], &[130, 128], &[256]];
+    vec![case(&[&[1]]), case(&[&[3, 5, 7]]), case(&[&[130, 128]]), case(&[&[9001]]), case(&several)]
+}
+
+/// Cases of [`ClipFactor`]: of gradients that are shorter than allowed, and longer.
+pub fn clip_factor() -> Vec<Case> {
+    let case = |limit, shapes: &[&[usize]]| Case::new(ClipFactor { limit }, gradients(shapes));
+    let many = vec![&[70][..]; 14];
+    vec![
+        case(1e3, &[&[300]]),
+        case(0.01, &[&[300]]),
+        case(0.5, &[&[3], &[1100, 3], &[257]]),
+        case(0.5, &many),
+    ]
+}
+
+/// Cases of [`Clip`].
+pub fn clip() -> Vec<Case> {
+    let case = |dims| {
+        let gradient = (TensorType::f32(dims), Fill::Uniform(-1.0, 1.0));
+        Case::new(Clip, vec![gradient, (TensorType::f32([1]), Fill::Constant(0.7))])
+    };
+    ELEMENTWISE.map(case).to_vec()
 }
 
 /// Cases of [`Unscale`].
