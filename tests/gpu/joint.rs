@@ -166,8 +166,8 @@ fn gradients_are_clipped_by_three_launches() {
     for limit in [0.5, 1e3f32] {
         let plan = gpu.load(&clipped(limit)).unwrap();
         assert_eq!(gpu.launches(plan).unwrap(), Some(LENGTHS.len() + 3 + 1), "limit {limit}");
-        for i in 0..LENGTHS.len() {
-            let values: Vec<f32> = (0..LENGTHS[i]).map(|k| value(i, k)).collect();
+        for (i, length) in LENGTHS.into_iter().enumerate() {
+            let values: Vec<f32> = (0..length).map(|k| value(i, k)).collect();
             gpu.write(plan, &named("x", i), values.as_slice().into()).unwrap();
         }
         gpu.write(plan, "rate", [1.0f32].as_slice().into()).unwrap();
