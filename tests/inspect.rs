@@ -3,8 +3,8 @@
 
 mod common;
 
-use cifar_engine::exec::Device;
 use cifar_engine::exec::gpu::adapter::{Adapter, Choice};
+use cifar_engine::exec::{Device, Precision};
 use cifar_engine::inspect::plan::{Life, PlanView};
 use cifar_engine::inspect::trace::{TimedStep, Trace};
 use cifar_engine::inspect::{forms, time_line};
@@ -245,6 +245,28 @@ fn a_page_of_a_trace_has_a_bar_and_a_dot_a_step() {
     // A device that knows no peaks.
     let page = time_line::page(&Trace { peak: None, ..trace }, "");
     assert!(page.contains("no peaks") && !page.contains("<circle ") && !page.contains("of peak,"), "{page}");
+}
+
+#[test]
+fn the_plan_of_a_gpu_in_half_precision_has_halves() {
+    let bench = Bench::new();
+    bench.fails(2, "plan cnn --device cpu --precision f16", &["--precision f16 needs a GPU"]);
+    bench.fails(2, "plan cnn --unfused --precision f16", &["--unfused"]);
+    let adapter = Adapter::choose(&Choice::Any);
+    if !adapter.is_ok_and(|adapter| adapter.check_precision(Precision::F16).is_ok()) {
+        println!("no GPU has half precision");
+        return;
+    }
+    let [single, half] = ["f32", "f16"].map(|precision| {
+        json(&bench.ok(&format!("plan cnn --device gpu --batch-size 64 --precision {precision} --json")))
+    });
+    let slots = |told: &Json| {
+        let slots = told["plan"]["slots"].as_array().unwrap();
+        slots.iter().map(|bytes| bytes.as_u64().unwrap()).sum::<u64>()
+    };
+    assert!(10 * slots(&half) < 6 * slots(&single), "{} and {} bytes", slots(&half), slots(&single));
+    let has_halves = |told: &Json| told.to_string().contains("\"f16[64,");
+    assert!(has_halves(&half) && !has_halves(&single));
 }
 
 #[test]

@@ -135,15 +135,20 @@ impl DeviceOptions {
         }
     }
 
+    /// Whether a GPU is asked for, not only allowed.
+    pub fn names_a_gpu(&self) -> bool {
+        matches!(self.device, DeviceArg::Gpu(_))
+    }
+
     /// A device for plans that are only measured, not run: no GPU is looked for unless one is
-    /// named.
+    /// named, or plans are to be in half precision.
     ///
     /// # Errors
     /// As for [`DeviceOptions::open`].
     pub fn planner(&self) -> Result<Box<dyn Device>> {
         match self.device {
-            DeviceArg::Auto | DeviceArg::Cpu => Ok(Box::new(self.cpu()?)),
-            DeviceArg::Gpu(_) => Ok(self.open()?.device),
+            DeviceArg::Auto | DeviceArg::Cpu if self.precision == Precision::F32 => Ok(Box::new(self.cpu()?)),
+            _ => Ok(self.open()?.device),
         }
     }
 

@@ -6,10 +6,12 @@ use serde_json::json;
 
 use super::device::DeviceOptions;
 use super::table::{Side, Table};
+use super::values::{known, read};
 use super::which_model::WhichModel;
 use super::workload::Mode;
 use crate::console;
 use crate::error::Result;
+use crate::exec::Precision;
 use crate::inspect::forms::{self, NOT_SHOWN, signed_bytes};
 use crate::inspect::plan::{Operand, PlanView};
 use crate::text::bytes;
@@ -18,6 +20,7 @@ use crate::text::bytes;
 #[command(after_help = "Examples:
   cifar-engine plan cnn
   cifar-engine plan cnn --diff
+  cifar-engine plan cnn --device gpu --precision f16
   cifar-engine plan mobilenet-v1 --mode infer --batch-size 1
   cifar-engine plan fast --format html > plan.html
   cifar-engine plan cnn --format dot | dot -Tsvg > plan.svg")]
@@ -32,6 +35,11 @@ pub struct PlanCommand {
     /// Images a step [default: those of the run, without one 128].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
+
+    #[arg(long, value_name = "NAME", hide_possible_values = true, conflicts_with = "unfused",
+        help = "How a GPU stores activations and their gradients: f32 or f16 [default: as the run, else f32]",
+        value_parser = known(Precision::NAMES.map(|(name, _)| name), read::<Precision>))]
+    precision: Option<Precision>,
 
     /// The graph as it was built, without the rules of the device.
     #[arg(long, conflicts_with = "diff")]
@@ -64,8 +72,17 @@ enum Format {
 
 impl PlanCommand {
     pub fn run(self) -> Result<()> {
-        let workload = self.model.workload(self.mode, self.batch_size)?;
-        let device = self.device.planner()?;
+        let mut workload = self.model.workload(self.mode, self.batch_size)?;
+        let device = match self.precision {
+            Some(precision) => {
+                workload.settings.precision = precision;
+                self.device.in_precision(precision)?
+            }
+            // A CPU shows the steps of a run on a GPU, too.
+            None if self.device.names_a_gpu() => self.device.in_precision(workload.settings.precision)?,
+            None => self.device.clone(),
+        };
+        let device = device.planner()?;
         let view = PlanView::of(&workload.program()?.graph, device.as_ref(), self.unfused)?;
         let (spec, name) = (&workload.spec, device.name());
         let rules = if self.unfused { "without rules" } else { "by the rules of" };
