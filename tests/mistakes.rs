@@ -443,13 +443,12 @@ impl Op for Wide {
 }
 
 #[test]
-fn an_op_with_too_many_operands_or_too_few_gradients_is_told() {
+fn an_op_with_too_many_outputs_or_too_few_gradients_is_told() {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32([1]));
-    let problem = message(graph.apply(Wide { outputs: 1 }, &[x; 13]));
-    assert!(problem.starts_with("wide: has more than 12 inputs"), "{problem}");
+    graph.apply(Wide { outputs: 1 }, &[x; 13]).unwrap();
     let problem = message(graph.apply(Wide { outputs: 5 }, &[x]));
-    assert!(problem.contains("or 4 outputs"), "{problem}");
+    assert!(problem.starts_with("wide: has more than 4 outputs"), "{problem}");
     graph.set_layer("here");
     let y = graph.apply1(Wide { outputs: 1 }, &[x, x]).unwrap();
     let problem = message(differentiate(&mut graph, &[(y, x)], &[x]));

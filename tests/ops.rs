@@ -16,7 +16,7 @@ use cifar_engine::exec::cpu::Cpu;
 use cifar_engine::grad::differentiate;
 use cifar_engine::graph::{Graph, Node, Value};
 use cifar_engine::kernels::simd::Isa;
-use cifar_engine::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, inputs as cpu_inputs};
+use cifar_engine::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, with_inputs};
 use cifar_engine::ops::dispatch::Dispatches;
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::sum_rows::SumRows;
@@ -282,14 +282,11 @@ fn output(op: &dyn Op, types: &Types, inputs: &[&[f32]]) -> Vec<f32> {
     let work = op.cpu(types, BANDS);
     let mut y = vec![f32::NAN; types.outputs[0].len()];
     let mut scratch = vec![f32::NAN; work.scratch];
-    let mut args = CpuArgs {
-        inputs: &cpu_inputs(inputs.iter().copied()),
-        outputs: Default::default(),
-        packed: &[],
-        scratch: &mut scratch,
-    };
-    args.outputs[0] = &mut y;
-    (work.run)(&mut args);
+    with_inputs(inputs.iter().copied(), |inputs| {
+        let mut args = CpuArgs { inputs, outputs: Default::default(), packed: &[], scratch: &mut scratch };
+        args.outputs[0] = &mut y;
+        (work.run)(&mut args);
+    });
     y
 }
 

@@ -106,8 +106,10 @@ fn channels_of(four: vec4<u32>, count: u32) -> Channels {
 fn read_channels(at: vec4<u32>, valid: vec4<bool>, channels: Channels) -> vec4<f32> {
     let value = read_a(at, valid);
     if SCALED {
-        //~ conv2d: channels.shift), valid) => channels.shift), vec4<bool>(true))
-        return select(vec4<f32>(), scaled(value, channels.scale, channels.shift), valid);
+        // Where one place speaks for four, the others would only take up registers.
+        let own = select(valid, valid.xxxx, A_VECTORS);
+        //~ conv2d: channels.shift), own) => channels.shift), vec4<bool>(true))
+        return select(vec4<f32>(), scaled(value, channels.scale, channels.shift), own);
     }
     return value;
 }

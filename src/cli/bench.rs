@@ -46,7 +46,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
 
-    /// Steps that are timed, after ten that are not.
+    /// Steps that are timed, after some that are not.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
@@ -175,8 +175,8 @@ impl Shared {
         Ok(Shared { batch_size, together: rate(settings, team)?, alone })
     }
 
-    /// Images a second, their share of so many times what one process does alone, and the share of
-    /// the time in which others are waited for.
+    /// Images a second, these as a share of what as many processes would make without each other,
+    /// and the share of the time in which others are waited for.
     fn figures(&self) -> [f64; 3] {
         let Shared { batch_size, together, alone } = self;
         [*batch_size as f64 / together.step, alone / together.step, together.waited / together.step]

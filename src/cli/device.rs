@@ -86,7 +86,7 @@ impl DeviceOptions {
         if precision == Precision::F16 {
             let adapter = options.adapter()?.ok_or_else(|| {
                 let problem =
-                    "`precision` f16 needs a GPU, and this is the CPU: choose another `device`, or f32";
+                    "`precision` f16 needs a GPU, and this is the CPU: choose another `device`, or f32 for a new run";
                 Error::Usage(problem.into())
             })?;
             adapter.check_precision(precision)?;

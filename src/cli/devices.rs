@@ -58,7 +58,7 @@ fn print_gpu(gpu: &Description, mark: &str) -> Result<()> {
     let (buffer, binding) = (bytes(gpu.buffer_bytes), bytes(gpu.binding_bytes));
     console::print(format_args!("  buffers up to {buffer}, of which a shader sees {binding} at once"))?;
     let shared = bytes(u64::from(gpu.workgroup_bytes));
-    let half = if gpu.has_half_precision() { "half precision" } else { "no half precision" };
+    let half = if gpu.half_precision { "half precision" } else { "no half precision" };
     console::print(format_args!(
         "  workgroups of {} invocations, sharing {shared}; {half}",
         gpu.invocations

@@ -83,11 +83,13 @@ impl<'a> HeatMaps<'a> {
         let class = &model.spec.classes[map.class];
         let unsure = model.spec.calibration.is_unsure(probability) == Some(true);
         let predicted = if unsure { format!("unsure: {class}") } else { class.clone() };
-        let shown = [(&plain, PREDICTION), (&heat, HEAT_MAP)].map(|(picture, what)| Sample {
+        // The map is of the class, whether the model is sure of it or not.
+        let pictures = [(&plain, PREDICTION, &predicted), (&heat, HEAT_MAP, class)];
+        let shown = pictures.map(|(picture, what, predicted)| Sample {
             pixels: picture.as_raw(),
             size: picture.width() as usize,
             what,
-            predicted: &predicted,
+            predicted,
             probability,
             label: None,
             label_probability: None,

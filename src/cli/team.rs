@@ -60,8 +60,8 @@ pub fn tell(team: &Team, settings: &Settings) -> Result<()> {
         return Ok(());
     }
     let (processes, hosts) = (counted(team.size(), "process"), team.hosts()?.join(", "));
-    let (shards, images) = (settings.shards, counted(settings.shard_size(), "image"));
-    console::info(format_args!("{processes} on {hosts}; {shards} shards of {images} a step"));
+    let (shards, images) = (counted(settings.shards, "shard"), counted(settings.shard_size(), "image"));
+    console::info(format_args!("{processes} on {hosts}; {shards} of {images} a step"));
     Ok(())
 }
 

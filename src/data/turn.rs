@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::watch::{self, Watch};
 use crate::error::Result;
+use crate::files::is_still;
 
 /// Ending of the names of what processes lock.
 pub(super) const ENDING: &str = "turn";
@@ -24,16 +25,23 @@ impl Turn {
     /// If the watch stops the work while another process has its turn.
     pub fn take(of: &Path, watch: &dyn Watch) -> Result<Turn> {
         let path = of.with_extension(ENDING);
-        let mut lock = File::create(&path).ok();
-        let is_taken = |file: &mut File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-        if lock.as_mut().is_some_and(is_taken) {
-            watch.note(&format!("waiting for another process, which writes {}", of.display()));
-            while lock.as_mut().is_some_and(is_taken) {
+        let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        let mut is_told = false;
+        loop {
+            let Ok(lock) = File::create(&path) else { return Ok(Turn { path, _lock: None }) };
+            while is_taken(&lock) {
+                if !is_told {
+                    watch.note(&format!("waiting for another process, which writes {}", of.display()));
+                    is_told = true;
+                }
                 watch::check(watch)?;
                 sleep(Duration::from_millis(100));
             }
+            // One that is gone was of a turn that is over: a third process may have made another.
+            if is_still(&lock, &path).unwrap_or(true) {
+                return Ok(Turn { path, _lock: Some(lock) });
+            }
         }
-        Ok(Turn { path, _lock: lock })
     }
 }
 

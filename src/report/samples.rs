@@ -41,7 +41,7 @@ const MUTED: RGBColor = RGBColor(95, 95, 95);
 
 /// The title's faces; one that has no room gives way to the next.
 const TITLES: [Face; 3] = [Face::bold(24.0), Face::bold(20.0), Face::bold(16.0)];
-const PREDICTED: Face = Face::bold(16.0);
+const PREDICTED_FACE: Face = Face::bold(16.0);
 const LABEL: Face = Face::plain(16.0);
 
 /// Side of the square an image is shown in.
@@ -159,8 +159,8 @@ fn caption(canvas: &Canvas<'_>, sample: &Sample<'_>) -> Result<()> {
         Some(_) => (WRONG, " ✗"),
     };
     let figure = format!(" {}{mark}", percent(sample.probability));
-    let text = named(PREDICTED, sample.what, sample.predicted, &figure, room);
-    canvas.text((middle, BASELINE), HPos::Center, PREDICTED, color, &text)?;
+    let text = named(PREDICTED_FACE, sample.what, sample.predicted, &figure, room);
+    canvas.text((middle, BASELINE), HPos::Center, PREDICTED_FACE, color, &text)?;
     match sample.label {
         None => Ok(()),
         Some(label) => {
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_cifar_class_is_shown_whole() {
-        let text = named(PREDICTED, PREDICTION, "automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
+        let text = named(PREDICTED_FACE, PREDICTION, "automobile", " >99 % ✗", f64::from(CELL.0) - 12.0);
         assert_eq!(text, "predicted: automobile >99 % ✗");
     }
 

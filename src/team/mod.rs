@@ -50,9 +50,9 @@ pub trait Link: Send + Sync {
     fn abort(&self, code: i32) -> !;
 }
 
-/// Numbers that are added up at a time: far more than what a message costs by itself. Messages of
-/// half of them pass each other on a link at its full rate both ways: measured at 1 Gbit/s, over
-/// TCP, with 956 Mbit/s, and with 500 those of a megabyte or more.
+/// Numbers that are exchanged at a time, so many that a message takes longer than its latency.
+/// Larger messages do not pass each other at full rate: at 1 Gbit/s over TCP halves of these went
+/// with 956 Mbit/s both ways, and messages of a megabyte or more with 500.
 pub(crate) const CHUNK: usize = 1 << 16;
 
 /// A process and those that it works with. The default is one that works alone.
@@ -270,7 +270,7 @@ impl Team {
             }
             let differs = (0..facts.len()).find(|&i| found[i] != expected[i]);
             if let Some(i) = differs {
-                let [found, expected] = first_difference(&found[i], &expected[i]).map(shown);
+                let [found, expected] = first_difference(&found[i], &expected[i]);
                 let whose = format!("process {rank}, on {host}, differs from process 0, on {first}");
                 let problem = format!("in the {}: {found}, not {expected}", facts[i].0);
                 return Err(Error::Failed(format!("{whose}, {problem}; all need the same")));
@@ -302,18 +302,39 @@ fn other_program() -> String {
     "the processes of the team are not of one version of the program; install the same on all machines".into()
 }
 
-/// The first lines of two texts that are not the same.
-fn first_difference<'a>(one: &'a str, other: &'a str) -> [&'a str; 2] {
+/// The first lines of two texts that are not the same, as much of them as a message has room for
+/// from shortly before where they differ.
+fn first_difference(one: &str, other: &str) -> [String; 2] {
+    const MOST: usize = 60;
     let lines = one.lines().zip(other.lines());
     let same = lines.take_while(|(one, other)| one == other).count();
-    [one, other].map(|text| text.lines().nth(same).unwrap_or("nothing"))
+    let lines = [one, other].map(|text| text.lines().nth(same).unwrap_or("nothing"));
+    let chars = lines[0].chars().zip(lines[1].chars());
+    let start = chars.take_while(|(one, other)| one == other).count().saturating_sub(MOST / 3);
+    lines.map(|line| {
+        let part: String = line.chars().skip(start).take(MOST).collect();
+        let before = if start > 0 { ".." } else { "" };
+        let after = if line.chars().count() > start + MOST { ".." } else { "" };
+        format!("{before}{part}{after}")
+    })
 }
 
-/// As much of a line as a message has room for.
-fn shown(line: &str) -> String {
-    const MOST: usize = 60;
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}..", &line[..end]),
-        None => line.into(),
+#[cfg(test)]
+mod tests {
+    use super::first_difference;
+
+    #[test]
+    fn what_differs_is_shown_however_long_the_lines_are() {
+        let [one, other] =
+            ["one", "other"].map(|name| format!("seed = 1\ndata = {}/{name}\n", "a".repeat(200)));
+        assert_eq!(
+            first_difference(&one, &other),
+            [format!("..{}/one", "a".repeat(18)), format!("..{}/other", "a".repeat(18))]
+        );
+        assert_eq!(first_difference("a = 1", "a = 2\nb = 3"), ["a = 1", "a = 2"]);
+        assert_eq!(
+            first_difference("a = 1", &format!("a = 1\n{}", "b".repeat(99))),
+            ["nothing".into(), format!("{}..", "b".repeat(60))]
+        );
     }
 }

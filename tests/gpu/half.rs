@@ -168,6 +168,7 @@ fn every_shader_computes_the_same_of_halves() {
     largest.sort_by(|a, b| b.0.total_cmp(&a.0));
     largest.iter().take(5).for_each(|(distance, case)| println!("{distance:e} {case}"));
     println!("{} cases", largest.len());
+    assert!(largest.len() > 50, "hardly any shader stores halves");
     let wrong: Vec<_> = largest.iter().filter(|(distance, _)| *distance > TOLERANCE).collect();
     assert!(wrong.is_empty(), "{} cases are off by more: {wrong:#?}", wrong.len());
 }

@@ -28,6 +28,11 @@ const LOOSER_OUTPUT: f32 = 4.0;
 /// a batch of 32 images of 32 pixels, the mean distance of the momentum of MobileNet v1's first
 /// weights is 0.085.
 const LOOSER_STATE: f32 = 25.0;
+/// But no mean distance is larger: values that are all zero are off by up to 1, and with the wrong
+/// sign by up to 2.
+const LOOSEST: f32 = 0.25;
+/// Nor the distance of a single element of a state that is no parameter.
+const LOOSEST_ELEMENT: f32 = 1.0;
 /// A tensor whose largest value is a smaller share than this of the largest among those named alike
 /// (the moments of one kind, a layer's own) may be nothing but rounding, such as the gradient of a
 /// scale that the next layer undoes.
@@ -97,9 +102,10 @@ pub fn first_wrong(
             Precision::F16 => LOOSER_STATE,
         };
         let single = looser * if expected.is_output { TOLERANCE } else { MOST_TOLERANCE };
-        let tolerance = if is_parameter { scales.tolerance_of_parameter(name) } else { TOLERANCE };
+        let single = single.min(LOOSEST_ELEMENT);
+        let tolerance = if is_parameter { scales.tolerance_of_parameter(name) } else { Some(TOLERANCE) };
         // What is no number is further off than any.
-        let tolerance = (looser * tolerance).min(f32::MAX);
+        let tolerance = tolerance.map_or(f32::MAX, |tolerance| (looser * tolerance).min(LOOSEST));
         let off = if !most.is_finite() {
             f32::INFINITY
         } else if !is_parameter && most / scale > single {
@@ -139,17 +145,17 @@ impl<'a> Scales<'a> {
         FLOOR * self.kinds.get(kind(name)).copied().unwrap_or_default()
     }
 
-    /// Largest mean distance of a parameter, by its moments, which are named after it: any where
+    /// Largest mean distance of a parameter, by its moments, which are named after it: none where
     /// these may be nothing but rounding.
-    fn tolerance_of_parameter(&self, parameter: &str) -> f32 {
+    fn tolerance_of_parameter(&self, parameter: &str) -> Option<f32> {
         let is_moment = |name: &str| name.split_once('.').is_some_and(|(_, of)| of == parameter);
         let mut moments = self.tensors.iter().filter(|(name, _)| is_moment(name)).peekable();
         if moments.peek().is_none() {
-            TOLERANCE
+            Some(TOLERANCE)
         } else if moments.all(|(name, largest)| *largest < self.floor(name)) {
-            f32::MAX
+            None
         } else {
-            MOVED_TOLERANCE
+            Some(MOVED_TOLERANCE)
         }
     }
 }
@@ -219,8 +225,13 @@ mod tests {
             assert!(wrong(&[changed]).is_some(), "{changed:?}");
             assert_eq!(wrong_in(Precision::F16, &[changed]), None);
         }
-        let wrong: [(&str, &[f32]); 2] =
-            [("totals", &[200.0, 10.0, 100.0]), ("m.conv.weight", &[-0.1, -0.2, 0.4, 0.0])];
+        let wrong: [(&str, &[f32]); 5] = [
+            ("totals", &[200.0, 10.0, 100.0]),
+            ("m.conv.weight", &[-0.1, -0.2, 0.4, 0.0]),
+            ("m.conv.weight", &[0.1, 0.2, 0.1, 0.0]),
+            ("conv.weight", &[0.0; 4]),
+            ("conv.weight", &[-0.5, 0.25, -0.125, 0.0]),
+        ];
         for changed in wrong {
             assert!(wrong_in(Precision::F16, &[changed]).is_some(), "{changed:?}");
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::exec::{Device, PlanId};
+use crate::exec::{Device, PlanId, Precision};
 use crate::graph::Graph;
 pub use left::Wrong;
 use left::{Left, first_wrong, left};
@@ -123,10 +123,13 @@ impl Verdicts {
             return Ok(verdict);
         }
         let verdict = compare(device, cpu, trial)?.map_err(|wrong| {
-            let Identity { device, driver, .. } = &self.identity;
+            let Identity { device: name, driver, .. } = &self.identity;
+            let advice = match device.precision() {
+                Precision::F32 => "`cifar-engine doctor` with the same `device` finds the op; update the driver, or choose",
+                Precision::F16 => "choose `precision` f32; update the driver, or choose",
+            };
             Error::Failed(format!(
-                "{device} (driver {driver}) does not compute what the CPU does: after one step {wrong}; \
-                 `cifar-engine doctor` with the same `device` finds the op; update the driver, or choose another \
+                "{name} (driver {driver}) does not compute what the CPU does: after one step {wrong}; {advice} another \
                  `device`; `no_check` goes on all the same"
             ))
         })?;

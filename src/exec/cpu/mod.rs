@@ -24,7 +24,7 @@ use crate::graph::rewrite::Rule;
 use crate::kernels::peak::Peak;
 use crate::kernels::simd::Isa;
 use crate::ops::Types;
-use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_OUTPUTS, inputs};
+use crate::ops::cpu_step::{CpuArgs, CpuStep, CpuTarget, MAX_OUTPUTS, with_inputs};
 use crate::tensor::{Buffer, DType};
 use crate::text::counted;
 use spin_pool::SpinPool;
@@ -189,22 +189,20 @@ impl Cpu {
 
 /// Runs a step on operands that are at least as long as their types; an input that shares memory
 /// with an output is empty.
-fn call(
+fn call<'a>(
     work: &CpuStep,
     types: &Types,
-    mut inputs: Vec<&[f32]>,
+    inputs: impl ExactSizeIterator<Item = &'a [f32]>,
     mut outputs: [&mut [f32]; MAX_OUTPUTS],
     packed: &[f32],
     scratch: &mut [f32],
 ) {
-    for (values, ty) in inputs.iter_mut().zip(&types.inputs) {
-        *values = &values[..values.len().min(ty.len())];
-    }
+    let inputs = inputs.zip(&types.inputs).map(|(values, ty)| &values[..values.len().min(ty.len())]);
     for (values, ty) in outputs.iter_mut().zip(&types.outputs) {
         *values = &mut std::mem::take(values)[..ty.len()];
     }
     let scratch = &mut scratch[..work.scratch];
-    (work.run)(&mut CpuArgs { inputs: &inputs, outputs, packed, scratch });
+    with_inputs(inputs, |inputs| (work.run)(&mut CpuArgs { inputs, outputs, packed, scratch }));
 }
 
 /// All memory of a plan, to be read by several workers.
@@ -267,7 +265,7 @@ impl Buffers<'_> {
         for (buffer, location) in buffers.iter_mut().zip(&step.outputs) {
             std::mem::swap(buffer, self.get_mut(*location));
         }
-        let inputs = inputs(step.inputs.iter().map(|location| self.get(*location).f32()));
+        let inputs = step.inputs.iter().map(|location| self.get(*location).f32());
         let outputs = buffers.each_mut().map(Buffer::f32_mut);
         call(work, &step.types, inputs, outputs, packed, scratch);
         for (buffer, location) in buffers.iter_mut().zip(&step.outputs) {

@@ -15,7 +15,7 @@ use super::{Shared, call};
 use crate::exec::plan::{Location, Plan, Step};
 use crate::kernels::parallel;
 use crate::kernels::simd::Isa;
-use crate::ops::cpu_step::{CpuStep, CpuTarget, MAX_OUTPUTS, inputs};
+use crate::ops::cpu_step::{CpuStep, CpuTarget, MAX_OUTPUTS};
 use crate::ops::{Axis, Op, Tile, Types};
 use crate::tensor::Buffer;
 
@@ -329,7 +329,7 @@ impl Worker {
             InputSource::Part(slot) => part(i, slot),
             InputSource::Whole(location) => shared.get(location),
         };
-        let inputs = inputs(wiring.inputs.iter().enumerate().map(values));
+        let inputs = wiring.inputs.iter().enumerate().map(values);
         let mut outputs = buffers.each_mut().map(Buffer::f32_mut);
         for (output, (_, result)) in outputs.iter_mut().zip(&wiring.outputs) {
             if let Some(result) = *result {

@@ -41,15 +41,10 @@ pub struct Description {
     pub workgroup_bytes: u32,
     /// The largest workgroup.
     pub invocations: u32,
+    /// Whether its shaders can store numbers in half precision.
+    pub half_precision: bool,
     /// By wgpu's names.
     pub features: Vec<String>,
-}
-
-impl Description {
-    /// Whether it can store numbers in half precision, for `--precision f16`.
-    pub fn has_half_precision(&self) -> bool {
-        self.features.iter().any(|feature| feature == "shader_f16")
-    }
 }
 
 /// Which adapter to take.
@@ -174,6 +169,7 @@ impl Adapter {
             binding_bytes: limits.max_storage_buffer_binding_size,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             invocations: limits.max_compute_invocations_per_workgroup,
+            half_precision: self.has_half_precision(),
             features: self.inner.features().iter_names().map(|(name, _)| name.to_lowercase()).collect(),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A value that a step computes and other steps read, and nobody else, is stored so where every
 //! shader that touches it can: one that declares its binding as `StoredValue3` or `Stored3`
-//! (`shaders/README.md`). So what the shaders of an optimizer, of a loss or of sums over a batch
-//! read and write stays as it is.
+//! (`shaders/README.md`). So what an optimizer or a loss reads and writes, and the sums over a
+//! batch, stay as they are; and so do the gradients of parameters, by their [`Unscale`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +17,8 @@ use crate::tensor::DType;
 /// Smaller values save nothing, and may be a loss, a norm or a scale that needs its digits.
 const FEWEST_ELEMENTS: usize = 1024;
 
-/// Lets the values of a graph that may be be stored in half precision. It is the last that is done
-/// to a graph: a rule would infer their types again.
+/// Stores those values of a graph in half precision that may be. It is the last that is done to a
+/// graph: a rule would infer their types again.
 pub fn store(graph: &mut Graph) {
     let homes = homes(graph);
     let whole = kept_whole(graph, &homes);

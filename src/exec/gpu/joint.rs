@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::memory::{Region, pitch};
 use super::program::extent;
 use crate::exec::plan::{Plan, Step};
-use crate::graph::{Graph, Source, Value};
+use crate::graph::{Graph, Node, Source, Value};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};
 
 /// A launch of a plan, before it has memory.
@@ -49,7 +49,8 @@ struct Late {
     /// How many such nodes wait for one another after it.
     after: usize,
     /// Whether it, or such a node before it, reads what is computed once: a gradient that is known
-    /// to be zero. Others are not parted by them, as nothing scales these.
+    /// to be zero. Such nodes come last of their kind: nothing scales a zero gradient, so that it
+    /// must not lie between those that are scaled.
     reads_constants: bool,
 }
 
@@ -60,9 +61,12 @@ pub fn gather(graph: &mut Graph) -> HashSet<Value> {
     let late = late_nodes(graph);
     let mut apart = HashSet::new();
     for (&index, Late { kind, .. }) in &late {
-        let treated = treated(graph, index);
-        if treated.len() > 1 || late.values().filter(|other| other.kind == *kind).count() > 1 {
-            apart.extend(treated.into_iter().filter(|&value| graph.source(value) == Source::Node));
+        let node = &graph.nodes()[index];
+        let work = node.op.gpu(&graph.types(node));
+        let own = work.list.iter().filter(|dispatch| dispatch.joinable().is_some()).count();
+        if own > 1 || late.values().filter(|other| other.kind == *kind).count() > 1 {
+            let treated = treated(node, &work).into_iter();
+            apart.extend(treated.filter(|&value| graph.source(value) == Source::Node));
         }
     }
     let mut order: Vec<usize> = (0..graph.nodes.len()).collect();
@@ -108,9 +112,7 @@ fn late_nodes(graph: &Graph) -> HashMap<usize, Late> {
 }
 
 /// The inputs of which launches of a node treat every block by itself.
-fn treated(graph: &Graph, index: usize) -> Vec<Value> {
-    let node = &graph.nodes()[index];
-    let work = node.op.gpu(&graph.types(node));
+fn treated(node: &Node, work: &Dispatches) -> Vec<Value> {
     let operands = work.list.iter().filter_map(Dispatch::joinable).flat_map(|(operands, ..)| operands);
     let input =
         |operand: &Operand| if let Operand::Input(i) = *operand { Some(node.inputs[i]) } else { None };

@@ -7,8 +7,8 @@ use std::fmt;
 
 use crate::kernels::simd::Isa;
 
-/// No op asks for more inputs than that, if it has fewer.
-const LEAST_INPUTS: usize = 12;
+/// Inputs that an op may look for: those that it could have, but was not given, are empty.
+const FEW_INPUTS: usize = 12;
 /// No op has more outputs.
 pub const MAX_OUTPUTS: usize = 4;
 
@@ -61,11 +61,18 @@ impl<'a> CpuArgs<'a> {
     }
 }
 
-/// The inputs for [`CpuArgs`], with empty ones behind them.
-pub fn inputs<'a>(values: impl Iterator<Item = &'a [f32]>) -> Vec<&'a [f32]> {
-    let mut inputs: Vec<&[f32]> = values.collect();
-    inputs.resize(inputs.len().max(LEAST_INPUTS), &[]);
-    inputs
+/// Calls a function with the inputs of [`CpuArgs`]: these, and empty ones behind them. Few take no
+/// memory from the heap.
+pub fn with_inputs<'a, R>(
+    values: impl ExactSizeIterator<Item = &'a [f32]>,
+    run: impl FnOnce(&[&'a [f32]]) -> R,
+) -> R {
+    if values.len() > FEW_INPUTS {
+        return run(&values.collect::<Vec<_>>());
+    }
+    let mut inputs: [&[f32]; FEW_INPUTS] = [&[]; FEW_INPUTS];
+    inputs.iter_mut().zip(values).for_each(|(input, values)| *input = values);
+    run(&inputs)
 }
 
 type Run = dyn Fn(&mut CpuArgs) + Send + Sync;

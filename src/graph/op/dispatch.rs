@@ -120,8 +120,8 @@ impl Shader {
         lines.flat_map(|line| [line, "\n"]).collect()
     }
 
-    /// The bindings whose operands may be stored in half precision: of number 3, the shader
-    /// declares `array<StoredValue3>`, or something else of `Stored3`, and so knows no other type.
+    /// The bindings whose operands may be stored in half precision: those whose number stands in
+    /// a type `Stored3` or `StoredValue3` of the shader's text.
     pub fn may_be_halves(&self) -> Bindings {
         let body = self.body();
         Bindings::of(

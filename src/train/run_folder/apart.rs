@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::{BEST, Begun, CHECKPOINT, LAST, NORMS, RunFolder, SETTINGS, lock, numbered_folder};
+use super::{BEST, Begun, CHECKPOINT, LAST, LOCK, NORMS, RunFolder, SETTINGS, lock, numbered_folder};
 use crate::error::{Error, Result};
 use crate::files::{advice, unreadable};
 use crate::team::Team;
@@ -51,7 +51,7 @@ impl RunFolder {
     /// A folder that goes with this process, with such files.
     fn apart(files: &[u8]) -> Result<RunFolder> {
         remove_left_apart();
-        let path = numbered_folder(&std::env::temp_dir(), &format!("{APART}{}", std::process::id()))?;
+        let path = numbered_folder(&std::env::temp_dir(), &format!("{}{}", stem(), std::process::id()))?;
         let failed = |e: std::io::Error| Error::file(&path, format!("cannot be written: {}", advice(&e)));
         let (begun, team) = (Begun::Apart, Team::default());
         let run = RunFolder { _lock: Some(lock(&path)?), path: path.clone(), begun, team };
@@ -60,17 +60,37 @@ impl RunFolder {
     }
 }
 
-/// Removes what processes have left apart that were killed.
+/// The beginning of the names of what processes of this host keep apart: hosts may share the folder.
+fn stem() -> String {
+    format!("{APART}{}-", host())
+}
+
+/// Removes what processes of this host have left apart that were killed.
 fn remove_left_apart() {
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let stem = stem();
     for path in entries.map(|entry| entry.path()) {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(APART));
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(&stem));
         let process = name.and_then(|rest| rest.split('-').next()?.parse().ok());
-        // Its lock is looked at as well: a process in another container may share the folder.
-        if process.is_some_and(|process| !is_running(process)) && lock(&path).is_ok() {
+        // A process in another container may have the host's name. Its lock is looked at as well; it
+        // has none when it has only just begun.
+        let is_left = process.is_some_and(|process| !is_running(process)) && path.join(LOCK).exists();
+        if is_left && lock(&path).is_ok() {
             let _ = fs::remove_dir_all(path); // of another user, it is for the system to clear
         }
     }
+}
+
+/// The name of this host, as far as it may stand in a file's.
+#[cfg(unix)]
+fn host() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().replace(|c: char| !c.is_alphanumeric(), "_")
+}
+
+#[cfg(not(unix))]
+fn host() -> String {
+    "host".into()
 }
 
 /// Whether there is a process of this number; where the system does not tell, there may be.
