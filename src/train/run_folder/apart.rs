@@ -60,7 +60,8 @@ impl RunFolder {
     }
 }
 
-/// The beginning of the names of what processes of this host keep apart: hosts may share the folder.
+/// The beginning of the names of what processes of this host keep apart: hosts may share the
+/// folder.
 fn stem() -> String {
     format!("{APART}{}-", host())
 }
@@ -72,8 +73,8 @@ fn remove_left_apart() {
     for path in entries.map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(&stem));
         let process = name.and_then(|rest| rest.split('-').next()?.parse().ok());
-        // A process in another container may have the host's name. Its lock is looked at as well; it
-        // has none when it has only just begun.
+        // A process in another container may have the host's name. Its lock is looked at as well;
+        // it has none when it has only just begun.
         let is_left = process.is_some_and(|process| !is_running(process)) && path.join(LOCK).exists();
         if is_left && lock(&path).is_ok() {
             let _ = fs::remove_dir_all(path); // of another user, it is for the system to clear
