@@ -18,7 +18,12 @@ pub fn text(name: &str) -> Option<String> {
 
 /// Whether a variable switches something on: it is set, and not to `0`, `false`, `no` or `off`.
 pub fn is_on(name: &str) -> bool {
-    text(name).is_some_and(|value| switches_on(&value))
+    switch(name) == Some(true)
+}
+
+/// Whether a variable switches something on or off; none where it is unset.
+pub fn switch(name: &str) -> Option<bool> {
+    text(name).map(|value| switches_on(&value))
 }
 
 fn is_blank(value: &OsStr) -> bool {

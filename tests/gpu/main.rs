@@ -11,6 +11,7 @@ mod joint;
 mod outside;
 mod parity;
 mod steps;
+mod tiles;
 mod training;
 
 use cifar_engine::exec::{Device, PlanId};

@@ -78,7 +78,8 @@ impl Packs {
     fn add(&mut self, plan: &Plan, members: Vec<(Location, usize)>) {
         let is_whole = |&(location, bytes): &(Location, usize)| match location {
             Location::Slot(slot) => 4 * plan.slots[slot] == bytes,
-            Location::State(_) => true,
+            // Of a plan that runs step by step, a slot that may be longer is one.
+            Location::State(state) => plan.states[state].1.bytes() == bytes,
         };
         let different: HashSet<Location> = members.iter().map(|member| member.0).collect();
         let is_free = different.iter().all(|location| !self.places.contains_key(location));

@@ -7,6 +7,7 @@
 //! - `half`: what is stored in half precision, on a GPU that was opened so.
 //! - `context`: an open GPU, its memory, its faults.
 //! - `joint`: which steps one launch can do.
+//! - `kept_tiles`: the fastest tiles, on disk.
 //! - `limits`: what does not fit, reported before it fails.
 //! - `memory`: where slots and states lie.
 //! - `peak`: what a step's time is compared with.
@@ -14,6 +15,7 @@
 //! - `program`: a plan, ready to run: a list of launches.
 //! - `profile`: how long each step takes.
 //! - `readback`: outputs that every run sends to the host, without anybody waiting.
+//! - `tiles`: which tile each product gets.
 //!
 //! Everything is built when a plan is loaded: memory for each slot and each state, a pipeline for
 //! each different dispatch, a bind group for each launch. A run encodes the launches into one
@@ -25,6 +27,7 @@ pub mod adapter;
 mod context;
 mod half;
 mod joint;
+mod kept_tiles;
 mod limits;
 mod memory;
 mod peak;
@@ -33,6 +36,7 @@ mod profile;
 mod program;
 mod readback;
 mod submissions;
+mod tiles;
 mod unchecked;
 
 use super::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE};
@@ -49,11 +53,13 @@ use crate::graph::rewrite::Rule;
 use crate::kernels::parallel;
 use crate::kernels::peak::Peak;
 use crate::ops::dispatch::{Dispatch, Dispatches};
+use crate::ops::linear::other_tiles::Room;
 use crate::tensor::{DType, TensorType};
 use adapter::Adapter;
 use context::Context;
 pub use context::padded;
 pub use half::store as store_halves;
+pub use kept_tiles::KeptTiles;
 use limits::check_plan;
 use memory::{Packs, Region};
 use pipelines::Pipelines;
@@ -61,6 +67,8 @@ use program::{GpuProgram, dispatches};
 pub use program::{extent, shared_scratch};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
+use tiles::{Tiles, Untimed};
+pub use tiles::{Tuned, Tuning};
 use wgpu::Limits;
 
 /// The rules of a GPU: those that save traffic there, too.
@@ -88,10 +96,12 @@ pub struct Gpu {
     context: Context,
     pipelines: Pipelines,
     precision: Precision,
+    tiles: Tiles,
     plans: Plans<GpuProgram, Region>,
     /// Seconds that a submission may take a slow integrated GPU.
     submission_seconds: f64,
     on_compile: Box<dyn Fn(usize, Duration) + Send>,
+    on_tune: Box<dyn Fn(Tuned) + Send>,
 }
 
 impl Gpu {
@@ -119,6 +129,8 @@ impl Gpu {
     /// As [`Gpu::open_in`].
     pub fn open_with(adapter: &Adapter, precision: Precision, checks: bool) -> Result<Gpu> {
         let about = adapter.description();
+        let mut tiles = Tiles::default();
+        tiles.room = if about.kind == "integrated" { Room::Small } else { Room::Large };
         Ok(Gpu {
             name: match precision {
                 Precision::F32 => format!("gpu, {} ({})", about.name, about.interface),
@@ -127,12 +139,14 @@ impl Gpu {
             context: Context::open(adapter, precision)?,
             pipelines: Pipelines::new(checks),
             precision,
+            tiles,
             plans: Plans::new(),
             submission_seconds: match about.kind {
                 "discrete" => submissions::DISCRETE,
                 _ => submissions::INTEGRATED,
             },
             on_compile: Box::new(|_, _| ()),
+            on_tune: Box::new(|_| ()),
         })
     }
 
@@ -140,6 +154,24 @@ impl Gpu {
     /// it took.
     pub fn on_compile(&mut self, tell: impl Fn(usize, Duration) + Send + 'static) {
         self.on_compile = Box::new(tell);
+    }
+
+    /// Chooses the tiles of products in the plans that are loaded from now on as for a GPU with
+    /// this room; it is [`Room::Small`] for one that shares a chip with a CPU, else
+    /// [`Room::Large`].
+    pub fn set_room(&mut self, room: Room) {
+        self.tiles.room = room;
+    }
+
+    /// Times the tiles of products when a plan is loaded, or does not, as is the case for a GPU
+    /// that has just been opened.
+    pub fn set_tuning(&mut self, tuning: Option<Tuning>) {
+        self.tiles.set_tuning(tuning);
+    }
+
+    /// Calls `tell` whenever tiles have been timed.
+    pub fn on_tune(&mut self, tell: impl Fn(Tuned) + Send + 'static) {
+        self.on_tune = Box::new(tell);
     }
 
     /// Buffers that the driver has allocated, and their bytes; `None` if it does not say.
@@ -172,12 +204,24 @@ impl Gpu {
         Ok(())
     }
 
-    fn compile(&mut self, work: &[Dispatches]) -> Result<()> {
+    /// Gives the products of a plan their tiles, of which those that nobody knows are timed.
+    fn choose_tiles(&mut self, plan: &Plan, work: &mut [Dispatches]) -> Result<()> {
+        let untimed = self.tiles.untimed(plan, work);
+        if !untimed.is_empty() {
+            let launches: Vec<Dispatch> = untimed.iter().flat_map(Untimed::launches).collect();
+            self.compile(&launches.iter().collect::<Vec<_>>())?;
+            let tuned = self.tiles.tune(&self.context, &self.pipelines, &untimed)?;
+            (self.on_tune)(tuned);
+        }
+        self.tiles.apply(work);
+        Ok(())
+    }
+
+    fn compile(&mut self, dispatches: &[&Dispatch]) -> Result<()> {
         let begin = Instant::now();
-        let dispatches: Vec<&Dispatch> = work.iter().flat_map(|work| &work.list).collect();
         let (pipelines, device) = (&mut self.pipelines, &self.context.device);
         let count =
-            parallel::pool(0).map_err(Error::threads)?.install(|| pipelines.compile(device, &dispatches));
+            parallel::pool(0).map_err(Error::threads)?.install(|| pipelines.compile(device, dispatches));
         if count > 0 {
             self.context.check_compiled()?;
             (self.on_compile)(count, begin.elapsed());
@@ -216,10 +260,11 @@ impl Device for Gpu {
     }
 
     fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId> {
-        let work = dispatches(&plan);
+        let mut work = dispatches(&plan);
         check_shaders(&plan, &work)?;
         check_plan(&plan, &work, &self.context.device.limits())?;
-        self.compile(&work)?;
+        self.choose_tiles(&plan, &mut work)?;
+        self.compile(&work.iter().flat_map(|work| &work.list).collect::<Vec<_>>())?;
         let planned = size(self.planned_bytes(&plan));
         let Gpu { plans, context, pipelines, submission_seconds: seconds, .. } = self;
         let seconds = *seconds;

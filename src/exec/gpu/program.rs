@@ -35,10 +35,38 @@ pub struct Joined {
 }
 
 /// One dispatch, with everything it needs.
-struct Launch {
+pub struct Launch {
     pipeline: ComputePipeline,
     bindings: BindGroup,
     groups: [u32; 3],
+}
+
+impl Launch {
+    /// A dispatch that is compiled, on so many bytes of these regions.
+    pub fn new(
+        context: &Context,
+        pipelines: &Pipelines,
+        dispatch: &Dispatch,
+        bound: &[(Region, usize)],
+        groups: [u32; 3],
+    ) -> Launch {
+        let (pipeline, layout) = pipelines.get(dispatch);
+        let resources = bound.iter().map(|(region, bytes)| region.resource(padded(*bytes))).enumerate();
+        let entries: Vec<BindGroupEntry> =
+            resources.map(|(i, resource)| BindGroupEntry { binding: i as u32, resource }).collect();
+        let label = Some(dispatch.shader.name);
+        let bindings =
+            context.device.create_bind_group(&BindGroupDescriptor { label, layout, entries: &entries });
+        Launch { pipeline: pipeline.clone(), bindings, groups }
+    }
+
+    /// Adds it to a pass.
+    pub fn encode(&self, pass: &mut ComputePass) {
+        let [x, y, z] = self.groups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 impl GpuProgram {
@@ -124,12 +152,7 @@ impl GpuProgram {
 
     /// Adds steps to a pass.
     pub fn encode(&self, pass: &mut ComputePass, steps: Range<usize>) {
-        for &Launch { ref pipeline, ref bindings, groups: [x, y, z] } in self.launches[steps].iter().flatten()
-        {
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, bindings, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
+        self.launches[steps].iter().flatten().for_each(|launch| launch.encode(pass));
     }
 }
 
@@ -151,7 +174,6 @@ pub fn shared_scratch(work: &[Dispatches]) -> Vec<usize> {
 /// The launch of one task, or of several.
 fn launch(context: &Context, pipelines: &Pipelines, memory: &Memory, tasks: &[Task]) -> Result<Launch> {
     let dispatch = tasks[0].dispatch;
-    let (pipeline, layout) = pipelines.get(dispatch);
     let bound = |(binding, operand): (usize, &Operand)| match *operand {
         Operand::BlockNumbers(_) if tasks.len() > 1 => numbers(context, &numbers_of_blocks(tasks)),
         Operand::Numbers(bits) | Operand::BlockNumbers(bits) => numbers(context, &[bits]),
@@ -160,17 +182,11 @@ fn launch(context: &Context, pipelines: &Pipelines, memory: &Memory, tasks: &[Ta
     let bound: Vec<(Region, usize)> =
         dispatch.bindings.iter().enumerate().map(bound).collect::<Result<_>>()?;
     check_access(tasks[0].step, dispatch, &bound)?;
-    let resources = bound.iter().map(|(region, bytes)| region.resource(*bytes)).enumerate();
-    let entries: Vec<BindGroupEntry> =
-        resources.map(|(i, resource)| BindGroupEntry { binding: i as u32, resource }).collect();
-    let label = Some(dispatch.shader.name);
-    let bindings =
-        context.device.create_bind_group(&BindGroupDescriptor { label, layout, entries: &entries });
     let groups = match tasks {
         [_] => dispatch.groups,
         _ => grid(bound[0].1 / VECTOR_BYTES, GROUP),
     };
-    Ok(Launch { pipeline: pipeline.clone(), bindings, groups })
+    Ok(Launch::new(context, pipelines, dispatch, &bound, groups))
 }
 
 /// For each block of a joined launch, the numbers of the task that it is of.
@@ -183,7 +199,7 @@ fn numbers_of_blocks(tasks: &[Task]) -> Vec<[u32; 4]> {
 }
 
 /// Memory that holds numbers.
-fn numbers(context: &Context, bits: &[[u32; 4]]) -> Result<(Region, usize)> {
+pub fn numbers(context: &Context, bits: &[[u32; 4]]) -> Result<(Region, usize)> {
     let bytes: &[u8] = bytemuck::cast_slice(bits);
     let region = Region::from(context.storage("numbers", bytes.len()));
     context.write(&region, bytes)?;

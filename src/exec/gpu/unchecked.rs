@@ -12,7 +12,7 @@ use wgpu::{Device, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks};
 pub fn module(device: &Device, descriptor: ShaderModuleDescriptor) -> ShaderModule {
     // SAFETY: the shaders of `shaders/` keep indices inside their arrays and end their loops, for
     // the constants that ops give; nothing that a user gives becomes an index without a bound. This
-    // is by construction. It is tested for the cases of every op and for trainings of three models:
+    // is by construction. It is tested for the cases of every op and for trainings of two models:
     // there shaders compare every index with the length of what it is into, and none is outside
     // (`tests/gpu/checks.rs`). That is no proof for other shapes.
     unsafe { device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked()) }

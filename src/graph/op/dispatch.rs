@@ -260,6 +260,11 @@ impl Operand {
 }
 
 impl Dispatch {
+    /// The value of a constant, if the launch has it.
+    pub fn constant(&self, name: &str) -> Option<f64> {
+        self.constants.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+    }
+
     /// Of a launch that [`may_be_joined`]: the operands of which it treats every block by itself,
     /// then its numbers, and then the operands that are one for all.
     pub fn joinable(&self) -> Option<(&[Operand], [u32; 4], &[Operand])> {

@@ -3,6 +3,8 @@
 //!
 //! Nothing here depends on the GPU: the same shapes give the same sums, whichever it is.
 
+use std::fmt::{Display, Formatter};
+
 use crate::ops::dispatch::{
     Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, Reduction, Shader, grid, shader,
 };
@@ -15,7 +17,7 @@ const STEP: usize = 16;
 const MIN_STEPS: usize = 8;
 /// Invocations that fill a large GPU, with the registers they need: two workgroups of 256 on each
 /// of some 130 processors.
-const FULL: f64 = 65_536.0;
+pub(super) const FULL: f64 = 65_536.0;
 /// Multiplications that take as long as to read the operands of one multiplication in a 1 x 1 tile,
 /// about.
 const LOAD_COST: f64 = 16.0;
@@ -60,6 +62,30 @@ impl TileShape {
     fn count(self, rows: usize, columns: usize) -> usize {
         rows.div_ceil(self.rows) * columns.div_ceil(self.columns)
     }
+
+    /// The constants of a launch that depend on its tile.
+    pub(super) fn constants(self) -> [(&'static str, f64); 6] {
+        [
+            ("TILE_ROWS", self.rows as f64),
+            ("TILE_COLUMNS", self.columns as f64),
+            ("WIDE", f64::from(self.wide)),
+            ("INVOCATIONS", self.invocations() as f64),
+            ("LENGTH_A", (self.rows * STEP / 4) as f64),
+            ("LENGTH_B", (self.columns * STEP / 4) as f64),
+        ]
+    }
+
+    /// The workgroups, in x and y, of a product of so many rows and columns.
+    pub(super) fn groups(self, rows: usize, columns: usize) -> [u32; 2] {
+        let [x, y, _] = grid(self.count(rows, columns), 1);
+        [x, y]
+    }
+}
+
+impl Display for TileShape {
+    fn fmt(&self, formatter: &mut Formatter) -> std::fmt::Result {
+        write!(formatter, "{} x {}", self.rows, self.columns)
+    }
 }
 
 /// How a product is divided among workgroups.
@@ -89,7 +115,7 @@ impl Tiling {
             let slice = depth.div_ceil(slices).next_multiple_of(STEP).max(STEP);
             TILES.map(|tile| Tiling { tile, slice })
         });
-        let cost = |tiling: &Tiling| tiling.cost(rows, columns, depth);
+        let cost = |tiling: &Tiling| tiling.cost([rows, columns, depth], FULL);
         tilings.min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Tiling { tile: TILES[0], slice: STEP })
     }
 
@@ -98,16 +124,16 @@ impl Tiling {
         depth.div_ceil(self.slice).max(1)
     }
 
-    /// The time the product takes, in multiplications: those of the padded tiles, their operands,
-    /// what stands idle because there are too few workgroups or a few too many, and the partial
-    /// sums.
-    fn cost(self, rows: usize, columns: usize, depth: usize) -> f64 {
+    /// The time a product of so many rows, columns and depths takes, in multiplications: those of
+    /// the padded tiles, their operands, what stands idle because there are too few workgroups or a
+    /// few too many for a GPU that so many invocations fill, and the partial sums.
+    pub(super) fn cost(self, [rows, columns, depth]: [usize; 3], full: f64) -> f64 {
         let TileShape { rows: tile_rows, columns: tile_columns, .. } = self.tile;
         let (tiles, slices) = (self.tile.count(rows, columns), self.slices(depth));
         let products = (tiles * tile_rows * tile_columns) as f64 * depth as f64;
         let loads = 1.0 / tile_rows.min(rows) as f64 + 1.0 / tile_columns.min(columns) as f64;
         // The last of the workgroups that follow each other leave some of a GPU idle.
-        let rounds = (tiles * slices * self.tile.invocations()) as f64 / FULL;
+        let rounds = (tiles * slices * self.tile.invocations()) as f64 / full;
         let busy = rounds / rounds.ceil();
         let partials = if slices > 1 { (slices * rows * columns) as f64 } else { 0.0 };
         products * (1.0 + LOAD_COST * loads) / busy + PARTIAL_COST * partials
@@ -239,22 +265,16 @@ impl TiledProduct {
 
     fn dispatch(&self, tiling: Tiling, epilogue: Epilogue, y: Operand, gather: Option<Gather>) -> Dispatch {
         let Tiling { tile, slice } = tiling;
-        let [x, y_groups, _] = grid(tile.count(self.rows, self.columns), 1);
+        let [across, down] = tile.groups(self.rows, self.columns);
         let mut constants = vec![
             ("ROWS", self.rows as f64),
             ("COLUMNS", self.columns as f64),
             ("DEPTH", self.depth as f64),
             ("A_VECTORS", f64::from(self.vectors[0])),
             ("B_VECTORS", f64::from(self.vectors[1])),
-            ("TILE_ROWS", tile.rows as f64),
-            ("TILE_COLUMNS", tile.columns as f64),
-            ("WIDE", f64::from(tile.wide)),
-            ("INVOCATIONS", tile.invocations() as f64),
-            ("LENGTH_A", (tile.rows * STEP / 4) as f64),
-            ("LENGTH_B", (tile.columns * STEP / 4) as f64),
-            ("SLICE", slice as f64),
-            ("SLICES", tiling.slices(self.depth) as f64),
         ];
+        constants.extend(tile.constants());
+        constants.extend([("SLICE", slice as f64), ("SLICES", tiling.slices(self.depth) as f64)]);
         let [mut bias, mut other, kept] = epilogue.bindings(self.b, Operand::Scratch(0));
         let mut scale_shift = self.input.map_or(self.b, |(_, both)| both);
         let mut own = epilogue.constants();
@@ -272,7 +292,7 @@ impl TiledProduct {
             entry: if self.columns.is_multiple_of(4) { "vectors" } else { "scalars" },
             constants,
             bindings: vec![self.a, self.b, bias, y, other, kept, scale_shift],
-            groups: [x, y_groups, (self.count * tiling.slices(self.depth)) as u32],
+            groups: [across, down, (self.count * tiling.slices(self.depth)) as u32],
         }
     }
 }

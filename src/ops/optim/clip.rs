@@ -26,7 +26,9 @@ impl Op for ClipFactor {
         let limit = self.limit;
         SumSquares.cpu(types, target).and_then(move |args| {
             let (y, _) = args.output();
-            y[0] = (limit / y[0].sqrt()).min(1.0);
+            let factor = limit / y[0].sqrt();
+            // NaN is no larger than 1: `min` would lose it.
+            y[0] = if factor > 1.0 { 1.0 } else { factor };
         })
     }
 
