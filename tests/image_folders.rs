@@ -74,17 +74,14 @@ fn empty_folders_and_lone_classes_are_refused() {
     fs::rename(dir.path().join("train/ants"), dir.path().join("test/ants")).unwrap();
     assert_has(&message(dir.path()), &["train: only one class (bees)"]);
     fs::remove_dir_all(dir.path().join("train/bees")).unwrap();
-    assert_has(
-        &message(dir.path()),
-        &["train: no training images: expected a folder of images for each class"],
-    );
+    assert_has(&message(dir.path()), &["train: no training images: expected images of each class"]);
 }
 
 #[test]
 fn a_test_class_unknown_to_train_is_refused() {
     let dir = images();
     fs::rename(dir.path().join("test/bees"), dir.path().join("test/birds")).unwrap();
-    assert_has(&message(dir.path()), &["train: has no folder of the class birds"]);
+    assert_has(&message(dir.path()), &["train: has no training images of the class birds"]);
     fs::remove_dir_all(dir.path().join("test/birds")).unwrap();
     assert_has(&message(dir.path()), &["test: empty"]);
 }
@@ -109,6 +106,33 @@ fn a_class_without_test_images_may_have_an_empty_folder_or_none() {
     assert_eq!(load(dir.path()).unwrap(), without);
     fs::remove_dir_all(dir.path().join("test/bees")).unwrap();
     assert_has(&message(dir.path()), &["test: empty: expected a folder of images"]);
+}
+
+/// Competitions hand out test images without their classes, in a folder `test` or `test1`.
+#[test]
+fn test_images_without_classes_are_left_out_and_are_no_class() {
+    let dir = images();
+    let [train, test] = ["train", "test"].map(|part| dir.path().join(part));
+    fs::rename(test.join("bees/y.jpeg"), test.join("1.jpeg")).unwrap();
+    fs::remove_dir(test.join("bees")).unwrap();
+    let data = load(dir.path()).unwrap();
+    assert_eq!((data.classes.len(), data.train.labels.len(), data.test.labels.len()), (2, 3, 0));
+    let told = data.left_out.summary().unwrap();
+    assert_has(&told, &["1 test image without a class", "test/1.jpeg"]);
+    let measured = Options { test_only: true, ..options(dir.path(), None) };
+    let error = data::load(&DataSource::Path(dir.path().into()), &measured).unwrap_err().to_string();
+    assert_has(&error, &["test: holds 1 images but no folders of classes"]);
+
+    fs::rename(train.join("ants/b.jpg"), train.join("b.jpg")).unwrap();
+    ["ants", "bees"].iter().for_each(|class| fs::remove_dir_all(train.join(class)).unwrap());
+    for other in ["test1", "Test_2", "validation3"] {
+        fs::rename(&test, dir.path().join(other)).unwrap();
+        assert_has(&message(dir.path()), &["train", other, "no folders of classes", "CLASS/*", "rename"]);
+        fs::rename(dir.path().join(other), &test).unwrap();
+    }
+    // Trains and buses.
+    fs::rename(&test, dir.path().join("bus")).unwrap();
+    assert_eq!(load(dir.path()).unwrap().classes, ["bus", "train"]);
 }
 
 #[test]
@@ -221,7 +245,11 @@ fn images_beside_the_classes_are_told_and_alone_they_are_an_error() {
     assert_has(&message(dir.path()), &["train: holds 3 images but no folders of classes", "train/CLASS/*"]);
     // A class may be called train.
     write_images(dir.path(), &["bus"], 3);
-    assert_eq!(load_with(dir.path(), |_| ()).unwrap().classes, ["bus", "test", "train"]);
+    let [test, aside] = ["test", "tram"].map(|name| dir.path().join(name));
+    fs::rename(&test, &aside).unwrap();
+    assert_eq!(load_with(dir.path(), |_| ()).unwrap().classes, ["bus", "train", "tram"]);
+    fs::rename(&aside, &test).unwrap();
+    assert_has(&message(dir.path()), &["test and train hold images but no folders of classes"]);
     write_images(dir.path(), &["train/cat", "train/dog", "test/cat"], 1);
     let data = load_with(dir.path(), |_| ()).unwrap();
     assert_eq!(data.classes, ["cat", "dog"]);

@@ -177,8 +177,8 @@ impl<'a> Facts<'a> {
         let all = sets(data).map(|(_, images)| images);
         let doubles = doubles(&all, &DATA_WATCH)?;
         let count = all.iter().map(|images| images.len()).sum();
-        let sizes = match source {
-            DataSource::Path(folder) => sizes(data, folder, count),
+        let sizes = match &data.folder {
+            Some(folder) if source.is_image_folder() => sizes(data, folder, count),
             _ => Vec::new(),
         };
         let warnings = balance::warnings(&data.classes, &train, &validation, &data.test.labels)

@@ -15,6 +15,7 @@ use super::images::allocate;
 use super::left_out::{LeftOut, Reason};
 use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
+use super::table;
 use super::watch::ImageProgress;
 use super::{CHANNELS, CLASSES, Dataset, Images, Options, Pixels, image_file, split};
 use crate::error::{Error, Result};
@@ -27,14 +28,31 @@ const TEST: [&str; 2] = ["test", "testing"];
 
 /// The files of each class, by the class's name; each list in the order of the listing, so that no
 /// file system decides it.
-type Files = BTreeMap<String, Vec<PathBuf>>;
+pub(super) type Files = BTreeMap<String, Vec<PathBuf>>;
+
+/// A part of a data set.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Train,
+    Validation,
+    Test,
+}
+
+impl Part {
+    /// The part that is called so.
+    pub fn named(name: &str) -> Option<Part> {
+        let name = part_name(Path::new(name));
+        let all = [(&TRAIN[..], Part::Train), (&VALIDATION, Part::Validation), (&TEST, Part::Test)];
+        all.into_iter().find(|(names, _)| names.contains(&name.as_str())).map(|(_, part)| part)
+    }
+}
 
 /// The parts of a data set; one that the source does not have is empty.
 #[derive(Default)]
-struct DatasetParts {
-    train: Files,
-    validation: Files,
-    test: Files,
+pub(super) struct DatasetParts {
+    pub train: Files,
+    pub validation: Files,
+    pub test: Files,
 }
 
 /// The folders of the parts.
@@ -62,9 +80,34 @@ pub struct Measured {
 /// to print, a class without training images, a class to measure on that is unknown to `train`, or
 /// an image that cannot be read (the first one in order, named).
 pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
-    let mut lister = Lister { watch: options.watch, skip_bad: options.skip_bad, ..Lister::default() };
-    let mut parts = list(dir, &mut lister, options).map_err(|error| lister.advised(error, dir))?;
-    let classes = classes(dir, &parts, &lister.left_out, options.test_only)?;
+    let mut lister = lister(options);
+    let parts = list(dir, &mut lister, options).map_err(|error| lister.advised(error, dir))?;
+    decode(dir, dir, parts, size, (lister, options))
+}
+
+/// The images that a table names.
+///
+/// # Errors
+/// As for [`load`], and of the table's own.
+pub fn load_table(file: &Path, size: usize, options: &Options) -> Result<Dataset> {
+    let mut lister = lister(options);
+    let parts = table::list(file, &mut lister, options)?;
+    decode(file, &table::folder_of(file), parts, size, (lister, options))
+}
+
+fn lister<'a>(options: &Options<'a>) -> Lister<'a> {
+    Lister { watch: options.watch, skip_bad: options.skip_bad, ..Lister::default() }
+}
+
+/// The images of the parts of a source, which are named by their paths below `dir`.
+fn decode(
+    source: &Path,
+    dir: &Path,
+    mut parts: DatasetParts,
+    size: usize,
+    (lister, options): (Lister, &Options),
+) -> Result<Dataset> {
+    let classes = classes(source, &parts, &lister.left_out, options.test_only)?;
     if options.test_only {
         parts.train.clear();
     }
@@ -82,7 +125,8 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
     let (original, left_out) = decoder.end();
     let counts = train.counts(classes.len());
     if let Some(class) = (0..classes.len()).find(|&class| counts[class] == 0 && !options.test_only) {
-        return Err(Error::file(dir.join(&classes[class]), "none of its training images can be read"));
+        let problem = format!("none of the training images of {} can be read", classes[class]);
+        return Err(Error::file(source, problem));
     }
     for (files, images) in [(&parts.validation, &validation), (&parts.test, &test)] {
         if let Some(file) = files.values().flatten().next().filter(|_| images.is_empty()) {
@@ -90,15 +134,19 @@ pub fn load(dir: &Path, size: usize, options: &Options) -> Result<Dataset> {
         }
     }
     let folder = std::fs::canonicalize(dir).ok();
-    Ok(Dataset { name: name_of(dir), classes, train, validation, test, left_out, original, folder })
+    Ok(Dataset { name: name_of(source), classes, train, validation, test, left_out, original, folder })
 }
 
 /// The files of the parts, whatever the layout.
 fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<DatasetParts> {
-    let Some(layout) = layout(dir, lister)? else {
+    let Some(mut layout) = layout(dir, lister)? else {
         check_classes(dir, lister)?;
-        return Ok(split_up(dir, class_files(dir, lister)?, lister, options));
+        let parts = DatasetParts { train: class_files(dir, lister)?, ..DatasetParts::default() };
+        return Ok(split_up_or_measured(dir, parts, false, lister, options));
     };
+    if !options.test_only {
+        layout.leave_unlabelled_test(lister)?;
+    }
     leave_the_rest(dir, &layout, lister)?;
     let mut part = |folder: &Option<PathBuf>| match folder {
         Some(folder) => class_files(folder, lister),
@@ -117,13 +165,26 @@ fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<DatasetPar
             return Err(Error::file(folder, "empty: expected a folder of images for each class"));
         }
     }
-    if options.test_only && test.is_empty() && validation.is_empty() {
-        return Ok(split_up(dir, train, lister, options));
+    let parts = DatasetParts { train, validation, test };
+    Ok(split_up_or_measured(dir, parts, true, lister, options))
+}
+
+/// What is wanted of the parts of a set; where it has none of its own, all are in `train`.
+pub(super) fn split_up_or_measured(
+    dir: &Path,
+    mut parts: DatasetParts,
+    has_parts: bool,
+    lister: &mut Lister,
+    options: &Options,
+) -> DatasetParts {
+    let has_measured = !parts.test.is_empty() || !parts.validation.is_empty();
+    if !has_parts || (options.test_only && !has_measured) {
+        return split_up(dir, parts.train, lister, options);
     }
-    if options.test_only && !test.is_empty() {
-        validation.clear();
+    if options.test_only && !parts.test.is_empty() {
+        parts.validation.clear();
     }
-    Ok(DatasetParts { train, validation, test })
+    parts
 }
 
 /// The folders of the parts; none where `dir` itself is one of classes.
@@ -147,6 +208,15 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
     // A folder `train` that has no folders of its own, beside other folders, is one of images of
     // trains.
     let are_classes = flat && all.len() > parts.len();
+    let named_as_parts: Vec<&PathBuf> = all.iter().filter(|folder| is_named_as_a_part(folder)).collect();
+    if let ([first, second, ..], true) = (named_as_parts.as_slice(), are_classes) {
+        let (first, second, name) = (below(dir, first), below(dir, second), dir.display());
+        let problem = format!(
+            "{first} and {second} hold images but no folders of classes; sort the images into {name}/CLASS/*, or \
+             rename these two if they are classes"
+        );
+        return Err(Error::file(dir, problem));
+    }
     if all.is_empty() {
         return Err(unexpected_layout(dir, lister));
     }
@@ -158,6 +228,29 @@ impl FolderLayout {
     fn parts(&self) -> Vec<&PathBuf> {
         [&self.train, &self.validation, &self.test].into_iter().flatten().collect()
     }
+
+    /// Leaves out a folder of test images whose labels nobody has told, as competitions hand them
+    /// out.
+    fn leave_unlabelled_test(&mut self, lister: &mut Lister) -> Result<()> {
+        let Some((test, train)) = self.test.as_ref().zip(self.train.as_ref()) else { return Ok(()) };
+        if folders(train, lister)?.is_empty() || !folders(test, lister)?.is_empty() {
+            return Ok(());
+        }
+        let images: Vec<PathBuf> = lister.entries(test)?;
+        let is_image = |path: &&PathBuf| matches!(lister.entry(path), Entry::Image);
+        let images: Vec<PathBuf> = images.iter().filter(is_image).cloned().collect();
+        if !images.is_empty() {
+            images.iter().for_each(|image| lister.leave(Reason::NoLabel, image));
+            self.test = None;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a folder is called as a part is, perhaps with a number: `test1`.
+fn is_named_as_a_part(folder: &Path) -> bool {
+    let name = part_name(folder);
+    Part::named(name.trim_end_matches(|c: char| c.is_ascii_digit() || "_- ".contains(c))).is_some()
 }
 
 /// The name of a folder as one of a part: `Training_Set` is `training`.
@@ -358,7 +451,7 @@ fn classes(dir: &Path, parts: &DatasetParts, left_out: &LeftOut, test_only: bool
     let wrong = |problem| Err(Error::file(folder.as_deref().unwrap_or(dir), problem));
     let classes: Vec<String> = train.keys().cloned().collect();
     match classes.as_slice() {
-        [] => return wrong("no training images: expected a folder of images for each class".into()),
+        [] => return wrong("no training images: expected images of each class".into()),
         [only] => {
             let problem = format!("only one class ({only}); two are needed to tell apart");
             let others = left_out.summary_of(|why| matches!(why, Reason::Closed | Reason::EmptyFolder));
@@ -377,7 +470,7 @@ fn classes(dir: &Path, parts: &DatasetParts, left_out: &LeftOut, test_only: bool
     match measured.find(|name| !train.contains_key(*name)) {
         None => Ok(classes),
         Some(unknown) => {
-            wrong(format!("has no folder of the class {unknown}, which there are images to test of"))
+            wrong(format!("has no training images of the class {unknown}, which there are images to test of"))
         }
     }
 }

@@ -14,6 +14,12 @@ pub enum Reason {
     DanglingLink,
     /// An image of a format that cannot be read here.
     Format,
+    /// A test image whose class nobody has told.
+    NoLabel,
+    /// A row of a table whose image is not there, where that was asked for.
+    NoFile,
+    /// A row of a table for an image that has one.
+    Twice,
     /// An image beside the folders of classes.
     NoClass,
     /// A folder beside those of the parts, `train` and others.
@@ -42,6 +48,9 @@ impl Reason {
             Reason::Closed => ("folder without permission", "folders without permission"),
             Reason::DanglingLink => ("link to nothing", "links to nothing"),
             Reason::Format => ("image of an unsupported format", "images of unsupported formats"),
+            Reason::NoLabel => ("test image without a class", "test images without a class"),
+            Reason::NoFile => ("row without its image", "rows without their images"),
+            Reason::Twice => ("row said before", "rows said before"),
             Reason::NoClass => ("image outside of the class folders", "images outside of the class folders"),
             Reason::BesideParts => {
                 ("folder beside those of train and test", "folders beside those of train and test")

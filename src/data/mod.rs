@@ -38,6 +38,7 @@ pub mod pixels;
 pub mod relabel;
 pub mod shapes;
 pub mod split;
+mod table;
 mod turn;
 pub mod watch;
 
@@ -212,14 +213,16 @@ pub enum DataSource {
     Cifar10,
     /// The built-in synthetic images.
     Shapes,
-    /// CIFAR-10 binary files (their folder, its parent, or the archive), or a folder of images.
+    /// CIFAR-10 binary files (their folder, its parent, or the archive), a folder of images, or a
+    /// table that names images and their classes.
     Path(PathBuf),
 }
 
 impl DataSource {
-    /// Whether it is a folder of images, which come in sizes of their own.
+    /// Whether it is a folder or a table of images, which come in sizes of their own.
     pub fn is_image_folder(&self) -> bool {
-        matches!(self, DataSource::Path(path) if path.is_dir() && cifar10::find_folder(path).is_none())
+        let is_folder = |path: &Path| path.is_dir() && cifar10::find_folder(path).is_none();
+        matches!(self, DataSource::Path(path) if is_folder(path) || table::is_table(path))
     }
 }
 
@@ -394,7 +397,9 @@ fn locate_cifar10(options: &Options) -> Result<PathBuf> {
 }
 
 fn from_path(path: &Path, size: usize, options: &Options) -> Result<Dataset> {
-    if path.is_file() {
+    if table::is_table(path) {
+        folder::load_table(path, size, options)
+    } else if path.is_file() {
         cifar10::load_archive(path, options.test_only)?.resized(size, options)
     } else if let Some(batches) = cifar10::find_folder(path) {
         cifar10::load_folder(&batches, options.test_only)?.resized(size, options)
@@ -413,7 +418,7 @@ fn unavailable(why: &Error, options: &Options) -> Error {
         _ => format!("{}, or ", placing(options)),
     };
     Error::Failed(format!(
-        "CIFAR-10 could not be downloaded ({why}): {place}use `data` PATH (the archive, its folder, or a folder of images), \
+        "CIFAR-10 could not be downloaded ({why}): {place}use `data` PATH (the archive, its folder, or a folder or table of images), \
          or `data` shapes (built-in synthetic images)"
     ))
 }

@@ -67,8 +67,8 @@ settings! {
     static SETTINGS;
 
     /// auto, cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz,
-    /// or a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and
-    /// test/CLASS/*.
+    /// a folder of images, CLASS/* or train/CLASS/* with or without val/CLASS/* and
+    /// test/CLASS/*, or a .csv file with the columns file and label.
     data: String = "auto".into(), { kind: ValueKind::Path, value_name: "DATA", heading: "Data", }
 
     /// The network.
@@ -85,7 +85,7 @@ settings! {
         value_name: "PIXELS",
         heading: "Model",
         in_finetune: Some((
-            "Side in pixels to which images are enlarged. On CIFAR-10, with all layers, two cores reach \
+            "Side in pixels to which images, cut to a square, are scaled. On CIFAR-10, with all layers, two cores reach \
              80 % at 32 in 5 minutes, 85 % at 64 in 10, 90 % at 96 in half an hour, 91 % at 128 in \
              almost an hour",
             Usual::Told("96, for most models; see summary"),
