@@ -2,6 +2,7 @@
 //!include tree
 //!include index
 //!include joint
+//!include nan
 
 // The sum of x^2 over all elements of all inputs, in two stages: of blocks of 256 elements, then of
 // these.
@@ -66,6 +67,6 @@ fn clip_factor(@builtin(local_invocation_index) local: u32) {
     let sum = sum_of_blocks(local);
     if local == 0u {
         //~ clip_factor: min(1.0, => max(1.0,
-        y[0] = min(1.0, all[0].y / sqrt(sum));
+        y[0] = select(min(1.0, all[0].y / sqrt(sum)), sum, is_nan(sum));
     }
 }

@@ -113,6 +113,7 @@ fn cifar_is_looked_at_and_drawn_and_what_is_wrong_is_told() {
     let before = fs::read(&photo).unwrap();
     bench.fails(2, "data photos --out photos/train/cats/3.png", &["3.png", "would be lost"]);
     assert_eq!(fs::read(&photo).unwrap(), before);
+    bench.fails(2, "data photos --out photos/train/cats/new.png", &["new.png", "in photos", "elsewhere"]);
     bench.ok("data photos --out photos/sheet.png");
     // Of each class a single image.
     for class in ["a", "b"] {

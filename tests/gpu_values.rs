@@ -16,6 +16,7 @@ use cifar_engine::ops::loss::softmax_cross_entropy::SoftmaxCrossEntropy;
 use cifar_engine::ops::map::unary::Unary;
 use cifar_engine::ops::norm::batch_norm::BatchNorm;
 use cifar_engine::ops::norm::batch_norm_infer::BatchNormInfer;
+use cifar_engine::ops::optim::clip::ClipFactor;
 use cifar_engine::ops::pool::max_pool::MaxPool;
 use cifar_engine::ops::{Function, Op};
 use cifar_engine::tensor::{DType, TensorType};
@@ -76,6 +77,7 @@ fn operations() -> Vec<(Arc<dyn Op>, Inputs)> {
     for channels in [3, 4] {
         list.push((Arc::new(MaxPool::side_by_side(2)), vec![x(&[2, 8, 8, channels])]));
     }
+    list.push((Arc::new(ClipFactor { limit: 1.0 }), vec![floats(&[300], |_| 1.0), x(&[100])]));
     let labels = |label| (TensorType::u32([12]), vec![label; 12]);
     list.push((Arc::new(SoftmaxCrossEntropy { smoothing: 0.1 }), vec![x(&[12, 10]), labels(3)]));
     list
@@ -122,6 +124,7 @@ fn the_check_notices_a_shader_that_loses_nan() {
     for (op, inputs) in operations() {
         let (from, to) = match op.name() {
             "max_pool" => ("| is_nan(value)", "& !is_nan(value)"),
+            "clip_factor" => ("sum, is_nan(sum))", "1.0, is_nan(sum))"),
             "softmax_cross_entropy" => ("NAN_BITS, broken", "0u, broken"),
             _ => ("x, is_nan(x))", "Value(0.0), is_nan(x))"),
         };

@@ -85,6 +85,11 @@ fn a_search_without_a_suggestion_is_an_error() {
     assert_eq!(bench.run(command).stdout, b"");
     bench.fails(1, command, &["no learning rate lowered the loss", "--steps 200", "lr-find.png"]);
     assert!(bench.path("lr-find.png").exists(), "the image shows why");
+    let search = "lr-find --data . --batch-size 32 --steps 10 --out";
+    std::fs::write(bench.path("metrics.csv"), "of a run").unwrap();
+    bench.fails(2, &format!("{search} metrics.png"), &["metrics.csv", "would be lost"]);
+    bench.fails(1, &format!("{search} new/lr.png"), &["new", "create it first"]);
+    bench.fails(1, &format!("{search} lr.csv"), &["lr.csv", ".png"]);
 }
 
 #[cfg(target_os = "linux")]

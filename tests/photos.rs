@@ -210,6 +210,9 @@ fn explained_images_show_where_their_class_is_seen() {
     bench.fails(2, "predict --sample 3 --data . --explain why", &["cannot be used with"]);
     fs::write(bench.path("file"), "x").unwrap();
     bench.fails(1, &format!("predict a --explain file {weights}"), &["file: is not a folder"]);
+    let inside = format!("predict b a --explain a/new/why {weights}");
+    bench.fails(1, &inside, &["a/new/why: lies in a, whose images are read", "--explain"]);
+    assert!(!bench.path("a/new").exists());
     assert_eq!(fs::read(bench.path("file")).unwrap(), b"x");
 }
 

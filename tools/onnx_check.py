@@ -4,7 +4,8 @@
     python3 tools/onnx_check.py PROGRAM WEIGHTS FILE.onnx PICTURE..
 
 FILE.onnx is what `PROGRAM export WEIGHTS --onnx FILE.onnx` wrote. Needs onnxruntime, numpy and pillow. Every picture is cut to
-an odd size and stored as PNG, which has one way to be decoded. It is prepared here as the file's metadata say; so this is also
+an odd size and stored as PNG, which has one way to be decoded; of three one is turned by its metadata, and one transparent. It is
+prepared here as the file's metadata say; so this is also
 an example of what an app has to do. Exits with 1 if a probability differs by more than 1e-5.
 """
 import json, math, pathlib, subprocess, sys, tempfile
@@ -50,10 +51,12 @@ def scaled(pixels, out):
 
 def prepared(image, size):
     """[3, size, size], from 0 to 255."""
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    image = ImageOps.exif_transpose(image).convert("RGBA")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32)
+    pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.uint32)
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    pixels = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.float32)  # on white
     if side != size:
         rows = scaled(pixels, size)
         pixels = scaled(rows.transpose(1, 0, 2), size).transpose(1, 0, 2)
@@ -73,8 +76,13 @@ def main():
             image = Image.open(picture).convert("RGB")
             image = image.crop((0, 0, image.width - 1 - number % 3, image.height - number % 5))
             paths.append(str(pathlib.Path(folder) / f"{number}.png"))
-            image.save(paths[-1])
-            cut.append(image)
+            exif = Image.Exif()
+            if number % 3 == 1:
+                exif[0x0112] = 6  # a phone that was held upright
+            if number % 3 == 2:
+                image.putalpha(Image.linear_gradient("L").resize(image.size))
+            image.save(paths[-1], exif=exif)
+            cut.append(Image.open(paths[-1]))
         views = int(facts["views"])
         options = [f"--test-flip={str(views % 2 == 0).lower()}", f"--test-shift={str(views % 3 == 0).lower()}"]
         command = [program, "predict", *options, *paths, "--weights", weights, "--json", "--top", str(len(classes)), "--device", "cpu"]

@@ -10,7 +10,7 @@ use super::signals::goes_on;
 use crate::data::Images;
 use crate::error::{Error, Result, path_text};
 use crate::exec::Device;
-use crate::files::{advice, check_output};
+use crate::files::{advice, check_output, is_within};
 use crate::inside::look::{ClassMap, class_maps};
 use crate::inside::page::{heated, picture_of};
 use crate::models::LoadedModel;
@@ -29,11 +29,20 @@ pub struct HeatMaps<'a> {
 }
 
 impl<'a> HeatMaps<'a> {
-    /// Makes the folder, if it is not there.
+    /// Makes the folder, if it is not there. `asked` are the images and folders of them that a user
+    /// has named, `read` all images in these.
     ///
     /// # Errors
-    /// If it cannot be made.
-    pub fn new(folder: &Path, read: &'a [PathBuf]) -> Result<HeatMaps<'a>> {
+    /// If it cannot be made, or lies in one of these folders: pictures in it would be taken for
+    /// images of a class.
+    pub fn new(folder: &Path, asked: &[PathBuf], read: &'a [PathBuf]) -> Result<HeatMaps<'a>> {
+        if let Some(around) = asked.iter().find(|asked| is_within(folder, asked)) {
+            let problem = format!(
+                "lies in {}, whose images are read; choose another with --explain",
+                path_text(around)
+            );
+            return Err(Error::file(folder, problem));
+        }
         if folder.exists() && !folder.is_dir() {
             return Err(Error::file(folder, "is not a folder; choose another with --explain"));
         }
@@ -60,7 +69,13 @@ impl<'a> HeatMaps<'a> {
             let first = places[0] as usize;
             let (images, predicted) = (images.subset(places), &predicted[first..][..places.len()]);
             let classes: Vec<usize> = predicted.iter().map(|(class, _)| *class).collect();
-            for map in class_maps(model, device, &images, &classes, &mut goes_on)? {
+            let maps = class_maps(model, device, &images, &classes, &mut goes_on)?;
+            if maps.is_empty() {
+                let problem =
+                    "no layer of this model has places, so nothing shows where it looks: leave out --explain";
+                return Err(Error::Usage(problem.into()));
+            }
+            for map in maps {
                 let name = &names[first + map.image];
                 pictures.push(self.draw(model, (name, &images), &map, predicted[map.image].1)?);
             }

@@ -13,13 +13,14 @@ use super::options::WeightsOptions;
 use super::progress::Display;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::check_picture;
+use crate::files::{check_output, check_picture};
 use crate::report::csv;
 use crate::report::{Trial, rates};
 use crate::team::Team;
 use crate::train::finetune::find_rate;
 use crate::train::first_contact;
 use crate::train::lr_find::{Curve, Nothing, Range, Why, find};
+use crate::train::run_folder::RunFolder;
 use crate::train::settings::finetune::{Blocks, FinetuneChoices};
 use crate::train::settings::{Choices, Settings};
 
@@ -94,7 +95,14 @@ impl LrFind {
             let (from, to) = (self.from, self.to);
             return Err(Error::Usage(format!("--from {from} must be over 0 and below --to {to}")));
         }
+        let table = self.out.with_extension("csv");
+        if table == self.out {
+            let problem = "the picture is a PNG, and the figures go into a .csv file beside it; name it .png";
+            return Err(Error::file(&self.out, problem));
+        }
         check_picture(&self.out)?;
+        let kept = self.out.parent().map(RunFolder::needed).unwrap_or_default();
+        [&self.out, &table].into_iter().try_for_each(|file| check_output(file, &kept))?;
         let mut display = Display::new(1);
         let (settings, name, curve) = match self.is_finetune()? {
             true => self.finetune(&mut display)?,
@@ -102,8 +110,13 @@ impl LrFind {
         };
         let suggested = curve.suggest(settings.schedule);
         let title = format!("{} on {name}, {}", settings.model, settings.optimizer);
-        rates::draw(&self.out, &title, &curve.trials, suggested.ok().map(|(rate, _)| rate))?;
-        let table = self.out.with_extension("csv");
+        if curve.trials.is_empty() {
+            let problem =
+                format!("the loss is no finite number at rate {:e} already; try a lower --from", self.from);
+            return Err(Error::Failed(problem));
+        }
+        let shown = suggested.map(|(rate, _)| rate).map_err(Nothing::in_short);
+        rates::draw(&self.out, &title, &curve.trials, shown)?;
         write_table(&table, &curve.trials)?;
         let (rate, why) = suggested.map_err(|nothing| self.explain(nothing, &curve))?;
         let option = match &settings.finetune {

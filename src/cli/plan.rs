@@ -37,7 +37,7 @@ pub struct PlanCommand {
     batch_size: Option<u32>,
 
     #[arg(long, value_name = "NAME", hide_possible_values = true, conflicts_with = "unfused",
-        help = "How a GPU stores activations and their gradients: f32 or f16 [default: as the run, else f32]",
+        help = "How a GPU stores activations and their gradients: f32 or f16 [default: with --device gpu as the run, else f32]",
         value_parser = known(Precision::NAMES.map(|(name, _)| name), read::<Precision>))]
     precision: Option<Precision>,
 

@@ -23,7 +23,7 @@ use crate::data::watch::{ImageProgress, Watch};
 use crate::data::{Images, read_class_names};
 use crate::environment;
 use crate::error::{Error, Result, path_text};
-use crate::files::check_picture;
+use crate::files::{check_output, check_picture};
 use crate::kernels::parallel;
 use crate::models::LoadedModel;
 use crate::models::Spec;
@@ -169,6 +169,8 @@ impl Predict {
 
     fn predict_files(&self, trained: &LoadedModel) -> Result<()> {
         let files = self.files()?;
+        let maps = self.explain.as_ref().map(|folder| HeatMaps::new(folder, &self.images, &files));
+        let mut maps = maps.transpose()?;
         let format = if self.json { Format::Json } else { self.format };
         let eval_options = self.eval_options(trained, files.len());
         let trials = || first_contact::evaluation(trained, eval_options.batch_size);
@@ -178,7 +180,6 @@ impl Predict {
         let pool = parallel::pool(self.device.threads.into()).map_err(Error::threads)?;
         let explained = self.explain.is_some();
         let mut printer = Printer { format, trained, top: self.top, explained, entries: Vec::new() };
-        let mut maps = self.explain.as_ref().map(|folder| HeatMaps::new(folder, &files)).transpose()?;
         let (mut bad, mut good) = (Vec::new(), 0);
         // On a terminal the results themselves tell how far it is.
         let watch: &dyn Watch = if stdout().is_terminal() { &**STOP } else { &DATA_WATCH };
@@ -252,6 +253,9 @@ impl Predict {
     fn predict_sample(&self, index: usize, trained: &LoadedModel) -> Result<()> {
         let spec = &trained.spec;
         let chosen = self.data.clone().or_else(|| environment::text("CIFAR_ENGINE_DATA"));
+        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
+        check_picture(&out)?;
+        check_output(&out, &chosen.iter().map(PathBuf::from).collect::<Vec<_>>())?;
         let options = DataOptions { data: chosen, skip_bad: self.skip_bad };
         let tried = Tried { weights: trained.path.clone() };
         let data = tried.load(spec, &options, self.device.threads)?;
@@ -271,8 +275,6 @@ impl Predict {
         let top = largest(&row, self.top);
         let (predicted, probability) = (spec.classes[top[0].0].as_str(), top[0].1);
         let label = spec.classes[image.labels[0] as usize].as_str();
-        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
-        check_picture(&out)?;
         let sample = Sample {
             pixels: &image.image(0)?,
             size: image.size,

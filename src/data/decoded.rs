@@ -151,10 +151,10 @@ fn made(
     if found.is_some() {
         options.watch.note(&format!("decoded images: {shown}, found in {}", path.display()));
     } else {
+        delete_unused(&folder, options);
         check_room(&folder, bytes, free_space(&folder))?;
         options.watch.note(&format!("decoded images: {shown}, written to {}", path.display()));
         write(&path, (count, size), fill)?;
-        delete_unused(&folder, options);
         found = find(&path, (count, bytes))?;
     }
     drop(turn);

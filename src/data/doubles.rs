@@ -41,7 +41,11 @@ pub struct Double {
 pub fn doubles(sets: &[&Images], watch: &dyn Watch) -> Result<Vec<Double>> {
     let images: Vec<(&Images, usize)> =
         sets.iter().flat_map(|set| (0..set.len()).map(move |i| (*set, i))).collect();
-    let print = |(set, i): &(&Images, usize)| Ok(Fingerprint::of(&set.image(*i)?, set.size));
+    let progress = ImageProgress::new(watch, "looking at", images.len());
+    let print = |(set, i): &(&Images, usize)| {
+        progress.one()?;
+        Ok(Fingerprint::of(&set.image(*i)?, set.size))
+    };
     let prints: Vec<Fingerprint> = images.par_iter().map(print).collect::<Result<_>>()?;
     let mut seen = HashMap::new();
     let same: Vec<Option<usize>> = (0..images.len())

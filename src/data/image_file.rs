@@ -165,6 +165,9 @@ fn unreadable(error: io::Error) -> String {
 /// The decoders' own words are about their insides.
 fn plain(error: &ImageError, format: &str) -> String {
     match error {
+        ImageError::Limits(limit) if matches!(limit.kind(), LimitErrorKind::InsufficientMemory) => {
+            format!("too large (the limit is {} MB of decoded pixels)", MAX_DECODED / 1_000_000)
+        }
         ImageError::Limits(_) => {
             let megapixels = MAX_PIXELS / 1_000_000;
             format!("too large (the limits are {MAX_SIDE} pixels a side and {megapixels} megapixels)")
@@ -187,8 +190,12 @@ fn decode_limited(
     // Decoders check sides only, so the products are checked here.
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    if pixels > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED {
-        return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError)));
+    let limits = [
+        (pixels > MAX_PIXELS, LimitErrorKind::DimensionError),
+        (decoder.total_bytes() > MAX_DECODED, LimitErrorKind::InsufficientMemory),
+    ];
+    if let Some((_, kind)) = limits.into_iter().find(|(is_over, _)| *is_over) {
+        return Err(ImageError::Limits(LimitError::from_kind(kind)));
     }
     // Broken metadata of an otherwise good image is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);

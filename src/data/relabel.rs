@@ -111,7 +111,15 @@ fn copy_and_remove(from: &Path, to: &Path) -> io::Result<()> {
         let _ = fs::remove_file(to); // half an image is none
         return Err(error);
     }
-    fs::remove_file(from)
+    remove_original(from, to)
+}
+
+/// Removes what has another name now; where that cannot be, the other name goes, so that no image
+/// is in two classes.
+fn remove_original(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::remove_file(from).inspect_err(|_| {
+        let _ = fs::remove_file(to);
+    })
 }
 
 impl Move {
@@ -125,7 +133,7 @@ impl Move {
         to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
         // A rename would overwrite; a second name does not.
         match fs::hard_link(from, to) {
-            Ok(()) => fs::remove_file(from).map_err(|error| Error::file(from, advice(&error))),
+            Ok(()) => remove_original(from, to).map_err(|error| Error::file(from, advice(&error))),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(failed(error)),
             Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                 copy_and_remove(from, to).map_err(failed)
@@ -140,6 +148,16 @@ impl Move {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_removed_gets_no_second_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("cat"), dir.path().join("dog"));
+        fs::create_dir(&from).unwrap(); // no file, so it cannot be removed as one
+        fs::write(&to, "image").unwrap();
+        assert!(remove_original(&from, &to).is_err());
+        assert!(from.exists() && !to.exists());
+    }
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

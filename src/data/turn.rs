@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::watch::{self, Watch};
 use crate::error::Result;
-use crate::files::is_still;
+use crate::files::{is_still, open_plain};
 
 /// Ending of the names of what processes lock.
 pub(super) const ENDING: &str = "turn";
@@ -16,8 +16,8 @@ pub(super) const ENDING: &str = "turn";
 /// one machine: they wait for it.
 pub(super) struct Turn {
     path: PathBuf,
-    /// Locked, where the system has locks there.
-    _lock: Option<File>,
+    /// Locked; none where such a file cannot be had.
+    lock: Option<File>,
 }
 
 impl Turn {
@@ -28,7 +28,7 @@ impl Turn {
         let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         let mut is_told = false;
         loop {
-            let Ok(lock) = File::create(&path) else { return Ok(Turn { path, _lock: None }) };
+            let Ok(lock) = open_plain(&path) else { return Ok(Turn { path, lock: None }) };
             while is_taken(&lock) {
                 if !is_told {
                     watch.note(&format!("waiting for another process, which writes {}", of.display()));
@@ -39,7 +39,7 @@ impl Turn {
             }
             // One that is gone was of a turn that is over: a third process may have made another.
             if is_still(&lock, &path).unwrap_or(true) {
-                return Ok(Turn { path, _lock: Some(lock) });
+                return Ok(Turn { path, lock: Some(lock) });
             }
         }
     }
@@ -47,8 +47,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // What cannot be deleted now is so by a later run.
-        let _ = fs::remove_file(&self.path);
+        // What cannot be deleted now is so by a later run; what is not locked is another's.
+        if self.lock.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -68,5 +70,17 @@ mod tests {
         assert!(matches!(Turn::take(&file, &stopped), Err(Error::Interrupted)));
         drop(first);
         Turn::take(&file, &stopped).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, file) = (dir.path().join("own"), dir.path().join("one.images"));
+        fs::write(&own, "mine").unwrap();
+        std::os::unix::fs::symlink(&own, file.with_extension(ENDING)).unwrap();
+        drop(Turn::take(&file, &watch::Unwatched).unwrap());
+        assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
+        assert!(file.with_extension(ENDING).is_symlink(), "what another has put there stays");
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
 }
 
 /// Checks that a file can be written where it is to be, and is none of those that are read, nor one
-/// in a folder of them: before the work whose result it is.
+/// in a folder of them, nor a new one below such a folder: before the work whose result it is.
 ///
 /// # Errors
 /// If there is no folder for it, or none that may be written to; it is a folder itself, or read.
@@ -158,17 +158,33 @@ pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
     if out.is_dir() {
         return Err(Error::file(out, "is a folder; name a file"));
     }
-    let place = fs::canonicalize(out);
-    let is_read = |path: &PathBuf| {
-        place.as_ref().is_ok_and(|place| fs::canonicalize(path).is_ok_and(|path| place.starts_with(path)))
-    };
-    match read.iter().any(is_read) {
-        false => atomic::check_writable(out),
-        true => Err(Error::Usage(format!(
+    // Directly in a folder that is read, beside those of classes, a picture is no image of the
+    // data, and a new file does no harm.
+    let is_harmless = !out.exists() || out.extension().is_some_and(|ending| ending == "png");
+    let is_beside = |read: &Path| is_harmless && read.is_dir() && is_within(read, &folder);
+    match read.iter().find(|read| is_within(out, read) && !is_beside(read)) {
+        None => atomic::check_writable(out),
+        Some(_) if out.exists() => Err(Error::Usage(format!(
             "{} is read here and would be lost; write to another file",
             path_text(out)
         ))),
+        Some(around) => Err(Error::Usage(format!(
+            "{} would lie among what is read here, in {}; write it elsewhere",
+            path_text(out),
+            path_text(around)
+        ))),
     }
+}
+
+/// Whether a path, to which there may be nothing yet, is another one or lies in that folder.
+pub fn is_within(path: &Path, folder: &Path) -> bool {
+    // What is not there lies where the nearest folder around it does that is.
+    let there = path.ancestors().find_map(|around| match around.as_os_str().is_empty() {
+        true => fs::canonicalize(".").ok(),
+        false => fs::canonicalize(around).ok(),
+    });
+    let (Some(there), Ok(folder)) = (there, fs::canonicalize(folder)) else { return false };
+    there.starts_with(folder)
 }
 
 /// Checks that a picture which is written by this name can be a PNG.

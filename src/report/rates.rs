@@ -18,13 +18,19 @@ const FAINT: RGBColor = RGBColor(176, 176, 176);
 const TITLE: Face = Face::bold(30.0);
 const MARGIN: f64 = 40.0;
 
-/// Draws the loss of each trial, and smoothed, and marks the suggested rate.
+/// Draws the loss of each trial, and smoothed, and marks the suggested rate, or says why there is
+/// none.
 ///
 /// # Errors
 /// [`Error::File`] where `path` cannot be written; [`Error::Failed`] where there is no trial.
-pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Option<f32>) -> Result<()> {
+pub fn draw(
+    path: impl AsRef<Path>,
+    title: &str,
+    trials: &[Trial],
+    suggested: std::result::Result<f32, &str>,
+) -> Result<()> {
     let (Some(first), Some(last)) = (trials.first(), trials.last()) else {
-        return Err(Error::Failed("no rate was tried, so there is nothing to draw".into()));
+        return Err(Error::Failed("the loss is no finite number at the lowest rate: nothing to draw".into()));
     };
     let exponent = |rate: f32| f64::from(rate).log10();
     let series = |loss: fn(&Trial) -> f64| -> Series {
@@ -52,12 +58,12 @@ pub fn draw(path: impl AsRef<Path>, title: &str, trials: &[Trial], suggested: Op
             &TITLE.fit(title, f64::from(SIZE.0) - 2.0 * MARGIN),
         )?;
         let text = match suggested {
-            Some(rate) => format!("suggested: {rate:.1e} (dashed); blue: smoothed, grey: each step"),
-            None => "no learning rate lowered the loss; blue: smoothed, grey: each step".to_string(),
+            Ok(rate) => format!("suggested: {rate:.1e} (dashed); blue: smoothed, grey: each step"),
+            Err(why) => format!("{why}; blue: smoothed, grey: each step"),
         };
         canvas.text((MARGIN, 88.0), HPos::Left, LABEL, INK, &text)?;
         panel.draw_axes(canvas)?;
-        if let Some(rate) = suggested {
+        if let Ok(rate) = suggested {
             panel.mark(canvas, exponent(rate))?;
         }
         panel.draw_line(canvas, &raw, LineStyle::of(FAINT))?;

@@ -83,6 +83,17 @@ pub enum Nothing {
     Harm,
 }
 
+impl Nothing {
+    /// Says it in a few words.
+    pub fn in_short(self) -> &'static str {
+        match self {
+            Nothing::NoFall => "no learning rate lowered the loss",
+            Nothing::Chance => "the loss fell by no more than chance may do",
+            Nothing::Harm => "every learning rate raised the loss of images that are held back",
+        }
+    }
+}
+
 /// Trains with the settings' model and optimizer at the rates of a range. No weights are kept.
 ///
 /// # Errors
