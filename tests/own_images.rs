@@ -68,6 +68,19 @@ fn has(text: &str, parts: &[&str]) {
     }
 }
 
+/// As competitions hand them out: the test images have no classes.
+#[test]
+fn a_run_beside_unlabelled_test_images_is_measured_on_what_it_held_back() {
+    let place = Location::new();
+    place.images(&["p/train/cat", "p/train/dog"], 10);
+    place.images(&["p/test"], 2);
+    has(&place.train("--data p --validation 4"), &["left out: 2 test images without a class"]);
+    has(&place.ok("evaluate run"), &["validation"]);
+    place.ok("predict --sample 0 --weights run");
+    let told = place.ok("evaluate run --data p");
+    assert!(told.contains("4 validation images") && !told.contains("beside"), "{told}");
+}
+
 #[test]
 fn a_run_on_folders_of_classes_remembers_what_it_was_tested_on() {
     let place = Location::new();

@@ -83,12 +83,49 @@ fn a_table_without_parts_is_split_as_a_folder_is() {
 
 #[test]
 fn competitions_name_images_without_folder_and_ending() {
-    let dir = images(&["train/000bec18.jpg", "train/00a1.jpg", "test/00b2.jpg"]);
+    // The test images have numbers of their own, or the same.
+    let dir = images(&["train/000bec18.jpg", "train/00a1.jpg", "test/000bec18.jpg", "test/00b2.jpg"]);
     let text = "id,breed\n000bec18,boston_bull\n00a1,\"dingo, wild\"\n";
     let data = load_with(&table(dir.path(), text), false).unwrap();
     assert_eq!(data.classes, ["boston_bull", "dingo, wild"]);
     let all: Vec<_> = [&data.train, &data.test].iter().flat_map(|set| told(set, &data.classes)).collect();
+    assert_eq!(all.len(), 2);
     assert!(all.contains(&("train/00a1.jpg".into(), "dingo, wild".into())), "{all:?}");
+    assert!(all.contains(&("train/000bec18.jpg".into(), "boston_bull".into())), "{all:?}");
+}
+
+#[test]
+fn images_are_found_in_several_folders_unless_two_are_called_so() {
+    let dir = images(&["part_1/a.tif", "part_2/b.JPG", "part_2/c.png", "deep/down/d.png", "1.png", "2.png"]);
+    let absolute = dir.path().join("1.png").display().to_string();
+    let text =
+        format!("Image,Label\na,x\nb,y\nc.png,x\ndeep\\down\\d.png,y\n{absolute},x\n./part_1/../2.png,y\n");
+    let data = load_with(&table(dir.path(), &text), false).unwrap();
+    let mut names: Vec<&String> = data.train.files.iter().chain(&data.test.files).collect();
+    names.sort();
+    assert_eq!(names, ["1.png", "2.png", "deep/down/d.png", "part_1/a.tif", "part_2/b.JPG", "part_2/c.png"]);
+    // Wherever the program is when it reads the table.
+    let beside = std::env::current_dir().unwrap();
+    let up: PathBuf = beside.components().skip(1).map(|_| "..").collect();
+    let relative = up.join(dir.path().strip_prefix("/").unwrap()).join("labels.csv");
+    assert_eq!(load(&relative).unwrap().train.files, data.train.files);
+    fs::copy(dir.path().join("part_2/c.png"), dir.path().join("part_1/c.png")).unwrap();
+    assert_has(&message(dir.path(), &text), &["line 4", "c.png is part_1/c.png or part_2/c.png"]);
+}
+
+#[test]
+fn a_column_may_say_which_images_are_for_validation() {
+    let dir = images(&["1.png", "2.png", "3.png", "4.png"]);
+    let text = "fname,labels,is_valid\n1.png,a,False\n2.png,b,0\n3.png,a,True\n4.png,b,\n";
+    let data = load_with(&table(dir.path(), text), false).unwrap();
+    assert_eq!(
+        (data.train.files, data.validation.files.len()),
+        (["1.png", "2.png", "4.png"].map(String::from).into(), 1)
+    );
+    assert_has(
+        &message(dir.path(), text.replace("True", "maybe")),
+        &["line 4", "maybe instead of true or false"],
+    );
 }
 
 #[test]
@@ -115,11 +152,11 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
         ("file,label\n1.png,cat\n2.png\n", &["line 3", "has 1 cells", "2"]),
         ("file,label\n1.png,cat\n2.png,\n", &["line 3", "no class is named"]),
         ("file,label\n1.png,cat\n,dog\n", &["line 3", "no image is named"]),
-        ("file,label\n9.png,cat\n", &["the first image, 9.png", "neither beside this table"]),
         (
-            "file,label\n1.png,cat\n\n8.png,dog\n9.png,dog\n",
-            &["line 4", "8.png", "1 rows after it", "skip_bad"],
+            "file,label\n9.png,cat\n8.png,dog\n",
+            &["line 2: 9.png is neither beside the table", "1 other row", "paths"],
         ),
+        ("file,label\n1.png,cat\n\n8.png,dog\n9.png,dog\n", &["line 4", "8.png", "1 other row", "skip_bad"]),
         ("file,label\n1.png,cat\n2.png,dog\n1.png,dog\n", &["line 4", "1.png is dog here and cat in line 2"]),
         ("file,label,split\n1.png,cat,train\n2.png,dog,exam\n", &["line 3", "the part exam", "validation"]),
         (
@@ -145,7 +182,7 @@ fn what_is_missing_or_twice_is_left_out() {
     let dir = images(&["1.png", "2.png", "3.png"]);
     fs::write(dir.path().join("bad.png"), "no image").unwrap();
     let text =
-        "file,label,split\n1.png,a,train\n2.png,b,\n9.png,a,train\n3.png,b,test\n2.png,b,\nbad.png,a,\n";
+        "file,label,split\n9.png,a,train\n1.png,a,train\n2.png,b,\n3.png,b,test\n2.png,b,\nbad.png,a,\n";
     let data = load_with(&table(dir.path(), text), true).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (2, 1));
     let line = data.left_out.summary().unwrap();
@@ -163,8 +200,14 @@ fn the_program_trains_on_a_table_and_knows_its_images_again() {
     let dir = images(&names.iter().map(String::as_str).collect::<Vec<_>>());
     fs::rename(dir.path().join("photos"), bench.path("photos")).unwrap();
     let rows: String =
-        (0..30).map(|i| format!("{i:02};{}\n", ["dark", "light"][usize::from(i > 14)])).collect();
-    fs::write(bench.path("labels.csv"), format!("id;class\n{rows}")).unwrap();
+        (0..30).map(|i| format!("{i:02};{};me\n", ["dark", "light"][usize::from(i > 14)])).collect();
+    // One by its whole path, as another program may have written it.
+    let whole = bench.path("photos/29.png").display().to_string();
+    let table = format!("id;class;photographer\n{rows}").replace("29;", &format!("{whole};"));
+    fs::write(bench.path("labels.csv"), table).unwrap();
+    let before = fs::read(bench.path("photos/00.png")).unwrap();
+    bench.fails(2, "data labels.csv --out photos/00.png", &["00.png", "image of the data"]);
+    bench.fails(1, "train --data labels.csv --epochs 1 --out photos", &["photos: holds images of the data"]);
     let text = bench.ok("data labels.csv --out sheet.png");
     assert!(text.contains("dark") && text.contains("sizes:"), "{text}");
     bench.ok("train --data labels.csv --epochs 1 --image-size 16 --batch-size 8 --out run");
@@ -173,6 +216,13 @@ fn the_program_trains_on_a_table_and_knows_its_images_again() {
     let measured = bench.ok("evaluate run --json");
     assert!(measured.contains("\"data\":\"labels.csv\",\"images\":\"test\""), "{measured}");
     bench.ok("predict --sample 0 --weights run");
+    let tested = split.lines().find_map(|line| line.strip_suffix(",test")).unwrap();
+    let command = format!("predict --sample 0 --weights run --out {tested}");
+    bench.fails(2, &command, &[tested, "image of the data"]);
+    assert_eq!(fs::read(bench.path("photos/00.png")).unwrap(), before);
+    bench.ok("evaluate run --report report");
+    bench.ok("evaluate run --report report");
+    bench.fails(1, "evaluate run --report photos", &["photos: holds images of the data"]);
     fs::write(bench.path("moves.csv"), "file,label,predicted\nphotos/00.png,dark,light\n").unwrap();
     bench.fails(1, "data labels.csv --apply moves.csv", &["labels.csv", "change their classes there"]);
 }

@@ -119,6 +119,7 @@ impl Data {
             false => facts.print()?,
         }
         if let Some(path) = &self.out {
+            data.check_kept(path)?;
             draw(path, &data, &settings)?;
             console::info(format_args!("{}: images of each class, and augmented ones", path.display()));
         }

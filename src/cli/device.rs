@@ -18,7 +18,7 @@ use crate::exec::{Device, Precision};
 use crate::kernels::simd::{Isa, UnknownIsa};
 use crate::text::counted;
 
-/// How long a GPU may time tiles when a plan is loaded.
+/// Time after which a GPU times no other tiles when a plan is loaded.
 const TUNING: Duration = Duration::from_secs(1);
 
 /// Where the computation runs.

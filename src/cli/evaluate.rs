@@ -12,6 +12,7 @@ use super::loading::{DataOptions, Tried};
 use super::options::ViewOptions;
 use super::{progress, stopped};
 use crate::console;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::advice;
 use crate::models::LoadedModel;
@@ -64,7 +65,7 @@ impl Evaluate {
         console::info(format_args!("device: {device_name}"));
         let data = tried.load(spec, &self.data, self.device.threads)?;
         if let Some(folder) = &self.report {
-            prepare(folder, data.folder.as_deref())?;
+            prepare(folder, &data)?;
         }
         let (set, images) = data.measured();
         let views = self.views.or(spec.views);
@@ -131,7 +132,7 @@ impl Evaluate {
 
 /// Makes the folder of a report, unless it is that of a run, whose own report it would replace, or
 /// has images of the data in it.
-fn prepare(folder: &Path, data: Option<&Path>) -> Result<()> {
+fn prepare(folder: &Path, data: &Dataset) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
         return Err(Error::file(folder, "is not a folder; choose another with --report"));
     }
@@ -141,7 +142,7 @@ fn prepare(folder: &Path, data: Option<&Path>) -> Result<()> {
     }
     fs::create_dir_all(folder)
         .map_err(|error| Error::file(folder, format!("cannot be created: {}", advice(&error))))?;
-    data.map_or(Ok(()), |data| run_folder::check_apart(folder, data))
+    data.check_apart(folder)
 }
 
 /// Accuracy and loss, and what was done to get them.

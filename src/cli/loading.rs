@@ -25,8 +25,9 @@ use crate::weights;
 /// The data set that weights are tried on.
 #[derive(Args, Clone, Debug)]
 pub struct DataOptions {
-    /// cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, or a
-    /// folder of images, test/CLASS/* or CLASS/* [default: what the weights' run was measured on].
+    /// cifar10, shapes, or a path: a folder with the official binary batches, their .tar.gz, a
+    /// folder of images, test/CLASS/* or CLASS/*, or a .csv file with the columns file and label
+    /// [default: what the weights' run was measured on].
     #[arg(long, value_name = "DATA", env = "CIFAR_ENGINE_DATA", hide_env = true, value_hint = ValueHint::AnyPath)]
     pub data: Option<String>,
 
@@ -261,9 +262,14 @@ pub fn tell_left_out(left_out: &LeftOut) {
 /// If nothing would be left to train on or to measure on.
 pub fn announce(data: &Dataset, settings: &Settings) -> Result<()> {
     let (train, validation) = data.labels_after_split(settings.validation, settings.seed)?;
-    let own = data.validation.file(0).and_then(|file| file.split('/').next());
+    let is_table = settings.data.parse::<DataSource>()?.is_table();
+    let folder = |file: &'_ str| file.split('/').next().map(|folder| format!("{folder}/"));
+    let own = data
+        .validation
+        .file(0)
+        .and_then(|file| if is_table { Some("by the table".into()) } else { folder(file) });
     let from = match own.filter(|_| !validation.is_empty()) {
-        Some(folder) => format!("; validation: {folder}/"),
+        Some(from) => format!("; validation: {from}"),
         None if validation.is_empty() => String::new(),
         None => format!("; validation: {} of the {} training images", validation.len(), data.train.len()),
     };

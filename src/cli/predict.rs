@@ -255,10 +255,12 @@ impl Predict {
         let chosen = self.data.clone().or_else(|| environment::text("CIFAR_ENGINE_DATA"));
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("sample-{index}.png")));
         check_picture(&out)?;
-        check_output(&out, &chosen.iter().map(PathBuf::from).collect::<Vec<_>>())?;
+        let read = chosen.as_ref().filter(|_| self.out.is_some()).map(PathBuf::from);
+        check_output(&out, &Vec::from_iter(read))?;
         let options = DataOptions { data: chosen, skip_bad: self.skip_bad };
         let tried = Tried { weights: trained.path.clone() };
         let data = tried.load(spec, &options, self.device.threads)?;
+        data.check_kept(&out)?;
         let (set, images) = data.measured();
         if index >= images.len() {
             let last = images.len().saturating_sub(1);

@@ -21,7 +21,7 @@ pub fn apply(source: &DataSource, table: &Path, yes: bool) -> Result<()> {
     let DataSource::Path(folder) = source else {
         return Err(Error::Usage("--apply moves the images of a folder; name that".into()));
     };
-    if folder.is_file() {
+    if source.is_table() {
         let problem = "--apply moves the images of a folder; in a table, change their classes there";
         return Err(Error::file(folder, problem));
     }

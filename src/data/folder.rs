@@ -1,11 +1,12 @@
 //! A folder of images, in any of the layouts in which people keep them.
 //!
 //! - `train/CLASS/*`, with or without `test/CLASS/*` and `val/CLASS/*` (or `valid`, `validation`),
-//! - `CLASS/*` alone: a part of each class is held back for the test, by the seed ([`split`]).
+//! - `CLASS/*` alone: a part of each class is held back for the test, by the seed
+//!   ([`super::split`]).
 //!
 //! Folders below that of a class belong to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -15,60 +16,17 @@ use super::images::allocate;
 use super::left_out::{LeftOut, Reason};
 use super::listing::{Entry, Lister, WANTED};
 use super::names::{below, check_class_name, composed, name_of};
+use super::parts::{DatasetParts, Files, Part, split_up_or_measured};
 use super::table;
 use super::watch::ImageProgress;
-use super::{CHANNELS, CLASSES, Dataset, Images, Options, Pixels, image_file, split};
+use super::{CHANNELS, CLASSES, Dataset, Images, Options, Pixels, image_file};
 use crate::error::{Error, Result};
-
-/// Names of the folders of the parts, as tools and people call them; in any case of letters, and
-/// with `_set` behind.
-const TRAIN: [&str; 2] = ["train", "training"];
-const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
-const TEST: [&str; 2] = ["test", "testing"];
-
-/// The files of each class, by the class's name; each list in the order of the listing, so that no
-/// file system decides it.
-pub(super) type Files = BTreeMap<String, Vec<PathBuf>>;
-
-/// A part of a data set.
-#[derive(Clone, Copy)]
-pub(super) enum Part {
-    Train,
-    Validation,
-    Test,
-}
-
-impl Part {
-    /// The part that is called so.
-    pub fn named(name: &str) -> Option<Part> {
-        let name = part_name(Path::new(name));
-        let all = [(&TRAIN[..], Part::Train), (&VALIDATION, Part::Validation), (&TEST, Part::Test)];
-        all.into_iter().find(|(names, _)| names.contains(&name.as_str())).map(|(_, part)| part)
-    }
-}
-
-/// The parts of a data set; one that the source does not have is empty.
-#[derive(Default)]
-pub(super) struct DatasetParts {
-    pub train: Files,
-    pub validation: Files,
-    pub test: Files,
-}
 
 /// The folders of the parts.
 struct FolderLayout {
     train: Option<PathBuf>,
     validation: Option<PathBuf>,
     test: Option<PathBuf>,
-}
-
-/// Which images of a run's data its results are measured on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Measured {
-    /// Whether they are the run's test images; otherwise its validation images.
-    pub is_test: bool,
-    /// Their files, as [`Images::files`] has them.
-    pub files: BTreeSet<String>,
 }
 
 /// Reads the images below `dir` at `size` x `size`, or only those to measure on. Classes are the
@@ -144,10 +102,10 @@ fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<DatasetPar
         let parts = DatasetParts { train: class_files(dir, lister)?, ..DatasetParts::default() };
         return Ok(split_up_or_measured(dir, parts, false, lister, options));
     };
-    if !options.test_only {
+    leave_the_rest(dir, &layout, lister)?;
+    if !options.test_only || options.measured.is_some() {
         layout.leave_unlabelled_test(lister)?;
     }
-    leave_the_rest(dir, &layout, lister)?;
     let mut part = |folder: &Option<PathBuf>| match folder {
         Some(folder) => class_files(folder, lister),
         None => Ok(Files::new()),
@@ -169,29 +127,11 @@ fn list(dir: &Path, lister: &mut Lister, options: &Options) -> Result<DatasetPar
     Ok(split_up_or_measured(dir, parts, true, lister, options))
 }
 
-/// What is wanted of the parts of a set; where it has none of its own, all are in `train`.
-pub(super) fn split_up_or_measured(
-    dir: &Path,
-    mut parts: DatasetParts,
-    has_parts: bool,
-    lister: &mut Lister,
-    options: &Options,
-) -> DatasetParts {
-    let has_measured = !parts.test.is_empty() || !parts.validation.is_empty();
-    if !has_parts || (options.test_only && !has_measured) {
-        return split_up(dir, parts.train, lister, options);
-    }
-    if options.test_only && !parts.test.is_empty() {
-        parts.validation.clear();
-    }
-    parts
-}
-
 /// The folders of the parts; none where `dir` itself is one of classes.
 fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
     let all = folders(dir, lister)?;
-    let find = |names: &[&str]| -> Result<Option<PathBuf>> {
-        let mut found = all.iter().filter(|folder| names.contains(&&*part_name(folder)));
+    let find = |part: Part| -> Result<Option<PathBuf>> {
+        let mut found = all.iter().filter(|folder| Part::of(folder) == Some(part));
         let first = found.next();
         if let (Some(first), Some(second)) = (first, found.next()) {
             let problem = format!("beside {}; keep one of these folders", first.display());
@@ -199,7 +139,8 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
         }
         Ok(first.cloned())
     };
-    let layout = FolderLayout { train: find(&TRAIN)?, validation: find(&VALIDATION)?, test: find(&TEST)? };
+    let [train, validation, test] = [Part::Train, Part::Validation, Part::Test].map(find);
+    let layout = FolderLayout { train: train?, validation: validation?, test: test? };
     let parts = layout.parts();
     let mut flat = true;
     for part in &parts {
@@ -208,7 +149,12 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
     // A folder `train` that has no folders of its own, beside other folders, is one of images of
     // trains.
     let are_classes = flat && all.len() > parts.len();
-    let named_as_parts: Vec<&PathBuf> = all.iter().filter(|folder| is_named_as_a_part(folder)).collect();
+    let mut named_as_parts = Vec::new();
+    for folder in all.iter().filter(|folder| Part::is_meant_by(folder)) {
+        if folders(folder, lister)?.is_empty() {
+            named_as_parts.push(folder);
+        }
+    }
     if let ([first, second, ..], true) = (named_as_parts.as_slice(), are_classes) {
         let (first, second, name) = (below(dir, first), below(dir, second), dir.display());
         let problem = format!(
@@ -245,19 +191,6 @@ impl FolderLayout {
         }
         Ok(())
     }
-}
-
-/// Whether a folder is called as a part is, perhaps with a number: `test1`.
-fn is_named_as_a_part(folder: &Path) -> bool {
-    let name = part_name(folder);
-    Part::named(name.trim_end_matches(|c: char| c.is_ascii_digit() || "_- ".contains(c))).is_some()
-}
-
-/// The name of a folder as one of a part: `Training_Set` is `training`.
-fn part_name(folder: &Path) -> String {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let short = name.strip_suffix("set").map(|name| name.trim_end_matches(['_', '-', ' ']).to_string());
-    short.unwrap_or(name)
 }
 
 /// The folders in a folder.
@@ -380,60 +313,6 @@ fn class_name(folder: &Path) -> Result<String> {
     let class = composed(name);
     check_class_name(&class).map_err(|problem| Error::file(folder, problem))?;
     Ok(class)
-}
-
-/// The parts of a set that has no test images of its own. What is measured on is what a run's list
-/// says, or without a run all there is; to train, a part of each class is held back.
-fn split_up(dir: &Path, mut files: Files, lister: &mut Lister, options: &Options) -> DatasetParts {
-    let empty: Vec<String> =
-        files.iter().filter(|(_, files)| files.is_empty()).map(|(class, _)| class.clone()).collect();
-    for class in empty {
-        files.remove(&class);
-        lister.leave(Reason::EmptyFolder, &dir.join(class));
-    }
-    if let Some(measured) = options.measured.filter(|_| options.test_only) {
-        return listed(dir, files, lister, measured);
-    }
-    if options.test_only {
-        return DatasetParts { test: files, ..DatasetParts::default() };
-    }
-    if let Some(measured) = options.measured.filter(|measured| measured.is_test) {
-        let DatasetParts { test, .. } = listed(dir, files.clone(), lister, measured);
-        files.values_mut().for_each(|files| files.retain(|path| !measured.files.contains(&below(dir, path))));
-        return DatasetParts { train: files, test, ..DatasetParts::default() };
-    }
-    let mut test = Files::new();
-    for (number, (class, files)) in files.iter_mut().enumerate() {
-        let held_back: BTreeSet<usize> = split::test(files.len(), options.seed, number).into_iter().collect();
-        let (mut index, mut kept) = (0.., Vec::new());
-        let is_held_back = |_: &PathBuf| index.next().is_some_and(|i| held_back.contains(&i));
-        let (taken, rest): (Vec<_>, Vec<_>) = std::mem::take(files).into_iter().partition(is_held_back);
-        kept.extend(rest);
-        *files = kept;
-        if !taken.is_empty() {
-            test.insert(class.clone(), taken);
-        }
-    }
-    DatasetParts { train: files, test, ..DatasetParts::default() }
-}
-
-/// The files that a run was measured on.
-fn listed(dir: &Path, mut files: Files, lister: &mut Lister, measured: &Measured) -> DatasetParts {
-    let mut found = BTreeSet::new();
-    for files in files.values_mut() {
-        files.retain(|path| {
-            let name = below(dir, path);
-            let is_listed = measured.files.contains(&name);
-            found.extend(is_listed.then_some(name));
-            is_listed
-        });
-    }
-    files.retain(|_, files| !files.is_empty());
-    measured.files.difference(&found).for_each(|name| lister.left_out.add(Reason::Gone, name));
-    match measured.is_test {
-        true => DatasetParts { test: files, ..DatasetParts::default() },
-        false => DatasetParts { validation: files, ..DatasetParts::default() },
-    }
 }
 
 /// The names of the classes: those to train on; where nothing is trained, all there are.

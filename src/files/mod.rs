@@ -158,10 +158,8 @@ pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
     if out.is_dir() {
         return Err(Error::file(out, "is a folder; name a file"));
     }
-    // Directly in a folder that is read, beside those of classes, a picture is no image of the
-    // data, and a new file does no harm.
-    let is_harmless = !out.exists() || out.extension().is_some_and(|ending| ending == "png");
-    let is_beside = |read: &Path| is_harmless && read.is_dir() && is_within(read, &folder);
+    // Directly in a folder that is read, beside those of classes, a new file does no harm.
+    let is_beside = |read: &Path| !out.exists() && read.is_dir() && is_within(read, &folder);
     match read.iter().find(|read| is_within(out, read) && !is_beside(read)) {
         None => atomic::check_writable(out),
         Some(_) if out.exists() => Err(Error::Usage(format!(

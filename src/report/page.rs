@@ -261,7 +261,7 @@ fn wrong_labels(body: &mut String, report: &RunReport<'_>, analysis: &Analysis) 
         "<h2>Likely wrong labels</h2><p class=\"muted\">{} of which the model says another class than the label, as surely \
          as of that class's own images in the mean (confident learning). Look at each: of a model that knows little, \
          most labels are right. <code>{WRONG_LABELS}</code> has all; without the rows that are right, <code>cifar-engine data FOLDER \
-         --apply {WRONG_LABELS}</code> moves the images.</p><div class=\"sheet\">{figures}</div>",
+         --apply {WRONG_LABELS}</code> moves the images; of a table, change their classes there.</p><div class=\"sheet\">{figures}</div>",
         text::counted(found.len(), "image")
     );
     Ok(())

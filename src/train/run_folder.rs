@@ -11,6 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::divergence::Divergence;
 use super::settings::Settings;
 use super::split_table;
+use crate::data::DataSource;
 use crate::data::listing::Lister;
 use crate::error::{Error, Result, path_text};
 use crate::files::{advice, is_file, is_still, open_plain, read_text, read_toml, unreadable, write_atomic};
@@ -99,7 +100,8 @@ impl RunFolder {
         let (lock, team) = (Some(lock(&path)?), Team::default());
         let mut run = RunFolder { _lock: lock, path, begun: Begun::Before, team };
         let fit = check_free(&run.path, was_a_run, settings)
-            .and_then(|()| check_apart(&run.path, Path::new(&settings.data)));
+            .and_then(|()| settings.data.parse::<DataSource>())
+            .and_then(|source| source.folder().map_or(Ok(()), |folder| check_apart(&run.path, &folder)));
         if let Err(error) = fit {
             if !was_a_run {
                 let _ = fs::remove_file(run.path.join(LOCK)); // the folder stays as it was

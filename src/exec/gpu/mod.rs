@@ -71,6 +71,9 @@ use tiles::{Tiles, Untimed};
 pub use tiles::{Tuned, Tuning};
 use wgpu::Limits;
 
+/// Products whose shaders are compiled before any of them is timed: enough for all threads.
+const TIMED_AT_ONCE: usize = 8;
+
 /// The rules of a GPU: those that save traffic there, too.
 pub const RULES: &[&Rule] = &[
     &ZERO_SUM,
@@ -206,11 +209,16 @@ impl Gpu {
 
     /// Gives the products of a plan their tiles, of which those that nobody knows are timed.
     fn choose_tiles(&mut self, plan: &Plan, work: &mut [Dispatches]) -> Result<()> {
-        let untimed = self.tiles.untimed(plan, work);
+        let untimed = self.tiles.untimed(plan, work, self.submission_seconds);
+        let mut tuned = Tuned::default();
+        for untimed in untimed.chunks(TIMED_AT_ONCE) {
+            if self.tiles.has_time(&tuned) {
+                let launches: Vec<Dispatch> = untimed.iter().flat_map(Untimed::launches).collect();
+                self.compile(&launches.iter().collect::<Vec<_>>())?;
+            }
+            self.tiles.tune(&self.context, &self.pipelines, untimed, &mut tuned)?;
+        }
         if !untimed.is_empty() {
-            let launches: Vec<Dispatch> = untimed.iter().flat_map(Untimed::launches).collect();
-            self.compile(&launches.iter().collect::<Vec<_>>())?;
-            let tuned = self.tiles.tune(&self.context, &self.pipelines, &untimed)?;
             (self.on_tune)(tuned);
         }
         self.tiles.apply(work);

@@ -17,7 +17,7 @@ pub const INTEGRATED: f64 = 0.25;
 pub const DISCRETE: f64 = 20.0 * INTEGRATED;
 
 /// Seconds that a step takes a slow integrated GPU.
-fn seconds(cost: Cost) -> f64 {
+pub fn seconds(cost: Cost) -> f64 {
     (cost.flops as f64 / SLOW_FLOPS).max(cost.bytes as f64 / SLOW_BYTES)
 }
 

@@ -13,6 +13,7 @@ use super::kept_tiles::KeptTiles;
 use super::memory::Region;
 use super::pipelines::Pipelines;
 use super::program::{Launch, extent, numbers};
+use super::submissions;
 use crate::error::Result;
 use crate::exec::plan::{Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand};
@@ -35,8 +36,8 @@ const GAIN: f64 = 0.97;
 /// How tiles are timed.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// How long that may take when a plan is loaded. What there was no time for keeps the tile of
-    /// the estimate, and has its turn when the next plan is loaded with it.
+    /// Time after which no other product is timed when a plan is loaded. What there was no time for
+    /// keeps the tile of the estimate, and has its turn when the next plan is loaded with it.
     pub limit: Duration,
     /// Where the fastest ones are kept; none where they are forgotten with the GPU.
     pub kept: Option<KeptTiles>,
@@ -93,7 +94,9 @@ impl Tiles {
             Room::Large => product.tile,
             Room::Small => product.tiles(self.room).first().copied().unwrap_or(product.tile),
         };
-        self.fastest.get(&product.key()).copied().unwrap_or_else(by_estimate)
+        // One that it cannot have would be from a file of another build.
+        let fastest = self.fastest.get(&product.key()).filter(|tile| product.tiles(self.room).contains(tile));
+        fastest.copied().unwrap_or_else(by_estimate)
     }
 
     /// Gives every product of a plan its tile.
@@ -106,13 +109,15 @@ impl Tiles {
     }
 
     /// The products of a plan that have not been timed and are worth it, the largest first; none
-    /// where nothing is timed. `work` are the dispatches of each step.
-    pub fn untimed<'a>(&self, plan: &'a Plan, work: &'a [Dispatches]) -> Vec<Untimed<'a>> {
+    /// where nothing is timed. `work` are the dispatches of each step. A step that may take more
+    /// than so many seconds is not run for that.
+    pub fn untimed<'a>(&self, plan: &'a Plan, work: &'a [Dispatches], most: f64) -> Vec<Untimed<'a>> {
         if self.tuning.is_none() {
             return Vec::new();
         }
         let mut seen = HashSet::new();
-        let launches = plan.steps.iter().zip(work);
+        let may_run = |step: &Step| submissions::seconds(step.op.cost(&step.types)) <= most;
+        let launches = plan.steps.iter().zip(work).filter(|(step, _)| may_run(step));
         let launches =
             launches.flat_map(|(step, work)| work.list.iter().map(move |launch| (step, work, launch)));
         let mut untimed: Vec<Untimed> = launches
@@ -132,29 +137,42 @@ impl Tiles {
         untimed
     }
 
-    /// Times products whose launches are compiled.
+    /// Whether more products may be timed for a plan.
+    pub fn has_time(&self, tuned: &Tuned) -> bool {
+        self.tuning.as_ref().is_some_and(|tuning| tuned.time < tuning.limit)
+    }
+
+    /// Times products whose launches are compiled, as long as there is time, and adds to what was
+    /// done for their plan.
     ///
     /// # Errors
     /// If the GPU fails.
-    pub fn tune(&mut self, context: &Context, pipelines: &Pipelines, untimed: &[Untimed]) -> Result<Tuned> {
-        let (begin, mut found, mut tuned) = (Instant::now(), HashMap::new(), Tuned::default());
-        let limit = self.tuning.as_ref().map_or(Duration::ZERO, |tuning| tuning.limit);
+    pub fn tune(
+        &mut self,
+        context: &Context,
+        pipelines: &Pipelines,
+        untimed: &[Untimed],
+        tuned: &mut Tuned,
+    ) -> Result<()> {
+        let mut found = HashMap::new();
         for untimed in untimed {
-            if begin.elapsed() >= limit {
+            if !self.has_time(tuned) {
                 tuned.left += 1;
                 continue;
             }
+            let begin = Instant::now();
             let tile = fastest(context, pipelines, untimed)?;
+            tuned.time += begin.elapsed();
             tuned.products += 1;
             tuned.changed += usize::from(tile != self.of(&untimed.product));
             found.insert(untimed.product.key(), tile);
         }
-        if let Some(kept) = self.tuning.as_ref().and_then(|tuning| tuning.kept.as_ref()) {
+        let kept = self.tuning.as_ref().and_then(|tuning| tuning.kept.as_ref());
+        if let Some(kept) = kept.filter(|_| !found.is_empty()) {
             kept.add(&found);
         }
         self.fastest.extend(found);
-        tuned.time = begin.elapsed();
-        Ok(tuned)
+        Ok(())
     }
 }
 
@@ -181,8 +199,11 @@ fn fastest(context: &Context, pipelines: &Pipelines, untimed: &Untimed) -> Resul
         })
         .collect();
     // In its first run a driver may still prepare a shader.
-    launches.iter().try_for_each(|launch| seconds(context, launch, 1).map(|_| ()))?;
-    let once = seconds(context, &launches[0], FIRST)? / FIRST as f64;
+    let first = launches.iter().map(|launch| seconds(context, launch, 1)).collect::<Result<Vec<f64>>>()?;
+    let once = match first[0] > SAMPLE.as_secs_f64() {
+        true => seconds(context, &launches[0], 1)?,
+        false => seconds(context, &launches[0], FIRST)? / FIRST as f64,
+    };
     let count = (SAMPLE.as_secs_f64() / once.max(1e-9)).clamp(1.0, MOST) as usize;
     // One run that takes long tells enough.
     let samples = if once > SAMPLE.as_secs_f64() { 1 } else { SAMPLES };
