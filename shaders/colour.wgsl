@@ -2,25 +2,17 @@
 //!include tree
 //!include rng
 //!include augment
+//!include colours
 
 // Brightness, contrast and saturation of every image, in its order; a workgroup an image, whose
 // invocations walk over the pixels. Only the mean grey needs those of others.
 override SIZE: u32;
 override BATCH: u32;
 override STRENGTH: f32;
-override MEAN_R: f32;
-override MEAN_G: f32;
-override MEAN_B: f32;
-override STD_R: f32;
-override STD_G: f32;
-override STD_B: f32;
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 @group(0) @binding(1) var<storage, read_write> x: array<Stored1>;
 
-// The share of each channel in the grey of a pixel.
-//~ colour: 0.587 => 0.5
-const GREY = vec3(0.2989, 0.587, 0.114);
 // What is changed: brightness is number 0.
 const CONTRAST = 1u;
 const SATURATION = 2u;
@@ -61,13 +53,12 @@ fn main(
 // A pixel on the scale of its bytes.
 fn pixel(n: u32, at: u32) -> vec3<f32> {
     let i = 3u * (n * SIZE * SIZE + at);
-    let value = vec3<f32>(vec3(x[i], x[i + 1u], x[i + 2u]));
-    return value * vec3(STD_R, STD_G, STD_B) + vec3(MEAN_R, MEAN_G, MEAN_B);
+    return bytes_of(vec3<f32>(vec3(x[i], x[i + 1u], x[i + 2u])));
 }
 
 fn set_pixel(n: u32, at: u32, bytes: vec3<f32>) {
     let i = 3u * (n * SIZE * SIZE + at);
-    let value = (bytes - vec3(MEAN_R, MEAN_G, MEAN_B)) / vec3(STD_R, STD_G, STD_B);
+    let value = values_of(bytes);
     x[i] = Stored1(value.x);
     x[i + 1u] = Stored1(value.y);
     x[i + 2u] = Stored1(value.z);

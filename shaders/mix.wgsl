@@ -1,6 +1,7 @@
 //!include index
 //!include rng
 //!include augment
+//!include sine
 
 // Joins every image of a batch with another one of it; one invocation an element, of which the
 // first of an image writes the other's label and the own share.
@@ -19,14 +20,7 @@ override CUT: bool;
 
 const IGNORE = 0xffffffffu;
 
-// The twins of these functions are in src/ops/augment/mix.rs, which says more.
-fn quarter_sine(part: f32) -> f32 {
-    let z = part * 1.57079633;
-    let s = z * z;
-    //~ mixup: s / 20.0 => s / 10.0
-    return z * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * (1.0 - s / 110.0)))));
-}
-
+// The twin of this function is in src/ops/augment/mix.rs, which says more.
 fn beta(numbers: vec4<u32>) -> f32 {
     let uniform_numbers = unit(numbers) + 0.5 / 16777216.0;
     //~ mixup: 1.0 / ALPHA => ALPHA

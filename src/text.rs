@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sha2::{Digest, Sha256};
+
 /// `1 image`, `2 images`, `45,000 images`.
 pub fn counted(count: usize, what: &str) -> String {
     let ending = match (count, what) {
@@ -35,6 +37,11 @@ pub fn figure(number: f64) -> String {
     let digits = (2.0 - number.abs().max(1e-3).log10().floor()).clamp(0.0, 5.0) as usize;
     let text = format!("{number:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
+/// A digest in hexadecimal.
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `12s`, `3m05s`, `2h07m`.

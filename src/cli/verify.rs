@@ -9,10 +9,10 @@ use super::device::OpenDevice;
 use super::options::count;
 use super::progress::Display;
 use crate::console;
-use crate::data::images::hex;
 use crate::error::{Error, Result};
 use crate::report::EpochMetrics;
 use crate::text::counted;
+use crate::text::hex;
 use crate::train::checkpoint::{Checkpoint, RunFingerprint};
 use crate::train::verify::{Repeated, Verifier, epoch_of};
 

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::pixels::{Pixels, PositionedFile, RecordFile, Records, checksum};
 use super::turn::{self, Turn};
 use super::watch::ImageProgress;
-use super::{CHANNELS, Images, Options, cache, image_file, images};
+use super::{CHANNELS, Images, Options, cache, image_file};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::files::{free_space, write_atomic};
@@ -210,7 +210,7 @@ fn hashed(text: String) -> String {
 
 /// As much of a digest as a file is named after.
 fn short(hash: Sha256) -> String {
-    images::hex(hash)[..32].to_string()
+    text::hex(hash)[..32].to_string()
 }
 
 /// What tells that a file has changed.

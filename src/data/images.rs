@@ -11,6 +11,7 @@ use super::watch::ImageProgress;
 use super::{CHANNELS, balance, image_file, split};
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::text::hex;
 
 /// Square colour images with a class each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -326,11 +327,6 @@ pub(crate) fn shift(image: &[u8], size: usize, by: isize, to: &mut [u8]) {
         let at = (from(place / size) * size + from(place % size)) * CHANNELS;
         pixel.copy_from_slice(&image[at..at + CHANNELS]);
     }
-}
-
-/// A digest in hexadecimal.
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Zeroed room for `n` images. Where the system refuses that much memory, this is an error rather

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::environment;
 use crate::error::{Error, Result, path_text};
 use crate::kernels::parallel;
+use crate::text;
 
 pub mod balance;
 mod budget;
@@ -233,7 +234,7 @@ impl Dataset {
         let mut hash = Sha256::new();
         self.train.add_to(&mut hash)?;
         self.validation.add_to(&mut hash)?;
-        Ok(images::hex(hash))
+        Ok(text::hex(hash))
     }
 
     fn resized(self, size: usize, options: &Options) -> Result<Dataset> {

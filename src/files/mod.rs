@@ -2,6 +2,7 @@
 //! ([`write_atomic`]), and small text files are read.
 
 mod atomic;
+mod kept;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -14,6 +15,7 @@ use crate::error::{Error, Result, path_text};
 use atomic::folder_of;
 pub use atomic::write_atomic;
 pub(crate) use atomic::{advice, is_still};
+pub(crate) use kept::{VERSION, keep, kept_path, read_kept};
 
 /// Reads a text file, of which no more than `limit` bytes are ever in memory.
 ///

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::images::hex;
 use crate::error::{Error, Result};
 use crate::files::{read_text, write_atomic};
+use crate::text::hex;
 
 const HEADER: &str = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,rate,images_per_s,\
                       seconds,validation_images";

@@ -15,11 +15,11 @@ use super::optimizers::OPTIMIZERS;
 use super::plans::Totals;
 use super::settings::Settings;
 use crate::data::Dataset;
-use crate::data::images::hex;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::models::MODELS;
 use crate::report::EpochMetrics;
+use crate::text::hex;
 use crate::weights::{self, Tensor, WeightsFile};
 
 /// How far a training is.

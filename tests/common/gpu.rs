@@ -75,7 +75,11 @@ fn litter(text: &str, entry: &str) -> String {
     let rubbish = arrays.map(|array| {
         let (name, ty) = array.split_once(": array<").unwrap();
         let (element, length) = ty.strip_suffix(">;").and_then(|ty| ty.rsplit_once(", ")).unwrap();
-        format!("for (var i = 0u; i < {length}; i++) {{ {name}[i] = {element}(1234567); }}\n")
+        let write = match element.strip_prefix("atomic<") {
+            None => format!("{name}[i] = {element}(1234567);"),
+            Some(of) => format!("atomicStore(&{name}[i], {}(1234567));", of.trim_end_matches('>')),
+        };
+        format!("for (var i = 0u; i < {length}; i++) {{ {write} }}\n")
     });
     let rubbish: String = rubbish.chain(["workgroupBarrier();\n".into()]).collect();
     let (before, after) = text.split_once(&format!("fn {entry}(")).unwrap();

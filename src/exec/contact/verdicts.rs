@@ -1,14 +1,13 @@
 //! Verdicts on a device, kept on disk so that each is found once.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Trial, Verdict};
-use crate::data::images::hex;
-use crate::files;
+use crate::files::{VERSION, keep, kept_path, read_kept};
+use crate::text::hex;
 
 /// What the verdicts are on: another driver is another device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +28,6 @@ pub struct Verdicts {
     pub folder: Option<PathBuf>,
 }
 
-/// The version of the program, whose shaders and rules are its own.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The largest file of a verdict.
 const MOST_BYTES: u64 = 1 << 16;
 
@@ -49,10 +46,7 @@ impl Verdicts {
     pub fn known(&self, trial: &Trial) -> Option<Verdict> {
         let graph = digest(trial);
         let path = self.path(&graph)?;
-        if files::is_foreign(&path) {
-            return None;
-        }
-        let kept: Kept = serde_json::from_str(&files::read_text(path, MOST_BYTES).ok()?).ok()?;
+        let kept: Kept = read_kept(&path, MOST_BYTES)?;
         let is_of_this =
             kept.program == VERSION && kept.identity == self.identity && kept.graph_sha256 == graph;
         let seconds = [kept.verdict.device_seconds, kept.verdict.cpu_seconds];
@@ -63,18 +57,14 @@ impl Verdicts {
     pub(super) fn keep(&self, trial: &Trial, verdict: Verdict) {
         let graph_sha256 = digest(trial);
         let Some(path) = self.path(&graph_sha256) else { return };
-        let kept = Kept { program: VERSION.into(), identity: self.identity.clone(), graph_sha256, verdict };
-        let folder = path.parent().map(std::fs::create_dir_all);
-        if let (Some(Ok(())), Ok(text)) = (folder, serde_json::to_string_pretty(&kept)) {
-            let _ = files::write_atomic(&path, |file| file.write_all(text.as_bytes()));
-        }
+        let identity = self.identity.clone();
+        keep(&path, &Kept { program: VERSION.into(), identity, graph_sha256, verdict });
     }
 
     /// The file of a verdict, named by all that it depends on.
     fn path(&self, graph: &str) -> Option<PathBuf> {
         let Identity { device, driver, cpu } = &self.identity;
-        let key = hex(Sha256::new_with_prefix([VERSION, device, driver, cpu, graph].join("\n")));
-        Some(self.folder.as_ref()?.join(format!("{key}.json")))
+        Some(kept_path(self.folder.as_ref()?, &[device, driver, cpu, graph]))
     }
 }
 

@@ -1,18 +1,13 @@
 //! The fastest tiles of a GPU, kept on disk so that each product is timed once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::data::images::hex;
-use crate::files;
+use crate::files::{VERSION, keep, kept_path, read_kept};
 use crate::ops::linear::tile::{TILES, TileShape};
 
-/// The version of the program, whose shaders are its own.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The largest file of tiles: of some ten thousand products.
 const MOST_BYTES: u64 = 8 << 20;
 
@@ -38,8 +33,7 @@ struct File {
 impl KeptTiles {
     /// Those of a GPU and its driver, in a folder: another driver is another GPU.
     pub fn new(folder: &Path, device: &str, driver: &str) -> KeptTiles {
-        let key = hex(Sha256::new_with_prefix([VERSION, device, driver].join("\n")));
-        let path = folder.join(format!("{key}.json"));
+        let path = kept_path(folder, &[device, driver]);
         KeptTiles { path, device: device.into(), driver: driver.into() }
     }
 
@@ -55,18 +49,11 @@ impl KeptTiles {
         let mut all = self.texts().unwrap_or_default();
         all.extend(tiles.iter().map(|(key, tile)| (key.clone(), tile.to_string())));
         let (device, driver) = (self.device.clone(), self.driver.clone());
-        let file = File { program: VERSION.into(), device, driver, tiles: all };
-        let folder = self.path.parent().map(std::fs::create_dir_all);
-        if let (Some(Ok(())), Ok(text)) = (folder, serde_json::to_string_pretty(&file)) {
-            let _ = files::write_atomic(&self.path, |to| to.write_all(text.as_bytes()));
-        }
+        keep(&self.path, &File { program: VERSION.into(), device, driver, tiles: all });
     }
 
     fn texts(&self) -> Option<BTreeMap<String, String>> {
-        if files::is_foreign(&self.path) {
-            return None;
-        }
-        let file: File = serde_json::from_str(&files::read_text(&self.path, MOST_BYTES).ok()?).ok()?;
+        let file: File = read_kept(&self.path, MOST_BYTES)?;
         let is_of_this = file.program == VERSION && file.device == self.device && file.driver == self.driver;
         is_of_this.then_some(file.tiles)
     }

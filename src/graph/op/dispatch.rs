@@ -80,6 +80,7 @@ macro_rules! includes {
 pub const INCLUDES: &[(&str, &str)] = includes![
     "augment",
     "batch_norm",
+    "colours",
     "conv",
     "depthwise",
     "epilogue",
@@ -93,6 +94,7 @@ pub const INCLUDES: &[(&str, &str)] = includes![
     "rng",
     "rows",
     "scaled",
+    "sine",
     "softmax",
     "sum_block",
     "tile",

@@ -6,7 +6,6 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::picture::Picture;
-use crate::data::images::hex;
 use crate::error::Result;
 use crate::exec::Device;
 use crate::exec::plan::{Location, Step};
@@ -14,6 +13,7 @@ use crate::exec::stepwise::{Stepwise, Values};
 use crate::inspect::explain::Told;
 use crate::report::norms::norm;
 use crate::tensor::{DType, TensorType};
+use crate::text::hex;
 use crate::train::walk::{Scene, Witness};
 
 /// A step of a training, op by op.

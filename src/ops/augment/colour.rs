@@ -42,7 +42,7 @@ pub struct Colour {
 }
 
 /// The share of each channel in the grey of a pixel.
-const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
+pub(super) const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
 
 /// Numbers of the changes: brightness is 0.
 const CONTRAST: usize = 1;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::sine::quarter_sine;
 use super::{Act, Augmentation, ValueForm, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
@@ -93,13 +94,6 @@ fn beta(alpha: f32, [first, second]: [u32; 2]) -> f32 {
     let sine = quarter_sine(second);
     let squared = (1.0 - w) * sine * sine;
     (squared / (w + squared)).sqrt()
-}
-
-/// The sine of so much of a right angle, by its series: the same on every device.
-fn quarter_sine(part: f32) -> f32 {
-    let z = part * std::f32::consts::FRAC_PI_2;
-    let s = z * z;
-    z * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * (1.0 - s / 110.0)))))
 }
 
 impl Mix {

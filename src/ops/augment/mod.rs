@@ -7,7 +7,7 @@
 //! There are three ways to do it. What moves pixels says where the rows and columns of an image
 //! come from, here and by a function in `shaders/augment.wgsl`: the op that picks a batch,
 //! [`Augment`], asks it, so that it costs no pass over the batch. What changes values is an op of
-//! its own, with a shader of its own, in place, behind that one. What joins images in pairs is one,
+//! its own, with a shader of its own, behind that one. What joins images in pairs is one,
 //! too, and gives the loss a second label for each.
 //!
 //! Random choices depend on the seed, and on step and place in the batch ([`Image::draw`]) or the
@@ -22,6 +22,8 @@ mod flip;
 pub mod mix;
 mod pick;
 mod shift;
+mod sine;
+pub mod trivial;
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub use shift::SHIFT;
 
 /// All augmentations, in the order in which they are done to an image.
 pub const AUGMENTATIONS: &[Augmentation] =
-    &[crop::CROP, FLIP, BORDER, SHIFT, colour::COLOUR, CUTOUT, mix::MIXUP, mix::CUTMIX];
+    &[crop::CROP, FLIP, BORDER, SHIFT, trivial::TRIVIAL, colour::COLOUR, CUTOUT, mix::MIXUP, mix::CUTMIX];
 
 /// A way to change the images of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +91,7 @@ pub enum Act {
         /// Rows, then columns.
         places: fn(f32, &Image, [&mut [f32]; 2]),
     },
-    /// It changes values: an op on x `[N, size, size, 3]` and step, which works in place on x.
+    /// It changes values: an op on x `[N, size, size, 3]` and step, with the output x.
     Change(fn(f32, &Augment) -> Arc<dyn Op>),
     /// It joins images in pairs: an op on x, labels `u32 [N]` and step, with the outputs x, the
     /// other labels `u32 [N]`, and the shares of the first `[N]`.
@@ -128,13 +130,13 @@ impl Image {
 
 /// The random numbers of the image at a place in a batch, four a draw. Each augmentation has draws,
 /// or parts of one, of its own: flips and shifts number 0, cutout 1, crops 2, colour 3, and what
-/// joins images 4, and 5 of place 0.
+/// joins images 4, and 5 of place 0, what does one change of many 6.
 fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
     let index = 2 * place as u32 + number % 2 + ((number / 2) << 24);
     rng::draw(seed, Stream::Augment, step, index)
 }
 
-/// The shape rule of [`Act::Change`]: x, in place.
+/// The shape rule of [`Act::Change`]: x, as it was.
 fn changed_images(size: usize, inputs: &[&TensorType]) -> Inferred {
     let [x, step] = expect(inputs)?;
     require(x.dims().get(1..) == Some(&[size, size, 3]), "x must be [N, size, size, 3]")?;

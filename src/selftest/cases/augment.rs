@@ -3,6 +3,7 @@
 use crate::ops::augment::colour::Colour;
 use crate::ops::augment::cutout::Cutout;
 use crate::ops::augment::mix::Mix;
+use crate::ops::augment::trivial::Trivial;
 use crate::ops::augment::{AUGMENTATIONS, Act, Augment, Augmentations};
 use crate::selftest::case::{Case, Fill};
 use crate::tensor::TensorType;
@@ -60,6 +61,22 @@ pub fn cutout() -> Vec<Case> {
         Case::new(Cutout { size, side, seed: 3 }, inputs)
     };
     vec![case(20, 8, 3), case(7, 9, 6)]
+}
+
+/// Cases of [`Trivial`].
+pub fn trivial() -> Vec<Case> {
+    let case = |batch, size, seed| {
+        // A quarter from a byte, or three: none is halfway between two, where any rounding decides.
+        let inputs = vec![
+            (TensorType::f32([batch, size, size, 3]), Fill::Below(240)),
+            (TensorType::u32([1]), Fill::Constant(11.0)),
+        ];
+        let (mean, std) = ([0.25, 10.25, -9.75], [1.0, 0.5, 1.0]);
+        Case::new(Trivial { size, mean, std, seed }, inputs)
+    };
+    // Every change comes up. Fewer pixels than a workgroup has invocations, and more: so many that
+    // a table which makes bytes equally often is another one than that of bytes as they are.
+    vec![case(60, 8, 3), case(60, 23, 4)]
 }
 
 /// Cases of [`Mix`].

@@ -52,6 +52,7 @@ pub fn all() -> Vec<Case> {
         optim::unscale,
         augment::augment,
         augment::colour,
+        augment::trivial,
         augment::cutout,
         augment::mix,
     ];
