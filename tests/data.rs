@@ -114,7 +114,22 @@ fn cifar_is_looked_at_and_drawn_and_what_is_wrong_is_told() {
     bench.fails(2, "data photos --out photos/train/cats/3.png", &["3.png", "would be lost"]);
     assert_eq!(fs::read(&photo).unwrap(), before);
     bench.fails(2, "data photos --out photos/train/cats/new.png", &["new.png", "in photos", "elsewhere"]);
-    bench.ok("data photos --out photos/sheet.png");
+    for _ in 0..2 {
+        bench.ok("data photos --out photos/sheet.png");
+        bench.ok("data . --out sheet.png");
+    }
+    bench.fails(2, "data . --out test_batch.bin", &["test_batch.bin", "would be lost"]);
+    #[cfg(unix)]
+    {
+        // What an image is a link to is it, too.
+        let kept = bench.path("kept.png");
+        fs::rename(&photo, &kept).unwrap();
+        std::os::unix::fs::symlink(&kept, &photo).unwrap();
+        for out in ["photos/train/cats/3.png", "kept.png"] {
+            bench.fails(2, &format!("data photos --out {out}"), &[out, "would be lost"]);
+        }
+        assert_eq!(fs::read(&kept).unwrap(), before);
+    }
     // Of each class a single image.
     for class in ["a", "b"] {
         fs::create_dir_all(bench.path("few").join(class)).unwrap();

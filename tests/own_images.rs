@@ -151,6 +151,9 @@ fn reports_name_the_files_and_losses_have_no_sign() {
     // A report takes the place of no other, and does not lie among images.
     place.fails(1, "evaluate run --report run", "run: is a run, whose own report this one would replace");
     place.fails(1, "evaluate run --report p/test/cat", "holds images of the data (p/test/cat/");
+    place.fails(1, "evaluate run --report p/train/cat", "holds images of the data (p/train/cat/");
+    place.fails(1, "evaluate run --report p/train/cat/new", "p, whose images are read");
+    assert!(!place.0.path().join("p/train/cat/new").exists());
     place.fails(1, "evaluate run --report run/settings.toml", "is not a folder");
 }
 

@@ -192,6 +192,33 @@ fn what_is_missing_or_twice_is_left_out() {
     );
 }
 
+/// Names with folders of another place, rows of no part, a first line that is empty, and a table
+/// in a folder that is called like a part.
+#[test]
+fn names_are_found_in_every_such_table() {
+    let names = ["test/train/1.png", "test/other/1.png", "test/other/2.png", "test/3.png"];
+    let dir = images(&names);
+    let within = dir.path().join("test");
+    let text = "\nfile;label;split\nimages/1.png;a;\nelse\\2.png;b;\n3;b;test\nother/2.png;b;train\n";
+    let data = load(&table(&within, text)).unwrap();
+    let set = |images| told(images, &data.classes).into_iter().map(|(file, _)| file).collect::<Vec<_>>();
+    assert_eq!(set(&data.train), ["train/1.png", "other/2.png"]);
+    assert_eq!(set(&data.test), ["3.png"]);
+}
+
+/// What a table by another name says is about images beside that name.
+#[cfg(unix)]
+#[test]
+fn a_table_may_be_a_link() {
+    let dir = images(&["photos/1.png", "photos/2.png", "photos/3.png"]);
+    fs::create_dir(dir.path().join("kept")).unwrap();
+    let text = "file,label,split\n1.png,a,\n2.png,b,\n3.png,b,test\n";
+    let kept = table(&dir.path().join("kept"), text);
+    let link = dir.path().join("photos/labels.csv");
+    std::os::unix::fs::symlink(kept, &link).unwrap();
+    assert_eq!(load(&link).unwrap().train.len(), 2);
+}
+
 /// From the table to a model and what is measured of it; the table is not moved by `--apply`.
 #[test]
 fn the_program_trains_on_a_table_and_knows_its_images_again() {
@@ -220,6 +247,17 @@ fn the_program_trains_on_a_table_and_knows_its_images_again() {
     let command = format!("predict --sample 0 --weights run --out {tested}");
     bench.fails(2, &command, &[tested, "image of the data"]);
     assert_eq!(fs::read(bench.path("photos/00.png")).unwrap(), before);
+    let trained = split.lines().find_map(|line| line.strip_suffix(",train")).unwrap();
+    for (out, problem) in [
+        (trained, "image of the data"),
+        ("labels.csv", "would be lost"),
+        ("run/best.safetensors", "would be lost"),
+    ] {
+        bench.fails(2, &format!("predict --sample 0 --weights run --out {out}"), &[out, problem]);
+    }
+    let search = "lr-find --data labels.csv --image-size 16";
+    bench.fails(2, &format!("{search} --out labels.png"), &["labels.csv", "would be lost"]);
+    bench.fails(2, &format!("{search} --out photos/00.png"), &["00.png", "image of the data"]);
     bench.ok("evaluate run --report report");
     bench.ok("evaluate run --report report");
     bench.fails(1, "evaluate run --report photos", &["photos: holds images of the data"]);

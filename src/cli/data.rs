@@ -19,7 +19,7 @@ use crate::data::left_out::{LeftOut, Reason};
 use crate::data::{self, DataSource, Dataset, Images, image_file};
 use crate::error::{Error, Result, escaped};
 use crate::exec::device;
-use crate::files::{check_output, check_picture};
+use crate::files::check_picture;
 use crate::ops::augment::{Augmentations, forms};
 use crate::report::sheet::{self, Row, Section};
 use crate::text::{counted, grouped};
@@ -93,9 +93,8 @@ impl Data {
             return relabel::apply(&source, table, self.yes);
         }
         if let Some(out) = &self.out {
-            let read = if let DataSource::Path(path) = &source { vec![path.clone()] } else { Vec::new() };
             check_picture(out)?;
-            check_output(out, &read)?;
+            source.check_output(out)?;
         }
         let side = if source.is_image_folder() { SIDE } else { data::DEFAULT_SIZE };
         let mut settings = Settings { image_size: self.image_size.unwrap_or(side), ..self.settings() };

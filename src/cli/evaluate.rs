@@ -12,7 +12,7 @@ use super::loading::{DataOptions, Tried};
 use super::options::ViewOptions;
 use super::{progress, stopped};
 use crate::console;
-use crate::data::Dataset;
+use crate::data::DataSource;
 use crate::error::{Error, Result};
 use crate::files::advice;
 use crate::models::LoadedModel;
@@ -63,10 +63,10 @@ impl Evaluate {
         let trials = || first_contact::evaluation(&trained, batch_size);
         let OpenDevice { mut device, name: device_name, .. } = self.contact.open(&self.device, trials)?;
         console::info(format_args!("device: {device_name}"));
-        let data = tried.load(spec, &self.data, self.device.threads)?;
         if let Some(folder) = &self.report {
-            prepare(folder, &data)?;
+            prepare(folder, &tried.source(spec, &self.data)?)?;
         }
+        let data = tried.load(spec, &self.data, self.device.threads)?;
         let (set, images) = data.measured();
         let views = self.views.or(spec.views);
         let options = EvalOptions { batch_size, views };
@@ -131,8 +131,8 @@ impl Evaluate {
 }
 
 /// Makes the folder of a report, unless it is that of a run, whose own report it would replace, or
-/// has images of the data in it.
-fn prepare(folder: &Path, data: &Dataset) -> Result<()> {
+/// has images of the data in it, or lies among them.
+fn prepare(folder: &Path, data: &DataSource) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
         return Err(Error::file(folder, "is not a folder; choose another with --report"));
     }
@@ -140,9 +140,9 @@ fn prepare(folder: &Path, data: &Dataset) -> Result<()> {
         let problem = "is a run, whose own report this one would replace";
         return Err(Error::file(folder, format!("{problem}; choose another folder with --report")));
     }
+    data.check_apart(folder)?;
     fs::create_dir_all(folder)
-        .map_err(|error| Error::file(folder, format!("cannot be created: {}", advice(&error))))?;
-    data.check_apart(folder)
+        .map_err(|error| Error::file(folder, format!("cannot be created: {}", advice(&error))))
 }
 
 /// Accuracy and loss, and what was done to get them.

@@ -101,20 +101,8 @@ impl Tried {
     /// If no data is named and the weights do not say theirs, it cannot be loaded, or has classes
     /// that are unknown to the weights.
     pub fn load(&self, spec: &Spec, options: &DataOptions, threads: u16) -> Result<Dataset> {
-        let folder = self.run();
-        let run = run_folder::settings_in(folder);
-        let (source, run) = match (&options.data, run) {
-            (Some(source), Ok(Some(run))) if is_same(source, &run.data) => (source.clone(), Some(run)),
-            (Some(source), _) => (source.clone(), None),
-            (None, run) => match run? {
-                Some(run) => {
-                    check_still_there(&run.data)?;
-                    (run.data.clone(), Some(run))
-                }
-                None => (self.source_of(spec)?, None),
-            },
-        };
-        let measured = if run.is_some() { split_table::measured(folder)? } else { None };
+        let (source, run) = self.chosen(spec, options)?;
+        let measured = if run.is_some() { split_table::measured(self.run())? } else { None };
         let data = load(
             &source,
             &data::Options {
@@ -129,6 +117,29 @@ impl Tried {
         let (set, images) = data.measured();
         say(&data, &[(set, &images.labels)], "");
         relabelled(data, &self.weights, &spec.classes)
+    }
+
+    /// Where [`Tried::load`] loads from.
+    ///
+    /// # Errors
+    /// If no data is named, and the weights do not say theirs, or it is not there any more.
+    pub fn source(&self, spec: &Spec, options: &DataOptions) -> Result<DataSource> {
+        self.chosen(spec, options)?.0.parse()
+    }
+
+    /// The data to load, and the weights' run if they are its data.
+    fn chosen(&self, spec: &Spec, options: &DataOptions) -> Result<(String, Option<Settings>)> {
+        match (&options.data, run_folder::settings_in(self.run())) {
+            (Some(source), Ok(Some(run))) if is_same(source, &run.data) => Ok((source.clone(), Some(run))),
+            (Some(source), _) => Ok((source.clone(), None)),
+            (None, run) => match run? {
+                Some(run) => {
+                    check_still_there(&run.data)?;
+                    Ok((run.data.clone(), Some(run)))
+                }
+                None => Ok((self.source_of(spec)?, None)),
+            },
+        }
     }
 
     /// The data set that weights without a run say they were trained on.

@@ -12,6 +12,7 @@ use super::loading::{announce, load_training};
 use super::options::WeightsOptions;
 use super::progress::Display;
 use crate::console;
+use crate::data::DataSource;
 use crate::error::{Error, Result};
 use crate::files::{check_output, check_picture};
 use crate::report::csv;
@@ -101,8 +102,13 @@ impl LrFind {
             return Err(Error::file(&self.out, problem));
         }
         check_picture(&self.out)?;
-        let kept = self.out.parent().map(RunFolder::needed).unwrap_or_default();
-        [&self.out, &table].into_iter().try_for_each(|file| check_output(file, &kept))?;
+        let mut kept = self.out.parent().map(RunFolder::needed).unwrap_or_default();
+        kept.extend(self.config.clone());
+        let source: DataSource = self.choices.with_file(self.config.as_deref())?.settings().data.parse()?;
+        for file in [&self.out, &table] {
+            check_output(file, &kept)?;
+            source.check_output(file)?;
+        }
         let mut display = Display::new(1);
         let (settings, name, curve) = match self.is_finetune()? {
             true => self.finetune(&mut display)?,

@@ -35,6 +35,7 @@ mod jpeg;
 pub mod left_out;
 pub mod listing;
 mod names;
+mod outputs;
 mod parts;
 pub mod pixels;
 pub mod relabel;
@@ -180,46 +181,6 @@ impl Dataset {
     /// images where there are no others.
     pub fn measured(&self) -> (&'static str, &Images) {
         if self.test.is_empty() { ("validation", &self.validation) } else { ("test", &self.test) }
-    }
-
-    /// The files of its images, where it is of such.
-    fn files(&self) -> impl Iterator<Item = PathBuf> {
-        let names = [&self.train, &self.validation, &self.test].into_iter().flat_map(|set| &set.files);
-        self.folder.iter().flat_map(move |folder| names.clone().map(|name| folder.join(name)))
-    }
-
-    /// Checks that a file which is written by this name replaces none of the images.
-    ///
-    /// # Errors
-    /// If it is one of them.
-    pub fn check_kept(&self, out: &Path) -> Result<()> {
-        let Ok(own) = std::fs::canonicalize(out) else { return Ok(()) };
-        let is_own = |file: &PathBuf| {
-            file.file_name() == own.file_name() && std::fs::canonicalize(file).is_ok_and(|file| file == own)
-        };
-        match self.files().any(|file| is_own(&file)) {
-            false => Ok(()),
-            true => Err(Error::Usage(format!(
-                "{} is an image of the data and would be lost; write to another file",
-                path_text(out)
-            ))),
-        }
-    }
-
-    /// Checks that a folder holds none of the images: what is written there would lie among them.
-    ///
-    /// # Errors
-    /// Names the first of them.
-    pub fn check_apart(&self, folder: &Path) -> Result<()> {
-        let Ok(own) = std::fs::canonicalize(folder) else { return Ok(()) };
-        match self.files().find(|file| file.starts_with(&own)) {
-            None => Ok(()),
-            Some(image) => {
-                let image = folder.join(image.strip_prefix(&own).unwrap_or(&image));
-                let problem = format!("holds images of the data ({})", path_text(&image));
-                Err(Error::file(folder, format!("{problem}; choose another folder")))
-            }
-        }
     }
 
     /// A digest of all images that a training sees, before or after the validation images are split

@@ -116,10 +116,14 @@ fn copy_and_remove(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes what has another name now; where that cannot be, the other name goes, so that no image
 /// is in two classes.
-fn remove_original(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::remove_file(from).inspect_err(|_| {
-        let _ = fs::remove_file(to);
-    })
+fn remove_original(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::remove_file(from) {
+        // Another has removed it, or a network's file system has done so twice: `to` is left.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.inspect_err(|_| {
+            let _ = fs::remove_file(to);
+        }),
+    }
 }
 
 impl Move {
@@ -157,6 +161,10 @@ mod tests {
         fs::write(&to, "image").unwrap();
         assert!(remove_original(&from, &to).is_err());
         assert!(from.exists() && !to.exists());
+        // Where the image has no other name any more, it stays.
+        fs::write(&to, "image").unwrap();
+        remove_original(&dir.path().join("gone"), &to).unwrap();
+        assert!(to.exists());
     }
 
     fn folder(files: &[&str]) -> tempfile::TempDir {

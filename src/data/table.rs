@@ -15,7 +15,7 @@ use super::names::{below, check_class_name, composed};
 use super::parts::{DatasetParts, Files, Part, split_up_or_measured};
 use super::watch;
 use crate::error::{Error, Result, escaped};
-use crate::files::read_text;
+use crate::files::{folder_of as folder_around, read_text};
 use crate::text::counted;
 
 /// Names that people give the columns, in any case of letters; of several columns the first name in
@@ -51,8 +51,9 @@ pub(super) fn is_table(path: &Path) -> bool {
 
 /// The folder that images are named from, by one name wherever the program is.
 pub(super) fn folder_of(table: &Path) -> PathBuf {
-    let whole = std::fs::canonicalize(table).unwrap_or_else(|_| table.to_path_buf());
-    whole.parent().map(Path::to_path_buf).unwrap_or_default()
+    // The table may be a link: its images lie where the link does.
+    let folder = folder_around(table);
+    std::fs::canonicalize(&folder).unwrap_or(folder)
 }
 
 /// A row, with its line in the file.
@@ -61,6 +62,13 @@ struct Row {
     file: String,
     class: String,
     part: Option<Part>,
+}
+
+impl Row {
+    /// The part that its image is for; without a word for training.
+    fn part(&self) -> Part {
+        self.part.unwrap_or(Part::Train)
+    }
 }
 
 /// Where the images of a table are.
@@ -104,8 +112,11 @@ impl Places {
             Some(by_name) => by_name,
             None => Places::list(&self.folder, lister)?,
         };
-        let mut called_so = by_name.get(&row.file).cloned().unwrap_or_default();
+        let slashed = row.file.replace('\\', "/");
+        let name = slashed.rsplit('/').next().unwrap_or_default();
+        let mut called_so = by_name.get(name).cloned().unwrap_or_default();
         self.by_name = Some(by_name);
+        let rank = |path: &Path| rank(&self.folder, path);
         called_so.sort_by_key(|path| rank(path));
         match called_so.as_slice() {
             [] => Ok(None),
@@ -134,9 +145,10 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// How late an image by this path is taken for one that is only named.
-fn rank(path: &Path) -> u8 {
-    match path.parent().and_then(Part::of) {
+/// How late an image by this path is taken for one that is only named; the table's own folder may
+/// be called as it likes.
+fn rank(folder: &Path, path: &Path) -> u8 {
+    match path.parent().filter(|parent| *parent != folder).and_then(Part::of) {
         Some(Part::Train) => 0,
         Some(Part::Test) => 2,
         _ => 1,
@@ -166,7 +178,7 @@ pub(super) fn list(table: &Path, lister: &mut Lister, options: &Options) -> Resu
         };
         match seen.get(&path) {
             None => part_of(&mut parts, &row).entry(row.class.clone()).or_default().push(path.clone()),
-            Some(before) if (&before.class, before.part) == (&row.class, row.part) => {
+            Some(before) if (&before.class, before.part()) == (&row.class, row.part()) => {
                 lister.leave(Reason::Twice, &path);
             }
             Some(before) => return Err(Error::file(table, differing(before, &row))),
@@ -182,7 +194,9 @@ pub(super) fn list(table: &Path, lister: &mut Lister, options: &Options) -> Resu
 
 /// Says where images are that the table only names.
 fn tell_found(folder: &Path, seen: &HashMap<PathBuf, Row>, lister: &Lister) {
-    let named = seen.iter().filter(|(path, row)| **path != normal(&folder.join(&row.file)));
+    let at = |row: &Row| normal(&folder.join(row.file.replace('\\', "/")));
+    let named =
+        seen.iter().filter(|(path, row)| ![&at(row), &normal(&folder.join(&row.file))].contains(path));
     let example = named.min_by_key(|(_, row)| row.line);
     if let Some((path, row)) = example {
         lister.watch.note(&format!(
@@ -206,12 +220,12 @@ fn differing(before: &Row, row: &Row) -> String {
     )
 }
 
-/// The files of the part that a row's image is for; without a word for training.
+/// The files of the part that a row's image is for.
 fn part_of<'a>(parts: &'a mut DatasetParts, row: &Row) -> &'a mut Files {
-    match row.part {
-        None | Some(Part::Train) => &mut parts.train,
-        Some(Part::Validation) => &mut parts.validation,
-        Some(Part::Test) => &mut parts.test,
+    match row.part() {
+        Part::Train => &mut parts.train,
+        Part::Validation => &mut parts.validation,
+        Part::Test => &mut parts.test,
     }
 }
 
@@ -289,7 +303,7 @@ fn read(table: &Path, lister: &Lister) -> Result<Vec<Row>> {
     let wrong = |problem: String| Error::file(table, problem);
     let text = read_text(table, MOST)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let first = text.lines().next().unwrap_or_default();
+    let first = text.lines().find(|line| !line.is_empty()).unwrap_or_default();
     let frequent =
         [',', ';', '\t'].into_iter().max_by_key(|sign| (first.matches(*sign).count(), *sign == ','));
     let separator = frequent.map_or(b',', |sign| sign as u8);

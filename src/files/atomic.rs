@@ -179,7 +179,7 @@ pub(crate) fn is_still(_file: &File, path: &Path) -> io::Result<bool> {
     Ok(path.exists())
 }
 
-pub(super) fn folder_of(target: &Path) -> PathBuf {
+pub(crate) fn folder_of(target: &Path) -> PathBuf {
     match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),

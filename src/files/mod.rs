@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::console;
 use crate::error::{Error, Result, path_text};
-use atomic::folder_of;
+pub(crate) use atomic::folder_of;
 pub use atomic::write_atomic;
 pub(crate) use atomic::{advice, is_still};
 pub(crate) use kept::{VERSION, keep, kept_path, read_kept};
@@ -148,7 +148,8 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
 }
 
 /// Checks that a file can be written where it is to be, and is none of those that are read, nor one
-/// in a folder of them, nor a new one below such a folder: before the work whose result it is.
+/// in a folder of them, nor a new one in a folder below such a folder: before the work whose result
+/// it is.
 ///
 /// # Errors
 /// If there is no folder for it, or none that may be written to; it is a folder itself, or read.

@@ -61,6 +61,7 @@ pub fn draw(
             Ok(rate) => format!("suggested: {rate:.1e} (dashed); blue: smoothed, grey: each step"),
             Err(why) => format!("{why}; blue: smoothed, grey: each step"),
         };
+        let text = LABEL.fit(&text, f64::from(SIZE.0) - 2.0 * MARGIN);
         canvas.text((MARGIN, 88.0), HPos::Left, LABEL, INK, &text)?;
         panel.draw_axes(canvas)?;
         if let Ok(rate) = suggested {

@@ -38,7 +38,8 @@ impl Op for ClipFactor {
 
     fn reference(&self, inputs: &[ArrayViewD<f64>]) -> Vec<ArrayD<f64>> {
         let squares = SumSquares.reference(inputs);
-        vec![squares[0].mapv(|squares| (f64::from(self.limit) / squares.sqrt()).min(1.0))]
+        let factor = |squares: f64| f64::from(self.limit) / squares.sqrt();
+        vec![squares[0].mapv(factor).mapv(|factor| if factor > 1.0 { 1.0 } else { factor })]
     }
 }
 

@@ -191,7 +191,7 @@ fn equalized(counts: &[u32; 256]) -> [f32; 256] {
     let each = (counts.iter().sum::<u32>() - last) / 255;
     let mut before = each / 2;
     std::array::from_fn(|byte| {
-        let to = if each > 0 { (before / each).min(255) as f32 } else { byte as f32 };
+        let to = before.checked_div(each).map_or(byte as u32, |to| to.min(255)) as f32;
         before += counts[byte];
         to
     })
