@@ -10,9 +10,9 @@ use crate::error::{Error, Result, path_text};
 use crate::files::{check_output, folder_of, is_within};
 
 impl DataSource {
-    /// Checks that a file can be written, and costs the data nothing: it is none of them, nor in one
-    /// of their folders. Directly in a folder of images, beside those of classes, a picture does no
-    /// harm.
+    /// Checks that a file can be written, and costs the data nothing: it is none of them, nor in
+    /// one of their folders. Directly in a folder of images, beside those of classes, a picture
+    /// does no harm.
     ///
     /// # Errors
     /// If it is, or as for [`check_output`].
