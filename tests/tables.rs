@@ -206,6 +206,19 @@ fn names_are_found_in_every_such_table() {
     assert_eq!(set(&data.test), ["3.png"]);
 }
 
+/// An image in two parts would be learnt before it is measured, whatever its paths are.
+#[cfg(unix)]
+#[test]
+fn an_image_by_two_paths_is_one() {
+    let dir = images(&["a/1.png", "a/2.png"]);
+    std::os::unix::fs::symlink(dir.path().join("a"), dir.path().join("link")).unwrap();
+    let text = "file,label,split\na/1.png,x,train\na/2.png,y,train\nlink/1.png,x,test\n";
+    assert_has(
+        &message(dir.path(), text),
+        &["line 4", "link/1.png is x in test here and x in train in line 2"],
+    );
+}
+
 /// What a table by another name says is about images beside that name.
 #[cfg(unix)]
 #[test]

@@ -104,7 +104,7 @@ impl LrFind {
         check_picture(&self.out)?;
         let mut kept = self.out.parent().map(RunFolder::needed).unwrap_or_default();
         kept.extend(self.config.clone());
-        let source: DataSource = self.choices.with_file(self.config.as_deref())?.settings().data.parse()?;
+        let source: DataSource = self.choices.or(&self.in_file()?).settings().data.parse()?;
         for file in [&self.out, &table] {
             check_output(file, &kept)?;
             source.check_output(file)?;
@@ -156,10 +156,14 @@ impl LrFind {
 
     /// Whether a rate for `finetune` is looked for.
     fn is_finetune(&self) -> Result<bool> {
-        let in_file = self.config.as_deref().map(Choices::read).transpose()?;
-        let of_file = in_file.is_some_and(|choices| choices.finetune.is_some());
         let about_weights = !self.attributes.attributes()?.is_empty();
+        let of_file = self.in_file()?.finetune.is_some();
         Ok(of_file || about_weights || self.own != FinetuneChoices::default())
+    }
+
+    /// What the file of choices says; nothing where there is none.
+    fn in_file(&self) -> Result<Choices> {
+        Ok(self.config.as_deref().map(Choices::read).transpose()?.unwrap_or_default())
     }
 
     /// The curve of a training from scratch, by its settings, and the name of its data.

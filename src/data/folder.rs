@@ -150,12 +150,13 @@ fn layout(dir: &Path, lister: &Lister) -> Result<Option<FolderLayout>> {
     // trains.
     let are_classes = flat && all.len() > parts.len();
     let mut named_as_parts = Vec::new();
-    for folder in all.iter().filter(|folder| Part::is_meant_by(folder)) {
-        if folders(folder, lister)?.is_empty() {
+    for folder in all.iter().filter(|folder| are_classes && Part::is_meant_by(folder)) {
+        let is_image = |path: &PathBuf| matches!(lister.entry(path), Entry::Image);
+        if folders(folder, lister)?.is_empty() && lister.entries(folder)?.iter().any(is_image) {
             named_as_parts.push(folder);
         }
     }
-    if let ([first, second, ..], true) = (named_as_parts.as_slice(), are_classes) {
+    if let [first, second, ..] = named_as_parts.as_slice() {
         let (first, second, name) = (below(dir, first), below(dir, second), dir.display());
         let problem = format!(
             "{first} and {second} hold images but no folders of classes; sort the images into {name}/CLASS/*, or \

@@ -93,7 +93,7 @@ impl Places {
             let is_image = |path: &PathBuf| matches!(lister.entry(path), Entry::Image);
             for path in entries(&folder)?.into_iter().filter(is_image) {
                 for name in [path.file_name(), path.file_stem()].into_iter().flatten() {
-                    by_name.entry(name.to_string_lossy().into_owned()).or_default().push(path.clone());
+                    by_name.entry(composed(&name.to_string_lossy())).or_default().push(path.clone());
                 }
             }
         }
@@ -114,7 +114,7 @@ impl Places {
         };
         let slashed = row.file.replace('\\', "/");
         let name = slashed.rsplit('/').next().unwrap_or_default();
-        let mut called_so = by_name.get(name).cloned().unwrap_or_default();
+        let mut called_so = by_name.get(&composed(name)).cloned().unwrap_or_default();
         self.by_name = Some(by_name);
         let rank = |path: &Path| rank(&self.folder, path);
         called_so.sort_by_key(|path| rank(path));
@@ -168,7 +168,7 @@ pub(super) fn list(table: &Path, lister: &mut Lister, options: &Options) -> Resu
     let mut places = Places { folder: folder_of(table), by_name: None };
     let has_parts = rows.iter().any(|row| row.part.is_some());
     let mut parts = DatasetParts::default();
-    let mut seen: HashMap<PathBuf, Row> = HashMap::new();
+    let mut seen: HashMap<PathBuf, (PathBuf, Row)> = HashMap::new();
     let mut missing = Vec::new();
     for row in rows {
         watch::check(lister.watch)?;
@@ -176,16 +176,18 @@ pub(super) fn list(table: &Path, lister: &mut Lister, options: &Options) -> Resu
             missing.push(row);
             continue;
         };
-        match seen.get(&path) {
+        // By whatever folders and links: an image is in one part.
+        let whole = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        match seen.get(&whole).map(|(_, row)| row) {
             None => part_of(&mut parts, &row).entry(row.class.clone()).or_default().push(path.clone()),
             Some(before) if (&before.class, before.part()) == (&row.class, row.part()) => {
                 lister.leave(Reason::Twice, &path);
             }
             Some(before) => return Err(Error::file(table, differing(before, &row))),
         }
-        seen.insert(path, row);
+        seen.insert(whole, (path, row));
     }
-    tell_found(&places.folder, &seen, lister);
+    tell_found(&places.folder, seen.values(), lister);
     leave_missing(table, &missing, seen.is_empty(), lister)?;
     let all = [&mut parts.train, &mut parts.validation, &mut parts.test];
     all.into_iter().flat_map(BTreeMap::values_mut).for_each(|files| files.sort());
@@ -193,10 +195,9 @@ pub(super) fn list(table: &Path, lister: &mut Lister, options: &Options) -> Resu
 }
 
 /// Says where images are that the table only names.
-fn tell_found(folder: &Path, seen: &HashMap<PathBuf, Row>, lister: &Lister) {
-    let at = |row: &Row| normal(&folder.join(row.file.replace('\\', "/")));
-    let named =
-        seen.iter().filter(|(path, row)| ![&at(row), &normal(&folder.join(&row.file))].contains(path));
+fn tell_found<'a>(folder: &Path, seen: impl Iterator<Item = &'a (PathBuf, Row)>, lister: &Lister) {
+    let at = |row: &Row| [&row.file, &row.file.replace('\\', "/")].map(|file| normal(&folder.join(file)));
+    let named = seen.filter(|(path, row)| !at(row).contains(path));
     let example = named.min_by_key(|(_, row)| row.line);
     if let Some((path, row)) = example {
         lister.watch.note(&format!(
@@ -338,7 +339,8 @@ fn tell_columns(header: &csv::StringRecord, taken: &[usize], lister: &Lister) {
 fn part_named(cell: &str) -> std::result::Result<Option<Part>, String> {
     match Part::named(cell) {
         None if !cell.is_empty() => {
-            Err(format!("the part {}; write train, validation or test", escaped(cell)))
+            let problem = "write train, validation or test, or give the column another name";
+            Err(format!("the part {}; {problem}", escaped(cell)))
         }
         part => Ok(part),
     }

@@ -6,7 +6,7 @@ mod kept;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
@@ -179,13 +179,19 @@ pub fn check_output(out: &Path, read: &[PathBuf]) -> Result<()> {
 
 /// Whether a path, to which there may be nothing yet, is another one or lies in that folder.
 pub fn is_within(path: &Path, folder: &Path) -> bool {
-    // What is not there lies where the nearest folder around it does that is.
-    let there = path.ancestors().find_map(|around| match around.as_os_str().is_empty() {
-        true => fs::canonicalize(".").ok(),
-        false => fs::canonicalize(around).ok(),
+    // What is not there will lie below the nearest folder around it that is.
+    let there = path.ancestors().find_map(|around| {
+        let found = fs::canonicalize(if around.as_os_str().is_empty() { Path::new(".") } else { around });
+        Some((found.ok()?, path.strip_prefix(around).unwrap_or(path)))
     });
-    let (Some(there), Ok(folder)) = (there, fs::canonicalize(folder)) else { return false };
-    there.starts_with(folder)
+    let (Some((mut whole, rest)), Ok(folder)) = (there, fs::canonicalize(folder)) else { return false };
+    for part in rest.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+    }
+    whole.starts_with(folder)
 }
 
 /// Checks that a picture which is written by this name can be a PNG.
@@ -219,6 +225,23 @@ mod tests {
         }
         let message = check_picture(Path::new("curves/a.JPG")).unwrap_err().to_string();
         assert_eq!(message, "curves/a.JPG: pictures are written as PNG, not jpg; name it curves/a.png");
+    }
+
+    #[test]
+    fn what_is_not_there_yet_lies_where_it_will() {
+        let dir = tempfile::tempdir().unwrap();
+        let photos = dir.path().join("photos");
+        fs::create_dir(&photos).unwrap();
+        for (path, within) in [
+            ("photos", true),
+            ("photos/new/a.png", true),
+            ("new/../photos/why", true),
+            ("photos/new/../../other", false),
+            ("other", false),
+            ("photos2/a", false),
+        ] {
+            assert_eq!(is_within(&dir.path().join(path), &photos), within, "{path}");
+        }
     }
 
     /// Nobody may write into the folders of the processes, root neither.

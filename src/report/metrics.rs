@@ -74,15 +74,50 @@ pub struct Proof {
 /// a zero byte, and its numbers as little-endian `f32`.
 pub fn weights_digest<'a>(weights: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> String {
     let mut hash = Sha256::new();
-    for (name, values) in weights {
-        hash.update(name);
-        hash.update([0]);
-        // By blocks, of which each costs the hash a call.
-        for block in values.chunks(4096) {
-            hash.update(block.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-        }
-    }
+    weights.into_iter().for_each(|(name, values)| add(&mut hash, name, values));
     hex(hash)
+}
+
+fn add(hash: &mut Sha256, name: &str, values: &[f32]) {
+    hash.update(name);
+    hash.update([0]);
+    // By blocks, of which each costs the hash a call.
+    for block in values.chunks(4096) {
+        let bytes: Vec<[u8; 4]> = block.iter().map(|value| value.to_le_bytes()).collect();
+        hash.update(bytes.as_flattened());
+    }
+}
+
+/// [`weights_digest`] of the weights of one training, epoch after epoch. A processor without
+/// instructions for it hashes so slowly that what is as it was is not hashed again, up to the first
+/// tensor that is not: in fine-tuning, the layers that do not learn.
+#[derive(Default)]
+pub struct WeightsHash {
+    /// The last weights.
+    weights: Vec<Vec<f32>>,
+    /// The hash after none of them, one, and so on.
+    hashes: Vec<Sha256>,
+}
+
+impl WeightsHash {
+    /// The digest of these weights, whose names are those of the last ones.
+    pub fn digest<'a>(&mut self, names: impl Iterator<Item = &'a str>, weights: Vec<Vec<f32>>) -> String {
+        let pairs = self.weights.iter().zip(&weights);
+        let known = pairs.take_while(|(old, new)| bits(old) == bits(new)).count();
+        self.hashes.truncate(known + 1);
+        let mut hash = self.hashes.pop().unwrap_or_default();
+        for (name, values) in names.zip(&weights).skip(known) {
+            self.hashes.push(hash.clone());
+            add(&mut hash, name, values);
+        }
+        self.hashes.push(hash.clone());
+        self.weights = weights;
+        hex(hash)
+    }
+}
+
+fn bits(values: &[f32]) -> &[u32] {
+    bytemuck::cast_slice(values)
 }
 
 impl EpochMetrics {
@@ -223,7 +258,28 @@ fn optional(cell: &str, column: &str) -> std::result::Result<Option<f64>, String
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn what_has_not_changed_is_in_the_digest() {
+        let names = ["frozen", "also", "last"];
+        let mut weights = vec![vec![1.0; 5000], vec![-0.0, f32::NAN], vec![3.0]];
+        let mut hash = WeightsHash::default();
+        let mut seen = BTreeSet::new();
+        // Nothing, each of them, and all.
+        for changed in [&[][..], &[], &[2], &[1], &[0], &[0, 1, 2], &[], &[2]] {
+            changed.iter().for_each(|&place| *weights[place].last_mut().unwrap() += 1.0);
+            if changed == [1] {
+                weights[1][0] = -weights[1][0]; // which no comparison of numbers tells
+            }
+            let whole = weights_digest(names.into_iter().zip(weights.iter().map(Vec::as_slice)));
+            assert_eq!(hash.digest(names.into_iter(), weights.clone()), whole, "{changed:?}");
+            seen.insert(whole);
+        }
+        assert_eq!(seen.len(), 6);
+    }
 
     fn row(epoch: usize) -> EpochMetrics {
         EpochMetrics {

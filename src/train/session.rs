@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::models::{self, Spec};
 use crate::nn::Parameter;
-use crate::report::metrics::{Proof, weights_digest};
+use crate::report::metrics::{Proof, WeightsHash};
 use crate::report::norms::{ParameterNorms, norm};
 use crate::report::{EpochMetrics, Reading};
 
@@ -44,6 +44,8 @@ pub struct Session<'a> {
     /// The parameters at the beginning of the epoch under way; none where that was before an
     /// interrupt.
     before: Option<Vec<Vec<f32>>>,
+    /// Of the weights after the last epoch.
+    hash: WeightsHash,
     pace: Pace,
     /// Up to when `progress.elapsed` is counted.
     clock: Instant,
@@ -105,6 +107,7 @@ impl<'a> Session<'a> {
             saved: None,
             start: None,
             before: None,
+            hash: WeightsHash::default(),
             pace,
             clock,
             curves,
@@ -417,11 +420,10 @@ impl<'a> Session<'a> {
         Ok(rows)
     }
 
-    fn proof(&self, device: &dyn Device, stage: &Stage) -> Result<Proof> {
+    fn proof(&mut self, device: &dyn Device, stage: &Stage) -> Result<Proof> {
         let weights = self.weights(device, stage)?;
-        let named = self.parameters.iter().zip(&weights);
-        let named = named.map(|(parameter, values)| (parameter.name.as_str(), values.as_slice()));
-        Ok(Proof { weights_sha256: weights_digest(named), device: device.name() })
+        let names = self.parameters.iter().map(|parameter| parameter.name.as_str());
+        Ok(Proof { weights_sha256: self.hash.digest(names, weights), device: device.name() })
     }
 
     /// Checks that all processes of the team have the same weights: what each computes by itself

@@ -19,7 +19,7 @@ pub mod layout;
 mod names;
 mod precision;
 
-pub use file::{digest, load, outline, parse, save, save_as};
+pub use file::{checksum, digest, load, outline, parse, save, save_as};
 pub use layout::Layout;
 pub use names::match_names;
 pub use precision::{Precision, Rounding};
