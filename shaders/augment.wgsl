@@ -1,6 +1,7 @@
 //!include index
 //!include rng
 //!include augment
+//!include colours
 
 // Picks the images of a batch, moves their pixels and normalises them; one invocation an element of
 // x. The data set may be larger than a binding: there is a dispatch for each piece of it, which
@@ -21,12 +22,6 @@ override FLIP: u32;
 override BORDER: u32;
 override SHIFT: u32;
 override EPOCH_STEPS: u32;
-override MEAN_R: f32;
-override MEAN_G: f32;
-override MEAN_B: f32;
-override STD_R: f32;
-override STD_G: f32;
-override STD_B: f32;
 
 @group(0) @binding(0) var<storage, read> indices: array<u32>;
 @group(0) @binding(1) var<storage, read> step: array<u32>;
@@ -136,7 +131,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         if share > 0.0 && word >= BEFORE && word < BEFORE + PIECE {
             //~ augment: byte % 4u => byte % 2u
             //~ batch: byte % 4u => byte % 2u
-            sum += share * colour((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu, i % 3u);
+            let found = f32((data[word - BEFORE] >> (8u * (byte % 4u))) & 0xffu);
+            sum += share * values_of(vec3(found))[i % 3u];
         }
     }
     x[i] = Stored2(sum);
@@ -151,12 +147,6 @@ fn side(at: f32, second: u32) -> u32 {
 fn of_side(at: f32, second: u32) -> f32 {
     //~ augment: 1.0 - fract(at) => 1.0
     return select(1.0 - fract(at), fract(at), second == 1u);
-}
-
-fn colour(byte: u32, channel: u32) -> f32 {
-    let mean = vec3(MEAN_R, MEAN_G, MEAN_B);
-    let deviation = vec3(STD_R, STD_G, STD_B);
-    return (f32(byte) - mean[channel]) / deviation[channel];
 }
 
 @compute @workgroup_size(256)

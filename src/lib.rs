@@ -27,10 +27,11 @@
 //!
 //! # Features
 //!
-//! `cli`, the default, is the program. Without it, `gpu` has devices by wgpu, `download` data and
-//! weights from the network, `plots` the pictures and the page of a finished run, `onnx` and
-//! `tensorboard` files for others; a training on a CPU needs none of them. `mpi`, which the program
-//! has only where it is asked for, trains in several processes ([`team`]).
+//! `cli`, the program, and `gpu`, devices by wgpu, are the default; a program without `gpu`
+//! computes on the CPU only, and is smaller. Without `cli`, `download` has data and weights from
+//! the network, `plots` the pictures and the page of a finished run, `onnx` and `tensorboard` files
+//! for others; a training on a CPU needs none of them. `mpi`, which the program has only where it
+//! is asked for, trains in several processes ([`team`]).
 //!
 //! # Reading order
 //!
@@ -48,8 +49,8 @@
 //!    `shaders/README.md`; [`graph::op::dispatch`] is how an op describes its launches,
 //!    [`graph::op::cpu_step`] what it gives a CPU.
 //! 4. [`exec`]: devices that run graphs: [`exec::cpu`], and [`exec::gpu`], the only place that
-//!    knows wgpu. [`exec::rules`] and [`exec::epilogue_rules`] are rules for both,
-//!    [`exec::cpu::rules`] those that a CPU adds.
+//!    knows wgpu; what it launches is data, in [`exec::launches`]. [`exec::rules`] and
+//!    [`exec::epilogue_rules`] are rules for both, [`exec::cpu::rules`] those that a CPU adds.
 //!    States (parameters, moments, statistics, the data set) belong to the plan they were loaded
 //!    with and those loaded beside it ([`exec::Device::load_beside`]): to a model.
 //! 5. [`nn`] and [`models`]: layers, and the models made of them.

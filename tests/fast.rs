@@ -174,11 +174,13 @@ fn cpu() -> Cpu {
 fn steps_are_those_of_pytorch() {
     let forms =
         [(&FAST, Form { convolutions: 2, steps: 3 }), (&ACCURATE, Form { convolutions: 3, steps: 2 })];
-    for (recipe, form) in forms {
-        check(&mut cpu(), recipe, &form);
-        if let Some(mut gpu) = gpu::open() {
-            check(&mut gpu, recipe, &form);
-        }
+    for (recipe, form) in &forms {
+        check(&mut cpu(), recipe, form);
+    }
+    // What the other is made of on a GPU is the same.
+    let (recipe, form) = &forms[0];
+    if let Some(mut gpu) = gpu::open() {
+        check(&mut gpu, recipe, form);
     }
 }
 

@@ -143,6 +143,22 @@ fn the_command_says_what_it_needs() {
     }
     bench.fails(2, "replay run --epoch 1 --step 1 --out run/metrics.jsonl", &["would be lost"]);
     assert!(before == kept.map(|file| std::fs::read(bench.path("run").join(file)).unwrap()));
+    std::fs::write(bench.path("photo.JPG"), "somebody's").unwrap();
+    for (command, ending) in [
+        ("export run --onnx", "onnx"),
+        ("export run --torch", "safetensors"),
+        ("export run --web", "html"),
+        ("inspect run --out", "html"),
+        ("trace run --out", "json"),
+        ("replay run --epoch 1 --step 0 --out", "html"),
+    ] {
+        bench.fails(
+            1,
+            &format!("{command} photo.JPG"),
+            &["photo.JPG", "no jpg file", &format!("photo.{ending}")],
+        );
+    }
+    assert_eq!(std::fs::read(bench.path("photo.JPG")).unwrap(), b"somebody's");
     bench.fails(2, "export run --onnx one.x --web one.x", &["the same file"]);
     bench.fails(1, "export run --onnx none/model.onnx", &["none/model.onnx", "create it first"]);
     bench.fails(1, "trace cnn --out run", &["is a folder"]);

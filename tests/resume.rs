@@ -2,6 +2,7 @@
 //! that never stopped.
 
 use std::cell::Cell;
+use std::fs;
 use std::path::Path;
 
 use cifar_engine::data::{Dataset, Pixels, shapes};
@@ -65,7 +66,7 @@ fn left_in(folder: &Path) -> (Checkpoint, Vec<u8>, Vec<u8>) {
     }
     (checkpoint.progress.seconds, checkpoint.progress.elapsed) = (0.0, 0.0);
     checkpoint.fingerprint.settings.clear();
-    let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let bytes = |name: &str| fs::read(folder.join(name)).unwrap();
     (checkpoint, bytes("best.safetensors"), bytes("last.safetensors"))
 }
 
@@ -138,7 +139,7 @@ fn a_run_without_its_checkpoint_says_that_it_begins_again() {
     let folder = tempfile::tempdir().unwrap();
     let (settings, path) = (settings(), folder.path().join("run"));
     train(&path, &settings, usize::MAX).0.unwrap();
-    std::fs::remove_file(path.join("checkpoint.safetensors")).unwrap();
+    fs::remove_file(path.join("checkpoint.safetensors")).unwrap();
     let (run, settings) = RunFolder::open(path).unwrap();
     let mut warned = Warned::default();
     train::train(&mut Cpu::new(1, Isa::detect()).unwrap(), &settings, images(), &run, &mut warned).unwrap();
@@ -185,7 +186,7 @@ fn a_run_goes_on_with_its_own_settings_and_images_only() {
 #[test]
 fn a_folder_belongs_to_one_training_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("run");
+    let folder = dir.path().join("new/and new/run");
     let run = RunFolder::create(Some(folder.clone()), &settings(), "shapes").unwrap();
     for refused in [
         RunFolder::open(folder.clone()).map(|_| ()),
@@ -196,6 +197,9 @@ fn a_folder_belongs_to_one_training_at_a_time() {
     }
     drop(run);
     // A run that saved nothing leaves nothing.
-    assert!(!folder.exists());
-    RunFolder::create(Some(folder), &settings(), "shapes").unwrap();
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+    let run = RunFolder::create(Some(folder.clone()), &settings(), "shapes").unwrap();
+    fs::write(folder.join("../somebody's"), "").unwrap();
+    drop(run);
+    assert!(!folder.exists() && dir.path().join("new/and new/somebody's").exists());
 }

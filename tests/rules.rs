@@ -2,7 +2,7 @@
 //! after; and all of them on the models, in any order.
 
 use cifar_engine::exec::cpu::rules::RULES;
-use cifar_engine::exec::gpu;
+use cifar_engine::exec::launches;
 use cifar_engine::grad::differentiate;
 use cifar_engine::graph::rewrite::{Rule, rewrite};
 use cifar_engine::graph::{Graph, Source, Value};
@@ -515,7 +515,7 @@ fn graphs() -> Vec<(String, Graph)> {
 #[test]
 fn the_order_of_the_rules_does_not_matter() {
     for (name, graph) in graphs() {
-        for (device, rules) in [("cpu", RULES), ("gpu", gpu::RULES)] {
+        for (device, rules) in [("cpu", RULES), ("gpu", launches::RULES)] {
             let expected = outcome(&graph, rules);
             for turn in 0..6 {
                 let order = rng::permutation(rules.len(), turn, Stream::Init, 0);
@@ -529,7 +529,7 @@ fn the_order_of_the_rules_does_not_matter() {
 
 #[test]
 fn every_rule_of_a_device_has_a_name_of_its_own_and_fits_some_model() {
-    for rules in [RULES, gpu::RULES] {
+    for rules in [RULES, launches::RULES] {
         let mut names: Vec<&str> = rules.iter().map(|rule| rule.name).collect();
         names.sort();
         names.dedup();

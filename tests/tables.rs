@@ -146,10 +146,12 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
     let path = dir.path();
     fs::write(path.join("bad.png"), "no image").unwrap();
     for (text, parts) in [
-        ("", &["labels.csv", "first line must name", "file,label"][..]),
+        ("", &["labels.csv", "first line must name", "file,label", "it is empty"][..]),
         ("file,label\n", &["holds no rows"]),
         ("1.png,cat\n2.png,dog\n", &["first line must name", "1.png, cat"]),
-        ("file,label\n1.png,cat\n2.png\n", &["line 3", "has 1 cells", "2"]),
+        ("file,label\n1.png,cat\n2.png\n", &["line 3: has 1 cell, and the first line 2"]),
+        ("file,label\n1.png,cat\n\"2.png,dog\n", &["line 3", "has 1 cell", "a quotation mark", "not closed"]),
+        ("file,label,label\n1.png,cat,dog\n", &["several columns are called label"]),
         ("file,label\n1.png,cat\n2.png,\n", &["line 3", "no class is named"]),
         ("file,label\n1.png,cat\n,dog\n", &["line 3", "no image is named"]),
         (

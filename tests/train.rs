@@ -98,6 +98,10 @@ fn bad_options_are_usage_errors() {
     bench.fails(2, "train --data . --validation 320 --out run", &["validation"]);
     bench.fails(2, "train --data . --lr -1", &["--lr", "-1"]);
     bench.fails(2, "train --data . --epochs 0", &["--epochs"]);
+    bench.fails(2, "train --data . --validation -1", &["'-1'", "--validation", "a whole number"]);
+    bench.fails(2, "train --data . --seed -1", &["'-1'", "--seed", "no larger than 4294967295"]);
+    bench.fails(2, "bench --steps -1", &["-1", "--steps"]);
+    bench.fails(1, "train --data /dev/null", &["/dev/null", "is neither a file nor a folder"]);
     bench.fails(2, "train --data . --dropout 1", &["--dropout"]);
     bench.fails(2, "train --data . --isa abacus", &["abacus", "portable"]);
     bench.fails(2, "train --data . --ema 1", &["--ema"]);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the program for Linux on x86-64 as one static file that needs no system library, and packs it. It computes on the CPU
-# only: a static program cannot load Vulkan's driver, a shared library. Linked dynamically against musl it could not either
-# on most machines, whose drivers are for glibc; a build on them by cargo can.
+# Builds the program for Linux on x86-64 as one static file that needs no system library, and packs it. It is without the
+# feature `gpu`: a static program cannot load Vulkan's driver, a shared library. Linked dynamically against musl it could not
+# either on most machines, whose drivers are for glibc; a build on them by cargo can.
 #
 #     tools/release.sh FOLDER
 #
@@ -15,10 +15,7 @@ target=x86_64-unknown-linux-musl
 command -v musl-gcc > /dev/null || { echo "there is no musl-gcc; install musl-tools" >&2; exit 1; }
 rustup target add "$target"
 
-# That it is static has to be said for Cargo.toml, where wgpu's part for drivers depends on it, though it is what
-# this target does by itself.
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
-    cargo build --profile dist --locked --target "$target" --bin cifar-engine
+cargo build --profile dist --locked --target "$target" --no-default-features --features cli --bin cifar-engine
 
 program=${CARGO_TARGET_DIR:-target}/$target/dist/cifar-engine
 strip "$program" # what Rust's own linker for this target leaves

@@ -37,7 +37,9 @@ impl Devices {
             print_gpu(gpu, mark(taken == Some(gpu.index)))?;
         }
         if gpus.is_empty() {
-            console::print("gpu: none (no Vulkan, Metal or DirectX 12 driver answers)")?;
+            let asked =
+                if cfg!(feature = "gpu") { " (no Vulkan, Metal or DirectX 12 driver answers)" } else { "" };
+            console::print(format_args!("gpu: none{asked}"))?;
         }
         hints.iter().try_for_each(|hint| console::print(format_args!("hint: {hint}")))
     }

@@ -15,7 +15,7 @@ use crate::data::{self, decoded::kept};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::exec::cpu::Cpu;
-use crate::exec::gpu::Gpu;
+use crate::exec::device;
 use crate::exec::gpu::adapter::Adapter;
 use crate::files::free_space;
 use crate::inspect::explain::unknown_op;
@@ -123,8 +123,7 @@ impl Doctor {
         let Some(adapter) = adapter else { return Ok(vec![(device, None)]) };
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_DEVICES);
         // Where memory is short, there are fewer.
-        let more = (1..threads).map_while(|_| Gpu::open(&adapter).ok());
-        let more = more.map(|gpu| -> Box<dyn Device> { Box::new(gpu) });
+        let more = (1..threads).map_while(|_| device::open(&adapter).ok());
         let options = DeviceOptions { threads: 1, ..self.device.clone() };
         [device].into_iter().chain(more).map(|device| Ok((device, Some(options.cpu()?)))).collect()
     }

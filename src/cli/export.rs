@@ -10,7 +10,7 @@ use super::options::ViewOptions;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::exec::device;
-use crate::files::write_atomic;
+use crate::files::{check_no_picture, write_atomic};
 use crate::inspect::web;
 use crate::inspect::web::content::{Content, IMAGES};
 use crate::inspect::web::run::Run;
@@ -80,12 +80,14 @@ impl Export {
 
     /// Checks that what is written is neither read nor written twice.
     fn check_outputs(&self, tried: &Tried) -> Result<()> {
-        let outputs = [("onnx", &self.onnx), ("web", &self.web), ("torch", &self.torch)];
-        let outputs = outputs.map(|(option, path)| Some((option, path.as_ref()?)));
+        let outputs =
+            [("onnx", "onnx", &self.onnx), ("web", "html", &self.web), ("torch", "safetensors", &self.torch)];
+        let outputs = outputs.map(|(option, ending, path)| Some((option, path.as_ref()?, ending)));
         let outputs: Vec<_> = outputs.into_iter().flatten().collect();
-        for (i, (option, path)) in outputs.iter().enumerate() {
+        for (i, (option, path, ending)) in outputs.iter().enumerate() {
             tried.check_output(path)?;
-            if let Some((other, _)) = outputs[..i].iter().find(|(_, earlier)| earlier == path) {
+            check_no_picture(path, ending)?;
+            if let Some((other, ..)) = outputs[..i].iter().find(|(_, earlier, _)| earlier == path) {
                 return Err(Error::Usage(format!("--{other} and --{option} name the same file")));
             }
         }

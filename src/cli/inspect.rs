@@ -15,7 +15,7 @@ use crate::data::Images;
 use crate::data::image_file::load_image;
 use crate::error::{Result, path_text};
 use crate::exec::Device;
-use crate::files::write_atomic;
+use crate::files::{check_no_picture, write_atomic};
 use crate::inside::look::{Asked, ClassMap, Look, Silent, batch_size};
 use crate::inside::page;
 use crate::models::LoadedModel;
@@ -73,6 +73,7 @@ impl Inspect {
         let (tried, model) = Tried::open(&self.weights)?;
         if !self.json {
             tried.check_output(&self.out)?;
+            check_no_picture(&self.out, "html")?;
         }
         let OpenDevice { mut device, name, .. } =
             self.contact.open(&self.device, || first_contact::evaluation(&model, 1))?;

@@ -16,6 +16,8 @@ mod examine;
 mod explain;
 mod export;
 pub mod finetune;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod headings;
 mod heat_maps;
 mod inspect;
@@ -165,6 +167,13 @@ enum Command {
 /// All options of all subcommands.
 fn command() -> clap::Command {
     let command = Cli::command().mut_subcommand("finetune", settings::in_finetune);
+    // Whether a number may be negative says whoever reads it, not that there were no such option.
+    let command = command.mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        })
+    });
     variables::without_blank(headings::arranged(command.mut_subcommand("lr-find", lr_find::describe)))
 }
 

@@ -12,7 +12,7 @@ use super::options::count;
 use super::progress::Display;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::{check_output, write_atomic};
+use crate::files::{check_no_picture, check_output, write_atomic};
 use crate::inspect::replay::record::{Record, Recorder};
 use crate::inspect::replay::{self, About};
 use crate::report::EpochMetrics;
@@ -73,6 +73,7 @@ impl Replay {
     pub fn run(self) -> Result<()> {
         if !self.json {
             check_output(&self.out, &RunFolder::needed(&self.begun.run))?;
+            check_no_picture(&self.out, "html")?;
         }
         let begun = self.begun.begun()?;
         check_epoch(self.epoch, &begun)?;

@@ -2,7 +2,7 @@
 
 use clap::builder::{BoolValueParser, StringValueParser, TypedValueParser, ValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -85,7 +85,6 @@ fn option(row: &Setting) -> Option<Arg> {
     let arg = Arg::new(row.name).long(row.option()?).value_name(row.value_name).help(help_in_train(row));
     let arg = arg.value_parser(parser(row)).env(row.variable()?).hide_env(true);
     Some(match row.kind {
-        ValueKind::Number => arg.allow_negative_numbers(true),
         ValueKind::Path | ValueKind::ClassWeights => arg.value_hint(ValueHint::AnyPath),
         ValueKind::Switch => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
         ValueKind::Every => arg.num_args(0..=1).default_missing_value("1").require_equals(true),
@@ -101,7 +100,7 @@ fn parser(row: &Setting) -> ValueParser {
             (|text: &str| count(text).map(|number| Value::Integer(number as i64))).into()
         }
         ValueKind::Size => (|text: &str| image_size(text).map(|size| Value::Integer(size as i64))).into(),
-        ValueKind::Seed => value_parser!(u32).map(Value::from).into(),
+        ValueKind::Seed => (|text: &str| seed(text).map(Value::from)).into(),
         ValueKind::Number => (|text: &str| text.parse::<f64>().map(Value::Float)).into(),
         ValueKind::Switch => BoolValueParser::new().map(Value::from).into(),
         ValueKind::Blocks => (|text: &str| as_value(text.parse::<Blocks>())).into(),
@@ -109,6 +108,11 @@ fn parser(row: &Setting) -> ValueParser {
         ValueKind::ClassWeights => (|text: &str| as_value(text.parse::<ClassWeights>())).into(),
         ValueKind::Name(names) => one_of(row.name, names()).into(),
     }
+}
+
+/// A seed.
+fn seed(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("must be a whole number, no larger than {}", u32::MAX))
 }
 
 fn as_value(read: crate::error::Result<impl Serialize>) -> Result<Value, String> {

@@ -14,7 +14,7 @@ use super::which_model::WhichModel;
 use super::workload::Mode;
 use crate::console;
 use crate::error::{Result, escaped};
-use crate::files::write_atomic;
+use crate::files::{check_no_picture, write_atomic};
 use crate::inspect::time_line;
 use crate::inspect::trace::{Figures, NOT_SHOWN, Trace, milliseconds, percent};
 use crate::text::rate;
@@ -67,7 +67,10 @@ enum Format {
 
 impl TraceCommand {
     pub fn run(self) -> Result<()> {
-        self.out.as_ref().map_or(Ok(()), |out| self.model.check_output(out))?;
+        if let Some(out) = &self.out {
+            self.model.check_output(out)?;
+            check_no_picture(out, if self.format == Format::Html { "html" } else { "json" })?;
+        }
         let workload = self.model.workload(self.mode, self.batch_size)?;
         let OpenDevice { mut device, is_gpu, name, json, .. } =
             self.device.in_precision(workload.settings.precision)?.open()?;

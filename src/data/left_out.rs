@@ -56,7 +56,9 @@ impl Reason {
                 ("folder beside those of train and test", "folders beside those of train and test")
             }
             Reason::Gone => ("image of the run that is gone", "images of the run that are gone"),
-            Reason::VisitedBefore => ("link to a folder read before", "links to folders read before"),
+            Reason::VisitedBefore => {
+                ("link to a folder above or read before", "links to folders above or read before")
+            }
             Reason::EmptyFolder => ("folder without images", "folders without images"),
             Reason::Hidden => ("hidden file", "hidden files"),
             Reason::Run => ("folder of runs", "folders of runs"),

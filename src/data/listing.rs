@@ -61,13 +61,13 @@ impl Default for Lister<'_> {
 
 impl Lister<'_> {
     /// The images in a folder and in the folders below it, sorted by path. Each folder is visited
-    /// once, however many links lead to it.
+    /// once, however many links lead to it, and none of those that the first lies in.
     ///
     /// # Errors
     /// If a folder cannot be read, or the work is to stop.
     pub fn images(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        self.visit(dir, &mut HashSet::new(), &mut found)?;
+        self.visit(dir, &mut above(dir), &mut found)?;
         Ok(found)
     }
 
@@ -121,6 +121,18 @@ impl Lister<'_> {
     pub fn leave(&mut self, reason: Reason, path: &Path) {
         self.left_out.add(reason, path_text(path));
     }
+}
+
+/// The folders that a folder lies in, by its path and by where that leads: a link to one of them
+/// goes in a circle, by way of other classes.
+fn above(dir: &Path) -> HashSet<PathBuf> {
+    let mut above = HashSet::new();
+    if let Ok(real) = fs::canonicalize(dir) {
+        above.extend(dir.ancestors().skip(1).filter_map(|folder| fs::canonicalize(folder).ok()));
+        above.extend(real.ancestors().skip(1).map(Path::to_path_buf));
+        above.remove(&real);
+    }
+    above
 }
 
 /// Opens a folder, to read the names in it and, which takes a permission of its own, what they
@@ -211,6 +223,24 @@ mod tests {
         assert_eq!(lister.images(&folder(0)).unwrap().len(), 1);
         assert_eq!(lister.left_out.count(Reason::VisitedBefore), 31);
         assert_eq!(lister.left_out.count(Reason::DanglingLink), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_folders_above_bring_no_other_class() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["data/cat/a.png", "data/dog/b.png", "elsewhere/fox/c.png"] {
+            touch(&dir.path().join(name));
+        }
+        let data = dir.path().join("data");
+        symlink("../elsewhere/fox", data.join("fox")).unwrap();
+        for class in ["cat", "fox"] {
+            symlink(&data, data.join(class).join("all")).unwrap();
+            let mut lister = Lister::default();
+            assert_eq!(lister.images(&data.join(class)).unwrap().len(), 1, "{class}");
+            assert_eq!(lister.left_out.count(Reason::VisitedBefore), 1, "{class}");
+        }
     }
 
     #[test]

@@ -423,7 +423,11 @@ fn from_path(path: &Path, size: usize, options: &Options) -> Result<Dataset> {
     } else if path.is_dir() {
         folder::load(path, size, options)
     } else {
-        Err(Error::file(path, "no such file or folder (the data is auto, cifar10, shapes or a path)"))
+        let problem = match path.exists() {
+            true => "is neither a file nor a folder",
+            false => "no such file or folder (the data is auto, cifar10, shapes or a path)",
+        };
+        Err(Error::file(path, problem))
     }
 }
 

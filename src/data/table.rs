@@ -269,12 +269,22 @@ impl Columns {
         let column = |known: &[&str]| known.iter().find_map(|name| names.iter().position(|own| own == name));
         let (Some(file), Some(label)) = (column(&FILE), column(&LABEL)) else {
             let found: Vec<_> = names.iter().take(5).map(|name| escaped(name)).collect();
+            let found =
+                if found.is_empty() { "is empty".into() } else { format!("has {}", found.join(", ")) };
             let problem = "the first line must name a column of files and one of classes, such as file,label";
-            return Err(format!("{problem}; it has {}", found.join(", ")));
+            return Err(format!("{problem}; it {found}"));
         };
         let split = column(&SPLIT);
         let is_validation = column(&IS_VALIDATION).filter(|_| split.is_none());
-        Ok(Columns { file, label, split, is_validation })
+        let columns = Columns { file, label, split, is_validation };
+        let is_twice = |&column: &usize| names.iter().filter(|name| **name == names[column]).count() > 1;
+        match columns.all().into_iter().find(is_twice) {
+            None => Ok(columns),
+            Some(column) => Err(format!(
+                "several columns are called {}; give those that are not meant another name",
+                escaped(&names[column])
+            )),
+        }
     }
 
     fn all(&self) -> Vec<usize> {
@@ -367,7 +377,16 @@ fn line(text: &str, position: Option<&csv::Position>) -> u64 {
 fn in_words(error: &csv::Error, text: &str) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            format!("line {}: has {len} cells, and the first line {expected_len}", line(text, pos.as_ref()))
+            let begin = pos.as_ref().map_or(0, |pos| pos.byte() as usize);
+            let quotes =
+                text.as_bytes().get(begin..).unwrap_or_default().iter().filter(|sign| **sign == b'"');
+            let is_open = quotes.count() % 2 == 1;
+            let hint = if is_open { "; a quotation mark from there on is not closed" } else { "" };
+            let line = line(text, pos.as_ref());
+            format!(
+                "line {line}: has {}, and the first line {expected_len}{hint}",
+                counted(*len as usize, "cell")
+            )
         }
         _ => format!("is no table: {error}"),
     }

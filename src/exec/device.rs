@@ -5,7 +5,6 @@ use super::Device;
 use super::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use super::gpu::Gpu;
-#[cfg(feature = "gpu")]
 use super::gpu::adapter::{Adapter, Choice};
 use crate::error::{Error, Result};
 use crate::kernels::simd::Isa;
@@ -22,18 +21,26 @@ pub fn cpu() -> Result<Box<dyn Device>> {
 ///
 /// # Errors
 /// If there is none, or it cannot be opened.
-#[cfg(feature = "gpu")]
 pub fn gpu() -> Result<Box<dyn Device>> {
-    Ok(Box::new(Gpu::open(&Adapter::choose(&Choice::Any)?)?))
+    open(&Adapter::choose(&Choice::Any)?)
 }
 
-/// No GPU: this build has not the feature `gpu`.
+/// The GPU of an adapter.
 ///
 /// # Errors
-/// Always.
+/// If it cannot be opened.
+#[cfg(feature = "gpu")]
+pub fn open(adapter: &Adapter) -> Result<Box<dyn Device>> {
+    Ok(Box::new(Gpu::open(adapter)?))
+}
+
+/// The GPU of an adapter, of which this build has none.
+///
+/// # Errors
+/// Never.
 #[cfg(not(feature = "gpu"))]
-pub fn gpu() -> Result<Box<dyn Device>> {
-    Err(Error::Failed("this build has not the feature `gpu`".into()))
+pub fn open(adapter: &Adapter) -> Result<Box<dyn Device>> {
+    match *adapter {}
 }
 
 /// The fastest real GPU, where there is one and the build has the feature `gpu`, else the CPU.
@@ -41,11 +48,9 @@ pub fn gpu() -> Result<Box<dyn Device>> {
 /// # Errors
 /// If there is a GPU that cannot be opened, or `WGPU_BACKEND` names no interface.
 pub fn auto() -> Result<Box<dyn Device>> {
-    #[cfg(feature = "gpu")]
     match Adapter::choose(&Choice::Real) {
-        Ok(adapter) => return Ok(Box::new(Gpu::open(&adapter)?)),
-        Err(Error::Failed(_)) => {}
-        Err(error) => return Err(error),
+        Ok(adapter) => open(&adapter),
+        Err(Error::Failed(_)) => cpu(),
+        Err(error) => Err(error),
     }
-    cpu()
 }

@@ -4,6 +4,7 @@
 //! plan that is loaded *beside* it has the same ones, by their names: the evaluation of a model
 //! beside its training. So any number of models live on one device, and none touches another's.
 
+pub mod choice;
 pub mod contact;
 pub mod cpu;
 pub mod device;
@@ -12,12 +13,18 @@ mod fit;
 pub mod gathered_rules;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod launches;
+pub mod limits;
+#[cfg(any(test, not(feature = "gpu")))]
+pub mod no_gpu;
 pub mod plan;
 mod plans;
 mod precision;
 pub mod rules;
 pub mod stepwise;
 
+#[cfg(not(feature = "gpu"))]
+pub use no_gpu as gpu;
 pub use plans::PlanId;
 pub use precision::Precision;
 

@@ -194,15 +194,35 @@ pub fn is_within(path: &Path, folder: &Path) -> bool {
     whole.starts_with(folder)
 }
 
+/// The ending of a picture or of what prints as one, in small letters.
+fn picture_ending(path: &Path) -> Option<String> {
+    const PICTURES: [&str; 13] =
+        ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "svg", "pdf", "eps", "avif", "heic"];
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.filter(|ending| PICTURES.contains(&ending.as_str()))
+}
+
+/// Checks that a file which is no picture is not written by the name of one, and so perhaps over
+/// one; `ending` is what it should have.
+///
+/// # Errors
+/// If its ending is a picture's.
+pub fn check_no_picture(path: &Path, ending: &str) -> Result<()> {
+    match picture_ending(path) {
+        None => Ok(()),
+        Some(found) => {
+            let proper = path.with_extension(ending);
+            Err(Error::file(path, format!("would be no {found} file; name it {}", path_text(&proper))))
+        }
+    }
+}
+
 /// Checks that a picture which is written by this name can be a PNG.
 ///
 /// # Errors
 /// If its ending is that of another kind of picture or document.
 pub fn check_picture(path: &Path) -> Result<()> {
-    const OTHERS: [&str; 12] =
-        ["jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "svg", "pdf", "eps", "avif", "heic"];
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    match ending.filter(|ending| OTHERS.contains(&ending.as_str())) {
+    match picture_ending(path).filter(|ending| ending != "png") {
         None => Ok(()),
         Some(ending) => {
             let png = path.with_extension("png");

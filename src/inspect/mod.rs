@@ -21,5 +21,5 @@ pub mod roofline;
 #[cfg(feature = "plots")]
 pub mod time_line;
 pub mod trace;
-#[cfg(all(feature = "gpu", feature = "plots"))]
+#[cfg(feature = "plots")]
 pub mod web;

@@ -41,7 +41,7 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "plots")]
 pub mod samples;
-#[cfg(all(feature = "gpu", feature = "plots"))]
+#[cfg(feature = "plots")]
 pub(crate) mod scripted;
 #[cfg(feature = "plots")]
 pub mod sheet;

@@ -63,6 +63,14 @@ impl TrainingSample {
         })
     }
 
+    /// Whether it may be that [`Self::lag`] has something to say: hardly, where the best epoch knew
+    /// about as many of the validation images, which it never saw.
+    pub fn may_lag(&self, history: &[EpochMetrics]) -> bool {
+        let best = best_epoch(history).checked_sub(1).and_then(|best| history.get(best));
+        let accuracy = best.and_then(|epoch| epoch.validation_accuracy);
+        accuracy.is_none_or(|accuracy| self.lag(history, accuracy).is_some())
+    }
+
     /// Whether the finished model knows the sample much worse than it knew the images while it was
     /// trained; `accuracy` is that on the sample.
     pub fn lag(&self, history: &[EpochMetrics], accuracy: f64) -> Option<String> {
@@ -184,6 +192,12 @@ mod tests {
         assert!(sample().lag(&history(0.92), 0.8).is_none());
         assert!(sample().lag(&history(0.2), 0.9).is_none());
         assert!(sample().lag(&[], 0.0).is_none());
+        let validated = |accuracy| {
+            let mut history = history(0.92);
+            history[0].validation_accuracy = accuracy;
+            sample().may_lag(&history)
+        };
+        assert_eq!([None, Some(0.2), Some(0.8)].map(validated), [true, true, false]);
     }
 
     /// What a model says that takes image `i`, of class `i % classes`, for `taken(i)`; and the

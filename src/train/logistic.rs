@@ -133,29 +133,25 @@ struct Problem<'a> {
 impl Problem<'_> {
     /// The penalty that does best on what is held out.
     fn choose(&mut self, labels: &[u32], images: usize, start: &[f64]) -> Result<f64> {
-        let parts = parts(&labels[..images]);
-        let mut losses = [0.0; PENALTIES.len()];
-        for part in 0..if images <= FEW { PARTS } else { 1 } {
-            let keep = |wanted: &dyn Fn(usize) -> bool| -> Vec<u32> {
-                let label = |(row, &label)| if wanted(parts[row % images]) { label } else { IGNORE };
-                labels.iter().enumerate().map(label).collect()
-            };
-            let (others, held) = (keep(&|of| of != part), keep(&|of| of == part));
-            let known = |labels: &[u32]| labels.iter().any(|label| *label != IGNORE);
-            if !known(&others) || !known(&held) {
-                continue;
-            }
-            let mut at = start.to_vec();
-            for (penalty, loss) in PENALTIES.iter().zip(&mut losses) {
+        let mut folds = folds(labels, images, start);
+        let mut losses: Vec<f64> = Vec::new();
+        for penalty in PENALTIES {
+            let mut loss = 0.0;
+            for Fold { others, held, at } in &mut folds {
                 self.penalty = penalty / images as f64;
                 self.device.write(self.plan, "labels", others.as_slice().into())?;
-                at = minimise(at, |at| self.loss(at))?;
+                *at = minimise(std::mem::take(at), |at| self.loss(at))?;
                 self.device.write(self.plan, "labels", held.as_slice().into())?;
                 self.penalty = 0.0;
-                *loss += self.loss(&at)?.0;
+                loss += self.loss(at)?.0;
+            }
+            losses.push(loss);
+            // The weaker the penalty, the longer the way, and the worse from here on.
+            if rises_twice(&losses) {
+                break;
             }
         }
-        let best = (0..PENALTIES.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
+        let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
         Ok(PENALTIES[best] / images as f64)
     }
 
@@ -178,6 +174,35 @@ impl Problem<'_> {
         gradient.iter_mut().zip(weights).for_each(|(g, w)| *g += self.penalty * w);
         Ok((totals.mean_loss() + 0.5 * self.penalty * dot(weights, weights), gradient))
     }
+}
+
+/// A part of the images that is held out, and the classifier of the others.
+struct Fold {
+    /// Labels of all rows, of which those that are held out have none.
+    others: Vec<u32>,
+    /// Those that are held out only.
+    held: Vec<u32>,
+    /// Weights and biases.
+    at: Vec<f64>,
+}
+
+/// The parts that take turns in being held out, but for those that leave nothing on either side.
+fn folds(labels: &[u32], images: usize, start: &[f64]) -> Vec<Fold> {
+    let parts = parts(&labels[..images]);
+    let keep = |wanted: &dyn Fn(usize) -> bool| -> Vec<u32> {
+        let label = |(row, &label)| if wanted(parts[row % images]) { label } else { IGNORE };
+        labels.iter().enumerate().map(label).collect()
+    };
+    let fold =
+        |part| Fold { others: keep(&|of| of != part), held: keep(&|of| of == part), at: start.to_vec() };
+    let known = |labels: &[u32]| labels.iter().any(|label| *label != IGNORE);
+    let folds = (0..if images <= FEW { PARTS } else { 1 }).map(fold);
+    folds.filter(|fold| known(&fold.others) && known(&fold.held)).collect()
+}
+
+/// Whether each of the last two is larger than the one before.
+fn rises_twice(losses: &[f64]) -> bool {
+    losses.last_chunk::<3>().is_some_and(|[a, b, c]| a < b && b < c)
 }
 
 /// For each image, in which part it is held out: those of a class take turns.
@@ -312,6 +337,14 @@ mod tests {
             scores.iter_mut().zip(weights).for_each(|(score, w)| *score += x * w);
         }
         scores
+    }
+
+    #[test]
+    fn what_got_worse_twice_is_not_gone_on_with() {
+        assert!(rises_twice(&[3.0, 1.0, 2.0, 3.0]));
+        for losses in [&[1.0, 2.0][..], &[1.0, 2.0, 1.5], &[2.0, 1.0, 1.0, 2.0], &[0.0; 3]] {
+            assert!(!rises_twice(losses), "{losses:?}");
+        }
     }
 
     #[test]

@@ -453,6 +453,9 @@ fn advise(
     if let Some(warning) = sample.at_chance(history) {
         return observer.warn(&warning);
     }
+    if !sample.may_lag(history) {
+        return;
+    }
     let options = EvalOptions { batch_size: BATCH_SIZE, views: settings.views() };
     let again = trained.evaluate(device, "sample", &sample.images, options, |_, _| observer.keep_going());
     // All results are there; where this one cannot be had, there is nothing to warn of.

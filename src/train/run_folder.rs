@@ -45,8 +45,8 @@ enum Begun {
     Before,
     /// The run, in a folder that was there.
     Here,
-    /// The folder too.
-    WithFolder,
+    /// So many folders too: its own, and those above that it lies in.
+    WithFolders(usize),
     /// A folder that goes with the process, which is not the first of its team.
     Apart,
 }
@@ -57,6 +57,8 @@ const BEST: &str = "best.safetensors";
 /// The newest weights of a run.
 pub const LAST: &str = "last.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The folder of the runs that have been given none.
+const RUNS: &str = "runs";
 /// The folder of the checkpoints that are kept.
 const KEPT: &str = "checkpoints";
 /// The folder of the files for TensorBoard.
@@ -85,7 +87,10 @@ impl RunFolder {
     pub fn create(path: Option<PathBuf>, settings: &Settings, data: &str) -> Result<RunFolder> {
         let (path, begun) = match path {
             Some(path) => {
-                let begun = if path.exists() { Begun::Here } else { Begun::WithFolder };
+                let begun = match missing(&path) {
+                    0 => Begun::Here,
+                    folders => Begun::WithFolders(folders),
+                };
                 if fs::symlink_metadata(&path).is_ok() && !path.is_dir() {
                     let problem = "is not a folder, nor a link to one; choose another with `out`";
                     return Err(Error::file(&path, problem));
@@ -94,7 +99,10 @@ impl RunFolder {
                     .map_err(|e| Error::file(&path, format!("cannot be created: {}", advice(&e))))?;
                 (path, begun)
             }
-            None => (free_folder(&format!("{}-{data}", settings.model))?, Begun::WithFolder),
+            None => {
+                let folders = 1 + missing(Path::new(RUNS));
+                (free_folder(&format!("{}-{data}", settings.model))?, Begun::WithFolders(folders))
+            }
         };
         let was_a_run = path.join(LOCK).exists();
         let (lock, team) = (Some(lock(&path)?), Team::default());
@@ -418,8 +426,9 @@ impl Drop for RunFolder {
         for file in [SETTINGS, split_table::FILE, NORMS, about::FILE, LOCK] {
             let _ = fs::remove_file(self.path.join(file));
         }
-        if self.begun == Begun::WithFolder {
-            let _ = fs::remove_dir(&self.path);
+        if let Begun::WithFolders(count) = self.begun {
+            // One that holds something by now stays.
+            self.path.ancestors().take(count).for_each(|folder| drop(fs::remove_dir(folder)));
         }
     }
 }
@@ -505,14 +514,21 @@ fn free_folder(stem: &str) -> Result<PathBuf> {
     // The data set's name may be a picture folder's, of any length.
     let plain = |c: char| if c.is_control() || "/\\:".contains(c) { '_' } else { c };
     let stem: String = stem.chars().take(60).map(plain).collect();
-    let runs = Path::new("runs");
-    fs::create_dir_all(runs).map_err(|e| Error::file(runs, format!("cannot be created: {}", advice(&e))))?;
-    numbered_folder(runs, &stem)
+    numbered_folder(Path::new(RUNS), &stem)
+}
+
+/// How many folders are to be made for a path to be there.
+fn missing(path: &Path) -> usize {
+    let named = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
+    named.take_while(|folder| !folder.exists()).count()
 }
 
 /// Creates the first folder `STEM-N` that there is not.
 fn numbered_folder(within: &Path, stem: &str) -> Result<PathBuf> {
     for number in 1u64.. {
+        // Each time: a run that ends meanwhile may take away what it has made.
+        fs::create_dir_all(within)
+            .map_err(|e| Error::file(within, format!("cannot be created: {}", advice(&e))))?;
         let path = within.join(format!("{stem}-{number}"));
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),

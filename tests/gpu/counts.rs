@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use cifar_engine::exec::Precision;
-use cifar_engine::exec::gpu::{RULES, store_halves};
+use cifar_engine::exec::gpu::store_halves;
+use cifar_engine::exec::launches::RULES;
 use cifar_engine::exec::plan::{Plan, Step};
 use cifar_engine::graph::rewrite::{Rule, rewrite};
 use cifar_engine::models::Architecture;

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use cifar_engine::error::{Error, Result};
 use cifar_engine::exec::gpu::{Gpu, KeptTiles, Tuned, Tuning};
 use cifar_engine::exec::plan::Plan;
 use cifar_engine::exec::{Data, Device};
 use cifar_engine::graph::{Graph, Value};
-use cifar_engine::ops::Types;
 use cifar_engine::ops::dispatch::Dispatch;
 use cifar_engine::ops::linear::matmul::Matmul;
 use cifar_engine::ops::linear::other_tiles::{Product, Room};
 use cifar_engine::ops::linear::tile::TileShape;
+use cifar_engine::ops::{Op, Types};
 use cifar_engine::selftest::case::{Case, to_words};
 use cifar_engine::selftest::cases;
 use cifar_engine::tensor::TensorType;
@@ -201,4 +202,51 @@ fn tiles_are_timed_once_and_what_there_is_no_time_for_later() {
     let (mut gpu, told) = limited(Duration::from_secs(600)).unwrap();
     assert_eq!(computed(&mut gpu, Room::Large), expected);
     assert_eq!(told.try_iter().count(), 0, "timed again by another process");
+}
+
+/// A product of 32,768 rows, 128 columns and a depth of 16, computed by this op.
+fn by_op(gpu: &mut Gpu, op: Arc<dyn Op>) -> Result<Vec<f32>> {
+    let mut graph = Graph::new();
+    let [a, b] = [("a", [32_768, 16]), ("b", [16, 128])].map(|(n, ty)| graph.input(n, TensorType::f32(ty)));
+    let product = graph.apply_shared(op, &[a, b])?[0];
+    graph.output("product", product);
+    let plan = gpu.load(&graph)?;
+    for (name, len) in [("a", 32_768 * 16), ("b", 16 * 128)] {
+        let values: Vec<f32> = (0..len).map(|i| ((i * 31) % 23) as f32 / 23.0 - 0.4).collect();
+        gpu.write(plan, name, values.as_slice().into())?;
+    }
+    gpu.run(plan)?;
+    gpu.read(plan, "product")
+}
+
+#[test]
+fn a_tile_whose_shader_a_driver_refuses_is_left_out() {
+    let Some(mut gpu) = gpu::open_with(false) else { return };
+    let plain: Arc<dyn Op> = Arc::new(Matmul::default());
+    let expected = by_op(&mut gpu, plain.clone()).unwrap();
+    let shapes = [[32_768, 16], [16, 128], [32_768, 128]].map(TensorType::f32);
+    let [a, b, product] = shapes;
+    let work = plain.gpu(&Types { inputs: vec![a, b], outputs: vec![product] });
+    let candidates = Product::of(&work.list[0]).unwrap().candidates(Room::Large);
+    assert!(candidates.len() > 1);
+    for tile in candidates {
+        let TileShape { rows, columns, .. } = tile;
+        let is_it = format!("u32(TILE_ROWS == {rows}u) * u32(TILE_COLUMNS == {columns}u)");
+        let too_large: &'static str =
+            format!("@workgroup_size(INVOCATIONS * (1u + 10000u * {is_it}))").leak();
+        let refused = || gpu::corrupted(plain.clone(), "@workgroup_size(INVOCATIONS)", too_large);
+        let folder = tempfile::tempdir().unwrap();
+        let kept = KeptTiles::new(folder.path(), "a GPU", "its driver");
+        let limit = Duration::from_secs(600);
+        let (mut gpu, told) = tuning(Tuning { limit, kept: Some(kept.clone()) }).unwrap();
+        assert_eq!(by_op(&mut gpu, refused()).unwrap(), expected, "{tile}");
+        assert_eq!(told.try_iter().map(|tuned| tuned.products).collect::<Vec<_>>(), [1]);
+        let found = kept.read();
+        assert!(found.len() == 1 && found.values().all(|found| *found != tile), "{tile}: {found:?}");
+    }
+    // Where none is timed, there is no other.
+    let refused = gpu::corrupted(plain.clone(), "@workgroup_size(INVOCATIONS)", "@workgroup_size(100000)");
+    let error = by_op(&mut gpu, refused).unwrap_err();
+    assert!(matches!(&error, Error::Uncompiled(text) if text.contains("Workgroup")), "{error}");
+    assert_eq!(by_op(&mut gpu, plain).unwrap(), expected, "it can do everything else");
 }

@@ -15,13 +15,12 @@ use super::memory::Region;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::exec::Precision;
+use crate::exec::launches::padded;
 
 /// Uploads are cut into pieces of so many bytes, each of which the driver may hold a second time.
 const UPLOAD_BYTES: usize = 32 << 20;
 /// Time after which a GPU that does not answer is talked about.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Bytes of four `f32`.
-pub const VECTOR_BYTES: usize = 16;
 
 pub struct Context {
     pub device: wgpu::Device,
@@ -31,22 +30,14 @@ pub struct Context {
 
 /// The first fault of a device, which explains all later ones. wgpu reports faults by callbacks.
 #[derive(Clone, Default)]
-struct Faults(Arc<Mutex<Option<Fault>>>);
-
-#[derive(Clone)]
-struct Fault {
-    text: String,
-    /// Whether the device did not take what it was given, and can do everything else.
-    is_refusal: bool,
-}
+struct Faults(Arc<Mutex<Option<String>>>);
 
 impl Faults {
-    fn report(&self, text: String, is_refusal: bool) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(Fault { text, is_refusal });
+    fn report(&self, fault: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
     }
 
-    fn first(&self) -> Option<Fault> {
+    fn first(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -72,13 +63,12 @@ impl Context {
         let faults = Faults::default();
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
-            reported.report(describe(&error), !matches!(error, wgpu::Error::OutOfMemory { .. }));
+            reported.report(describe(&error));
         }));
         let reported = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
             let message = if message.is_empty() { format!("{reason:?}") } else { one_line(&message) };
-            reported
-                .report(format!("the GPU was lost ({message}); try again, or choose `device` cpu"), false);
+            reported.report(format!("the GPU was lost ({message}); try again, or choose `device` cpu"));
         });
         Ok(Context { device, queue, faults })
     }
@@ -89,20 +79,7 @@ impl Context {
     /// # Errors
     /// The first fault.
     pub fn check(&self) -> Result<()> {
-        self.faults.first().map_or(Ok(()), |fault| Err(Error::Failed(fault.text)))
-    }
-
-    /// The same, of a device that has just compiled shaders.
-    ///
-    /// # Errors
-    /// [`Error::Uncompiled`] if it refused them.
-    pub fn check_compiled(&self) -> Result<()> {
-        match self.faults.first() {
-            Some(Fault { text, is_refusal: true }) => Err(Error::Uncompiled(format!(
-                "its driver does not compile the shaders: {text}; update it, or choose another `device`"
-            ))),
-            _ => self.check(),
-        }
+        self.faults.first().map_or(Ok(()), |fault| Err(Error::Failed(fault)))
     }
 
     /// A zeroed buffer for `bytes` bytes, which shaders and copies can reach.
@@ -212,13 +189,8 @@ fn patiently<T>(
     }
 }
 
-/// Bytes of a buffer that holds so many: shaders may read any of them as vectors of four, and none
-/// is empty.
-pub fn padded(bytes: usize) -> usize {
-    bytes.next_multiple_of(VECTOR_BYTES).max(VECTOR_BYTES)
-}
-
-fn describe(error: &wgpu::Error) -> String {
+/// What a driver said, in one line.
+pub fn describe(error: &wgpu::Error) -> String {
     match error {
         wgpu::Error::OutOfMemory { .. } => "the GPU is out of memory; choose a smaller batch".into(),
         error => format!("the GPU refused: {}", one_line(&error.to_string())),

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::memory::{Region, pitch};
-use super::program::extent;
+use crate::exec::launches::extent;
 use crate::exec::plan::{Plan, Step};
 use crate::graph::{Graph, Node, Source, Value};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand, PIECE_BYTES};

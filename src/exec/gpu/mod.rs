@@ -39,14 +39,13 @@ mod submissions;
 mod tiles;
 mod unchecked;
 
-use super::epilogue_rules::{ACTIVATION, DROPPED_MASK, KEPT_ACTIVATION, RESIDUAL, SLOPE};
 use super::fit::size;
-use super::gathered_rules::{GRADIENT_OF_TILES, MOMENTS_OF_TILES, NORMALISED_INPUT};
 use super::plans::{Loaded, Plans, States, binding};
-use super::rules::{ACTIVATION_GRAD, FOLD, PLACES, POOLING, STATISTICS, ZERO_SUM, ZEROS_SCALED};
 use super::{Data, Device, PlanId, Precision, check, copy_out};
 use crate::environment;
 use crate::error::{Error, Result};
+use crate::exec::launches::{RULES, check_shaders, dispatches, shared_scratch};
+use crate::exec::limits::Limits;
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::Graph;
 use crate::graph::rewrite::Rule;
@@ -57,41 +56,18 @@ use crate::ops::linear::other_tiles::Room;
 use crate::tensor::{DType, TensorType};
 use adapter::Adapter;
 use context::Context;
-pub use context::padded;
 pub use half::store as store_halves;
 pub use kept_tiles::KeptTiles;
-use limits::check_plan;
 use memory::{Packs, Region};
 use pipelines::Pipelines;
-use program::{GpuProgram, dispatches};
-pub use program::{extent, shared_scratch};
+use program::GpuProgram;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 use tiles::{Tiles, Untimed};
 pub use tiles::{Tuned, Tuning};
-use wgpu::Limits;
 
 /// Products whose shaders are compiled before any of them is timed: enough for all threads.
 const TIMED_AT_ONCE: usize = 8;
-
-/// The rules of a GPU: those that save traffic there, too.
-pub const RULES: &[&Rule] = &[
-    &ZERO_SUM,
-    &ZEROS_SCALED,
-    &ACTIVATION,
-    &KEPT_ACTIVATION,
-    &SLOPE,
-    &RESIDUAL,
-    &DROPPED_MASK,
-    &ACTIVATION_GRAD,
-    &STATISTICS,
-    &POOLING,
-    &PLACES,
-    &FOLD,
-    &NORMALISED_INPUT,
-    &MOMENTS_OF_TILES,
-    &GRADIENT_OF_TILES,
-];
 
 /// A GPU as a device.
 pub struct Gpu {
@@ -214,7 +190,7 @@ impl Gpu {
         for untimed in untimed.chunks(TIMED_AT_ONCE) {
             if self.tiles.has_time(&tuned) {
                 let launches: Vec<Dispatch> = untimed.iter().flat_map(Untimed::launches).collect();
-                self.compile(&launches.iter().collect::<Vec<_>>())?;
+                self.compile_new(&launches.iter().collect::<Vec<_>>())?;
             }
             self.tiles.tune(&self.context, &self.pipelines, untimed, &mut tuned)?;
         }
@@ -225,13 +201,28 @@ impl Gpu {
         Ok(())
     }
 
+    /// Compiles what of these is new.
+    ///
+    /// # Errors
+    /// [`Error::Uncompiled`] if the driver refuses one of them.
     fn compile(&mut self, dispatches: &[&Dispatch]) -> Result<()> {
+        self.compile_new(dispatches)?;
+        match dispatches.iter().find_map(|dispatch| self.pipelines.refused(dispatch)) {
+            None => Ok(()),
+            Some(refusal) => Err(Error::Uncompiled(format!(
+                "its driver does not compile the shaders: {refusal}; update it, or choose another `device`"
+            ))),
+        }
+    }
+
+    /// The same, but for those that the driver refuses.
+    fn compile_new(&mut self, dispatches: &[&Dispatch]) -> Result<()> {
         let begin = Instant::now();
         let (pipelines, device) = (&mut self.pipelines, &self.context.device);
         let count =
             parallel::pool(0).map_err(Error::threads)?.install(|| pipelines.compile(device, dispatches));
         if count > 0 {
-            self.context.check_compiled()?;
+            self.context.check()?;
             (self.on_compile)(count, begin.elapsed());
         }
         Ok(())
@@ -270,7 +261,7 @@ impl Device for Gpu {
     fn load_plan(&mut self, plan: Plan, beside: Option<PlanId>) -> Result<PlanId> {
         let mut work = dispatches(&plan);
         check_shaders(&plan, &work)?;
-        check_plan(&plan, &work, &self.context.device.limits())?;
+        Limits::from(&self.context.device.limits()).check(&plan, &work)?;
         self.choose_tiles(&plan, &mut work)?;
         self.compile(&work.iter().flat_map(|work| &work.list).collect::<Vec<_>>())?;
         let planned = size(self.planned_bytes(&plan));
@@ -385,29 +376,6 @@ impl Device for Gpu {
         let (_, states) = self.plans.get(plan)?;
         let (number, ty) = states.find_of(name, DType::U32)?;
         self.context.read(&states.buffers[number], ty.bytes())
-    }
-}
-
-/// The launches of every step of a plan, for a host other than this one: any device that does what
-/// WebGPU promises can run them.
-///
-/// # Errors
-/// If a step has no shaders, or needs more than WebGPU promises.
-pub fn portable_launches(plan: &Plan) -> Result<Vec<Dispatches>> {
-    let work = dispatches(plan);
-    check_shaders(plan, &work)?;
-    check_plan(plan, &work, &Limits::defaults())?;
-    Ok(work)
-}
-
-/// Checks that every step has shaders.
-fn check_shaders(plan: &Plan, work: &[Dispatches]) -> Result<()> {
-    match plan.steps.iter().zip(work).find(|(_, work)| work.list.is_empty()) {
-        None => Ok(()),
-        Some((step, _)) => {
-            let name = format!("{} '{}'", step.op.name(), step.layer);
-            Err(Error::op(name, format!("no shader computes it as a CPU would: {:?}", step.op)))
-        }
     }
 }
 

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use wgpu::{
     BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType,
-    ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions, PipelineLayout,
+    ComputePipeline, ComputePipelineDescriptor, ErrorFilter, PipelineCompilationOptions, PipelineLayout,
     PipelineLayoutDescriptor, ShaderModule, ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
+use super::context::describe;
 use super::unchecked;
 use crate::ops::dispatch::{Dispatch, Shader};
 
@@ -30,9 +31,29 @@ struct Key {
 pub struct Pipelines {
     /// Whether wgpu adds its checks: indices are clamped to their arrays, and loops end.
     checked: bool,
-    modules: HashMap<Shader, ShaderModule>,
+    modules: HashMap<Shader, Made<ShaderModule>>,
     layouts: HashMap<Access, (BindGroupLayout, PipelineLayout)>,
-    compiled: HashMap<Key, ComputePipeline>,
+    compiled: HashMap<Key, Made<ComputePipeline>>,
+}
+
+/// Something that a driver made, and, if it refused to, what it said.
+struct Made<T> {
+    it: T,
+    refusal: Option<String>,
+}
+
+impl<T> Made<T> {
+    /// Refusals are this thing's then, and no faults of the device. They belong to the thread that
+    /// asks, so several may.
+    fn by(device: &wgpu::Device, make: impl FnOnce() -> T) -> Made<T> {
+        let filters = [ErrorFilter::Internal, ErrorFilter::Validation];
+        let scopes = filters.map(|filter| device.push_error_scope(filter));
+        let it = make();
+        // The last one is closed first, and each is closed.
+        let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+        let errors: Vec<Option<wgpu::Error>> = errors.collect();
+        Made { it, refusal: errors.iter().flatten().map(describe).next() }
+    }
 }
 
 impl Pipelines {
@@ -42,12 +63,12 @@ impl Pipelines {
     }
 
     /// Compiles what of these is new, on the threads of the pool that this is called in; returns
-    /// how many pipelines that were.
+    /// how many pipelines that were. What the driver refuses is [`Pipelines::refused`].
     pub fn compile(&mut self, device: &wgpu::Device, dispatches: &[&Dispatch]) -> usize {
         let mut new = HashMap::new();
         for &dispatch in dispatches {
             let key = key(dispatch);
-            let module = || module(device, &dispatch.shader, self.checked);
+            let module = || Made::by(device, || module(device, &dispatch.shader, self.checked));
             self.modules.entry(dispatch.shader).or_insert_with(module);
             self.layouts.entry(key.access.clone()).or_insert_with_key(|access| layout(device, access));
             if !self.compiled.contains_key(&key) {
@@ -56,10 +77,11 @@ impl Pipelines {
         }
         let count = new.len();
         let compile = |(key, dispatch): (Key, &Dispatch)| {
-            let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
+            let module = &self.modules[&key.shader];
+            let descriptor = ComputePipelineDescriptor {
                 label: Some(dispatch.shader.name),
                 layout: Some(&self.layouts[&key.access].1),
-                module: &self.modules[&key.shader],
+                module: &module.it,
                 entry_point: Some(dispatch.entry),
                 compilation_options: PipelineCompilationOptions {
                     constants: &dispatch.constants,
@@ -68,10 +90,11 @@ impl Pipelines {
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: None,
-            });
-            (key, pipeline)
+            };
+            let Made { it, refusal } = Made::by(device, || device.create_compute_pipeline(&descriptor));
+            (key, Made { it, refusal: module.refusal.clone().or(refusal) })
         };
-        let compiled: Vec<(Key, ComputePipeline)> = new.into_par_iter().map(compile).collect();
+        let compiled: Vec<(Key, Made<ComputePipeline>)> = new.into_par_iter().map(compile).collect();
         self.compiled.extend(compiled);
         count
     }
@@ -79,7 +102,12 @@ impl Pipelines {
     /// The pipeline of a dispatch that has been compiled, and the layout of its bindings.
     pub fn get(&self, dispatch: &Dispatch) -> (&ComputePipeline, &BindGroupLayout) {
         let key = key(dispatch);
-        (&self.compiled[&key], &self.layouts[&key.access].0)
+        (&self.compiled[&key].it, &self.layouts[&key.access].0)
+    }
+
+    /// What the driver said to a dispatch that was to be compiled, if it refused.
+    pub fn refused(&self, dispatch: &Dispatch) -> Option<&str> {
+        self.compiled.get(&key(dispatch))?.refusal.as_deref()
     }
 }
 

@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use wgpu::{BindGroup, BindGroupDescriptor, BindGroupEntry, ComputePass, ComputePipeline};
 
-use super::context::{Context, VECTOR_BYTES, padded};
+use super::context::Context;
 use super::joint::{Task, alike, follows, tasks};
 use super::memory::{Packs, Region, location, pitch};
 use super::pipelines::Pipelines;
 use super::readback::Readback;
 use super::submissions;
 use crate::error::{Error, Result};
+use crate::exec::launches::{VECTOR_BYTES, extent, padded, shared_scratch};
 use crate::exec::plan::{Location, Plan, Step};
-use crate::ops::dispatch::{BLOCK, Dispatch, Dispatches, GROUP, Operand, PIECE_BYTES, grid};
+use crate::ops::dispatch::{BLOCK, Dispatch, Dispatches, GROUP, Operand, grid};
 
 pub struct GpuProgram {
     pub slots: Vec<Region>,
@@ -156,21 +157,6 @@ impl GpuProgram {
     }
 }
 
-/// The dispatches of each step of a plan.
-pub fn dispatches(plan: &Plan) -> Vec<Dispatches> {
-    plan.steps.iter().map(|step| step.op.gpu(&step.types).stored_as(&step.types)).collect()
-}
-
-/// Elements of the temporary buffers: each as large as any step needs it, for all steps together.
-pub fn shared_scratch(work: &[Dispatches]) -> Vec<usize> {
-    let mut sizes = Vec::new();
-    for work in work {
-        sizes.resize(sizes.len().max(work.scratch.len()), 0);
-        sizes.iter_mut().zip(&work.scratch).for_each(|(size, &len)| *size = len.max(*size));
-    }
-    sizes
-}
-
 /// The launch of one task, or of several.
 fn launch(context: &Context, pipelines: &Pipelines, memory: &Memory, tasks: &[Task]) -> Result<Launch> {
     let dispatch = tasks[0].dispatch;
@@ -277,22 +263,5 @@ impl Memory<'_> {
             }
         }
         launches.into_iter().map(|launch| &tasks[launch]).collect()
-    }
-}
-
-/// Offset and number of the bytes of its buffer that an operand is. No more are bound than that and
-/// the rest of its last vector of four, so that a shader that reads past the end cannot see what
-/// lies there.
-pub fn extent(step: &Step, work: &Dispatches, operand: Operand) -> (usize, usize) {
-    match operand {
-        Operand::Input(i) => (0, step.types.inputs[i].bytes()),
-        Operand::InputPiece(i, piece) => {
-            let bytes = step.types.inputs[i].bytes();
-            let first = piece * PIECE_BYTES;
-            (first, PIECE_BYTES.min(bytes - first))
-        }
-        Operand::Output(i) | Operand::OutputInput(i) => (0, step.types.outputs[i].bytes()),
-        Operand::Scratch(i) | Operand::ScratchInput(i) => (0, 4 * work.scratch[i]),
-        Operand::Numbers(bits) | Operand::BlockNumbers(bits) => (0, size_of_val(&bits)),
     }
 }

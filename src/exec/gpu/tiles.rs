@@ -12,9 +12,10 @@ use super::context::Context;
 use super::kept_tiles::KeptTiles;
 use super::memory::Region;
 use super::pipelines::Pipelines;
-use super::program::{Launch, extent, numbers};
+use super::program::{Launch, numbers};
 use super::submissions;
 use crate::error::Result;
+use crate::exec::launches::extent;
 use crate::exec::plan::{Plan, Step};
 use crate::ops::dispatch::{Dispatch, Dispatches, Operand};
 use crate::ops::linear::other_tiles::{Product, Room};
@@ -161,7 +162,7 @@ impl Tiles {
                 continue;
             }
             let begin = Instant::now();
-            let tile = fastest(context, pipelines, untimed)?;
+            let Some(tile) = fastest(context, pipelines, untimed)? else { continue };
             tuned.time += begin.elapsed();
             tuned.products += 1;
             tuned.changed += usize::from(tile != self.of(&untimed.product));
@@ -176,9 +177,14 @@ impl Tiles {
     }
 }
 
-/// The fastest of a product's tiles.
-fn fastest(context: &Context, pipelines: &Pipelines, untimed: &Untimed) -> Result<TileShape> {
-    let launches = untimed.launches();
+/// The fastest of a product's tiles; none where the driver refuses the shaders of all.
+fn fastest(context: &Context, pipelines: &Pipelines, untimed: &Untimed) -> Result<Option<TileShape>> {
+    let launches = untimed.tiles.iter().copied().zip(untimed.launches());
+    let (tiles, launches): (Vec<TileShape>, Vec<Dispatch>) =
+        launches.filter(|(_, launch)| pipelines.refused(launch).is_none()).unzip();
+    if launches.is_empty() {
+        return Ok(None);
+    }
     let mut memory: HashMap<Operand, (Region, usize)> = HashMap::new();
     for &operand in &launches[0].bindings {
         let new = match operand.numbers() {
@@ -219,7 +225,7 @@ fn fastest(context: &Context, pipelines: &Pipelines, untimed: &Untimed) -> Resul
             best = tile;
         }
     }
-    Ok(untimed.tiles[best])
+    Ok(Some(tiles[best]))
 }
 
 /// Seconds of so many runs of a launch, one after the other.

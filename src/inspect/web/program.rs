@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::exec::gpu::{RULES, extent, padded, portable_launches, shared_scratch};
+use crate::exec::launches::{RULES, extent, padded, portable_launches, shared_scratch};
 use crate::exec::plan::{IoBinding, Location, Plan, Step};
 use crate::graph::Graph;
 use crate::graph::rewrite::rewrite;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{Act, Augment, Augmentation, ValueForm, changed_images, draw};
+use super::{Act, Augment, Augmentation, ValueForm, changed_images, colour_constants, draw};
 use crate::kernels::parallel;
 use crate::kernels::rng::{self, Stream};
 use crate::ops::*;
@@ -111,23 +111,17 @@ impl Op for Colour {
 
     fn gpu(&self, types: &Types) -> Dispatches {
         let batch = types.outputs[0].dims()[0];
-        let [mean, std] = [self.mean, self.std].map(|colour| colour.map(f64::from));
+        let constants = [
+            ("SIZE", self.size as f64),
+            ("BATCH", batch as f64),
+            ("STRENGTH", f64::from(self.strength)),
+            ("SEED", f64::from(self.seed)),
+            ("STREAM", f64::from(Stream::Augment as u32)),
+        ];
         Dispatches::from(Dispatch {
             shader: shader!("colour"),
             entry: "main",
-            constants: vec![
-                ("SIZE", self.size as f64),
-                ("BATCH", batch as f64),
-                ("STRENGTH", f64::from(self.strength)),
-                ("MEAN_R", mean[0]),
-                ("MEAN_G", mean[1]),
-                ("MEAN_B", mean[2]),
-                ("STD_R", std[0]),
-                ("STD_G", std[1]),
-                ("STD_B", std[2]),
-                ("SEED", f64::from(self.seed)),
-                ("STREAM", f64::from(Stream::Augment as u32)),
-            ],
+            constants: constants.into_iter().chain(colour_constants(self.mean, self.std)).collect(),
             bindings: vec![Operand::Input(1), Operand::Output(0)],
             groups: grid(batch, 1),
         })

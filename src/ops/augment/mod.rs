@@ -136,6 +136,12 @@ fn draw(seed: u32, step: u32, place: usize, number: u32) -> [u32; 4] {
     rng::draw(seed, Stream::Augment, step, index)
 }
 
+/// Mean and deviation of each channel, by their names in `shaders/include/colours.wgsl`.
+fn colour_constants(mean: [f32; 3], std: [f32; 3]) -> impl Iterator<Item = (&'static str, f64)> {
+    let names = ["MEAN_R", "MEAN_G", "MEAN_B", "STD_R", "STD_G", "STD_B"];
+    names.into_iter().zip(mean.into_iter().chain(std).map(f64::from))
+}
+
 /// The shape rule of [`Act::Change`]: x, as it was.
 fn changed_images(size: usize, inputs: &[&TensorType]) -> Inferred {
     let [x, step] = expect(inputs)?;

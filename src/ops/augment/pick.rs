@@ -6,7 +6,7 @@
 //! the numbers from 0 on, for each image. Outside of the image x is 0, the mean colour; between
 //! pixels it is what bilinear interpolation gives.
 
-use super::{AUGMENTATIONS, Act, Augmentations, Image};
+use super::{AUGMENTATIONS, Act, Augmentations, Image, colour_constants};
 use crate::kernels::parallel;
 use crate::kernels::rng::Stream;
 use crate::ops::loss::softmax_cross_entropy::IGNORE;
@@ -133,14 +133,12 @@ impl Augment {
             ("STREAM", Stream::Augment as usize),
             ("BY_PLACE", usize::from(self.by_place)),
         ];
-        let names = ["MEAN_R", "MEAN_G", "MEAN_B", "STD_R", "STD_G", "STD_B"];
-        let colours = self.mean.into_iter().chain(self.std).map(f64::from);
         let moves = AUGMENTATIONS.iter().filter_map(|augmentation| match augmentation.act {
             Act::Move { constant, .. } => Some((constant, f64::from(self.changes.value(augmentation)))),
             Act::Change(_) | Act::Mix(_) => None,
         });
         let sizes = sizes.map(|(name, value)| (name, value as f64));
-        sizes.into_iter().chain(names.into_iter().zip(colours)).chain(moves).collect()
+        sizes.into_iter().chain(colour_constants(self.mean, self.std)).chain(moves).collect()
     }
 
     fn colours(&self) -> Colours {
