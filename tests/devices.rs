@@ -45,7 +45,7 @@ fn without_a_graphics_library_there_is_the_cpu() {
         assert!(ok("doctor --op relu", &none).contains(&format!("\nno GPU:   {hint}")));
         fails(1, &format!("{bench} gpu"), &none, hint);
         for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
-            let hint = format!("{variable} names a driver that is not there (/none.json)");
+            let hint = format!("{variable} names no driver's file that is there (/none.json)");
             fails(1, &format!("{bench} gpu"), &[(variable, "/none.json")], &hint);
         }
     }

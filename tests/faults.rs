@@ -166,7 +166,7 @@ fn a_run_can_be_taken_over_only_when_its_process_is_gone() {
     assert!(wait(&mut child, || checkpoint(&folder)
         .as_ref()
         .is_some_and(|c| c.progress.history.len() * AN_EPOCH > saved)));
-    // The second Ctrl-C does not wait for anything.
+    // Two at once are one, as `timeout` sends them.
     for _ in 0..2 {
         Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     }

@@ -161,6 +161,10 @@ fn names_that_are_not_utf8_matter_only_where_they_name_a_class() {
     }
     fs::rename(train.join("ants/b.jpg"), train.join(OsStr::from_bytes(b"ants/b\xff.jpg"))).unwrap();
     assert_eq!(load(dir.path()).unwrap().train.labels, [0, 0, 1]);
+    let alike = train.join(r"ants/b\xff.jpg");
+    fs::copy(train.join("ants/a.PNG"), &alike).unwrap();
+    assert_has(&message(dir.path()), &[r"b\xff.jpg", "is written as the name of another image"]);
+    fs::remove_file(alike).unwrap();
     fs::rename(train.join("ants"), train.join(OsStr::from_bytes(b"ants\xff"))).unwrap();
     assert_has(&message(dir.path()), &["the name is not valid UTF-8"]);
 }

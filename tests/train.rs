@@ -9,6 +9,7 @@ use std::process::Command;
 
 use cifar_engine::data::shapes;
 use cifar_engine::exec::{Precision, device};
+use cifar_engine::kernels::simd::Isa;
 use cifar_engine::report::run;
 use cifar_engine::train::run_folder::RunFolder;
 use cifar_engine::train::settings::Settings;
@@ -215,6 +216,11 @@ fn settings_in_a_file_are_checked_as_options_are() {
         fs::write(bench.path("mine.toml"), text).unwrap();
         bench.fails(2, "train --data . --config mine.toml --out run", &[part]);
     }
+    let said = |command: &str| String::from_utf8(bench.run(command).stderr).unwrap();
+    let of_file = "The value is that of the file mine.toml.";
+    assert!(said("train --data . --config mine.toml --out run").contains(of_file));
+    assert!(!said("train --data . --config mine.toml --out run --lr nan").contains(of_file));
+    assert!(!said("train --data . --config mine.toml --out run --lr 1 --momentum 2").contains(of_file));
     assert!(!bench.path("run").exists());
     // What no version wrote is no setting of the run.
     bench.ok(&format!("{QUICK} --epochs 1 --out run"));
@@ -466,6 +472,21 @@ fn wait_for(path: &Path) {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     panic!("{} did not appear within a minute", path.display());
+}
+
+/// Threads change no bit, and need no word.
+#[test]
+fn another_device_that_goes_on_with_a_run_is_told() {
+    let bench = Bench::new();
+    bench.ok(&format!("{QUICK} --out run --isa portable --threads 1"));
+    let said = |command: &str| String::from_utf8(bench.run(command).stderr).unwrap();
+    let of_other = "the run was trained on another device, cpu, ";
+    let same = said("train --resume run --epochs 3 --isa portable --threads 2");
+    assert!(same.contains("epoch  3/3") && !same.contains(of_other), "{same}");
+    if Isa::detect() != Isa::Portable {
+        let other = said("train --resume run --epochs 4");
+        assert!(other.contains(of_other), "{other}");
+    }
 }
 
 /// Before anything is read or written, whether an option or a file asks for it; and a run keeps the

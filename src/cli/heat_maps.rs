@@ -14,7 +14,7 @@ use crate::files::{advice, check_output, is_within};
 use crate::inside::look::{ClassMap, class_maps};
 use crate::inside::page::{heated, picture_of};
 use crate::models::LoadedModel;
-use crate::report::samples::{self, HEAT_MAP, PREDICTION, Sample};
+use crate::report::samples::{self, HEAT_MAP, NO_HEAT, PREDICTION, Sample};
 
 /// Images whose maps are made at once: their gradients need memory.
 const BATCH: usize = 16;
@@ -99,7 +99,9 @@ impl<'a> HeatMaps<'a> {
         let unsure = model.spec.calibration.is_unsure(probability) == Some(true);
         let predicted = if unsure { format!("unsure: {class}") } else { class.clone() };
         // The map is of the class, whether the model is sure of it or not.
-        let pictures = [(&plain, PREDICTION, &predicted), (&heat, HEAT_MAP, class)];
+        let speaks = map.map.iter().flatten().any(|&heat| heat > 0.0);
+        let what = if speaks { HEAT_MAP } else { NO_HEAT };
+        let pictures = [(&plain, PREDICTION, &predicted), (&heat, what, class)];
         let shown = pictures.map(|(picture, what, predicted)| Sample {
             pixels: picture.as_raw(),
             size: picture.width() as usize,

@@ -54,7 +54,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::{self, Level};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, path_text};
 use signals::{STOP, stopped};
 
 /// Trains image classifiers on CIFAR-10, or on your own images, on any GPU or CPU.
@@ -207,6 +207,9 @@ pub fn main() -> ExitCode {
             let variable = variables::behind(&message, &chosen, command());
             if let Some(variable) = variable.filter(|_| matches!(error, Error::Usage(_))) {
                 console::note(format_args!("The value is that of the variable {variable}."));
+            }
+            if let Some(file) = variables::behind_file(&message, &chosen, command()) {
+                console::note(format_args!("The value is that of the file {}.", path_text(&file)));
             }
             ExitCode::from(error.exit_code())
         }

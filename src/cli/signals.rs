@@ -5,8 +5,18 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+#[cfg(unix)]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::error::{Error, Result};
+
+/// Signals within this time are one: `timeout` sends its own to the program, and then to the group
+/// that this is in.
+#[cfg(unix)]
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// Set by the first signal.
 pub static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -33,11 +43,18 @@ pub fn goes_on() -> Result<()> {
 pub fn listen() -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
     use signal_hook::flag;
-    for signal in [SIGINT, SIGTERM] {
-        // The second one does not wait: it finds the flag set.
-        flag::register_conditional_shutdown(signal, 130, STOP.clone())?;
-        flag::register(signal, STOP.clone())?;
-    }
+    let ends = [SIGINT, SIGTERM];
+    ends.iter().try_for_each(|signal| flag::register(*signal, STOP.clone()).map(drop))?;
+    let mut signals = signal_hook::iterator::Signals::new(ends)?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut first: Option<Instant> = None;
+        for _ in signals.forever() {
+            // The second one does not wait.
+            if first.get_or_insert_with(Instant::now).elapsed() > AT_ONCE {
+                signal_hook::low_level::exit(130);
+            }
+        }
+    })?;
     // These come several times by themselves, and each time mean the same.
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     for signal in hangup.into_iter().chain([SIGXCPU]) {

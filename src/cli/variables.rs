@@ -1,6 +1,7 @@
 //! Environment variables that stand in for options: which are looked at, and which is at fault.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -52,6 +53,21 @@ pub fn behind(message: &str, chosen: &ArgMatches, mut command: Command) -> Optio
     };
     let arg = command.get_arguments().find(is_behind)?;
     arg.get_env()?.to_str().map(String::from)
+}
+
+/// The file of settings behind a value that was refused by a message which begins with its option,
+/// where the option was not given.
+pub fn behind_file(message: &str, chosen: &ArgMatches, mut command: Command) -> Option<PathBuf> {
+    command.build();
+    let (name, chosen) = chosen.subcommand()?;
+    let file = chosen.try_get_one::<PathBuf>("config").ok()??;
+    let command = command.find_subcommand(name)?;
+    let is_named = |arg: &&Arg| arg.get_long().is_some_and(|long| message.starts_with(&format!("--{long} ")));
+    let setting = command.get_arguments().find(is_named)?.get_id().as_str();
+    let table: toml::Table = std::fs::read_to_string(file).ok()?.parse().ok()?;
+    let own = table.get("finetune").and_then(toml::Value::as_table);
+    let is_there = table.contains_key(setting) || own.is_some_and(|own| own.contains_key(setting));
+    (chosen.value_source(setting).is_none() && is_there).then(|| file.clone())
 }
 
 /// How the library names what a user can choose, and the option for it.

@@ -72,7 +72,7 @@ pub(super) fn advice(error: &io::Error) -> String {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             format!("a part of this path is a file; {elsewhere}")
         }
-        _ => error.to_string(),
+        _ => format!("{error}; {elsewhere} that can be written to"),
     }
 }
 

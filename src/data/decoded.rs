@@ -249,8 +249,13 @@ fn find(path: &Path, images: (usize, u64)) -> Result<Option<(File, End)>> {
         }
         opened => opened.and_then(|file| Ok((read_end(&file, images)?, file))),
     };
-    let (end, file) =
-        opened.map_err(|error| Error::file(path, format!("cannot be read ({error}); delete it")))?;
+    let (end, file) = opened.map_err(|error| {
+        let problem = match error.kind() {
+            io::ErrorKind::PermissionDenied => cache::advice(&error),
+            _ => format!("cannot be read ({error}); delete it"),
+        };
+        Error::file(path, problem)
+    })?;
     // Where that cannot be, it is deleted the sooner.
     let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
     Ok(end.map(|end| (file, end)))

@@ -283,6 +283,20 @@ pub(super) fn class_folders(dir: &Path, lister: &mut Lister) -> Result<Vec<Class
     Ok(found)
 }
 
+/// Checks that names with signs that cannot be printed are not written as others are: `split.csv`
+/// and its like tell images apart by what is written.
+fn check_written(folder: &Path, images: &[PathBuf]) -> Result<()> {
+    let mut written = BTreeSet::new();
+    let escaped =
+        images.iter().map(|path| (path, below(folder, path))).filter(|(_, name)| name.contains('\\'));
+    for (path, name) in escaped {
+        if !written.insert(name) {
+            return Err(Error::file(path, "is written as the name of another image is: rename one of them"));
+        }
+    }
+    Ok(())
+}
+
 /// The files of each class below `folder`.
 fn class_files(folder: &Path, lister: &mut Lister) -> Result<Files> {
     let mut files = Files::new();
@@ -290,8 +304,9 @@ fn class_files(folder: &Path, lister: &mut Lister) -> Result<Files> {
     for path in lister.entries(folder)? {
         match lister.entry(&path) {
             Entry::Folder => {
-                let class = class_name(&path)?;
-                files.entry(class).or_default().extend(lister.images(&path)?);
+                let (class, images) = (class_name(&path)?, lister.images(&path)?);
+                check_written(folder, &images)?;
+                files.entry(class).or_default().extend(images);
             }
             Entry::Image => loose.push(path),
             Entry::Other(reason) => lister.leave(reason, &path),

@@ -61,8 +61,7 @@ impl DataSource {
             Vec::new()
         };
         if let Some(image) = images.first() {
-            let name = folder.join(image.file_name().unwrap_or_default());
-            let problem = format!("holds images of the data ({})", path_text(&name));
+            let problem = format!("holds images of the data ({})", path_text(image));
             return Err(Error::file(folder, format!("{problem}; choose another folder")));
         }
         match self.is_image_folder() && !self.is_table() && lies_below(folder, data) {

@@ -33,6 +33,8 @@ pub struct Sample<'a> {
 pub const PREDICTION: &str = "predicted: ";
 /// The words before a class whose places in the image are coloured.
 pub const HEAT_MAP: &str = "seen here: ";
+/// The same where no place speaks for the class more than against it.
+pub const NO_HEAT: &str = "seen in no one place: ";
 
 // A green and a red that differ in lightness too; the marks say the same without colour.
 const RIGHT: RGBColor = RGBColor(0, 122, 84);

@@ -4,6 +4,7 @@
 //! ([`super::checkpoint`]).
 
 mod diverged;
+mod told;
 mod witnessed;
 
 use std::path::Path;
@@ -13,7 +14,6 @@ use super::checkpoint::{Checkpoint, Progress, RunFingerprint};
 use super::divergence::States;
 use super::evaluate::{Evaluation, Evaluator};
 use super::plans::{self, Totals};
-use super::probe::Probed;
 use super::run_folder::RunFolder;
 use super::score::best_epoch;
 use super::stage::{Ended, Epoch, Stage};
@@ -162,6 +162,7 @@ impl<'a> Session<'a> {
         stage.clear(device)?;
         if let Some(saved) = self.saved.take() {
             self.restore(device, stage, &saved)?;
+            self.note_device(device, observer);
         }
         self.start = Some((self.states(device, stage)?, self.progress.step));
         self.run.begin_norms(&self.run.norms(self.progress.history.len()))?;
@@ -315,29 +316,6 @@ impl<'a> Session<'a> {
             stage_seconds: self.pace.begin.elapsed().as_secs_f64(),
             stage_left: all - done,
         }
-    }
-
-    /// Tells the observer which tensors do not learn.
-    fn probe(
-        &self,
-        device: &mut dyn Device,
-        stage: &Stage,
-        epoch: &Epoch,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let Probed { without, not_finite } = stage.probe(device, &self.parameters, epoch.images(0))?;
-        if let Some(name) = not_finite {
-            return Err(self.without_finite_gradient(device, (stage, epoch), &name, observer));
-        }
-        if !without.is_empty() {
-            let names = without.join(", ");
-            observer.warn(&format!(
-                "after {} steps no gradient reaches {names}: they do not learn; try a lower `rate` or \
-                 another `seed`",
-                self.progress.step
-            ));
-        }
-        Ok(())
     }
 
     /// Runs the validation, on the weights that are saved; if it is interrupted, everything is

@@ -87,8 +87,8 @@ impl Machine {
         }
         if let Some((variable, paths)) = &self.nowhere {
             return vec![format!(
-                "{variable} names a driver that is not there ({paths}): name a file that is (drivers have \
-                 theirs in {}), or unset it",
+                "{variable} names no driver's file that is there ({paths}): name one (drivers have theirs in \
+                 {}), or unset it",
                 ICD_FOLDERS[1]
             )];
         }
@@ -149,9 +149,10 @@ fn is_named(name: &std::ffi::OsStr, beginning: &str) -> bool {
     name.to_string_lossy().starts_with(beginning)
 }
 
-/// Whether none of some paths is there.
+/// Whether none of some paths is a driver's file, which is JSON, or a folder of such.
 fn names_nothing(paths: &str) -> bool {
-    !std::env::split_paths(paths).any(|path| path.exists())
+    let is_one = |path: &Path| path.is_dir() || path.is_file() && path.extension() == Some("json".as_ref());
+    !std::env::split_paths(paths).any(|path| is_one(&path))
 }
 
 fn has_nvidia() -> bool {
@@ -212,7 +213,7 @@ mod tests {
         let nowhere = Some(("VK_DRIVER_FILES", "/none.json".into()));
         let misled = Machine { nowhere, is_wsl: true, ..container.clone() };
         let text = hint(&misled);
-        assert!(text.contains("VK_DRIVER_FILES names a driver that is not there (/none.json)"), "{text}");
+        assert!(text.contains("VK_DRIVER_FILES names no driver's file that is there (/none.json)"), "{text}");
         let both = Machine { lacks_loader: true, ..container.clone() };
         assert_eq!(both.hints().len(), 2);
         let of_static = Machine { is_static: true, ..misled };
@@ -224,6 +225,9 @@ mod tests {
     #[test]
     fn a_path_that_is_there_is_enough_for_the_loader() {
         let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("passwd");
+        std::fs::write(&other, "").unwrap();
+        assert!(names_nothing(&other.to_string_lossy()));
         let (there, not) = (folder.path().display(), folder.path().join("none.json"));
         let not = not.display();
         assert!(names_nothing(&format!("{not}")) && names_nothing(&format!("{not}:/none.json")));

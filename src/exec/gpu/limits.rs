@@ -1,5 +1,5 @@
-//! Limits of an adapter: those that every shader counts on are checked when it is opened, those of a
-//! plan ([`limits`]) when one is loaded.
+//! Limits of an adapter: those that every shader counts on are checked when it is opened, those of
+//! a plan ([`limits`]) when one is loaded.
 
 use wgpu::Limits;
 

@@ -106,6 +106,19 @@ impl Augmentation {
     }
 }
 
+/// How a part of a list that is wrong should be written: as the augmentation that it names, if it
+/// names one.
+fn meant(part: &str) -> String {
+    let name = part.split('=').next().unwrap_or_default();
+    match AUGMENTATIONS.iter().find(|augmentation| augmentation.name == name) {
+        Some(Augmentation { value: ValueForm::Pixels, .. }) => {
+            format!("{name}=PIXELS, a whole number up to {MOST_PIXELS}")
+        }
+        Some(augmentation) => augmentation.form(),
+        None => forms(),
+    }
+}
+
 /// All that can be chosen, for help and errors.
 pub fn forms() -> String {
     let forms: Vec<String> = AUGMENTATIONS.iter().map(Augmentation::form).collect();
@@ -122,7 +135,7 @@ impl FromStr for Augmentations {
             let read = |known: &'static Augmentation| Some((known, known.read(part)?));
             let found = AUGMENTATIONS.iter().find_map(read);
             let (augmentation, value) =
-                found.ok_or_else(|| Error::Usage(format!("augmentation '{part}': write {}", forms())))?;
+                found.ok_or_else(|| Error::Usage(format!("augmentation '{part}': write {}", meant(part))))?;
             if !given.insert(augmentation.name) {
                 return Err(Error::Usage(format!(
                     "augmentation '{part}': {} is given twice",
@@ -222,7 +235,15 @@ mod tests {
         assert_eq!("shift=4,flip".parse::<Augmentations>().unwrap().to_string(), "flip,shift=4");
         for text in ["", "flop", "shift", "shift=", "shift=x", "shift=-1", "flip=2", "flip=", "shift=99999"] {
             let error = text.parse::<Augmentations>().unwrap_err().to_string();
-            assert!(error.contains("write none") && error.contains(&forms()), "{text}");
+            let meant = if text.starts_with("shift") {
+                "write shift=PIXELS, a whole number up to 1024"
+            } else {
+                "write"
+            };
+            assert!(
+                error.contains(meant) && error.contains(&forms()) == ["", "flop"].contains(&text),
+                "{text}"
+            );
         }
     }
 
