@@ -166,12 +166,34 @@ fn a_run_can_be_taken_over_only_when_its_process_is_gone() {
     assert!(wait(&mut child, || checkpoint(&folder)
         .as_ref()
         .is_some_and(|c| c.progress.history.len() * AN_EPOCH > saved)));
-    // Two at once are one, as `timeout` sends them.
-    for _ in 0..2 {
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     checkpoint(&folder).unwrap();
+}
+
+/// As `timeout` sends its own to a program and then to the group that this is in.
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_at_once_are_one_and_a_later_one_does_not_wait() {
+    let bench = Bench::new();
+    // Nobody writes to it: where the program waits for that, it does not look for signals.
+    assert!(Command::new("mkfifo").arg(bench.path("settings.toml")).status().unwrap().success());
+    let mut child = start(&bench, "train --config settings.toml");
+    let id = child.id();
+    let listens = || {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+        let [interrupt, terminate] = [2, 15].map(|signal| caught >> (signal - 1) & 1 == 1);
+        interrupt && terminate && status.contains("State:\tS")
+    };
+    assert!(wait(&mut child, listens));
+    let send = |commands: &str| Command::new("sh").args(["-c", commands]).status().unwrap();
+    send(&format!("kill -INT {id}; kill -TERM {id}"));
+    std::thread::sleep(Duration::from_millis(400));
+    assert!(child.try_wait().unwrap().is_none(), "the second one of two at once was taken for a later one");
+    send(&format!("kill -TERM {id}"));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 /// A file may grow to this many blocks of 1 KiB: weights may, checkpoints may not. What a full disk

@@ -224,7 +224,13 @@ fn a_fitted_start_is_continued_as_well() {
     let settings = gentle(setting.settings(99));
     let (whole, _, asked) = setting.train_asking("whole", &settings, usize::MAX);
     let whole = whole.unwrap();
-    for before_the_end in [5, 12, 22, 300] {
+    // Where only the report's pictures are left, a training is not interrupted any more.
+    let stops = |before_the_end: usize| {
+        let name = format!("try{before_the_end}");
+        setting.train(&name, &settings, asked - before_the_end).0.is_err()
+    };
+    let last = (1..asked).find(|before_the_end| stops(*before_the_end)).unwrap();
+    for before_the_end in [last, last + 7, last + 17, asked / 2] {
         let name = format!("parts{before_the_end}");
         let stopped = setting.train(&name, &settings, asked - before_the_end).0;
         assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");

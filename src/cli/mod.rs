@@ -204,12 +204,13 @@ pub fn main() -> ExitCode {
             if !matches!(error, Error::Interrupted | Error::ReaderLeft) {
                 console::note(format_args!("error: {message}"));
             }
-            let variable = variables::behind(&message, &chosen, command());
-            if let Some(variable) = variable.filter(|_| matches!(error, Error::Usage(_))) {
-                console::note(format_args!("The value is that of the variable {variable}."));
-            }
-            if let Some(file) = variables::behind_file(&message, &chosen, command()) {
-                console::note(format_args!("The value is that of the file {}.", path_text(&file)));
+            if let Error::Usage(_) = error {
+                if let Some(variable) = variables::behind(&message, &chosen, command()) {
+                    console::note(format_args!("The value is that of the variable {variable}."));
+                }
+                if let Some(file) = variables::behind_file(&message, &chosen, command()) {
+                    console::note(format_args!("The value is that of the file {}.", path_text(&file)));
+                }
             }
             ExitCode::from(error.exit_code())
         }

@@ -43,12 +43,13 @@ pub fn goes_on() -> Result<()> {
 pub fn listen() -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
     use signal_hook::flag;
+    // Where this cannot be had, a signal ends the program, as it would without.
     let ends = [SIGINT, SIGTERM];
-    ends.iter().try_for_each(|signal| flag::register(*signal, STOP.clone()).map(drop))?;
     let mut signals = signal_hook::iterator::Signals::new(ends)?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         let mut first: Option<Instant> = None;
         for _ in signals.forever() {
+            STOP.store(true, Ordering::Relaxed);
             // The second one does not wait.
             if first.get_or_insert_with(Instant::now).elapsed() > AT_ONCE {
                 signal_hook::low_level::exit(130);

@@ -60,7 +60,7 @@ pub fn behind(message: &str, chosen: &ArgMatches, mut command: Command) -> Optio
 pub fn behind_file(message: &str, chosen: &ArgMatches, mut command: Command) -> Option<PathBuf> {
     command.build();
     let (name, chosen) = chosen.subcommand()?;
-    let file = chosen.try_get_one::<PathBuf>("config").ok()??;
+    let file = chosen.try_get_one::<PathBuf>("config").ok()?.filter(|file| file.is_file())?;
     let command = command.find_subcommand(name)?;
     let is_named = |arg: &&Arg| arg.get_long().is_some_and(|long| message.starts_with(&format!("--{long} ")));
     let setting = command.get_arguments().find(is_named)?.get_id().as_str();

@@ -72,7 +72,8 @@ pub(super) fn advice(error: &io::Error) -> String {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             format!("a part of this path is a file; {elsewhere}")
         }
-        _ => format!("{error}; {elsewhere} that can be written to"),
+        ErrorKind::NotFound => format!("cannot be made ({error}); {elsewhere} that can be written to"),
+        _ => error.to_string(),
     }
 }
 

@@ -251,7 +251,9 @@ fn find(path: &Path, images: (usize, u64)) -> Result<Option<(File, End)>> {
     };
     let (end, file) = opened.map_err(|error| {
         let problem = match error.kind() {
-            io::ErrorKind::PermissionDenied => cache::advice(&error),
+            io::ErrorKind::PermissionDenied => {
+                format!("cannot be read ({error}); set CIFAR_ENGINE_CACHE to a folder of your own")
+            }
             _ => format!("cannot be read ({error}); delete it"),
         };
         Error::file(path, problem)

@@ -130,7 +130,8 @@ fn above(dir: &Path) -> HashSet<PathBuf> {
     if let Ok(real) = fs::canonicalize(dir) {
         above.extend(dir.ancestors().skip(1).filter_map(|folder| fs::canonicalize(folder).ok()));
         above.extend(real.ancestors().skip(1).map(Path::to_path_buf));
-        above.remove(&real);
+        // A path with `..` in it begins further down.
+        above.retain(|folder| !folder.starts_with(&real));
     }
     above
 }
@@ -241,6 +242,9 @@ mod tests {
             assert_eq!(lister.images(&data.join(class)).unwrap().len(), 1, "{class}");
             assert_eq!(lister.left_out.count(Reason::VisitedBefore), 1, "{class}");
         }
+        let mut lister = Lister::default();
+        assert_eq!(lister.images(&data.join("cat/..")).unwrap().len(), 3);
+        assert_eq!(lister.left_out.count(Reason::VisitedBefore), 2);
     }
 
     #[test]

@@ -378,9 +378,8 @@ fn in_words(error: &csv::Error, text: &str) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
             let begin = pos.as_ref().map_or(0, |pos| pos.byte() as usize);
-            let quotes =
-                text.as_bytes().get(begin..).unwrap_or_default().iter().filter(|sign| **sign == b'"');
-            let is_open = quotes.count() % 2 == 1;
+            let first = text.get(begin..).unwrap_or_default().trim_start().lines().next().unwrap_or_default();
+            let is_open = first.matches('"').count() % 2 == 1;
             let hint = if is_open { "; a quotation mark from there on is not closed" } else { "" };
             let line = line(text, pos.as_ref());
             format!(

@@ -15,7 +15,7 @@ pub mod gathered_rules;
 pub mod gpu;
 pub mod launches;
 pub mod limits;
-#[cfg(any(test, not(feature = "gpu")))]
+#[cfg(any(test, doc, not(feature = "gpu")))]
 pub mod no_gpu;
 pub mod plan;
 mod plans;

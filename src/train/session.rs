@@ -162,7 +162,9 @@ impl<'a> Session<'a> {
         stage.clear(device)?;
         if let Some(saved) = self.saved.take() {
             self.restore(device, stage, &saved)?;
-            self.note_device(device, observer);
+            if stage.config.ended(self.progress.of_stage()).is_none() {
+                self.note_device(device, observer);
+            }
         }
         self.start = Some((self.states(device, stage)?, self.progress.step));
         self.run.begin_norms(&self.run.norms(self.progress.history.len()))?;

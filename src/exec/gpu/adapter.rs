@@ -25,6 +25,9 @@ impl Adapter {
     /// # Errors
     /// If `WGPU_BACKEND` names no interface.
     pub fn all() -> Result<Vec<Adapter>> {
+        if cfg!(all(target_os = "linux", target_feature = "crt-static")) {
+            return Ok(Vec::new()); // a static program cannot load a driver
+        }
         let mut descriptor = InstanceDescriptor::new_without_display_handle();
         // Debug builds would look for the validation layers, which are a developer's to ask for.
         descriptor.flags = InstanceFlags::empty();
