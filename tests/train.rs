@@ -478,7 +478,7 @@ fn wait_for(path: &Path) {
 #[test]
 fn another_device_that_goes_on_with_a_run_is_told() {
     let bench = Bench::new();
-    bench.ok(&format!("{QUICK} --out run --isa portable --threads 1"));
+    bench.ok(&format!("{QUICK} --schedule constant --out run --isa portable --threads 1"));
     let said = |command: &str| String::from_utf8(bench.run(command).stderr).unwrap();
     let of_other = "the run was trained on another device, cpu, ";
     let same = said("train --resume run --epochs 3 --isa portable --threads 2");
