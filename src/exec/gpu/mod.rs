@@ -8,7 +8,7 @@
 //! - `context`: an open GPU, its memory, its faults.
 //! - `joint`: which steps one launch can do.
 //! - `kept_tiles`: the fastest tiles, on disk.
-//! - `limits`: what does not fit, reported before it fails.
+//! - `limits`: what an adapter must allow; what a plan may not exceed is in [`super::limits`].
 //! - `memory`: where slots and states lie.
 //! - `peak`: what a step's time is compared with.
 //! - `pipelines`: compiled shaders.
