@@ -230,13 +230,13 @@ fn a_finetuning_tries_its_frozen_layers_and_every_stage() {
 fn trained(device: &mut dyn Device, checked: bool) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let model: &'static Architecture = "mobilenet-v1".parse().unwrap();
-    let settings = Settings { model, batch_size: 16, epochs: 1, validation: 0, ..Settings::default() };
+    let settings = Settings { model, batch_size: 8, epochs: 1, validation: 0, ..Settings::default() };
     if checked {
-        let trial = first_contact::training(&settings, &shapes(32)).unwrap().remove(0);
+        let trial = first_contact::training(&settings, &shapes(16)).unwrap().remove(0);
         contact::compare(device, &mut cpu(), &trial).unwrap().unwrap();
     }
     let run = RunFolder::create(Some(folder.path().join("run")), &settings, "shapes").unwrap();
-    train::train(device, &settings, shapes(32), &run, &mut Unobserved).unwrap();
+    train::train(device, &settings, shapes(16), &run, &mut Unobserved).unwrap();
     std::fs::read(run.last()).unwrap()
 }
 

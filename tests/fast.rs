@@ -185,11 +185,11 @@ fn steps_are_those_of_pytorch() {
 }
 
 /// An epoch of two steps.
-const TRAIN: &str = "train --data . --recipe fast --epochs 1 --batch-size 40 --validation 240";
+const TRAIN: &str = "train --data . --recipe fast --epochs 1 --batch-size 40 --validation 20";
 
 #[test]
 fn weights_remember_the_views() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     bench.ok(&format!("{TRAIN} --out run"));
     let result = json(&bench.ok("evaluate run --json"));
     assert_eq!((&result["test_flip"], &result["test_shift"]), (&true.into(), &true.into()));
@@ -204,7 +204,7 @@ fn weights_remember_the_views() {
 /// The same bits on any number of threads, and after an interruption.
 #[test]
 fn the_recipe_is_repeatable() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     let command = TRAIN.replace("--epochs 1", "--epochs 3 --seed 7");
     let weights = |run: &str| std::fs::read(bench.path(run).join("last.safetensors")).unwrap();
     bench.ok(&format!("{command} --threads 1 --out one"));
@@ -213,7 +213,7 @@ fn the_recipe_is_repeatable() {
     let folder = bench.path("stopped");
     let data = Dataset::open(&bench.path(".").to_string_lossy()).unwrap();
     let choices = Choices { recipe: Some(&FAST), ..Choices::default() };
-    let choices = choices.epochs(3).seed(7).batch_size(40).validation(240);
+    let choices = choices.epochs(3).seed(7).batch_size(40).validation(20);
     let stopped = Model::train_on(Box::new(cpu()), data.clone(), &choices, &folder, &mut Stopped(3));
     assert!(matches!(stopped.err(), Some(Error::Interrupted)));
     Model::train_on(Box::new(cpu()), data, &choices, &folder, &mut Unobserved).unwrap();
@@ -222,7 +222,7 @@ fn the_recipe_is_repeatable() {
 
 #[test]
 fn images_of_other_sizes_are_taken_and_those_too_small_told() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     for size in [9, 40] {
         bench.ok(&format!("{TRAIN} --image-size {size} --out run-{size}"));
     }

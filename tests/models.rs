@@ -15,7 +15,7 @@ use cifar_engine::weights::{self, Tensor};
 use common::program::{Bench, json};
 
 /// Epochs of two steps.
-const SHORT: &str = "--data . --batch-size 40 --validation 240";
+const SHORT: &str = "--data . --batch-size 40 --validation 20";
 
 fn tensors(bench: &Bench, run: &str) -> BTreeMap<String, Tensor> {
     weights::load(bench.path(run).join("best.safetensors")).unwrap().tensors
@@ -71,7 +71,7 @@ fn check(bench: &Bench, model: &Architecture) {
 
 #[test]
 fn every_model_goes_through_every_command() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     MODELS.iter().for_each(|model| check(&bench, model));
     // The size of the images that the cnn sees is that of its weights.
     let finetune = format!(

@@ -18,7 +18,7 @@ use common::program::Bench;
 use prost::Message;
 
 /// A training after which no statistic is what it began as.
-const TRAIN: &str = "--data . --epochs 1 --batch-size 64 --validation 40 --optimizer sgd --lr 0.01";
+const TRAIN: &str = "--data . --epochs 1 --batch-size 20 --validation 20 --optimizer sgd --lr 0.01";
 const PLAIN: Views = Views { flip: false, shift: false };
 const SIX: Views = Views { flip: true, shift: true };
 
@@ -123,7 +123,7 @@ fn an_op_that_onnx_does_not_have_is_told_with_its_layer() {
 
 #[test]
 fn the_command_says_what_it_needs() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     bench.fails(2, "export best.safetensors", &["required arguments were not provided"]);
     bench.fails(1, "export none.safetensors --onnx model.onnx", &["none.safetensors"]);
     assert!(!bench.path("model.onnx").exists());
@@ -161,6 +161,9 @@ fn the_command_says_what_it_needs() {
     assert_eq!(std::fs::read(bench.path("photo.JPG")).unwrap(), b"somebody's");
     bench.fails(2, "export run --onnx one.x --web one.x", &["the same file"]);
     bench.fails(1, "export run --onnx none/model.onnx", &["none/model.onnx", "create it first"]);
+    for command in ["export run --web -", "inspect run --out -", "data . --out -"] {
+        bench.fails(1, command, &["-: is not written to standard output", "./-"]);
+    }
     bench.fails(1, "trace cnn --out run", &["is a folder"]);
     bench.ok("export run --onnx run/model.onnx");
     bench.ok("export run --onnx run/model.onnx");
@@ -192,7 +195,7 @@ fn compared(bench: &Bench, weights: &str) -> Option<String> {
 
 #[test]
 fn onnx_runtime_says_what_predict_says() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     let check = |run: &str, options: &str, told: &str| {
         bench.ok(&format!("export {run} --onnx model.onnx {options}"));
         let said = compared(&bench, &format!("{run}/best.safetensors"));
@@ -203,7 +206,7 @@ fn onnx_runtime_says_what_predict_says() {
         check(&model.to_string(), "", "32 px, 6 views");
     }
     check("cnn", "--test-flip=false --test-shift=false", "32 px, 1 views");
-    let pretrained = "--pretrained mobilenet-v1/best.safetensors --image-size 75 --validation 40";
+    let pretrained = "--pretrained mobilenet-v1/best.safetensors --image-size 75 --validation 20";
     bench.ok(&format!("finetune --data . {pretrained} --epochs 2 --out enlarged"));
     check("enlarged", "--test-flip=false", "1 views");
 }

@@ -13,7 +13,7 @@ use cifar_engine::weights::{self, Tensor};
 use common::program::{Bench, json};
 
 /// A training after which no statistic is what it began as.
-const TRAIN: &str = "train --data . --epochs 1 --batch-size 64 --validation 40 --optimizer sgd --lr 0.01";
+const TRAIN: &str = "train --data . --epochs 1 --batch-size 20 --validation 20 --optimizer sgd --lr 0.01";
 
 /// The tensors that half precision is to give, by the definition of an f16 that is no tiny number.
 fn halved(tensor: &Tensor) -> Tensor {
@@ -50,7 +50,7 @@ fn write_pictures(bench: &Bench) {
 
 #[test]
 fn every_model_comes_back_and_others_load_what_they_have() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     write_pictures(&bench);
     for model in MODELS {
         bench.ok(&format!("{TRAIN} --model {model} --out {model}"));
@@ -87,7 +87,7 @@ fn every_model_comes_back_and_others_load_what_they_have() {
 
 #[test]
 fn metadata_say_how_an_image_is_prepared() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     bench.ok("export builtin --torch file.safetensors");
     let metadata = weights::outline(bench.path("file.safetensors")).unwrap().metadata;
     let spec = LoadedModel::built_in(&Default::default(), None).unwrap().spec;
@@ -135,7 +135,7 @@ fn the_expression_says_what_the_tensors_do_not() {
 
 #[test]
 fn what_half_precision_cannot_hold_is_told_or_refused() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     bench.ok(&format!("{TRAIN} --image-size 16 --out run"));
     let path = bench.path("run/best.safetensors");
     let mut file = weights::load(&path).unwrap();

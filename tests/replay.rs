@@ -320,10 +320,10 @@ fn steps_that_are_none_are_told() {
 
 #[test]
 fn every_model_can_be_replayed() {
-    let bench = Bench::new();
+    let bench = Bench::small();
     for model in MODELS {
         bench.ok(&format!(
-            "train --data . --batch-size 20 --validation 280 --model {model} --epochs 1 --out {model}"
+            "train --data . --batch-size 20 --validation 20 --model {model} --epochs 1 --out {model}"
         ));
         let shown = json(&bench.ok(&format!("replay {model} --epoch 1 --step 2 --json")));
         assert_eq!((&shown["proved"], &shown["record"]["same_as_whole"]), (&true.into(), &true.into()));
@@ -331,7 +331,7 @@ fn every_model_can_be_replayed() {
         assert!(steps.iter().any(|step| step["phase"] == "update"), "{model}");
     }
     write_weights(&bench.path("known.safetensors"));
-    bench.ok("finetune --pretrained known.safetensors --data . --batch-size 32 --epochs 3 --head-epochs 1 \
+    bench.ok("finetune --pretrained known.safetensors --data . --batch-size 16 --epochs 3 --head-epochs 1 \
          --unfreeze 2 --keep-checkpoints --out tuned");
     for (epoch, reads) in [(1, "features"), (2, "features"), (3, "features")] {
         let shown = json(&bench.ok(&format!("replay tuned --epoch {epoch} --step 3 --json")));

@@ -98,6 +98,7 @@ fn bad_options_are_usage_errors() {
     let bench = Bench::new();
     bench.fails(2, "train --data . --validation 320 --out run", &["validation"]);
     bench.fails(2, "train --data . --lr -1", &["--lr", "-1"]);
+    bench.fails(2, "train --data . --lr 1e300", &["--lr", "not inf (numbers end at 3.4e38)"]);
     bench.fails(2, "train --data . --epochs 0", &["--epochs"]);
     bench.fails(2, "train --data . --validation -1", &["'-1'", "--validation", "a whole number"]);
     bench.fails(2, "train --data . --seed -1", &["'-1'", "--seed", "no larger than 4294967295"]);

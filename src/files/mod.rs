@@ -202,12 +202,19 @@ fn picture_ending(path: &Path) -> Option<String> {
     ending.filter(|ending| PICTURES.contains(&ending.as_str()))
 }
 
+/// Checks that a file is not called `-`, which is standard output to those who write it.
+fn check_no_dash(path: &Path) -> Result<()> {
+    let problem = "is not written to standard output; give the name of a file, or ./- for one of this name";
+    if path == Path::new("-") { Err(Error::file(path, problem)) } else { Ok(()) }
+}
+
 /// Checks that a file which is no picture is not written by the name of one, and so perhaps over
 /// one; `ending` is what it should have.
 ///
 /// # Errors
-/// If its ending is a picture's.
+/// If its ending is a picture's, or it is called `-`.
 pub fn check_no_picture(path: &Path, ending: &str) -> Result<()> {
+    check_no_dash(path)?;
     match picture_ending(path) {
         None => Ok(()),
         Some(found) => {
@@ -220,8 +227,9 @@ pub fn check_no_picture(path: &Path, ending: &str) -> Result<()> {
 /// Checks that a picture which is written by this name can be a PNG.
 ///
 /// # Errors
-/// If its ending is that of another kind of picture or document.
+/// If its ending is that of another kind of picture or document, or it is called `-`.
 pub fn check_picture(path: &Path) -> Result<()> {
+    check_no_dash(path)?;
     match picture_ending(path).filter(|ending| ending != "png") {
         None => Ok(()),
         Some(ending) => {

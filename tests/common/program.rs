@@ -7,17 +7,27 @@ use std::process::{Command, Output};
 use cifar_engine::data::{Images, shapes};
 use tempfile::TempDir;
 
-/// A folder with 320 training and 70 test images, and a place for runs.
+/// A folder with images, 320 to train on and 70 to test on, and a place for runs.
 pub struct Bench {
     pub dir: TempDir,
 }
 
 impl Bench {
     pub fn new() -> Bench {
+        Bench::with(320, 70)
+    }
+
+    /// With 100 training and 20 test images, for what is done with every model.
+    pub fn small() -> Bench {
+        Bench::with(100, 20)
+    }
+
+    fn with(training: usize, test: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let data = shapes::sized(320, 70, 32, 1).unwrap();
+        let data = shapes::sized(training, test, 32, 1).unwrap();
+        let size = training as u32 / 5;
         for batch in 0..5 {
-            let indices: Vec<u32> = (batch * 64..(batch + 1) * 64).collect();
+            let indices: Vec<u32> = (batch * size..(batch + 1) * size).collect();
             let name = format!("data_batch_{}.bin", batch + 1);
             fs::write(dir.path().join(name), records(&data.train.subset(&indices))).unwrap();
         }

@@ -158,7 +158,7 @@ fn every_shader_computes_the_same_of_halves() {
     let mut largest: Vec<(f64, String)> = Vec::new();
     let mut known = HashSet::new();
     for case in cases::all().iter().filter(|case| case.has_shaders()) {
-        if paths(case).into_iter().filter(|path| known.insert(path.clone())).count() == 0 {
+        if paths(case, false).into_iter().filter(|path| known.insert(path.clone())).count() == 0 {
             continue;
         }
         if let Some(distance) = distance_in_halves(&mut gpu, case) {

@@ -143,7 +143,10 @@ fn accesses(source: &str, dispatch: &Dispatch) -> Vec<(Range, String)> {
     for (handle, function) in module.functions.iter() {
         found.extend(accesses_of(&module, function, &info[handle]));
     }
-    found.into_iter().collect()
+    // In one order, so that equal shaders have equal texts, which are compiled once.
+    let mut found: Vec<(Range, String)> = found.into_iter().collect();
+    found.sort_by_key(|(range, _)| (range.start, range.end));
+    found
 }
 
 /// The same of a function.

@@ -6,7 +6,8 @@
 //! for the three channels of the first layer.
 //!
 //! That is the direct way. Convolutions of 3x3 with stride 1 and at least 16 channels on both sides
-//! go Winograd's instead ([`winograd::is_applicable`]), in all three directions.
+//! go Winograd's instead in all three directions, but for those of tiny images
+//! ([`winograd::pays`]).
 
 mod weight_gradient;
 
@@ -191,7 +192,7 @@ pub fn prepare(isa: Isa, g: &ConvGeometry, w: &[f32], prepared: &mut [f32]) {
 
 /// Scratch of [`forward`].
 pub fn forward_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
-    if winograd::is_applicable(g) {
+    if winograd::pays(g) {
         return winograd::forward_scratch(isa, g);
     }
     if let Some(product) = pointwise::forward(g) {
@@ -203,7 +204,7 @@ pub fn forward_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
 
 /// Blocks of rows of the output that an epilogue of [`forward`] gets to see.
 pub fn forward_blocks(g: &ConvGeometry) -> usize {
-    if winograd::is_applicable(g) {
+    if winograd::pays(g) {
         return winograd::forward_blocks(g);
     }
     let direct = g.batch * g.out_height / g.forward_rows();
@@ -212,7 +213,7 @@ pub fn forward_blocks(g: &ConvGeometry) -> usize {
 
 /// The same of [`input_gradient`].
 pub fn input_gradient_blocks(g: &ConvGeometry) -> usize {
-    if winograd::is_applicable(g) {
+    if winograd::pays(g) {
         return winograd::forward_blocks(&g.reversed());
     }
     pointwise::input_gradient(g).map_or(g.batch, |product| product.blocks())
@@ -236,7 +237,7 @@ pub fn forward(
     out: Destination,
     scratch: &mut [f32],
 ) {
-    if winograd::is_applicable(g) {
+    if winograd::pays(g) {
         return winograd::forward(isa, g, (x, w), bias, activation, out, scratch);
     }
     if let Some(product) = pointwise::forward(g) {
@@ -362,7 +363,7 @@ fn padded_gradient(g: &ConvGeometry) -> Padded {
 
 /// Scratch of [`input_gradient`].
 pub fn input_gradient_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
-    if winograd::is_applicable(g) {
+    if winograd::pays(g) {
         return winograd::input_gradient_scratch(isa, g);
     }
     if let Some(product) = pointwise::input_gradient(g) {
@@ -381,7 +382,7 @@ pub fn input_gradient(
     dx: Destination,
     scratch: &mut [f32],
 ) {
-    if winograd::is_applicable(g) {
+    if winograd::pays(g) {
         return winograd::input_gradient(isa, g, dy, w, dx, scratch);
     }
     if let Some(product) = pointwise::input_gradient(g) {

@@ -20,7 +20,7 @@ fn images_at_once(g: &ConvGeometry) -> usize {
 
 /// Scratch of [`weight_gradient`].
 pub fn weight_gradient_scratch(isa: Isa, g: &ConvGeometry) -> Scratch {
-    if winograd::is_applicable(g) {
+    if winograd::fits(g) {
         return winograd::weight_gradient_scratch(isa, g);
     }
     if let Some(product) = pointwise::weight_gradient(g) {
@@ -46,7 +46,7 @@ pub fn weight_gradient(
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
-    if winograd::is_applicable(g) {
+    if winograd::fits(g) {
         return winograd::weight_gradient(isa, g, x, dy, dw, scratch);
     }
     if let Some(product) = pointwise::weight_gradient(g) {

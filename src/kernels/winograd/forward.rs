@@ -7,7 +7,7 @@ use super::super::input::Input;
 use super::super::parallel::{self, Destination, OutputBlock};
 use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{Finish, G, TilePosition, transform_input, transform_output};
-use super::{IN, LINE, OUT, POINTS, is_applicable, whole_vectors};
+use super::{IN, LINE, OUT, POINTS, fits, whole_vectors};
 
 /// Tiles of a work item, if they come in whole rows: as many as leave room in a L2 cache of 1 MB
 /// for the weights of up to 64 channels, few enough to share out.
@@ -91,7 +91,7 @@ pub fn forward(
     Destination { y, epilogue }: Destination,
     scratch: &mut [f32],
 ) {
-    assert!(is_applicable(g) && g.is_countable());
+    assert!(fits(g) && g.is_countable());
     assert!(x.x.len() == g.batch * g.in_image() && y.len() == g.batch * g.out_image());
     let (shared, each) = forward_scratch(isa, g);
     let (u, scratch) = scratch.split_at_mut(shared);

@@ -46,11 +46,19 @@ const POINTS: usize = IN * IN;
 /// page, the 36 places a tile is written to would compete for a few lines of the L1 cache.
 const LINE: usize = 16;
 
-/// Whether this algorithm is used: 3x3, stride 1, padding that both directions can express, and
-/// enough channels that the transforms cost less than the multiplications they save.
-pub fn is_applicable(g: &ConvGeometry) -> bool {
+/// Whether this algorithm can be used: 3x3, stride 1, padding that all directions can express, and
+/// enough channels that the transforms cost less than the multiplications they save. So it is for
+/// the gradient of the weights.
+pub fn fits(g: &ConvGeometry) -> bool {
     let kernel = [g.kernel_height, g.kernel_width] == [3, 3] && g.stride == 1;
     kernel && g.pad_top.max(g.pad_left) <= 2 && g.in_channels.min(g.out_channels) >= 16
+}
+
+/// Whether it is used for the output and the gradient of the input. Of images of 2x2 pixels and
+/// less a tile is so empty that it saves no multiplications.
+pub fn pays(g: &ConvGeometry) -> bool {
+    let tiles = g.out_height.div_ceil(OUT) * g.out_width.div_ceil(OUT);
+    fits(g) && 9 * g.out_height * g.out_width > POINTS * tiles
 }
 
 /// `channels`, rounded up to whole vectors.

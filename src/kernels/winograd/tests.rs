@@ -70,7 +70,7 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
 
 /// The errors of the three directions, with scratch that is not zero.
 fn errors(isa: Isa, g: &ConvGeometry) -> [f64; 3] {
-    assert!(is_applicable(g));
+    assert!(fits(g));
     let (x, w, dy) =
         (noise(g.batch * g.in_image(), 1), noise(g.weights(), 2), noise(g.batch * g.out_image(), 3));
     let mut exact = [vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]];
@@ -105,5 +105,16 @@ fn errors_are_bounded_at_any_size_on_every_instruction_set() {
             let errors = errors(isa, g);
             assert!(errors.iter().all(|&error| error < BOUND), "{isa}: {errors:?} of {g:?}");
         }
+    }
+}
+
+#[test]
+fn tiles_that_are_almost_empty_do_not_pay() {
+    let of = |size: [usize; 2]| geometry(64, size, [512, 512], 1);
+    for (size, expected) in
+        [([1, 1], false), ([2, 2], false), ([1, 4], false), ([3, 3], true), ([5, 5], true)]
+    {
+        assert!(fits(&of(size)));
+        assert_eq!(pays(&of(size)), expected, "{size:?}");
     }
 }

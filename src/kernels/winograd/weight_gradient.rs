@@ -12,7 +12,7 @@ use super::super::input::Input;
 use super::super::parallel;
 use super::super::simd::{Isa, Kernel, Simd};
 use super::transform::{G, TilePosition, transform_gradient, transform_input};
-use super::{IN, LINE, OUT, POINTS, is_applicable};
+use super::{IN, LINE, OUT, POINTS, fits};
 
 /// Tiles that are transformed and multiplied at a time: enough that loading and storing the sums
 /// takes less time than the multiplications between.
@@ -80,7 +80,7 @@ pub fn weight_gradient(
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
-    assert!(is_applicable(g) && g.is_countable());
+    assert!(fits(g) && g.is_countable());
     assert!(x.x.len() == g.batch * g.in_image() && dy.len() == g.batch * g.out_image());
     let (shared, each) = weight_gradient_scratch(isa, g);
     let (partials, scratch) = scratch.split_at_mut(shared);

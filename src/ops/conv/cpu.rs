@@ -31,7 +31,7 @@ pub fn step(conv: &Conv, types: &Types, target: CpuTarget) -> CpuStep {
     CpuStep {
         pack,
         // Winograd's algorithm transforms the weights in every call.
-        splits: !(whole_forward && winograd::is_applicable(&g)),
+        splits: !(whole_forward && winograd::pays(&g)),
         ..CpuStep::with_scratch(scratch, move |args| work.run(args))
     }
 }

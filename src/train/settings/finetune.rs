@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::checks::{positive, usage};
 use super::setting::settings;
-use super::{Setting, Settings, Usual, ValueKind, positive, usage};
+use super::{Setting, Settings, Usual, ValueKind};
 use crate::error::{Error, Result};
 use crate::models::mobilenet_v1::MOBILENET_V1;
 use crate::models::pretrained::Attributes;

@@ -4,6 +4,7 @@
 //! To add a setting, add a row to the table here, or to that of [`finetune`]: files, options, their
 //! help, variables and checks follow from it.
 
+mod checks;
 pub mod choices;
 pub mod class_weights;
 pub mod finetune;
@@ -22,7 +23,7 @@ use super::schedules::{ONE_CYCLE, SCHEDULES, Schedule};
 use super::shards;
 use super::stage::StageConfig;
 use crate::data::{DEFAULT_SIZE, SIZES};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Precision;
 use crate::models::cnn::CNN;
 use crate::models::{Architecture, Training, Views};
@@ -30,6 +31,7 @@ use crate::nn::{Norm, Parameter, Role};
 use crate::ops::augment::{Augmentations, FLIP, SHIFT};
 use crate::report::Reading;
 use crate::team::Team;
+use checks::{NO_GROUPS, positive, positive_or_zero, rate_of_group, share, usage};
 use class_weights::ClassWeights;
 use finetune::{FINETUNE_SETTINGS, Finetune, FinetuneChoices};
 pub use recipes::{ACCURATE, FAST, KERAS, PHOTOS, RECIPES, Recipe};
@@ -520,32 +522,4 @@ impl Settings {
         let steps = epochs.saturating_mul(self.config(left).steps());
         usage(steps <= 1 << 24, format!("`epochs` {epochs} are {steps} steps; the most is {}", 1 << 24))
     }
-}
-
-fn usage(ok: bool, problem: String) -> Result<()> {
-    if ok { Ok(()) } else { Err(Error::Usage(problem)) }
-}
-
-fn positive(option: &str, value: f32) -> Result<()> {
-    usage(value.is_finite() && value > 0.0, format!("{option} must be a positive number, not {value}"))
-}
-
-fn positive_or_zero(option: &str, value: f32) -> Result<()> {
-    let problem = format!("{option} must be 0 or a positive number, not {value}");
-    usage(value.is_finite() && value >= 0.0, problem)
-}
-
-/// The rate of a group of parameters; 0 for that of the rest.
-fn rate_of_group(settings: &Settings, option: &str, rate: f32) -> Result<()> {
-    positive_or_zero(option, rate)?;
-    let problem = "is for train; finetune has `head_rate`, `rate` and `backbone`";
-    usage(settings.finetune.is_none() || rate == 0.0, format!("{option} {rate} {problem}"))
-}
-
-/// Help of `finetune` about these rates.
-const NO_GROUPS: Option<(&str, Usual)> = Some(("For train only", Usual::Untold));
-
-/// Check of a share: what it leaves of the whole must not be zero, as it is divided by.
-fn share(option: &str, value: f32) -> Result<()> {
-    usage((0.0..1.0).contains(&value), format!("{option} must lie in [0, 1), not {value}"))
 }
