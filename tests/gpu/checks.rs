@@ -132,7 +132,7 @@ fn no_training_needs_a_check() {
 /// An index past the end of a workgroup's array, of a buffer that is read or written, or of an
 /// array of an invocation's own. The value that is read is used nowhere in the second.
 #[test]
-fn an_index_outside_merges_sizes() {
+fn an_index_outside_is_counted() {
     let Some(mut gpu) = gpu::open_with(false) else { return };
     let errors = [
         ("reduce_sum", "result = totals[local]", "result = totals[local + 256u]", "totals[local + 256u]"),
